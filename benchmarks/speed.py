@@ -1,0 +1,363 @@
+"""The clock on Letter, on one thread: prediction, small batches, training, memory.
+
+What is compared is run in turns in one process (A B C A B C ...). Times are medians; ratios are
+medians over the turns, with their quartiles.
+
+    python benchmarks/speed.py
+    python benchmarks/speed.py --sections predict,ideal --epochs 5 --repeats 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from _data import Arrays, load_letter, split
+
+from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
+from skearlyexit.backbones import build_stages
+from skearlyexit.runtime._torch import _heads_in_use, _load, _sizes
+from skearlyexit.training import MultiExitNetwork, Trainer, isolated_random_state
+from skearlyexit.training._trainer import cosine, to_rows
+
+BACKBONE = MLPBackbone(6, width=128, hidden=256)
+EXITS = [f"block{i}" for i in range(1, 7)]
+EMBEDDING_BYTES = 128 * 4
+
+Functions = dict[Any, Callable[[], Any]]
+Times = dict[Any, np.ndarray]
+
+
+def take_turns(functions: Functions, repeats: int) -> Times:
+    """Seconds of each function, called in turns after one call each to warm up."""
+    for function in functions.values():
+        function()
+    times: dict[Any, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def medians(times: Times, unit: float = 1e3, suffix: str = "ms") -> str:
+    return ", ".join(
+        f"{name} {unit * np.median(values):.2f} {suffix}" for name, values in times.items()
+    )
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, str]:
+    """Median of the ratio turn by turn, and its text with quartiles."""
+    low, middle, high = np.percentile(above / below, [25, 50, 75])
+    return float(middle), f"{middle:.2f} [{low:.2f} .. {high:.2f}]"
+
+
+def print_claim(holds: bool, text: str) -> None:
+    print(f"{'PASS' if holds else 'FAIL'}  {text}", flush=True)
+
+
+def fit_model(args: argparse.Namespace, parts: tuple[Arrays, Arrays, Arrays]) -> Any:
+    """Model at the operating point of the claims, calibrated on validation rows."""
+    train, validation, (X_test, y_test) = parts
+    clf = EarlyExitClassifier(
+        BACKBONE, exits=EXITS, calibration=None, max_epochs=args.epochs, random_state=0
+    ).fit(*train)
+    clf.calibrate(*validation, operating_point=Budget(0.3))
+    labels, exits = clf.predict(X_test, return_exits=True)
+    shares = np.bincount(exits, minlength=clf.n_exits_) / len(exits)
+    print(
+        f"Model: {args.epochs} epochs, accuracy {np.mean(labels == y_test):.4f} at mean cost "
+        f"{clf.costs_[exits].mean():.3f}; shares leaving {shares.round(3).tolist()}"
+    )
+    return clf
+
+
+def run_plain(clf: EarlyExitClassifier, X: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """Full network in batches, with the last head only."""
+    labels = []
+    with torch.inference_mode():
+        for carry in X.split(batch_size):
+            for stage in clf.stages_:
+                carry, embedding = stage(carry)
+            labels.append(clf.heads_[-1](embedding).argmax(dim=1))
+        return torch.cat(labels)
+
+
+def section_predict(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
+    X = parts[2][0]
+    tensor = torch.tensor(X)
+    sizes = {str(2**k): partial(run_plain, clf, tensor, 2**k) for k in range(6, 14)}
+    times = take_turns(sizes, max(3, args.repeats // 3))
+    print(f"Plain network on {len(X)} rows by batch size: {medians(times)}")
+    best = int(min(times, key=lambda name: np.median(times[name])))
+    times = take_turns(
+        {"plain": partial(run_plain, clf, tensor, best), "predict": partial(clf.predict, X)},
+        args.repeats,
+    )
+    gain, text = ratio(times["plain"], times["predict"])
+    print(f"In turns, batches of {best}: {medians(times)}")
+    print_claim(gain >= 3, f"predict at least 3 times as fast as the plain network: {text}")
+
+
+def prepare_ideal(
+    clf: EarlyExitClassifier, X: np.ndarray
+) -> list[tuple[torch.nn.Module, torch.nn.Module | None, tuple[torch.Tensor, ...]]]:
+    """Stage, head and ready batches of survivors, for every exit that some row reaches."""
+    cascade = clf.cascade_
+    batch_rows = _sizes(cascade.row_bytes, cascade.device)[1]
+    exits = clf.predict(X, return_exits=True)[1]
+    used = _heads_in_use(cascade, clf.thresholds_)
+    plan, carry = [], torch.tensor(X)
+    with torch.inference_mode():
+        for i, (stage, head) in enumerate(zip(clf.stages_, clf.heads_, strict=True)):
+            survivors = np.flatnonzero(exits >= i)
+            if not len(survivors):
+                break
+            padded = _load(carry.numpy()[survivors], "cpu", torch.float32)
+            batches = tuple(batch.clone() for batch in padded.split(batch_rows))
+            plan.append((stage, head if used[i] else None, batches))
+            carry, _ = stage(carry)
+    return plan
+
+
+def run_ideal(plan: list[Any]) -> None:
+    """Only what has to be computed: no decisions, no gathering, no answers put in order."""
+    with torch.inference_mode():
+        for stage, head, batches in plan:
+            for batch in batches:
+                _, embedding = stage(batch)
+                if head is not None:
+                    torch.softmax(head(embedding), dim=1)
+
+
+def section_ideal(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
+    X_test = parts[2][0]
+    for n_rows in (4096, 5000, 16384, 65536):
+        X = np.resize(X_test, (n_rows, X_test.shape[1]))
+        functions = {
+            "predict": partial(clf.predict, X),
+            "ideal": partial(run_ideal, prepare_ideal(clf, X)),
+        }
+        times = take_turns(functions, args.repeats)
+        loss, text = ratio(times["predict"], times["ideal"])
+        print_claim(
+            loss <= 1.2,
+            f"{n_rows} rows at most 1.2 times the ideal run: {text}; {medians(times)}",
+        )
+
+
+def run_bare(clf: EarlyExitClassifier, rows: torch.Tensor, exit_: int, heads: bool) -> None:
+    """Stages up to an exit, with the heads before it or not, and nothing else."""
+    with torch.inference_mode():
+        carry = rows
+        for i in range(exit_ + 1):
+            carry, embedding = clf.stages_[i](carry)
+            if heads or i == exit_:
+                torch.softmax(clf.heads_[i](embedding), dim=1)
+
+
+def forced(n_exits: int, exit_: int, before: float) -> np.ndarray:
+    """Thresholds under which every row leaves at one exit."""
+    return np.array([before] * exit_ + [0.0] * (n_exits - 1 - exit_))
+
+
+def section_small(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
+    """Calls on few rows: before the exit at which all leave, heads are skipped or asked."""
+    n_exits = clf.n_exits_
+    X_test = parts[2][0]
+    # A threshold of 1 asks the head and keeps the row, unless its score is rounded to 1.
+    X_test = X_test[(clf.exit_table(X_test).scores < 1).all(axis=1)]
+    depth = np.arange(n_exits)
+    print("Microseconds per call, by the exit at which all rows leave; line: call + exits passed")
+    for before, how in ((np.inf, "skipped"), (1.0, "asked")):
+        for n_rows in (1, 4, 16, 64):
+            X = X_test[:n_rows]
+            padded = _load(X, "cpu", torch.float32)
+            functions = {
+                (kind, k): call
+                for k in depth
+                for kind, call in (
+                    ("predict", partial(clf.predict, X, threshold=forced(n_exits, k, before))),
+                    ("torch", partial(run_bare, clf, padded, k, before <= 1)),
+                )
+            }
+            times = take_turns(functions, 10 * args.repeats)
+            for kind in ("predict", "torch"):
+                each = np.array([1e6 * np.median(times[kind, k]) for k in depth])
+                slope, fixed = np.polyfit(depth, each, 1)
+                print(
+                    f"  heads {how:<8}{n_rows:>3} rows  {kind:<8}"
+                    + "".join(f"{value:>8.0f}" for value in each)
+                    + f"   {fixed:.0f} + {slope:.0f} per exit"
+                )
+
+
+def new_network(X: np.ndarray, n_classes: int) -> MultiExitNetwork:
+    with isolated_random_state(0):
+        network = BACKBONE.build(X, n_classes)
+        stages = build_stages(network, range(1, 7))
+        heads = [LinearHead().build(torch.zeros(2, 128), n_classes) for _ in stages]
+    return MultiExitNetwork(stages, heads)
+
+
+def train_package(X: np.ndarray, y: np.ndarray, n_epochs: int) -> None:
+    """Joint training by the package."""
+    trainer = Trainer(
+        to_rows(X, y, None),
+        None,
+        max_epochs=n_epochs,
+        batch_size=128,
+        lr=0.003,
+        optimizer="adamw",
+        lr_schedule="cosine",
+    )
+    network = new_network(X, int(y.max()) + 1)
+    JointTraining().train(network, np.linspace(0.2, 1.0, network.n_exits), trainer)
+
+
+def train_bare(X: np.ndarray, y: np.ndarray, n_epochs: int) -> None:
+    """The same by a loop on torch alone."""
+    rows, target, batch_size = torch.tensor(X), torch.tensor(y), 128
+    network = new_network(X, int(y.max()) + 1).train()
+    pairs = list(zip(network.stages, network.heads, strict=True))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.003, fused=True)
+    n_steps, step = n_epochs * -(-len(rows) // batch_size), 0
+    for _ in range(n_epochs):
+        order = torch.randperm(len(rows))
+        for index in order.split(batch_size):
+            optimizer.param_groups[0]["lr"] = 0.003 * cosine(step / n_steps)
+            carry, y_batch = rows.index_select(0, index), target.index_select(0, index)
+            loss = torch.zeros(())
+            for stage, head in pairs:
+                carry, embedding = stage(carry)
+                loss = loss + F.cross_entropy(head(embedding), y_batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+
+
+def section_training(args: argparse.Namespace, parts: tuple[Arrays, ...]) -> None:
+    X, labels = parts[0]
+    y = np.unique(labels, return_inverse=True)[1]
+    functions = {
+        "package": partial(train_package, X, y, args.training_epochs),
+        "loop": partial(train_bare, X, y, args.training_epochs),
+    }
+    times = take_turns(functions, args.training_repeats)
+    loss, text = ratio(times["package"], times["loop"])
+    print(f"{args.training_epochs} epochs on {len(X)} rows: {medians(times, 1.0, 's')}")
+    print_claim(loss <= 1.25, f"training at most 1.25 times a bare torch loop: {text}")
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def predict_and_watch(pickled: bytes, X_test: np.ndarray, n_rows: int, queue: Any) -> None:
+    """In a process of its own: put the rise of resident memory during predict into the queue."""
+    torch.set_num_threads(1)
+    clf = pickle.loads(pickled)
+    clf.predict(X_test[:64])
+    X = np.resize(X_test, (n_rows, X_test.shape[1]))
+    before = resident_bytes()
+    peak, done = [before], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            peak[0] = max(peak[0], resident_bytes())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    clf.predict(X)
+    done.set()
+    thread.join()
+    queue.put(peak[0] - before)
+
+
+def measure_memory(clf: Any, X_test: np.ndarray, n_rows: int) -> int:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    args = (pickle.dumps(clf), X_test, n_rows, queue)
+    process = context.Process(target=predict_and_watch, args=args)
+    process.start()
+    rise = int(queue.get())
+    process.join()
+    return rise
+
+
+def section_memory(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
+    if not Path("/proc/self/statm").exists():
+        print("Memory is measured on Linux only.")
+        return
+    n_classes = len(clf.classes_)
+    rests = []
+    for n_rows in (args.memory_rows, 2 * args.memory_rows):
+        rise = measure_memory(clf, parts[2][0], n_rows) / 2**20
+        embeddings = n_rows * EMBEDDING_BYTES / 2**20
+        # Probabilities and exits of the run, and the labels made of them.
+        answers = n_rows * (8 * n_classes + 8 + 8 + clf.classes_.itemsize) / 2**20
+        rests.append(rise - answers)
+        print(
+            f"{n_rows} rows: peak rise {rise:.0f} MiB, of which answers {answers:.0f}, rest "
+            f"{rests[-1]:.0f}; one embedding of all rows {embeddings:.0f} MiB"
+        )
+        print_claim(rise < embeddings, f"less than one embedding of all {n_rows} rows")
+    growth = rests[1] - rests[0]
+    allowed = 0.1 * args.memory_rows * EMBEDDING_BYTES / 2**20
+    print_claim(
+        growth <= allowed,
+        f"memory besides the answers does not grow with the rows: {growth:+.0f} MiB on doubling "
+        f"(a tenth of the added embeddings is {allowed:.0f})",
+    )
+
+
+SECTIONS = {
+    "predict": section_predict,
+    "ideal": section_ideal,
+    "small": section_small,
+    "training": section_training,
+    "memory": section_memory,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sections", default=",".join(SECTIONS), help="some of the default")
+    parser.add_argument("--epochs", type=int, default=40, help="of the model that is timed")
+    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--training-epochs", type=int, default=3)
+    parser.add_argument("--training-repeats", type=int, default=5)
+    parser.add_argument("--memory-rows", type=int, default=10**6)
+    args = parser.parse_args()
+    sections = args.sections.split(",")
+    unknown = set(sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"unknown sections {sorted(unknown)}; there are {[*SECTIONS]}")
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread, load {os.getloadavg()}")
+
+    parts = split(*load_letter(), 0)
+    clf = fit_model(args, parts) if set(sections) - {"training"} else None
+    for name in sections:
+        print(f"\n{name}")
+        if name == "training":
+            section_training(args, parts)
+        else:
+            SECTIONS[name](args, clf, parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""What the estimators share: parameters, the order of fitting, operating points."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skearlyexit._builder import MAX_SEED, CascadeBuilder, Plan, Rows
+from skearlyexit._splits import Split, calibration_splits
+from skearlyexit._table import ExitTable
+from skearlyexit.backbones import resolve_backbone
+from skearlyexit.calibration import (
+    Budget,
+    CalibratedPoint,
+    Evidence,
+    Frontier,
+    OperatingPoint,
+    RiskControl,
+    Threshold,
+    compute_frontier,
+)
+from skearlyexit.calibration._base import nobody
+from skearlyexit.calibration._frontier import check_budget
+from skearlyexit.cascade import Cascade
+from skearlyexit.heads import resolve_heads
+from skearlyexit.placement import Placement, resolve_placement
+from skearlyexit.policies import Policy, resolve_policy
+from skearlyexit.policies._resolve import POLICIES
+from skearlyexit.runtime import Answers, embed, run, tabulate
+from skearlyexit.training import TrainingStrategy, resolve_training
+from skearlyexit.training._resolve import STRATEGIES
+from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES
+
+
+class BaseEarlyExit(BaseEstimator):
+    """Base of the early-exit estimators."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "backbone": "no_validation",
+        "exits": [Interval(Integral, 1, None, closed="left"), "array-like", Placement],
+        "head": "no_validation",
+        "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
+        "policy": [StrOptions(set(POLICIES)), Policy, None],
+        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
+        "budget": [Interval(Real, 0, None, closed="right"), None],
+        "operating_point": [OperatingPoint, None],
+        "calibration": [
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split", "get_n_splits"]),
+            StrOptions({"auto"}),
+            None,
+        ],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(SCHEDULES))],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(RealNotInt, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "device": [str],
+        "dtype": [StrOptions({"float32", "float64"})],
+        "n_jobs": [Integral, None],
+        "callbacks": [list, tuple, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # What `fit` sets, besides what scikit-learn itself does.
+    cascade_: Cascade
+    n_exits_: int
+    exit_names_: list[str]
+    stages_: list[torch.nn.Module]
+    heads_: list[Any]
+    costs_: np.ndarray
+    plain_macs_: float
+    thresholds_: np.ndarray
+    frontier_: Frontier | None
+    operating_point_: CalibratedPoint
+    history_: list[dict[str, Any]]
+
+    def _validate_rows(self, X: Any) -> np.ndarray:
+        """Rows as an array of the estimator's dtype, of the shape seen in fit."""
+        if type(X) is np.ndarray and X.dtype.kind == "f" and not hasattr(self, "feature_names_in_"):
+            # What the general checks find out in a tenth of a millisecond is plain here.
+            with np.errstate(over="ignore", invalid="ignore"):
+                rows = X.astype(self.dtype, copy=False)
+                if len(rows) and rows.shape[1:] == self._row_shape and np.isfinite(rows.sum()):
+                    return rows
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what the dtype cannot hold is refused as infinite
+            X = validate_data(self, X, reset=False, dtype=getattr(np, self.dtype), allow_nd=True)
+        if X.shape[1:] != self._row_shape:
+            raise ValueError(
+                f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
+                f"of shape {self._row_shape}."
+            )
+        return X
+
+    def _requested_point(self) -> OperatingPoint | None:
+        """The operating point that the parameters ask for, at most one of them."""
+        given = {
+            name: getattr(self, name)
+            for name in ("threshold", "budget", "operating_point")
+            if getattr(self, name) is not None
+        }
+        if len(given) > 1:
+            raise ValueError(
+                "At most one of the parameters 'threshold', 'budget' and 'operating_point' of "
+                f"{type(self).__name__} may be given. Got {' and '.join(map(repr, given))}."
+            )
+        if "threshold" in given:
+            return Threshold(self.threshold)
+        if "budget" in given:
+            return Budget(self.budget)
+        if self.operating_point is not None:
+            self.operating_point._validate_params()
+        return self.operating_point
+
+    def _check_device(self) -> None:
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"The 'device' parameter of {type(self).__name__} must be a device of this "
+                f"machine. Got {self.device!r} instead, which torch cannot use: {error}"
+            ) from error
+
+    def _fit_cascade(
+        self,
+        rows: Rows,
+        n_classes: int,
+        calibration_weight: np.ndarray | None,
+        validation: Rows | None,
+    ) -> None:
+        """Fit on validated rows, and set the fitted attributes once all has gone well."""
+        request = self._requested_point()
+        self._check_device()
+        rng = check_random_state(self.random_state)
+        policy = resolve_policy(self.policy)
+        training = resolve_training(self.training)
+        backbone = resolve_backbone(self.backbone, rows.X, n_classes)
+        placement = resolve_placement(self.exits)
+        plan = Plan.make(backbone, placement, rows.X, n_classes, rng.randint(MAX_SEED))
+        n_exits = len(plan.ends)
+        builder = CascadeBuilder(
+            backbone=backbone,
+            plan=plan,
+            heads=resolve_heads(self.head, n_exits),
+            keep_own_head=self.head is None,
+            training=training,
+            policy=policy,
+            n_classes=n_classes,
+            trainer_options=self._trainer_options(),
+            validation_fraction=self.validation_fraction if self.early_stopping else None,
+            device=self.device,
+            n_jobs=self.n_jobs,
+        )
+        by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
+        splits: list[Split] = []
+        refit = True
+        if n_exits > 1:
+            splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
+        self._check_request(request, n_exits, bool(splits))
+        if isinstance(request, Budget):
+            check_budget(request.value, builder.least_cost())
+
+        seeds = rng.randint(MAX_SEED, size=len(splits) + 1)
+        tables = []
+        for (train, held), seed in zip(splits, seeds[1:], strict=True):
+            cascade, history = builder.fit(rows.take(train), validation, int(seed))
+            tables.append(tabulate(cascade, rows.X[held]))
+        if refit:
+            cascade, history = builder.fit(rows, validation, int(seeds[0]))
+
+        evidence = None
+        if splits:
+            held = np.concatenate([held for _, held in splits])
+            weight = None if calibration_weight is None else calibration_weight[held]
+            evidence = Evidence.from_table(
+                ExitTable.concatenate(tables), rows.y[held], cascade.costs, weight
+            )
+        point, frontier = self._operate(request, cascade, evidence, by_hand)
+        self._set_fitted(cascade, plan, point, frontier)
+        self.history_ = history
+
+    def _trainer_options(self) -> dict[str, Any]:
+        return {
+            "max_epochs": self.max_epochs,
+            "batch_size": self.batch_size,
+            "lr": self.lr,
+            "lr_schedule": self.lr_schedule,
+            "optimizer": self.optimizer,
+            "patience": self.n_iter_no_change if self.early_stopping else None,
+            "callbacks": self.callbacks or (),
+            "verbose": self.verbose,
+        }
+
+    def _check_request(self, request: OperatingPoint | None, n_exits: int, has_rows: bool) -> None:
+        """Refuse, before training, what needs calibration rows where there are none."""
+        if has_rows or n_exits == 1 or request is None or isinstance(request, Threshold):
+            return
+        raise ValueError(
+            f"{type(request).__name__} needs calibration rows, and there are none: "
+            + (
+                "calibration=None holds none out. Give another value, or only a threshold."
+                if self.calibration is None
+                else "too few rows to hold any out. Give more rows, or only a threshold."
+            )
+        )
+
+    def _operate(
+        self,
+        request: OperatingPoint | None,
+        cascade: Cascade,
+        evidence: Evidence | None,
+        by_hand: np.ndarray | None = None,
+    ) -> tuple[CalibratedPoint, Frontier | None]:
+        """Operating point and frontier for the request, or for the default one."""
+        if cascade.n_exits == 1:
+            frontier = Frontier(np.empty((1, 0)), cascade.costs, np.array([np.nan]))
+            if isinstance(request, Budget):
+                frontier.at_budget(request.value)
+            return CalibratedPoint(request, np.empty(0), reason="There is one exit."), frontier
+        if evidence is None:
+            thresholds = nobody(cascade.n_exits) if by_hand is None else by_hand
+            reason = "No calibration rows: every row runs to the last exit."
+            return CalibratedPoint(request, thresholds, reason="" if request else reason), None
+        frontier = compute_frontier(evidence)
+        return (request or RiskControl()).calibrate(evidence, frontier), frontier
+
+    def _set_fitted(
+        self, cascade: Cascade, plan: Plan, point: CalibratedPoint, frontier: Frontier | None
+    ) -> None:
+        self.cascade_ = cascade
+        self.n_exits_ = cascade.n_exits
+        self.exit_names_ = plan.names
+        self.stages_ = list(cascade.stages)
+        self.heads_ = [head.model for head in cascade.heads]
+        self.costs_ = cascade.costs
+        self.plain_macs_ = cascade.plain_macs
+        self._set_point(point, frontier)
+
+    def _set_point(self, point: CalibratedPoint, frontier: Frontier | None) -> None:
+        self.operating_point_ = point
+        self.thresholds_ = point.thresholds
+        self.frontier_ = frontier
+
+    def _thresholds(self, threshold: Any, budget: float | None) -> np.ndarray:
+        """Thresholds for what a predict-like method was asked for."""
+        check_is_fitted(self)
+        if threshold is not None and budget is not None:
+            raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
+        if threshold is not None:
+            return Threshold(threshold).by_hand(self.n_exits_)
+        if budget is None:
+            return self.thresholds_
+        if self.frontier_ is None:
+            raise ValueError(
+                "A budget needs calibration rows, and this model was fitted without any. Call "
+                "calibrate(X, y) with rows that it was not fitted on, or give a threshold."
+            )
+        return self.frontier_.thresholds[self.frontier_.at_budget(budget)]
+
+    def _run(
+        self, X: Any, threshold: Any, budget: float | None, *, with_probabilities: bool = False
+    ) -> Answers:
+        thresholds = self._thresholds(threshold, budget)
+        X = self._validate_rows(X)
+        return run(self.cascade_, X, thresholds, with_probabilities=with_probabilities)
+
+    def _tabulate(self, X: Any) -> ExitTable:
+        check_is_fitted(self)
+        return tabulate(self.cascade_, self._validate_rows(X))
+
+    def _embed(self, X: Any, exit_: int) -> np.ndarray:
+        check_is_fitted(self)
+        if not -self.n_exits_ <= exit_ < self.n_exits_:
+            raise ValueError(
+                f"'exit' must be one of the {self.n_exits_} exits, 0 to {self.n_exits_ - 1} or "
+                f"negative from the end; got {exit_!r}."
+            )
+        index = exit_ % self.n_exits_
+        cascade = self.cascade_
+        return embed(
+            cascade.stages,
+            {index: cascade.heads[index].pooling},
+            self._validate_rows(X),
+            device=cascade.device,
+            dtype=cascade.dtype,
+            row_bytes=cascade.row_bytes,
+        )[index]

@@ -1,0 +1,291 @@
+"""From training rows to a cascade, the same way for the final model and for every fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from sklearn.utils.parallel import Parallel, delayed
+
+from skearlyexit._splits import hold_out
+from skearlyexit.backbones import Backbone, BlockFacts, Network, build_stages, measure_blocks
+from skearlyexit.cascade import Cascade
+from skearlyexit.costs import exit_costs, module_macs
+from skearlyexit.heads import FittedHead, Head
+from skearlyexit.heads._base import PooledModule
+from skearlyexit.placement import Candidates, Placement
+from skearlyexit.policies import Policy
+from skearlyexit.runtime import embed
+from skearlyexit.training import (
+    MultiExitNetwork,
+    Trainer,
+    TrainingStrategy,
+    isolated_random_state,
+)
+from skearlyexit.training._trainer import to_rows
+
+MAX_SEED = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows with what belongs to them.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, ...)
+    y : ndarray of shape (n_samples,)
+        Indices of classes.
+    weight : ndarray of shape (n_samples,) or None
+        Sample weight times class weight.
+    groups : ndarray of shape (n_samples,) or None
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def take(self, index: np.ndarray) -> Rows:
+        """Some of the rows."""
+        return Rows(
+            self.X[index],
+            self.y[index],
+            None if self.weight is None else self.weight[index],
+            None if self.groups is None else self.groups[index],
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the exits stand, and what the parts of the backbone cost.
+
+    Attributes
+    ----------
+    facts : BlockFacts
+        Trial run of the network.
+    ends : list of int
+        Blocks after which an exit stands.
+    has_head : bool
+        Whether the network brings its own classifier.
+    stage_macs : ndarray of shape (n_exits,)
+    """
+
+    facts: BlockFacts
+    ends: list[int]
+    has_head: bool
+    stage_macs: np.ndarray
+
+    @classmethod
+    def make(
+        cls, backbone: Backbone, placement: Placement, X: np.ndarray, n_classes: int, seed: int
+    ) -> Plan:
+        """Build the network once for a trial run, and place the exits."""
+        with isolated_random_state(seed):
+            network = _to_dtype(backbone.build(X, n_classes), X)
+            facts = measure_blocks(network, torch.tensor(X[:2]))
+        ends = placement.place(Candidates(facts.names, facts.macs))
+        total = np.concatenate([[0.0], np.cumsum(facts.macs)[ends]])
+        return cls(facts, ends, network.head is not None, np.diff(total))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the exits."""
+        return [self.facts.names[end] for end in self.ends]
+
+    @property
+    def embeddings(self) -> list[torch.Tensor]:
+        """A few embeddings at each exit."""
+        return [self.facts.embeddings[end] for end in self.ends]
+
+
+@dataclass(frozen=True)
+class CascadeBuilder:
+    """Fits cascades on different rows under the same plan.
+
+    Attributes
+    ----------
+    backbone : Backbone
+    plan : Plan
+    heads : list of Head
+        One for each exit.
+    keep_own_head : bool
+        Whether a network that brings its own classifier keeps it at the last exit.
+    training : TrainingStrategy
+    policy : Policy
+    n_classes : int
+    trainer_options : dict
+        Keyword arguments of `Trainer`.
+    validation_fraction : float or None
+        Share of the rows held out for early stopping; None trains without.
+    device : str
+    n_jobs : int or None
+    """
+
+    backbone: Backbone
+    plan: Plan
+    heads: Sequence[Head]
+    keep_own_head: bool
+    training: TrainingStrategy
+    policy: Policy
+    n_classes: int
+    trainer_options: dict[str, Any]
+    validation_fraction: float | None
+    device: str
+    n_jobs: int | None
+
+    def least_cost(self) -> float:
+        """Lower bound, known before training, of what leaving at the first exit will cost."""
+        first, last = self.heads[0], self.heads[-1]
+        if not last.is_neural or (self.keep_own_head and self.plan.has_head):
+            return 0.0  # the unit itself is not known yet
+        ends = (0, -1) if first.is_neural else (-1,)
+        with isolated_random_state(0):
+            macs = [
+                module_macs(
+                    self.heads[i].build(embedding, self.n_classes).to(embedding.dtype),
+                    embedding,
+                    len(embedding),
+                )[0]
+                for i, embedding in ((i, self.plan.embeddings[i]) for i in ends)
+            ]
+        stages = self.plan.stage_macs
+        heads = np.zeros(len(stages))
+        heads[list(ends)] = macs
+        return float(exit_costs(stages, heads, self.policy.macs(self.n_classes))[0])
+
+    def fit(
+        self, rows: Rows, validation: Rows | None, seed: int
+    ) -> tuple[Cascade, list[dict[str, Any]]]:
+        """Fit a cascade.
+
+        Parameters
+        ----------
+        rows : Rows
+        validation : Rows or None
+            Rows for early stopping instead of a share of `rows`.
+        seed : int
+
+        Returns
+        -------
+        cascade : Cascade
+        history : list of dict
+        """
+        rng = check_random_state(seed)
+        if self.validation_fraction is not None and validation is None:
+            train, held = hold_out(rows.y, self.validation_fraction, rows.groups, rng)
+            if not len(held):
+                raise ValueError(
+                    f"validation_fraction={self.validation_fraction} leaves no row of {len(rows)} "
+                    "for early stopping. Give a larger share, X_val and y_val, or "
+                    "early_stopping=False."
+                )
+            validation, rows = rows.take(held), rows.take(train)
+        network, history = self._train(rows, validation, rng.randint(MAX_SEED))
+        heads = self._fit_heads(network, rows, rng.randint(MAX_SEED, size=len(self.heads)))
+        head_macs = [
+            head.macs(embedding.to(self.device))
+            for head, embedding in zip(heads, self.plan.embeddings, strict=True)
+        ]
+        cascade = Cascade(
+            stages=list(network.stages),
+            heads=heads,
+            policy=clone(self.policy),
+            n_classes=self.n_classes,
+            stage_macs=self.plan.stage_macs,
+            head_macs=np.asarray(head_macs),
+            row_bytes=self.plan.facts.row_bytes,
+            device=self.device,
+            dtype=_torch_dtype(rows.X),
+        )
+        return cascade, history
+
+    def _train(
+        self, rows: Rows, validation: Rows | None, seed: int
+    ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
+        with isolated_random_state(seed, self.device):
+            built = _to_dtype(self.backbone.build(rows.X, self.n_classes), rows.X)
+            modules: list[torch.nn.Module] = [
+                head.build(embedding, self.n_classes).to(embedding.dtype)
+                for head, embedding in zip(self.heads, self.plan.embeddings, strict=True)
+            ]
+            own_head = built.head if self.keep_own_head else None
+            if own_head is not None:
+                modules[-1] = PooledModule(torch.nn.Identity(), own_head)
+            network = MultiExitNetwork(
+                build_stages(built, self.plan.ends),
+                modules,
+                stand_ins=[i for i, head in enumerate(self.heads) if not head.is_neural],
+                given=built.given,
+                given_head=own_head is not None,
+            )
+            trainer = Trainer(
+                _tensors(rows),
+                None if validation is None else _tensors(validation),
+                device=self.device,
+                **self.trainer_options,
+            )
+            total = np.cumsum(self.plan.stage_macs)
+            self.training.train(network, total / max(total[-1], 1.0), trainer)
+        network.requires_grad_(False)
+        return network.to(self.device).eval(), trainer.history
+
+    def _fit_heads(
+        self, network: MultiExitNetwork, rows: Rows, seeds: np.ndarray
+    ) -> list[FittedHead]:
+        """Heads that answer; those that are no torch modules are fitted in parallel."""
+        poolings: dict[int, Any] = {i: network.heads[i].pooling for i in sorted(network.stand_ins)}
+        embeddings: dict[int, np.ndarray] = {}
+        if poolings:
+            embeddings = embed(
+                network.stages,
+                poolings,
+                rows.X,
+                device=self.device,
+                dtype=_torch_dtype(rows.X),
+                row_bytes=self.plan.facts.row_bytes,
+            )
+
+        def arguments(i: int) -> dict[str, Any]:
+            return {
+                "module": network.heads[i],
+                "embeddings": embeddings.get(i),
+                "y": rows.y,
+                "sample_weight": rows.weight,
+                "n_classes": self.n_classes,
+                "needs_probabilities": self.policy.needs_probabilities,
+                "seed": int(seeds[i]),
+            }
+
+        # Modules are not sent to other processes and back.
+        jobs = (delayed(self.heads[i].fit)(**arguments(i)) for i in poolings)
+        fitted = dict(zip(poolings, Parallel(n_jobs=self.n_jobs)(jobs), strict=True))
+        return [
+            fitted[i] if i in fitted else head.fit(**arguments(i))
+            for i, head in enumerate(self.heads)
+        ]
+
+
+def _to_dtype(network: Network, X: np.ndarray) -> Network:
+    dtype = _torch_dtype(X)
+    for block in network.blocks:
+        block.to(dtype)
+    if network.head is not None:
+        network.head.to(dtype)
+    return network
+
+
+def _tensors(rows: Rows) -> Any:
+    return to_rows(rows.X, rows.y, rows.weight)
+
+
+def _torch_dtype(X: np.ndarray) -> torch.dtype:
+    return torch.float64 if X.dtype == np.float64 else torch.float32

@@ -1,0 +1,518 @@
+"""The early-exit classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+
+from skearlyexit._base import BaseEarlyExit
+from skearlyexit._builder import Rows
+from skearlyexit._table import ExitTable
+from skearlyexit.calibration import Evidence, OperatingPoint
+from skearlyexit.placement import Placement
+from skearlyexit.policies import Policy
+from skearlyexit.training import TrainingStrategy
+
+
+class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
+    """Neural network whose easy rows leave early.
+
+    The network is cut into stages, and after each stands a head that can already answer. A row
+    leaves at the first exit whose score reaches that exit's threshold; what lies behind is not
+    computed for it. Thresholds are calibrated on held-out rows, so that one asks for a budget, an
+    accuracy or a guarantee.
+
+    Parameters
+    ----------
+    backbone : object, default=None
+        The network. None chooses `MLPBackbone` for vectors and `CNNBackbone` for images. Also
+        ``"mlp"``, ``"cnn"``, a backbone object, an ``nn.Sequential`` or list of modules (copied,
+        and trained on from the weights they have), a fitted skorch net, or a callable
+        ``f(row_shape, n_classes)`` that returns one of these.
+    exits : int, sequence of int or str, or Placement, default=4
+        Number of exits at equal shares of the network's cost, the last included; or the blocks,
+        by index or name, after which exits stand besides the last. 1 is the plain network.
+    head : object, default=None
+        What predicts at the exits: ``"linear"``, ``"mlp"``, a head object, any scikit-learn
+        classifier, or a sequence with one for each exit. None is linear, except that a network
+        that brings its own classifier keeps it at the last exit.
+    training : {"joint", "separate", "mixed"} or TrainingStrategy, default=None
+        None is ``"mixed"``: the backbone first, then everything together. With ``"separate"`` a
+        network given with weights keeps them.
+    policy : {"confidence", "entropy", "margin", "patience"} or Policy, default=None
+        What makes a score of the heads' answers. None is ``"confidence"``.
+    threshold : float or sequence of float, default=None
+        Operating point by hand: one threshold, or one for each exit but the last. 0 lets
+        everybody leave at once, anything above 1 nobody.
+    budget : float, default=None
+        Operating point by cost: the largest mean cost per row, in units of the plain network.
+    operating_point : OperatingPoint, default=None
+        `Budget`, `AccuracyDrop`, `RiskControl` or `Threshold`. With none of the three given it is
+        ``RiskControl(0.01, confidence_level=0.9)``: the cheapest thresholds for which, with 90 %
+        confidence, at most one row in a hundred is wrong on leaving and would have been right at
+        the end. Where too few rows are held out to certify any, nobody leaves early, and
+        `operating_point_` says so.
+    calibration : float, int, splitter, "auto" or None, default="auto"
+        Where the rows for thresholds come from. A float holds out that share of the training
+        rows; an integer or splitter cross-fits, which trains once more for each fold and
+        calibrates on all rows; ``"auto"`` cross-fits with 3 folds below 2,500 rows and holds out a
+        fifth from there on. None holds out nothing, and only thresholds can be asked for until
+        `calibrate` is called.
+    max_epochs : int, default=40
+        Passes over the training rows, all phases of the training together.
+    lr : float, default=0.003
+        Learning rate.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+        How the learning rate changes within each phase of the training.
+    batch_size : int, default=128
+        Rows of a training step.
+    optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
+        A callable is called as ``optimizer(parameters, lr=lr)``.
+    early_stopping : bool, default=False
+        Whether each phase ends once the validation loss, summed over its exits, no longer falls,
+        and returns to the best weights.
+    validation_fraction : float, default=0.1
+        Share of the training rows held out for early stopping, besides those for calibration.
+    n_iter_no_change : int, default=10
+        Epochs without a lower validation loss before a phase ends.
+    class_weight : dict or "balanced", default=None
+        Weights of the classes in training.
+    device : str, default="cpu"
+        Torch device that trains and runs the network.
+    dtype : {"float32", "float64"}, default="float32"
+        Precision of the network.
+    n_jobs : int, default=None
+        Scikit-learn heads fitted at the same time.
+    callbacks : list of skorch callbacks, default=None
+        Copied, and used in every phase of every training.
+    random_state : int, RandomState instance or None, default=None
+        Seeds weights, batches, splits and heads.
+    verbose : int, default=0
+        Whether to print each phase and, by skorch, each epoch of it.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Number of features (of channels, for images) seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had any.
+    n_exits_ : int
+        Number of exits, the last included.
+    exit_names_ : list of str
+        Blocks after which the exits stand.
+    stages_ : list of torch.nn.Module
+        Parts of the network between exits. A stage returns ``(carry, embedding)``.
+    heads_ : list
+        Torch module or fitted scikit-learn estimator of each exit.
+    costs_ : ndarray of shape (n_exits,)
+        Cumulative cost of leaving at each exit, in units of the plain network: every stage, head
+        and decision until then.
+    plain_macs_ : float
+        That unit: multiply-accumulates per row of the network with its last head only.
+    thresholds_ : ndarray of shape (n_exits - 1,)
+        Thresholds in force.
+    operating_point_ : CalibratedPoint
+        What they were chosen for, and what they do on the calibration rows.
+    frontier_ : Frontier or None
+        Best operating points for all budgets; None without calibration rows.
+    history_ : list of dict
+        Losses of the final training, one entry for each epoch.
+
+    See Also
+    --------
+    sklearn.model_selection.TunedThresholdClassifierCV : Tunes the threshold of a binary decision.
+
+    Notes
+    -----
+    On the CPU, for the ready-made networks, the heads of this package and scikit-learn's, the
+    answer for a row is the same to the last bit whatever rows are asked with it.
+
+    References
+    ----------
+    Scardapane, Scarpiniti, Baccarelli, Uncini, "Why should we add early exits to neural
+    networks?", Cognitive Computation 12, 2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from skearlyexit import EarlyExitClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> clf = EarlyExitClassifier(calibration=0.2, max_epochs=20, random_state=0)
+    >>> labels, exits = clf.fit(X_train, y_train).predict(X_test, budget=0.5, return_exits=True)
+    >>> bool(clf.costs_[exits].mean() < 0.6), bool((labels == y_test).mean() > 0.9)
+    (True, True)
+    """
+
+    # Arguments of these methods are for this estimator wherever they are passed in.
+    __metadata_request__predict: ClassVar[dict[str, bool]] = {
+        "threshold": True,
+        "budget": True,
+        "return_exits": True,
+    }
+    __metadata_request__predict_proba = __metadata_request__predict
+    __metadata_request__score: ClassVar[dict[str, bool]] = {"threshold": True, "budget": True}
+
+    def __init__(
+        self,
+        backbone: Any = None,
+        *,
+        exits: int | Sequence[int | str] | Placement = 4,
+        head: Any = None,
+        training: str | TrainingStrategy | None = None,
+        policy: str | Policy | None = None,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | None = None,
+        operating_point: OperatingPoint | None = None,
+        calibration: Any = "auto",
+        max_epochs: int = 40,
+        lr: float = 0.003,
+        lr_schedule: str = "cosine",
+        batch_size: int = 128,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        class_weight: dict | str | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        n_jobs: int | None = None,
+        callbacks: Sequence[Any] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.exits = exits
+        self.head = head
+        self.training = training
+        self.policy = policy
+        self.threshold = threshold
+        self.budget = budget
+        self.operating_point = operating_point
+        self.calibration = calibration
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.device = device
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        groups: Any = None,
+    ) -> EarlyExitClassifier:
+        """Train network and heads, and calibrate the thresholds.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Training rows; rows of any shape that the backbone takes.
+        y : array-like of shape (n_samples,)
+            Labels, of at least two classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights in training and calibration; rows of weight 0 are left out.
+        X_val : array-like of shape (n_validation, ...), default=None
+            Rows for early stopping, instead of a share of X.
+        y_val : array-like of shape (n_validation,), default=None
+            Their labels.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of a group are never split between fitting, validation and calibration.
+
+        Returns
+        -------
+        self : EarlyExitClassifier
+
+        Raises
+        ------
+        ValueError, TypeError
+            If data or parameters do not fit. What can be known before training is raised before.
+        """
+        before = dict(vars(self))
+        try:
+            self._fit(X, y, sample_weight, X_val, y_val, groups)
+        except BaseException:
+            # A model that was fitted before stays as it was.
+            self.__dict__ = before
+            raise
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, groups: Any) -> None:
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what the dtype cannot hold is refused as infinite
+            X, y = validate_data(self, X, y, dtype=getattr(np, self.dtype), allow_nd=True)
+        self._row_shape = X.shape[1:]
+        check_consistent_length(X, groups)
+        check_classification_targets(y)
+        classes, encoded = np.unique(y, return_inverse=True)
+        validation = self._validation_rows(X_val, y_val, classes)
+        groups = None if groups is None else column_or_1d(groups)
+
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+            used = weight > 0
+            if not used.all():
+                X, y, encoded, weight = X[used], y[used], encoded[used], weight[used]
+                groups = None if groups is None else groups[used]
+        if len(np.unique(encoded)) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs rows of at least two classes to learn from; got "
+                f"{len(np.unique(encoded))} class."
+            )
+        class_weight = None
+        if self.class_weight is not None:
+            class_weight = compute_sample_weight(self.class_weight, y)
+        training_weight = (
+            weight if class_weight is None else class_weight * (1.0 if weight is None else weight)
+        )
+        rows = Rows(X, encoded, training_weight, groups)
+        self._fit_cascade(rows, len(classes), weight, validation)
+        self.classes_ = classes
+
+    def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Rows | None:
+        if X_val is None and y_val is None:
+            return None
+        if X_val is None or y_val is None:
+            raise ValueError("X_val and y_val must be given together; got only one of them.")
+        if not self.early_stopping:
+            raise ValueError(
+                "X_val and y_val are used by early stopping only; got them with "
+                "early_stopping=False. Set it to True, or use them in calibrate after fitting."
+            )
+        X_val = self._validate_rows(X_val)
+        return Rows(X_val, self._encode(y_val, X_val, classes))
+
+    def _encode(self, y: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Indices of labels among the known classes."""
+        y = column_or_1d(y)
+        check_consistent_length(X, y)
+        unknown = np.setdiff1d(y, classes)
+        if len(unknown):
+            raise ValueError(
+                f"y holds labels that were not seen in fit: {unknown[:5].tolist()}. The classes "
+                f"are {classes[:20].tolist()}."
+            )
+        return np.searchsorted(classes, y)
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | None = None,
+        return_exits: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows.
+        threshold : float or sequence of float, default=None
+            Thresholds for this call instead of `thresholds_`.
+        budget : float, default=None
+            Largest mean cost per row for this call, in units of the plain network; looked up on
+            `frontier_`.
+        return_exits : bool, default=False
+            Whether to return the exits too.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels.
+        exits : ndarray of shape (n_samples,)
+            Exit at which each row left, from 0; only with `return_exits`.
+
+        Raises
+        ------
+        ValueError
+            If both operating points are given, or the budget cannot be met.
+        """
+        answers = self._run(X, threshold, budget)
+        labels = self.classes_[answers.labels]
+        return (labels, answers.exits) if return_exits else labels
+
+    def predict_proba(
+        self,
+        X: Any,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | None = None,
+        return_exits: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict class probabilities, those of the exit at which each row leaves.
+
+        Parameters
+        ----------
+        X, threshold, budget, return_exits : as in `predict`
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Columns as in `classes_`. A head that gives labels only has all its probability on its
+            label.
+        exits : ndarray of shape (n_samples,)
+            Only with `return_exits`.
+        """
+        answers = self._run(X, threshold, budget, with_probabilities=True)
+        assert answers.probabilities is not None
+        return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
+
+    def score(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | None = None,
+    ) -> float:
+        """Accuracy.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,)
+        sample_weight : array-like of shape (n_samples,), default=None
+        threshold, budget : as in `predict`
+
+        Returns
+        -------
+        score : float
+        """
+        labels = self.predict(X, threshold=threshold, budget=budget)
+        return float(accuracy_score(y, labels, sample_weight=sample_weight))
+
+    def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
+        """Predict labels at every exit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Yields
+        ------
+        y : ndarray of shape (n_samples,)
+            Labels of one exit after the other.
+        """
+        for probabilities in self.staged_predict_proba(X):
+            yield self.classes_[probabilities.argmax(axis=1)]
+
+    def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
+        """Predict class probabilities at every exit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Yields
+        ------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Probabilities of one exit after the other.
+        """
+        yield from self._tabulate(X).probabilities.swapaxes(0, 1)
+
+    def exit_table(self, X: Any) -> ExitTable:
+        """Outputs of every exit for every row, whether it would leave there or not.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        table : ExitTable
+            Probabilities and scores. ``table.leave(thresholds)`` are the exits that `predict`
+            gives; its labels are indices into `classes_`.
+        """
+        return self._tabulate(X)
+
+    def embed(self, X: Any, exit: int = -1) -> np.ndarray:
+        """Embeddings that the head at an exit sees, after pooling.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        exit : int, default=-1
+            Number of the exit; negative from the end.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n_samples, n_embedding)
+        """
+        return self._embed(X, exit)
+
+    def calibrate(
+        self,
+        X: Any,
+        y: Any,
+        operating_point: OperatingPoint | None = None,
+        *,
+        sample_weight: Any = None,
+    ) -> EarlyExitClassifier:
+        """Choose thresholds anew, on rows that the model was not fitted on.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,)
+            Labels among `classes_`.
+        operating_point : OperatingPoint, default=None
+            None: what the parameters of the estimator ask for.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : EarlyExitClassifier
+            With new `frontier_`, `operating_point_` and `thresholds_`. On an error nothing is
+            changed.
+        """
+        check_is_fitted(self)
+        X = self._validate_rows(X)
+        encoded = self._encode(y, X, self.classes_)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+        evidence = Evidence.from_table(self._tabulate(X), encoded, self.costs_, sample_weight)
+        request = self._requested_point() if operating_point is None else operating_point
+        if request is not None:
+            request._validate_params()
+        self._set_point(*self._operate(request, self.cascade_, evidence))
+        return self

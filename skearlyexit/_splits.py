@@ -1,0 +1,116 @@
+"""Which rows are learned from and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    check_cv,
+)
+
+Split = tuple[np.ndarray, np.ndarray]
+
+#: Below this many rows, calibration="auto" cross-fits: a fifth of them would certify nothing.
+AUTO_CROSS_FIT_BELOW = 2500
+AUTO_FOLDS = 3
+AUTO_SHARE = 0.2
+
+
+def hold_out(
+    y: np.ndarray, share: float, groups: np.ndarray | None, rng: np.random.RandomState
+) -> Split:
+    """Split off a share of the rows.
+
+    Without groups the share is taken of each class as nearly as whole rows allow; every class
+    keeps at least one row to learn from.
+
+    Returns
+    -------
+    train, held : ndarray of int
+        Ascending indices.
+    """
+    if groups is not None:
+        if len(np.unique(groups)) < 2:
+            raise ValueError(
+                "Rows can only be held out by groups if there are at least two; got 1."
+            )
+        splitter = GroupShuffleSplit(1, test_size=share, random_state=rng)
+        train, held = next(splitter.split(y, y, groups))
+        return np.sort(train), np.sort(held)
+    labels, counts = np.unique(y, return_counts=True)
+    exact = share * counts
+    n_held = np.floor(exact).astype(int)
+    # Rows that rounding down left over go to the classes that it cost most.
+    n_over = int(np.ceil(share * len(y) - 1e-9)) - n_held.sum()
+    n_held[np.argsort(n_held - exact, kind="stable")[:n_over]] += 1
+    n_held = np.minimum(n_held, counts - 1)
+    chosen = [
+        rng.permutation(np.flatnonzero(y == label))[:n]
+        for label, n in zip(labels, n_held, strict=True)
+    ]
+    held = np.sort(np.concatenate(chosen))
+    return np.setdiff1d(np.arange(len(y)), held), held
+
+
+def calibration_splits(
+    calibration: Any, y: np.ndarray, groups: np.ndarray | None, rng: np.random.RandomState
+) -> tuple[list[Split], bool]:
+    """Splits into rows to fit on and rows to calibrate on.
+
+    Parameters
+    ----------
+    calibration : float, int, splitter, "auto" or None
+        As in the estimators.
+    y : ndarray of shape (n_samples,)
+    groups : ndarray of shape (n_samples,) or None
+    rng : RandomState
+
+    Returns
+    -------
+    splits : list of (train, held)
+        Empty if no row is held out.
+    refit : bool
+        Whether the final model is fitted on all rows after the splits, rather than on the rows of
+        the only split.
+    """
+    if calibration is None:
+        return [], True
+    if calibration == "auto":
+        if len(y) < AUTO_CROSS_FIT_BELOW:
+            return list(_auto_folds(y, groups, rng)), True
+        calibration = AUTO_SHARE
+    if isinstance(calibration, Integral):
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        splitter = kind(int(calibration), shuffle=True, random_state=rng)
+        return list(splitter.split(y, y, groups)), True
+    if isinstance(calibration, float):
+        train, held = hold_out(y, calibration, groups, rng)
+        if not len(held):
+            raise ValueError(
+                f"calibration={calibration} holds out none of {len(y)} rows. Give a larger share, "
+                "an integer for cross-fitting, or more rows."
+            )
+        return [(train, held)], False
+    return list(check_cv(calibration, y, classifier=True).split(y, y, groups)), True
+
+
+def _auto_folds(
+    y: np.ndarray, groups: np.ndarray | None, rng: np.random.RandomState
+) -> Iterator[Split]:
+    """Folds for cross-fitting, by class where every class has enough rows; none for two rows."""
+    if groups is not None:
+        n_groups = len(np.unique(groups))
+        if n_groups >= 2:
+            yield from GroupKFold(min(AUTO_FOLDS, n_groups)).split(y, y, groups)
+    elif np.bincount(y)[np.unique(y)].min() >= AUTO_FOLDS:
+        yield from StratifiedKFold(AUTO_FOLDS, shuffle=True, random_state=rng).split(y, y)
+    elif len(y) >= AUTO_FOLDS:
+        yield from KFold(AUTO_FOLDS, shuffle=True, random_state=rng).split(y)

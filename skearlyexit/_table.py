@@ -1,0 +1,67 @@
+"""The exit table: what every exit says of every row.
+
+All that follows training is arithmetic on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ExitTable:
+    """Outputs of every exit for a set of rows.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (n_samples, n_exits, n_classes)
+        Class probabilities. A head that gives labels only has all its probability on its label.
+    scores : ndarray of shape (n_samples, n_exits)
+        What the policy makes of each exit, in [0, 1]; higher is surer.
+    """
+
+    probabilities: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Index of the most probable class, shape (n_samples, n_exits)."""
+        return np.asarray(self.probabilities.argmax(axis=2))
+
+    @property
+    def n_exits(self) -> int:
+        """Number of exits, the last included."""
+        return int(self.probabilities.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    def take(self, rows: np.ndarray) -> ExitTable:
+        """Table of some rows, given by index or mask."""
+        return ExitTable(self.probabilities[rows], self.scores[rows])
+
+    def leave(self, thresholds: np.ndarray) -> np.ndarray:
+        """Exit at which each row leaves.
+
+        Parameters
+        ----------
+        thresholds : array-like of shape (n_exits - 1,)
+            A row leaves the first exit whose score reaches its threshold, or the last exit.
+
+        Returns
+        -------
+        exits : ndarray of shape (n_samples,)
+        """
+        sure = self.scores >= np.append(np.asarray(thresholds, dtype=np.float64), -np.inf)
+        return sure.argmax(axis=1)
+
+    @staticmethod
+    def concatenate(tables: Sequence[ExitTable]) -> ExitTable:
+        """One table of the rows of several."""
+        return ExitTable(
+            np.concatenate([table.probabilities for table in tables]),
+            np.concatenate([table.scores for table in tables]),
+        )

@@ -1,0 +1,122 @@
+"""A small residual convolutional network for images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval
+
+from skearlyexit.backbones._base import Backbone, Network
+from skearlyexit.backbones._layers import Standardize
+
+
+class _ResidualBlock(torch.nn.Module):
+    """Two 3x3 convolutions, around which the input is added."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.branch = torch.nn.Sequential(
+            torch.nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
+            torch.nn.BatchNorm2d(n_out),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(n_out, n_out, 3, padding=1, bias=False),
+            torch.nn.BatchNorm2d(n_out),
+        )
+        self.shortcut: torch.nn.Module = torch.nn.Identity()
+        if stride != 1 or n_in != n_out:
+            self.shortcut = torch.nn.Sequential(
+                torch.nn.Conv2d(n_in, n_out, 1, stride=stride, bias=False),
+                torch.nn.BatchNorm2d(n_out),
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.shortcut(x) + self.branch(x))
+
+
+class CNNBackbone(Backbone):
+    """Small residual network for images, in the manner of ResNet for small pictures.
+
+    Its blocks are named ``"stem"``, ``"group1.block1"``, ``"group1.block2"``, ...
+
+    Parameters
+    ----------
+    widths : sequence of int, default=(16, 32, 64)
+        Channels of each group of blocks; every group after the first halves height and width.
+    n_blocks : int, default=2
+        Residual blocks in a group.
+    image_shape : tuple of int or None, default=None
+        ``(channels, height, width)`` or ``(height, width)`` of rows that come as flat pixels.
+        None: rows come as images of shape (channels, height, width) or (height, width).
+
+    References
+    ----------
+    He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.zeros((4, 64), dtype=np.float32)
+    >>> CNNBackbone((8, 16), n_blocks=1, image_shape=(8, 8)).build(X, n_classes=10).names
+    ['stem', 'group1.block1', 'group2.block1']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "widths": ["array-like"],
+        "n_blocks": [Interval(Integral, 1, None, closed="left")],
+        "image_shape": [tuple, list, None],
+    }
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 32, 64),
+        *,
+        n_blocks: int = 2,
+        image_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.widths = widths
+        self.n_blocks = n_blocks
+        self.image_shape = image_shape
+
+    def _resolve_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(channels, height, width) of a row."""
+        shape = row_shape if self.image_shape is None else tuple(self.image_shape)
+        if len(shape) == 2:
+            shape = (1, *shape)
+        if len(shape) != 3:
+            raise ValueError(
+                "CNNBackbone needs images of shape (channels, height, width); got rows of shape "
+                f"{row_shape} and image_shape={self.image_shape!r}. Give image_shape for flat "
+                "pixels."
+            )
+        if np.prod(shape) != np.prod(row_shape):
+            raise ValueError(
+                f"CNNBackbone got image_shape={self.image_shape!r}, {int(np.prod(shape))} pixels, "
+                f"but rows of shape {row_shape}, {int(np.prod(row_shape))} values."
+            )
+        return shape
+
+    def build(self, X: np.ndarray, n_classes: int) -> Network:
+        """Build a new network; see `Backbone.build`."""
+        shape = self._resolve_shape(X.shape[1:])
+        n_channels = self.widths[0]
+        stem = torch.nn.Sequential(
+            torch.nn.Flatten(),
+            torch.nn.Unflatten(1, shape),
+            Standardize(X.reshape(len(X), *shape)),
+            torch.nn.Conv2d(shape[0], n_channels, 3, padding=1, bias=False),
+            torch.nn.BatchNorm2d(n_channels),
+            torch.nn.ReLU(),
+        )
+        blocks: list[torch.nn.Module] = [stem]
+        names = ["stem"]
+        for group, width in enumerate(self.widths):
+            for index in range(self.n_blocks):
+                stride = 2 if group > 0 and index == 0 else 1
+                blocks.append(_ResidualBlock(n_channels, width, stride))
+                names.append(f"group{group + 1}.block{index + 1}")
+                n_channels = width
+        return Network(blocks, names)

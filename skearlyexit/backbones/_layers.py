@@ -1,0 +1,82 @@
+"""Layers whose result for a row does not depend on the rows beside it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+#: Matrix kernels treat rows, and terms of a product, in groups of up to this many. A group that is
+#: not full is summed in another order, which shows in the last bits.
+GROUP = 16
+
+
+def round_up(n: int) -> int:
+    """Smallest multiple of `GROUP` that is at least `n`."""
+    return -(-n // GROUP) * GROUP
+
+
+class PaddedLinear(torch.nn.Module):
+    """Linear layer whose inner width is filled up to a multiple of 16 with zeros.
+
+    With an odd inner width the last bits of a row's result depend on how many rows are computed
+    together. The zeros change no result and get no gradient.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+
+    Notes
+    -----
+    **Shape**: (n, in_features) to (n, out_features). Initialised as ``torch.nn.Linear``.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.n_zeros = round_up(in_features) - in_features
+        bound = 1 / math.sqrt(in_features)
+        weight = torch.empty(out_features, in_features).uniform_(-bound, bound)
+        self.weight = torch.nn.Parameter(F.pad(weight, (0, self.n_zeros)))
+        self.bias = torch.nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, in_features) to (n, out_features)."""
+        if self.n_zeros:
+            x = F.pad(x, (0, self.n_zeros))
+        return F.linear(x, self.weight, self.bias)
+
+
+class Standardize(torch.nn.Module):
+    """Subtracts the mean of each channel and divides by its standard deviation.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_channels, ...)
+        Rows that the statistics are taken from, once; axes after the second are averaged over.
+        A channel that never changes is only centred.
+
+    Notes
+    -----
+    **Shape**: (n, n_channels, ...) to the same.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, X: np.ndarray) -> None:
+        super().__init__()
+        axes = (0, *range(2, X.ndim))
+        mean = X.mean(axis=axes, dtype=np.float64, keepdims=True)
+        deviation = X.std(axis=axes, dtype=np.float64, keepdims=True)
+        # What rounding leaves of the deviation of a constant channel is no deviation.
+        tiny = 10 * np.finfo(X.dtype).eps * np.abs(mean)
+        scale = np.where(deviation > tiny, deviation, 1.0)
+        self.register_buffer("mean", torch.from_numpy(mean.astype(X.dtype)))
+        self.register_buffer("scale", torch.from_numpy(scale.astype(X.dtype)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, n_channels, ...) to the same shape."""
+        return (x - self.mean) / self.scale

@@ -1,0 +1,82 @@
+"""A residual perceptron for vectors."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval
+
+from skearlyexit.backbones._base import Backbone, Network
+from skearlyexit.backbones._layers import PaddedLinear, Standardize, round_up
+
+
+class _ResidualBlock(torch.nn.Module):
+    """x + W2 dropout(relu(W1 norm(x)))."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.branch = torch.nn.Sequential(
+            torch.nn.BatchNorm1d(width),
+            torch.nn.Linear(width, hidden),
+            torch.nn.ReLU(),
+            *([torch.nn.Dropout(dropout)] if dropout else []),
+            torch.nn.Linear(hidden, width),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.branch(x)
+
+
+class MLPBackbone(Backbone):
+    """Multi-layer perceptron with residual blocks, for rows that are vectors.
+
+    The input is standardised with the statistics of the training rows, mapped to `width` and
+    refined by blocks ``x + W2 relu(W1 batchnorm(x))``. Its blocks are named ``"stem"``,
+    ``"block1"``, ``"block2"``, ...
+
+    Parameters
+    ----------
+    n_blocks : int, default=8
+        Number of residual blocks.
+    width : int, default=128
+        Size of the embeddings, rounded up to a multiple of 16.
+    hidden : int, default=128
+        Inner size of a block, rounded up to a multiple of 16.
+    dropout : float, default=0.0
+        Share of inner units dropped in training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MLPBackbone(n_blocks=2).build(np.zeros((4, 3), dtype=np.float32), n_classes=2).names
+    ['stem', 'block1', 'block2']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_blocks": [Interval(Integral, 0, None, closed="left")],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "hidden": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self, n_blocks: int = 8, *, width: int = 128, hidden: int = 128, dropout: float = 0.0
+    ) -> None:
+        self.n_blocks = n_blocks
+        self.width = width
+        self.hidden = hidden
+        self.dropout = dropout
+
+    def build(self, X: np.ndarray, n_classes: int) -> Network:
+        """Build a new network; see `Backbone.build`. Rows of any shape are flattened."""
+        width, hidden = round_up(self.width), round_up(self.hidden)
+        flat = X.reshape(len(X), -1)
+        stem = torch.nn.Sequential(
+            torch.nn.Flatten(), Standardize(flat), PaddedLinear(flat.shape[1], width)
+        )
+        blocks = [_ResidualBlock(width, hidden, self.dropout) for _ in range(self.n_blocks)]
+        names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]
+        return Network([stem, *blocks], names)

@@ -1,0 +1,67 @@
+"""From what a user may pass as `backbone` to a backbone object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from skearlyexit.backbones._base import Backbone
+from skearlyexit.backbones._cnn import CNNBackbone
+from skearlyexit.backbones._mlp import MLPBackbone
+from skearlyexit.backbones._sequential import SequentialBackbone
+
+_NAMES: dict[str, type[Backbone]] = {"cnn": CNNBackbone, "mlp": MLPBackbone}
+
+
+def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
+    """Backbone object for what the user passed.
+
+    Parameters
+    ----------
+    backbone : None, str, Backbone, torch.nn.Module, sequence of them, skorch net or callable
+        None chooses by the shape of X: convolutional for images, a perceptron for vectors. A
+        fitted skorch net gives its module. A callable is called as
+        ``backbone(row_shape, n_classes)`` and returns any of the others.
+    X : ndarray of shape (n_samples, ...)
+    n_classes : int
+
+    Returns
+    -------
+    backbone : Backbone
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or a skorch net that is not fitted.
+    """
+    if backbone is None:
+        return CNNBackbone() if X.ndim > 2 else MLPBackbone()
+    if isinstance(backbone, str):
+        if backbone not in _NAMES:
+            raise ValueError(
+                f"The 'backbone' parameter must be one of {sorted(_NAMES)}, an object or a module. "
+                f"Got {backbone!r} instead."
+            )
+        return _NAMES[backbone]()
+    if isinstance(backbone, Backbone):
+        backbone = clone(backbone)
+        backbone._validate_params()
+        return backbone
+    if isinstance(backbone, skorch.NeuralNet):
+        check_is_fitted(
+            backbone, "module_", msg="The skorch net given as 'backbone' is not fitted."
+        )
+        return SequentialBackbone(backbone.module_)
+    if isinstance(backbone, torch.nn.Module | list | tuple):
+        return SequentialBackbone(backbone)
+    if callable(backbone):
+        return resolve_backbone(backbone(X.shape[1:], n_classes), X, n_classes)
+    raise TypeError(
+        "The 'backbone' parameter must be None, a name, a backbone object, a torch module, a list "
+        f"of modules, a fitted skorch net or a callable. Got {backbone!r} instead."
+    )

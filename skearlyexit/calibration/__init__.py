@@ -1,0 +1,24 @@
+"""Which thresholds: from what a user asks for, and held-out rows, to an operating point."""
+
+from skearlyexit.calibration._accuracy_drop import AccuracyDrop
+from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint
+from skearlyexit.calibration._budget import Budget
+from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._frontier import Frontier
+from skearlyexit.calibration._geometric import geometric_thresholds
+from skearlyexit.calibration._risk_control import RiskControl
+from skearlyexit.calibration._search import compute_frontier
+from skearlyexit.calibration._threshold import Threshold
+
+__all__ = [
+    "AccuracyDrop",
+    "Budget",
+    "CalibratedPoint",
+    "Evidence",
+    "Frontier",
+    "OperatingPoint",
+    "RiskControl",
+    "Threshold",
+    "compute_frontier",
+    "geometric_thresholds",
+]

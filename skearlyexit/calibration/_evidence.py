@@ -1,0 +1,60 @@
+"""What calibration knows: scores, correctness and costs on rows that nothing was fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skearlyexit._table import ExitTable
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Held-out rows, reduced to what thresholds depend on.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_samples, n_exits)
+        In [0, 1]; those of the last exit are not used.
+    correct : ndarray of shape (n_samples, n_exits), bool
+        Whether each exit is right.
+    costs : ndarray of shape (n_exits,)
+        Cumulative, increasing.
+    weight : ndarray of shape (n_samples,)
+        Sample weights.
+    """
+
+    scores: np.ndarray
+    correct: np.ndarray
+    costs: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def from_table(
+        cls, table: ExitTable, y: np.ndarray, costs: np.ndarray, weight: np.ndarray | None = None
+    ) -> Evidence:
+        """Evidence of an exit table and the true classes by index; weight 0 leaves a row out."""
+        weight = np.ones(len(table)) if weight is None else np.asarray(weight, dtype=np.float64)
+        used = weight > 0
+        correct = table.labels == y[:, None]
+        return cls(table.scores[used], correct[used], costs, weight[used])
+
+    @property
+    def n_exits(self) -> int:
+        """Number of exits, the last included."""
+        return int(self.scores.shape[1])
+
+    def leave(self, thresholds: np.ndarray) -> np.ndarray:
+        """Exit at which each row leaves, shape (n_samples,)."""
+        sure = self.scores >= np.append(thresholds, -np.inf)
+        return sure.argmax(axis=1)
+
+    def evaluate(self, thresholds: np.ndarray) -> tuple[float, float]:
+        """Mean cost and accuracy under these thresholds."""
+        exits = self.leave(thresholds)
+        right = self.correct[np.arange(len(exits)), exits]
+        return (
+            float(np.average(self.costs[exits], weights=self.weight)),
+            float(np.average(right, weights=self.weight)),
+        )

@@ -1,0 +1,72 @@
+"""Shares of leaving that shrink or grow by a constant factor from exit to exit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._frontier import ROUNDING
+
+
+def geometric_thresholds(evidence: Evidence, ratio: float) -> np.ndarray:
+    """Thresholds under which the share of rows that leaves at exit k is proportional to ratio**k.
+
+    At each exit the surest of the rows still there leave, as many as its share allows; equal scores
+    leave together, which can only be cheaper.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    ratio : float
+        Positive; small values let most rows leave early.
+
+    Returns
+    -------
+    thresholds : ndarray of shape (n_exits - 1,)
+
+    References
+    ----------
+    Huang et al., "Multi-scale dense networks for resource efficient image classification",
+    ICLR 2018.
+    """
+    n_exits = evidence.n_exits
+    log_shares = np.arange(n_exits) * np.log(ratio)
+    shares = np.exp(log_shares - log_shares.max())
+    shares /= shares.sum()
+    total = evidence.weight.sum()
+    thresholds = np.full(n_exits - 1, np.inf)
+    rows = np.arange(len(evidence.scores))
+    for exit_ in range(n_exits - 1):
+        scores = evidence.scores[rows, exit_]
+        order = np.argsort(-scores, kind="stable")
+        left = np.cumsum(evidence.weight[rows][order])
+        n_leaving = int(np.searchsorted(left, shares[exit_] * total * (1 + 1e-12), side="right"))
+        if n_leaving:
+            thresholds[exit_] = scores[order[n_leaving - 1]]
+            rows = rows[scores < thresholds[exit_]]
+    return thresholds
+
+
+def geometric_budget(evidence: Evidence, budget: float) -> np.ndarray:
+    """Thresholds of the geometric family that come closest to a budget from below.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    budget : float
+        Largest mean cost on these rows, at least that of the first exit.
+    """
+    low, high = -60.0, 60.0
+    best = np.zeros(evidence.n_exits - 1)  # everybody leaves at once
+    best_cost = -np.inf
+    for _ in range(60):
+        middle = (low + high) / 2
+        thresholds = geometric_thresholds(evidence, float(np.exp(middle)))
+        cost, _ = evidence.evaluate(thresholds)
+        if cost <= budget * ROUNDING:
+            low = middle
+            if cost > best_cost:
+                best, best_cost = thresholds, cost
+        else:
+            high = middle
+    return best

@@ -1,0 +1,227 @@
+"""Search for the frontier over thresholds taken from the scores of the calibration rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._frontier import Frontier, efficient
+from skearlyexit.calibration._geometric import geometric_thresholds
+
+#: Thresholds tried at each exit, by the number of exits at which there is a choice. Up to three,
+#: every combination is tried.
+GRID_SIZES = {1: 1000, 2: 150, 3: 40}
+COORDINATE_GRID_SIZE = 60
+MAX_EXHAUSTIVE = max(GRID_SIZES)
+
+
+def compute_frontier(evidence: Evidence) -> Frontier:
+    """Best operating points for all budgets.
+
+    With up to four exits every combination of thresholds on a grid is tried; with more, coordinate
+    search from several starts. The grid of an exit holds quantiles of its scores, 0 and infinity.
+    The geometric family of `geometric_thresholds` is always among the candidates. Of thresholds
+    that do the same on these rows, those that let new rows leave earliest are taken.
+
+    Parameters
+    ----------
+    evidence : Evidence
+
+    Returns
+    -------
+    frontier : Frontier
+    """
+    n_choices = evidence.n_exits - 1
+    points = [_evaluated(evidence, np.full((1, n_choices), np.inf))]
+    if n_choices:
+        size = GRID_SIZES.get(n_choices, COORDINATE_GRID_SIZE)
+        grids = [
+            quantile_grid(evidence.scores[:, i], size, evidence.weight) for i in range(n_choices)
+        ]
+        family = np.array(
+            [geometric_thresholds(evidence, ratio) for ratio in np.geomspace(1e-3, 1e3, 61)]
+        )
+        points.append(_evaluated(evidence, family))
+        if n_choices <= MAX_EXHAUSTIVE:
+            points.append(search_all(evidence, grids))
+        else:
+            points.append(search_coordinates(evidence, grids))
+    frontier = Frontier.of(*(np.concatenate(column) for column in zip(*points, strict=True)))
+    lowest = np.array([lowest_equivalent(evidence, row) for row in frontier.thresholds])
+    return Frontier(lowest, frontier.costs, frontier.accuracies)
+
+
+def lowest_equivalent(evidence: Evidence, thresholds: np.ndarray) -> np.ndarray:
+    """Thresholds with 0 at each exit where every row that arrives leaves, or none arrives.
+
+    A new row less sure than all calibration rows would otherwise go on, to exits that nothing is
+    known of, and cost more than was asked for.
+    """
+    lowest = thresholds.copy()
+    exits = evidence.leave(thresholds)
+    for exit_ in range(len(thresholds)):
+        if not np.any(exits > exit_):
+            lowest[exit_] = 0.0
+    return lowest
+
+
+Points = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _evaluated(evidence: Evidence, thresholds: np.ndarray) -> Points:
+    values = np.array([evidence.evaluate(row) for row in thresholds])
+    return thresholds, values[:, 0], values[:, 1]
+
+
+def quantile_grid(scores: np.ndarray, size: int, weight: np.ndarray | None = None) -> np.ndarray:
+    """Ascending thresholds to try: 0, up to `size` scores at equal ranks, and infinity.
+
+    Ranks that fall on equal scores are spent on other values, at equal distances among the rest.
+    """
+    values = np.unique(scores)
+    if len(values) > size:
+        order = np.argsort(scores, kind="stable")
+        rank = np.cumsum(np.ones(len(scores)) if weight is None else weight[order])
+        at = np.searchsorted(rank, np.linspace(0, rank[-1], size), side="left")
+        chosen = np.unique(scores[order[np.minimum(at, len(order) - 1)]])
+        rest = np.setdiff1d(values, chosen)
+        extra = np.linspace(0, len(rest) - 1, size - len(chosen)).round().astype(int)
+        values = np.concatenate([chosen, rest[extra]])
+    return np.unique(np.concatenate([[0.0], values, [np.inf]]))
+
+
+def search_all(evidence: Evidence, grids: list[np.ndarray]) -> Points:
+    """Efficient points among all combinations of thresholds.
+
+    Rows are counted by the cell of the grid that their scores fall in; sums over the cells then
+    give share and correctness of those that leave, for every combination at once.
+    """
+    bins = _bins(evidence, grids)
+    shape = tuple(len(grid) for grid in grids)
+    total = evidence.weight.sum()
+    cost, right = np.zeros(shape), np.zeros(shape)
+    for exit_ in range(evidence.n_exits):
+        # What leaves here depends on the thresholds up to this exit.
+        axes = shape[: exit_ + 1]
+        cells = np.ravel_multi_index(tuple(bins.T[: exit_ + 1]), axes)
+        weight = evidence.weight
+        for target, values in (
+            (cost, weight * evidence.costs[exit_]),
+            (right, weight * evidence.correct[:, exit_]),
+        ):
+            sums = np.bincount(cells, values, minlength=int(np.prod(axes))).reshape(axes)
+            for axis in range(len(axes)):
+                below = np.cumsum(sums, axis=axis) - sums
+                # Leaves here, its score reaching the threshold, or has come past an earlier exit.
+                sums = sums.sum(axis=axis, keepdims=True) - below if axis == exit_ else below
+            target += sums.reshape(axes + (1,) * (len(shape) - len(axes)))
+    costs, accuracies = cost.ravel() / total, right.ravel() / total
+    keep = efficient(costs, accuracies)
+    index = np.unravel_index(keep, shape)
+    thresholds = np.stack([grid[i] for grid, i in zip(grids, index, strict=True)], axis=1)
+    return _evaluated(evidence, thresholds)
+
+
+def _bins(evidence: Evidence, grids: list[np.ndarray]) -> np.ndarray:
+    """Index of the largest threshold that each score reaches, shape (n_samples, n_exits - 1)."""
+    return np.stack(
+        [
+            np.searchsorted(grid, evidence.scores[:, i], side="right") - 1
+            for i, grid in enumerate(grids)
+        ],
+        axis=1,
+    )
+
+
+def search_coordinates(evidence: Evidence, grids: list[np.ndarray]) -> Points:
+    """Efficient points found by changing one threshold at a time.
+
+    First, for several prices of cost, each threshold in turn is set to the value that is best
+    given the rest, until none changes. Then every value of every threshold is tried from each
+    efficient point, until that leads to no new one.
+    """
+    bins = _bins(evidence, grids)
+    found: dict[tuple[int, ...], tuple[float, float]] = {}
+    spread = evidence.costs[-1] - evidence.costs[0]
+    for share in (0.25, 0.5, 0.75, 1.0):
+        current = tuple(int(share * (len(grid) - 1)) for grid in grids)
+        for price in np.geomspace(1e-3, 3.0, 12) / max(spread, 1e-12):
+            previous = None
+            while current != previous:
+                previous = current
+                current = _sweep(evidence, bins, grids, current, found, price)
+    expanded: set[tuple[int, ...]] = set()
+    while True:
+        index, values = np.array(list(found)), np.array(list(found.values()))
+        keep = efficient(values[:, 0], values[:, 1])
+        found = {tuple(index[i]): tuple(values[i]) for i in keep}
+        waiting = [point for point in found if point not in expanded]
+        if not waiting:
+            break
+        for point in waiting:
+            _sweep(evidence, bins, grids, point, found)
+        expanded.update(waiting)
+    index = np.array(list(found))
+    thresholds = np.stack([grid[column] for grid, column in zip(grids, index.T, strict=True)], 1)
+    return _evaluated(evidence, thresholds)
+
+
+def _sweep(
+    evidence: Evidence,
+    bins: np.ndarray,
+    grids: list[np.ndarray],
+    start: tuple[int, ...],
+    found: dict[tuple[int, ...], tuple[float, float]],
+    price: float | None = None,
+) -> tuple[int, ...]:
+    """Try all values of each threshold, from the last exit back, and note the efficient ones.
+
+    With a price, each threshold is set to its best value before the next is tried.
+
+    Returns
+    -------
+    end : tuple of int
+        Grid indices of the thresholds after the sweep.
+    """
+    current = list(start)
+    weight = evidence.weight / evidence.weight.sum()
+    n_rows, n_choices = bins.shape
+    # Whether a row comes as far as each exit, under the thresholds before the sweep.
+    passes = bins < np.asarray(current)
+    reaches = np.ones((n_rows, n_choices + 1), dtype=bool)
+    np.logical_and.accumulate(passes, axis=1, out=reaches[:, 1:])
+    earlier_cost = _left_before(evidence.costs, reaches, weight)
+    earlier_right = _left_before(evidence.correct, reaches, weight)
+    # What becomes of a row that goes on past the exit at hand.
+    next_cost = np.full(n_rows, evidence.costs[-1])
+    next_right = evidence.correct[:, -1].astype(np.float64)
+    for exit_ in range(n_choices - 1, -1, -1):
+        rows = np.flatnonzero(reaches[:, exit_])
+        size = len(grids[exit_])
+        here, w = bins[rows, exit_], weight[rows]
+        on_cost, on_right = w * next_cost[rows], w * next_right[rows]
+        # Sums over the rows whose score reaches each threshold of the grid.
+        cost = _from_above(here, w * evidence.costs[exit_] - on_cost, size)
+        right = _from_above(here, w * evidence.correct[rows, exit_] - on_right, size)
+        cost += on_cost.sum() + earlier_cost[exit_]
+        right += on_right.sum() + earlier_right[exit_]
+        for j in efficient(cost, right):
+            point = (*current[:exit_], int(j), *current[exit_ + 1 :])
+            found.setdefault(point, (float(cost[j]), float(right[j])))
+        if price is not None:
+            current[exit_] = int(np.argmax(right - price * cost))
+        leaves = bins[:, exit_] >= current[exit_]
+        next_cost[leaves] = evidence.costs[exit_]
+        next_right[leaves] = evidence.correct[leaves, exit_]
+    return tuple(current)
+
+
+def _left_before(values: np.ndarray, reaches: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted sum of `values` over the rows that leave before each exit."""
+    leaves = reaches[:, :-1] & ~reaches[:, 1:]
+    sums = (leaves * np.broadcast_to(values, reaches.shape)[:, :-1]).T @ weight
+    return np.concatenate([[0.0], np.cumsum(sums)])
+
+
+def _from_above(bins: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    return np.bincount(bins, values, minlength=size)[::-1].cumsum(dtype=np.float64)[::-1]

@@ -1,0 +1,54 @@
+"""Thresholds by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+
+from skearlyexit.calibration._base import OperatingPoint
+from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._frontier import Frontier
+
+
+class Threshold(OperatingPoint):
+    """The thresholds that the user gives.
+
+    Parameters
+    ----------
+    value : float or sequence of float
+        One for every exit, or one for each exit but the last. At 0 everybody leaves at once;
+        above 1 nobody does.
+
+    Examples
+    --------
+    >>> Threshold(0.9).by_hand(n_exits=3)
+    array([0.9, 0.9])
+    """
+
+    def __init__(self, value: float | Sequence[float]) -> None:
+        self.value = value
+
+    def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
+        """Check and spread the value; see `OperatingPoint.thresholds`."""
+        return self.by_hand(evidence.n_exits)
+
+    def by_hand(self, n_exits: int) -> np.ndarray:
+        """Thresholds of shape (n_exits - 1,); raises a ValueError if the value does not fit."""
+        if isinstance(self.value, Real):
+            thresholds = np.full(n_exits - 1, float(self.value))
+        else:
+            thresholds = np.asarray(self.value, dtype=np.float64)
+        if thresholds.shape != (n_exits - 1,):
+            raise ValueError(
+                f"The 'threshold' parameter must be a number or {n_exits - 1} of them, one for "
+                f"each of the {n_exits} exits but the last. Got an array of shape "
+                f"{thresholds.shape} instead."
+            )
+        if np.isnan(thresholds).any() or (thresholds < 0).any():
+            raise ValueError(
+                "The 'threshold' parameter must not be negative or nan: scores lie in [0, 1]. Got "
+                f"{self.value!r} instead."
+            )
+        return thresholds

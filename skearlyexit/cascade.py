@@ -1,0 +1,95 @@
+"""The trained object as passive data: stages, heads, policy, costs."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from skearlyexit.costs import exit_costs
+from skearlyexit.heads import FittedHead
+from skearlyexit.policies import Policy
+
+
+@dataclass
+class Cascade:
+    """Everything that prediction needs.
+
+    Attributes
+    ----------
+    stages : list of Stage
+        In evaluation mode.
+    heads : list of FittedHead
+        One after each stage.
+    policy : Policy
+    n_classes : int
+    stage_macs, head_macs : ndarray of shape (n_exits,)
+        Multiply-accumulates per row.
+    row_bytes : int
+        Largest memory of one row between two blocks.
+    device : str
+        Where the stages run.
+    dtype : torch.dtype
+    """
+
+    stages: list[torch.nn.Module]
+    heads: list[FittedHead]
+    policy: Policy
+    n_classes: int
+    stage_macs: np.ndarray
+    head_macs: np.ndarray
+    row_bytes: int
+    device: str
+    dtype: torch.dtype
+
+    @property
+    def n_exits(self) -> int:
+        """Number of exits, the last included."""
+        return len(self.stages)
+
+    @property
+    def costs(self) -> np.ndarray:
+        """Cumulative cost of leaving at each exit; see `skearlyexit.costs.exit_costs`."""
+        return exit_costs(self.stage_macs, self.head_macs, self.policy.macs(self.n_classes))
+
+    @property
+    def plain_macs(self) -> float:
+        """Multiply-accumulates per row of all stages and the last head: the unit of the costs."""
+        return float(self.stage_macs.sum() + self.head_macs[-1])
+
+    def to(self, device: str) -> None:
+        """Move stages and heads."""
+        for stage in self.stages:
+            stage.to(device)
+        for head in self.heads:
+            head.to(device)
+        self.device = device
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Stored in main memory, whatever it runs on: it may be loaded where no such device is.
+        state = dict(self.__dict__)
+        if self.device != "cpu":
+            twin = replace(self, stages=copy.deepcopy(self.stages), heads=copy.deepcopy(self.heads))
+            twin.to("cpu")
+            state |= {"stages": twin.stages, "heads": twin.heads}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.device == "cpu":
+            return
+        wanted = self.device
+        try:
+            self.to(wanted)
+        except (RuntimeError, AssertionError):
+            warnings.warn(
+                f"The model was trained on {wanted!r}, which this machine does not have; it will "
+                "run on the CPU.",
+                UserWarning,
+                stacklevel=2,
+            )
+            self.to("cpu")

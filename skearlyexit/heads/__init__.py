@@ -1,0 +1,20 @@
+"""What predicts at an exit: neural heads, any scikit-learn classifier, and pooling before both."""
+
+from skearlyexit.heads._base import FittedHead, Head, NeuralHead
+from skearlyexit.heads._estimator import EstimatorHead
+from skearlyexit.heads._linear import LinearHead
+from skearlyexit.heads._mlp import MLPHead
+from skearlyexit.heads._pooling import GlobalAveragePooling, resolve_pooling
+from skearlyexit.heads._resolve import resolve_heads
+
+__all__ = [
+    "EstimatorHead",
+    "FittedHead",
+    "GlobalAveragePooling",
+    "Head",
+    "LinearHead",
+    "MLPHead",
+    "NeuralHead",
+    "resolve_heads",
+    "resolve_pooling",
+]

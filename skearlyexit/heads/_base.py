@@ -1,0 +1,175 @@
+"""What a head is, before and after fitting."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from skearlyexit.costs import module_macs
+from skearlyexit.heads._pooling import resolve_pooling
+
+
+class PooledModule(torch.nn.Module):
+    """Pooling, then a module on vectors.
+
+    Parameters
+    ----------
+    pooling, body : torch.nn.Module
+
+    Notes
+    -----
+    **Shape**: embedding (n, ...) to logits (n, n_classes).
+    """
+
+    def __init__(self, pooling: torch.nn.Module, body: torch.nn.Module) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.body = body
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        return self.body(self.pooling(embedding))
+
+
+@dataclass
+class FittedHead(metaclass=ABCMeta):
+    """A head that answers.
+
+    Attributes
+    ----------
+    model : torch.nn.Module or fitted scikit-learn estimator
+    pooling : torch.nn.Module
+        From the embedding of a stage to vectors of shape (n, n_features).
+    """
+
+    model: Any
+    pooling: torch.nn.Module
+
+    @abstractmethod
+    def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
+        """Class probabilities.
+
+        Parameters
+        ----------
+        embedding : Tensor of shape (n, ...)
+            n a multiple of 16, which keeps the answer for a row free of the rows beside it.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, n_classes), float64
+        """
+
+    @abstractmethod
+    def macs(self, embedding: torch.Tensor) -> float:
+        """Multiply-accumulates per row, counted on a few rows of embeddings."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> None:
+        """Move what torch owns of it."""
+
+
+class Head(BaseEstimator, metaclass=ABCMeta):
+    """Recipe for a head.
+
+    Attributes
+    ----------
+    is_neural : bool
+        Whether the module of `build` is the head itself. If not, that module only stands in its
+        place while the network is trained, and `fit` makes the head from frozen embeddings.
+    """
+
+    is_neural: ClassVar[bool]
+
+    @abstractmethod
+    def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:
+        """New module from embeddings like the given one to one logit per class.
+
+        Parameters
+        ----------
+        embedding : Tensor of shape (n, ...)
+            A few embeddings, for their shape.
+        n_classes : int
+
+        Returns
+        -------
+        module : PooledModule
+        """
+
+    @abstractmethod
+    def fit(
+        self,
+        module: PooledModule,
+        embeddings: np.ndarray | None,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        *,
+        n_classes: int,
+        needs_probabilities: bool,
+        seed: int,
+    ) -> FittedHead:
+        """Make the head that answers.
+
+        Parameters
+        ----------
+        module : PooledModule
+            What `build` returned, trained.
+        embeddings : ndarray of shape (n_samples, n_features), float64, or None
+            Pooled embeddings of the training rows; None for neural heads.
+        y : ndarray of shape (n_samples,)
+            Indices of classes.
+        sample_weight : ndarray of shape (n_samples,) or None
+        n_classes : int
+        needs_probabilities : bool
+            Whether the policy reads more than labels.
+        seed : int
+        """
+
+
+class NeuralExit(FittedHead):
+    """A trained module that answers with logits."""
+
+    def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
+        """Softmax of the logits; see `FittedHead.predict_proba`."""
+        logits = self.model(embedding)
+        return torch.softmax(logits, dim=1).to("cpu", torch.float64).numpy()
+
+    def macs(self, embedding: torch.Tensor) -> float:
+        """Counted by torch; see `FittedHead.macs`."""
+        return module_macs(self.model, embedding, len(embedding))[0]
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the module."""
+        self.model.to(device)
+
+
+class NeuralHead(Head):
+    """Head that is trained with the network.
+
+    Parameters
+    ----------
+    pooling : {"average", "flatten"} or torch.nn.Module, default="average"
+        From embeddings to vectors; see `resolve_pooling`.
+    """
+
+    is_neural = True
+
+    def __init__(self, *, pooling: str | torch.nn.Module = "average") -> None:
+        self.pooling = pooling
+
+    @abstractmethod
+    def body(self, n_features: int, n_classes: int) -> torch.nn.Module:
+        """New module from vectors (n, n_features) to logits (n, n_classes)."""
+
+    def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:
+        """Pooling and body; see `Head.build`."""
+        pooling = resolve_pooling(self.pooling)
+        n_features = pooling(embedding).shape[1]
+        return PooledModule(pooling, self.body(n_features, n_classes))
+
+    def fit(self, module: PooledModule, *args: Any, **kwargs: Any) -> FittedHead:
+        """Return the trained module as it is; see `Head.fit`."""
+        return NeuralExit(module, module.pooling)

@@ -1,0 +1,22 @@
+"""A linear head."""
+
+from __future__ import annotations
+
+import torch
+
+from skearlyexit.backbones import PaddedLinear
+from skearlyexit.heads._base import NeuralHead
+
+
+class LinearHead(NeuralHead):
+    """One linear layer on the pooled embedding.
+
+    Parameters
+    ----------
+    pooling : {"average", "flatten"} or torch.nn.Module, default="average"
+        From embeddings to vectors.
+    """
+
+    def body(self, n_features: int, n_classes: int) -> torch.nn.Module:
+        """Linear layer; see `NeuralHead.body`."""
+        return PaddedLinear(n_features, n_classes)

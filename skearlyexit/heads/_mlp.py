@@ -1,0 +1,37 @@
+"""A head with hidden layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+
+from skearlyexit.backbones import PaddedLinear
+from skearlyexit.heads._base import NeuralHead
+
+
+class MLPHead(NeuralHead):
+    """One or more hidden layers with rectified units on the pooled embedding.
+
+    Parameters
+    ----------
+    hidden : sequence of int, default=(64,)
+        Widths of the hidden layers.
+    pooling : {"average", "flatten"} or torch.nn.Module, default="average"
+        From embeddings to vectors.
+    """
+
+    def __init__(
+        self, hidden: Sequence[int] = (64,), *, pooling: str | torch.nn.Module = "average"
+    ) -> None:
+        super().__init__(pooling=pooling)
+        self.hidden = hidden
+
+    def body(self, n_features: int, n_classes: int) -> torch.nn.Module:
+        """Hidden layers and a linear one; see `NeuralHead.body`."""
+        widths = [n_features, *self.hidden]
+        layers: list[torch.nn.Module] = []
+        for n_in, n_out in pairwise(widths):
+            layers += [PaddedLinear(n_in, n_out), torch.nn.ReLU()]
+        return torch.nn.Sequential(*layers, PaddedLinear(widths[-1], n_classes))

@@ -1,0 +1,47 @@
+"""From embeddings of any shape to vectors."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+
+class GlobalAveragePooling(torch.nn.Module):
+    """Mean over every axis after the channels; vectors stay as they are.
+
+    Notes
+    -----
+    **Shape**: (n, channels, ...) to (n, channels).
+    """
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Map (n, channels, ...) to (n, channels)."""
+        return embedding if embedding.ndim == 2 else embedding.flatten(2).mean(dim=2)
+
+
+_POOLINGS = {"average": GlobalAveragePooling, "flatten": torch.nn.Flatten}
+
+
+def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
+    """New pooling module.
+
+    Parameters
+    ----------
+    pooling : {"average", "flatten"} or torch.nn.Module
+        The global average over positions, all values as they are, or a module of the user's, which
+        is copied; its weights are learned with the network.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    if isinstance(pooling, torch.nn.Module):
+        return copy.deepcopy(pooling)
+    if pooling not in _POOLINGS:
+        raise ValueError(
+            f"The 'pooling' of a head must be one of {sorted(_POOLINGS)} or a torch module. "
+            f"Got {pooling!r} instead."
+        )
+    return _POOLINGS[pooling]()

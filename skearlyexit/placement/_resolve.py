@@ -1,0 +1,23 @@
+"""From what a user may pass as `exits` to a placement object."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+from sklearn.base import clone
+
+from skearlyexit.placement._base import Placement
+from skearlyexit.placement._cost_share import CostShare
+from skearlyexit.placement._fixed import FixedExits
+
+
+def resolve_placement(exits: Any) -> Placement:
+    """Placement for a number of exits, a sequence of block names or indices, or a placement."""
+    if isinstance(exits, Placement):
+        placement = clone(exits)
+        placement._validate_params()
+        return placement
+    if isinstance(exits, Integral):
+        return CostShare(int(exits))
+    return FixedExits(list(exits))

@@ -1,0 +1,26 @@
+"""Leave when the most probable class is probable enough."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skearlyexit.policies._base import Policy, State
+
+
+class ConfidencePolicy(Policy):
+    """The largest class probability.
+
+    References
+    ----------
+    Wang et al., "IDK cascades: fast deep learning by learning not to overthink", UAI 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ConfidencePolicy().step(None, np.array([[0.25, 0.75]]))[0]
+    array([0.75])
+    """
+
+    def step(self, state: State, probabilities: np.ndarray) -> tuple[np.ndarray, State]:
+        """Score one exit; see `Policy.step`."""
+        return probabilities.max(axis=1), None

@@ -1,0 +1,23 @@
+"""Leave when the first choice is well ahead of the second."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skearlyexit.policies._base import Policy, State
+
+
+class MarginPolicy(Policy):
+    """Difference between the two largest class probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MarginPolicy().step(None, np.array([[0.25, 0.75]]))[0]
+    array([0.5])
+    """
+
+    def step(self, state: State, probabilities: np.ndarray) -> tuple[np.ndarray, State]:
+        """Score one exit; see `Policy.step`."""
+        largest = np.partition(probabilities, -2, axis=1)
+        return largest[:, -1] - largest[:, -2], None

@@ -1,0 +1,258 @@
+"""Stage by stage on torch: all rows of a slab through a stage, then only those that go on.
+
+Dropping rows inside each small batch would starve the later stages; here each of them works on
+full batches of survivors, and memory is bounded by the slab.
+
+Every pass is filled up to a multiple of 16 rows by repeating a real one, and works on memory that
+torch allocated. Together with inner widths that are multiples of 16 this makes the result for a
+row, to the last bit, the same in whatever company it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from skearlyexit._table import ExitTable
+from skearlyexit.backbones import GROUP
+from skearlyexit.cascade import Cascade
+
+#: Bytes of the widest embedding of a slab, and of a batch within it on the CPU, which a core's
+#: cache should hold.
+SLAB_BYTES = 2**26
+BATCH_BYTES = 2**18
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a run gives.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Index of the most probable class at the exit at which each row left.
+    exits : ndarray of shape (n_samples,)
+    probabilities : ndarray of shape (n_samples, n_classes) or None
+        Of the exit at which each row left, if they were asked for.
+    """
+
+    labels: np.ndarray
+    exits: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+#: Called at every exit that some rows reach, with the exit, the rows, what the head there says of
+#: them, their scores, and the positions of those that leave.
+Visitor = Callable[[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]
+
+
+def run(
+    cascade: Cascade,
+    X: np.ndarray,
+    thresholds: np.ndarray,
+    *,
+    with_probabilities: bool = False,
+    slab_rows: int | None = None,
+) -> Answers:
+    """Answer every row, computing for none what lies behind its exit.
+
+    Parameters
+    ----------
+    cascade : Cascade
+    X : ndarray of shape (n_samples, ...)
+    thresholds : ndarray of shape (n_exits - 1,)
+        Heads of exits that nobody can leave (above 1) are skipped unless the policy needs them.
+    with_probabilities : bool, default=False
+        Whether to keep the probabilities, and not only the labels, of all rows.
+    slab_rows : int or None, default=None
+        Rows taken through the network together; None bounds them by memory.
+    """
+    labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
+    probabilities = np.empty((len(X), cascade.n_classes)) if with_probabilities else None
+
+    def answer(
+        exit_: int, rows: np.ndarray, output: np.ndarray, score: np.ndarray, leaves: np.ndarray
+    ) -> None:
+        if not len(leaves):
+            return
+        if len(leaves) < len(rows):
+            rows, output = rows[leaves], output[leaves]
+        labels[rows] = output.argmax(axis=1)
+        exits[rows] = exit_
+        if probabilities is not None:
+            probabilities[rows] = output
+
+    _visit(cascade, X, thresholds, _heads_in_use(cascade, thresholds), answer, slab_rows)
+    return Answers(labels, exits, probabilities)
+
+
+def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> ExitTable:
+    """Outputs of every exit for every row: a run in which nobody leaves and every head answers."""
+    n_exits = cascade.n_exits
+    table = ExitTable(np.empty((len(X), n_exits, cascade.n_classes)), np.empty((len(X), n_exits)))
+
+    def record(
+        exit_: int, rows: np.ndarray, output: np.ndarray, score: np.ndarray, leaves: np.ndarray
+    ) -> None:
+        table.probabilities[rows, exit_] = output
+        table.scores[rows, exit_] = score
+
+    nobody = np.full(n_exits - 1, np.inf)
+    _visit(cascade, X, nobody, np.ones(n_exits, dtype=bool), record, slab_rows)
+    return table
+
+
+def embed(
+    stages: Iterable[torch.nn.Module],
+    poolings: dict[int, torch.nn.Module],
+    X: np.ndarray,
+    *,
+    device: str,
+    dtype: torch.dtype,
+    row_bytes: int,
+) -> dict[int, np.ndarray]:
+    """Pooled embeddings of some stages, computed in one pass.
+
+    Parameters
+    ----------
+    stages : iterable of Stage
+    poolings : dict of int to torch.nn.Module
+        For each stage asked for, the module that makes vectors of its embeddings.
+    X : ndarray of shape (n_samples, ...)
+    device, dtype, row_bytes : as in `Cascade`
+
+    Returns
+    -------
+    embeddings : dict of int to ndarray of shape (n_samples, n_features), float64
+    """
+    parts: dict[int, list[np.ndarray]] = {exit_: [] for exit_ in poolings}
+    slab_rows, batch_rows = _sizes(row_bytes, device)
+    with torch.inference_mode():
+        for start in range(0, len(X), slab_rows):
+            carry: Any = _load(X[start : start + slab_rows], device, dtype)
+            n_rows = len(X[start : start + slab_rows])
+            for i, stage in enumerate(islice(stages, max(poolings) + 1)):
+                carry, embedding = _run_stage(stage, carry, batch_rows)
+                if i in poolings:
+                    vectors = poolings[i](embedding)[:n_rows].flatten(1)
+                    parts[i].append(vectors.to("cpu", torch.float64).numpy())
+    return {exit_: np.concatenate(slabs) for exit_, slabs in parts.items()}
+
+
+def _heads_in_use(cascade: Cascade, thresholds: np.ndarray) -> np.ndarray:
+    """Mask of the heads that have to run under these thresholds."""
+    used = np.append(thresholds <= 1, True)
+    if cascade.policy.has_memory:
+        # Whoever may leave at an exit is judged by the exits before it, too.
+        used[:-1] = np.logical_or.accumulate(used[-2::-1])[::-1]
+    return used
+
+
+def _visit(
+    cascade: Cascade,
+    X: np.ndarray,
+    thresholds: np.ndarray,
+    used: np.ndarray,
+    visitor: Visitor,
+    slab_rows: int | None,
+) -> None:
+    default_slab, batch_rows = _sizes(cascade.row_bytes, cascade.device)
+    slab_rows = slab_rows or default_slab
+    with torch.inference_mode():
+        for start in range(0, len(X), slab_rows):
+            rows = np.arange(start, min(start + slab_rows, len(X)))
+            carry = _load(X[rows[0] : rows[-1] + 1], cascade.device, cascade.dtype)
+            _visit_slab(cascade, rows, carry, thresholds, used, visitor, batch_rows)
+
+
+def _visit_slab(
+    cascade: Cascade,
+    rows: np.ndarray,
+    carry: Any,
+    thresholds: np.ndarray,
+    used: np.ndarray,
+    visitor: Visitor,
+    batch_rows: int,
+) -> None:
+    state = None
+    last = cascade.n_exits - 1
+    for exit_, (stage, head) in enumerate(zip(cascade.stages, cascade.heads, strict=True)):
+        carry, embedding = _run_stage(stage, carry, batch_rows)
+        if not used[exit_]:
+            continue
+        probabilities = head.predict_proba(embedding)[: len(rows)]
+        score, state = cascade.policy.step(state, probabilities)
+        sure = score >= thresholds[exit_] if exit_ < last else np.ones(len(rows), dtype=bool)
+        leaves = np.flatnonzero(sure)
+        visitor(exit_, rows, probabilities, score, leaves)
+        if len(leaves) == len(rows):
+            return
+        if not len(leaves):
+            continue
+        stay = np.flatnonzero(~sure)
+        rows = rows[stay]
+        state = None if state is None else state[stay]
+        carry = _gather(carry, stay)
+
+
+def _sizes(row_bytes: int, device: str) -> tuple[int, int]:
+    """Rows of a slab and of a batch, both multiples of 16."""
+    slab = _multiple(SLAB_BYTES // row_bytes, 256, 16384)
+    if torch.device(device).type != "cpu":
+        return slab, slab
+    return slab, min(slab, _multiple(BATCH_BYTES // row_bytes, 64, 512))
+
+
+def _multiple(n_rows: int, smallest: int, largest: int) -> int:
+    return max(smallest, min(largest, n_rows // GROUP * GROUP))
+
+
+def _padded(rows: np.ndarray) -> np.ndarray:
+    """Fill up to a multiple of 16 with the first one."""
+    n_missing = -len(rows) % GROUP
+    return np.concatenate([rows, np.full(n_missing, rows[0])]) if n_missing else rows
+
+
+def _load(X: np.ndarray, device: str, dtype: torch.dtype) -> torch.Tensor:
+    """Rows as a padded tensor in torch's own memory."""
+    n_rows = len(X) + -len(X) % GROUP
+    # Where numpy's memory starts is left to chance, and kernels treat aligned memory differently.
+    tensor = torch.empty((n_rows, *X.shape[1:]), dtype=dtype)
+    tensor.numpy()[: len(X)] = X
+    tensor[len(X) :] = tensor[0]
+    return tensor.to(device)
+
+
+def _gather(carry: Any, rows: np.ndarray) -> Any:
+    """Some rows of a carry, padded."""
+    parts = carry if isinstance(carry, tuple) else (carry,)
+    index = torch.from_numpy(_padded(rows)).to(parts[0].device)
+    chosen = tuple(part.index_select(0, index) for part in parts)
+    return chosen if isinstance(carry, tuple) else chosen[0]
+
+
+def _batches(carry: Any, batch_rows: int) -> Iterator[Any]:
+    if isinstance(carry, tuple):
+        yield from zip(*(part.split(batch_rows) for part in carry), strict=True)
+    else:
+        yield from carry.split(batch_rows)
+
+
+def _run_stage(stage: torch.nn.Module, carry: Any, batch_rows: int) -> tuple[Any, torch.Tensor]:
+    """Carry and embedding of a padded slab, computed batch by batch."""
+    n_rows = len(carry[0]) if isinstance(carry, tuple) else len(carry)
+    if n_rows <= batch_rows:
+        return stage(carry)
+    outputs = [stage(batch) for batch in _batches(carry, batch_rows)]
+    embedding = torch.cat([embedding for _, embedding in outputs])
+    if outputs[0][0] is outputs[0][1]:
+        return embedding, embedding
+    if isinstance(outputs[0][0], tuple):
+        columns = zip(*(part for part, _ in outputs), strict=True)
+        return tuple(torch.cat(column) for column in columns), embedding
+    return torch.cat([part for part, _ in outputs]), embedding

@@ -1,0 +1,78 @@
+"""All exits at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._loss import ExitLoss, Schedule
+from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._trainer import Trainer
+
+
+class JointTraining(TrainingStrategy):
+    """Minimises the loss of the last exit plus weighted losses of the others.
+
+    Parameters
+    ----------
+    weights : float, {"depth", "ramp"} or sequence of float, default=1.0
+        Weight of the exits before the last, whose own weight is 1. A number for all of them;
+        ``"depth"``, weights that grow with the exit's number and add up to 1 with the last
+        exit's; ``"ramp"``, weights that grow during training from 0.01 to each exit's share of
+        the cost; or one number for each exit but the last.
+
+    References
+    ----------
+    Lee et al., "Deeply-supervised nets", AISTATS 2015. ``"depth"``: Zhou et al., "BERT loses
+    patience", NeurIPS 2020. ``"ramp"``: Kaya, Hong, Dumitras, "Shallow-deep networks", ICML 2019.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "weights": [
+            Interval(Real, 0, None, closed="left"),
+            StrOptions({"depth", "ramp"}),
+            "array-like",
+        ]
+    }
+
+    def __init__(self, weights: float | str | Sequence[float] = 1.0) -> None:
+        self.weights = weights
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        loss = ExitLoss(exit_weights(self.weights, costs))
+        trainer.fit(ExitView(network, range(network.n_exits)), loss, phase="joint")
+
+
+def exit_weights(
+    weights: float | str | Sequence[float], costs: np.ndarray
+) -> Sequence[float] | Schedule:
+    """Weights of all exits, the last included, for what the user passed.
+
+    Raises
+    ------
+    ValueError
+        If the number of weights is wrong or one is negative.
+    """
+    n_exits = len(costs)
+    if isinstance(weights, str):
+        if weights == "depth":
+            depth = np.arange(1, n_exits + 1)
+            return list(depth / depth.sum())
+        return lambda progress: [
+            *np.minimum(costs[:-1], 0.01 + costs[:-1] * progress),
+            1.0,
+        ]
+    early = np.asarray(weights, dtype=np.float64)
+    early = np.full(n_exits - 1, early) if early.ndim == 0 else early
+    if early.shape != (n_exits - 1,) or not (early >= 0).all():
+        raise ValueError(
+            f"The weights of JointTraining must be {n_exits - 1} non-negative numbers, one for "
+            f"each exit but the last. Got {weights!r} instead."
+        )
+    return [*early, 1.0]

@@ -1,0 +1,50 @@
+"""The backbone first, then everything together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._joint import JointTraining
+from skearlyexit.training._loss import ExitLoss
+from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._separate import SeparateTraining
+from skearlyexit.training._trainer import Trainer
+
+
+class MixedTraining(TrainingStrategy):
+    """Trains the backbone alone, then backbone and heads jointly.
+
+    Parameters
+    ----------
+    weights : float, {"depth", "ramp"} or sequence of float, default=1.0
+        Weights of the exits in the joint phase, as in `JointTraining`.
+    backbone_share : float, default=0.5
+        Share of the epochs given to the backbone alone.
+
+    References
+    ----------
+    Kubaty et al., "How to train your multi-exit model? Analyzing the impact of training
+    strategies", ICML 2025.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **JointTraining._parameter_constraints,
+        **SeparateTraining._parameter_constraints,
+    }
+
+    def __init__(
+        self, weights: float | str | Sequence[float] = 1.0, *, backbone_share: float = 0.5
+    ) -> None:
+        self.weights = weights
+        self.backbone_share = backbone_share
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        share = self.backbone_share
+        last = network.n_exits - 1
+        trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")
+        JointTraining(self.weights).train(network, costs, trainer.remaining(1.0 - share))

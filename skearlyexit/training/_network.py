@@ -1,0 +1,98 @@
+"""Stages and heads as one module, and the part of it that a phase of training looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+
+from skearlyexit.backbones import Stage
+
+
+class MultiExitNetwork(torch.nn.Module):
+    """A network cut into stages, with a head after each.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+    heads : sequence of torch.nn.Module
+        From embeddings to logits.
+    stand_ins : collection of int, default=()
+        Exits whose head will be replaced after training, so that it matters only through the
+        gradient it gives to the stages.
+    given : bool, default=False
+        Whether the weights of the stages came from the user.
+    given_head : bool, default=False
+        Whether the last head did too.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        heads: Sequence[torch.nn.Module],
+        *,
+        stand_ins: Collection[int] = (),
+        given: bool = False,
+        given_head: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stages = torch.nn.ModuleList(stages)
+        self.heads = torch.nn.ModuleList(heads)
+        self.stand_ins = frozenset(stand_ins)
+        self.given = given
+        self.given_head = given_head
+
+    @property
+    def n_exits(self) -> int:
+        """Number of exits, the last included."""
+        return len(self.stages)
+
+
+class ExitView(torch.nn.Module):
+    """The network as seen from some of its exits.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+    exits : sequence of int
+        Exits that answer, ascending.
+    freeze_stages : bool, default=False
+        Whether the stages stay as they are, in evaluation mode and out of the backward pass.
+
+    Notes
+    -----
+    **Shape**: rows (n, ...) to a list of logits (n, n_classes), one for each exit asked.
+    """
+
+    def __init__(
+        self, network: MultiExitNetwork, exits: Sequence[int], *, freeze_stages: bool = False
+    ) -> None:
+        super().__init__()
+        self.exits = list(exits)
+        self.freeze_stages = freeze_stages
+        self._mode: bool | None = None
+        self.stages = network.stages[: self.exits[-1] + 1]
+        self.heads = torch.nn.ModuleDict({str(i): network.heads[i] for i in self.exits})
+
+    def train(self, mode: bool = True) -> ExitView:
+        """Switch between training and evaluation; frozen stages stay in evaluation."""
+        if mode is not self._mode:  # asked before every batch, and slow to carry out
+            super().train(mode)
+            if self.freeze_stages:
+                self.stages.eval()
+            self._mode = mode
+        return self
+
+    def trainable(self) -> list[torch.nn.Parameter]:
+        """Parameters that training may change."""
+        part = self.heads if self.freeze_stages else self
+        return [parameter for parameter in part.parameters() if parameter.requires_grad]
+
+    def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
+        carry, logits = rows, []
+        for i, stage in enumerate(self.stages):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_stages):
+                carry, embedding = stage(carry)
+            if i in self.exits:
+                logits.append(self.heads[str(i)](embedding))
+        return logits

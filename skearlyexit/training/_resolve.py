@@ -1,0 +1,27 @@
+"""From what a user may pass as `training` to a strategy."""
+
+from __future__ import annotations
+
+from sklearn.base import clone
+
+from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._joint import JointTraining
+from skearlyexit.training._mixed import MixedTraining
+from skearlyexit.training._separate import SeparateTraining
+
+STRATEGIES: dict[str, type[TrainingStrategy]] = {
+    "joint": JointTraining,
+    "mixed": MixedTraining,
+    "separate": SeparateTraining,
+}
+
+
+def resolve_training(training: str | TrainingStrategy | None) -> TrainingStrategy:
+    """Strategy for a name or an object; None is mixed."""
+    if training is None:
+        return MixedTraining()
+    if isinstance(training, str):
+        return STRATEGIES[training]()
+    resolved: TrainingStrategy = clone(training)
+    resolved._validate_params()
+    return resolved

@@ -1,0 +1,58 @@
+"""The backbone first, then the heads on it."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._loss import ExitLoss
+from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._trainer import Trainer
+
+
+class SeparateTraining(TrainingStrategy):
+    """Trains the backbone alone, freezes it and trains each head on its own.
+
+    A backbone whose weights came from the user is taken as it is, and so is its own classifier.
+    The heads share no weight, so that minimising the sum of their losses trains each on its own.
+
+    Parameters
+    ----------
+    backbone_share : float, default=0.5
+        Share of the epochs given to the backbone, if it has to be trained.
+
+    References
+    ----------
+    Kaya, Hong, Dumitras, "Shallow-deep networks", ICML 2019; Venkataramani et al., "Scalable-effort
+    classifiers for energy-efficient machine learning", DAC 2015.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "backbone_share": [Interval(Real, 0, 1, closed="neither")]
+    }
+
+    def __init__(self, backbone_share: float = 0.5) -> None:
+        self.backbone_share = backbone_share
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        last = network.n_exits - 1
+        share = self.backbone_share
+        untrained = set(range(network.n_exits)) - network.stand_ins
+        if network.given:
+            share = 0.0
+            if network.given_head:
+                untrained.discard(last)
+        else:
+            # Without heads to train afterwards, all of the time is the backbone's.
+            share = share if untrained - {last} else 1.0
+            untrained.discard(last)
+            trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")
+        if untrained:
+            view = ExitView(network, sorted(untrained), freeze_stages=True)
+            loss = ExitLoss([1.0] * len(untrained))
+            trainer.fit(view, loss, share=1.0 - share, phase="heads")

@@ -1,0 +1,235 @@
+"""The one loop that all strategies train with, on skorch."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+from skorch.callbacks import Callback, EarlyStopping
+
+from skearlyexit.training._loss import ExitLoss
+from skearlyexit.training._network import ExitView
+
+
+@dataclass(frozen=True)
+class TrainingRows(torch.utils.data.Dataset):
+    """Rows to learn from, or to validate on.
+
+    Attributes
+    ----------
+    X : Tensor of shape (n_samples, ...)
+    y : Tensor of shape (n_samples,)
+        Indices of classes.
+    weight : Tensor of shape (n_samples,) or None
+    """
+
+    X: torch.Tensor
+    y: torch.Tensor
+    weight: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+
+class _Batches:
+    """Batches cut out of whole tensors, which is what makes small networks fast.
+
+    A last batch of a single row joins the one before it: batch normalisation cannot train on it.
+    """
+
+    def __init__(self, dataset: TrainingRows, batch_size: int, shuffle: bool = False) -> None:
+        self.dataset, self.shuffle = dataset, shuffle
+        n_rows = len(dataset)
+        starts = list(range(0, n_rows, batch_size))
+        if len(starts) > 1 and n_rows - starts[-1] == 1:
+            starts.pop()
+        self.bounds = list(zip(starts, [*starts[1:], n_rows], strict=True))
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
+        rows = self.dataset
+        columns = [rows.X, rows.y] + ([] if rows.weight is None else [rows.weight])
+        order = torch.randperm(len(rows)) if self.shuffle else None
+        for start, stop in self.bounds:
+            if order is None:
+                X, *target = (column[start:stop] for column in columns)
+            else:
+                X, *target = (column.index_select(0, order[start:stop]) for column in columns)
+            yield X, tuple(target)
+
+
+class _Progress(Callback):
+    """Before each step: tells the loss how far the run is, and sets the learning rate."""
+
+    def __init__(self, n_steps: int, factor: Callable[[float], float]) -> None:
+        self.n_steps = n_steps
+        self.factor = factor
+
+    def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        self.step_ = 0
+        self.rates_ = [group["lr"] for group in net.optimizer_.param_groups]
+
+    def on_batch_begin(
+        self, net: skorch.NeuralNet, *, training: bool = False, **kwargs: Any
+    ) -> None:
+        if not training:
+            return
+        progress = self.step_ / self.n_steps
+        net.criterion_.progress = progress
+        for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
+            group["lr"] = rate * self.factor(progress)
+        self.step_ += 1
+
+
+def cosine(progress: float) -> float:
+    """Rise over the first twentieth of the run, then fall to 0 along a half cosine."""
+    return min(1.0, 0.05 + 20 * progress) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def constant(progress: float) -> float:
+    """Keep the learning rate."""
+    return 1.0
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "cosine": cosine}
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+
+
+@dataclass
+class Trainer:
+    """Minimises losses on a set of rows.
+
+    Attributes
+    ----------
+    rows : TrainingRows
+    validation : TrainingRows or None
+        Rows for early stopping.
+    max_epochs, batch_size, lr, optimizer, lr_schedule : as in the estimators
+    patience : int or None
+        Epochs without a lower validation loss after which a phase ends and returns to its best
+        weights; None trains all epochs.
+    callbacks : sequence of skorch callbacks
+        Copied for each phase.
+    device : str
+    verbose : int
+    share : float
+        Share of `max_epochs` that is left to spend.
+    history : list of dict
+        One entry for each epoch, of all phases.
+    """
+
+    rows: TrainingRows
+    validation: TrainingRows | None
+    max_epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str | Callable[..., torch.optim.Optimizer]
+    lr_schedule: str
+    patience: int | None = None
+    callbacks: Sequence[Any] = ()
+    device: str = "cpu"
+    verbose: int = 0
+    share: float = 1.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def remaining(self, share: float) -> Trainer:
+        """Trainer for a share of the epochs, that writes the same history."""
+        return replace(self, share=self.share * share)
+
+    def fit(
+        self, module: ExitView, loss: ExitLoss, *, share: float = 1.0, phase: str = "training"
+    ) -> None:
+        """Train what of the module may be trained, in place.
+
+        Parameters
+        ----------
+        module : ExitView
+        loss : ExitLoss
+        share : float, default=1.0
+            Share of this trainer's epochs, at least one epoch.
+        phase : str, default="training"
+            Name in the history.
+        """
+        parameters = module.trainable()
+        if not parameters:
+            return
+        n_epochs = max(1, round(self.max_epochs * self.share * share))
+        if self.verbose:
+            print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} rows")
+        net = self._net(module, loss, parameters, n_epochs)
+        net.partial_fit(self.rows, None)
+        module.eval()
+        for epoch in net.history:
+            kept = {
+                key: epoch[key]
+                for key in ("epoch", "train_loss", "valid_loss", "dur")
+                if key in epoch
+            }
+            self.history.append({"phase": phase, **kept})
+
+    def _net(
+        self,
+        module: ExitView,
+        loss: ExitLoss,
+        parameters: list[torch.nn.Parameter],
+        n_epochs: int,
+    ) -> skorch.NeuralNet:
+        n_steps = n_epochs * len(_Batches(self.rows, self.batch_size))
+        callbacks = [("progress", _Progress(n_steps, SCHEDULES[self.lr_schedule]))]
+        if self.patience is not None:
+            stopping = EarlyStopping(patience=self.patience, load_best=True, sink=_silent)
+            callbacks.append(("early_stopping", stopping))
+        return skorch.NeuralNet(
+            module,
+            criterion=loss,
+            optimizer=partial(self._make_optimizer, parameters),
+            lr=self.lr,
+            max_epochs=n_epochs,
+            batch_size=self.batch_size,
+            iterator_train=_Batches,
+            iterator_train__shuffle=True,
+            iterator_valid=_Batches,
+            dataset=None,
+            train_split=None if self.validation is None else self._split,
+            callbacks=[*callbacks, *copy.deepcopy(list(self.callbacks))],
+            device=self.device,
+            verbose=self.verbose,
+        ).initialize()
+
+    def _split(self, rows: TrainingRows, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+        return rows, self.validation
+
+    def _make_optimizer(
+        self, parameters: list[torch.nn.Parameter], _: Any, lr: float
+    ) -> torch.optim.Optimizer:
+        # Of the module's own parameters, which skorch passes, some may be frozen.
+        if not isinstance(self.optimizer, str):
+            return self.optimizer(parameters, lr=lr)
+        return OPTIMIZERS[self.optimizer](parameters, lr=lr, fused=True)
+
+
+def _silent(*args: Any) -> None:
+    """Where the notices of early stopping go: the history tells as much."""
+
+
+def to_rows(X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> TrainingRows:
+    """Rows of arrays as tensors."""
+    return TrainingRows(
+        torch.tensor(X),
+        torch.tensor(y, dtype=torch.int64),
+        None if weight is None else torch.tensor(weight.astype(X.dtype)),
+    )

@@ -1,0 +1,52 @@
+"""One thread for each worker, and no test that leaves a process-wide state behind."""
+
+import os
+import random
+
+# Workers that each used every core would mostly wait for one another. BLAS keeps two threads, to
+# show that they change nothing.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+torch.set_num_threads(1)
+
+
+def _states():
+    return {
+        "torch random state": torch.random.get_rng_state().numpy().tobytes(),
+        "numpy random state": str(np.random.get_state()),
+        "python random state": random.getstate(),
+        "torch threads": torch.get_num_threads(),
+        "torch default dtype": torch.get_default_dtype(),
+        "torch gradients": torch.is_grad_enabled(),
+        "BLAS threads": {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()},
+    }
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_trace(request):
+    """Fail a test during which the package changed the state of the process."""
+    marker = request.node.get_closest_marker("changes")
+    allowed = marker.args if marker else ()
+    before = _states()
+    yield
+    after = _states()
+    changed = [
+        name
+        for name in before
+        if before[name] != after[name]
+        and name not in allowed
+        and not (name == "BLAS threads" and _only_new(before, after))
+    ]
+    assert not changed, f"the test left another {', '.join(changed)} behind"
+
+
+def _only_new(before, after):
+    """Whether libraries were loaded, and none that was there changed."""
+    old, new = before["BLAS threads"], after["BLAS threads"]
+    return all(new.get(path) == n_threads for path, n_threads in old.items())

@@ -1,0 +1,188 @@
+"""Networks: what they are made of, and how they are cut."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from skearlyexit import CNNBackbone, MLPBackbone, SequentialBackbone
+from skearlyexit.backbones import (
+    PaddedLinear,
+    Standardize,
+    build_stages,
+    measure_blocks,
+    resolve_backbone,
+)
+from tests._data import make
+
+RNG = np.random.RandomState(0)
+VECTORS = RNG.randn(50, 13).astype(np.float32)
+IMAGES = RNG.randn(50, 3, 8, 8).astype(np.float32)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_cut_and_whole_are_the_same(data):
+    """Outputs and gradients do not depend on where a network is cut."""
+    backbone, rows = data.draw(
+        st.sampled_from([(MLPBackbone(4, width=16), VECTORS), (CNNBackbone((4, 8)), IMAGES)])
+    )
+    network = make(lambda: backbone.build(rows, 3))
+    n_blocks = len(network.blocks)
+    ends = sorted({*data.draw(st.sets(st.integers(0, n_blocks - 1))), n_blocks - 1})
+    stages = build_stages(network, ends)
+    outputs, gradients = [], []
+    for parts in ([network.blocks], [stage.blocks for stage in stages]):
+        out = torch.tensor(rows)
+        for part in parts:
+            for block in part:
+                out = block.eval()(out)
+        outputs.append(out)
+        gradients.append(torch.autograd.grad(out.sum(), list(network.blocks[0].parameters())))
+    carry = torch.tensor(rows)
+    for stage in stages:
+        carry, embedding = stage(carry)
+    assert torch.equal(carry, outputs[0])
+    assert torch.equal(embedding, outputs[0])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_mlp_by_hand():
+    network = make(lambda: MLPBackbone(1, width=16, hidden=32).build(VECTORS, 3))
+    stem, block = (part.double().eval() for part in network.blocks)
+    rows = VECTORS.astype(np.float64)
+    mean, deviation = VECTORS.mean(0, dtype=np.float64), VECTORS.std(0, dtype=np.float64)
+    linear, (norm, first, _, second) = stem[2], block.branch
+    weight, bias = (p.detach().numpy() for p in (linear.weight, linear.bias))
+    x = (rows - mean) / deviation @ weight[:, :13].T + bias
+    normed = x / np.sqrt(1 + norm.eps)  # fresh running statistics
+    hidden = np.maximum(normed @ first.weight.detach().numpy().T + first.bias.detach().numpy(), 0)
+    expected = x + hidden @ second.weight.detach().numpy().T + second.bias.detach().numpy()
+    with torch.no_grad():
+        computed = block(stem(torch.tensor(rows))).numpy()
+    np.testing.assert_allclose(computed, expected, atol=1e-5)  # statistics were kept in float32
+
+
+def test_macs_by_hand():
+    facts = measure_blocks(MLPBackbone(2, width=20, hidden=24).build(VECTORS, 3), _rows(VECTORS))
+    width, hidden = 32, 32  # filled up to multiples of 16
+    assert list(facts.macs) == [16 * width, 2 * width * hidden, 2 * width * hidden]
+    facts = measure_blocks(CNNBackbone((4, 8), n_blocks=1).build(IMAGES, 3), _rows(IMAGES))
+    stem, first = 64 * 9 * 3 * 4, 2 * 64 * 9 * 4 * 4
+    second = 16 * (9 * 4 * 8 + 9 * 8 * 8 + 4 * 8)  # two convolutions and the shortcut
+    assert list(facts.macs) == [stem, first, second]
+    assert facts.row_bytes == 4 * 4 * 64
+
+
+test_macs_by_hand.pytestmark = [pytest.mark.changes("torch random state")]
+
+
+def _rows(X):
+    return torch.tensor(X[:2])
+
+
+def test_measuring_changes_nothing():
+    network = make(lambda: CNNBackbone((4,)).build(IMAGES, 3))
+    network.blocks[1].eval()
+    before = [
+        {key: value.clone() for key, value in block.state_dict().items()}
+        for block in network.blocks
+    ]
+    measure_blocks(network, _rows(IMAGES))
+    for block, state in zip(network.blocks, before, strict=True):
+        assert all(torch.equal(state[key], value) for key, value in block.state_dict().items())
+    assert network.blocks[0].training
+    assert not network.blocks[1].training
+
+
+class TestPaddedLinear:
+    @settings(max_examples=20, deadline=None)
+    @given(n_in=st.integers(1, 40), n_out=st.integers(1, 20))
+    def test_is_linear(self, n_in, n_out):
+        layer = make(lambda: PaddedLinear(n_in, n_out).double())
+        rows = RNG.randn(7, n_in)
+        expected = rows @ layer.weight.detach().numpy()[:, :n_in].T + layer.bias.detach().numpy()
+        with torch.no_grad():
+            np.testing.assert_allclose(layer(torch.tensor(rows)), expected)
+
+    def test_zeros_stay_zero(self):
+        layer = make(lambda: PaddedLinear(5, 3))
+        optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
+        for _ in range(5):
+            layer(torch.tensor(VECTORS[:, :5])).square().sum().backward()
+            optimizer.step()
+        assert layer.weight.shape == (3, 16)
+        assert not layer.weight[:, 5:].any()
+
+
+class TestStandardize:
+    def test_is_the_standard_scaler(self):
+        from sklearn.preprocessing import StandardScaler
+
+        rows = VECTORS * 5 + 3
+        expected = StandardScaler().fit_transform(rows)
+        np.testing.assert_allclose(Standardize(rows)(torch.tensor(rows)), expected, atol=1e-5)
+
+    def test_by_channel_for_images(self):
+        out = Standardize(IMAGES * 2 + 7)(torch.tensor(IMAGES * 2 + 7)).numpy()
+        np.testing.assert_allclose(out.mean(axis=(0, 2, 3)), 0, atol=1e-5)
+        np.testing.assert_allclose(out.std(axis=(0, 2, 3)), 1, atol=1e-5)
+
+    @pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 1e6, 123456.7])
+    def test_constant_channels(self, value):
+        rows = np.full((1000, 2), value, dtype=np.float32)
+        rows[:, 1] = np.arange(1000)
+        out = Standardize(rows)(torch.tensor(rows)).numpy()
+        assert np.abs(out[:, 0]).max() < 1
+
+
+class TestResolve:
+    def test_by_shape(self):
+        assert isinstance(resolve_backbone(None, VECTORS, 3), MLPBackbone)
+        assert isinstance(resolve_backbone(None, IMAGES, 3), CNNBackbone)
+
+    def test_callable_sees_shape_and_classes(self):
+        seen = []
+
+        def build(row_shape, n_classes):
+            seen.append((row_shape, n_classes))
+            return "cnn"
+
+        assert isinstance(resolve_backbone(build, IMAGES, 5), CNNBackbone)
+        assert seen == [((3, 8, 8), 5)]
+
+    def test_objects_are_cloned(self):
+        backbone = MLPBackbone()
+        assert resolve_backbone(backbone, VECTORS, 3) is not backbone
+
+
+class TestSequential:
+    def test_names(self):
+        named = nn.Sequential()
+        named.add_module("features", nn.Identity())
+        named.add_module("rest", nn.Flatten())
+        assert SequentialBackbone(named).build(VECTORS, 3).names == ["features", "rest"]
+        assert SequentialBackbone([nn.Identity()] * 2).build(VECTORS, 3).names == ["0", "1"]
+        assert SequentialBackbone(nn.Identity()).build(VECTORS, 3).names == ["Identity"]
+
+    def test_own_classifier_is_found_by_its_width(self):
+        modules = make(lambda: [nn.Linear(13, 8), nn.ReLU(), nn.Linear(8, 5), nn.Dropout()])
+        with_head = SequentialBackbone(modules).build(VECTORS, 5)
+        assert with_head.names == ["0", "1"]
+        assert len(with_head.head) == 2
+        without = SequentialBackbone(modules).build(VECTORS, 3)
+        assert without.names == ["0", "1", "2", "3"]
+        assert without.head is None
+
+    def test_a_classifier_alone(self):
+        network = SequentialBackbone(make(lambda: nn.Linear(13, 3))).build(VECTORS, 3)
+        assert network.names == ["input"]
+        assert network.head is not None
+
+    def test_dropout_of_a_backbone_only_in_training(self):
+        network = make(lambda: MLPBackbone(1, width=16, dropout=0.5).build(VECTORS, 3))
+        block = network.blocks[1].eval()
+        rows = torch.ones(2, 16)
+        assert torch.equal(block(rows), block(rows))

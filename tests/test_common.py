@@ -1,0 +1,66 @@
+"""scikit-learn's own contract."""
+
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.estimator_checks import (
+    check_dataframe_column_names_consistency,
+    check_param_validation,
+    parametrize_with_checks,
+)
+
+from skearlyexit import EarlyExitClassifier, MLPBackbone
+
+# The checks themselves draw from numpy's generator.
+pytestmark = pytest.mark.changes("numpy random state")
+
+SMALL = {
+    "backbone": MLPBackbone(3, width=16, hidden=32),
+    "exits": 3,
+    "max_epochs": 20,
+    "lr": 0.02,
+}
+
+
+def small(**params):
+    return EarlyExitClassifier(**{**SMALL, **params})
+
+
+CONFIGURATIONS = [
+    EarlyExitClassifier(),
+    small(head="linear", training="separate"),
+    small(head="mlp", training="joint"),
+    small(head=DecisionTreeClassifier(max_depth=5, min_weight_fraction_leaf=0.01)),
+    small(head=make_pipeline(StandardScaler(), SVC())),
+    small(head=SVC(), policy="patience"),
+    small(head=KNeighborsClassifier(3), training="separate"),
+    small(head=[DecisionTreeClassifier(max_depth=3), LogisticRegression(), "linear"]),
+    small(policy="entropy"),
+    small(policy="margin"),
+    small(policy="patience"),
+    small(dtype="float64", budget=0.7),
+    small(calibration=None, threshold=0.8, early_stopping=True),
+    small(exits=1),
+]
+
+NEVER_EXACT = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "sample_weight is not equivalent to removing/repeating samples."
+    )
+}
+
+
+@parametrize_with_checks(CONFIGURATIONS, expected_failed_checks=lambda _: NEVER_EXACT)
+def test_sklearn_contract(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    "check", [check_param_validation, check_dataframe_column_names_consistency]
+)
+def test_checks_outside_the_public_list(check):
+    check("EarlyExitClassifier", small(max_epochs=2))

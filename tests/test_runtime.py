@@ -1,0 +1,117 @@
+"""Execution: slabs, carries of several tensors, memory."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from skearlyexit import EarlyExitClassifier
+from skearlyexit.backbones import Backbone, Block, Network, PaddedLinear
+from skearlyexit.runtime import run, tabulate
+from tests._data import blobs, quick, same
+
+X, y, X_TEST, Y_TEST = blobs()
+
+
+class TwoPaths(Block):
+    """Carries its input along with its output; heads see their sum."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+        self.linear = PaddedLinear(16, 16)
+
+    def forward(self, carry):
+        kept, current = (carry, carry) if self.first else carry
+        current = torch.relu(self.linear(current))
+        return (kept, current), kept + current
+
+
+class TwoPathsBackbone(Backbone):
+    def build(self, X, n_classes):
+        blocks = [PaddedLinear(X.shape[1], 16), TwoPaths(True), TwoPaths(False), TwoPaths(False)]
+        return Network(blocks, ["stem", "a", "b", "c"])
+
+
+def test_several_tensors_between_stages():
+    clf = EarlyExitClassifier(
+        TwoPathsBackbone(), exits=["a", "b"], max_epochs=8, calibration=None, random_state=0
+    ).fit(X, y)
+    assert clf.exit_names_ == ["a", "b", "c"]
+    rows = X_TEST.astype(np.float32)
+    thresholds = np.quantile(clf.exit_table(X_TEST).scores[:, :2], 0.5, axis=0)
+    whole = run(clf.cascade_, rows, thresholds, with_probabilities=True)
+    assert len(np.unique(whole.exits)) == 3
+    for slab_rows in (16, 64):
+        pieces = run(clf.cascade_, rows, thresholds, with_probabilities=True, slab_rows=slab_rows)
+        assert same(pieces.probabilities, whole.probabilities)
+    # By hand, without stages.
+    with torch.no_grad():
+        kept = clf.stages_[0].blocks[0](torch.from_numpy(rows))
+        current = kept
+        for stage in clf.stages_:
+            current = torch.relu(stage.blocks[-1].linear(current))
+        logits = clf.heads_[-1](kept + current)
+    by_hand = torch.softmax(logits, 1).numpy()
+    never = run(clf.cascade_, rows, np.full(2, np.inf), with_probabilities=True)
+    np.testing.assert_allclose(never.probabilities, by_hand, atol=1e-6)
+
+
+def test_the_network_is_the_one_that_torch_runs():
+    clf = quick().fit(X, y)
+    rows = torch.tensor(X_TEST, dtype=torch.float32)
+    with torch.no_grad():
+        for stage, head, expected in zip(
+            clf.stages_, clf.heads_, clf.staged_predict_proba(X_TEST), strict=True
+        ):
+            rows, embedding = stage(rows)
+            np.testing.assert_allclose(torch.softmax(head(embedding), 1), expected, atol=1e-6)
+
+
+def test_no_more_than_a_slab_is_in_memory():
+    clf = quick().fit(X, y)
+    rows = np.tile(X_TEST, (10, 1)).astype(np.float32)
+    sizes = []
+    hooks = [
+        stage.register_forward_hook(lambda module, args, output: sizes.append(len(output[0])))
+        for stage in clf.stages_
+    ]
+    run(clf.cascade_, rows, np.full(2, np.inf), slab_rows=256)
+    tabulate(clf.cascade_, rows, slab_rows=256)
+    for hook in hooks:
+        hook.remove()
+    assert max(sizes) == 256
+
+
+def test_rows_come_back_in_their_order():
+    clf = quick().fit(X, y)
+    order = np.random.RandomState(0).permutation(len(X_TEST))
+    labels, exits = clf.predict(X_TEST, threshold=0.6, return_exits=True)
+    again = clf.predict(X_TEST[order], threshold=0.6, return_exits=True)
+    assert same(again[0], labels[order])
+    assert same(again[1], exits[order])
+
+
+def test_lists_of_modules_and_own_classifiers():
+    """A network that ends in one output per class keeps it as its last head, softmax or not."""
+    for ending in ([], [nn.Softmax(dim=1)], [nn.LogSoftmax(dim=1)]):
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            modules = [nn.Linear(13, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4)]
+        plain = nn.Sequential(*modules, *ending)
+        clf = quick(backbone=plain, exits=[1], training="separate").fit(X, y)
+        with torch.no_grad():
+            expected = plain(torch.tensor(X_TEST, dtype=torch.float32))
+        if not ending:
+            expected = torch.softmax(expected, 1)
+        elif isinstance(ending[0], nn.LogSoftmax):
+            expected = expected.exp()
+        proba = clf.predict_proba(X_TEST, threshold=np.inf)
+        np.testing.assert_allclose(proba, expected.numpy(), atol=1e-6)
+
+
+def test_lazy_modules():
+    with torch.random.fork_rng([]):
+        module = nn.Sequential(nn.LazyLinear(32), nn.ReLU(), nn.LazyLinear(32), nn.ReLU())
+    clf = quick(backbone=module, exits=[1]).fit(X, y)
+    assert clf.embed(X_TEST).shape == (len(X_TEST), 32)
+    assert clf.score(X_TEST, Y_TEST) > 0.4

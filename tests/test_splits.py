@@ -1,0 +1,165 @@
+from fractions import Fraction
+from math import ceil, floor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
+
+from skearlyexit._splits import AUTO_CROSS_FIT_BELOW, calibration_splits, hold_out
+
+
+def rng(seed=0):
+    return np.random.RandomState(seed)
+
+
+def labels(counts, seed=0):
+    return rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def assert_partition(parts, n):
+    assert np.sort(np.concatenate(parts)).tolist() == list(range(n))
+
+
+def assert_cross_fitted(splits, n):
+    """Every row is held out once, and never learned from by the model that is asked about it."""
+    assert_partition([held for _, held in splits], n)
+    for split in splits:
+        assert_partition(split, n)
+
+
+counts_of_classes = st.lists(st.integers(1, 60), min_size=1, max_size=8)
+
+
+class TestHoldOut:
+    @settings(deadline=None, max_examples=200)
+    @given(counts_of_classes, st.integers(1, 99), st.integers(0, 100))
+    def test_size_and_stratification(self, counts, percent, seed):
+        y = labels(counts, seed)
+        train, held = hold_out(y, percent / 100, None, rng(seed))
+        assert_partition((train, held), len(y))
+        assert train.tolist() == sorted(train)
+        assert held.tolist() == sorted(held)
+        n_held = np.bincount(y[held], minlength=len(counts))
+        spared = 0
+        for n, count in zip(n_held, counts, strict=True):
+            exact = Fraction(percent * count, 100)
+            most = count - 1  # a row to learn from
+            assert min(floor(exact), most) <= n <= min(ceil(exact), most)
+            spared += n == most
+        wanted = ceil(Fraction(percent * len(y), 100))
+        assert len(held) <= wanted
+        if not spared:
+            assert len(held) == wanted
+
+    def test_left_over_rows_go_where_rounding_cost_most(self):
+        y = labels([19, 16, 15])  # a tenth is 1.9, 1.6 and 1.5, together 5
+        _, held = hold_out(y, 0.1, None, rng())
+        assert np.bincount(y[held]).tolist() == [2, 2, 1]
+
+    def test_rows_are_drawn(self):
+        y = labels([50, 50])
+        first, again, other = (hold_out(y, 0.2, None, rng(s))[1].tolist() for s in (0, 0, 1))
+        assert first == again != other
+        drawn = np.concatenate([hold_out(y, 0.2, None, rng(s))[1] for s in range(200)])
+        # Each row is held out in a fifth of the draws, give or take five standard deviations.
+        often = np.bincount(drawn, minlength=100)
+        assert np.abs(often - 40).max() < 5 * np.sqrt(200 * 0.2 * 0.8)
+
+    @settings(deadline=None)
+    @given(st.integers(2, 12), st.integers(20, 50), st.integers(0, 100))
+    def test_groups_are_never_split(self, n_groups, percent, seed):
+        groups = np.concatenate([np.arange(n_groups), rng(seed).randint(n_groups, size=50)])
+        y = rng(seed).randint(3, size=len(groups))
+        train, held = hold_out(y, percent / 100, groups, rng(seed))
+        assert_partition((train, held), len(y))
+        assert not set(groups[train]) & set(groups[held])
+        assert len(set(groups[held])) == ceil(Fraction(percent * n_groups, 100))
+
+
+class TestCalibrationSplits:
+    y = labels([60, 40, 20])
+    groups = rng().randint(15, size=120)
+
+    def test_none_holds_nothing_out(self):
+        assert calibration_splits(None, self.y, None, rng()) == ([], True)
+
+    def test_share_is_held_out_once(self):
+        [(train, held)], refit = calibration_splits(0.25, self.y, None, rng())
+        assert not refit
+        assert_partition((train, held), 120)
+        assert np.bincount(self.y[held]).tolist() == [15, 10, 5]
+
+    def test_share_of_groups(self):
+        [(train, held)], refit = calibration_splits(0.2, self.y, self.groups, rng())
+        assert not refit
+        assert not set(self.groups[train]) & set(self.groups[held])
+
+    def test_share_that_holds_nothing_out(self):
+        with pytest.raises(ValueError, match=r"calibration=0\.2 holds out none of 5 rows\. Give"):
+            calibration_splits(0.2, np.arange(5), None, rng())
+
+    @pytest.mark.parametrize("n_folds", [2, 5, np.int64(4)])
+    def test_number_of_folds(self, n_folds):
+        splits, refit = calibration_splits(n_folds, self.y, None, rng())
+        assert refit
+        assert len(splits) == n_folds
+        assert_cross_fitted(splits, 120)
+        for _, held in splits:
+            shares = np.bincount(self.y[held]) - np.array([60, 40, 20]) / n_folds
+            assert np.abs(shares).max() < 1
+        other, _ = calibration_splits(n_folds, self.y, None, rng(1))
+        assert other[0][1].tolist() != splits[0][1].tolist()
+
+    def test_folds_of_groups(self):
+        splits, refit = calibration_splits(3, self.y, self.groups, rng())
+        assert refit
+        assert_cross_fitted(splits, 120)
+        assert all(not set(self.groups[train]) & set(self.groups[held]) for train, held in splits)
+
+    def test_auto_cross_fits_few_rows(self):
+        splits, refit = calibration_splits("auto", self.y, None, rng())
+        assert refit
+        assert len(splits) == 3
+        assert_cross_fitted(splits, 120)
+        assert [np.bincount(self.y[held]).tolist()[0] for _, held in splits] == [20] * 3
+
+    def test_auto_holds_out_a_fifth_of_many(self):
+        for n, n_splits in ((AUTO_CROSS_FIT_BELOW - 1, 3), (AUTO_CROSS_FIT_BELOW, 1)):
+            splits, refit = calibration_splits("auto", np.arange(n) % 2, None, rng())
+            assert len(splits) == n_splits
+            assert refit == (n_splits > 1)
+        assert len(splits[0][1]) == AUTO_CROSS_FIT_BELOW / 5
+
+    @pytest.mark.parametrize("counts", [[1, 1, 1], [5, 1], [2, 2], [1, 2, 30]])
+    def test_auto_with_rare_classes(self, counts):
+        y = labels(counts)
+        splits, _ = calibration_splits("auto", y, None, rng())
+        assert_cross_fitted(splits, len(y))
+
+    def test_auto_with_two_rows_holds_nothing_out(self):
+        assert calibration_splits("auto", np.array([0, 1]), None, rng()) == ([], True)
+
+    @pytest.mark.parametrize(("n_groups", "n_splits"), [(1, 0), (2, 2), (3, 3), (9, 3)])
+    def test_auto_with_groups(self, n_groups, n_splits):
+        groups = np.arange(120) % n_groups
+        splits, refit = calibration_splits("auto", self.y, groups, rng())
+        assert refit
+        assert len(splits) == n_splits
+        if splits:
+            assert_cross_fitted(splits, 120)
+        assert all(not set(groups[train]) & set(groups[held]) for train, held in splits)
+
+    def test_splitters(self):
+        for splitter, groups in [
+            (KFold(4), None),
+            (GroupKFold(3), self.groups),
+            (ShuffleSplit(2, test_size=0.3, random_state=0), None),
+        ]:
+            splits, refit = calibration_splits(splitter, self.y, groups, rng())
+            assert refit
+            expected = list(splitter.split(self.y, self.y, groups))
+            for (train, held), (train_, held_) in zip(splits, expected, strict=True):
+                assert train.tolist() == train_.tolist()
+                assert held.tolist() == held_.tolist()

@@ -73,11 +73,6 @@ class Results:
         return {seed: mine[seed] - theirs[seed] for seed in mine}
 
 
-def plain_macs(clf: EarlyExitClassifier) -> float:
-    """Multiply-accumulates of a model's network with its last head and no other exit."""
-    return float(clf.cascade_.stage_macs.sum() + clf.cascade_.head_macs[-1])
-
-
 def fit(
     args: argparse.Namespace, seed: int, train: Arrays, backbone: MLPBackbone, **params: Any
 ) -> EarlyExitClassifier:
@@ -111,7 +106,7 @@ def study_smaller(
         backbone = smaller_backbone(n_blocks, width, macs)
         clf = fit(args, seed, train, backbone, exits=1, training="joint")
         name = f"{n_blocks} blocks {width}-{backbone.hidden}-{width}"
-        score, cost = clf.score(*validation), plain_macs(clf) / unit
+        score, cost = clf.score(*validation), clf.plain_macs_ / unit
         print(f"  seed {seed}  {name:<28} validation {score:.4f}  cost {cost:.3f}", flush=True)
         found.append((score, clf.score(*test), cost, name))
     return max(found, key=lambda entry: entry[0])[1:]
@@ -130,7 +125,7 @@ def study_exits(
     clf = fit(
         args, seed, train, BACKBONE, exits=args.exits, head=HEADS[head], training=args.training
     )
-    costs = clf.costs_ * plain_macs(clf) / unit
+    costs = clf.costs_ * clf.plain_macs_ / unit
     # The tables are what predict gives; computed once, they serve for all operating points.
     encoded = np.searchsorted(clf.classes_, y_val)
     evidence = Evidence.from_table(clf.exit_table(X_val), encoded, costs)
@@ -159,7 +154,7 @@ def study_seed(
     """All models of one seed."""
     parts = split(*data, seed)
     plain = fit(args, seed, parts[0], BACKBONE, exits=1, training="joint")
-    unit = plain_macs(plain)
+    unit = plain.plain_macs_
     results.add("plain", seed, plain.score(*parts[2]), 1.0)
     alone = {}
     for head in args.heads:

@@ -24,19 +24,22 @@ from skearlyexit.calibration import (
     OperatingPoint,
     RiskControl,
     Threshold,
+    check_budget,
     compute_frontier,
+    nobody,
 )
-from skearlyexit.calibration._base import nobody
-from skearlyexit.calibration._frontier import check_budget
 from skearlyexit.cascade import Cascade
 from skearlyexit.heads import resolve_heads
 from skearlyexit.placement import Placement, resolve_placement
-from skearlyexit.policies import Policy, resolve_policy
-from skearlyexit.policies._resolve import POLICIES
+from skearlyexit.policies import POLICIES, Policy, resolve_policy
 from skearlyexit.runtime import Answers, embed, run, tabulate
-from skearlyexit.training import TrainingStrategy, resolve_training
-from skearlyexit.training._resolve import STRATEGIES
-from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES
+from skearlyexit.training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    STRATEGIES,
+    TrainingStrategy,
+    resolve_training,
+)
 
 
 class BaseEarlyExit(BaseEstimator):
@@ -52,7 +55,7 @@ class BaseEarlyExit(BaseEstimator):
         "budget": [Interval(Real, 0, None, closed="right"), None],
         "operating_point": [OperatingPoint, None],
         "calibration": [
-            Interval(RealNotInt, 0, 1, closed="neither"),
+            Interval(Real, 0, 1, closed="neither"),
             Interval(Integral, 2, None, closed="left"),
             HasMethods(["split", "get_n_splits"]),
             StrOptions({"auto"}),
@@ -79,14 +82,22 @@ class BaseEarlyExit(BaseEstimator):
     cascade_: Cascade
     n_exits_: int
     exit_names_: list[str]
-    stages_: list[torch.nn.Module]
-    heads_: list[Any]
     costs_: np.ndarray
     plain_macs_: float
     thresholds_: np.ndarray
     frontier_: Frontier | None
     operating_point_: CalibratedPoint
     history_: list[dict[str, Any]]
+
+    @property
+    def stages_(self) -> list[torch.nn.Module]:
+        """Parts of the network between exits."""
+        return list(self.cascade_.stages)
+
+    @property
+    def heads_(self) -> list[Any]:
+        """Torch module or fitted scikit-learn estimator of each exit."""
+        return [head.model for head in self.cascade_.heads]
 
     def _validate_rows(self, X: Any) -> np.ndarray:
         """Rows as an array of the estimator's dtype, of the shape seen in fit."""
@@ -129,8 +140,8 @@ class BaseEarlyExit(BaseEstimator):
 
     def _check_device(self) -> None:
         try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
+            torch.zeros(1, device=self.device).item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise ValueError(
                 f"The 'device' parameter of {type(self).__name__} must be a device of this "
                 f"machine. Got {self.device!r} instead, which torch cannot use: {error}"
@@ -139,7 +150,7 @@ class BaseEarlyExit(BaseEstimator):
     def _fit_cascade(
         self,
         rows: Rows,
-        n_classes: int,
+        classes: np.ndarray,
         calibration_weight: np.ndarray | None,
         validation: Rows | None,
     ) -> None:
@@ -149,9 +160,9 @@ class BaseEarlyExit(BaseEstimator):
         rng = check_random_state(self.random_state)
         policy = resolve_policy(self.policy)
         training = resolve_training(self.training)
-        backbone = resolve_backbone(self.backbone, rows.X, n_classes)
+        backbone = resolve_backbone(self.backbone, rows.X, len(classes))
         placement = resolve_placement(self.exits)
-        plan = Plan.make(backbone, placement, rows.X, n_classes, rng.randint(MAX_SEED))
+        plan = Plan.make(backbone, placement, rows.X, len(classes), rng.randint(MAX_SEED))
         n_exits = len(plan.ends)
         builder = CascadeBuilder(
             backbone=backbone,
@@ -160,7 +171,7 @@ class BaseEarlyExit(BaseEstimator):
             keep_own_head=self.head is None,
             training=training,
             policy=policy,
-            n_classes=n_classes,
+            classes=classes,
             trainer_options=self._trainer_options(),
             validation_fraction=self.validation_fraction if self.early_stopping else None,
             device=self.device,
@@ -245,8 +256,6 @@ class BaseEarlyExit(BaseEstimator):
         self.cascade_ = cascade
         self.n_exits_ = cascade.n_exits
         self.exit_names_ = plan.names
-        self.stages_ = list(cascade.stages)
-        self.heads_ = [head.model for head in cascade.heads]
         self.costs_ = cascade.costs
         self.plain_macs_ = cascade.plain_macs
         self._set_point(point, frontier)
@@ -283,14 +292,17 @@ class BaseEarlyExit(BaseEstimator):
         check_is_fitted(self)
         return tabulate(self.cascade_, self._validate_rows(X))
 
-    def _embed(self, X: Any, exit_: int) -> np.ndarray:
+    def _embed(self, X: Any, exit_: int | str) -> np.ndarray:
         check_is_fitted(self)
-        if not -self.n_exits_ <= exit_ < self.n_exits_:
+        if exit_ in self.exit_names_:
+            index = self.exit_names_.index(exit_)
+        elif isinstance(exit_, Integral) and -self.n_exits_ <= exit_ < self.n_exits_:
+            index = int(exit_) % self.n_exits_
+        else:
             raise ValueError(
-                f"'exit' must be one of the {self.n_exits_} exits, 0 to {self.n_exits_ - 1} or "
+                f"'exit' must be one of {self.exit_names_}, or 0 to {self.n_exits_ - 1}, or "
                 f"negative from the end; got {exit_!r}."
             )
-        index = exit_ % self.n_exits_
         cascade = self.cascade_
         return embed(
             cascade.stages,

@@ -16,8 +16,7 @@ from skearlyexit._splits import hold_out
 from skearlyexit.backbones import Backbone, BlockFacts, Network, build_stages, measure_blocks
 from skearlyexit.cascade import Cascade
 from skearlyexit.costs import exit_costs, module_macs
-from skearlyexit.heads import FittedHead, Head
-from skearlyexit.heads._base import PooledModule
+from skearlyexit.heads import FittedHead, Head, PooledModule
 from skearlyexit.placement import Candidates, Placement
 from skearlyexit.policies import Policy
 from skearlyexit.runtime import embed
@@ -26,8 +25,8 @@ from skearlyexit.training import (
     Trainer,
     TrainingStrategy,
     isolated_random_state,
+    to_rows,
 )
-from skearlyexit.training._trainer import to_rows
 
 MAX_SEED = np.iinfo(np.int32).max
 
@@ -121,7 +120,7 @@ class CascadeBuilder:
         Whether a network that brings its own classifier keeps it at the last exit.
     training : TrainingStrategy
     policy : Policy
-    n_classes : int
+    classes : ndarray of shape (n_classes,)
     trainer_options : dict
         Keyword arguments of `Trainer`.
     validation_fraction : float or None
@@ -136,11 +135,16 @@ class CascadeBuilder:
     keep_own_head: bool
     training: TrainingStrategy
     policy: Policy
-    n_classes: int
+    classes: np.ndarray
     trainer_options: dict[str, Any]
     validation_fraction: float | None
     device: str
     n_jobs: int | None
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
 
     def least_cost(self) -> float:
         """Lower bound, known before training, of what leaving at the first exit will cost."""
@@ -260,12 +264,12 @@ class CascadeBuilder:
                 "embeddings": embeddings.get(i),
                 "y": rows.y,
                 "sample_weight": rows.weight,
-                "n_classes": self.n_classes,
+                "classes": self.classes,
                 "needs_probabilities": self.policy.needs_probabilities,
                 "seed": int(seeds[i]),
             }
 
-        # Modules are not sent to other processes and back.
+        # Heads that are modules are not sent to other processes and back.
         jobs = (delayed(self.heads[i].fit)(**arguments(i)) for i in poolings)
         fitted = dict(zip(poolings, Parallel(n_jobs=self.n_jobs)(jobs), strict=True))
         return [

@@ -298,11 +298,16 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         class_weight = None
         if self.class_weight is not None:
             class_weight = compute_sample_weight(self.class_weight, y)
+            if (class_weight < 0).any() or not (class_weight > 0).any():
+                raise ValueError(
+                    "The 'class_weight' parameter must not be negative, nor 0 for all classes. Got "
+                    f"{self.class_weight!r} instead."
+                )
         training_weight = (
             weight if class_weight is None else class_weight * (1.0 if weight is None else weight)
         )
         rows = Rows(X, encoded, training_weight, groups)
-        self._fit_cascade(rows, len(classes), weight, validation)
+        self._fit_cascade(rows, classes, weight, validation)
         self.classes_ = classes
 
     def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Rows | None:
@@ -463,14 +468,14 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         """
         return self._tabulate(X)
 
-    def embed(self, X: Any, exit: int = -1) -> np.ndarray:
+    def embed(self, X: Any, exit: int | str = -1) -> np.ndarray:
         """Embeddings that the head at an exit sees, after pooling.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-        exit : int, default=-1
-            Number of the exit; negative from the end.
+        exit : int or str, default=-1
+            Number of the exit, negative from the end, or its name.
 
         Returns
         -------
@@ -513,6 +518,11 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         evidence = Evidence.from_table(self._tabulate(X), encoded, self.costs_, sample_weight)
         request = self._requested_point() if operating_point is None else operating_point
         if request is not None:
+            if not isinstance(request, OperatingPoint):
+                raise TypeError(
+                    "'operating_point' must be Budget, AccuracyDrop, RiskControl or Threshold with "
+                    f"its parentheses; got {request!r}."
+                )
             request._validate_params()
         self._set_point(*self._operate(request, self.cascade_, evidence))
         return self

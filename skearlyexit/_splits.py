@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,8 @@ def calibration_splits(
     Returns
     -------
     splits : list of (train, held)
-        Empty if no row is held out.
+        Empty if no row is held out. A row that a splitter holds out more than once counts in the
+        first split only: it is one piece of evidence.
     refit : bool
         Whether the final model is fitted on all rows after the splits, rather than on the rows of
         the only split.
@@ -91,7 +92,7 @@ def calibration_splits(
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
         splitter = kind(int(calibration), shuffle=True, random_state=rng)
         return list(splitter.split(y, y, groups)), True
-    if isinstance(calibration, float):
+    if isinstance(calibration, Real):
         train, held = hold_out(y, calibration, groups, rng)
         if not len(held):
             raise ValueError(
@@ -99,7 +100,12 @@ def calibration_splits(
                 "an integer for cross-fitting, or more rows."
             )
         return [(train, held)], False
-    return list(check_cv(calibration, y, classifier=True).split(y, y, groups)), True
+    splits = []
+    unseen = np.ones(len(y), dtype=bool)
+    for train, held in check_cv(calibration, y, classifier=True).split(y, y, groups):
+        splits.append((train, held[unseen[held]]))
+        unseen[held] = False
+    return [(train, held) for train, held in splits if len(held)], True
 
 
 def _auto_folds(

@@ -39,10 +39,6 @@ class ExitTable:
     def __len__(self) -> int:
         return len(self.probabilities)
 
-    def take(self, rows: np.ndarray) -> ExitTable:
-        """Table of some rows, given by index or mask."""
-        return ExitTable(self.probabilities[rows], self.scores[rows])
-
     def leave(self, thresholds: np.ndarray) -> np.ndarray:
         """Exit at which each row leaves.
 

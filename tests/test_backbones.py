@@ -69,11 +69,11 @@ def test_macs_by_hand():
     facts = measure_blocks(MLPBackbone(2, width=20, hidden=24).build(VECTORS, 3), _rows(VECTORS))
     width, hidden = 32, 32  # filled up to multiples of 16
     assert list(facts.macs) == [16 * width, 2 * width * hidden, 2 * width * hidden]
-    facts = measure_blocks(CNNBackbone((4, 8), n_blocks=1).build(IMAGES, 3), _rows(IMAGES))
-    stem, first = 64 * 9 * 3 * 4, 2 * 64 * 9 * 4 * 4
-    second = 16 * (9 * 4 * 8 + 9 * 8 * 8 + 4 * 8)  # two convolutions and the shortcut
+    facts = measure_blocks(CNNBackbone((16, 20), n_blocks=1).build(IMAGES, 3), _rows(IMAGES))
+    stem, first = 64 * 9 * 3 * 16, 2 * 64 * 9 * 16 * 16
+    second = 16 * (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32)  # two convolutions and the shortcut
     assert list(facts.macs) == [stem, first, second]
-    assert facts.row_bytes == 4 * 4 * 64
+    assert facts.row_bytes == 4 * 16 * 64
 
 
 test_macs_by_hand.pytestmark = [pytest.mark.changes("torch random state")]
@@ -150,8 +150,10 @@ class TestResolve:
             seen.append((row_shape, n_classes))
             return "cnn"
 
-        assert isinstance(resolve_backbone(build, IMAGES, 5), CNNBackbone)
+        network = make(lambda: resolve_backbone(build, IMAGES, 5).build(IMAGES, 5))
+        assert network.names[:2] == ["stem", "group1.block1"]
         assert seen == [((3, 8, 8), 5)]
+        assert not network.given
 
     def test_objects_are_cloned(self):
         backbone = MLPBackbone()
@@ -186,3 +188,40 @@ class TestSequential:
         block = network.blocks[1].eval()
         rows = torch.ones(2, 16)
         assert torch.equal(block(rows), block(rows))
+
+    def test_modules_that_stand_twice(self):
+        relu, linear = nn.ReLU(), make(lambda: nn.Linear(13, 13))
+        module = nn.Sequential(linear, relu, linear, relu)
+        network = SequentialBackbone(module).build(VECTORS, 3)
+        assert network.names == ["0", "1", "2", "3"]
+        assert network.blocks[0] is network.blocks[2]  # tied weights stay tied
+        assert network.blocks[0] is not linear
+        rows = torch.tensor(VECTORS)
+        expected, out = module(rows), rows
+        for block in network.blocks:
+            out = block(out)
+        assert torch.equal(out, expected)
+
+    def test_an_activation_at_the_end_is_no_classifier(self):
+        module = make(lambda: nn.Sequential(nn.Linear(13, 8), nn.Linear(8, 3), nn.ReLU()))
+        assert SequentialBackbone(module).build(VECTORS, 3).head is None
+
+    def test_a_classifier_that_answers_with_probabilities(self):
+        class Soft(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = nn.Linear(13, 3)
+
+            def forward(self, rows):
+                return torch.softmax(self.linear(rows), dim=1)
+
+        module = make(Soft)
+        head = SequentialBackbone(module).build(VECTORS, 3).head
+        rows = torch.tensor(VECTORS)
+        torch.testing.assert_close(torch.softmax(head(rows), dim=1), module(rows))
+
+    def test_a_whole_network_for_images(self):
+        layers = make(lambda: [nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3)])
+        network = SequentialBackbone(nn.Sequential(nn.Sequential(*layers))).build(IMAGES, 3)
+        assert network.names == ["input"]
+        assert network.head(network.blocks[0](torch.tensor(IMAGES))).shape == (50, 3)

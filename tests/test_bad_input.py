@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 import skorch
 import torch
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.svm import SVC
@@ -22,6 +23,7 @@ from skearlyexit import (
     JointTraining,
     LinearHead,
     MLPBackbone,
+    MLPHead,
     PatiencePolicy,
     RiskControl,
     SeparateTraining,
@@ -130,6 +132,11 @@ def test_data(rows, labels, error, words):
         ({"backbone": "cnn"}, ValueError, r"needs images.*rows of shape \(13,\)"),
         ({"backbone": CNNBackbone(image_shape=(4, 4))}, ValueError, "16 pixels.*13 values"),
         ({"class_weight": "fair"}, ValueError, "'class_weight' parameter"),
+        ({"class_weight": {0: -1.0}}, ValueError, "must not be negative"),
+        ({"device": "meta"}, ValueError, "'device' parameter.*'meta'"),
+        ({"head": MLPHead((0,))}, ValueError, "'hidden' parameter of MLPHead.*positive"),
+        ({"head": MLPHead(64)}, ValueError, "'hidden' parameter of MLPHead"),
+        ({"threshold": ["low", "high"]}, ValueError, "must be a number or 2 of them.*'low'"),
     ],
     ids=repr,
 )
@@ -232,6 +239,31 @@ def test_calibrate(clf):
         clf.calibrate(X_TEST, Y_TEST[:3])
     with pytest.raises(ValueError, match="first exit alone costs"):
         clf.calibrate(X_TEST, Y_TEST, Budget(0.01))
+    with pytest.raises(TypeError, match=r"must be Budget.*got 0\.4"):
+        clf.calibrate(X_TEST, Y_TEST, 0.4)
+
+
+def test_embed(clf):
+    for exit_ in (3, -4, 1.5, "block9"):
+        with pytest.raises(ValueError, match=r"must be one of \['block1'"):
+            clf.embed(X_TEST, exit_)
+
+
+def test_head_that_can_only_vote():
+    voting = VotingClassifier([("tree", DecisionTreeClassifier())])
+    with pytest.raises(ValueError, match="neither predict_proba nor decision_function"):
+        quick(head=voting).fit(X, y)
+    clf = quick(head=voting, policy="patience").fit(X, y)
+    assert set(np.unique(clf.predict_proba(X_TEST))) == {0.0, 1.0}
+
+
+def test_answers_that_are_nan():
+    class Spoils(nn.Module):
+        def forward(self, rows):
+            return rows * float("nan")
+
+    with pytest.raises(ValueError, match=r"diverged|NaN"):
+        quick(backbone=make(lambda: [nn.Linear(13, 8), Spoils()]), exits=[0]).fit(X, y)
 
 
 def test_budget_without_calibration_rows():
@@ -264,7 +296,7 @@ class TestSensibleAnswers:
         assert all(np.isfinite(epoch["train_loss"]) for epoch in clf.history_)
 
     def test_batches_of_one_row_are_the_users_choice(self):
-        with pytest.raises(ValueError, match="more than 1 value per channel"):
+        with pytest.raises(ValueError, match="batch of one row cannot be normalised"):
             quick(batch_size=1).fit(X[:20], y[:20])
 
     def test_class_absent_from_the_calibration_rows(self):

@@ -38,7 +38,7 @@ def fitted(
         X,
         y,
         weight,
-        n_classes=n_classes,
+        classes=np.arange(n_classes),
         needs_probabilities=needs_probabilities,
         seed=seed,
     )
@@ -336,7 +336,9 @@ class TestNeuralHeads:
     def test_answers_are_the_softmax_of_the_logits(self):
         head = LinearHead()
         module = build(head, 2, 4)
-        fitted_head = head.fit(module, None, Y, None, n_classes=3, needs_probabilities=True, seed=0)
+        fitted_head = head.fit(
+            module, None, Y, None, classes=np.arange(3), needs_probabilities=True, seed=0
+        )
         x = torch.tensor(X[:16], dtype=torch.float32)
         with torch.no_grad():
             found = fitted_head.predict_proba(x)

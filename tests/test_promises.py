@@ -12,8 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+)
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
@@ -27,6 +32,7 @@ from torch import nn
 from skearlyexit import (
     CNNBackbone,
     EarlyExitClassifier,
+    LinearHead,
     MLPBackbone,
     MLPHead,
     RiskControl,
@@ -53,9 +59,18 @@ CONFIGURATIONS = {
     "stochastic": {"head": SGDClassifier(loss="log_loss")},
     "perceptron": {"head": MLPClassifier((13,), max_iter=500, tol=1e-1)},
     "mixed": {"head": [DecisionTreeClassifier(max_depth=4), "mlp", LogisticRegression(C=0.1)]},
+    "projected": {"head": make_pipeline(PCA(2), LogisticRegression())},
+    "stacked": {"head": StackingClassifier([("tree", DecisionTreeClassifier(max_depth=3))], cv=2)},
     "images": {
         "backbone": CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8)),
         "exits": 2,
+        "images": True,
+    },
+    "images in float64": {
+        "backbone": CNNBackbone((3, 7), n_blocks=1, image_shape=(2, 4, 8)),
+        "head": LinearHead(pooling="flatten"),
+        "exits": 2,
+        "dtype": "float64",
         "images": True,
     },
 }
@@ -123,6 +138,15 @@ def test_the_answer_for_a_row_is_its_own(name, data):
     assert same(table.leave(thresholds), reference.exits[rows])
 
 
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_stored_model_answers_the_same(name):
+    clf, X, thresholds = fitted(name)
+    again = pickle.loads(pickle.dumps(clf))
+    expected = clf.predict_proba(X, threshold=thresholds)
+    assert same(again.predict_proba(X, threshold=thresholds), expected)
+    assert same(again.predict_proba(X[:40], threshold=thresholds), expected[:40])
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     n_features=st.integers(1, 40),
@@ -137,6 +161,24 @@ def test_any_width_keeps_rows_apart(n_features, n_classes, width, hidden, seed):
     y = np.arange(80) % n_classes
     clf = quick(backbone=MLPBackbone(2, width=width, hidden=hidden), max_epochs=1, exits=2)
     clf.fit(X, y)
+    together = clf.predict_proba(X, threshold=0.4)
+    alone = np.concatenate([clf.predict_proba(row[None], threshold=0.4) for row in X])
+    assert same(together, alone)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    channels=st.integers(1, 4),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_images_of_any_shape_are_kept_apart(channels, height, width, dtype):
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(40, channels, height, width), np.arange(40) % 3
+    clf = quick(
+        backbone=CNNBackbone((5, 7), n_blocks=1), max_epochs=1, exits=["stem"], dtype=dtype
+    ).fit(X, y)
     together = clf.predict_proba(X, threshold=0.4)
     alone = np.concatenate([clf.predict_proba(row[None], threshold=0.4) for row in X])
     assert same(together, alone)

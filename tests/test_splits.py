@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
+from sklearn.model_selection import GroupKFold, KFold, RepeatedStratifiedKFold, ShuffleSplit
 
 from skearlyexit._splits import AUTO_CROSS_FIT_BELOW, calibration_splits, hold_out
 
@@ -155,7 +155,7 @@ class TestCalibrationSplits:
         for splitter, groups in [
             (KFold(4), None),
             (GroupKFold(3), self.groups),
-            (ShuffleSplit(2, test_size=0.3, random_state=0), None),
+            (ShuffleSplit(1, test_size=0.3, random_state=0), None),
         ]:
             splits, refit = calibration_splits(splitter, self.y, groups, rng())
             assert refit
@@ -163,3 +163,16 @@ class TestCalibrationSplits:
             for (train, held), (train_, held_) in zip(splits, expected, strict=True):
                 assert train.tolist() == train_.tolist()
                 assert held.tolist() == held_.tolist()
+
+
+def test_rows_held_out_twice_are_one_piece_of_evidence():
+    y = np.arange(60) % 3
+    repeated = RepeatedStratifiedKFold(n_splits=3, n_repeats=4, random_state=0)
+    splits, _ = calibration_splits(repeated, y, None, np.random.RandomState(0))
+    held = np.concatenate([held for _, held in splits])
+    assert sorted(held) == list(range(60))
+    overlapping = ShuffleSplit(5, test_size=0.3, random_state=0)
+    splits, _ = calibration_splits(overlapping, y, None, np.random.RandomState(0))
+    held = np.concatenate([held for _, held in splits])
+    assert len(np.unique(held)) == len(held) > 18
+    assert all(np.intersect1d(train, held).size == 0 for train, held in splits)

@@ -194,3 +194,69 @@ def test_stand_ins_shape_the_backbone_and_are_replaced():
     tree = quick(head=DecisionTreeClassifier(max_depth=3), **params).fit(X, y)
     np.testing.assert_array_equal(linear.embed(X_TEST), tree.embed(X_TEST))
     assert all(isinstance(head, DecisionTreeClassifier) for head in tree.heads_)
+
+
+def test_weights_mean_the_same_in_batches_of_any_size():
+    """With nothing to learn from, balanced classes end at equal probabilities."""
+    rng = np.random.RandomState(0)
+    rows, labels = rng.randn(3000, 4), (np.arange(3000) % 100 == 0).astype(int)
+    for batch_size in (16, 128, 3000):
+        clf = quick(
+            backbone=make(lambda: [nn.Linear(4, 2)]),
+            exits=1,
+            class_weight="balanced",
+            batch_size=batch_size,
+            max_epochs=60,
+            lr=0.05,
+        ).fit(rows, labels)
+        assert clf.predict_proba(rows)[:, 1].mean() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("scale", [1e-46, 1e40])
+def test_the_scale_of_weights_does_not_matter(scale):
+    weight = np.random.RandomState(0).rand(len(y))
+    first = quick(calibration=None).fit(X, y, sample_weight=weight)
+    second = quick(calibration=None).fit(X, y, sample_weight=scale * weight)
+    np.testing.assert_allclose(first.predict_proba(X_TEST), second.predict_proba(X_TEST), atol=1e-4)
+
+
+def test_schedulers_of_the_user_have_their_say():
+    from skorch.callbacks import Callback, LRScheduler
+
+    rates = []
+
+    class Spy(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    callbacks = [LRScheduler("StepLR", step_size=1, gamma=0.1), Spy()]
+    quick(
+        callbacks=callbacks,
+        lr_schedule="constant",
+        training="joint",
+        lr=0.1,
+        max_epochs=3,
+        calibration=None,
+    ).fit(X, y)
+    np.testing.assert_allclose(rates, [0.01, 0.001, 0.0001])
+
+
+def test_divergence_is_an_error():
+    with pytest.raises(ValueError, match=r"diverged in its phase 'joint'.*Lower lr"):
+        quick(lr=1e30, optimizer="sgd", training="joint").fit(X, y)
+
+
+def test_one_exit_is_trained_in_one_go():
+    clf = quick(exits=1, max_epochs=6).fit(X, y)
+    assert [epoch["phase"] for epoch in clf.history_] == ["joint"] * 6
+
+
+def test_callables_are_called_for_each_training_under_its_seed():
+    def build(row_shape, n_classes):
+        return nn.Sequential(nn.Linear(13, 32), nn.ReLU(), nn.Linear(32, n_classes))
+
+    params = {"backbone": build, "exits": [0], "calibration": None}
+    first, second = (quick(**params).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(X_TEST), second.predict_proba(X_TEST))
+    separate = quick(training="separate", **params).fit(X, y)
+    assert [epoch["phase"] for epoch in separate.history_] == ["backbone"] * 3 + ["heads"] * 3

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from skearlyexit.training import JointTraining, resolve_training
+from skearlyexit.training import JointTraining, resolve_training, to_rows
 from skearlyexit.training._joint import exit_weights
 from skearlyexit.training._loss import ExitLoss
 
@@ -27,8 +27,8 @@ def target(weighted):
 def by_hand(weights, sample_weight):
     total = 0.0
     for exit_ in range(K):
-        losses = [-log_softmax(LOGITS[exit_, row])[Y[row]] for row in range(N)]
-        total += weights[exit_] * np.average(losses, weights=sample_weight)
+        losses = np.array([-log_softmax(LOGITS[exit_, row])[Y[row]] for row in range(N)])
+        total += weights[exit_] * np.mean(losses * (1 if sample_weight is None else sample_weight))
     return total
 
 
@@ -58,13 +58,17 @@ class TestExitLoss:
         for each in logits:
             each[:, 0] = 1e4
         wrong = (torch.ones(N, dtype=torch.int64), *target(weighted)[1:])
-        assert ExitLoss([1.0] * K)(logits, wrong).item() == pytest.approx(K * 2e4)
+        assert ExitLoss([1.0] * K)(logits, wrong).item() == pytest.approx(
+            K * 2e4 * (SAMPLE_WEIGHT.mean() if weighted else 1)
+        )
 
 
 def test_integer_weights_are_repeated_rows():
     times = rng.integers(1, 4, size=N)
     loss = ExitLoss(WEIGHTS)
-    weighted = loss(tensors(), (torch.tensor(Y), torch.tensor(times, dtype=torch.float64)))
+    rows = to_rows(np.zeros((N, 1)), Y, times.astype(np.float64))
+    assert rows.weight.mean().item() == pytest.approx(1.0)
+    weighted = loss(tensors(), (rows.y, rows.weight))
     repeated = [each.repeat_interleave(torch.tensor(times), dim=0) for each in tensors()]
     again = loss(repeated, (torch.tensor(Y).repeat_interleave(torch.tensor(times)),))
     assert weighted.item() == pytest.approx(again.item(), rel=1e-12)

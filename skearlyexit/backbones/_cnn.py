@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
+from skearlyexit._layers import Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
-from skearlyexit.backbones._layers import Standardize
 
 
 class _ResidualBlock(torch.nn.Module):
@@ -45,7 +45,8 @@ class CNNBackbone(Backbone):
     Parameters
     ----------
     widths : sequence of int, default=(16, 32, 64)
-        Channels of each group of blocks; every group after the first halves height and width.
+        Channels of each group of blocks, rounded up to multiples of 16; every group after the
+        first halves height and width.
     n_blocks : int, default=2
         Residual blocks in a group.
     image_shape : tuple of int or None, default=None
@@ -99,10 +100,19 @@ class CNNBackbone(Backbone):
             )
         return shape
 
+    def _checked_widths(self) -> Sequence[int]:
+        if not len(self.widths) or any(not isinstance(w, Integral) or w < 1 for w in self.widths):
+            raise ValueError(
+                "The 'widths' parameter of CNNBackbone must hold at least one positive integer. "
+                f"Got {self.widths!r} instead."
+            )
+        return self.widths
+
     def build(self, X: np.ndarray, n_classes: int) -> Network:
         """Build a new network; see `Backbone.build`."""
         shape = self._resolve_shape(X.shape[1:])
-        n_channels = self.widths[0]
+        widths = [round_up(width) for width in self._checked_widths()]
+        n_channels = widths[0]
         stem = torch.nn.Sequential(
             torch.nn.Flatten(),
             torch.nn.Unflatten(1, shape),
@@ -113,7 +123,7 @@ class CNNBackbone(Backbone):
         )
         blocks: list[torch.nn.Module] = [stem]
         names = ["stem"]
-        for group, width in enumerate(self.widths):
+        for group, width in enumerate(widths):
             for index in range(self.n_blocks):
                 stride = 2 if group > 0 and index == 0 else 1
                 blocks.append(_ResidualBlock(n_channels, width, stride))

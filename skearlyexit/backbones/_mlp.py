@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
+from skearlyexit._layers import PaddedLinear, Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
-from skearlyexit.backbones._layers import PaddedLinear, Standardize, round_up
 
 
 class _ResidualBlock(torch.nn.Module):

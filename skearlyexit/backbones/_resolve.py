@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit.backbones._base import Backbone
+from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._cnn import CNNBackbone
 from skearlyexit.backbones._mlp import MLPBackbone
 from skearlyexit.backbones._sequential import SequentialBackbone
@@ -26,7 +27,8 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
     backbone : None, str, Backbone, torch.nn.Module, sequence of them, skorch net or callable
         None chooses by the shape of X: convolutional for images, a perceptron for vectors. A
         fitted skorch net gives its module. A callable is called as
-        ``backbone(row_shape, n_classes)`` and returns any of the others.
+        ``backbone(row_shape, n_classes)`` for each training, and returns any of the others, whose
+        weights are taken for a mere start.
     X : ndarray of shape (n_samples, ...)
     n_classes : int
 
@@ -60,8 +62,28 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
     if isinstance(backbone, torch.nn.Module | list | tuple):
         return SequentialBackbone(backbone)
     if callable(backbone):
-        return resolve_backbone(backbone(X.shape[1:], n_classes), X, n_classes)
+        return CallableBackbone(backbone)
     raise TypeError(
         "The 'backbone' parameter must be None, a name, a backbone object, a torch module, a list "
         f"of modules, a fitted skorch net or a callable. Got {backbone!r} instead."
     )
+
+
+class CallableBackbone(Backbone):
+    """What a function of the user's returns, called anew for each network.
+
+    Parameters
+    ----------
+    function : callable
+        Called as ``function(row_shape, n_classes)``, with seeded generators.
+    """
+
+    def __init__(self, function: Callable[[tuple[int, ...], int], Any]) -> None:
+        self.function = function
+
+    def build(self, X: np.ndarray, n_classes: int) -> Network:
+        """Call the function and build what it returns; see `Backbone.build`."""
+        made = self.function(X.shape[1:], n_classes)
+        network = resolve_backbone(made, X, n_classes).build(X, n_classes)
+        network.given = False
+        return network

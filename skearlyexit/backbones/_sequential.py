@@ -12,14 +12,23 @@ from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._measure import run_blocks
 
 _PROBABILITIES = (torch.nn.Softmax, torch.nn.LogSoftmax)
+_NO_LAYERS = (torch.nn.Dropout, torch.nn.Flatten, torch.nn.Identity)
+
+
+class _Log(torch.nn.Module):
+    """Logits of probabilities."""
+
+    def forward(self, probabilities: torch.Tensor) -> torch.Tensor:
+        return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
 class SequentialBackbone(Backbone):
     """A chain of modules, with the weights that it has.
 
-    An exit may stand after each module. If the chain ends in one output per class, its last module
-    with weights, and what follows it, is taken for the network's own classifier; a closing
-    ``Softmax`` or ``LogSoftmax`` is left out, since heads answer with logits.
+    An exit may stand after each module. If the chain ends in one output per class, and in a module
+    with weights but for dropout and flattening, that one is taken for the network's own classifier.
+    Heads answer with logits: a closing ``Softmax`` or ``LogSoftmax`` is left out, and where the
+    classifier itself answers with probabilities, their logarithm is taken.
 
     Parameters
     ----------
@@ -38,16 +47,18 @@ class SequentialBackbone(Backbone):
         if not blocks:
             raise ValueError("The backbone has no module but its softmax.")
         sample = torch.tensor(X[:2])
-        blocks = [copy.deepcopy(block).to("cpu", sample.dtype) for block in blocks]
+        # In one copy, so that what modules share stays shared.
+        blocks = [block.to("cpu", sample.dtype) for block in copy.deepcopy(blocks)]
         *_, output = run_blocks(blocks, names, sample)
         head = None
-        if output.ndim == 2 and output.shape[1] == n_classes:
-            start = max((i for i, block in enumerate(blocks) if _has_weights(block)), default=None)
-            if start is not None:
-                head = torch.nn.Sequential(*blocks[start:])
-                names, blocks = names[:start], blocks[:start]
-                if not blocks:
-                    names, blocks = ["input"], [torch.nn.Flatten()]
+        start = _start_of_classifier(blocks)
+        if output.ndim == 2 and output.shape[1] == n_classes and start is not None:
+            head = torch.nn.Sequential(*blocks[start:])
+            if _are_probabilities(output):
+                head.append(_Log())
+            names, blocks = names[:start], blocks[:start]
+            if not blocks:
+                names, blocks = ["input"], [torch.nn.Identity()]
         return Network(blocks, names, head, given=True)
 
 
@@ -55,7 +66,8 @@ def _named_blocks(
     modules: torch.nn.Module | Sequence[torch.nn.Module],
 ) -> tuple[list[str], list[torch.nn.Module]]:
     if isinstance(modules, torch.nn.Sequential | torch.nn.ModuleList):
-        pairs = list(modules.named_children())
+        # Not named_children, which leaves out a module's second place.
+        pairs = list(modules._modules.items())
     elif isinstance(modules, torch.nn.Module):
         pairs = [(type(modules).__name__, modules)]
     else:
@@ -70,5 +82,16 @@ def _named_blocks(
     return [name for name, _ in pairs], [module for _, module in pairs]
 
 
-def _has_weights(module: torch.nn.Module) -> bool:
-    return any(True for _ in module.parameters())
+def _start_of_classifier(blocks: list[torch.nn.Module]) -> int | None:
+    """Index of the last module with weights, unless an activation or the like follows it."""
+    for index in range(len(blocks) - 1, -1, -1):
+        if any(True for _ in blocks[index].parameters()):
+            return index
+        if not isinstance(blocks[index], _NO_LAYERS):
+            return None
+    return None
+
+
+def _are_probabilities(output: torch.Tensor) -> bool:
+    ones = torch.ones(len(output), dtype=output.dtype)
+    return bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), ones, atol=1e-4)

@@ -1,10 +1,10 @@
 """Which thresholds: from what a user asks for, and held-out rows, to an operating point."""
 
 from skearlyexit.calibration._accuracy_drop import AccuracyDrop
-from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint
+from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint, nobody
 from skearlyexit.calibration._budget import Budget
 from skearlyexit.calibration._evidence import Evidence
-from skearlyexit.calibration._frontier import Frontier
+from skearlyexit.calibration._frontier import Frontier, check_budget
 from skearlyexit.calibration._geometric import geometric_thresholds
 from skearlyexit.calibration._risk_control import RiskControl
 from skearlyexit.calibration._search import compute_frontier
@@ -19,6 +19,8 @@ __all__ = [
     "OperatingPoint",
     "RiskControl",
     "Threshold",
+    "check_budget",
     "compute_frontier",
     "geometric_thresholds",
+    "nobody",
 ]

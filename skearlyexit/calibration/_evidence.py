@@ -36,6 +36,8 @@ class Evidence:
     ) -> Evidence:
         """Evidence of an exit table and the true classes by index; weight 0 leaves a row out."""
         weight = np.ones(len(table)) if weight is None else np.asarray(weight, dtype=np.float64)
+        if np.isnan(table.probabilities).any():
+            raise ValueError("Some exit answers with NaN on the calibration rows.")
         used = weight > 0
         correct = table.labels == y[:, None]
         return cls(table.scores[used], correct[used], costs, weight[used])

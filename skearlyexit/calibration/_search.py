@@ -13,6 +13,8 @@ from skearlyexit.calibration._geometric import geometric_thresholds
 GRID_SIZES = {1: 1000, 2: 150, 3: 40}
 COORDINATE_GRID_SIZE = 60
 MAX_EXHAUSTIVE = max(GRID_SIZES)
+#: Bounds of the coordinate search, and of what is kept of a frontier.
+MAX_ROUNDS, POINTS_A_ROUND, MAX_POINTS = 8, 40, 500
 
 
 def compute_frontier(evidence: Evidence) -> Frontier:
@@ -90,6 +92,13 @@ def quantile_grid(scores: np.ndarray, size: int, weight: np.ndarray | None = Non
     return np.unique(np.concatenate([[0.0], values, [np.inf]]))
 
 
+def thinned(points: np.ndarray) -> np.ndarray:
+    """At most `MAX_POINTS` of the points, at equal distances, with both ends."""
+    if len(points) <= MAX_POINTS:
+        return points
+    return points[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
+
+
 def search_all(evidence: Evidence, grids: list[np.ndarray]) -> Points:
     """Efficient points among all combinations of thresholds.
 
@@ -116,7 +125,7 @@ def search_all(evidence: Evidence, grids: list[np.ndarray]) -> Points:
                 sums = sums.sum(axis=axis, keepdims=True) - below if axis == exit_ else below
             target += sums.reshape(axes + (1,) * (len(shape) - len(axes)))
     costs, accuracies = cost.ravel() / total, right.ravel() / total
-    keep = efficient(costs, accuracies)
+    keep = thinned(efficient(costs, accuracies))
     index = np.unravel_index(keep, shape)
     thresholds = np.stack([grid[i] for grid, i in zip(grids, index, strict=True)], axis=1)
     return _evaluated(evidence, thresholds)
@@ -138,7 +147,7 @@ def search_coordinates(evidence: Evidence, grids: list[np.ndarray]) -> Points:
 
     First, for several prices of cost, each threshold in turn is set to the value that is best
     given the rest, until none changes. Then every value of every threshold is tried from each
-    efficient point, until that leads to no new one.
+    efficient point, or from some spread along the frontier if there are many, for a few rounds.
     """
     bins = _bins(evidence, grids)
     found: dict[tuple[int, ...], tuple[float, float]] = {}
@@ -151,17 +160,20 @@ def search_coordinates(evidence: Evidence, grids: list[np.ndarray]) -> Points:
                 previous = current
                 current = _sweep(evidence, bins, grids, current, found, price)
     expanded: set[tuple[int, ...]] = set()
-    while True:
+    for _ in range(MAX_ROUNDS):
         index, values = np.array(list(found)), np.array(list(found.values()))
         keep = efficient(values[:, 0], values[:, 1])
         found = {tuple(index[i]): tuple(values[i]) for i in keep}
         waiting = [point for point in found if point not in expanded]
         if not waiting:
             break
+        spread_out = np.linspace(0, len(waiting) - 1, min(len(waiting), POINTS_A_ROUND))
+        waiting = [waiting[i] for i in np.unique(spread_out.astype(int))]
         for point in waiting:
             _sweep(evidence, bins, grids, point, found)
         expanded.update(waiting)
-    index = np.array(list(found))
+    index, values = np.array(list(found)), np.array(list(found.values()))
+    index = index[thinned(efficient(values[:, 0], values[:, 1]))]
     thresholds = np.stack([grid[column] for grid, column in zip(grids, index.T, strict=True)], 1)
     return _evaluated(evidence, thresholds)
 

@@ -39,11 +39,14 @@ class Threshold(OperatingPoint):
         if isinstance(self.value, Real):
             thresholds = np.full(n_exits - 1, float(self.value))
         else:
-            thresholds = np.asarray(self.value, dtype=np.float64)
+            try:
+                thresholds = np.asarray(self.value, dtype=np.float64)
+            except (TypeError, ValueError):
+                thresholds = np.array(np.nan)  # refused below, like everything of a wrong shape
         if thresholds.shape != (n_exits - 1,):
             raise ValueError(
                 f"The 'threshold' parameter must be a number or {n_exits - 1} of them, one for "
-                f"each of the {n_exits} exits but the last. Got an array of shape "
+                f"each of the {n_exits} exits but the last. Got {self.value!r} of shape "
                 f"{thresholds.shape} instead."
             )
         if np.isnan(thresholds).any() or (thresholds < 0).any():

@@ -1,6 +1,6 @@
 """What predicts at an exit: neural heads, any scikit-learn classifier, and pooling before both."""
 
-from skearlyexit.heads._base import FittedHead, Head, NeuralHead
+from skearlyexit.heads._base import FittedHead, Head, NeuralHead, PooledModule
 from skearlyexit.heads._estimator import EstimatorHead
 from skearlyexit.heads._linear import LinearHead
 from skearlyexit.heads._mlp import MLPHead
@@ -15,6 +15,7 @@ __all__ = [
     "LinearHead",
     "MLPHead",
     "NeuralHead",
+    "PooledModule",
     "resolve_heads",
     "resolve_pooling",
 ]

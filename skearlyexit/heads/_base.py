@@ -82,6 +82,7 @@ class Head(BaseEstimator, metaclass=ABCMeta):
         place while the network is trained, and `fit` makes the head from frozen embeddings.
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
     is_neural: ClassVar[bool]
 
     @abstractmethod
@@ -107,7 +108,7 @@ class Head(BaseEstimator, metaclass=ABCMeta):
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         *,
-        n_classes: int,
+        classes: np.ndarray,
         needs_probabilities: bool,
         seed: int,
     ) -> FittedHead:
@@ -122,7 +123,8 @@ class Head(BaseEstimator, metaclass=ABCMeta):
         y : ndarray of shape (n_samples,)
             Indices of classes.
         sample_weight : ndarray of shape (n_samples,) or None
-        n_classes : int
+        classes : ndarray of shape (n_classes,)
+            Labels that they stand for.
         needs_probabilities : bool
             Whether the policy reads more than labels.
         seed : int

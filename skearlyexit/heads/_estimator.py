@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
-from skearlyexit.backbones import GROUP
+from skearlyexit._layers import GROUP
+from skearlyexit._random import isolated_random_state
 from skearlyexit.costs import estimator_macs
 from skearlyexit.heads._base import FittedHead, Head, PooledModule
 from skearlyexit.heads._linear import LinearHead
@@ -27,19 +29,22 @@ LARGEST_CALL = 1024
 FIXED_ROWS = 256
 
 
+_ADVICE = "Give a head with predict_proba, or policy='patience', which needs none."
+
+
 @dataclass
 class EstimatorExit(FittedHead):
     """A fitted scikit-learn classifier that answers.
 
     Attributes
     ----------
-    n_classes : int
+    classes : ndarray of shape (n_classes,)
         Classes of the task; the estimator may know fewer of them.
     fixed_rows : bool, default=False
         Whether the estimator is always called with the same number of rows.
     """
 
-    n_classes: int
+    classes: np.ndarray
     fixed_rows: bool = False
 
     def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
@@ -57,11 +62,13 @@ class EstimatorExit(FittedHead):
         return self._answer(vectors)[: n_call - n_missing]
 
     def _answer(self, vectors: np.ndarray) -> np.ndarray:
-        probabilities = np.zeros((len(vectors), self.n_classes))
+        probabilities = np.zeros((len(vectors), len(self.classes)))
         if hasattr(self.model, "predict_proba"):
-            probabilities[:, self.model.classes_] = self.model.predict_proba(vectors)
+            known = np.searchsorted(self.classes, self.model.classes_)
+            probabilities[:, known] = self.model.predict_proba(vectors)
         else:
-            probabilities[np.arange(len(vectors)), self.model.predict(vectors)] = 1.0
+            labels = np.searchsorted(self.classes, self.model.predict(vectors))
+            probabilities[np.arange(len(vectors)), labels] = 1.0
         return probabilities
 
     def depends_on_company(self, vectors: np.ndarray) -> bool:
@@ -121,20 +128,20 @@ class EstimatorHead(Head):
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         *,
-        n_classes: int,
+        classes: np.ndarray,
         needs_probabilities: bool,
         seed: int,
     ) -> FittedHead:
-        """Fit a clone of the estimator; see `Head.fit`."""
+        """Fit a clone of the estimator, on the labels as they are; see `Head.fit`."""
         assert embeddings is not None
         rng = check_random_state(seed)
         estimator = clone(self.estimator)
         _seed(estimator, rng)
-        X, weight = embeddings, sample_weight
+        X, y, weight = embeddings, classes[y], sample_weight
         if weight is not None and not _takes_weights(estimator):
             rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
             X, y, weight = X[rows], y[rows], None
-        if needs_probabilities and not hasattr(_last_step(estimator), "predict_proba"):
+        if needs_probabilities and _has_to_be_calibrated(estimator):
             keep = _can_be_calibrated(estimator, y)
             X, y = X[keep], y[keep]
             weight = None if weight is None else weight[keep]
@@ -142,9 +149,15 @@ class EstimatorHead(Head):
         if np.all(y == y[0]):
             # Rows of one class, as a small fold may have: nothing to learn but that class.
             estimator = DummyClassifier(strategy="prior")
-        _fit(estimator, X, y, weight)
-        _run_in_one_job(estimator)
-        fitted = EstimatorExit(estimator, module.pooling, n_classes)
+        with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max))):
+            _fit(estimator, X, y, weight)
+        if needs_probabilities and not hasattr(estimator, "predict_proba"):
+            raise ValueError(
+                f"{type(_last_step(estimator)).__name__} has neither predict_proba nor "
+                f"decision_function. {_ADVICE}"
+            )
+        _run_in_one_job(estimator, set())
+        fitted = EstimatorExit(_as_stored(estimator), module.pooling, classes)
         fitted.fixed_rows = fitted.depends_on_company(X)
         return fitted
 
@@ -156,8 +169,22 @@ def _seed(estimator: Any, rng: np.random.RandomState) -> None:
             estimator.set_params(**{key: int(rng.randint(np.iinfo(np.int32).max))})
 
 
-def _run_in_one_job(value: Any) -> None:
+def _as_stored(estimator: Any) -> Any:
+    """The estimator as it will be after storing, which may lay out its arrays differently.
+
+    Matrix kernels depend on the layout, and a stored model has to answer like this one.
+    """
+    try:
+        return pickle.loads(pickle.dumps(estimator))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return estimator  # one that cannot be stored
+
+
+def _run_in_one_job(value: Any, seen: set[int]) -> None:
     """Set `n_jobs` of a fitted estimator, and of all that it made while fitting, to 1."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
     if isinstance(value, BaseEstimator | _CalibratedClassifier):
         if hasattr(value, "n_jobs"):
             value.n_jobs = 1
@@ -169,7 +196,7 @@ def _run_in_one_job(value: Any) -> None:
     else:
         return
     for part in parts:
-        _run_in_one_job(part)
+        _run_in_one_job(part, seen)
 
 
 def _last_step(estimator: Any) -> Any:
@@ -182,21 +209,25 @@ def _takes_weights(estimator: Any) -> bool:
     return bool(has_fit_parameter(_last_step(estimator), "sample_weight"))
 
 
+def _has_to_be_calibrated(estimator: Any) -> bool:
+    last = _last_step(estimator)
+    return hasattr(last, "decision_function") and not hasattr(last, "predict_proba")
+
+
 def _can_be_calibrated(estimator: Any, y: np.ndarray) -> np.ndarray:
     """Mask of the rows whose class has enough rows to calibrate on."""
     name = type(_last_step(estimator)).__name__
-    advice = "Give a head with predict_proba, or policy='patience', which needs none."
     _, index, counts = np.unique(y, return_inverse=True, return_counts=True)
     keep = (counts >= 2)[index]
     if not keep.any():
         raise ValueError(
             f"{name} has no predict_proba and cannot be calibrated, since every class has a "
-            f"single row. {advice}"
+            f"single row. {_ADVICE}"
         )
     if not keep.all():
         warnings.warn(
             f"{name} has no predict_proba, and {np.sum(counts < 2)} of {len(counts)} classes have "
-            f"a single row, too few to calibrate it: the head leaves them out. {advice}",
+            f"a single row, too few to calibrate it: the head leaves them out. {_ADVICE}",
             UserWarning,
             stacklevel=3,
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral
+from typing import Any, ClassVar
 
 import torch
 
-from skearlyexit.backbones import PaddedLinear
+from skearlyexit._layers import PaddedLinear
 from skearlyexit.heads._base import NeuralHead
 
 
@@ -22,6 +24,8 @@ class MLPHead(NeuralHead):
         From embeddings to vectors.
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {"hidden": ["array-like"]}
+
     def __init__(
         self, hidden: Sequence[int] = (64,), *, pooling: str | torch.nn.Module = "average"
     ) -> None:
@@ -30,6 +34,11 @@ class MLPHead(NeuralHead):
 
     def body(self, n_features: int, n_classes: int) -> torch.nn.Module:
         """Hidden layers and a linear one; see `NeuralHead.body`."""
+        if not all(isinstance(width, Integral) and width > 0 for width in self.hidden):
+            raise ValueError(
+                "The 'hidden' parameter of MLPHead must hold positive integers. "
+                f"Got {self.hidden!r} instead."
+            )
         widths = [n_features, *self.hidden]
         layers: list[torch.nn.Module] = []
         for n_in, n_out in pairwise(widths):

@@ -50,7 +50,9 @@ def resolve_head(head: Any) -> Head:
             )
         return _NAMES[head]()
     if isinstance(head, Head):
-        return clone(head)
+        head = clone(head)
+        head._validate_params()
+        return head
     if isinstance(head, type) or not hasattr(head, "fit") or not is_classifier(head):
         raise TypeError(
             "A head must be None, a name, a head object or a scikit-learn classifier with its "

@@ -5,9 +5,10 @@ from skearlyexit.policies._confidence import ConfidencePolicy
 from skearlyexit.policies._entropy import EntropyPolicy
 from skearlyexit.policies._margin import MarginPolicy
 from skearlyexit.policies._patience import PatiencePolicy
-from skearlyexit.policies._resolve import resolve_policy
+from skearlyexit.policies._resolve import POLICIES, resolve_policy
 
 __all__ = [
+    "POLICIES",
     "ConfidencePolicy",
     "EntropyPolicy",
     "MarginPolicy",

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from skearlyexit._layers import GROUP
 from skearlyexit._table import ExitTable
-from skearlyexit.backbones import GROUP
 from skearlyexit.cascade import Cascade
 
 #: Bytes of the widest embedding of a slab, and of a batch within it on the CPU, which a core's

@@ -12,7 +12,7 @@ Schedule = Callable[[float], Sequence[float]]
 
 
 class ExitLoss(torch.nn.Module):
-    """Weighted sum over exits of the mean cross-entropy of the rows.
+    """Weighted sum over exits of the mean, over rows, of weight times cross-entropy.
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ class ExitLoss(torch.nn.Module):
         logits : sequence of Tensor of shape (n, n_classes)
             One for each exit.
         target : (y,) or (y, sample_weight)
-            Tensors of shape (n,).
+            Tensors of shape (n,). Weights are relative to a mean of 1 over all training rows, so
+            that what is minimised does not depend on how rows fall into batches.
         """
         y, *sample_weight = target
         weights = self.weights(self.progress) if callable(self.weights) else self.weights
@@ -52,9 +53,5 @@ class ExitLoss(torch.nn.Module):
             stacked.view(-1, n_classes), y.expand(n_exits, n_rows).reshape(-1), reduction="none"
         ).view(n_exits, n_rows)
         if sample_weight:
-            # A batch of classes that weigh nothing teaches nothing.
-            total = sample_weight[0].sum().clamp_min(torch.finfo(losses.dtype).tiny)
-            losses = losses * (sample_weight[0] / total)
-        else:
-            losses = losses / n_rows
-        return losses.sum(dim=1) @ stacked.new_tensor(weights)
+            losses = losses * sample_weight[0]
+        return losses.mean(dim=1) @ stacked.new_tensor(weights)

@@ -44,6 +44,8 @@ class MixedTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            return JointTraining().train(network, costs, trainer)
         share = self.backbone_share
         last = network.n_exits - 1
         trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")

@@ -76,7 +76,7 @@ class _Progress(Callback):
 
     def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self.step_ = 0
-        self.rates_ = [group["lr"] for group in net.optimizer_.param_groups]
+        self.factor_ = 1.0
 
     def on_batch_begin(
         self, net: skorch.NeuralNet, *, training: bool = False, **kwargs: Any
@@ -85,8 +85,11 @@ class _Progress(Callback):
             return
         progress = self.step_ / self.n_steps
         net.criterion_.progress = progress
-        for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
-            group["lr"] = rate * self.factor(progress)
+        # Relative to the last step, so that schedulers among the user's callbacks have their say.
+        factor = self.factor(progress)
+        for group in net.optimizer_.param_groups:
+            group["lr"] *= factor / self.factor_
+        self.factor_ = factor
         self.step_ += 1
 
 
@@ -171,7 +174,20 @@ class Trainer:
         if self.verbose:
             print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} rows")
         net = self._net(module, loss, parameters, n_epochs)
-        net.partial_fit(self.rows, None)
+        try:
+            net.partial_fit(self.rows, None)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                "A batch of one row cannot be normalised. Give batch_size at least 2, and every "
+                "training at least two rows, or a network without batch normalisation."
+            ) from error
+        if not all(torch.isfinite(parameter).all() for parameter in parameters):
+            raise ValueError(
+                f"The training diverged in its phase {phase!r}: weights are no longer finite. "
+                "Lower lr, scale the rows, or look for NaN in what the backbone returns."
+            )
         module.eval()
         for epoch in net.history:
             kept = {
@@ -189,10 +205,10 @@ class Trainer:
         n_epochs: int,
     ) -> skorch.NeuralNet:
         n_steps = n_epochs * len(_Batches(self.rows, self.batch_size))
-        callbacks = [("progress", _Progress(n_steps, SCHEDULES[self.lr_schedule]))]
+        callbacks = [("skearlyexit_progress", _Progress(n_steps, SCHEDULES[self.lr_schedule]))]
         if self.patience is not None:
             stopping = EarlyStopping(patience=self.patience, load_best=True, sink=_silent)
-            callbacks.append(("early_stopping", stopping))
+            callbacks.append(("skearlyexit_early_stopping", stopping))
         return skorch.NeuralNet(
             module,
             criterion=loss,
@@ -227,9 +243,12 @@ def _silent(*args: Any) -> None:
 
 
 def to_rows(X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> TrainingRows:
-    """Rows of arrays as tensors."""
+    """Rows of arrays as tensors, with weights scaled to a mean of 1."""
+    if weight is not None:
+        weight = weight / weight.max()  # whose sum may otherwise overflow
+        weight = (weight / weight.mean()).astype(X.dtype)
     return TrainingRows(
         torch.tensor(X),
         torch.tensor(y, dtype=torch.int64),
-        None if weight is None else torch.tensor(weight.astype(X.dtype)),
+        None if weight is None else torch.tensor(weight),
     )

@@ -55,7 +55,7 @@ class BaseEarlyExit(BaseEstimator):
         "budget": [Interval(Real, 0, None, closed="right"), None],
         "operating_point": [OperatingPoint, None],
         "calibration": [
-            Interval(Real, 0, 1, closed="neither"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
             Interval(Integral, 2, None, closed="left"),
             HasMethods(["split", "get_n_splits"]),
             StrOptions({"auto"}),
@@ -107,9 +107,8 @@ class BaseEarlyExit(BaseEstimator):
                 rows = X.astype(self.dtype, copy=False)
                 if len(rows) and rows.shape[1:] == self._row_shape and np.isfinite(rows.sum()):
                     return rows
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # what the dtype cannot hold is refused as infinite
+        # What the dtype cannot hold becomes infinite, and is refused as that.
+        with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(self, X, reset=False, dtype=getattr(np, self.dtype), allow_nd=True)
         if X.shape[1:] != self._row_shape:
             raise ValueError(
@@ -158,25 +157,9 @@ class BaseEarlyExit(BaseEstimator):
         request = self._requested_point()
         self._check_device()
         rng = check_random_state(self.random_state)
-        policy = resolve_policy(self.policy)
-        training = resolve_training(self.training)
-        backbone = resolve_backbone(self.backbone, rows.X, len(classes))
-        placement = resolve_placement(self.exits)
-        plan = Plan.make(backbone, placement, rows.X, len(classes), rng.randint(MAX_SEED))
+        builder = self._make_builder(rows, classes, rng.randint(MAX_SEED))
+        plan = builder.plan
         n_exits = len(plan.ends)
-        builder = CascadeBuilder(
-            backbone=backbone,
-            plan=plan,
-            heads=resolve_heads(self.head, n_exits),
-            keep_own_head=self.head is None,
-            training=training,
-            policy=policy,
-            classes=classes,
-            trainer_options=self._trainer_options(),
-            validation_fraction=self.validation_fraction if self.early_stopping else None,
-            device=self.device,
-            n_jobs=self.n_jobs,
-        )
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
         splits: list[Split] = []
         refit = True
@@ -196,14 +179,34 @@ class BaseEarlyExit(BaseEstimator):
 
         evidence = None
         if splits:
-            held = np.concatenate([held for _, held in splits])
-            weight = None if calibration_weight is None else calibration_weight[held]
-            evidence = Evidence.from_table(
-                ExitTable.concatenate(tables), rows.y[held], cascade.costs, weight
-            )
+            index = np.concatenate([held for _, held in splits])
+            weight = None if calibration_weight is None else calibration_weight[index]
+            table = ExitTable.concatenate(tables)
+            evidence = Evidence.from_table(table, rows.y[index], cascade.costs, weight)
         point, frontier = self._operate(request, cascade, evidence, by_hand)
         self._set_fitted(cascade, plan, point, frontier)
         self.history_ = history
+
+    def _make_builder(self, rows: Rows, classes: np.ndarray, seed: int) -> CascadeBuilder:
+        """What fits cascades, with the exits placed and everything resolved."""
+        policy = resolve_policy(self.policy)
+        training = resolve_training(self.training)
+        backbone = resolve_backbone(self.backbone, rows.X, len(classes))
+        placement = resolve_placement(self.exits)
+        plan = Plan.make(backbone, placement, rows.X, len(classes), seed)
+        return CascadeBuilder(
+            backbone=backbone,
+            plan=plan,
+            heads=resolve_heads(self.head, len(plan.ends)),
+            keep_own_head=self.head is None,
+            training=training,
+            policy=policy,
+            classes=classes,
+            trainer_options=self._trainer_options(),
+            validation_fraction=self.validation_fraction if self.early_stopping else None,
+            device=self.device,
+            n_jobs=self.n_jobs,
+        )
 
     def _trainer_options(self) -> dict[str, Any]:
         return {

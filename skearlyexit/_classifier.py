@@ -39,10 +39,11 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     Parameters
     ----------
     backbone : object, default=None
-        The network. None chooses `MLPBackbone` for vectors and `CNNBackbone` for images. Also
-        ``"mlp"``, ``"cnn"``, a backbone object, an ``nn.Sequential`` or list of modules (copied,
-        and trained on from the weights they have), a fitted skorch net, or a callable
-        ``f(row_shape, n_classes)`` that returns one of these.
+        The network. None chooses `MLPBackbone` for vectors and `CNNBackbone` for rows of two or
+        three axes, which it takes for images. Also ``"mlp"``, ``"cnn"``, a backbone object, an
+        ``nn.Sequential`` or list of modules (copied, and trained on from the weights they have),
+        a fitted skorch net, or a callable ``f(row_shape, n_classes)`` that returns one of these
+        and is called for every training.
     exits : int, sequence of int or str, or Placement, default=4
         Number of exits at equal shares of the network's cost, the last included; or the blocks,
         by index or name, after which exits stand besides the last. 1 is the plain network.
@@ -90,7 +91,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     n_iter_no_change : int, default=10
         Epochs without a lower validation loss before a phase ends.
     class_weight : dict or "balanced", default=None
-        Weights of the classes in training.
+        Weights of the classes in training; calibration counts rows as they come.
     device : str, default="cpu"
         Torch device that trains and runs the network.
     dtype : {"float32", "float64"}, default="float32"
@@ -98,9 +99,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     n_jobs : int, default=None
         Scikit-learn heads fitted at the same time.
     callbacks : list of skorch callbacks, default=None
-        Copied, and used in every phase of every training.
+        Copied, and used in every phase of every training. They can monitor ``train_loss`` and,
+        with `early_stopping`, ``valid_loss``.
     random_state : int, RandomState instance or None, default=None
-        Seeds weights, batches, splits and heads.
+        Seeds weights, batches, splits and heads. None draws the seed from numpy's own generator.
     verbose : int, default=0
         Whether to print each phase and, by skorch, each epoch of it.
 
@@ -109,7 +111,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     n_features_in_ : int
-        Number of features (of channels, for images) seen in fit.
+        Number of features seen in fit; the length of the second axis of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if X had any.
     n_exits_ : int
@@ -270,9 +272,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, groups: Any) -> None:
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # what the dtype cannot hold is refused as infinite
+        # What the dtype cannot hold becomes infinite, and is refused as that.
+        with np.errstate(over="ignore", invalid="ignore"):
             X, y = validate_data(self, X, y, dtype=getattr(np, self.dtype), allow_nd=True)
         self._row_shape = X.shape[1:]
         check_consistent_length(X, groups)

@@ -93,7 +93,7 @@ def calibration_splits(
         splitter = kind(int(calibration), shuffle=True, random_state=rng)
         return list(splitter.split(y, y, groups)), True
     if isinstance(calibration, Real):
-        train, held = hold_out(y, calibration, groups, rng)
+        train, held = hold_out(y, float(calibration), groups, rng)
         if not len(held):
             raise ValueError(
                 f"calibration={calibration} holds out none of {len(y)} rows. Give a larger share, "

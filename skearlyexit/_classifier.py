@@ -21,6 +21,7 @@ from sklearn.utils.validation import (
 
 from skearlyexit._base import BaseEarlyExit
 from skearlyexit._builder import Rows
+from skearlyexit._labels import encode_labels
 from skearlyexit._table import ExitTable
 from skearlyexit.calibration import Evidence, OperatingPoint
 from skearlyexit.placement import Placement
@@ -322,19 +323,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
                 "early_stopping=False. Set it to True, or use them in calibrate after fitting."
             )
         X_val = self._validate_rows(X_val)
-        return Rows(X_val, self._encode(y_val, X_val, classes))
-
-    def _encode(self, y: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Indices of labels among the known classes."""
-        y = column_or_1d(y)
-        check_consistent_length(X, y)
-        unknown = np.setdiff1d(y, classes)
-        if len(unknown):
-            raise ValueError(
-                f"y holds labels that were not seen in fit: {unknown[:5].tolist()}. The classes "
-                f"are {classes[:20].tolist()}."
-            )
-        return np.searchsorted(classes, y)
+        return Rows(X_val, encode_labels(y_val, X_val, classes))
 
     def predict(
         self,
@@ -511,7 +500,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         """
         check_is_fitted(self)
         X = self._validate_rows(X)
-        encoded = self._encode(y, X, self.classes_)
+        encoded = encode_labels(y, X, self.classes_)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True

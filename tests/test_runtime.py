@@ -1,7 +1,12 @@
 """Execution: slabs, carries of several tensors, memory."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skearlyexit import EarlyExitClassifier
@@ -115,3 +120,14 @@ def test_lazy_modules():
     clf = quick(backbone=module, exits=[1]).fit(X, y)
     assert clf.embed(X_TEST).shape == (len(X_TEST), 32)
     assert clf.score(X_TEST, Y_TEST) > 0.4
+
+
+def test_many_threads_may_predict_at_once():
+    """Answers stay those of one thread, to the bit, and no limit of threads is left behind."""
+    clf = quick(head=make_pipeline(PCA(5), LogisticRegression())).fit(X, y)
+    expected = clf.predict_proba(X_TEST, threshold=0.6)
+    with ThreadPoolExecutor(4) as pool:
+        sizes = [1, 17, 100, 400] * 6
+        found = list(pool.map(lambda n: clf.predict_proba(X_TEST[:n], threshold=0.6), sizes))
+    assert all(same(answer, expected[:n]) for n, answer in zip(sizes, found, strict=True))
+    # The test's own check of thread counts does the rest.

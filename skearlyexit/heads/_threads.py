@@ -6,13 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-_lock = threading.Lock()
-_depth = 0
-_limiter: Any = None
+# The limit is process-wide, and only the thread that set it can lift it. Were two threads inside,
+# the first to leave would lift it for the other.
+_lock = threading.RLock()
 
 
 @cache
@@ -23,22 +22,6 @@ def _controller() -> ThreadpoolController:
 
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """Limit BLAS to one thread inside; the last to leave restores what the first found.
-
-    The limit is process-wide, so that two threads that each saved and restored it could leave it
-    behind. Counting them cannot.
-    """
-    global _depth, _limiter
-    with _lock:
-        if _depth == 0:
-            _limiter = _controller().limit(limits=1)
-            _limiter.__enter__()
-        _depth += 1
-    try:
+    """Limit BLAS to one thread inside, for one Python thread at a time."""
+    with _lock, _controller().limit(limits=1):
         yield
-    finally:
-        with _lock:
-            _depth -= 1
-            if _depth == 0:
-                _limiter.__exit__(None, None, None)
-                _limiter = None

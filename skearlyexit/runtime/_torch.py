@@ -80,12 +80,11 @@ def run(
     ) -> None:
         if not len(leaves):
             return
-        if len(leaves) < len(rows):
-            rows, output = rows[leaves], output[leaves]
-        labels[rows] = output.argmax(axis=1)
-        exits[rows] = exit_
+        left = rows[leaves]
+        labels[left] = output.argmax(axis=1)[leaves]
+        exits[left] = exit_
         if probabilities is not None:
-            probabilities[rows] = output
+            probabilities[left] = output[leaves]
 
     _visit(cascade, X, thresholds, _heads_in_use(cascade, thresholds), answer, slab_rows)
     return Answers(labels, exits, probabilities)

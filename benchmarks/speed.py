@@ -302,13 +302,12 @@ def section_memory(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]
     if not Path("/proc/self/statm").exists():
         print("Memory is measured on Linux only.")
         return
-    n_classes = len(clf.classes_)
     rests = []
     for n_rows in (args.memory_rows, 2 * args.memory_rows):
         rise = measure_memory(clf, parts[2][0], n_rows) / 2**20
         embeddings = n_rows * EMBEDDING_BYTES / 2**20
-        # Probabilities and exits of the run, and the labels made of them.
-        answers = n_rows * (8 * n_classes + 8 + 8 + clf.classes_.itemsize) / 2**20
+        # Indices of classes and exits, and the labels made of the first.
+        answers = n_rows * (8 + 8 + clf.classes_.itemsize) / 2**20
         rests.append(rise - answers)
         print(
             f"{n_rows} rows: peak rise {rise:.0f} MiB, of which answers {answers:.0f}, rest "

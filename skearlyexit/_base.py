@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from joblib import Memory
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
 
 from skearlyexit._builder import MAX_SEED, CascadeBuilder, Plan, Rows
 from skearlyexit._splits import Split, calibration_splits
@@ -37,6 +40,7 @@ from skearlyexit.training import (
     OPTIMIZERS,
     SCHEDULES,
     STRATEGIES,
+    TrainingMemory,
     TrainingStrategy,
     resolve_training,
 )
@@ -72,6 +76,7 @@ class BaseEarlyExit(BaseEstimator):
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "device": [str],
         "dtype": [StrOptions({"float32", "float64"})],
+        "memory": [str, os.PathLike, Memory, None],
         "n_jobs": [Integral, None],
         "callbacks": [list, tuple, None],
         "random_state": ["random_state"],
@@ -217,8 +222,24 @@ class BaseEarlyExit(BaseEstimator):
             "optimizer": self.optimizer,
             "patience": self.n_iter_no_change if self.early_stopping else None,
             "callbacks": self.callbacks or (),
+            "memory": self._training_memory(),
             "verbose": self.verbose,
         }
+
+    def _training_memory(self) -> TrainingMemory | None:
+        if self.memory is None:
+            return None
+        if self.random_state is None:
+            warnings.warn(
+                f"The 'memory' parameter of {type(self).__name__} has no effect with "
+                "random_state=None, under which no two trainings are the same. Give an integer.",
+                UserWarning,
+                stacklevel=5,
+            )
+            return None
+        path = isinstance(self.memory, str | os.PathLike)
+        memory = check_memory(os.fspath(self.memory) if path else self.memory)
+        return None if memory.store_backend is None else TrainingMemory(memory)
 
     def _check_request(self, request: OperatingPoint | None, n_exits: int, has_rows: bool) -> None:
         """Refuse, before training, what needs calibration rows where there are none."""

@@ -193,7 +193,7 @@ class CascadeBuilder:
                     "early_stopping=False."
                 )
             validation, rows = rows.take(held), rows.take(train)
-        network, history = self._train(rows, validation, rng.randint(MAX_SEED))
+        network, history = self._train(rows, validation, rng)
         heads = self._fit_heads(network, rows, rng.randint(MAX_SEED, size=len(self.heads)))
         head_macs = [
             head.macs(embedding.to(self.device))
@@ -213,34 +213,39 @@ class CascadeBuilder:
         return cascade, history
 
     def _train(
-        self, rows: Rows, validation: Rows | None, seed: int
+        self, rows: Rows, validation: Rows | None, rng: np.random.RandomState
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
-        with isolated_random_state(seed, self.device):
-            built = _to_dtype(self.backbone.build(rows.X, self.n_classes), rows.X)
-            modules: list[torch.nn.Module] = [
-                head.build(embedding, self.n_classes).to(embedding.dtype)
-                for head, embedding in zip(self.heads, self.plan.embeddings, strict=True)
-            ]
-            own_head = built.head if self.keep_own_head else None
-            if own_head is not None:
-                modules[-1] = PooledModule(torch.nn.Identity(), own_head)
-            network = MultiExitNetwork(
-                build_stages(built, self.plan.ends),
-                modules,
-                stand_ins=[i for i, head in enumerate(self.heads) if not head.is_neural],
-                given=built.given,
-                given_head=own_head is not None,
-            )
-            trainer = Trainer(
-                _tensors(rows),
-                None if validation is None else _tensors(validation),
-                device=self.device,
-                **self.trainer_options,
-            )
-            total = np.cumsum(self.plan.stage_macs)
-            self.training.train(network, total / max(total[-1], 1.0), trainer)
+        network = self._build(rows, rng)
+        trainer = Trainer(
+            _tensors(rows),
+            None if validation is None else _tensors(validation),
+            device=self.device,
+            seed=rng.randint(MAX_SEED),
+            **self.trainer_options,
+        )
+        total = np.cumsum(self.plan.stage_macs)
+        self.training.train(network, total / max(total[-1], 1.0), trainer)
         network.requires_grad_(False)
         return network.to(self.device).eval(), trainer.history
+
+    def _build(self, rows: Rows, rng: np.random.RandomState) -> MultiExitNetwork:
+        """Build the network with new weights; those of a part do not depend on the other parts."""
+        with isolated_random_state(rng.randint(MAX_SEED)):
+            built = _to_dtype(self.backbone.build(rows.X, self.n_classes), rows.X)
+        modules: list[torch.nn.Module] = []
+        for head, embedding in zip(self.heads, self.plan.embeddings, strict=True):
+            with isolated_random_state(rng.randint(MAX_SEED)):
+                modules.append(head.build(embedding, self.n_classes).to(embedding.dtype))
+        own_head = built.head if self.keep_own_head else None
+        if own_head is not None:
+            modules[-1] = PooledModule(torch.nn.Identity(), own_head)
+        return MultiExitNetwork(
+            build_stages(built, self.plan.ends),
+            modules,
+            stand_ins=[i for i, head in enumerate(self.heads) if not head.is_neural],
+            given=built.given,
+            given_head=own_head is not None,
+        )
 
     def _fit_heads(
         self, network: MultiExitNetwork, rows: Rows, seeds: np.ndarray

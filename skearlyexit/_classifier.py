@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from joblib import Memory
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_sample_weight
@@ -97,6 +99,12 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         Torch device that trains and runs the network.
     dtype : {"float32", "float64"}, default="float32"
         Precision of the network.
+    memory : str, path or joblib.Memory, default=None
+        Folder in which the phases of training are kept, each under the network, data, settings and
+        seed it started from. The same phase is trained once and then read, by other fits and other
+        processes too: a search over scikit-learn heads, policies or operating points trains the
+        network once per fold. The folder grows until it is cleared, callbacks are not called
+        for what is read, and without a `random_state` nothing is ever the same.
     n_jobs : int, default=None
         Scikit-learn heads fitted at the same time.
     callbacks : list of skorch callbacks, default=None
@@ -196,6 +204,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         class_weight: dict | str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        memory: str | os.PathLike | Memory | None = None,
         n_jobs: int | None = None,
         callbacks: Sequence[Any] | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -221,6 +230,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         self.class_weight = class_weight
         self.device = device
         self.dtype = dtype
+        self.memory = memory
         self.n_jobs = n_jobs
         self.callbacks = callbacks
         self.random_state = random_state

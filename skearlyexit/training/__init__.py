@@ -4,6 +4,7 @@ from skearlyexit._random import isolated_random_state
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._joint import JointTraining
 from skearlyexit.training._loss import ExitLoss
+from skearlyexit.training._memory import TrainingMemory
 from skearlyexit.training._mixed import MixedTraining
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._resolve import STRATEGIES, resolve_training
@@ -21,6 +22,7 @@ __all__ = [
     "MultiExitNetwork",
     "SeparateTraining",
     "Trainer",
+    "TrainingMemory",
     "TrainingRows",
     "TrainingStrategy",
     "isolated_random_state",

@@ -83,10 +83,13 @@ class ExitView(torch.nn.Module):
             self._mode = mode
         return self
 
+    def trained_part(self) -> torch.nn.Module:
+        """What training may change."""
+        return self.heads if self.freeze_stages else self
+
     def trainable(self) -> list[torch.nn.Parameter]:
         """Parameters that training may change."""
-        part = self.heads if self.freeze_stages else self
-        return [parameter for parameter in part.parameters() if parameter.requires_grad]
+        return [each for each in self.trained_part().parameters() if each.requires_grad]
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
         carry, logits = rows, []

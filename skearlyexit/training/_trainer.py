@@ -14,7 +14,9 @@ import skorch
 import torch
 from skorch.callbacks import Callback, EarlyStopping
 
+from skearlyexit._random import isolated_random_state
 from skearlyexit.training._loss import ExitLoss
+from skearlyexit.training._memory import Outcome, TrainingMemory, restore, tensors_of
 from skearlyexit.training._network import ExitView
 
 
@@ -129,6 +131,10 @@ class Trainer:
         Copied for each phase.
     device : str
     verbose : int
+    seed : int
+        Of the first phase; those after it are counted on from there.
+    memory : TrainingMemory or None
+        Where phases are kept.
     share : float
         Share of `max_epochs` that is left to spend.
     history : list of dict
@@ -146,6 +152,8 @@ class Trainer:
     callbacks: Sequence[Any] = ()
     device: str = "cpu"
     verbose: int = 0
+    seed: int = 0
+    memory: TrainingMemory | None = None
     share: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -171,8 +179,41 @@ class Trainer:
         if not parameters:
             return
         n_epochs = max(1, round(self.max_epochs * self.share * share))
-        if self.verbose:
-            print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} rows")
+        # A phase draws from generators of its own, so that it depends on none before it.
+        seed = (self.seed + len({entry["phase"] for entry in self.history})) % 2**32
+
+        def train() -> Outcome:
+            if self.verbose:
+                print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} rows")
+            with isolated_random_state(seed, self.device):
+                history = self._run(module, loss, parameters, n_epochs, phase)
+            return {} if self.memory is None else tensors_of(module.trained_part()), history
+
+        if self.memory is None:
+            _, history = train()
+        else:
+            facts = [module, loss, self._facts(), n_epochs, seed]
+            (tensors, history), recalled = self.memory.recall(facts, train)
+            restore(module.trained_part(), tensors)
+            if recalled and self.verbose:
+                print(f"[skearlyexit] {phase}: from memory")
+        module.eval()
+        self.history.extend({"phase": phase, **epoch} for epoch in history)
+
+    def _facts(self) -> list[Any]:
+        """What the outcome of a phase depends on, besides the phase."""
+        loop = [self.batch_size, self.lr, self.optimizer, self.lr_schedule, self.patience]
+        return [self.rows, self.validation, *loop, list(self.callbacks), self.device]
+
+    def _run(
+        self,
+        module: ExitView,
+        loss: ExitLoss,
+        parameters: list[torch.nn.Parameter],
+        n_epochs: int,
+        phase: str,
+    ) -> list[dict[str, Any]]:
+        """Train for some epochs, and return their losses."""
         net = self._net(module, loss, parameters, n_epochs)
         try:
             net.partial_fit(self.rows, None)
@@ -188,14 +229,8 @@ class Trainer:
                 f"The training diverged in its phase {phase!r}: weights are no longer finite. "
                 "Lower lr, scale the rows, or look for NaN in what the backbone returns."
             )
-        module.eval()
-        for epoch in net.history:
-            kept = {
-                key: epoch[key]
-                for key in ("epoch", "train_loss", "valid_loss", "dur")
-                if key in epoch
-            }
-            self.history.append({"phase": phase, **kept})
+        keys = ("epoch", "train_loss", "valid_loss", "dur")
+        return [{key: epoch[key] for key in keys if key in epoch} for epoch in net.history]
 
     def _net(
         self,

@@ -1,0 +1,85 @@
+"""Training phases kept on disk, so that the same one is run once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from joblib import Memory
+
+from skearlyexit._fingerprint import fingerprint
+from skearlyexit._version import __version__
+
+#: What a phase leaves behind: tensors of the trained part by name, and entries of the history.
+Outcome = tuple[dict[str, torch.Tensor], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Outcomes of training phases, by all that they depend on.
+
+    Attributes
+    ----------
+    memory : joblib.Memory
+    """
+
+    memory: Memory
+
+    def recall(self, facts: Any, train: Callable[[], Outcome]) -> tuple[Outcome, bool]:
+        """Outcome of a phase, from disk if it is there.
+
+        Where several processes ask for the same phase at once, one trains and the others wait.
+
+        Parameters
+        ----------
+        facts : object
+            All that the outcome depends on.
+        train : callable
+            Called without arguments if the outcome is not there.
+
+        Returns
+        -------
+        outcome : Outcome
+        recalled : bool
+            Whether it was there.
+        """
+        trained = []
+
+        def train_now() -> Outcome:
+            trained.append(True)
+            return train()
+
+        # Another number of threads adds up in another order, and trains another network.
+        surroundings = [__version__, torch.get_num_threads()]
+        surroundings += [version(name) for name in ("torch", "skorch")]
+        key = fingerprint([surroundings, facts])
+        with FileLock(self._lock(key)):
+            outcome = self.memory.cache(_recall, ignore=["train"])(key, train_now)
+        return outcome, not trained
+
+    def _lock(self, key: str) -> Path:
+        folder = Path(self.memory.store_backend.location) / "skearlyexit-locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{key}.lock"
+
+
+def _recall(key: str, train: Callable[[], Outcome]) -> Outcome:
+    return train()
+
+
+def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies, in main memory, of all parameters and buffers."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in named}
+
+
+@torch.no_grad()
+def restore(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Put tensors of `tensors_of` back."""
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        tensor.copy_(tensors[name])

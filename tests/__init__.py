@@ -1,0 +1,1 @@
+"""A package, so that no other that calls itself `tests` is taken for it."""

@@ -12,11 +12,11 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from skearlyexit._splits import hold_out
+from skearlyexit._splits import cross_fitting_splits, hold_out
 from skearlyexit.backbones import Backbone, BlockFacts, Network, build_stages, measure_blocks
 from skearlyexit.cascade import Cascade
 from skearlyexit.costs import exit_costs, module_macs
-from skearlyexit.heads import FittedHead, Head, PooledModule
+from skearlyexit.heads import FittedHead, Head, PooledModule, align
 from skearlyexit.placement import Candidates, Placement
 from skearlyexit.policies import Policy
 from skearlyexit.runtime import embed
@@ -193,8 +193,13 @@ class CascadeBuilder:
                     "early_stopping=False."
                 )
             validation, rows = rows.take(held), rows.take(train)
-        network, history = self._train(rows, validation, rng)
-        heads = self._fit_heads(network, rows, rng.randint(MAX_SEED, size=len(self.heads)))
+        seed = rng.randint(MAX_SEED)
+        network, history = self._train(rows, validation, seed)
+        embeddings = self._embed(network, rows)
+        for n_folds in sorted({head.cross_fit for head in self.heads if head.cross_fit}):
+            embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed)
+        head_seeds = rng.randint(MAX_SEED, size=len(self.heads))
+        heads = self._fit_heads(network, embeddings, rows, head_seeds)
         head_macs = [
             head.macs(embedding.to(self.device))
             for head, embedding in zip(heads, self.plan.embeddings, strict=True)
@@ -213,8 +218,9 @@ class CascadeBuilder:
         return cascade, history
 
     def _train(
-        self, rows: Rows, validation: Rows | None, rng: np.random.RandomState
+        self, rows: Rows, validation: Rows | None, seed: int
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
+        rng = check_random_state(seed)
         network = self._build(rows, rng)
         trainer = Trainer(
             _tensors(rows),
@@ -247,21 +253,60 @@ class CascadeBuilder:
             given_head=own_head is not None,
         )
 
+    def _embed(self, network: MultiExitNetwork, rows: Rows) -> dict[int, np.ndarray]:
+        """Pooled embeddings at the exits whose heads are fitted on them."""
+        poolings: dict[int, Any] = {i: network.heads[i].pooling for i in sorted(network.stand_ins)}
+        if not poolings:
+            return {}
+        return embed(
+            network.stages,
+            poolings,
+            rows.X,
+            device=self.device,
+            dtype=_torch_dtype(rows.X),
+            row_bytes=self.plan.facts.row_bytes,
+        )
+
+    def _cross_fit(
+        self,
+        n_folds: int,
+        embeddings: dict[int, np.ndarray],
+        rows: Rows,
+        validation: Rows | None,
+        seed: int,
+    ) -> dict[int, np.ndarray]:
+        """Embeddings by networks that have not seen the rows, in the coordinates of one that has.
+
+        For the heads that ask for this number of folds; see `EstimatorHead`.
+        """
+        rng = check_random_state(seed)
+        folds = list(cross_fitting_splits(n_folds, rows.y, rows.groups, rng))
+        if not folds:
+            raise ValueError(
+                f"A head with cross_fit={n_folds} needs at least {n_folds} rows, or two groups, to "
+                f"be fitted on. Got {len(rows)} rows; give more, or cross_fit=None."
+            )
+        unseen = {
+            i: embeddings[i].copy()
+            for i, head in enumerate(self.heads)
+            if head.cross_fit == n_folds
+        }
+        for train, held in folds:
+            # The same start as the network's: the closer the two end, the better they align.
+            network, _ = self._train(rows.take(train), validation, seed)
+            found = self._embed(network, rows)
+            for i in unseen:
+                unseen[i][held] = align(found[i][train], embeddings[i][train], found[i][held])
+        return unseen
+
     def _fit_heads(
-        self, network: MultiExitNetwork, rows: Rows, seeds: np.ndarray
+        self,
+        network: MultiExitNetwork,
+        embeddings: dict[int, np.ndarray],
+        rows: Rows,
+        seeds: np.ndarray,
     ) -> list[FittedHead]:
         """Heads that answer; those that are no torch modules are fitted in parallel."""
-        poolings: dict[int, Any] = {i: network.heads[i].pooling for i in sorted(network.stand_ins)}
-        embeddings: dict[int, np.ndarray] = {}
-        if poolings:
-            embeddings = embed(
-                network.stages,
-                poolings,
-                rows.X,
-                device=self.device,
-                dtype=_torch_dtype(rows.X),
-                row_bytes=self.plan.facts.row_bytes,
-            )
 
         def arguments(i: int) -> dict[str, Any]:
             return {
@@ -275,8 +320,8 @@ class CascadeBuilder:
             }
 
         # Heads that are modules are not sent to other processes and back.
-        jobs = (delayed(self.heads[i].fit)(**arguments(i)) for i in poolings)
-        fitted = dict(zip(poolings, Parallel(n_jobs=self.n_jobs)(jobs), strict=True))
+        jobs = (delayed(self.heads[i].fit)(**arguments(i)) for i in embeddings)
+        fitted = dict(zip(embeddings, Parallel(n_jobs=self.n_jobs)(jobs), strict=True))
         return [
             fitted[i] if i in fitted else head.fit(**arguments(i))
             for i, head in enumerate(self.heads)

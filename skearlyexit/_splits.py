@@ -86,7 +86,7 @@ def calibration_splits(
         return [], True
     if calibration == "auto":
         if len(y) < AUTO_CROSS_FIT_BELOW:
-            return list(_auto_folds(y, groups, rng)), True
+            return list(cross_fitting_splits(AUTO_FOLDS, y, groups, rng)), True
         calibration = AUTO_SHARE
     if isinstance(calibration, Integral):
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
@@ -108,15 +108,15 @@ def calibration_splits(
     return [(train, held) for train, held in splits if len(held)], True
 
 
-def _auto_folds(
-    y: np.ndarray, groups: np.ndarray | None, rng: np.random.RandomState
+def cross_fitting_splits(
+    n_folds: int, y: np.ndarray, groups: np.ndarray | None, rng: np.random.RandomState
 ) -> Iterator[Split]:
-    """Folds for cross-fitting, by class where every class has enough rows; none for two rows."""
+    """Folds, by class where every class has enough rows; none for too few rows or groups."""
     if groups is not None:
         n_groups = len(np.unique(groups))
         if n_groups >= 2:
-            yield from GroupKFold(min(AUTO_FOLDS, n_groups)).split(y, y, groups)
-    elif np.bincount(y)[np.unique(y)].min() >= AUTO_FOLDS:
-        yield from StratifiedKFold(AUTO_FOLDS, shuffle=True, random_state=rng).split(y, y)
-    elif len(y) >= AUTO_FOLDS:
-        yield from KFold(AUTO_FOLDS, shuffle=True, random_state=rng).split(y)
+            yield from GroupKFold(min(n_folds, n_groups)).split(y, y, groups)
+    elif np.bincount(y)[np.unique(y)].min() >= n_folds:
+        yield from StratifiedKFold(n_folds, shuffle=True, random_state=rng).split(y, y)
+    elif len(y) >= n_folds:
+        yield from KFold(n_folds, shuffle=True, random_state=rng).split(y)

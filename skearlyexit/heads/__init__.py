@@ -1,5 +1,6 @@
 """What predicts at an exit: neural heads, any scikit-learn classifier, and pooling before both."""
 
+from skearlyexit.heads._alignment import align
 from skearlyexit.heads._base import FittedHead, Head, NeuralHead, PooledModule
 from skearlyexit.heads._estimator import EstimatorHead
 from skearlyexit.heads._linear import LinearHead
@@ -16,6 +17,7 @@ __all__ = [
     "MLPHead",
     "NeuralHead",
     "PooledModule",
+    "align",
     "resolve_heads",
     "resolve_pooling",
 ]

@@ -80,10 +80,14 @@ class Head(BaseEstimator, metaclass=ABCMeta):
     is_neural : bool
         Whether the module of `build` is the head itself. If not, that module only stands in its
         place while the network is trained, and `fit` makes the head from frozen embeddings.
+    cross_fit : int or None
+        Number of folds in which those embeddings are cross-fitted; None takes the embeddings of
+        rows that the network has seen.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     is_neural: ClassVar[bool]
+    cross_fit: int | None = None
 
     @abstractmethod
     def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +49,43 @@ class PaddedLinear(torch.nn.Module):
         if self.n_zeros:
             x = F.pad(x, (0, self.n_zeros))
         return F.linear(x, self.weight, self.bias)
+
+
+class Normalized(torch.nn.Module):
+    """Batch normalisation of vectors, then a chain that begins with a `PaddedLinear`.
+
+    Parameters
+    ----------
+    n_features : int
+    body : torch.nn.Sequential
+
+    Notes
+    -----
+    **Shape**: (n, n_features) to what the body returns.
+    """
+
+    def __init__(self, n_features: int, body: torch.nn.Sequential) -> None:
+        super().__init__()
+        self.normalization = torch.nn.BatchNorm1d(n_features)
+        self.body = body
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        return self.body(self.normalization(vectors))
+
+    @torch.no_grad()
+    def folded(self) -> torch.nn.Sequential:
+        """Chain whose first layer does the trained normalisation too, in evaluation mode."""
+        trained = self.normalization
+        assert trained.running_mean is not None
+        assert trained.running_var is not None
+        scale = trained.weight / torch.sqrt(trained.running_var + trained.eps)
+        shift = trained.bias - trained.running_mean * scale
+        body = copy.deepcopy(self.body)
+        linear: Any = body[0]
+        weight = linear.weight[:, : len(scale)]  # without the padding
+        linear.bias += weight @ shift
+        weight *= scale
+        return body.eval()
 
 
 class Standardize(torch.nn.Module):

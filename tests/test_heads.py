@@ -3,6 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
 from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, VotingClassifier
@@ -14,6 +15,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
+from skearlyexit import CNNBackbone, EarlyExitClassifier
 from skearlyexit.heads import (
     EstimatorHead,
     GlobalAveragePooling,
@@ -23,6 +25,7 @@ from skearlyexit.heads import (
     resolve_pooling,
 )
 from skearlyexit.heads._base import PooledModule
+from tests._data import digits, make
 
 X, Y = load_iris(return_X_y=True)
 rng = np.random.default_rng(0)
@@ -318,13 +321,13 @@ class TestNeuralHeads:
     @pytest.mark.parametrize("hidden", [(64,), (7,), (20, 5), ()])
     def test_widths(self, hidden):
         module = build(MLPHead(hidden), 2, 10)
-        linear = [layer for layer in module.body if not isinstance(layer, nn.ReLU)]
+        linear = [layer for layer in module.body.body if not isinstance(layer, nn.ReLU)]
         widths = [(layer.in_features, layer.out_features) for layer in linear]
         ends = [10, *hidden, 3]
         assert widths == list(pairwise(ends))
 
     def test_perceptron_by_hand(self):
-        module = build(MLPHead((7,)), 2, 10)
+        module = build(MLPHead((7,), normalize=False), 2, 10)
         first, _, second = module.body
         x = rng.normal(size=(6, 10)).astype(np.float32)
         w1, b1, w2, b2 = (
@@ -335,7 +338,7 @@ class TestNeuralHeads:
 
     def test_answers_are_the_softmax_of_the_logits(self):
         head = LinearHead()
-        module = build(head, 2, 4)
+        module = build(head, 2, 4).eval()
         fitted_head = head.fit(
             module, None, Y, None, classes=np.arange(3), needs_probabilities=True, seed=0
         )
@@ -346,3 +349,41 @@ class TestNeuralHeads:
         expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert found.dtype == np.float64
+
+
+@pytest.mark.parametrize("head", [LinearHead(), MLPHead((12,))], ids=str)
+def test_normalisation_is_folded_once_trained(head):
+    embedding = torch.randn(64, 21, generator=torch.Generator().manual_seed(0)) * 30 + 7
+    module = make(lambda: head.build(embedding, 3))
+    module(embedding)  # in training mode, which moves the running statistics
+    with torch.no_grad():
+        module.body.normalization.weight.uniform_(0.5, 2.0, generator=torch.Generator())
+        module.body.normalization.bias.uniform_(-1.0, 1.0, generator=torch.Generator())
+    module.eval()
+    fitted = head.fit(module)
+    assert not any(isinstance(part, nn.BatchNorm1d) for part in fitted.model.modules())
+    torch.testing.assert_close(fitted.model(embedding), module(embedding), rtol=1e-4, atol=1e-4)
+    plain = clone(head).set_params(normalize=False)
+    module = make(lambda: plain.build(embedding, 3))
+    assert fitted.macs(embedding) == plain.fit(module).macs(embedding)
+
+
+def test_embeddings_on_a_small_scale_are_learned_from_all_the_same():
+    X, y, X_new, y_new = digits()
+    images = X.reshape(-1, 1, 8, 8)[:600], y[:600]
+
+    def accuracies(normalize):
+        clf = EarlyExitClassifier(
+            CNNBackbone((16, 16), n_blocks=1),
+            exits=["stem", "group1.block1"],
+            head=LinearHead(normalize=normalize),
+            training="joint",
+            calibration=None,
+            max_epochs=8,
+            random_state=0,
+        ).fit(*images)
+        return [np.mean(p == y_new) for p in clf.staged_predict(X_new.reshape(-1, 1, 8, 8))]
+
+    with_it, without = accuracies(True), accuracies(False)
+    assert with_it[0] > without[0] + 0.05
+    assert with_it[1] > without[1] + 0.05

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
+from skearlyexit._layers import Normalized
 from skearlyexit.costs import module_macs
 from skearlyexit.heads._pooling import resolve_pooling
 
@@ -159,23 +160,37 @@ class NeuralHead(Head):
     ----------
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
         From embeddings to vectors; see `resolve_pooling`.
+    normalize : bool, default=True
+        Whether the vectors are standardised by batch normalisation. Embeddings of early stages,
+        averaged over an image above all, differ much in scale, and a head then learns slowly.
+        Once trained, the normalisation is part of the first layer and costs nothing.
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {"normalize": ["boolean"]}
     is_neural = True
 
-    def __init__(self, *, pooling: str | torch.nn.Module = "average") -> None:
+    def __init__(
+        self, *, pooling: str | torch.nn.Module = "average", normalize: bool = True
+    ) -> None:
         self.pooling = pooling
+        self.normalize = normalize
 
     @abstractmethod
-    def body(self, n_features: int, n_classes: int) -> torch.nn.Module:
-        """New module from vectors (n, n_features) to logits (n, n_classes)."""
+    def body(self, n_features: int, n_classes: int) -> torch.nn.Sequential:
+        """New chain from vectors (n, n_features) to logits (n, n_classes).
+
+        A `PaddedLinear` is the first of it.
+        """
 
     def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:
-        """Pooling and body; see `Head.build`."""
+        """Pooling, normalisation and body; see `Head.build`."""
         pooling = resolve_pooling(self.pooling)
         n_features = pooling(embedding).shape[1]
-        return PooledModule(pooling, self.body(n_features, n_classes))
+        body = self.body(n_features, n_classes)
+        return PooledModule(pooling, Normalized(n_features, body) if self.normalize else body)
 
     def fit(self, module: PooledModule, *args: Any, **kwargs: Any) -> FittedHead:
-        """Return the trained module as it is; see `Head.fit`."""
+        """Return the trained module, its normalisation folded; see `Head.fit`."""
+        if isinstance(module.body, Normalized):
+            module = PooledModule(module.pooling, module.body.folded())
         return NeuralExit(module, module.pooling)

@@ -15,8 +15,10 @@ class LinearHead(NeuralHead):
     ----------
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
         From embeddings to vectors.
+    normalize : bool, default=True
+        Whether batch normalisation standardises the vectors; see `NeuralHead`.
     """
 
-    def body(self, n_features: int, n_classes: int) -> torch.nn.Module:
+    def body(self, n_features: int, n_classes: int) -> torch.nn.Sequential:
         """Linear layer; see `NeuralHead.body`."""
-        return PaddedLinear(n_features, n_classes)
+        return torch.nn.Sequential(PaddedLinear(n_features, n_classes))

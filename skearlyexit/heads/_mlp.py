@@ -22,17 +22,26 @@ class MLPHead(NeuralHead):
         Widths of the hidden layers.
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
         From embeddings to vectors.
+    normalize : bool, default=True
+        Whether batch normalisation standardises the vectors; see `NeuralHead`.
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {"hidden": ["array-like"]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **NeuralHead._parameter_constraints,
+        "hidden": ["array-like"],
+    }
 
     def __init__(
-        self, hidden: Sequence[int] = (64,), *, pooling: str | torch.nn.Module = "average"
+        self,
+        hidden: Sequence[int] = (64,),
+        *,
+        pooling: str | torch.nn.Module = "average",
+        normalize: bool = True,
     ) -> None:
-        super().__init__(pooling=pooling)
+        super().__init__(pooling=pooling, normalize=normalize)
         self.hidden = hidden
 
-    def body(self, n_features: int, n_classes: int) -> torch.nn.Module:
+    def body(self, n_features: int, n_classes: int) -> torch.nn.Sequential:
         """Hidden layers and a linear one; see `NeuralHead.body`."""
         if not all(isinstance(width, Integral) and width > 0 for width in self.hidden):
             raise ValueError(

@@ -222,7 +222,8 @@ class Trainer:
                 raise
             raise ValueError(
                 "A batch of one row cannot be normalised. Give batch_size at least 2, and every "
-                "training at least two rows, or a network without batch normalisation."
+                "training at least two rows, or a network without batch normalisation and heads "
+                "such as LinearHead(normalize=False)."
             ) from error
         if not all(torch.isfinite(parameter).all() for parameter in parameters):
             raise ValueError(

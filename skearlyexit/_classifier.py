@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from joblib import Memory
+from sklearn import config_context
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_sample_weight
@@ -25,7 +26,8 @@ from skearlyexit._base import BaseEarlyExit
 from skearlyexit._builder import Rows
 from skearlyexit._labels import encode_labels
 from skearlyexit._table import ExitTable
-from skearlyexit.calibration import Evidence, OperatingPoint
+from skearlyexit.calibration import Budget, CalibratedPoint, Evidence, OperatingPoint, Threshold
+from skearlyexit.metrics import ExitReport
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
 from skearlyexit.training import TrainingStrategy
@@ -121,7 +123,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         Class labels.
     n_features_in_ : int
         Number of features seen in fit; the length of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had any.
     n_exits_ : int
         Number of exits, the last included.
@@ -167,7 +169,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     >>> X, y = load_digits(return_X_y=True)
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
     >>> clf = EarlyExitClassifier(calibration=0.2, max_epochs=20, random_state=0)
-    >>> labels, exits = clf.fit(X_train, y_train).predict(X_test, budget=0.5, return_exits=True)
+    >>> clf = clf.fit(X_train, y_train)
+    >>> labels, exits = clf.predict(X_test, budget=0.5, return_exits=True)
     >>> bool(clf.costs_[exits].mean() < 0.6), bool((labels == y_test).mean() > 0.9)
     (True, True)
     """
@@ -293,11 +296,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         validation = self._validation_rows(X_val, y_val, classes)
         groups = None if groups is None else column_or_1d(groups)
 
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
+        weight = _checked_weight(sample_weight, X)
+        if weight is not None:
             used = weight > 0
             if not used.all():
                 X, y, encoded, weight = X[used], y[used], encoded[used], weight[used]
@@ -385,7 +385,13 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
 
         Parameters
         ----------
-        X, threshold, budget, return_exits : as in `predict`
+        X : array-like of shape (n_samples, ...)
+        threshold : float or sequence of float, default=None
+            As in `predict`.
+        budget : float, default=None
+            As in `predict`.
+        return_exits : bool, default=False
+            Whether to return the exits too.
 
         Returns
         -------
@@ -415,7 +421,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         X : array-like of shape (n_samples, ...)
         y : array-like of shape (n_samples,)
         sample_weight : array-like of shape (n_samples,), default=None
-        threshold, budget : as in `predict`
+        threshold : float or sequence of float, default=None
+            As in `predict`.
+        budget : float, default=None
+            As in `predict`.
 
         Returns
         -------
@@ -468,6 +477,67 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         """
         return self._tabulate(X)
 
+    def exit_report(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | None = None,
+        confidence_level: float = 0.95,
+    ) -> ExitReport:
+        """Tell where rows leave, and what that saves and loses.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows that the model was neither fitted nor calibrated on.
+        y : array-like of shape (n_samples,)
+            Labels among `classes_`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Rows of weight 0 are left out.
+        threshold : float or sequence of float, default=None
+            As in `predict`.
+        budget : float, default=None
+            As in `predict`.
+        confidence_level : float, default=0.95
+            Of every interval.
+
+        Returns
+        -------
+        report : ExitReport
+            Prints as a page of text or HTML; ``report.to_frame()`` is a data frame.
+
+        Raises
+        ------
+        ValueError
+            If data or arguments do not fit, or the budget cannot be met.
+        """
+        thresholds = self._thresholds(threshold, budget)
+        X = self._validate_rows(X)
+        encoded = encode_labels(y, X, self.classes_)
+        point = self.operating_point_
+        if threshold is not None:
+            point = CalibratedPoint(Threshold(threshold), thresholds)
+        elif budget is not None:
+            point = CalibratedPoint(Budget(budget), thresholds)
+        with config_context(print_changed_only=False):  # a default says its numbers too
+            request = "" if point.request is None else repr(point.request)
+        return ExitReport.from_table(
+            self._tabulate(X),
+            encoded,
+            thresholds,
+            self.costs_,
+            classes=self.classes_,
+            exit_names=self.exit_names_,
+            weight=_checked_weight(sample_weight, X),
+            confidence_level=confidence_level,
+            request=request,
+            certified=point.certified,
+            reason=point.reason,
+        )
+
     def embed(self, X: Any, exit: int | str = -1) -> np.ndarray:
         """Embeddings that the head at an exit sees, after pooling.
 
@@ -511,11 +581,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         check_is_fitted(self)
         X = self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        evidence = Evidence.from_table(self._tabulate(X), encoded, self.costs_, sample_weight)
+        weight = _checked_weight(sample_weight, X)
+        evidence = Evidence.from_table(self._tabulate(X), encoded, self.costs_, weight)
         request = self._requested_point() if operating_point is None else operating_point
         if request is not None:
             if not isinstance(request, OperatingPoint):
@@ -526,3 +593,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
             request._validate_params()
         self._set_point(*self._operate(request, self.cascade_, evidence))
         return self
+
+
+def _checked_weight(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+    if sample_weight is None:
+        return None
+    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

@@ -132,7 +132,7 @@ def test_what_is_read_answers_like_what_was_trained(tmp_path, training, head):
         {"early_stopping": True},
         {"optimizer": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr)},
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),
 )
 def test_whatever_matters_trains_anew(counted, change):
     clf, count = counted

@@ -1,0 +1,346 @@
+"""Accuracy against cost: of every budget, and of what it is to be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from skearlyexit.inspection._common import last_step
+from skearlyexit.inspection._marks import draw, draw_legend, set_log
+from skearlyexit.metrics import cost_accuracy, oracle, random_exits
+
+#: Points of a line; more are not seen.
+MAX_POINTS = 200
+
+
+class CostAccuracyDisplay:
+    """Accuracy against mean cost per row.
+
+    The line is the frontier: the operating points for all budgets, on other rows than those that
+    they were chosen on, so that it may fall a little. Beside it stand each exit by itself, the
+    operating point in force, the last exit, what an oracle could do, and what rows that leave at
+    random in the same shares would do.
+
+    Parameters
+    ----------
+    costs, accuracies : ndarray of shape (n_exits,)
+        Of each exit by itself, on all rows.
+    frontier_costs, frontier_accuracies : ndarray of shape (n_points,), default=None
+        By increasing cost. None draws no line.
+    point : tuple of two floats, default=None
+        Cost and accuracy of the operating point in force.
+    random : tuple of two floats, default=None
+        Those of random exits in the same shares.
+    oracle : tuple of two floats, default=None
+        Those of the oracle.
+    name : str, default=None
+        Entry of the legend.
+    unit : str, default="plain network"
+        What a cost of 1 is.
+
+    Attributes
+    ----------
+    line_ : matplotlib Line2D or None
+        The frontier.
+    exits_ : matplotlib Line2D
+        Hollow marks of the exits but the last.
+    last_exit_ : matplotlib Line2D
+    point_, random_, oracle_ : matplotlib Line2D or None
+    legend_ : matplotlib Legend
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    ExitDistributionDisplay : Where the rows of each class leave.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import numpy as np
+    >>> from skearlyexit.inspection import CostAccuracyDisplay
+    >>> display = CostAccuracyDisplay.from_predictions(
+    ...     ["cat", "dog"], np.array([["cat", "cat"], ["cat", "dog"]]),
+    ...     scores=np.array([[0.9, 0.9], [0.6, 0.9]]), costs=[0.3, 1.0], thresholds=[0.8])
+    >>> display.point
+    (0.65, 1.0)
+    >>> plt.close(display.figure_)
+    """
+
+    line_: Any
+    exits_: Any
+    last_exit_: Any
+    point_: Any
+    random_: Any
+    oracle_: Any
+    legend_: Any
+    ax_: Any
+    figure_: Any
+
+    def __init__(
+        self,
+        costs: np.ndarray,
+        accuracies: np.ndarray,
+        *,
+        frontier_costs: np.ndarray | None = None,
+        frontier_accuracies: np.ndarray | None = None,
+        point: tuple[float, float] | None = None,
+        random: tuple[float, float] | None = None,
+        oracle: tuple[float, float] | None = None,
+        name: str | None = None,
+        unit: str = "plain network",
+    ) -> None:
+        self.costs = costs
+        self.accuracies = accuracies
+        self.frontier_costs = frontier_costs
+        self.frontier_accuracies = frontier_accuracies
+        self.point = point
+        self.random = random
+        self.oracle = oracle
+        self.name = name
+        self.unit = unit
+
+    def plot(
+        self, ax: Any = None, *, name: str | None = None, log: bool = False, **kwargs: Any
+    ) -> Any:
+        """Draw line and marks.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            One that holds other displays of this kind takes this one too, in its next colour; None
+            draws on a new figure.
+        name : str, default=None
+            Entry of the legend instead of `name`.
+        log : bool, default=False
+            Whether the axis of costs is logarithmic.
+        **kwargs : dict
+            Passed to ``ax.plot`` for the line, or for the marks of the exits if there is none.
+
+        Returns
+        -------
+        self : CostAccuracyDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+        name = self.name if name is None else name
+        style = {"label": "model" if name is None else name, **kwargs}
+        self.line_ = None
+        if self.frontier_costs is not None and self.frontier_accuracies is not None:
+            # A line of one point is not seen.
+            style = {"marker": "." if len(self.frontier_costs) == 1 else "", **style}
+            accuracies = 100 * self.frontier_accuracies
+            (self.line_,) = ax.plot(self.frontier_costs, accuracies, **style)
+            style = {"color": self.line_.get_color()}
+        values = np.column_stack([self.costs, self.accuracies])
+        self.exits_ = draw(ax, "exit alone", values[:-1], **style)
+        # The first artist takes the next colour of the axes; the others follow it.
+        colour = self.exits_.get_color()
+        self.last_exit_ = draw(ax, "last exit alone", values[-1:], color=colour)
+        self.random_, self.oracle_, self.point_ = (
+            None if at is None else draw(ax, kind, np.array([at]), color=colour)
+            for kind, at in (
+                ("random exits", self.random),
+                ("oracle", self.oracle),
+                ("operating point", self.point),
+            )
+        )
+        ax.set(xlabel=f"Mean cost per row ({self.unit} = 1)", ylabel="Accuracy (%)")
+        if log:
+            set_log(ax)
+        self.legend_ = draw_legend(ax)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        threshold: Any = None,
+        budget: float | None = None,
+        plain_macs: float | None = None,
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> CostAccuracyDisplay:
+        """Draw what a model does on the given rows.
+
+        Parameters
+        ----------
+        estimator : EarlyExitClassifier or Pipeline
+            Fitted; of a pipeline, the last step is the classifier.
+        X : array-like of shape (n_samples, ...)
+            Rows that it was not fitted or calibrated on.
+        y : array-like of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+        threshold : float or sequence of float, default=None
+        budget : float, default=None
+            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+        plain_macs : float, default=None
+            Multiply-accumulates per row that make a cost of 1. None: those of the model's own plain
+            network. Models of different size are compared by giving all the same.
+        name : str, default=None
+            Entry of the legend. None: name of the classifier's class.
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : CostAccuracyDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If the estimator is of another kind, or an argument does not fit.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        classifier, X = last_step(estimator, X)
+        thresholds = classifier._thresholds(threshold, budget)
+        table = classifier.exit_table(X)
+        scale = 1.0 if plain_macs is None else classifier.plain_macs_ / plain_macs
+        frontier = classifier.frontier_
+        return cls.from_predictions(
+            y,
+            classifier.classes_[table.labels],
+            scores=table.scores,
+            costs=scale * classifier.costs_,
+            thresholds=thresholds,
+            frontier=None if frontier is None else frontier.thresholds,
+            sample_weight=sample_weight,
+            name=type(classifier).__name__ if name is None else name,
+            unit="plain network" if plain_macs is None else f"{_short(plain_macs)} MACs",
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: Any,
+        y_pred: Any,
+        *,
+        scores: Any,
+        costs: Any,
+        thresholds: Sequence[float] | np.ndarray | None = None,
+        frontier: np.ndarray | None = None,
+        sample_weight: Any = None,
+        name: str | None = None,
+        unit: str = "plain network",
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> CostAccuracyDisplay:
+        """Draw from the answers of every exit to every row.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,)
+            True labels.
+        y_pred : array-like of shape (n_samples, n_exits)
+            Labels that the exits give.
+        scores : array-like of shape (n_samples, n_exits)
+            Scores of the policy; higher is surer.
+        costs : array-like of shape (n_exits,)
+            Cumulative cost of leaving at each exit.
+        thresholds : array-like of shape (n_exits - 1,), default=None
+            The operating point; None draws none.
+        frontier : array-like of shape (n_points, n_exits - 1), default=None
+            Thresholds chosen on other rows, by increasing cost; None draws no line.
+        sample_weight : array-like of shape (n_samples,), default=None
+        name : str, default=None
+        unit : str, default="plain network"
+            What a cost of 1 is.
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : CostAccuracyDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the arguments do not fit each other.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        y_true, y_pred = column_or_1d(y_true), np.asarray(y_pred)
+        scores, costs = np.asarray(scores), np.asarray(costs, dtype=np.float64)
+        weight = None if sample_weight is None else column_or_1d(sample_weight)
+        check_consistent_length(y_true, y_pred, scores, weight)
+        if y_pred.ndim != 2 or y_pred.shape != scores.shape or costs.shape != y_pred.shape[1:]:
+            raise ValueError(
+                "'y_pred' and 'scores' must be of shape (n_samples, n_exits) and 'costs' of shape "
+                f"(n_exits,). Got {y_pred.shape}, {scores.shape} and {costs.shape}."
+            )
+        correct = y_pred == y_true[:, None]
+
+        def at(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return cost_accuracy(correct, scores, costs, points, weight)
+
+        line: tuple[Any, Any] = (None, None)
+        if frontier is not None:
+            line = _line(*at(_thinned(np.asarray(frontier))))
+        point = at_random = None
+        if thresholds is not None:
+            operating = np.asarray(thresholds, dtype=np.float64)
+            (cost,), (accuracy,) = at(operating[None])
+            point = float(cost), float(accuracy)
+            exits = (scores >= np.append(operating, -np.inf)).argmax(axis=1)
+            at_random = random_exits(correct, exits, costs, weight)
+        return cls(
+            costs,
+            np.average(correct, axis=0, weights=weight),
+            frontier_costs=line[0],
+            frontier_accuracies=line[1],
+            point=point,
+            random=at_random,
+            oracle=oracle(correct, costs, weight),
+            name=name,
+            unit=unit,
+        ).plot(ax=ax, **kwargs)
+
+
+def _thinned(points: np.ndarray) -> np.ndarray:
+    """At most `MAX_POINTS` of the points, at equal distances, with both ends."""
+    if len(points) <= MAX_POINTS:
+        return points
+    return points[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
+
+
+def _line(costs: np.ndarray, accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points by increasing cost, the first of each cost.
+
+    On other rows than their own, neighbouring points may change places or cost the same.
+    """
+    costs, first = np.unique(costs, return_index=True)
+    return costs, accuracies[first]
+
+
+def _short(count: float) -> str:
+    """A count in three digits: 12.3k."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return f"{count:.3g}"

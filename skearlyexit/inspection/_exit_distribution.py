@@ -1,0 +1,250 @@
+"""Where the rows of each class leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from skearlyexit.inspection._common import last_step
+
+#: Inches: width of a figure and of its axes, height of a bar, of title and axis together, and the
+#: most that is of use.
+WIDTH, AXES_WIDTH, BAR_HEIGHT, FRAME_HEIGHT, MAX_HEIGHT = 6.4, 5.6, 0.24, 1.2, 40.0
+#: Inches of an entry of the legend: its patch and gaps, each letter, and its height.
+ENTRY_WIDTH, LETTER_WIDTH, ENTRY_HEIGHT = 0.42, 0.08, 0.2
+
+
+class ExitDistributionDisplay:
+    """Share of the rows of each class that leaves at each exit.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (n_classes, n_exits)
+        Rows sum to 1.
+    overall : ndarray of shape (n_exits,)
+        Shares of all rows.
+    classes : ndarray of shape (n_classes,)
+    exit_names : sequence of str
+
+    Attributes
+    ----------
+    bars_ : list of matplotlib BarContainer
+        One for each exit: the bar of all rows, then one for each class.
+    legend_ : matplotlib Legend
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    CostAccuracyDisplay : Accuracy against cost.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skearlyexit.inspection import ExitDistributionDisplay
+    >>> display = ExitDistributionDisplay.from_predictions(
+    ...     ["cat", "cat", "dog", "dog"], [0, 0, 0, 2], n_exits=3)
+    >>> display.shares
+    array([[1. , 0. , 0. ],
+           [0.5, 0. , 0.5]])
+    >>> plt.close(display.figure_)
+    """
+
+    bars_: list[Any]
+    legend_: Any
+    ax_: Any
+    figure_: Any
+
+    def __init__(
+        self,
+        shares: np.ndarray,
+        overall: np.ndarray,
+        *,
+        classes: np.ndarray,
+        exit_names: Sequence[str],
+    ) -> None:
+        self.shares = shares
+        self.overall = overall
+        self.classes = classes
+        self.exit_names = exit_names
+
+    def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
+        """Draw stacked bars.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None draws on a new figure, as tall as the classes need.
+        cmap : str or matplotlib Colormap, default="viridis"
+            Colours of the exits, from the first to the last.
+        **kwargs : dict
+            Passed to ``ax.barh``.
+
+        Returns
+        -------
+        self : ExitDistributionDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        percent = 100 * np.vstack([self.overall, self.shares])
+        n_bars, n_exits = percent.shape
+        entry = ENTRY_WIDTH + LETTER_WIDTH * max(len(str(name)) for name in self.exit_names)
+        width = AXES_WIDTH
+        if ax is not None:
+            width = ax.get_window_extent().width / ax.figure.dpi
+        n_columns = min(max(int(width / entry), 1), n_exits)
+        if ax is None:
+            n_lines = -(-n_exits // n_columns)
+            height = FRAME_HEIGHT + ENTRY_HEIGHT * n_lines + BAR_HEIGHT * n_bars
+            size = WIDTH, min(height, MAX_HEIGHT)
+            _, ax = plt.subplots(figsize=size, layout="constrained")
+        # The bar of all rows stands apart.
+        at = np.arange(n_bars) + np.where(np.arange(n_bars) > 0, 0.5, 0.0)
+        colours = plt.get_cmap(cmap)(np.linspace(0.95, 0.1, n_exits))
+        left = np.zeros(n_bars)
+        self.bars_ = []
+        for exit_, name in enumerate(self.exit_names):
+            style = {"height": 0.8, "color": colours[exit_], "label": str(name), **kwargs}
+            self.bars_.append(ax.barh(at, percent[:, exit_], left=left, **style))
+            left += percent[:, exit_]
+        ax.set(xlim=(0, 100), ylim=(at[-1] + 0.6, -0.6), xlabel="Rows leaving at each exit (%)")
+        ax.set_yticks(at, ["all", *map(str, self.classes)])
+        ax.tick_params(axis="y", length=0)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        self.legend_ = ax.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=n_columns,
+            frameon=False,
+            handlelength=1,
+            columnspacing=1.2,
+        )
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        threshold: Any = None,
+        budget: float | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> ExitDistributionDisplay:
+        """Draw where a model lets the given rows leave.
+
+        Parameters
+        ----------
+        estimator : EarlyExitClassifier or Pipeline
+            Fitted; of a pipeline, the last step is the classifier.
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+        threshold : float or sequence of float, default=None
+        budget : float, default=None
+            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : ExitDistributionDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If the estimator is of another kind, or an argument does not fit.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        classifier, X = last_step(estimator, X)
+        _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
+        return cls.from_predictions(
+            y,
+            exits,
+            n_exits=len(classifier.costs_),
+            exit_names=classifier.exit_names_,
+            sample_weight=sample_weight,
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: Any,
+        exits: Any,
+        *,
+        n_exits: int,
+        exit_names: Sequence[str] | None = None,
+        sample_weight: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> ExitDistributionDisplay:
+        """Draw where rows left.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,)
+            True labels.
+        exits : array-like of shape (n_samples,)
+            Exit at which each row left, from 0.
+        n_exits : int
+            Number of exits, those at which nobody left included.
+        exit_names : sequence of str, default=None
+            None numbers them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Classes whose rows all have weight 0 are left out.
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : ExitDistributionDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the arguments do not fit each other.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        y_true, exits = column_or_1d(y_true), column_or_1d(exits)
+        check_consistent_length(y_true, exits, sample_weight)
+        names = [f"exit {i}" for i in range(n_exits)] if exit_names is None else list(exit_names)
+        if len(names) != n_exits or exits.min() < 0 or exits.max() >= n_exits:
+            raise ValueError(
+                f"'exits' must lie between 0 and {n_exits - 1} and 'exit_names' hold {n_exits} "
+                f"names, as n_exits={n_exits}. Got exits from {exits.min()} to {exits.max()} and "
+                f"{len(names)} names."
+            )
+        weight = np.ones(len(exits)) if sample_weight is None else column_or_1d(sample_weight)
+        used = weight > 0
+        classes, index = np.unique(y_true[used], return_inverse=True)
+        sums = np.zeros((len(classes), n_exits))
+        np.add.at(sums, (index, exits[used]), weight[used])
+        return cls(
+            sums / sums.sum(axis=1, keepdims=True),
+            sums.sum(axis=0) / sums.sum(),
+            classes=classes,
+            exit_names=names,
+        ).plot(ax=ax, **kwargs)

@@ -1,0 +1,56 @@
+"""Marks of the plane of cost and accuracy, its legend, and its logarithmic axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+#: What is drawn besides the line: a marker, its size in points, and whether it is filled.
+MARKS = {
+    "operating point": ("*", 14.0, True),
+    "exit alone": ("o", 7.0, False),
+    "last exit alone": ("o", 7.0, True),
+    "random exits": ("x", 8.0, True),
+    "oracle": ("D", 6.5, False),
+}
+NEUTRAL = "0.4"
+
+
+def draw(ax: Any, kind: str, values: np.ndarray, **style: Any) -> Any:
+    """Marks of one kind at costs and accuracies, shape (n_marks, 2)."""
+    style = {"label": "_nolegend_", "linestyle": "none", **_mark(kind), **style}
+    (artist,) = ax.plot(values[:, 0], 100 * values[:, 1], **style)
+    artist.set_gid(kind)
+    return artist
+
+
+def _mark(kind: str) -> dict[str, Any]:
+    marker, size, filled = MARKS[kind]
+    fill = {} if filled else {"markerfacecolor": "none"}
+    return {"marker": marker, "markersize": size, "markeredgewidth": 1.5, **fill}
+
+
+def draw_legend(ax: Any) -> Any:
+    """Legend with an entry for each model, and a neutral one for each kind of mark."""
+    from matplotlib.lines import Line2D
+
+    handles, labels = ax.get_legend_handles_labels()
+    drawn = {line.get_gid() for line in ax.lines if len(line.get_xdata())}
+    for kind in MARKS:
+        if kind in drawn:
+            handles.append(Line2D([], [], color=NEUTRAL, linestyle="none", **_mark(kind)))
+            labels.append(kind)
+    return ax.legend(handles, labels, fontsize="small")
+
+
+def set_log(ax: Any) -> None:
+    """Logarithmic costs, with plain numbers at as many ticks as there is room for."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    steps = (1.0, 2.0, 3.0, 5.0, 7.0) if high / low < 20 else (1.0, 2.0, 5.0)
+    ax.xaxis.set_major_locator(LogLocator(subs=steps if high / low < 1000 else (1.0,)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())

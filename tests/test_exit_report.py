@@ -1,0 +1,126 @@
+"""The report of a fitted classifier: its numbers are those of predict."""
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score
+
+from skearlyexit import RiskControl
+from tests._data import blobs, quick, same
+
+X, y, X_TEST, Y_TEST = blobs()
+WORDS = np.array(["ant", "bee", "cow", "dog"])
+
+
+@pytest.fixture(scope="module")
+def clf():
+    return quick(operating_point=RiskControl(0.2)).fit(X, WORDS[y])
+
+
+POINTS = [{}, {"budget": 0.7}, {"threshold": 0.4}, {"threshold": [0.35, 0.5]}]
+
+
+@pytest.mark.parametrize("asked", POINTS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_it_tells_what_predict_does(clf, asked, weighted):
+    truth = WORDS[Y_TEST]
+    weight = np.random.default_rng(0).integers(0, 3, len(truth)) if weighted else None
+    report = clf.exit_report(X_TEST, truth, sample_weight=weight, **asked)
+    labels, exits = clf.predict(X_TEST, return_exits=True, **asked)
+    last = clf.predict(X_TEST, threshold=np.inf)
+    assert len(np.unique(exits)) > 1
+    assert report.accuracy == pytest.approx(clf.score(X_TEST, truth, weight, **asked))
+    last_score = accuracy_score(truth, last, sample_weight=weight)
+    assert report.last_accuracy == pytest.approx(last_score)
+    assert report.drop == pytest.approx(last_score - report.accuracy)
+    assert report.mean_cost == pytest.approx(np.average(clf.costs_[exits], weights=weight))
+    for i, staged in enumerate(clf.staged_predict(X_TEST)):
+        alone = accuracy_score(truth, staged, sample_weight=weight)
+        assert report.accuracy_alone[i] == pytest.approx(alone)
+        assert report.leave[i] == pytest.approx(np.average(exits == i, weights=weight))
+        assert report.reach[i] == pytest.approx(np.average(exits >= i, weights=weight))
+        here = exits == i
+        if not here.any():
+            assert np.isnan(report.accuracy_leaving[i])
+            continue
+        part = None if weight is None else weight[here]
+        leaving = accuracy_score(truth[here], labels[here], sample_weight=part)
+        assert report.accuracy_leaving[i] == pytest.approx(leaving)
+    for k, word in enumerate(WORDS):
+        rows = truth == word
+        part = None if weight is None else weight[rows]
+        right = accuracy_score(truth[rows], labels[rows], sample_weight=part)
+        assert report.class_accuracy[k] == pytest.approx(right)
+        cost = np.average(clf.costs_[exits[rows]], weights=part)
+        assert report.class_mean_cost[k] == pytest.approx(cost)
+    assert same(report.classes, clf.classes_)
+    assert report.exit_names == clf.exit_names_
+
+
+def test_it_tells_the_operating_point(clf):
+    report = clf.exit_report(X_TEST, WORDS[Y_TEST])
+    assert report.request == "RiskControl(confidence_level=0.9, target_level=0.2)"
+    assert report.certified is True
+    assert report.reason == clf.operating_point_.reason
+    assert same(report.thresholds, clf.thresholds_)
+    assert "asked for: RiskControl(confidence_level=0.9, target_level=0.2), certified" in str(
+        report
+    )
+
+
+def test_the_argument_is_another_operating_point(clf):
+    by_budget = clf.exit_report(X_TEST, WORDS[Y_TEST], budget=0.7)
+    assert by_budget.request.startswith("Budget(")
+    assert "value=0.7" in by_budget.request
+    assert by_budget.certified is None
+    assert by_budget.reason == ""
+    by_threshold = clf.exit_report(X_TEST, WORDS[Y_TEST], threshold=0.9)
+    assert by_threshold.request == "Threshold(value=0.9)"
+    assert same(by_threshold.thresholds, np.array([0.9, 0.9]))
+
+
+def test_what_could_not_be_certified_is_said():
+    report = quick().fit(X, y).exit_report(X_TEST, Y_TEST)
+    assert report.certified is False
+    assert "every row runs to the last exit" in report.reason
+    assert report.drop_interval.tolist() == [0, 0]
+    assert "not certified" in str(report)
+    assert report.classes.tolist() == [0, 1, 2, 3]
+
+
+def test_without_calibration_rows():
+    report = quick(calibration=None).fit(X, y).exit_report(X_TEST, Y_TEST)
+    assert report.request == ""
+    assert "No calibration rows" in str(report)
+
+
+def test_one_exit():
+    report = quick(exits=1).fit(X, y).exit_report(X_TEST, Y_TEST)
+    assert len(report.costs) == 1
+    assert report.drop == 0
+    assert "There is one exit." in str(report)
+
+
+def test_the_level_widens_the_intervals(clf):
+    narrow = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.8)
+    wide = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.99)
+    for name in ("accuracy", "drop", "mean_cost", "leave"):
+        inner, outer = (getattr(report, f"{name}_interval") for report in (narrow, wide))
+        assert (outer[..., 0] < inner[..., 0]).all()
+        assert (inner[..., 1] < outer[..., 1]).all()
+
+
+def test_bad_input(clf):
+    truth = WORDS[Y_TEST]
+    with pytest.raises(NotFittedError):
+        quick().exit_report(X_TEST, truth)
+    with pytest.raises(ValueError, match="labels that were not seen in fit"):
+        clf.exit_report(X_TEST, np.full(len(truth), "eel"))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        clf.exit_report(X_TEST, truth[:-1])
+    with pytest.raises(ValueError, match="At most one of 'threshold' and 'budget'"):
+        clf.exit_report(X_TEST, truth, threshold=0.5, budget=0.5)
+    with pytest.raises(ValueError, match="'confidence_level' parameter"):
+        clf.exit_report(X_TEST, truth, confidence_level=1.5)
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        clf.exit_report(X_TEST, truth, sample_weight=-np.ones(len(truth)))

@@ -177,7 +177,8 @@ class BaseEarlyExit(BaseEstimator):
         seeds = rng.randint(MAX_SEED, size=len(splits) + 1)
         tables = []
         for (train, held), seed in zip(splits, seeds[1:], strict=True):
-            cascade, history = builder.fit(rows.take(train), validation, int(seed))
+            share = len(train) / len(rows) if refit else 1.0
+            cascade, history = builder.fit(rows.take(train), validation, int(seed), share=share)
             tables.append(tabulate(cascade, rows.X[held]))
         if refit:
             cascade, history = builder.fit(rows, validation, int(seeds[0]))

@@ -167,7 +167,7 @@ class CascadeBuilder:
         return float(exit_costs(stages, heads, self.policy.macs(self.n_classes))[0])
 
     def fit(
-        self, rows: Rows, validation: Rows | None, seed: int
+        self, rows: Rows, validation: Rows | None, seed: int, *, share: float = 1.0
     ) -> tuple[Cascade, list[dict[str, Any]]]:
         """Fit a cascade.
 
@@ -177,6 +177,10 @@ class CascadeBuilder:
         validation : Rows or None
             Rows for early stopping instead of a share of `rows`.
         seed : int
+        share : float, default=1.0
+            What share these rows are of those that the final model is fitted on. Fewer rows are
+            trained on for more epochs: a network that has made fewer steps is less sure, and
+            thresholds that are right for it let the final one leave too soon.
 
         Returns
         -------
@@ -194,10 +198,10 @@ class CascadeBuilder:
                 )
             validation, rows = rows.take(held), rows.take(train)
         seed = rng.randint(MAX_SEED)
-        network, history = self._train(rows, validation, seed)
+        network, history = self._train(rows, validation, seed, share)
         embeddings = self._embed(network, rows)
         for n_folds in sorted({head.cross_fit for head in self.heads if head.cross_fit}):
-            embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed)
+            embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed, share)
         head_seeds = rng.randint(MAX_SEED, size=len(self.heads))
         heads = self._fit_heads(network, embeddings, rows, head_seeds)
         head_macs = [
@@ -218,7 +222,7 @@ class CascadeBuilder:
         return cascade, history
 
     def _train(
-        self, rows: Rows, validation: Rows | None, seed: int
+        self, rows: Rows, validation: Rows | None, seed: int, share: float
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
         rng = check_random_state(seed)
         network = self._build(rows, rng)
@@ -227,6 +231,7 @@ class CascadeBuilder:
             None if validation is None else _tensors(validation),
             device=self.device,
             seed=rng.randint(MAX_SEED),
+            share=1.0 / share,
             **self.trainer_options,
         )
         total = np.cumsum(self.plan.stage_macs)
@@ -274,6 +279,7 @@ class CascadeBuilder:
         rows: Rows,
         validation: Rows | None,
         seed: int,
+        share: float,
     ) -> dict[int, np.ndarray]:
         """Embeddings by networks that have not seen the rows, in the coordinates of one that has.
 
@@ -292,8 +298,10 @@ class CascadeBuilder:
             if head.cross_fit == n_folds
         }
         for train, held in folds:
-            # The same start as the network's: the closer the two end, the better they align.
-            network, _ = self._train(rows.take(train), validation, seed)
+            # The same start as the network's, and as many steps: the closer the two end, the
+            # better they align.
+            part = share * len(train) / len(rows)
+            network, _ = self._train(rows.take(train), validation, seed, part)
             found = self._embed(network, rows)
             for i in unseen:
                 unseen[i][held] = align(found[i][train], embeddings[i][train], found[i][held])

@@ -74,10 +74,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         `operating_point_` says so.
     calibration : float, int, splitter, "auto" or None, default="auto"
         Where the rows for thresholds come from. A float holds out that share of the training
-        rows; an integer or splitter cross-fits, which trains once more for each fold and
-        calibrates on all rows; ``"auto"`` cross-fits with 3 folds below 2,500 rows and holds out a
-        fifth from there on. None holds out nothing, and only thresholds can be asked for until
-        `calibrate` is called.
+        rows; an integer or splitter cross-fits, which trains once more for each fold, for as many
+        steps, and calibrates on all rows; ``"auto"`` cross-fits with 3 folds below 2,500 rows and
+        holds out a fifth from there on. None holds out nothing, and only thresholds can be asked
+        for until `calibrate` is called.
     max_epochs : int, default=40
         Passes over the training rows, all phases of the training together.
     lr : float, default=0.003

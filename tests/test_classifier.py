@@ -1,6 +1,7 @@
 """The interface: what every parameter and method does."""
 
 import pickle
+from typing import ClassVar
 
 import joblib
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.tree import DecisionTreeClassifier
+from skorch.callbacks import Callback
 
 from skearlyexit import (
     AccuracyDrop,
@@ -374,3 +376,27 @@ def test_a_head_that_knows_nothing_costs_nothing():
     assert clf.predict_proba(X_TEST, threshold=0.0)[0] == pytest.approx(
         np.bincount(y) / len(y), abs=0.05
     )
+
+
+class Steps(Callback):
+    """Counts the steps of every phase of training, in a list that copies share."""
+
+    counts: ClassVar[list] = []
+
+    def on_train_begin(self, net, **kwargs):
+        self.counts.append(0)
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        self.counts[-1] += training
+
+
+@pytest.mark.parametrize("training", ["joint", "mixed"])
+def test_folds_are_trained_for_as_many_steps_as_the_final_model(training):
+    # What has made fewer steps is less sure of itself, and its thresholds would be too low.
+    Steps.counts.clear()
+    X, y, *_ = blobs()
+    clf = quick(training=training, calibration=4, max_epochs=20, batch_size=25, callbacks=[Steps()])
+    clf.fit(X, y)
+    *folds, final = np.reshape(Steps.counts, (5, -1)).sum(axis=1)
+    assert final == 20 * 20
+    assert np.abs(np.array(folds) - final).max() <= 20

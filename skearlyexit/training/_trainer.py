@@ -136,7 +136,7 @@ class Trainer:
     memory : TrainingMemory or None
         Where phases are kept.
     share : float
-        Share of `max_epochs` that is left to spend.
+        Epochs that there are to spend, as a share of `max_epochs`.
     history : list of dict
         One entry for each epoch, of all phases.
     """

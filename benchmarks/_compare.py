@@ -1,0 +1,285 @@
+"""The comparison: early-exit networks against what one would use otherwise.
+
+**Rows.** Test rows are fixed for each set (a quarter, or the set's own) and play no part until a
+model is done. The others are split anew for every seed into 80 % training and 20 % validation
+rows. All models are fitted on the same training rows, and none on validation rows: those choose
+settings and thresholds. No model is stopped early on them; `MLPClassifier` and boosting may hold
+out training rows for that.
+
+**Tuning.** Each model gets the same wall time for a random search of its own space by validation
+accuracy, once, on the rows of seed 0 and at most ``--tune-rows`` of its training rows. The first
+candidate is a sensible default and is always finished. Another is tried if the time left covers
+what it is predicted to take, from the work it is and the time that the ones before it took; after
+20 in a row that would not fit the search ends. What is found is then fitted on all training rows of
+every seed.
+
+Early exits with linear heads are not searched: they take the setting of the plain network, with an
+exit after every block, so that a cost of 1 means that network. Classical heads stand on the same
+trained networks (the time of fitting counts both); what is searched is the kind of head, by
+validation accuracy at half the plain network's cost. The smaller plain network has at least the
+cost that early exits with linear heads have on the test rows at `CLAIMED`, in mean over the seeds;
+it is searched over shape and learning like the plain one.
+
+**The clock.** All models of a seed predict the test rows in turns in one process, on one thread;
+models that would take more than two seconds predict the first 1,000 rows. The time of fitting is
+that of the processor, so that what else runs on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from _data import Arrays
+from _models import MODELS
+from _spec import Context, Model, Params
+from _store import Data, Store, subsample
+from sklearn.exceptions import ConvergenceWarning
+
+from skearlyexit import AccuracyDrop, Budget, EarlyExitClassifier, RiskControl, Threshold
+from skearlyexit.calibration import OperatingPoint
+from skearlyexit.costs import estimator_macs
+
+#: What is asked of the validation rows. The claims are about CLAIMED.
+CLAIMED = "drop 0.2 %"
+POINTS: dict[str, OperatingPoint] = {
+    "full": Threshold(float("inf")),
+    "drop 0 %": AccuracyDrop(0.0),
+    CLAIMED: AccuracyDrop(0.002),
+    "budget 0.5": Budget(0.5),
+    "budget 0.3": Budget(0.3),
+    "risk 1 %": RiskControl(0.01),
+}
+#: The point of models that have but one.
+ONLY = "only"
+
+SLOW_SECONDS = 2.0
+SLOW_ROWS = 1000
+
+
+class Study:
+    """All models on one data set.
+
+    Parameters
+    ----------
+    store : Store
+    data : Data
+    options : argparse.Namespace
+        Of the command line.
+    """
+
+    def __init__(self, store: Store, data: Data, options: Any) -> None:
+        self.store, self.data, self.options = store, data, options
+
+    def run(self) -> None:
+        """Fit what is not in the store yet, then compare by the clock."""
+        for name in [name for name in MODELS if name in self.options.models]:
+            result = self.store.model(name)
+            if "setting" not in result:
+                result |= self._tune(name)
+                self.store.save()
+            for seed in range(self.options.seeds):
+                if str(seed) not in result["seeds"]:
+                    result["seeds"][str(seed)] = self._fit(name, seed)
+                    self.store.save()
+        for seed in range(self.options.seeds):
+            self._time(seed)
+
+    def _context(self, name: str, train: Arrays) -> Context:
+        models = self.store.content["models"]
+        context = Context(
+            self.data.set.kind, train[0], self.data.n_classes, self.options.max_epochs
+        )
+        for needed, wanted in (("plain", "linear"), ("linear", "classical"), ("linear", "smaller")):
+            if name == wanted and not models.get(needed, {}).get("seeds"):
+                raise SystemExit(f"The model {name!r} needs results of {needed!r} first.")
+        context.plain = models.get("plain", {}).get("setting")
+        if name == "smaller":
+            context.macs = float(np.mean([*self._macs("linear", CLAIMED).values()]))
+        return context
+
+    def _macs(self, name: str, point: str) -> dict[str, float]:
+        seeds = self.store.content["models"][name]["seeds"]
+        return {seed: result["points"][point]["macs"] for seed, result in seeds.items()}
+
+    @property
+    def _unit(self) -> float:
+        """Cost of the plain network."""
+        return next(iter(self._macs("plain", ONLY).values()))
+
+    def _tune(self, name: str) -> dict[str, Any]:
+        model = MODELS[name]
+        train, validation = self.data.parts(0)
+        context = self._context(name, train)
+        train = subsample(train, self.options.tune_rows)
+        start = time.perf_counter()
+        candidates = model.candidates(context, np.random.RandomState(0))
+        if len(candidates) > 1 and name == "classical":
+            linear = MODELS["linear"]
+            context.network = linear.build(linear.first(context), context, 0).fit(*train)
+
+        def score(params: Params) -> float:
+            estimator = _fit_quietly(model.build(params, context, 0), train)
+            return (
+                self._score(estimator, validation)
+                if model.early_exits
+                else float(estimator.score(*validation))
+            )
+
+        tried: list[dict[str, Any]] = []
+        if len(candidates) > 1:
+            tried = search(model, candidates, context, score, start + self.options.tune_seconds)
+            best = max(tried, key=lambda entry: entry["score"])["params"]
+        else:
+            best = candidates[0]
+        seconds = time.perf_counter() - start
+        print(f"  {name:<10} tuned: {len(tried)} tried in {seconds:.0f} s, {best}", flush=True)
+        return {"setting": best, "tuning": {"seconds": seconds, "tried": tried}}
+
+    def _score(self, clf: EarlyExitClassifier, validation: Arrays) -> float:
+        """Validation accuracy at half the plain network's cost; -1 where that is not possible."""
+        try:
+            clf.calibrate(*validation, operating_point=self._scaled(Budget(0.5), clf))
+        except ValueError:
+            return -1.0
+        return clf.score(*validation)
+
+    def _scaled(self, point: OperatingPoint, clf: EarlyExitClassifier) -> OperatingPoint:
+        """A budget in the unit of the model, whose last head may be another than the plain one."""
+        if isinstance(point, Budget):
+            return Budget(point.value * self._unit / clf.plain_macs_)
+        return point
+
+    def _fit(self, name: str, seed: int) -> dict[str, Any]:
+        model, result = MODELS[name], self.store.model(name)
+        train, validation = self.data.parts(seed)
+        context = self._context(name, train)
+        seconds = 0.0
+        if name == "classical":
+            context.network = self.store.fitted("linear", seed)
+            seconds = self.store.model("linear")["seeds"][str(seed)]["fit_seconds"]
+        start = time.process_time()
+        estimator = _fit_quietly(model.build(result["setting"], context, seed), train)
+        seconds += time.process_time() - start
+        if model.early_exits:
+            points = self._operate(estimator, validation)
+        else:
+            network = isinstance(estimator, EarlyExitClassifier)
+            macs = estimator.plain_macs_ if network else estimator_macs(estimator)
+            points = {ONLY: {"accuracy": estimator.score(*self.data.test), "macs": macs}}
+        self.store.keep(name, seed, estimator)
+        accuracies = {k: p.get("accuracy", float("nan")) for k, p in points.items()}
+        shown = ", ".join(f"{k} {100 * value:.2f}" for k, value in accuracies.items())
+        print(f"  {name:<10} seed {seed}: {seconds:.1f} s; {shown}", flush=True)
+        return {"fit_seconds": seconds, "points": points}
+
+    def _operate(self, clf: EarlyExitClassifier, validation: Arrays) -> dict[str, Any]:
+        """Test accuracy, cost and thresholds at every operating point."""
+        X_test, y_test = self.data.test
+        points: dict[str, Any] = {}
+        for name, point in POINTS.items():
+            try:
+                clf.calibrate(*validation, operating_point=self._scaled(point, clf))
+            except ValueError as error:
+                if not isinstance(point, Budget):
+                    raise
+                points[name] = {"impossible": str(error)}
+                continue
+            labels, exits = clf.predict(X_test, return_exits=True)
+            points[name] = {
+                "accuracy": float(np.mean(labels == y_test)),
+                "macs": float(clf.costs_[exits].mean() * clf.plain_macs_),
+                "thresholds": clf.thresholds_.tolist(),
+                "leaving": (np.bincount(exits, minlength=clf.n_exits_) / len(exits)).tolist(),
+            }
+        return points
+
+    def _time(self, seed: int) -> None:
+        """Seconds of predicting, all models in turns, unless the store has them all."""
+        entries = {
+            entry_name(name, point): (name, values)
+            for name, result in self.store.content["models"].items()
+            for point, values in result["seeds"].get(str(seed), {"points": {}})["points"].items()
+            if "impossible" not in values
+        }
+        timing = self.store.content["timing"]
+        if set(timing.get(str(seed), {})) == set(entries):
+            return
+        models = {name: self.store.fitted(name, seed) for name, _ in entries.values()}
+        X = self.data.test[0]
+        calls: dict[str, Callable[[np.ndarray], Any]] = {}
+        for entry, (name, values) in entries.items():
+            options = {"threshold": values["thresholds"]} if "thresholds" in values else {}
+            calls[entry] = partial(models[name].predict, **options)
+        few = take_turns({entry: partial(call, X[:SLOW_ROWS]) for entry, call in calls.items()}, 1)
+        rows = {
+            entry: X
+            if few[entry][0] * len(X) / len(X[:SLOW_ROWS]) < SLOW_SECONDS
+            else X[:SLOW_ROWS]
+            for entry in calls
+        }
+        functions = {entry: partial(call, rows[entry]) for entry, call in calls.items()}
+        many = take_turns(functions, self.options.repeats)
+        one = take_turns({e: partial(call, X[:1]) for e, call in calls.items()}, 15)
+        timing[str(seed)] = {
+            entry: {"rows": len(rows[entry]), "seconds": many[entry], "one_row": one[entry]}
+            for entry in calls
+        }
+        self.store.save()
+        print(f"  timed seed {seed}", flush=True)
+
+
+def entry_name(model: str, point: str) -> str:
+    """Name of a model at one of its points."""
+    return model if point == ONLY else f"{model}, {point}"
+
+
+def search(
+    model: Model,
+    candidates: list[Params],
+    context: Context,
+    score: Callable[[Params], float],
+    deadline: float,
+) -> list[dict[str, Any]]:
+    """Score candidates until the time is up; see the text above."""
+    tried: list[dict[str, Any]] = []
+    skipped = 0
+    for params in candidates:
+        size = model.size(params, context)
+        if tried:
+            predicted = size * np.mean([entry["seconds"] / entry["size"] for entry in tried])
+            if time.perf_counter() + predicted > deadline:
+                skipped += 1
+                if skipped == 20:
+                    break
+                continue
+        skipped = 0
+        start = time.perf_counter()
+        value = score(params)
+        seconds = time.perf_counter() - start
+        tried.append({"params": params, "score": value, "seconds": seconds, "size": size})
+    return tried
+
+
+def take_turns(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each function, called in turns after one call each to warm up."""
+    for function in functions.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _fit_quietly(estimator: Any, train: Arrays) -> Any:
+    """Fit; that an optimiser stops before it has converged is part of a setting."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(*train)

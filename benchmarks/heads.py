@@ -1,0 +1,218 @@
+"""Neural against classical heads at every exit of one network.
+
+For each seed one backbone is trained, without exits ("frozen"), and another jointly with linear
+heads at its exits ("joint"); on each of them stand, one kind after the other, all the heads.
+Classical heads are fitted on the frozen embeddings of the training rows; "x3" after a name means
+that these are cross-fitted in three folds. Neural heads on the frozen backbone are trained for as
+many epochs as it was; the MLP heads leave the last, linear one in place, so that the backbone is
+the same.
+
+Accuracies are those of test rows if all of them left at that exit. Costs are multiply-accumulates
+in units of the network with its linear head. The operating point is chosen on validation rows: the
+cheapest that loses no more than 0.2 points against the last exit with its linear head. Times are of
+`predict` with everybody leaving at the first exit, on one thread: one row, and 1,000 rows.
+
+    python benchmarks/heads.py --sets mnist5k,letter --seeds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import _one_thread  # noqa: F401 - before everything that starts threads
+import numpy as np
+import torch
+from _data import SETS, split
+from _formats import MissingData
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+from skearlyexit import CNNBackbone, EarlyExitClassifier, MLPBackbone
+from skearlyexit.calibration import Evidence, compute_frontier
+from skearlyexit.heads import EstimatorHead
+
+TREE = DecisionTreeClassifier(min_samples_leaf=10)
+FOREST = RandomForestClassifier(50, min_samples_leaf=2)
+HEADS = {
+    "linear": "linear",
+    "MLP": "mlp",
+    "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)),
+    "tree": TREE,
+    "tree x3": EstimatorHead(TREE, cross_fit=3),
+    "forest": FOREST,
+    "forest x3": EstimatorHead(FOREST, cross_fit=3),
+    "boosting": HistGradientBoostingClassifier(max_iter=20, early_stopping=False),
+    "SVM": make_pipeline(StandardScaler(), SVC(C=5)),
+    "neighbours": make_pipeline(StandardScaler(), KNeighborsClassifier(10, weights="distance")),
+}
+
+#: Settings of the network by kind of data, and where its exits stand.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "image": {
+        "backbone": CNNBackbone((16, 32, 64), n_blocks=1, image_shape=(28, 28), stem_stride=2),
+        "exits": ["stem", "group1.block1", "group2.block1"],
+    },
+    "tabular": {
+        "backbone": MLPBackbone(6, width=128, hidden=256),
+        "exits": ["stem", "block1", "block2", "block4"],
+    },
+}
+
+
+def fit(
+    network: dict[str, Any], head: Any, training: str, rows: Any, seed: int, folder: str, args: Any
+) -> tuple[EarlyExitClassifier, float]:
+    """Fitted classifier, and the seconds that its heads took."""
+    n_exits = len(network["exits"]) + 1
+    # Another neural head at the end would train another backbone.
+    heads = [head] * (n_exits - 1) + ["linear"] if head == "mlp" else [head] * n_exits
+    # Heads that are trained after the backbone take epochs of their own.
+    two_phases = training == "separate" and head in ("linear", "mlp")
+    clf = EarlyExitClassifier(
+        **network,
+        head=[clone(each) if isinstance(each, EstimatorHead) else each for each in heads],
+        training=training,
+        calibration=None,
+        max_epochs=args.epochs * (2 if two_phases else 1),
+        memory=folder,
+        random_state=seed,
+    )
+    start = time.perf_counter()
+    return clf.fit(*rows), time.perf_counter() - start
+
+
+def seconds(clf: EarlyExitClassifier, X: np.ndarray, n_repetitions: int) -> float:
+    """Median time of a prediction that leaves at the first exit."""
+    times = []
+    for _ in range(n_repetitions):
+        start = time.perf_counter()
+        clf.predict(X, threshold=0)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def study(
+    clf: EarlyExitClassifier, fit_seconds: float, validation: Any, test: Any, unit: float, goal: Any
+) -> dict[str, Any]:
+    """All numbers of one classifier; `goal` is the accuracy on validation rows to be kept."""
+    costs = clf.costs_ * clf.plain_macs_ / unit
+    y_val = np.searchsorted(clf.classes_, validation[1])
+    evidence = Evidence.from_table(clf.exit_table(validation[0]), y_val, costs)
+    frontier = compute_frontier(evidence)
+    goal = evidence.correct[:, -1].mean() - 0.002 if goal is None else goal
+    table = clf.exit_table(test[0])
+    correct = clf.classes_[table.labels] == test[1][:, None]
+    exits = table.leave(frontier.thresholds[frontier.at_accuracy(goal)])
+    return {
+        "goal": goal,
+        "alone": correct.mean(axis=0),
+        "head_costs": clf.cascade_.head_macs / unit,
+        "costs": costs,
+        "accuracy": correct[np.arange(len(exits)), exits].mean(),
+        "cost": costs[exits].mean(),
+        "fit": fit_seconds,
+        "one": seconds(clf, test[0][:1], 50),
+        "thousand": seconds(clf, test[0][:1000], 5),
+    }
+
+
+def study_seed(name: str, seed: int, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Numbers of all heads on both backbones of a seed."""
+    data = SETS[name]
+    network = NETWORKS[data.kind]
+    X, y = data.load()
+    if data.n_test:  # a sample of the sets that come in tens of thousands
+        chosen = np.random.RandomState(seed).permutation(len(X))[: args.rows]
+        X, y = X[chosen], y[chosen]
+    train, validation, test = split(X, y, seed)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for training in ("separate", "joint"):
+            unit, goal = None, None
+            for label, head in HEADS.items():
+                if training == "joint" and head == "mlp":
+                    continue  # trained jointly, it would make another backbone
+                clf, fit_seconds = fit(network, head, training, train, seed, folder, args)
+                unit = clf.plain_macs_ if unit is None else unit
+                result = study(clf, fit_seconds, validation, test, unit, goal)
+                goal = result["goal"]
+                found[f"{training}, {label}"] = result
+                alone = " ".join(f"{100 * value:6.2f}" for value in result["alone"])
+                print(
+                    f"  {name} seed {seed} {training:>8} {label:<11} {alone}   "
+                    f"{100 * result['accuracy']:.2f} at {result['cost']:.3f}   "
+                    f"fit {fit_seconds:.1f} s",
+                    flush=True,
+                )
+    return found
+
+
+def table(name: str, found: list[dict[str, dict[str, Any]]]) -> str:
+    """Markdown table of the means over seeds."""
+    n_exits = len(next(iter(found[0].values()))["alone"])
+    exits = NETWORKS[SETS[name].kind]["exits"] + ["end"]
+    costs = found[0]["separate, linear"]["costs"]
+    lines = [
+        f"**{SETS[name].title}**, {len(found)} seeds; exits cost "
+        + ", ".join(f"{cost:.2f}" for cost in costs)
+        + " with linear heads\n",
+        "| backbone, heads | "
+        + " | ".join(exits)
+        + " | head's cost, first exit | accuracy at cost | heads' fit, s | one row, ms | "
+        "1,000 rows, ms |",
+        "|---" * (n_exits + 6) + "|",
+    ]
+    for label in found[0]:
+        results = [each[label] for each in found]
+        alone = 100 * np.array([result["alone"] for result in results])
+
+        def mean(key: str, results: Any = results) -> float:
+            return float(np.mean([result[key] for result in results]))
+
+        cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(alone.mean(0), alone.std(0), strict=True)]
+        first = np.mean([result["head_costs"][0] for result in results])
+        cells += [
+            f"{first:.3f}",
+            f"{100 * mean('accuracy'):.2f} at {mean('cost'):.2f}",
+            "with the network" if label.endswith((" linear", " MLP")) else f"{mean('fit'):.1f}",
+            f"{1e3 * mean('one'):.2f}",
+            f"{1e3 * mean('thousand'):.1f}",
+        ]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", default="mnist5k,letter", help="names, with commas between")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=20, help="of the backbone")
+    parser.add_argument("--rows", type=int, default=10_000, help="at most, of the largest sets")
+    parser.add_argument("--output", default="benchmarks/results", help="folder for the tables")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in args.sets.split(","):
+        try:
+            SETS[name].load()
+        except MissingData as missing:
+            print(missing)
+            continue
+        text = table(name, [study_seed(name, seed, args) for seed in range(args.seeds)])
+        print("\n" + text)
+        folder = Path(args.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"heads-{name}.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""Early-exit networks against plain ones, boosting, forests, SVMs and perceptrons, on tables.
+
+What is compared and how is told in `_compare.py`. Results go into one JSON file for each set, so
+that a run can be cut off and started again, or extended; sets can be run side by side. Of Adult
+12,000 of its 29,304 training rows are used unless ``--max-train 0`` asks for all.
+
+    python benchmarks/tabular.py
+    python benchmarks/tabular.py --sets letter,magic --seeds 2
+    python benchmarks/tabular.py --report
+    python benchmarks/tabular.py --quick
+"""
+
+import _one_thread  # noqa: F401
+from _main import main
+
+if __name__ == "__main__":
+    main(__doc__, ["letter", "magic", "pendigits", "adult"], tune_rows=5000, max_train=12_000)

@@ -313,20 +313,49 @@ class BaseEarlyExit(BaseEstimator):
         X = self._validate_rows(X)
         return run(self.cascade_, X, thresholds, with_probabilities=with_probabilities)
 
-    def _tabulate(self, X: Any) -> ExitTable:
+    def exit_table(self, X: Any) -> ExitTable:
+        """Outputs of every exit for every row, whether it would leave there or not.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        table : ExitTable
+            Probabilities and scores. ``table.leave(thresholds)`` are the exits that `predict`
+            gives; its labels are indices into `classes_`.
+        """
         check_is_fitted(self)
         return tabulate(self.cascade_, self._validate_rows(X))
 
-    def _embed(self, X: Any, exit_: int | str) -> np.ndarray:
+    def embed(self, X: Any, exit: int | str = -1) -> np.ndarray:
+        """Embeddings that the head at an exit sees, after pooling.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        exit : int or str, default=-1
+            Number of the exit, negative from the end, or its name.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n_samples, n_embedding)
+
+        Raises
+        ------
+        ValueError
+            If there is no such exit.
+        """
         check_is_fitted(self)
-        if exit_ in self.exit_names_:
-            index = self.exit_names_.index(exit_)
-        elif isinstance(exit_, Integral) and -self.n_exits_ <= exit_ < self.n_exits_:
-            index = int(exit_) % self.n_exits_
+        if exit in self.exit_names_:
+            index = self.exit_names_.index(exit)
+        elif isinstance(exit, Integral) and -self.n_exits_ <= exit < self.n_exits_:
+            index = int(exit) % self.n_exits_
         else:
             raise ValueError(
                 f"'exit' must be one of {self.exit_names_}, or 0 to {self.n_exits_ - 1}, or "
-                f"negative from the end; got {exit_!r}."
+                f"negative from the end; got {exit!r}."
             )
         cascade = self.cascade_
         return embed(

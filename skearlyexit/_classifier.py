@@ -12,20 +12,12 @@ from joblib import Memory
 from sklearn import config_context
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skearlyexit._base import BaseEarlyExit
 from skearlyexit._builder import Rows
+from skearlyexit._encode import checked_weight, classification_rows
 from skearlyexit._labels import encode_labels
-from skearlyexit._table import ExitTable
 from skearlyexit.calibration import Budget, CalibratedPoint, Evidence, OperatingPoint, Threshold
 from skearlyexit.metrics import ExitReport
 from skearlyexit.placement import Placement
@@ -290,35 +282,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         with np.errstate(over="ignore", invalid="ignore"):
             X, y = validate_data(self, X, y, dtype=getattr(np, self.dtype), allow_nd=True)
         self._row_shape = X.shape[1:]
-        check_consistent_length(X, groups)
-        check_classification_targets(y)
-        classes, encoded = np.unique(y, return_inverse=True)
-        validation = self._validation_rows(X_val, y_val, classes)
-        groups = None if groups is None else column_or_1d(groups)
-
-        weight = _checked_weight(sample_weight, X)
-        if weight is not None:
-            used = weight > 0
-            if not used.all():
-                X, y, encoded, weight = X[used], y[used], encoded[used], weight[used]
-                groups = None if groups is None else groups[used]
-        if len(np.unique(encoded)) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs rows of at least two classes to learn from; got "
-                f"{len(np.unique(encoded))} class."
-            )
-        class_weight = None
-        if self.class_weight is not None:
-            class_weight = compute_sample_weight(self.class_weight, y)
-            if (class_weight < 0).any() or not (class_weight > 0).any():
-                raise ValueError(
-                    "The 'class_weight' parameter must not be negative, nor 0 for all classes. Got "
-                    f"{self.class_weight!r} instead."
-                )
-        training_weight = (
-            weight if class_weight is None else class_weight * (1.0 if weight is None else weight)
+        rows, classes, weight = classification_rows(
+            X, y, sample_weight, self.class_weight, groups, name=type(self).__name__
         )
-        rows = Rows(X, encoded, training_weight, groups)
+        validation = self._validation_rows(X_val, y_val, classes)
         self._fit_cascade(rows, classes, weight, validation)
         self.classes_ = classes
 
@@ -460,22 +427,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         probabilities : ndarray of shape (n_samples, n_classes)
             Probabilities of one exit after the other.
         """
-        yield from self._tabulate(X).probabilities.swapaxes(0, 1)
-
-    def exit_table(self, X: Any) -> ExitTable:
-        """Outputs of every exit for every row, whether it would leave there or not.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        table : ExitTable
-            Probabilities and scores. ``table.leave(thresholds)`` are the exits that `predict`
-            gives; its labels are indices into `classes_`.
-        """
-        return self._tabulate(X)
+        yield from self.exit_table(X).probabilities.swapaxes(0, 1)
 
     def exit_report(
         self,
@@ -525,33 +477,18 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         with config_context(print_changed_only=False):  # a default says its numbers too
             request = "" if point.request is None else repr(point.request)
         return ExitReport.from_table(
-            self._tabulate(X),
+            self.exit_table(X),
             encoded,
             thresholds,
             self.costs_,
             classes=self.classes_,
             exit_names=self.exit_names_,
-            weight=_checked_weight(sample_weight, X),
+            weight=checked_weight(sample_weight, X),
             confidence_level=confidence_level,
             request=request,
             certified=point.certified,
             reason=point.reason,
         )
-
-    def embed(self, X: Any, exit: int | str = -1) -> np.ndarray:
-        """Embeddings that the head at an exit sees, after pooling.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-        exit : int or str, default=-1
-            Number of the exit, negative from the end, or its name.
-
-        Returns
-        -------
-        embeddings : ndarray of shape (n_samples, n_embedding)
-        """
-        return self._embed(X, exit)
 
     def calibrate(
         self,
@@ -581,8 +518,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         check_is_fitted(self)
         X = self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
-        weight = _checked_weight(sample_weight, X)
-        evidence = Evidence.from_table(self._tabulate(X), encoded, self.costs_, weight)
+        weight = checked_weight(sample_weight, X)
+        evidence = Evidence.from_table(self.exit_table(X), encoded, self.costs_, weight)
         request = self._requested_point() if operating_point is None else operating_point
         if request is not None:
             if not isinstance(request, OperatingPoint):
@@ -593,9 +530,3 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
             request._validate_params()
         self._set_point(*self._operate(request, self.cascade_, evidence))
         return self
-
-
-def _checked_weight(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
-    if sample_weight is None:
-        return None
-    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

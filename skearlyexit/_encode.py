@@ -1,0 +1,78 @@
+"""From validated arrays to encoded, weighted rows of a classification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, column_or_1d
+
+from skearlyexit._builder import Rows
+
+
+def classification_rows(
+    X: np.ndarray,
+    y: np.ndarray,
+    sample_weight: Any,
+    class_weight: dict | str | None,
+    groups: Any,
+    *,
+    name: str,
+) -> tuple[Rows, np.ndarray, np.ndarray | None]:
+    """Rows to learn a classification from; those of weight 0 are left out.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...)
+    y : ndarray of shape (n_samples,)
+        Labels.
+    sample_weight, class_weight, groups : as in the estimators
+    name : str
+        Of the estimator, for errors.
+
+    Returns
+    -------
+    rows : Rows
+        Weighted by sample weight times class weight.
+    classes : ndarray of shape (n_classes,)
+    weight : ndarray of shape (n_samples,) or None
+        Sample weights of the rows kept.
+
+    Raises
+    ------
+    ValueError
+        If labels, weights or groups do not fit, or fewer than two classes are left.
+    """
+    check_consistent_length(X, groups)
+    check_classification_targets(y)
+    classes, encoded = np.unique(y, return_inverse=True)
+    groups = None if groups is None else column_or_1d(groups)
+    weight = checked_weight(sample_weight, X)
+    if weight is not None and not (weight > 0).all():
+        used = weight > 0
+        X, y, encoded, weight = X[used], y[used], encoded[used], weight[used]
+        groups = None if groups is None else groups[used]
+    if len(np.unique(encoded)) < 2:
+        raise ValueError(
+            f"{name} needs rows of at least two classes to learn from; got "
+            f"{len(np.unique(encoded))} class."
+        )
+    training_weight = weight
+    if class_weight is not None:
+        by_class = compute_sample_weight(class_weight, y)
+        if (by_class < 0).any() or not (by_class > 0).any():
+            raise ValueError(
+                "The 'class_weight' parameter must not be negative, nor 0 for all classes. Got "
+                f"{class_weight!r} instead."
+            )
+        training_weight = by_class if weight is None else by_class * weight
+    return Rows(X, encoded, training_weight, groups), classes, weight
+
+
+def checked_weight(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+    """Sample weights as an array, none of them negative."""
+    if sample_weight is None:
+        return None
+    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

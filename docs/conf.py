@@ -1,0 +1,129 @@
+"""Settings of the documentation."""
+
+import inspect
+import pathlib
+import re
+import shutil
+
+from docutils.nodes import Element, TextElement, reference
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
+
+import skearlyexit
+
+HERE = pathlib.Path(__file__).parent
+
+project = "skearlyexit"
+copyright = "the skearlyexit developers"
+release = version = skearlyexit.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "matplotlib.sphinxext.plot_directive",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_examples", "gallery_header.rst"]
+# Single backquotes link to what they name, where a page describes it.
+default_role = "py:obj"
+smartquotes = False
+
+# -- docstrings -------------------------------------------------------------------------------
+autosummary_generate = True
+# Types stand in the docstrings, with shapes and defaults.
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+# -- links ------------------------------------------------------------------------------------
+nitpicky = True
+# Docstrings put parameters and values in single backquotes too. Roles such as :class: and :meth:
+# have to find their target.
+nitpick_ignore_regex = [("py:obj", ".*")]
+
+# -- examples ---------------------------------------------------------------------------------
+# Run from a copy, so that what they write does not land beside them.
+STAGED = HERE / "_examples"
+STAGED.mkdir(exist_ok=True)
+for old in STAGED.glob("*.py"):
+    old.unlink()
+for example in sorted((HERE.parent / "examples").glob("*.py")):
+    shutil.copy2(example, STAGED)
+shutil.copy2(HERE / "gallery_header.rst", STAGED / "GALLERY_HEADER.rst")
+sphinx_gallery_conf = {
+    "examples_dirs": "_examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"/_",
+    "abort_on_example_error": False,
+    "doc_module": ("skearlyexit",),
+    "backreferences_dir": "generated/backreferences",
+    "reference_url": {"skearlyexit": None},
+    "show_signature": False,
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+}
+
+# -- pictures of the guide --------------------------------------------------------------------
+plot_include_source = True
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = ["svg"]
+
+# -- pages ------------------------------------------------------------------------------------
+html_theme = "furo"
+html_title = f"skearlyexit {release}"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
+
+
+def skip_member(
+    app: Sphinx, what: str, name: str, member: object, skip: bool, options: object
+) -> bool | None:
+    """Leave out what scikit-learn and torch bring, and what the class docstring already lists."""
+    if name.startswith("_"):
+        return True
+    if isinstance(member, property):
+        # Attributes that are computed: the section "Attributes" describes the fitted ones.
+        return True if name.endswith("_") else None
+    function = inspect.unwrap(getattr(member, "__func__", member))
+    if not inspect.isfunction(function):
+        return None
+    return None if function.__module__.startswith("skearlyexit") else True
+
+
+def find_reference(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: TextElement
+) -> Element | None:
+    """Link a name that is public elsewhere, as docstrings of one room name things of another."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or not target:
+        return None
+    if re.fullmatch(r"sklearn\.[a-z_.]+\.\w+", target):
+        address = f"https://scikit-learn.org/stable/modules/generated/{target}.html"
+        return reference("", "", contnode, refuri=address, internal=False)
+    found = {
+        (entry.docname, entry.node_id)
+        for name, entry in env.domains["py"].objects.items()
+        if name.endswith(f".{target.removeprefix('skearlyexit.').lstrip('~')}")
+    }
+    if len(found) != 1:
+        return None
+    docname, anchor = found.pop()
+    return make_refnode(app.builder, node["refdoc"], docname, anchor, contnode)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the above."""
+    app.connect("autodoc-skip-member", skip_member)
+    app.connect("missing-reference", find_reference)

@@ -13,12 +13,12 @@ what it is predicted to take, from the work it is and the time that the ones bef
 20 in a row that would not fit the search ends. What is found is then fitted on all training rows of
 every seed.
 
-Early exits with linear heads are not searched: they take the setting of the plain network, with an
-exit after every block, so that a cost of 1 means that network. Classical heads stand on the same
-trained networks (the time of fitting counts both); what is searched is the kind of head, by
-validation accuracy at half the plain network's cost. The smaller plain network has at least the
-cost that early exits with linear heads have on the test rows at `CLAIMED`, in mean over the seeds;
-it is searched over shape and learning like the plain one.
+Early exits with linear heads take the network of the plain one, with an exit after every block, so
+that a cost of 1 means that network; how it is trained is searched. Classical heads stand on the
+same trained networks (the time of fitting counts both); what is searched is the kind of head. Both
+are scored by validation accuracy at half the plain network's cost. The smaller plain network has at
+least the cost that early exits with linear heads have on the test rows at `CLAIMED`, in mean over
+the seeds; it is searched over shape and learning like the plain one.
 
 **The clock.** All models of a seed predict the test rows in turns in one process, on one thread;
 models that would take more than two seconds predict the first 1,000 rows. The time of fitting is
@@ -98,6 +98,7 @@ class Study:
             if name == wanted and not models.get(needed, {}).get("seeds"):
                 raise SystemExit(f"The model {name!r} needs results of {needed!r} first.")
         context.plain = models.get("plain", {}).get("setting")
+        context.linear = models.get("linear", {}).get("setting")
         if name == "smaller":
             context.macs = float(np.mean([*self._macs("linear", CLAIMED).values()]))
         return context
@@ -119,8 +120,8 @@ class Study:
         start = time.perf_counter()
         candidates = model.candidates(context, np.random.RandomState(0))
         if len(candidates) > 1 and name == "classical":
-            linear = MODELS["linear"]
-            context.network = linear.build(linear.first(context), context, 0).fit(*train)
+            assert context.linear is not None
+            context.network = MODELS["linear"].build(context.linear, context, 0).fit(*train)
 
         def score(params: Params) -> float:
             estimator = _fit_quietly(model.build(params, context, 0), train)

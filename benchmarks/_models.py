@@ -10,12 +10,13 @@ from _networks import (
     build_linear,
     build_plain,
     first_classical,
+    first_linear,
     first_plain,
     first_smaller,
-    plain_setting,
     size_classical,
     size_network,
     space_classical,
+    space_linear,
     space_plain,
     space_smaller,
 )
@@ -96,7 +97,7 @@ def _size_mlp(params: Params, context: Context) -> float:
 MODELS = {
     "plain": Model("plain network", build_plain, first_plain, space_plain, size_network),
     "linear": Model(
-        "early exits, linear heads", build_linear, plain_setting, None, size_network, True
+        "early exits, linear heads", build_linear, first_linear, space_linear, size_network, True
     ),
     "classical": Model(
         "early exits, classical heads",

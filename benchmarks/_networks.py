@@ -75,7 +75,18 @@ def size_network(params: Params, context: Context) -> float:
 
 
 def build_linear(params: Params, context: Context, seed: int) -> EarlyExitClassifier:
-    return _network(params, context, seed, exits=exit_names(context.kind, params))
+    exits = exit_names(context.kind, params)
+    return _network(params, context, seed, exits=exits, training=params["training"])
+
+
+def first_linear(context: Context) -> Params:
+    return {**plain_setting(context), "training": "mixed"}
+
+
+def space_linear(context: Context) -> Params:
+    """The plain network, learned in another way."""
+    same = {name: [value] for name, value in plain_setting(context).items()}
+    return same | _learning(context) | {"training": ["mixed", "joint"]}
 
 
 def plain_setting(context: Context) -> Params:

@@ -28,6 +28,8 @@ class Context:
         Upper bound of a setting's epochs, and a third of that of iterations, for trials.
     plain : dict or None
         Setting of the plain network.
+    linear : dict or None
+        Setting of early exits with linear heads.
     macs : float or None
         Cost that the smaller plain network has to reach.
     network : EarlyExitClassifier or None
@@ -39,6 +41,7 @@ class Context:
     n_classes: int
     max_epochs: int
     plain: Params | None = None
+    linear: Params | None = None
     macs: float | None = None
     network: EarlyExitClassifier | None = None
 

@@ -62,6 +62,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"/_",
     "abort_on_example_error": False,
+    "capture_repr": ("_repr_html_",),
     "doc_module": ("skearlyexit",),
     "backreferences_dir": "generated/backreferences",
     "reference_url": {"skearlyexit": None},

@@ -120,8 +120,8 @@ class EstimatorHead(Head):
 
     Notes
     -----
-    Cross-fitted embeddings were seen to make decision trees order rows better by how sure they are,
-    and to change little else; see the user guide.
+    Cross-fitted embeddings were seen to make decision trees order rows better by how sure they are
+    on two sets, and otherwise to help nothing and sometimes to harm; see the user guide.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

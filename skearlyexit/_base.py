@@ -177,8 +177,8 @@ class BaseEarlyExit(BaseEstimator):
         seeds = rng.randint(MAX_SEED, size=len(splits) + 1)
         tables = []
         for (train, held), seed in zip(splits, seeds[1:], strict=True):
-            share = len(train) / len(rows) if refit else 1.0
-            cascade, history = builder.fit(rows.take(train), validation, int(seed), share=share)
+            n_rows = len(rows) if refit else None
+            cascade, history = builder.fit(rows.take(train), validation, int(seed), n_rows=n_rows)
             tables.append(tabulate(cascade, rows.X[held]))
         if refit:
             cascade, history = builder.fit(rows, validation, int(seeds[0]))
@@ -239,7 +239,13 @@ class BaseEarlyExit(BaseEstimator):
             )
             return None
         path = isinstance(self.memory, str | os.PathLike)
-        memory = check_memory(os.fspath(self.memory) if path else self.memory)
+        try:
+            memory = check_memory(os.fspath(self.memory) if path else self.memory)
+        except OSError as error:
+            raise ValueError(
+                f"The 'memory' parameter of {type(self).__name__} must be a folder that can be "
+                f"written to. Got {self.memory!r} instead: {error}"
+            ) from error
         return None if memory.store_backend is None else TrainingMemory(memory)
 
     def _check_request(self, request: OperatingPoint | None, n_exits: int, has_rows: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,7 @@ class CascadeBuilder:
         return float(exit_costs(stages, heads, self.policy.macs(self.n_classes))[0])
 
     def fit(
-        self, rows: Rows, validation: Rows | None, seed: int, *, share: float = 1.0
+        self, rows: Rows, validation: Rows | None, seed: int, *, n_rows: int | None = None
     ) -> tuple[Cascade, list[dict[str, Any]]]:
         """Fit a cascade.
 
@@ -177,10 +178,10 @@ class CascadeBuilder:
         validation : Rows or None
             Rows for early stopping instead of a share of `rows`.
         seed : int
-        share : float, default=1.0
-            What share these rows are of those that the final model is fitted on. Fewer rows are
-            trained on for more epochs: a network that has made fewer steps is less sure, and
-            thresholds that are right for it let the final one leave too soon.
+        n_rows : int or None, default=None
+            How many rows the final model is fitted on. Fewer are trained on for more epochs: a
+            network that has made fewer steps is less sure, and thresholds that are right for it
+            let the final one leave too soon.
 
         Returns
         -------
@@ -196,12 +197,15 @@ class CascadeBuilder:
                     "for early stopping. Give a larger share, X_val and y_val, or "
                     "early_stopping=False."
                 )
+            if n_rows is not None:
+                n_rows = round(n_rows * len(train) / len(rows))
             validation, rows = rows.take(held), rows.take(train)
+        n_rows = len(rows) if n_rows is None else n_rows
         seed = rng.randint(MAX_SEED)
-        network, history = self._train(rows, validation, seed, share)
+        network, history = self._train(rows, validation, seed, n_rows)
         embeddings = self._embed(network, rows)
         for n_folds in sorted({head.cross_fit for head in self.heads if head.cross_fit}):
-            embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed, share)
+            embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed, n_rows)
         head_seeds = rng.randint(MAX_SEED, size=len(self.heads))
         heads = self._fit_heads(network, embeddings, rows, head_seeds)
         head_macs = [
@@ -222,7 +226,7 @@ class CascadeBuilder:
         return cascade, history
 
     def _train(
-        self, rows: Rows, validation: Rows | None, seed: int, share: float
+        self, rows: Rows, validation: Rows | None, seed: int, n_rows: int
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
         rng = check_random_state(seed)
         network = self._build(rows, rng)
@@ -230,8 +234,8 @@ class CascadeBuilder:
             _tensors(rows),
             None if validation is None else _tensors(validation),
             device=self.device,
-            seed=rng.randint(MAX_SEED),
-            share=1.0 / share,
+            seeds=count(rng.randint(MAX_SEED)),
+            n_rows=n_rows,
             **self.trainer_options,
         )
         total = np.cumsum(self.plan.stage_macs)
@@ -279,7 +283,7 @@ class CascadeBuilder:
         rows: Rows,
         validation: Rows | None,
         seed: int,
-        share: float,
+        n_rows: int,
     ) -> dict[int, np.ndarray]:
         """Embeddings by networks that have not seen the rows, in the coordinates of one that has.
 
@@ -300,8 +304,7 @@ class CascadeBuilder:
         for train, held in folds:
             # The same start as the network's, and as many steps: the closer the two end, the
             # better they align.
-            part = share * len(train) / len(rows)
-            network, _ = self._train(rows.take(train), validation, seed, part)
+            network, _ = self._train(rows.take(train), validation, seed, n_rows)
             found = self._embed(network, rows)
             for i in unseen:
                 unseen[i][held] = align(found[i][train], embeddings[i][train], found[i][held])

@@ -98,7 +98,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         seed it started from. The same phase is trained once and then read, by other fits and other
         processes too: a search over scikit-learn heads, policies or operating points trains the
         network once per fold. The folder grows until it is cleared, callbacks are not called
-        for what is read, and without a `random_state` nothing is ever the same.
+        for what is read, and without an integer `random_state` hardly anything is ever the same.
     n_jobs : int, default=None
         Scikit-learn heads fitted at the same time.
     callbacks : list of skorch callbacks, default=None

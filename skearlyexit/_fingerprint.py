@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dis
+import functools
 import pickle
+import site
 import sys
 import sysconfig
 import types
@@ -10,10 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
+import sklearn
+import skorch
 import torch
 from joblib.hashing import NumpyHasher
 
-_SCALARS = (bool, int, float, complex, str, bytes, tuple, type(None))
+_ERRORS = (
+    pickle.PickleError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    RecursionError,
+    ValueError,
+)
 
 
 def fingerprint(value: Any) -> str:
@@ -31,11 +45,11 @@ def fingerprint(value: Any) -> str:
     """
     try:
         return str(_Hasher("sha1").hash(value))
-    except (pickle.PickleError, TypeError, AttributeError, NotImplementedError) as error:
+    except _ERRORS as error:
         raise ValueError(
             "The 'memory' parameter needs a key for all that training depends on, and something "
-            f"in it has none: {error}. Take it out of backbone, training, optimizer or callbacks, "
-            "or give memory=None."
+            f"in it has none: {str(error).splitlines()[0][:200]}. Take it out of backbone, "
+            "training, optimizer or callbacks, or give memory=None."
         ) from error
 
 
@@ -57,66 +71,138 @@ class _Hasher(NumpyHasher):
                 obj = parts
         super().save(obj)
 
+    def memoize(self, obj: Any) -> None:
+        # Whether equal tuples are one object or two is left to chance, as it is with strings.
+        if not isinstance(obj, tuple):
+            super().memoize(obj)
+
 
 def _parts(obj: Any) -> list[Any] | None:
     """What an object is to be told by, or None if pickle knows."""
     if isinstance(obj, torch.Tensor):
-        numbers = obj.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         kind = [type(obj).__name__, str(obj.dtype), str(obj.device), obj.requires_grad]
-        return [*kind, list(obj.shape), numbers]
+        return [*kind, list(obj.shape), *map(_bytes, _strided(obj.detach()))]
     if isinstance(obj, torch.nn.Module):
-        # Pickled dicts are sorted; modules may be called in the order they were added.
-        return [type(obj), [name for name, _ in obj.named_children()], obj.__getstate__()]
+        return _module_parts(obj)
     if isinstance(obj, types.FunctionType) and _is_to_be_read(obj):
         cells = [cell.cell_contents for cell in obj.__closure__ or ()]
-        used = dict(_globals_of(obj.__code__, obj.__globals__))
-        return [obj.__qualname__, obj.__code__, obj.__defaults__, obj.__kwdefaults__, cells, used]
+        used = {name: obj.__globals__.get(name) for name in sorted(set(_globals(obj.__code__)))}
+        inner = [] if not hasattr(obj, "__wrapped__") else [obj.__wrapped__]
+        signature = [obj.__qualname__, obj.__defaults__, obj.__kwdefaults__]
+        return [*signature, obj.__code__, cells, used, _reached(obj.__code__, used), inner]
     if isinstance(obj, type) and _is_to_be_read(obj):
         return [obj.__qualname__, list(obj.__bases__), dict(_members(obj))]
+    if isinstance(obj, functools.cached_property):
+        return ["cached_property", obj.func]
+    if isinstance(obj, property):
+        return ["property", obj.fget, obj.fset]
+    if isinstance(obj, staticmethod | classmethod):
+        return [type(obj).__name__, obj.__func__]
+    if hasattr(obj, "cache_info") and hasattr(obj, "__wrapped__"):
+        return ["lru_cache", obj.__wrapped__]
     if isinstance(obj, types.CodeType):
         return [obj.co_code, obj.co_names, obj.co_varnames, obj.co_freevars, list(obj.co_consts)]
+    if isinstance(obj, types.ModuleType):
+        return ["module", obj.__name__]
     if isinstance(obj, frozenset):
         return ["frozenset", set(obj)]
     return None
 
 
+def _strided(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Dense tensors with all numbers of a tensor."""
+    tensor = tensor.cpu()
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce()
+        return [tensor.indices(), tensor.values()]
+    return [tensor.resolve_conj().resolve_neg()]
+
+
+def _bytes(tensor: torch.Tensor) -> numpy.ndarray:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _module_parts(module: torch.nn.Module) -> list[Any]:
+    state = dict(vars(module))
+    state.pop("_flat_weight_refs", None)  # of recurrent layers: their own weights once more
+    for name, value in state.items():
+        if "_hooks" in name and isinstance(value, dict):
+            state[name] = list(value.values())  # keys are counted through the whole process
+    # Pickled dicts are sorted; modules may be called in the order they were added.
+    return [type(module), [name for name, _ in module.named_children()], state]
+
+
 def _members(cls: type) -> Iterator[tuple[str, Any]]:
     """Methods and constants of a class."""
+    slots = (types.MemberDescriptorType, types.GetSetDescriptorType)
     for name, value in vars(cls).items():
-        if isinstance(value, staticmethod | classmethod):
-            value = value.__func__
-        if isinstance(value, property):
-            value = [each for each in (value.fget, value.fset) if each is not None]
-        if isinstance(value, types.FunctionType | list) or (
-            isinstance(value, _SCALARS) and not name.startswith("__")
+        special = name.startswith("__") or name == "_abc_impl"
+        if not isinstance(value, slots) and (
+            not special or isinstance(value, types.FunctionType | staticmethod | classmethod)
         ):
             yield name, value
 
 
-def _globals_of(code: types.CodeType, names: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Global constants, functions and classes that some code mentions."""
-    for name in code.co_names:
-        value = names.get(name)
-        if isinstance(value, (*_SCALARS, types.FunctionType, type)) and value is not None:
-            yield name, value
+def _globals(code: types.CodeType) -> Iterator[str]:
+    """Names that some code looks up among the globals."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _globals_of(constant, names)
+            yield from _globals(constant)
+
+
+def _reached(code: types.CodeType, used: dict[str, Any]) -> dict[str, Any]:
+    """What code may reach through modules of the user's: their attributes that it mentions."""
+    names = set(_all_names(code))
+    return {
+        f"{key}.{name}": getattr(module, name)
+        for key, module in used.items()
+        if isinstance(module, types.ModuleType) and not _is_installed(module)
+        for name in sorted(names)
+        if hasattr(module, name)
+    }
+
+
+def _all_names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _all_names(constant)
 
 
 def _is_to_be_read(obj: Any) -> bool:
     """Whether a function or class has no name to find it by, or code that its user may change."""
     # In the worker of a pool, __main__ is a file of an installed package.
     module = None if obj.__module__ == "__main__" else sys.modules.get(obj.__module__)
-    if module is None or "<" in obj.__qualname__:
+    if module is None or not _is_installed(module):
         return True
+    found: Any = module
+    for name in obj.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is not obj
+
+
+def _is_installed(module: types.ModuleType) -> bool:
+    """Whether a module is Python's own or of an installed package."""
     file = getattr(module, "__file__", None)
-    return file is not None and not any(Path(file).is_relative_to(each) for each in _FOLDERS)
+    if file is None:
+        return module.__name__ != "__main__"
+    path = Path(file)
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or any(
+        path.is_relative_to(folder) for folder in _FOLDERS
+    )
 
 
-#: Where Python and installed packages lie.
-_FOLDERS = [
-    Path(folder)
-    for kind, folder in sysconfig.get_paths().items()
-    if kind in ("stdlib", "platstdlib", "purelib", "platlib")
-]
+def _package_folders() -> Iterator[Path]:
+    """Where Python and installed packages lie."""
+    for kind, folder in sysconfig.get_paths().items():
+        if kind in ("stdlib", "platstdlib", "purelib", "platlib"):
+            yield Path(folder)
+    yield Path(site.getusersitepackages())
+    for package in (numpy, sklearn, skorch, torch):
+        yield Path(str(package.__file__)).parents[1]
+
+
+_FOLDERS = list(_package_folders())

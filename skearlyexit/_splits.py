@@ -103,6 +103,11 @@ def calibration_splits(
     splits = []
     unseen = np.ones(len(y), dtype=bool)
     for train, held in check_cv(calibration, y, classifier=True).split(y, y, groups):
+        if not len(train):
+            raise ValueError(
+                f"The 'calibration' splitter {calibration!r} leaves no row to fit on. Give one "
+                "whose training parts are not empty."
+            )
         splits.append((train, held[unseen[held]]))
         unseen[held] = False
     return [(train, held) for train, held in splits if len(held)], True

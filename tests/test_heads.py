@@ -294,7 +294,7 @@ class TestPooling:
         found = resolve_pooling(mine)
         assert found is not mine
         pooled = found(torch.tensor(self.images)).numpy()
-        assert np.array_equal(pooled[:, :, 0, 0], self.images.max(axis=(2, 3)))
+        assert np.array_equal(pooled, self.images.max(axis=(2, 3)))
 
     @pytest.mark.parametrize("pooling", ["max", None, 3])
     def test_unknown(self, pooling):
@@ -387,3 +387,11 @@ def test_embeddings_on_a_small_scale_are_learned_from_all_the_same():
     with_it, without = accuracies(True), accuracies(False)
     assert with_it[0] > without[0] + 0.05
     assert with_it[1] > without[1] + 0.05
+
+
+@pytest.mark.parametrize("head", [LinearHead, MLPHead])
+def test_a_pooling_may_keep_axes_of_length_one(head):
+    embedding = torch.zeros(16, 5, 4, 4)
+    module = make(lambda: head(pooling=nn.AdaptiveAvgPool2d(1)).build(embedding, 3))
+    assert module(embedding).shape == (16, 3)
+    assert module.pooling(embedding).shape == (16, 5)

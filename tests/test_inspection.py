@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -336,7 +337,7 @@ def test_a_budget_needs_a_frontier(display):
 def test_bad_predictions():
     with pytest.raises(ValueError, match="must be of shape"):
         drawn(costs=COSTS[:2])
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples|sample_weight\.shape"):
         drawn(sample_weight=[1, 2])
     with pytest.raises(ValueError, match="'exits' must lie between 0 and 1"):
         ExitDistributionDisplay.from_predictions([0, 1], [0, 2], n_exits=2)
@@ -357,3 +358,55 @@ def test_matplotlib_is_named_where_it_is_missing(monkeypatch, clf):
         drawn()
     with pytest.raises(ImportError, match=r"from_predictions requires matplotlib"):
         ExitDistributionDisplay.from_predictions([0, 1], [0, 1], n_exits=2)
+
+
+class TestChecks:
+    """What the displays refuse."""
+
+    ARRAYS = {
+        "scores": np.full((4, 3), 0.5),
+        "costs": [0.2, 0.5, 1.0],
+    }
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"thresholds": [0.5]}, "'thresholds' must hold 2 thresholds for 3 exits"),
+            ({"frontier": np.zeros((5, 3))}, "'frontier' must hold 2 thresholds for 3 exits"),
+            ({"sample_weight": [-1, 1, 1, 1]}, "sample weights|Negative values"),
+            ({"sample_weight": np.zeros(4)}, "[Ss]ample weights|positive weight"),
+        ],
+        ids=["thresholds", "frontier", "negative", "zero"],
+    )
+    def test_cost_and_accuracy(self, options, message):
+        y_pred = np.zeros((4, 3), dtype=int)
+        with pytest.raises(ValueError, match=message):
+            CostAccuracyDisplay.from_predictions(
+                np.zeros(4, dtype=int), y_pred, **{**self.ARRAYS, **options}
+            )
+
+    @pytest.mark.parametrize(
+        ("exits", "options", "message"),
+        [
+            ([0.0, 1.0], {}, "'exits' must hold integers. Got an array of float64"),
+            ([0, 1], {"sample_weight": [1, -1]}, "Negative values"),
+            ([0, 1], {"sample_weight": [0, 0]}, "[Ss]ample weights|positive weight"),
+        ],
+        ids=["floats", "negative", "zero"],
+    )
+    def test_exits(self, exits, options, message):
+        with pytest.raises(ValueError, match=message):
+            ExitDistributionDisplay.from_predictions(["a", "b"], exits, n_exits=2, **options)
+
+    @pytest.mark.parametrize("display", [CostAccuracyDisplay, ExitDistributionDisplay])
+    def test_labels_the_model_does_not_know(self, display):
+        X, y, X_new, y_new = blobs()
+        clf = quick().fit(X, y)
+        with pytest.raises(ValueError, match="not seen in fit"):
+            display.from_estimator(clf, X_new, y_new + 7)
+
+    def test_a_search_is_told_what_to_give(self):
+        X, y, *_ = blobs()
+        search = GridSearchCV(quick(calibration=None), {"lr": [0.01]}, cv=2).fit(X, y)
+        with pytest.raises(TypeError, match="Give its best_estimator_"):
+            CostAccuracyDisplay.from_estimator(search, X, y)

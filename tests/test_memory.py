@@ -1,5 +1,9 @@
 """Trainings kept on disk: never another model, and never the same training twice."""
 
+import functools
+import importlib
+import math
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -23,6 +27,8 @@ from skearlyexit import (
     MLPHead,
 )
 from skearlyexit._fingerprint import fingerprint
+from skearlyexit.heads import LinearHead
+from skearlyexit.training import ExitLoss, ExitView, TrainingStrategy
 from tests._data import blobs, make, quick, same
 
 
@@ -246,6 +252,98 @@ def test_other_things_are_no_memory(memory):
         EarlyExitClassifier(memory=memory).fit(X, y)
 
 
+class Interrupting(Callback):
+    """Interrupts the program in the middle of the second epoch, once."""
+
+    done = False
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        if training and len(net.history) == 2 and not Interrupting.done:
+            Interrupting.done = True
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_training_is_not_kept(tmp_path):
+    clf = quick(calibration=None, training="joint", memory=tmp_path, callbacks=[Interrupting()])
+    Interrupting.done = False
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert not hasattr(clf, "cascade_")
+    clf.fit(X, y)
+    assert len(clf.history_) == clf.max_epochs
+
+
+class Counting(torch.nn.Module):
+    """Learns more than tensors."""
+
+    mean = 0.0
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * float(x.detach().mean())
+        return x - self.mean
+
+
+def test_a_network_that_learns_more_than_tensors_is_trained_each_time(counted):
+    clf, count = counted
+    layers = make(lambda: [torch.nn.Linear(13, 16), Counting(), torch.nn.Linear(16, 4)])
+    clf.set_params(backbone=layers, exits=[0], head=LinearHead(normalize=False))
+    first = clf.fit(X, y).predict_proba(X_NEW)
+    with pytest.warns(UserWarning, match="no effect on this network"):
+        assert same(clf.fit(X, y).predict_proba(X_NEW), first)
+    assert count() == 2
+
+
+def test_phases_of_one_name_have_seeds_of_their_own(tmp_path):
+    seeds = []
+
+    class Thrice(TrainingStrategy):
+        def train(self, network, costs, trainer):
+            for _ in range(3):
+                view = ExitView(network, [network.n_exits - 1])
+                trainer.remaining(0.3).fit(view, ExitLoss([1.0]))
+
+    class Draw(Callback):
+        def on_train_begin(self, net, **kwargs):
+            seeds.append(torch.initial_seed())
+
+    quick(training=Thrice(), calibration=None, callbacks=[Draw()]).fit(X, y)
+    assert len(set(seeds)) == 3
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="'memory' parameter of EarlyExitClassifier must be a fol"):
+        quick(memory=tmp_path / "file").fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.parametrizations.spectral_norm],
+)
+def test_parametrized_layers_are_kept(counted, wrap):
+    clf, count = counted
+    layers = make(lambda: [wrap(torch.nn.Linear(13, 16)), torch.nn.Linear(16, 4)])
+    clf.set_params(backbone=layers, exits=[0])
+    first = clf.fit(X, y).predict_proba(X_NEW)
+    assert same(clf.fit(X, y).predict_proba(X_NEW), first)
+    assert count() == 1
+
+
+def test_hooks_do_not_matter_by_their_number(counted):
+    clf, count = counted
+
+    def hook(module, inputs, output):
+        return output + 1
+
+    for _ in range(2):
+        first = make(lambda: torch.nn.Linear(13, 16))
+        first.register_forward_hook(hook)
+        clf.set_params(backbone=[first, make(lambda: torch.nn.Linear(16, 4))], exits=[0])
+        clf.fit(X, y)
+    assert count() == 1
+
+
 def chain(*layers):
     return make(lambda: torch.nn.Sequential(*(layer() for layer in layers)))
 
@@ -304,6 +402,94 @@ def test_keys_see_constants_and_closures():
     exec(code, first)
     exec(code, second)
     assert fingerprint(first["f"]) != fingerprint(second["f"])
+
+
+USED = [
+    torch.relu,
+    torch.tanh,
+    torch.nn.ReLU(),
+    torch.nn.Tanh(),
+    torch.nn.ReLU,
+    {"lr": 1},
+    {"lr": 2},
+    [1],
+    [2],
+    np.arange(2),
+    np.arange(3),
+    torch.zeros(2),
+    torch.ones(2),
+    np.float32(1),
+    np.float32(2),
+    functools.partial(max, 1),
+    functools.partial(max, 2),
+    range(2),
+    range(3),
+    frozenset({1}),
+    frozenset({2}),
+    math,
+    functools,
+]
+
+
+def test_keys_see_whatever_code_uses():
+    def user(value):
+        names = {"USED": value, "__name__": "__main__"}
+        exec("def f(x):\n    return USED(x)\n", names)
+        return names["f"]
+
+    assert len({fingerprint(user(value)) for value in USED}) == len(USED)
+    assert [fingerprint(user(value)) for value in USED] == [fingerprint(user(v)) for v in USED]
+
+
+def test_keys_see_what_classes_hold():
+    def classes(value):
+        return type("Net", (), {"used": value, "__module__": "__main__"})
+
+    assert len({fingerprint(classes(value)) for value in USED}) == len(USED)
+
+    def cached(amount):
+        class Net:
+            @functools.cached_property
+            def first(self):
+                return amount
+
+            @functools.lru_cache  # noqa: B019
+            def second(self):
+                return amount
+
+            @property
+            def third(self):
+                return amount
+
+        return Net
+
+    assert fingerprint(cached(1)) == fingerprint(cached(1))
+    assert fingerprint(cached(1)) != fingerprint(cached(2))
+
+
+def test_attributes_are_no_globals():
+    def build(scale):
+        names = {"scale": scale, "__name__": "__main__"}
+        exec("def f(self, x):\n    return self.scale * x\n", names)
+        return names["f"]
+
+    assert fingerprint(build(1)) == fingerprint(build(2))
+
+
+def test_keys_see_through_modules_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = set()
+    for factor in (2, 3):
+        (tmp_path / "own_helper.py").write_text(f"def scale(x):\n    return {factor} * x\n")
+        monkeypatch.delitem(sys.modules, "own_helper", raising=False)
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        own_helper = importlib.import_module("own_helper")
+        names = {"own_helper": own_helper, "__name__": "__main__"}
+        exec("def f(x):\n    return own_helper.scale(x)\n", names)
+        keys.add(fingerprint(names["f"]))
+    monkeypatch.delitem(sys.modules, "own_helper")
+    assert len(keys) == 2
 
 
 def test_a_function_may_refer_to_itself():

@@ -192,5 +192,5 @@ class NeuralHead(Head):
     def fit(self, module: PooledModule, *args: Any, **kwargs: Any) -> FittedHead:
         """Return the trained module, its normalisation folded; see `Head.fit`."""
         if isinstance(module.body, Normalized):
-            module = PooledModule(module.pooling, module.body.folded())
+            module = PooledModule(module.pooling, module.body.folded()).eval()
         return NeuralExit(module, module.pooling)

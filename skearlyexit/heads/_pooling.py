@@ -30,7 +30,7 @@ def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
     ----------
     pooling : {"average", "flatten"} or torch.nn.Module
         The global average over positions, all values as they are, or a module of the user's, which
-        is copied; its weights are learned with the network.
+        is copied, and whose output is flattened; its weights are learned with the network.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
         If it is none of these.
     """
     if isinstance(pooling, torch.nn.Module):
-        return copy.deepcopy(pooling)
+        return torch.nn.Sequential(copy.deepcopy(pooling), torch.nn.Flatten())
     if pooling not in _POOLINGS:
         raise ValueError(
             f"The 'pooling' of a head must be one of {sorted(_POOLINGS)} or a torch module. "

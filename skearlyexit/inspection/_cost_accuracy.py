@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skearlyexit.inspection._common import last_step
+from skearlyexit._labels import encode_labels
+from skearlyexit.inspection._common import checked_rows, last_step
 from skearlyexit.inspection._marks import draw, draw_legend, set_log
 from skearlyexit.metrics import cost_accuracy, oracle, random_exits
 
@@ -220,8 +220,8 @@ class CostAccuracyDisplay:
         scale = 1.0 if plain_macs is None else classifier.plain_macs_ / plain_macs
         frontier = classifier.frontier_
         return cls.from_predictions(
-            y,
-            classifier.classes_[table.labels],
+            encode_labels(y, table.labels, classifier.classes_),
+            table.labels,
             scores=table.scores,
             costs=scale * classifier.costs_,
             thresholds=thresholds,
@@ -285,15 +285,20 @@ class CostAccuracyDisplay:
             If the arguments do not fit each other.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
-        y_true, y_pred = column_or_1d(y_true), np.asarray(y_pred)
-        scores, costs = np.asarray(scores), np.asarray(costs, dtype=np.float64)
-        weight = None if sample_weight is None else column_or_1d(sample_weight)
-        check_consistent_length(y_true, y_pred, scores, weight)
+        y_pred, scores = np.asarray(y_pred), np.asarray(scores)
+        costs = np.asarray(costs, dtype=np.float64)
+        y_true, weight = checked_rows(y_true, y_pred, scores, sample_weight=sample_weight)
         if y_pred.ndim != 2 or y_pred.shape != scores.shape or costs.shape != y_pred.shape[1:]:
             raise ValueError(
                 "'y_pred' and 'scores' must be of shape (n_samples, n_exits) and 'costs' of shape "
                 f"(n_exits,). Got {y_pred.shape}, {scores.shape} and {costs.shape}."
             )
+        for name_, points in (("thresholds", thresholds), ("frontier", frontier)):
+            if points is not None and np.shape(points)[-1:] != (len(costs) - 1,):
+                raise ValueError(
+                    f"{name_!r} must hold {len(costs) - 1} thresholds for {len(costs)} exits, one "
+                    f"for each but the last. Got an array of shape {np.shape(points)}."
+                )
         correct = y_pred == y_true[:, None]
 
         def at(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

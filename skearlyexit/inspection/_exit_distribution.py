@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
-from skearlyexit.inspection._common import last_step
+from skearlyexit._labels import encode_labels
+from skearlyexit.inspection._common import checked_rows, last_step
 
 #: Inches: width of a figure and of its axes, height of a bar, of title and axis together, and the
 #: most that is of use.
@@ -176,6 +177,7 @@ class ExitDistributionDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         classifier, X = last_step(estimator, X)
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
+        encode_labels(y, exits, classifier.classes_)  # refuses others than the model knows
         return cls.from_predictions(
             y,
             exits,
@@ -228,8 +230,10 @@ class ExitDistributionDisplay:
             If the arguments do not fit each other.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
-        y_true, exits = column_or_1d(y_true), column_or_1d(exits)
-        check_consistent_length(y_true, exits, sample_weight)
+        exits = column_or_1d(exits)
+        y_true, weight = checked_rows(y_true, exits, sample_weight=sample_weight)
+        if exits.dtype.kind not in "iu":
+            raise ValueError(f"'exits' must hold integers. Got an array of {exits.dtype}.")
         names = [f"exit {i}" for i in range(n_exits)] if exit_names is None else list(exit_names)
         if len(names) != n_exits or exits.min() < 0 or exits.max() >= n_exits:
             raise ValueError(
@@ -237,7 +241,6 @@ class ExitDistributionDisplay:
                 f"names, as n_exits={n_exits}. Got exits from {exits.min()} to {exits.max()} and "
                 f"{len(names)} names."
             )
-        weight = np.ones(len(exits)) if sample_weight is None else column_or_1d(sample_weight)
         used = weight > 0
         classes, index = np.unique(y_true[used], return_inverse=True)
         sums = np.zeros((len(classes), n_exits))

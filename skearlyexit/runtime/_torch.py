@@ -138,7 +138,7 @@ def embed(
             for i, stage in enumerate(islice(stages, max(poolings) + 1)):
                 carry, embedding = _run_stage(stage, carry, batch_rows)
                 if i in poolings:
-                    vectors = poolings[i](embedding)[:n_rows].flatten(1)
+                    vectors = poolings[i](embedding)[:n_rows]
                     parts[i].append(vectors.to("cpu", torch.float64).numpy())
     return {exit_: np.concatenate(slabs) for exit_, slabs in parts.items()}
 

@@ -15,8 +15,9 @@ from joblib import Memory
 from skearlyexit._fingerprint import fingerprint
 from skearlyexit._version import __version__
 
-#: What a phase leaves behind: tensors of the trained part by name, and entries of the history.
-Outcome = tuple[dict[str, torch.Tensor], list[dict[str, Any]]]
+#: What a phase leaves behind: tensors of the trained part by name, the part's key with them in it,
+#: and entries of the history.
+Outcome = tuple[dict[str, torch.Tensor], str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class TrainingMemory:
     Attributes
     ----------
     memory : joblib.Memory
+        Beside its entries a small file is kept for each, by which processes wait for one another.
     """
 
     memory: Memory
@@ -72,14 +74,35 @@ def _recall(key: str, train: Callable[[], Outcome]) -> Outcome:
     return train()
 
 
+def outcome_of(module: torch.nn.Module, history: list[dict[str, Any]]) -> Outcome:
+    """What a module in evaluation mode has become."""
+    return tensors_of(module), fingerprint(module), history
+
+
 def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Copies, in main memory, of all parameters and buffers."""
     named = [*module.named_parameters(), *module.named_buffers()]
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in named}
 
 
+def restore(module: torch.nn.Module, outcome: Outcome) -> bool:
+    """Make a module what it has become, unless it keeps more than tensors.
+
+    Returns
+    -------
+    restored : bool
+        False if it keeps something else that training changed; it is then left as it was.
+    """
+    tensors, key, _ = outcome
+    before = tensors_of(module)
+    _put(module, tensors)
+    if fingerprint(module) == key:
+        return True
+    _put(module, before)
+    return False
+
+
 @torch.no_grad()
-def restore(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Put tensors of `tensors_of` back."""
+def _put(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         tensor.copy_(tensors[name])

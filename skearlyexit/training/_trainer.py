@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skearlyexit._random import isolated_random_state
 from skearlyexit.training._loss import ExitLoss
-from skearlyexit.training._memory import Outcome, TrainingMemory, restore, tensors_of
+from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
 from skearlyexit.training._network import ExitView
 
 
@@ -49,9 +51,7 @@ class _Batches:
     def __init__(self, dataset: TrainingRows, batch_size: int, shuffle: bool = False) -> None:
         self.dataset, self.shuffle = dataset, shuffle
         n_rows = len(dataset)
-        starts = list(range(0, n_rows, batch_size))
-        if len(starts) > 1 and n_rows - starts[-1] == 1:
-            starts.pop()
+        starts = list(range(0, n_rows, batch_size))[: _n_batches(n_rows, batch_size)]
         self.bounds = list(zip(starts, [*starts[1:], n_rows], strict=True))
 
     def __len__(self) -> int:
@@ -67,6 +67,11 @@ class _Batches:
             else:
                 X, *target = (column.index_select(0, order[start:stop]) for column in columns)
             yield X, tuple(target)
+
+
+def _n_batches(n_rows: int, batch_size: int) -> int:
+    n_full, n_over = divmod(n_rows, batch_size)
+    return max(1, n_full + (n_over > 1) + (n_over == 1 and n_full == 0))
 
 
 class _Progress(Callback):
@@ -131,8 +136,11 @@ class Trainer:
         Copied for each phase.
     device : str
     verbose : int
-    seed : int
-        Of the first phase; those after it are counted on from there.
+    seeds : iterator of int
+        One for each phase.
+    n_rows : int or None
+        Fewer rows than these are trained on for more epochs, so that as many steps are made; None
+        takes the epochs as they are.
     memory : TrainingMemory or None
         Where phases are kept.
     share : float
@@ -152,7 +160,8 @@ class Trainer:
     callbacks: Sequence[Any] = ()
     device: str = "cpu"
     verbose: int = 0
-    seed: int = 0
+    seeds: Iterator[int] = field(default_factory=count)
+    n_rows: int | None = None
     memory: TrainingMemory | None = None
     share: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -178,27 +187,58 @@ class Trainer:
         parameters = module.trainable()
         if not parameters:
             return
-        n_epochs = max(1, round(self.max_epochs * self.share * share))
+        n_epochs = max(1, round(self.max_epochs * self.share * share * self._stretch()))
         # A phase draws from generators of its own, so that it depends on none before it.
-        seed = (self.seed + len({entry["phase"] for entry in self.history})) % 2**32
+        seed = next(self.seeds) % 2**32
 
-        def train() -> Outcome:
+        def train() -> list[dict[str, Any]]:
             if self.verbose:
                 print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} rows")
             with isolated_random_state(seed, self.device):
                 history = self._run(module, loss, parameters, n_epochs, phase)
-            return {} if self.memory is None else tensors_of(module.trained_part()), history
+            module.eval()
+            return history
 
         if self.memory is None:
-            _, history = train()
+            history = train()
         else:
             facts = [module, loss, self._facts(), n_epochs, seed]
-            (tensors, history), recalled = self.memory.recall(facts, train)
-            restore(module.trained_part(), tensors)
-            if recalled and self.verbose:
-                print(f"[skearlyexit] {phase}: from memory")
-        module.eval()
+            history = self._recall(self.memory, module, facts, train, phase)
         self.history.extend({"phase": phase, **epoch} for epoch in history)
+
+    def _stretch(self) -> float:
+        """By what the epochs are more, so that as many steps are made as on `n_rows` rows."""
+        if self.n_rows is None:
+            return 1.0
+        return _n_batches(self.n_rows, self.batch_size) / _n_batches(
+            len(self.rows), self.batch_size
+        )
+
+    def _recall(
+        self,
+        memory: TrainingMemory,
+        module: ExitView,
+        facts: Any,
+        train: Callable[[], list[dict[str, Any]]],
+        phase: str,
+    ) -> list[dict[str, Any]]:
+        """History of a phase that was trained now, or before."""
+        part = module.trained_part()
+        outcome, recalled = memory.recall(facts, lambda: outcome_of(part, train()))
+        if not recalled:
+            return outcome[-1]
+        module.eval()
+        if not restore(part, outcome):
+            warnings.warn(
+                "The 'memory' parameter has no effect on this network: training changes more of it "
+                "than its parameters and buffers. Register what it learns as buffers.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return train()
+        if self.verbose:
+            print(f"[skearlyexit] {phase}: from memory")
+        return outcome[-1]
 
     def _facts(self) -> list[Any]:
         """What the outcome of a phase depends on, besides the phase."""
@@ -230,6 +270,9 @@ class Trainer:
                 f"The training diverged in its phase {phase!r}: weights are no longer finite. "
                 "Lower lr, scale the rows, or look for NaN in what the backbone returns."
             )
+        if net.history and "dur" not in net.history[-1]:
+            # skorch takes an interrupt for the wish to end training here.
+            raise KeyboardInterrupt
         keys = ("epoch", "train_loss", "valid_loss", "dur")
         return [{key: epoch[key] for key in keys if key in epoch} for epoch in net.history]
 

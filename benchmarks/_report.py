@@ -89,8 +89,7 @@ def set_text(results: Results) -> str:
         f"{facts['tune_seconds']:g} s of tuning for each model on at most {facts['tune_rows']} "
         "training rows. Accuracy in %, mean ± standard deviation over the seeds, differences "
         "seed by seed; median times [quartiles] on one thread; cost and speed in units of the "
-        "plain network. Early exits with linear heads have the plain network's setting and no "
-        "tuning of their own; "
+        "plain network; "
         + (f"the best peer, by test accuracy, is {MODELS[peer].title}." if peer else "no peers."),
         "",
         table([set_row(results, entry) for entry in results.entries], HEADER),

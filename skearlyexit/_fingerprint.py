@@ -80,7 +80,8 @@ class _Hasher(NumpyHasher):
 def _parts(obj: Any) -> list[Any] | None:
     """What an object is to be told by, or None if pickle knows."""
     if isinstance(obj, torch.Tensor):
-        kind = [type(obj).__name__, str(obj.dtype), str(obj.device), obj.requires_grad]
+        # Not where it is: what was trained on an accelerator is read back into main memory.
+        kind = [type(obj).__name__, str(obj.dtype), obj.requires_grad]
         return [*kind, list(obj.shape), *map(_bytes, _strided(obj.detach()))]
     if isinstance(obj, torch.nn.Module):
         return _module_parts(obj)

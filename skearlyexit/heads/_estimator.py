@@ -115,8 +115,9 @@ class EstimatorHead(Head):
         Number of folds for cross-fitting the embeddings. A network has seen its training rows, and
         the embeddings that it gives them are easier to tell apart than those of new rows. With 3,
         three more networks are trained for every network (those of the calibration's folds are
-        networks too), each on two thirds of its rows; the embeddings it gives to the other third are mapped to the coordinates of the final network, by least squares, and
-        the classifier is fitted on these. Heads with the same number share those networks.
+        networks too), each on two thirds of its rows; the embeddings it gives to the other third
+        are mapped to the coordinates of the final network, by least squares, and the classifier is
+        fitted on these. Heads with the same number share those networks.
 
     Notes
     -----

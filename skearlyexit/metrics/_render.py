@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from skearlyexit.metrics._report import ExitReport
+#: An `ExitReport`, whose file imports this one.
+Report = Any
 
 #: More classes than this are not all shown, but those that lose most.
 MAX_CLASSES, N_WORST = 20, 10
@@ -29,7 +29,7 @@ class _Grid:
     rows: list[list[str]]
 
 
-def as_text(report: ExitReport) -> str:
+def as_text(report: Report) -> str:
     """Page of text with aligned columns."""
     blocks = ["\n".join(fill(line, width=WIDTH) for line in _lines(report))]
     for grid in _grids(report):
@@ -46,7 +46,7 @@ def as_text(report: ExitReport) -> str:
     return "\n\n".join(blocks)
 
 
-def as_html(report: ExitReport) -> str:
+def as_html(report: Report) -> str:
     """Tables for a notebook, in the colours of its theme."""
     cell = "padding:0.15em 0.7em;text-align:"
     parts = [f"<p>{'<br>'.join(map(escape, _lines(report)))}</p>"]
@@ -67,7 +67,7 @@ def as_html(report: ExitReport) -> str:
     return f"<div>{''.join(parts)}</div>"
 
 
-def as_frame(report: ExitReport, part: str) -> Any:
+def as_frame(report: Report, part: str) -> Any:
     """One part of a report as a data frame; see `ExitReport.to_frame`."""
     if part not in PARTS:
         raise ValueError(f"The 'part' parameter must be one of {PARTS}. Got {part!r} instead.")
@@ -98,7 +98,7 @@ def as_frame(report: ExitReport, part: str) -> Any:
     return pd.DataFrame(columns, index=pd.Index(report.classes, name="class"))
 
 
-def _with_limits(report: ExitReport, attribute: str, name: str) -> dict[str, Any]:
+def _with_limits(report: Report, attribute: str, name: str) -> dict[str, Any]:
     interval = getattr(report, f"{attribute}_interval")
     return {
         name: getattr(report, attribute),
@@ -107,7 +107,7 @@ def _with_limits(report: ExitReport, attribute: str, name: str) -> dict[str, Any
     }
 
 
-def _lines(report: ExitReport) -> list[str]:
+def _lines(report: Report) -> list[str]:
     """What stands above the tables."""
     lines = [
         f"{report.n_rows} rows, {len(report.costs)} exits, {len(report.classes)} classes; "
@@ -121,7 +121,7 @@ def _lines(report: ExitReport) -> list[str]:
     return lines
 
 
-def _grids(report: ExitReport) -> list[_Grid]:
+def _grids(report: Report) -> list[_Grid]:
     overall = [
         ["accuracy", *_both(report.accuracy, report.accuracy_interval)],
         ["accuracy of the last exit", *_both(report.last_accuracy, report.last_accuracy_interval)],
@@ -161,7 +161,7 @@ def _grids(report: ExitReport) -> list[_Grid]:
     ]
 
 
-def _classes(report: ExitReport) -> _Grid:
+def _classes(report: Report) -> _Grid:
     n_classes = len(report.classes)
     shown = np.arange(n_classes)
     title = "Classes (accuracy in %)"

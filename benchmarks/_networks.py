@@ -15,12 +15,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from skearlyexit import EarlyExitClassifier
+from skearlyexit import EarlyExitClassifier, LinearHead
+
+#: Of all networks alike, with early exits and without.
+LINEAR = LinearHead(normalize=True)
 
 
 def _network(params: Params, context: Context, seed: int, **options: Any) -> EarlyExitClassifier:
     return EarlyExitClassifier(
         make_backbone(context.kind, params),
+        head=LINEAR,
         calibration=None,
         max_epochs=min(params["epochs"], context.max_epochs),
         lr=params["lr"],
@@ -139,7 +143,7 @@ def build_classical(params: Params, context: Context, seed: int) -> EarlyExitCla
     return EarlyExitClassifier(
         network.stages_,
         exits=[str(i) for i in range(network.n_exits_)],
-        head=heads + ["linear"] * (network.n_exits_ - n_classical),
+        head=heads + [LINEAR] * (network.n_exits_ - n_classical),
         training="separate",
         calibration=None,
         max_epochs=min(10, context.max_epochs),

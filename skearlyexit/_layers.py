@@ -51,6 +51,30 @@ class PaddedLinear(torch.nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
+class _BatchNorm(torch.nn.BatchNorm1d):
+    """Batch normalisation whose running statistics start as the mean over the batches so far.
+
+    They are right after a single step; torch's own start at 0 and 1, of which a third is left after
+    ten steps, all that a few dozen rows may take.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(input)
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        return F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training=True,
+            momentum=max(0.1, 1 / int(self.num_batches_tracked)),
+            eps=self.eps,
+        )
+
+
 class Normalized(torch.nn.Module):
     """Batch normalisation of vectors, then a chain that begins with a `PaddedLinear`.
 
@@ -66,7 +90,7 @@ class Normalized(torch.nn.Module):
 
     def __init__(self, n_features: int, body: torch.nn.Sequential) -> None:
         super().__init__()
-        self.normalization = torch.nn.BatchNorm1d(n_features)
+        self.normalization = _BatchNorm(n_features)
         self.body = body
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:

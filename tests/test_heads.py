@@ -321,7 +321,7 @@ class TestNeuralHeads:
     @pytest.mark.parametrize("hidden", [(64,), (7,), (20, 5), ()])
     def test_widths(self, hidden):
         module = build(MLPHead(hidden), 2, 10)
-        linear = [layer for layer in module.body.body if not isinstance(layer, nn.ReLU)]
+        linear = [layer for layer in module.body if not isinstance(layer, nn.ReLU)]
         widths = [(layer.in_features, layer.out_features) for layer in linear]
         ends = [10, *hidden, 3]
         assert widths == list(pairwise(ends))
@@ -351,7 +351,9 @@ class TestNeuralHeads:
         assert found.dtype == np.float64
 
 
-@pytest.mark.parametrize("head", [LinearHead(), MLPHead((12,))], ids=str)
+@pytest.mark.parametrize(
+    "head", [LinearHead(normalize=True), MLPHead((12,), normalize=True)], ids=str
+)
 def test_normalisation_is_folded_once_trained(head):
     embedding = torch.randn(64, 21, generator=torch.Generator().manual_seed(0)) * 30 + 7
     module = make(lambda: head.build(embedding, 3))
@@ -395,3 +397,27 @@ def test_a_pooling_may_keep_axes_of_length_one(head):
     module = make(lambda: head(pooling=nn.AdaptiveAvgPool2d(1)).build(embedding, 3))
     assert module(embedding).shape == (16, 3)
     assert module.pooling(embedding).shape == (16, 5)
+
+
+def test_what_is_pooled_is_standardised_and_vectors_are_not():
+    vectors, maps = torch.zeros(16, 5), torch.zeros(16, 5, 4, 4)
+
+    def standardises(head, embedding):
+        module = make(lambda: head.build(embedding, 3))
+        return any(isinstance(part, nn.BatchNorm1d) for part in module.modules())
+
+    assert [standardises(LinearHead(), e) for e in (vectors, maps)] == [False, True]
+    for chosen in (False, True):
+        head = MLPHead(normalize=chosen)
+        assert [standardises(head, e) for e in (vectors, maps)] == [chosen, chosen]
+
+
+def test_statistics_are_right_after_one_step():
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * 30 + 7
+    module = make(lambda: LinearHead(normalize=True).build(x, 3))
+    module(x)
+    normalization = module.body.normalization
+    torch.testing.assert_close(normalization.running_mean, x.mean(dim=0))
+    torch.testing.assert_close(normalization.running_var, x.var(dim=0))
+    module(x + 4)
+    torch.testing.assert_close(normalization.running_mean, x.mean(dim=0) + 2)

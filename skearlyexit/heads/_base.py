@@ -160,17 +160,19 @@ class NeuralHead(Head):
     ----------
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
         From embeddings to vectors; see `resolve_pooling`.
-    normalize : bool, default=True
-        Whether the vectors are standardised by batch normalisation. Embeddings of early stages,
-        averaged over an image above all, differ much in scale, and a head then learns slowly.
-        Once trained, the normalisation is part of the first layer and costs nothing.
+    normalize : bool or None, default=None
+        Whether the vectors are standardised by batch normalisation, which costs nothing once the
+        head is trained, since its first layer then does it too. Averages over an image are small
+        and differ much in scale, so that a head learns slowly without. Vectors gain little by it,
+        and with extreme weights a head that is trained for a few steps only learns to tell rows
+        apart by chance. None: what is pooled is standardised, and vectors are not.
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {"normalize": ["boolean"]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {"normalize": ["boolean", None]}
     is_neural = True
 
     def __init__(
-        self, *, pooling: str | torch.nn.Module = "average", normalize: bool = True
+        self, *, pooling: str | torch.nn.Module = "average", normalize: bool | None = None
     ) -> None:
         self.pooling = pooling
         self.normalize = normalize
@@ -187,7 +189,8 @@ class NeuralHead(Head):
         pooling = resolve_pooling(self.pooling)
         n_features = pooling(embedding).shape[1]
         body = self.body(n_features, n_classes)
-        return PooledModule(pooling, Normalized(n_features, body) if self.normalize else body)
+        normalize = embedding.ndim > 2 if self.normalize is None else self.normalize
+        return PooledModule(pooling, Normalized(n_features, body) if normalize else body)
 
     def fit(self, module: PooledModule, *args: Any, **kwargs: Any) -> FittedHead:
         """Return the trained module, its normalisation folded; see `Head.fit`."""

@@ -15,8 +15,9 @@ class LinearHead(NeuralHead):
     ----------
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
         From embeddings to vectors.
-    normalize : bool, default=True
-        Whether batch normalisation standardises the vectors; see `NeuralHead`.
+    normalize : bool or None, default=None
+        Whether batch normalisation standardises the vectors. None: where they are pooled; see
+        `NeuralHead`.
     """
 
     def body(self, n_features: int, n_classes: int) -> torch.nn.Sequential:

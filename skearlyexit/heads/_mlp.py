@@ -22,8 +22,9 @@ class MLPHead(NeuralHead):
         Widths of the hidden layers.
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
         From embeddings to vectors.
-    normalize : bool, default=True
-        Whether batch normalisation standardises the vectors; see `NeuralHead`.
+    normalize : bool or None, default=None
+        Whether batch normalisation standardises the vectors. None: where they are pooled; see
+        `NeuralHead`.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -36,7 +37,7 @@ class MLPHead(NeuralHead):
         hidden: Sequence[int] = (64,),
         *,
         pooling: str | torch.nn.Module = "average",
-        normalize: bool = True,
+        normalize: bool | None = None,
     ) -> None:
         super().__init__(pooling=pooling, normalize=normalize)
         self.hidden = hidden

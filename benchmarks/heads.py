@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from _data import SETS, split
 from _formats import MissingData
-from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -80,7 +79,7 @@ def fit(
     two_phases = training == "separate" and head in ("linear", "mlp")
     clf = EarlyExitClassifier(
         **network,
-        head=[clone(each) if isinstance(each, EstimatorHead) else each for each in heads],
+        head=heads,
         training=training,
         calibration=None,
         max_epochs=args.epochs * (2 if two_phases else 1),

@@ -225,3 +225,12 @@ class TestSequential:
         network = SequentialBackbone(nn.Sequential(nn.Sequential(*layers))).build(IMAGES, 3)
         assert network.names == ["input"]
         assert network.head(network.blocks[0](torch.tensor(IMAGES))).shape == (50, 3)
+
+
+def test_a_stride_of_the_stem_makes_every_block_cost_a_quarter():
+    def macs(stride):
+        backbone = CNNBackbone((16, 32), n_blocks=1, stem_stride=stride)
+        images = np.zeros((4, 1, 8, 8), dtype=np.float32)
+        return measure_blocks(make(lambda: backbone.build(images, 3)), _rows(images)).macs
+
+    np.testing.assert_allclose(macs(2), np.array(macs(1)) / 4)

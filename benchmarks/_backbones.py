@@ -54,7 +54,7 @@ def backbone_macs(backbone: Backbone, X: np.ndarray, n_classes: int) -> float:
     """Multiply-accumulates per row, a linear head included."""
     with isolated_random_state(0):
         facts = measure_blocks(backbone.build(X[:2], n_classes), torch.tensor(X[:2]))
-    return float(facts.macs.sum() + facts.embeddings[-1].shape[1] * n_classes)
+    return float(facts.costs.sum() + facts.embeddings[-1].shape[1] * n_classes)
 
 
 def smaller_shapes(

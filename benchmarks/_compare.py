@@ -152,7 +152,7 @@ class Study:
     def _scaled(self, point: OperatingPoint, clf: EarlyExitClassifier) -> OperatingPoint:
         """A budget in the unit of the model, whose last head may be another than the plain one."""
         if isinstance(point, Budget):
-            return Budget(point.value * self._unit / clf.plain_macs_)
+            return Budget(point.value * self._unit / clf.cost_table_.plain)
         return point
 
     def _fit(self, name: str, seed: int) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class Study:
             points = self._operate(estimator, validation)
         else:
             network = isinstance(estimator, EarlyExitClassifier)
-            macs = estimator.plain_macs_ if network else estimator_macs(estimator)
+            macs = estimator.cost_table_.plain if network else estimator_macs(estimator)
             points = {ONLY: {"accuracy": estimator.score(*self.data.test), "macs": macs}}
         self.store.keep(name, seed, estimator)
         accuracies = {k: p.get("accuracy", float("nan")) for k, p in points.items()}
@@ -193,7 +193,7 @@ class Study:
             labels, exits = clf.predict(X_test, return_exits=True)
             points[name] = {
                 "accuracy": float(np.mean(labels == y_test)),
-                "macs": float(clf.costs_[exits].mean() * clf.plain_macs_),
+                "macs": float(clf.costs_[exits].mean() * clf.cost_table_.plain),
                 "thresholds": clf.thresholds_.tolist(),
                 "leaving": (np.bincount(exits, minlength=clf.n_exits_) / len(exits)).tolist(),
             }

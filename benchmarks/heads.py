@@ -104,7 +104,7 @@ def study(
     clf: EarlyExitClassifier, fit_seconds: float, validation: Any, test: Any, unit: float, goal: Any
 ) -> dict[str, Any]:
     """All numbers of one classifier; `goal` is the accuracy on validation rows to be kept."""
-    costs = clf.costs_ * clf.plain_macs_ / unit
+    costs = clf.costs_ * clf.cost_table_.plain / unit
     y_val = np.searchsorted(clf.classes_, validation[1])
     evidence = Evidence.from_table(clf.exit_table(validation[0]), y_val, costs)
     frontier = compute_frontier(evidence)
@@ -115,7 +115,7 @@ def study(
     return {
         "goal": goal,
         "alone": correct.mean(axis=0),
-        "head_costs": clf.cascade_.head_macs / unit,
+        "head_costs": clf.cost_table_.head_costs / unit,
         "costs": costs,
         "accuracy": correct[np.arange(len(exits)), exits].mean(),
         "cost": costs[exits].mean(),
@@ -142,7 +142,7 @@ def study_seed(name: str, seed: int, args: argparse.Namespace) -> dict[str, dict
                 if training == "joint" and head == "mlp":
                     continue  # trained jointly, it would make another backbone
                 clf, fit_seconds = fit(network, head, training, train, seed, folder, args)
-                unit = clf.plain_macs_ if unit is None else unit
+                unit = clf.cost_table_.plain if unit is None else unit
                 result = study(clf, fit_seconds, validation, test, unit, goal)
                 goal = result["goal"]
                 found[f"{training}, {label}"] = result

@@ -26,7 +26,6 @@ import torch.nn.functional as F  # noqa: N812
 from _data import Arrays, load_letter, split
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
-from skearlyexit.backbones import build_stages
 from skearlyexit.runtime._torch import _heads_in_use, _load, _sizes
 from skearlyexit.training import MultiExitNetwork, Trainer, isolated_random_state
 from skearlyexit.training._trainer import cosine, to_rows
@@ -207,7 +206,7 @@ def section_small(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...])
 def new_network(X: np.ndarray, n_classes: int) -> MultiExitNetwork:
     with isolated_random_state(0):
         network = BACKBONE.build(X, n_classes)
-        stages = build_stages(network, range(1, 7))
+        stages = network.cut(range(1, 7))
         heads = [LinearHead().build(torch.zeros(2, 128), n_classes) for _ in stages]
     return MultiExitNetwork(stages, heads)
 

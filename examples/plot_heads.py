@@ -72,12 +72,12 @@ with tempfile.TemporaryDirectory() as folder:
 # If all rows left at the same exit. What costs what is counted in multiply-accumulates; the unit is
 # the network with its linear head.
 
-unit = models["linear"].plain_macs_
+unit = models["linear"].cost_table_.plain
 print(f"{'':<11}" + "".join(f"{name:>16}" for name in models["linear"].exit_names_))
 accuracies = {}
 for name, clf in models.items():
     accuracies[name] = [np.mean(labels == y_test) for labels in clf.staged_predict(X_test)]
-    costs = clf.costs_ * clf.plain_macs_ / unit
+    costs = clf.costs_ * clf.cost_table_.plain / unit
     cells = [f"{a:.1%} at {c:.2f}" for a, c in zip(accuracies[name], costs, strict=True)]
     print(f"{name:<11}" + "".join(f"{cell:>16}" for cell in cells))
 
@@ -125,7 +125,7 @@ for name, clf in models.items():
 figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
 for name in ("linear", "MLP", "forest", "SVM"):
     CostAccuracyDisplay.from_estimator(
-        models[name], X_test, y_test, plain_macs=unit, name=name, ax=axes
+        models[name], X_test, y_test, plain_cost=unit, name=name, ax=axes
     )
 axes.set_title("Digits: accuracy for the cost, by the kind of head")
 

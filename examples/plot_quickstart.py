@@ -97,7 +97,7 @@ for name, clf in models.items():
 
 figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
 for (name, clf), marker in zip(models.items(), "os^", strict=True):
-    exit_costs = clf.costs_ * clf.plain_macs_ / models["linear"].plain_macs_
+    exit_costs = clf.costs_ * clf.cost_table_.plain / models["linear"].cost_table_.plain
     points = []
     for budget in clf.frontier_.costs:
         labels, exits = clf.predict(X_test, budget=budget, return_exits=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -15,7 +16,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
 
-from skearlyexit._builder import MAX_SEED, CascadeBuilder, Plan, Rows
+from skearlyexit._builder import MAX_SEED, CascadeBuilder, Rows
+from skearlyexit._plan import Plan
+from skearlyexit._probe import ExitProbe, probing_split
 from skearlyexit._splits import Split, calibration_splits
 from skearlyexit._table import ExitTable
 from skearlyexit.backbones import resolve_backbone
@@ -32,14 +35,16 @@ from skearlyexit.calibration import (
     nobody,
 )
 from skearlyexit.cascade import Cascade
+from skearlyexit.costs import COSTS, Cost, CostTable, resolve_cost
 from skearlyexit.heads import resolve_heads
-from skearlyexit.placement import Placement, resolve_placement
+from skearlyexit.placement import Placed, Placement, PlacementReport, resolve_placement
 from skearlyexit.policies import POLICIES, Policy, resolve_policy
 from skearlyexit.runtime import Answers, embed, run, tabulate
 from skearlyexit.training import (
     OPTIMIZERS,
     SCHEDULES,
     STRATEGIES,
+    SeparateTraining,
     TrainingMemory,
     TrainingStrategy,
     resolve_training,
@@ -58,6 +63,7 @@ class BaseEarlyExit(BaseEstimator):
         "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
         "budget": [Interval(Real, 0, None, closed="right"), None],
         "operating_point": [OperatingPoint, None],
+        "cost": [StrOptions(set(COSTS)), Cost],
         "calibration": [
             Interval(RealNotInt, 0, 1, closed="neither"),
             Interval(Integral, 2, None, closed="left"),
@@ -88,7 +94,8 @@ class BaseEarlyExit(BaseEstimator):
     n_exits_: int
     exit_names_: list[str]
     costs_: np.ndarray
-    plain_macs_: float
+    cost_table_: CostTable
+    placement_report_: PlacementReport
     thresholds_: np.ndarray
     frontier_: Frontier | None
     operating_point_: CalibratedPoint
@@ -162,14 +169,9 @@ class BaseEarlyExit(BaseEstimator):
         request = self._requested_point()
         self._check_device()
         rng = check_random_state(self.random_state)
-        builder = self._make_builder(rows, classes, rng.randint(MAX_SEED))
-        plan = builder.plan
-        n_exits = len(plan.ends)
+        builder, placed, splits, refit = self._prepare(rows, classes, rng)
+        n_exits = len(placed.ends)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
-        splits: list[Split] = []
-        refit = True
-        if n_exits > 1:
-            splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
         self._check_request(request, n_exits, bool(splits))
         if isinstance(request, Budget):
             check_budget(request.value, builder.least_cost())
@@ -182,6 +184,7 @@ class BaseEarlyExit(BaseEstimator):
             tables.append(tabulate(cascade, rows.X[held]))
         if refit:
             cascade, history = builder.fit(rows, validation, int(seeds[0]))
+        cascade.cost_table = builder.cost_table(cascade, rows.X)
 
         evidence = None
         if splits:
@@ -190,29 +193,55 @@ class BaseEarlyExit(BaseEstimator):
             table = ExitTable.concatenate(tables)
             evidence = Evidence.from_table(table, rows.y[index], cascade.costs, weight)
         point, frontier = self._operate(request, cascade, evidence, by_hand)
-        self._set_fitted(cascade, plan, point, frontier)
+        self._set_fitted(cascade, builder.plan, point, frontier)
         self.history_ = history
+        self.placement_report_ = placed.report
 
-    def _make_builder(self, rows: Rows, classes: np.ndarray, seed: int) -> CascadeBuilder:
-        """What fits cascades, with the exits placed and everything resolved."""
-        policy = resolve_policy(self.policy)
-        training = resolve_training(self.training)
+    def _prepare(
+        self, rows: Rows, classes: np.ndarray, rng: np.random.RandomState
+    ) -> tuple[CascadeBuilder, Placed, list[Split], bool]:
+        """What fits cascades, with the exits placed, and the splits for calibration."""
         backbone = resolve_backbone(self.backbone, rows.X, len(classes))
         placement = resolve_placement(self.exits)
-        plan = Plan.make(backbone, placement, rows.X, len(classes), seed)
-        return CascadeBuilder(
-            backbone=backbone,
-            plan=plan,
-            heads=resolve_heads(self.head, len(plan.ends)),
-            keep_own_head=self.head is None,
-            training=training,
-            policy=policy,
-            classes=classes,
-            trainer_options=self._trainer_options(),
-            validation_fraction=self.validation_fraction if self.early_stopping else None,
-            device=self.device,
-            n_jobs=self.n_jobs,
-        )
+        cost = resolve_cost(self.cost)
+        plan = Plan.measure(backbone, cost, rows.X, len(classes), rng.randint(MAX_SEED))
+
+        def make(ends: Sequence[int], training: TrainingStrategy) -> CascadeBuilder:
+            return CascadeBuilder(
+                backbone=backbone,
+                plan=plan.placed(ends),
+                cost=cost,
+                heads=resolve_heads(self.head, len(ends)),
+                keep_own_head=self.head is None,
+                training=training,
+                policy=resolve_policy(self.policy),
+                classes=classes,
+                trainer_options=self._trainer_options(),
+                validation_fraction=self.validation_fraction if self.early_stopping else None,
+                device=self.device,
+                n_jobs=self.n_jobs,
+            )
+
+        splits: list[Split] = []
+        refit = True
+        probe = None
+        if placement.needs_probe:
+            if isinstance(self.head, list | tuple):
+                raise ValueError(
+                    f"{type(placement).__name__} tries the same head at every place; the 'head' "
+                    f"parameter of {type(self).__name__} must be a single one. Got "
+                    f"{len(self.head)} instead."
+                )
+            splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
+            probing, splits = probing_split(rows, splits, refit, rng)
+            seed = rng.randint(MAX_SEED)
+            probe = ExitProbe(lambda ends: make(ends, SeparateTraining()), rows, *probing, seed)
+        placed = placement.place(plan.candidates, probe)
+        if probe is None and len(placed.ends) > 1:
+            splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
+        if len(placed.ends) == 1:
+            splits, refit = [], True
+        return make(placed.ends, resolve_training(self.training)), placed, splits, refit
 
     def _trainer_options(self) -> dict[str, Any]:
         return {
@@ -288,7 +317,8 @@ class BaseEarlyExit(BaseEstimator):
         self.n_exits_ = cascade.n_exits
         self.exit_names_ = plan.names
         self.costs_ = cascade.costs
-        self.plain_macs_ = cascade.plain_macs
+        assert cascade.cost_table is not None
+        self.cost_table_ = cascade.cost_table
         self._set_point(point, frontier)
 
     def _set_point(self, point: CalibratedPoint, frontier: Frontier | None) -> None:

@@ -13,12 +13,12 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
+from skearlyexit._plan import Plan, torch_dtype
 from skearlyexit._splits import cross_fitting_splits, hold_out
-from skearlyexit.backbones import Backbone, BlockFacts, Network, build_stages, measure_blocks
+from skearlyexit.backbones import Backbone
 from skearlyexit.cascade import Cascade
-from skearlyexit.costs import exit_costs, module_macs
+from skearlyexit.costs import Cost, CostTable, Part
 from skearlyexit.heads import FittedHead, Head, PooledModule, align
-from skearlyexit.placement import Candidates, Placement
 from skearlyexit.policies import Policy
 from skearlyexit.runtime import embed
 from skearlyexit.training import (
@@ -65,49 +65,6 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Where the exits stand, and what the parts of the backbone cost.
-
-    Attributes
-    ----------
-    facts : BlockFacts
-        Trial run of the network.
-    ends : list of int
-        Blocks after which an exit stands.
-    has_head : bool
-        Whether the network brings its own classifier.
-    stage_macs : ndarray of shape (n_exits,)
-    """
-
-    facts: BlockFacts
-    ends: list[int]
-    has_head: bool
-    stage_macs: np.ndarray
-
-    @classmethod
-    def make(
-        cls, backbone: Backbone, placement: Placement, X: np.ndarray, n_classes: int, seed: int
-    ) -> Plan:
-        """Build the network once for a trial run, and place the exits."""
-        with isolated_random_state(seed):
-            network = _to_dtype(backbone.build(X, n_classes), X)
-            facts = measure_blocks(network, torch.tensor(X[:2]))
-        ends = placement.place(Candidates(facts.names, facts.macs))
-        total = np.concatenate([[0.0], np.cumsum(facts.macs)[ends]])
-        return cls(facts, ends, network.head is not None, np.diff(total))
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the exits."""
-        return [self.facts.names[end] for end in self.ends]
-
-    @property
-    def embeddings(self) -> list[torch.Tensor]:
-        """A few embeddings at each exit."""
-        return [self.facts.embeddings[end] for end in self.ends]
-
-
-@dataclass(frozen=True)
 class CascadeBuilder:
     """Fits cascades on different rows under the same plan.
 
@@ -115,6 +72,7 @@ class CascadeBuilder:
     ----------
     backbone : Backbone
     plan : Plan
+    cost : Cost
     heads : list of Head
         One for each exit.
     keep_own_head : bool
@@ -132,6 +90,7 @@ class CascadeBuilder:
 
     backbone: Backbone
     plan: Plan
+    cost: Cost
     heads: Sequence[Head]
     keep_own_head: bool
     training: TrainingStrategy
@@ -149,23 +108,37 @@ class CascadeBuilder:
 
     def least_cost(self) -> float:
         """Lower bound, known before training, of what leaving at the first exit will cost."""
-        first, last = self.heads[0], self.heads[-1]
-        if not last.is_neural or (self.keep_own_head and self.plan.has_head):
+        own_head = self.keep_own_head and self.plan.has_head
+        if not self.heads[-1].is_neural or own_head or not self.cost.is_exact:
             return 0.0  # the unit itself is not known yet
-        ends = (0, -1) if first.is_neural else (-1,)
+        parts = []
         with isolated_random_state(0):
-            macs = [
-                module_macs(
-                    self.heads[i].build(embedding, self.n_classes).to(embedding.dtype),
-                    embedding,
-                    len(embedding),
-                )[0]
-                for i, embedding in ((i, self.plan.embeddings[i]) for i in ends)
-            ]
-        stages = self.plan.stage_macs
-        heads = np.zeros(len(stages))
-        heads[list(ends)] = macs
-        return float(exit_costs(stages, heads, self.policy.macs(self.n_classes))[0])
+            for head, embedding in zip(self.heads, self.plan.embeddings, strict=True):
+                if head.is_neural:
+                    module = head.build(embedding, self.n_classes).to(embedding.dtype)
+                    parts.append(Part(module, embedding, module))
+                else:
+                    parts.append(Part(head, embedding, None, macs=0.0))
+        return float(self._cost_table([], parts).cumulative[0])
+
+    def cost_table(self, cascade: Cascade, X: np.ndarray) -> CostTable:
+        """What the parts of a cascade cost, read off on a few of the rows."""
+        # What is measured should meet rows as various as those it is used on.
+        carry: Any = torch.tensor(X[: 2 if self.cost.is_exact else 64]).to(cascade.device)
+        stages, heads = [], []
+        with torch.inference_mode():
+            for stage, head in zip(cascade.stages, cascade.heads, strict=True):
+                stages.append(Part(stage, carry, stage))
+                carry, embedding = stage(carry)
+                heads.append(head.part(embedding))
+        return self._cost_table(stages, heads)
+
+    def _cost_table(self, stages: Sequence[Part], heads: Sequence[Part]) -> CostTable:
+        readings = self.cost.of_cascade(
+            stages, heads, self.policy.part(self.n_classes), self.plan.block_costs
+        )
+        names, links = self.plan.names, self.plan.links
+        return CostTable(self.cost.unit_name, names, *readings[:2], links, readings[2])
 
     def fit(
         self, rows: Rows, validation: Rows | None, seed: int, *, n_rows: int | None = None
@@ -208,20 +181,15 @@ class CascadeBuilder:
             embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed, n_rows)
         head_seeds = rng.randint(MAX_SEED, size=len(self.heads))
         heads = self._fit_heads(network, embeddings, rows, head_seeds)
-        head_macs = [
-            head.macs(embedding.to(self.device))
-            for head, embedding in zip(heads, self.plan.embeddings, strict=True)
-        ]
         cascade = Cascade(
             stages=list(network.stages),
             heads=heads,
             policy=clone(self.policy),
             n_classes=self.n_classes,
-            stage_macs=self.plan.stage_macs,
-            head_macs=np.asarray(head_macs),
+            cost_table=None,
             row_bytes=self.plan.facts.row_bytes,
             device=self.device,
-            dtype=_torch_dtype(rows.X),
+            dtype=torch_dtype(rows.X),
         )
         return cascade, history
 
@@ -238,15 +206,16 @@ class CascadeBuilder:
             n_rows=n_rows,
             **self.trainer_options,
         )
-        total = np.cumsum(self.plan.stage_macs)
-        self.training.train(network, total / max(total[-1], 1.0), trainer)
+        total = np.cumsum(self.plan.stage_costs)
+        self.training.train(network, total / (total[-1] or 1.0), trainer)
         network.requires_grad_(False)
         return network.to(self.device).eval(), trainer.history
 
     def _build(self, rows: Rows, rng: np.random.RandomState) -> MultiExitNetwork:
         """Build the network with new weights; those of a part do not depend on the other parts."""
         with isolated_random_state(rng.randint(MAX_SEED)):
-            built = _to_dtype(self.backbone.build(rows.X, self.n_classes), rows.X)
+            built = self.backbone.build(rows.X, self.n_classes)
+            built.to(torch_dtype(rows.X))
         modules: list[torch.nn.Module] = []
         for head, embedding in zip(self.heads, self.plan.embeddings, strict=True):
             with isolated_random_state(rng.randint(MAX_SEED)):
@@ -255,7 +224,7 @@ class CascadeBuilder:
         if own_head is not None:
             modules[-1] = PooledModule(torch.nn.Identity(), own_head)
         return MultiExitNetwork(
-            build_stages(built, self.plan.ends),
+            built.cut(self.plan.ends),
             modules,
             stand_ins=[i for i, head in enumerate(self.heads) if not head.is_neural],
             given=built.given,
@@ -272,7 +241,7 @@ class CascadeBuilder:
             poolings,
             rows.X,
             device=self.device,
-            dtype=_torch_dtype(rows.X),
+            dtype=torch_dtype(rows.X),
             row_bytes=self.plan.facts.row_bytes,
         )
 
@@ -339,18 +308,5 @@ class CascadeBuilder:
         ]
 
 
-def _to_dtype(network: Network, X: np.ndarray) -> Network:
-    dtype = _torch_dtype(X)
-    for block in network.blocks:
-        block.to(dtype)
-    if network.head is not None:
-        network.head.to(dtype)
-    return network
-
-
 def _tensors(rows: Rows) -> Any:
     return to_rows(rows.X, rows.y, rows.weight)
-
-
-def _torch_dtype(X: np.ndarray) -> torch.dtype:
-    return torch.float64 if X.dtype == np.float64 else torch.float32

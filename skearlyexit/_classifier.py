@@ -19,6 +19,7 @@ from skearlyexit._builder import Rows
 from skearlyexit._encode import checked_weight, classification_rows
 from skearlyexit._labels import encode_labels
 from skearlyexit.calibration import Budget, CalibratedPoint, Evidence, OperatingPoint, Threshold
+from skearlyexit.costs import Cost
 from skearlyexit.metrics import ExitReport
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
@@ -64,6 +65,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         confidence, at most one row in a hundred is wrong on leaving and would have been right at
         the end. Where too few rows are held out to certify any, nobody leaves early, and
         `operating_point_` says so.
+    cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
+        What costs are told in: multiply-accumulates that are counted, seconds that are measured
+        on this machine, bytes of parameters, or a cost object such as `GivenCost`.
     calibration : float, int, splitter, "auto" or None, default="auto"
         Where the rows for thresholds come from. A float holds out that share of the training
         rows; an integer or splitter cross-fits, which trains once more for each fold, for as many
@@ -128,8 +132,11 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     costs_ : ndarray of shape (n_exits,)
         Cumulative cost of leaving at each exit, in units of the plain network: every stage, head
         and decision until then.
-    plain_macs_ : float
-        That unit: multiply-accumulates per row of the network with its last head only.
+    cost_table_ : CostTable
+        Costs of all parts in multiply-accumulates, or what else `cost` asks for.
+        ``cost_table_.plain`` is the unit of `costs_`: the network with its last head only.
+    placement_report_ : PlacementReport
+        What spoke for and against each place that an exit might have.
     thresholds_ : ndarray of shape (n_exits - 1,)
         Thresholds in force.
     operating_point_ : CalibratedPoint
@@ -187,6 +194,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         threshold: float | Sequence[float] | None = None,
         budget: float | None = None,
         operating_point: OperatingPoint | None = None,
+        cost: str | Cost = "macs",
         calibration: Any = "auto",
         max_epochs: int = 40,
         lr: float = 0.003,
@@ -213,6 +221,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         self.threshold = threshold
         self.budget = budget
         self.operating_point = operating_point
+        self.cost = cost
         self.calibration = calibration
         self.max_epochs = max_epochs
         self.lr = lr

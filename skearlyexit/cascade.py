@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit.costs import exit_costs
+from skearlyexit.costs import CostTable
 from skearlyexit.heads import FittedHead
 from skearlyexit.policies import Policy
 
@@ -27,8 +27,8 @@ class Cascade:
         One after each stage.
     policy : Policy
     n_classes : int
-    stage_macs, head_macs : ndarray of shape (n_exits,)
-        Multiply-accumulates per row.
+    cost_table : CostTable or None
+        What its parts cost; None for one that only serves to calibrate another.
     row_bytes : int
         Largest memory of one row between two blocks.
     device : str
@@ -40,8 +40,7 @@ class Cascade:
     heads: list[FittedHead]
     policy: Policy
     n_classes: int
-    stage_macs: np.ndarray
-    head_macs: np.ndarray
+    cost_table: CostTable | None
     row_bytes: int
     device: str
     dtype: torch.dtype
@@ -54,12 +53,8 @@ class Cascade:
     @property
     def costs(self) -> np.ndarray:
         """Cumulative cost of leaving at each exit; see `skearlyexit.costs.exit_costs`."""
-        return exit_costs(self.stage_macs, self.head_macs, self.policy.macs(self.n_classes))
-
-    @property
-    def plain_macs(self) -> float:
-        """Multiply-accumulates per row of all stages and the last head: the unit of the costs."""
-        return float(self.stage_macs.sum() + self.head_macs[-1])
+        assert self.cost_table is not None
+        return self.cost_table.cumulative
 
     def to(self, device: str) -> None:
         """Move stages and heads."""

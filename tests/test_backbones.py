@@ -11,7 +11,6 @@ from skearlyexit import CNNBackbone, MLPBackbone, SequentialBackbone
 from skearlyexit.backbones import (
     PaddedLinear,
     Standardize,
-    build_stages,
     measure_blocks,
     resolve_backbone,
 )
@@ -32,7 +31,7 @@ def test_cut_and_whole_are_the_same(data):
     network = make(lambda: backbone.build(rows, 3))
     n_blocks = len(network.blocks)
     ends = sorted({*data.draw(st.sets(st.integers(0, n_blocks - 1))), n_blocks - 1})
-    stages = build_stages(network, ends)
+    stages = network.cut(ends)
     outputs, gradients = [], []
     for parts in ([network.blocks], [stage.blocks for stage in stages]):
         out = torch.tensor(rows)
@@ -68,11 +67,11 @@ def test_mlp_by_hand():
 def test_macs_by_hand():
     facts = measure_blocks(MLPBackbone(2, width=20, hidden=24).build(VECTORS, 3), _rows(VECTORS))
     width, hidden = 32, 32  # filled up to multiples of 16
-    assert list(facts.macs) == [16 * width, 2 * width * hidden, 2 * width * hidden]
+    assert list(facts.costs) == [16 * width, 2 * width * hidden, 2 * width * hidden]
     facts = measure_blocks(CNNBackbone((16, 20), n_blocks=1).build(IMAGES, 3), _rows(IMAGES))
     stem, first = 64 * 9 * 3 * 16, 2 * 64 * 9 * 16 * 16
     second = 16 * (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32)  # two convolutions and the shortcut
-    assert list(facts.macs) == [stem, first, second]
+    assert list(facts.costs) == [stem, first, second]
     assert facts.row_bytes == 4 * 16 * 64
 
 
@@ -231,6 +230,6 @@ def test_a_stride_of_the_stem_makes_every_block_cost_a_quarter():
     def macs(stride):
         backbone = CNNBackbone((16, 32), n_blocks=1, stem_stride=stride)
         images = np.zeros((4, 1, 8, 8), dtype=np.float32)
-        return measure_blocks(make(lambda: backbone.build(images, 3)), _rows(images)).macs
+        return measure_blocks(make(lambda: backbone.build(images, 3)), _rows(images)).costs
 
     np.testing.assert_allclose(macs(2), np.array(macs(1)) / 4)

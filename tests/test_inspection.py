@@ -158,8 +158,8 @@ def test_another_operating_point(clf, asked):
 
 def test_costs_in_a_common_unit(clf):
     own = CostAccuracyDisplay.from_estimator(clf, X_TEST, Y_TEST)
-    macs = 10 * clf.plain_macs_
-    display = CostAccuracyDisplay.from_estimator(clf, X_TEST, Y_TEST, plain_macs=macs)
+    macs = 10 * clf.cost_table_.plain
+    display = CostAccuracyDisplay.from_estimator(clf, X_TEST, Y_TEST, plain_cost=macs)
     assert display.costs == pytest.approx(own.costs / 10)
     assert display.point == pytest.approx((own.point[0] / 10, own.point[1]))
     assert display.frontier_costs == pytest.approx(own.frontier_costs / 10)

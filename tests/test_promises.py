@@ -229,7 +229,7 @@ def test_costs_count_everything_that_runs():
     width, n_features, n_classes = 32, 16, 4  # 13 features filled up to 16
     stem, block, head = n_features * width, 2 * width * width, width * n_classes
     plain = stem + 3 * block + head
-    assert clf.plain_macs_ == plain
+    assert clf.cost_table_.plain == plain
     expected = np.cumsum([stem + block + head + 4, block + head + 4, block + head]) / plain
     assert clf.exit_names_ == ["block1", "block2", "block3"]
     np.testing.assert_allclose(clf.costs_, expected)

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skearlyexit import EarlyExitClassifier
-from skearlyexit.backbones import Backbone, Block, Network, PaddedLinear
+from skearlyexit.backbones import Backbone, Block, Chain, PaddedLinear
 from skearlyexit.runtime import run, tabulate
 from tests._data import blobs, quick, same
 
@@ -34,7 +34,7 @@ class TwoPaths(Block):
 class TwoPathsBackbone(Backbone):
     def build(self, X, n_classes):
         blocks = [PaddedLinear(X.shape[1], 16), TwoPaths(True), TwoPaths(False), TwoPaths(False)]
-        return Network(blocks, ["stem", "a", "b", "c"])
+        return Chain(blocks, names=["stem", "a", "b", "c"])
 
 
 def test_several_tensors_between_stages():

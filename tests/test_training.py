@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from skearlyexit import EarlyExitClassifier, JointTraining, MLPBackbone
-from skearlyexit.backbones import build_stages
+from skearlyexit.heads import PooledModule
 from skearlyexit.training import (
     ExitLoss,
     ExitView,
@@ -28,13 +28,13 @@ COSTS = np.array([0.3, 0.6, 1.0])
 def network(**options):
     def build():
         built = MLPBackbone(2, width=16, hidden=16).build(X, 4)
-        heads = [nn.Linear(16, 4) for _ in range(3)]
-        return MultiExitNetwork(build_stages(built, [0, 1, 2]), heads, **options).double()
+        heads = [PooledModule(nn.Identity(), nn.Linear(16, 4)) for _ in range(3)]
+        return MultiExitNetwork(built.cut([0, 1, 2]), heads, **options).double()
 
     return make(build)
 
 
-def trainer(**options):
+def trainer(validation=None, **options):
     defaults = {
         "max_epochs": 4,
         "batch_size": 50,
@@ -42,7 +42,7 @@ def trainer(**options):
         "optimizer": "sgd",
         "lr_schedule": "constant",
     }
-    return Trainer(ROWS, None, **{**defaults, **options})
+    return Trainer(ROWS, validation, **{**defaults, **options})
 
 
 def changed(before, after, part):
@@ -107,11 +107,39 @@ def test_separate_keeps_given_weights():
     assert changed(before, after, "heads.2")  # a head of ours has to be trained
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_heads_learn_the_same_from_embeddings_that_are_kept(monkeypatch, early_stopping):
+    options = {"patience": 3, "validation": ROWS} if early_stopping else {}
+    n_passes = []
+    ends = []
+    for limit in (2**31, 0):
+        monkeypatch.setattr("skearlyexit.training._cached.CACHE_BYTES", limit)
+        net = network(given=True)
+        calls = []
+        net.stages[0].register_forward_hook(lambda *args, calls=calls: calls.append(1))
+        ends.append(train(SeparateTraining(), net, max_epochs=6, **options)[1])
+        n_passes.append(len(calls))
+    n_batches = -(-len(X) // 50)
+    # Once over all rows, and two rows to see how wide they are; or in every batch.
+    assert n_passes[0] == 1 + (1 + early_stopping) * -(-len(X) // 256)
+    assert n_passes[1] == 1 + 6 * n_batches * (1 + early_stopping)
+    for key, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][key])
+
+
+def test_a_pooling_with_weights_learns_with_its_head():
+    net = network(given=True)
+    net.heads[0].pooling = make(lambda: nn.Linear(16, 16).double())
+    before, after, _ = train(SeparateTraining(), net)
+    assert changed(before, after, "heads.0.pooling")
+    assert not changed(before, after, "stages")
+
+
 def test_separate_heads_are_independent():
     """Each head ends as if it had been trained without the others."""
     _, together, _ = train(SeparateTraining(), network(given=True, given_head=True))
     _, alone, _ = train(SeparateTraining(), network(given=True, given_head=True, stand_ins=[1]))
-    torch.testing.assert_close(together["heads.0.weight"], alone["heads.0.weight"])
+    torch.testing.assert_close(together["heads.0.body.weight"], alone["heads.0.body.weight"])
 
 
 def test_separate_does_not_train_stand_ins():

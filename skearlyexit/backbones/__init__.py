@@ -2,25 +2,32 @@
 
 from skearlyexit._layers import PaddedLinear, Standardize
 from skearlyexit.backbones._base import Backbone, Block, Network
+from skearlyexit.backbones._chain import Chain, Stage
 from skearlyexit.backbones._cnn import CNNBackbone
+from skearlyexit.backbones._listing import ExitList, list_exits
 from skearlyexit.backbones._measure import BlockFacts, measure_blocks
 from skearlyexit.backbones._mlp import MLPBackbone
 from skearlyexit.backbones._resolve import resolve_backbone
 from skearlyexit.backbones._sequential import SequentialBackbone
-from skearlyexit.backbones._stage import Stage, build_stages
+from skearlyexit.backbones._traced import TracedBackbone
+from skearlyexit.backbones._tracing import UntraceableError
 
 __all__ = [
     "Backbone",
     "Block",
     "BlockFacts",
     "CNNBackbone",
+    "Chain",
+    "ExitList",
     "MLPBackbone",
     "Network",
     "PaddedLinear",
     "SequentialBackbone",
     "Stage",
     "Standardize",
-    "build_stages",
+    "TracedBackbone",
+    "UntraceableError",
+    "list_exits",
     "measure_blocks",
     "resolve_backbone",
 ]

@@ -1,9 +1,10 @@
-"""What a backbone is: a recipe that builds a chain of blocks, between which exits may stand."""
+"""What a backbone is: a recipe that builds a network, which can be cut after some of its blocks."""
 
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,36 +12,61 @@ import torch
 from sklearn.base import BaseEstimator
 
 
-@dataclass
-class Network:
-    """A network before any exit is placed: a chain of blocks, each a place where one may stand.
+class Block(torch.nn.Module):
+    """A module whose `forward` returns ``(carry, embedding)``.
+
+    The carry is what the next block is called with, a tensor or a tuple of tensors whose first
+    axis is the row; the embedding is the one tensor that a head sees. In a `Chain`, any other
+    module stands for a block whose output is both.
+    """
+
+
+@dataclass(kw_only=True)
+class Network(metaclass=ABCMeta):
+    """A network before any exit is placed: blocks in a row, after each of which one may stand.
 
     Attributes
     ----------
-    blocks : list of torch.nn.Module
-        Run one after another. A block maps a tensor of rows to a tensor of as many rows; one that
-        hands on more than that derives from `Block`.
     names : list of str
         One for each block, by which `exits` may ask for it.
     head : torch.nn.Module or None, default=None
         The network's own classifier: from what the last block returns to one logit per class.
     given : bool, default=False
         Whether the weights came from the user, so that training may be asked to keep them.
+    aliases : dict of str to int
+        Further names of blocks, by index.
+    natural : list of bool or None, default=None
+        For each block, whether an exit may stand there that nobody asked for by name: inside of a
+        residual branch none should. None: after every block.
+    obstacles : dict of str to str
+        Names after which no exit can stand, and why.
     """
 
-    blocks: list[torch.nn.Module]
     names: list[str]
     head: torch.nn.Module | None = None
     given: bool = False
+    aliases: dict[str, int] = field(default_factory=dict)
+    natural: list[bool] | None = None
+    obstacles: dict[str, str] = field(default_factory=dict)
 
+    @abstractmethod
+    def cut(self, ends: Sequence[int]) -> list[Block]:
+        """Stages of the network.
 
-class Block(torch.nn.Module):
-    """A block whose `forward` returns ``(carry, embedding)``.
+        Parameters
+        ----------
+        ends : sequence of int
+            Ascending indices of the blocks after which it is cut, the last block among them.
 
-    The carry is what the next block is called with, a tensor or a tuple of tensors whose first
-    axis is the row; the embedding is the one tensor that a head sees. Any other module stands for
-    a block whose output is both.
-    """
+        Returns
+        -------
+        stages : list of Block
+            They hold the weights of this network, and run one after another compute the same.
+        """
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype) -> None:
+        """Change the precision of all weights, the head's included."""
 
 
 class Backbone(BaseEstimator, metaclass=ABCMeta):

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval
 
 from skearlyexit._layers import Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
+from skearlyexit.backbones._chain import Chain
 
 
 class _ResidualBlock(torch.nn.Module):
@@ -137,4 +138,4 @@ class CNNBackbone(Backbone):
                 blocks.append(_ResidualBlock(n_channels, width, stride))
                 names.append(f"group{group + 1}.block{index + 1}")
                 n_channels = width
-        return Network(blocks, names)
+        return Chain(blocks, names=names)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from skearlyexit.backbones._base import Block, Network
-from skearlyexit.costs import module_macs
+from skearlyexit.costs import Cost, MACsCost, Part
 
 
 @dataclass(frozen=True)
@@ -20,22 +21,36 @@ class BlockFacts:
     Attributes
     ----------
     names : list of str
-    macs : ndarray of shape (n_blocks,)
-        Multiply-accumulates per row.
+    costs : ndarray of shape (n_blocks,)
+        Cost per row of each block alone.
     embeddings : list of Tensor
         Embedding of the trial rows after each block.
+    n_carried : ndarray of shape (n_blocks,), int
+        Tensors that are handed on after each block.
+    carry_bytes : ndarray of shape (n_blocks,), int
+        Their size for one row.
     row_bytes : int
         Largest memory of one row between two blocks.
     """
 
     names: list[str]
-    macs: np.ndarray
+    costs: np.ndarray
     embeddings: list[torch.Tensor]
+    n_carried: np.ndarray
+    carry_bytes: np.ndarray
     row_bytes: int
 
 
-def measure_blocks(network: Network, sample: torch.Tensor) -> BlockFacts:
+def measure_blocks(network: Network, sample: torch.Tensor, cost: Cost | None = None) -> BlockFacts:
     """Run `sample` through the network, block by block.
+
+    Parameters
+    ----------
+    network : Network
+    sample : Tensor of shape (n, ...)
+        A few rows.
+    cost : Cost, default=None
+        What the blocks' costs are told in; None counts multiply-accumulates.
 
     Raises
     ------
@@ -43,70 +58,89 @@ def measure_blocks(network: Network, sample: torch.Tensor) -> BlockFacts:
         If a block fails on these rows, changes the number of rows or returns something else than
         one tensor (or, for a `Block`, a carry and an embedding).
     """
-    macs: list[float] = []
-    embeddings = list(run_blocks(network.blocks, network.names, sample, macs))
-    sizes = [tensor[0].numel() * tensor.element_size() for tensor in (sample, *embeddings)]
-    return BlockFacts(list(network.names), np.asarray(macs), embeddings, max(sizes))
+    blocks = network.cut(range(len(network.names)))
+    with torch.no_grad(), _evaluating(blocks):
+        carries: list[Any] = [sample]
+        embeddings = []
+        for carry, embedding in _run_blocks(blocks, network.names, sample):
+            carries.append(carry)
+            embeddings.append(embedding)
+        parts = [
+            Part(block, carry, block) for block, carry in zip(blocks, carries[:-1], strict=True)
+        ]
+        costs = (MACsCost() if cost is None else cost).of_blocks(parts, network.names)
+    carried = [_parts_of(carry) for carry in carries]
+    sizes = [sum(map(_row_bytes, parts)) for parts in carried]
+    return BlockFacts(
+        list(network.names),
+        costs,
+        embeddings,
+        np.array([len(parts) for parts in carried[1:]]),
+        np.array(sizes[1:]),
+        max(*sizes, *map(_row_bytes, embeddings)),
+    )
 
 
-def run_blocks(
-    blocks: Sequence[torch.nn.Module],
-    names: Sequence[str],
-    sample: torch.Tensor,
-    macs: list[float] | None = None,
-) -> Iterator[torch.Tensor]:
-    """Yield the embedding of `sample` after each block; append each block's count to `macs`."""
+def run_network(network: Network, sample: torch.Tensor) -> torch.Tensor:
+    """What the last block of a network returns; raises what `measure_blocks` does."""
+    blocks = network.cut(range(len(network.names)))
+    with torch.no_grad(), _evaluating(blocks):
+        *_, (_, embedding) = _run_blocks(blocks, network.names, sample)
+    return embedding
+
+
+@contextmanager
+def _evaluating(blocks: list[Block]) -> Iterator[None]:
+    """Evaluation mode, and afterwards the mode that each module was in."""
+    modes = [(module, module.training) for block in blocks for module in block.modules()]
+    for block in blocks:
+        block.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _run_blocks(
+    blocks: list[Block], names: list[str], sample: torch.Tensor
+) -> Iterator[tuple[Any, torch.Tensor]]:
     carry: Any = sample
     for name, block in zip(names, blocks, strict=True):
-        modes = [(module, module.training) for module in block.modules()]
-        block.eval()
         try:
-            count, output = module_macs(block, carry, len(sample))
+            output = block(carry)
         except Exception as error:
+            shapes = " and ".join(str(tuple(part.shape[1:])) for part in _parts_of(carry))
             raise ValueError(
-                f"Block {name!r} of the backbone fails on rows of shape "
-                f"{tuple(sample.shape[1:])}: {error}"
+                f"Block {name!r} of the backbone fails on rows of shape {shapes}: {error}"
             ) from error
-        finally:
-            for module, mode in modes:
-                module.training = mode
-        carry, embedding = _checked(name, block, output, len(sample))
-        if macs is not None:
-            macs.append(count)
-        yield embedding
-
-
-def _checked(
-    name: str, block: torch.nn.Module, output: Any, n_rows: int
-) -> tuple[Any, torch.Tensor]:
-    """Carry and embedding of a block's output, or what is wrong with it."""
-    if isinstance(block, Block):
-        if not isinstance(output, tuple) or len(output) != 2:
-            raise ValueError(
-                f"Block {name!r} of the backbone must return (carry, embedding); got "
-                f"{_describe(output)}."
-            )
         carry, embedding = output
-        parts = carry if isinstance(carry, tuple) else (carry,)
-        advice = "Both need one entry per row on their first axis."
-    else:
-        carry, embedding, parts = output, output, (output,)
-        advice = (
-            "A block returns one tensor with one entry per row; one that hands on several derives "
-            "from skearlyexit.backbones.Block and returns (carry, embedding)."
+        for part in (*_parts_of(carry), embedding):
+            _check(name, part, len(sample))
+        yield carry, embedding
+
+
+def _check(name: str, part: Any, n_rows: int) -> None:
+    """Raise a ValueError unless it is a tensor of so many rows."""
+    advice = (
+        "A block returns one tensor with one entry per row on its first axis; one that hands on "
+        "several derives from skearlyexit.backbones.Block and returns (carry, embedding)."
+    )
+    if not isinstance(part, torch.Tensor):
+        what = f"a {type(part).__name__}"
+        if isinstance(part, tuple | list):
+            what += f" of {len(part)}"
+        raise ValueError(f"Block {name!r} of the backbone returned {what}. {advice}")
+    if part.ndim < 2 or len(part) != n_rows:
+        raise ValueError(
+            f"Block {name!r} of the backbone turned {n_rows} rows into a tensor of shape "
+            f"{tuple(part.shape)}. {advice}"
         )
-    for part in (*parts, embedding):
-        if not isinstance(part, torch.Tensor):
-            raise ValueError(f"Block {name!r} of the backbone returned {_describe(part)}. {advice}")
-        if part.ndim < 2 or len(part) != n_rows:
-            raise ValueError(
-                f"Block {name!r} of the backbone turned {n_rows} rows into a tensor of shape "
-                f"{tuple(part.shape)}. {advice}"
-            )
-    return carry, embedding
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+def _parts_of(carry: Any) -> tuple[Any, ...]:
+    return carry if isinstance(carry, tuple) else (carry,)
+
+
+def _row_bytes(tensor: torch.Tensor) -> int:
+    return tensor[0].numel() * tensor.element_size()

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval
 
 from skearlyexit._layers import PaddedLinear, Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
+from skearlyexit.backbones._chain import Chain
 
 
 class _ResidualBlock(torch.nn.Module):
@@ -79,4 +80,4 @@ class MLPBackbone(Backbone):
         )
         blocks = [_ResidualBlock(width, hidden, self.dropout) for _ in range(self.n_blocks)]
         names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]
-        return Network([stem, *blocks], names)
+        return Chain([stem, *blocks], names=names)

@@ -15,6 +15,7 @@ from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._cnn import CNNBackbone
 from skearlyexit.backbones._mlp import MLPBackbone
 from skearlyexit.backbones._sequential import SequentialBackbone
+from skearlyexit.backbones._traced import TracedBackbone
 
 _NAMES: dict[str, type[Backbone]] = {"cnn": CNNBackbone, "mlp": MLPBackbone}
 
@@ -25,10 +26,10 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
     Parameters
     ----------
     backbone : None, str, Backbone, torch.nn.Module, sequence of them, skorch net or callable
-        None chooses by the shape of X: convolutional for images, a perceptron for vectors. A
-        fitted skorch net gives its module. A callable is called as
-        ``backbone(row_shape, n_classes)`` for each training, and returns any of the others, whose
-        weights are taken for a mere start.
+        None chooses by the shape of X: convolutional for images, a perceptron for vectors. An
+        ``nn.Sequential`` or a list is a chain of modules, any other module is traced. A fitted
+        skorch net gives its module. A callable is called as ``backbone(row_shape, n_classes)`` for
+        each training, and returns any of the others, whose weights are taken for a mere start.
     X : ndarray of shape (n_samples, ...)
     n_classes : int
 
@@ -58,9 +59,11 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
         check_is_fitted(
             backbone, "module_", msg="The skorch net given as 'backbone' is not fitted."
         )
-        return SequentialBackbone(backbone.module_)
-    if isinstance(backbone, torch.nn.Module | list | tuple):
+        return resolve_backbone(backbone.module_, X, n_classes)
+    if isinstance(backbone, torch.nn.Sequential | torch.nn.ModuleList | list | tuple):
         return SequentialBackbone(backbone)
+    if isinstance(backbone, torch.nn.Module):
+        return TracedBackbone(backbone)
     if callable(backbone):
         return CallableBackbone(backbone)
     raise TypeError(

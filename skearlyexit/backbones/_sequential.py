@@ -9,17 +9,9 @@ import numpy as np
 import torch
 
 from skearlyexit.backbones._base import Backbone, Network
-from skearlyexit.backbones._measure import run_blocks
-
-_PROBABILITIES = (torch.nn.Softmax, torch.nn.LogSoftmax)
-_NO_LAYERS = (torch.nn.Dropout, torch.nn.Flatten, torch.nn.Identity)
-
-
-class _Log(torch.nn.Module):
-    """Logits of probabilities."""
-
-    def forward(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+from skearlyexit.backbones._chain import Chain
+from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
+from skearlyexit.backbones._measure import run_network
 
 
 class SequentialBackbone(Backbone):
@@ -42,24 +34,24 @@ class SequentialBackbone(Backbone):
     def build(self, X: np.ndarray, n_classes: int) -> Network:
         """Copy the modules; see `Backbone.build`."""
         names, blocks = _named_blocks(self.modules)
-        if isinstance(blocks[-1], _PROBABILITIES):
+        if isinstance(blocks[-1], PROBABILITIES):
             names, blocks = names[:-1], blocks[:-1]
         if not blocks:
             raise ValueError("The backbone has no module but its softmax.")
         sample = torch.tensor(X[:2])
         # In one copy, so that what modules share stays shared.
         blocks = [block.to("cpu", sample.dtype) for block in copy.deepcopy(blocks)]
-        *_, output = run_blocks(blocks, names, sample)
+        output = run_network(Chain(blocks, names=names), sample)
         head = None
         start = _start_of_classifier(blocks)
         if output.ndim == 2 and output.shape[1] == n_classes and start is not None:
             head = torch.nn.Sequential(*blocks[start:])
-            if _are_probabilities(output):
-                head.append(_Log())
+            if are_probabilities(output):
+                head.append(Log())
             names, blocks = names[:start], blocks[:start]
             if not blocks:
                 names, blocks = ["input"], [torch.nn.Identity()]
-        return Network(blocks, names, head, given=True)
+        return Chain(blocks, names=names, head=head, given=True)
 
 
 def _named_blocks(
@@ -87,11 +79,6 @@ def _start_of_classifier(blocks: list[torch.nn.Module]) -> int | None:
     for index in range(len(blocks) - 1, -1, -1):
         if any(True for _ in blocks[index].parameters()):
             return index
-        if not isinstance(blocks[index], _NO_LAYERS):
+        if not isinstance(blocks[index], NO_LAYERS):
             return None
     return None
-
-
-def _are_probabilities(output: torch.Tensor) -> bool:
-    ones = torch.ones(len(output), dtype=output.dtype)
-    return bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), ones, atol=1e-4)

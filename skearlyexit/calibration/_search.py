@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from skearlyexit.calibration._evidence import Evidence
@@ -100,12 +102,19 @@ def thinned(points: np.ndarray) -> np.ndarray:
 
 
 def search_all(evidence: Evidence, grids: list[np.ndarray]) -> Points:
-    """Efficient points among all combinations of thresholds.
+    """Efficient points among all combinations of thresholds."""
+    costs, accuracies = every_combination(evidence, grids)
+    keep = thinned(efficient(costs.ravel(), accuracies.ravel()))
+    return _evaluated(evidence, thresholds_at(grids, np.unravel_index(keep, costs.shape)))
+
+
+def every_combination(evidence: Evidence, grids: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cost and accuracy for every combination of thresholds, one axis for each exit.
 
     Rows are counted by the cell of the grid that their scores fall in; sums over the cells then
     give share and correctness of those that leave, for every combination at once.
     """
-    bins = _bins(evidence, grids)
+    bins = grid_bins(evidence, grids)
     shape = tuple(len(grid) for grid in grids)
     total = evidence.weight.sum()
     cost, right = np.zeros(shape), np.zeros(shape)
@@ -124,14 +133,15 @@ def search_all(evidence: Evidence, grids: list[np.ndarray]) -> Points:
                 # Leaves here, its score reaching the threshold, or has come past an earlier exit.
                 sums = sums.sum(axis=axis, keepdims=True) - below if axis == exit_ else below
             target += sums.reshape(axes + (1,) * (len(shape) - len(axes)))
-    costs, accuracies = cost.ravel() / total, right.ravel() / total
-    keep = thinned(efficient(costs, accuracies))
-    index = np.unravel_index(keep, shape)
-    thresholds = np.stack([grid[i] for grid, i in zip(grids, index, strict=True)], axis=1)
-    return _evaluated(evidence, thresholds)
+    return cost / total, right / total
 
 
-def _bins(evidence: Evidence, grids: list[np.ndarray]) -> np.ndarray:
+def thresholds_at(grids: list[np.ndarray], index: Sequence[np.ndarray]) -> np.ndarray:
+    """Thresholds at grid indices, given as one array for each exit, shape (n_points, n_grids)."""
+    return np.stack([grid[i] for grid, i in zip(grids, index, strict=True)], axis=1)
+
+
+def grid_bins(evidence: Evidence, grids: list[np.ndarray]) -> np.ndarray:
     """Index of the largest threshold that each score reaches, shape (n_samples, n_exits - 1)."""
     return np.stack(
         [
@@ -149,7 +159,7 @@ def search_coordinates(evidence: Evidence, grids: list[np.ndarray]) -> Points:
     given the rest, until none changes. Then every value of every threshold is tried from each
     efficient point, or from some spread along the frontier if there are many, for a few rounds.
     """
-    bins = _bins(evidence, grids)
+    bins = grid_bins(evidence, grids)
     found: dict[tuple[int, ...], tuple[float, float]] = {}
     spread = evidence.costs[-1] - evidence.costs[0]
     for share in (0.25, 0.5, 0.75, 1.0):
@@ -158,7 +168,7 @@ def search_coordinates(evidence: Evidence, grids: list[np.ndarray]) -> Points:
             previous = None
             while current != previous:
                 previous = current
-                current = _sweep(evidence, bins, grids, current, found, price)
+                current = sweep(evidence, bins, grids, current, found, price)
     expanded: set[tuple[int, ...]] = set()
     for _ in range(MAX_ROUNDS):
         index, values = np.array(list(found)), np.array(list(found.values()))
@@ -170,15 +180,14 @@ def search_coordinates(evidence: Evidence, grids: list[np.ndarray]) -> Points:
         spread_out = np.linspace(0, len(waiting) - 1, min(len(waiting), POINTS_A_ROUND))
         waiting = [waiting[i] for i in np.unique(spread_out.astype(int))]
         for point in waiting:
-            _sweep(evidence, bins, grids, point, found)
+            sweep(evidence, bins, grids, point, found)
         expanded.update(waiting)
     index, values = np.array(list(found)), np.array(list(found.values()))
     index = index[thinned(efficient(values[:, 0], values[:, 1]))]
-    thresholds = np.stack([grid[column] for grid, column in zip(grids, index.T, strict=True)], 1)
-    return _evaluated(evidence, thresholds)
+    return _evaluated(evidence, thresholds_at(grids, index.T))
 
 
-def _sweep(
+def sweep(
     evidence: Evidence,
     bins: np.ndarray,
     grids: list[np.ndarray],

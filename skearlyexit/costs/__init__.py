@@ -1,10 +1,37 @@
-"""What it costs to leave at each exit, counted in multiply-accumulates per row.
+"""What it costs to leave at each exit: counted, measured, or given.
 
 A leaf of the package: imports none of its other rooms.
 """
 
+from skearlyexit.costs._base import Cost
+from skearlyexit.costs._bytes import BytesCost
 from skearlyexit.costs._compose import exit_costs
-from skearlyexit.costs._estimators import estimator_macs
+from skearlyexit.costs._estimators import UncountedError, estimator_macs
+from skearlyexit.costs._given import GivenCost
+from skearlyexit.costs._links import Link
+from skearlyexit.costs._macs import MACsCost
 from skearlyexit.costs._modules import module_macs
+from skearlyexit.costs._parts import Part, Reading
+from skearlyexit.costs._resolve import COSTS, resolve_cost
+from skearlyexit.costs._seconds import SecondsCost
+from skearlyexit.costs._table import CostTable
+from skearlyexit.costs._timing import time_parts
 
-__all__ = ["estimator_macs", "exit_costs", "module_macs"]
+__all__ = [
+    "COSTS",
+    "BytesCost",
+    "Cost",
+    "CostTable",
+    "GivenCost",
+    "Link",
+    "MACsCost",
+    "Part",
+    "Reading",
+    "SecondsCost",
+    "UncountedError",
+    "estimator_macs",
+    "exit_costs",
+    "module_macs",
+    "resolve_cost",
+    "time_parts",
+]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def exit_costs(
-    stage_macs: np.ndarray, head_macs: np.ndarray, policy_macs: float = 0.0
-) -> np.ndarray:
+def exit_costs(stages: ArrayLike, heads: ArrayLike, decision: float = 0.0) -> np.ndarray:
     """Cumulative cost of leaving at each exit, in units of the plain backbone.
 
     A row that leaves at exit i has paid every stage and every head up to i, and the policy at
@@ -16,10 +15,10 @@ def exit_costs(
 
     Parameters
     ----------
-    stage_macs, head_macs : array-like of shape (n_exits,)
-        Multiply-accumulates per row of each stage alone and of each head alone.
-    policy_macs : float, default=0.0
-        Operations per row of one decision.
+    stages, heads : array-like of shape (n_exits,)
+        Cost per row of each stage alone and of each head alone, in any unit.
+    decision : float, default=0.0
+        Cost per row of one decision whether to leave.
 
     Returns
     -------
@@ -31,9 +30,9 @@ def exit_costs(
     >>> exit_costs([40.0, 50.0], [10.0, 10.0])
     array([0.5, 1.1])
     """
-    stages = np.asarray(stage_macs, dtype=np.float64)
-    heads = np.asarray(head_macs, dtype=np.float64)
-    decisions = np.full(len(stages), float(policy_macs))
+    stages = np.asarray(stages, dtype=np.float64)
+    heads = np.asarray(heads, dtype=np.float64)
+    decisions = np.full(len(stages), float(decision))
     decisions[-1] = 0.0
     plain = stages.sum() + heads[-1]
-    return np.cumsum(stages + heads + decisions) / max(plain, 1.0)
+    return np.cumsum(stages + heads + decisions) / (plain if plain > 0 else 1.0)

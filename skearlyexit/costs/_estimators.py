@@ -1,8 +1,8 @@
 """Operations per row of fitted scikit-learn estimators, by a stated count.
 
-One comparison in a tree counts as one multiply-accumulate. Every other estimator is taken to use
-each of its fitted numbers once per row: exact for linear models and perceptrons, for support
-vectors the kernel's inner products, for neighbours a search by brute force.
+One comparison in a tree counts as one multiply-accumulate. Linear models, perceptrons and the like
+use each of their fitted numbers once; support vectors take one inner product each, and one product
+with every coefficient; neighbours are searched by brute force.
 """
 
 from __future__ import annotations
@@ -14,15 +14,47 @@ from typing import Any
 import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.discriminant_analysis import (
+    LinearDiscriminantAnalysis,
+    QuadraticDiscriminantAnalysis,
+)
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     BaseEnsemble,
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
+    StackingClassifier,
+    VotingClassifier,
 )
-from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
+from sklearn.feature_selection import SelectorMixin
+from sklearn.linear_model import (
+    LogisticRegression,
+    LogisticRegressionCV,
+    PassiveAggressiveClassifier,
+    Perceptron,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    SGDClassifier,
+)
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    RandomizedSearchCV,
+    TunedThresholdClassifierCV,
+)
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid, RadiusNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import BaseDecisionTree
+
+
+class UncountedError(TypeError):
+    """There is no count for this kind of estimator."""
 
 
 @singledispatch
@@ -32,12 +64,16 @@ def estimator_macs(estimator: Any) -> float:
     Parameters
     ----------
     estimator : fitted estimator
-        A kind that the general rule does not fit gets a count of its own by
-        ``estimator_macs.register``.
+        A kind that is not known gets a count of its own by ``estimator_macs.register``.
 
     Returns
     -------
     macs : float
+
+    Raises
+    ------
+    UncountedError
+        If there is no count for such an estimator, or for one that it consists of.
 
     Examples
     --------
@@ -47,16 +83,114 @@ def estimator_macs(estimator: Any) -> float:
     >>> estimator_macs(LogisticRegression(max_iter=1000).fit(X, y))
     15.0
     """
-    count = 0.0
-    for name, value in vars(estimator).items():
-        if name.startswith("_") or not name.endswith("_"):
-            continue
-        for part in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(part, np.ndarray) and part.dtype.kind == "f":
-                count += part.size
-            elif hasattr(part, "get_params"):
-                count += estimator_macs(part)
-    return count
+    raise UncountedError(f"There is no count of operations for {type(estimator).__name__}.")
+
+
+_LINEAR = (
+    LinearDiscriminantAnalysis,
+    LinearSVC,
+    LogisticRegression,
+    LogisticRegressionCV,
+    PassiveAggressiveClassifier,
+    Perceptron,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    SGDClassifier,
+)
+
+
+def _linear(estimator: Any) -> float:
+    return float(np.size(estimator.coef_) + np.size(estimator.intercept_))
+
+
+for _kind in _LINEAR:
+    estimator_macs.register(_kind, _linear)
+
+
+@estimator_macs.register(MLPClassifier)
+def _(estimator: Any) -> float:
+    return float(sum(part.size for part in (*estimator.coefs_, *estimator.intercepts_)))
+
+
+@estimator_macs.register(SVC)
+@estimator_macs.register(NuSVC)
+def _(estimator: Any) -> float:
+    if estimator.kernel == "linear":
+        return _linear(estimator)
+    n_vectors = estimator.n_support_.sum()
+    # Each vector has one coefficient for every pair of classes that its own is in.
+    return float(n_vectors * estimator.n_features_in_ + estimator.dual_coef_.size)
+
+
+@estimator_macs.register(GaussianNB)
+def _(estimator: Any) -> float:
+    return float(2 * estimator.theta_.size)
+
+
+@estimator_macs.register(BernoulliNB)
+@estimator_macs.register(ComplementNB)
+@estimator_macs.register(MultinomialNB)
+def _(estimator: Any) -> float:
+    return float(estimator.feature_log_prob_.size)
+
+
+@estimator_macs.register(NearestCentroid)
+def _(estimator: Any) -> float:
+    return float(estimator.centroids_.size)
+
+
+@estimator_macs.register(QuadraticDiscriminantAnalysis)
+def _(estimator: Any) -> float:
+    return float(sum(rotation.size for rotation in estimator.rotations_))
+
+
+@estimator_macs.register(DummyClassifier)
+@estimator_macs.register(SelectorMixin)
+def _(estimator: Any) -> float:
+    return 0.0
+
+
+@estimator_macs.register(PCA)
+@estimator_macs.register(TruncatedSVD)
+def _(estimator: Any) -> float:
+    return float(estimator.components_.size)
+
+
+@estimator_macs.register(MaxAbsScaler)
+def _(estimator: Any) -> float:
+    return float(estimator.n_features_in_)
+
+
+@estimator_macs.register(MinMaxScaler)
+@estimator_macs.register(RobustScaler)
+@estimator_macs.register(StandardScaler)
+def _(estimator: Any) -> float:
+    return float(2 * estimator.n_features_in_)
+
+
+@estimator_macs.register(OneVsRestClassifier)
+@estimator_macs.register(OneVsOneClassifier)
+@estimator_macs.register(OutputCodeClassifier)
+@estimator_macs.register(VotingClassifier)
+def _(estimator: Any) -> float:
+    return _sum_of(estimator.estimators_)
+
+
+@estimator_macs.register(StackingClassifier)
+def _(estimator: Any) -> float:
+    return _sum_of([*estimator.estimators_, estimator.final_estimator_])
+
+
+@estimator_macs.register(GridSearchCV)
+@estimator_macs.register(RandomizedSearchCV)
+def _(estimator: Any) -> float:
+    return estimator_macs(estimator.best_estimator_)
+
+
+@estimator_macs.register(FixedThresholdClassifier)
+@estimator_macs.register(TunedThresholdClassifierCV)
+def _(estimator: Any) -> float:
+    return estimator_macs(estimator.estimator_)
 
 
 def _mean_path_length(tree: Any) -> float:
@@ -98,11 +232,6 @@ def _(estimator: Any) -> float:
 @estimator_macs.register(RadiusNeighborsClassifier)
 def _(estimator: Any) -> float:
     return float(estimator.n_samples_fit_ * estimator.n_features_in_)
-
-
-@estimator_macs.register(StandardScaler)
-def _(estimator: Any) -> float:
-    return float(2 * estimator.n_features_in_)
 
 
 @estimator_macs.register(Pipeline)

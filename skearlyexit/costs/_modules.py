@@ -37,7 +37,7 @@ def module_macs(module: torch.nn.Module, inputs: Any, n_rows: int) -> tuple[floa
     with torch.no_grad():
         outputs = module(inputs)
         try:
-            flops = _count(copy.deepcopy(module).to("meta"), _to_meta(inputs))
+            flops = _count(_without_memory(module), _to_meta(inputs))
         except Exception:
             # Some modules look at values, or make tensors of their own, and need real memory.
             flops = _count(module, inputs)
@@ -48,6 +48,17 @@ def _count(module: torch.nn.Module, inputs: Any) -> int:
     with FlopCounterMode(display=False) as counter:
         module(inputs)
     return counter.get_total_flops()
+
+
+def _without_memory(module: torch.nn.Module) -> torch.nn.Module:
+    """Copy of a module whose tensors have shapes only."""
+    # Handing the tensors' substitutes to deepcopy spares it the copying of all weights.
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer.to("meta")
+    return copy.deepcopy(module, memo).to("meta")
 
 
 def _to_meta(inputs: Any) -> Any:

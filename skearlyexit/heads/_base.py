@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from skearlyexit._layers import Normalized
-from skearlyexit.costs import module_macs
+from skearlyexit.costs import Part
 from skearlyexit.heads._pooling import resolve_pooling
 
 
@@ -64,9 +64,9 @@ class FittedHead(metaclass=ABCMeta):
         probabilities : ndarray of shape (n, n_classes), float64
         """
 
-    @abstractmethod
-    def macs(self, embedding: torch.Tensor) -> float:
-        """Multiply-accumulates per row, counted on a few rows of embeddings."""
+    def part(self, embedding: torch.Tensor) -> Part:
+        """What its cost is read off, on a few rows of embeddings."""
+        return Part(self.predict_proba, embedding, self.model)
 
     @abstractmethod
     def to(self, device: torch.device | str) -> None:
@@ -143,10 +143,6 @@ class NeuralExit(FittedHead):
         """Softmax of the logits; see `FittedHead.predict_proba`."""
         logits = self.model(embedding)
         return torch.softmax(logits, dim=1).to("cpu", torch.float64).numpy()
-
-    def macs(self, embedding: torch.Tensor) -> float:
-        """Counted by torch; see `FittedHead.macs`."""
-        return module_macs(self.model, embedding, len(embedding))[0]
 
     def to(self, device: torch.device | str) -> None:
         """Move the module."""

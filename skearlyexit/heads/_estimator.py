@@ -21,7 +21,6 @@ from sklearn.utils.validation import has_fit_parameter
 
 from skearlyexit._layers import GROUP
 from skearlyexit._random import isolated_random_state
-from skearlyexit.costs import estimator_macs
 from skearlyexit.heads._base import FittedHead, Head, PooledModule
 from skearlyexit.heads._linear import LinearHead
 from skearlyexit.heads._threads import single_blas_thread
@@ -85,10 +84,6 @@ class EstimatorExit(FittedHead):
             in_many = self._answer(np.tile(few, (LARGEST_CALL // len(few), 1)))
             by_few = [self._answer(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
         return not np.array_equal(in_many[: len(few)], np.concatenate(by_few))
-
-    def macs(self, embedding: torch.Tensor) -> float:
-        """Counted by `skearlyexit.costs.estimator_macs`; see `FittedHead.macs`."""
-        return estimator_macs(self.model)
 
     def to(self, device: torch.device | str) -> None:
         """Move the pooling; the estimator lives in main memory."""

@@ -174,7 +174,7 @@ class CostAccuracyDisplay:
         sample_weight: Any = None,
         threshold: Any = None,
         budget: float | None = None,
-        plain_macs: float | None = None,
+        plain_cost: float | None = None,
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
@@ -193,9 +193,10 @@ class CostAccuracyDisplay:
         threshold : float or sequence of float, default=None
         budget : float, default=None
             As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
-        plain_macs : float, default=None
-            Multiply-accumulates per row that make a cost of 1. None: those of the model's own plain
-            network. Models of different size are compared by giving all the same.
+        plain_cost : float, default=None
+            Multiply-accumulates per row, or what else the model's costs are told in, that make a
+            cost of 1. None: those of the model's own plain network. Models of different
+            size are compared by giving all the same.
         name : str, default=None
             Entry of the legend. None: name of the classifier's class.
         ax : matplotlib Axes, default=None
@@ -217,8 +218,11 @@ class CostAccuracyDisplay:
         classifier, X = last_step(estimator, X)
         thresholds = classifier._thresholds(threshold, budget)
         table = classifier.exit_table(X)
-        scale = 1.0 if plain_macs is None else classifier.plain_macs_ / plain_macs
+        scale = 1.0 if plain_cost is None else classifier.cost_table_.plain / plain_cost
         frontier = classifier.frontier_
+        unit = "plain network"
+        if plain_cost is not None:
+            unit = f"{_short(plain_cost)} {classifier.cost_table_.unit}"
         return cls.from_predictions(
             encode_labels(y, table.labels, classifier.classes_),
             table.labels,
@@ -228,7 +232,7 @@ class CostAccuracyDisplay:
             frontier=None if frontier is None else frontier.thresholds,
             sample_weight=sample_weight,
             name=type(classifier).__name__ if name is None else name,
-            unit="plain network" if plain_macs is None else f"{_short(plain_macs)} MACs",
+            unit=unit,
             ax=ax,
             **kwargs,
         )

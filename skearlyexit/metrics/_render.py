@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from skearlyexit._frames import import_pandas
+
 #: An `ExitReport`, whose file imports this one.
 Report = Any
 
@@ -71,12 +73,7 @@ def as_frame(report: Report, part: str) -> Any:
     """One part of a report as a data frame; see `ExitReport.to_frame`."""
     if part not in PARTS:
         raise ValueError(f"The 'part' parameter must be one of {PARTS}. Got {part!r} instead.")
-    try:
-        import pandas as pd  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError(
-            "ExitReport.to_frame requires pandas. You can install it with `pip install pandas`."
-        ) from error
+    pd = import_pandas("ExitReport.to_frame")
     if part == "overall":
         names = ["accuracy", "last_accuracy", "drop", "mean_cost"]
         intervals = np.array([getattr(report, f"{name}_interval") for name in names])

@@ -1,8 +1,27 @@
 """Where the exits stand."""
 
-from skearlyexit.placement._base import Candidates, Placement
+from skearlyexit.placement._adaptive import AdaptivePlacement
+from skearlyexit.placement._base import Candidates, Placed, Placement, Probe, Probed
 from skearlyexit.placement._cost_share import CostShare
+from skearlyexit.placement._efficiency import EfficiencyTest
+from skearlyexit.placement._exact import ExactPlacement
 from skearlyexit.placement._fixed import FixedExits
+from skearlyexit.placement._greedy import GreedyPlacement
+from skearlyexit.placement._report import PlacementReport
 from skearlyexit.placement._resolve import resolve_placement
 
-__all__ = ["Candidates", "CostShare", "FixedExits", "Placement", "resolve_placement"]
+__all__ = [
+    "AdaptivePlacement",
+    "Candidates",
+    "CostShare",
+    "EfficiencyTest",
+    "ExactPlacement",
+    "FixedExits",
+    "GreedyPlacement",
+    "Placed",
+    "Placement",
+    "PlacementReport",
+    "Probe",
+    "Probed",
+    "resolve_placement",
+]

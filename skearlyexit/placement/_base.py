@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
+
+from skearlyexit._table import ExitTable
+from skearlyexit.costs import exit_costs
+from skearlyexit.placement._report import PlacementReport
+from skearlyexit.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -18,30 +24,150 @@ class Candidates:
     ----------
     names : list of str
         Names of the blocks.
-    macs : ndarray of shape (n_blocks,)
-        Multiply-accumulates per row of each block alone.
+    costs : ndarray of shape (n_blocks,)
+        Cost per row of each block alone, links to other machines included.
+    aliases : dict of str to int
+        Further names of blocks, by index.
+    natural : list of bool or None
+        For each block, whether an exit may stand there that nobody asked for by name; None: after
+        every block.
+    obstacles : dict of str to str
+        Names after which no exit can stand, and why.
     """
 
     names: list[str]
-    macs: np.ndarray
+    costs: np.ndarray
+    aliases: dict[str, int] = field(default_factory=dict)
+    natural: list[bool] | None = None
+    obstacles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def cumulative(self) -> np.ndarray:
+        """Cost of the network up to and with each block, shape (n_blocks,)."""
+        return np.cumsum(self.costs)
+
+    @property
+    def places(self) -> np.ndarray:
+        """Ascending indices of the blocks among which an automatic placement chooses.
+
+        The natural ones, and of several that are reached at the same cost the last, since what
+        follows an exit for free belongs before it. The end of the network is the last.
+        """
+        end = len(self.names) - 1
+        natural = np.arange(end + 1) if self.natural is None else np.flatnonzero(self.natural)
+        natural = np.union1d(natural, [end])
+        cost = self.cumulative[natural]
+        return natural[np.append(cost[1:] > cost[:-1], True)]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Heads at many places of one frozen network, judged on rows that none of it was fitted on.
+
+    Attributes
+    ----------
+    places : ndarray of shape (n_places,)
+        Ascending indices of blocks; the last is the end of the network.
+    table : ExitTable
+        What each place says of the held-out rows.
+    y : ndarray of shape (n_samples,)
+        Their classes, by index.
+    weight : ndarray of shape (n_samples,)
+        Their weights.
+    stages : ndarray of shape (n_places,)
+        Cost per row from each place's predecessor to it, heads not counted.
+    heads : ndarray of shape (n_places,)
+        Cost per row of each head alone.
+    decision : float
+        Cost per row of one decision whether to leave.
+    policy : Policy
+        What makes scores of the heads' answers.
+    """
+
+    places: np.ndarray
+    table: ExitTable
+    y: np.ndarray
+    weight: np.ndarray
+    stages: np.ndarray
+    heads: np.ndarray
+    decision: float
+    policy: Policy
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether each place is right, shape (n_samples, n_places)."""
+        return np.asarray(self.table.labels == self.y[:, None])
+
+    def subset(self, chosen: Sequence[int]) -> tuple[ExitTable, np.ndarray]:
+        """Exit table and cumulative costs if exits stood at some of the places only.
+
+        Parameters
+        ----------
+        chosen : sequence of int
+            Ascending positions in `places`, the last one included.
+
+        Returns
+        -------
+        table : ExitTable
+            With the scores that the policy gives when it sees these exits only.
+        costs : ndarray of shape (n_chosen,)
+            As `skearlyexit.costs.exit_costs` gives them.
+        """
+        chosen = list(chosen)
+        probabilities = self.table.probabilities[:, chosen]
+        scores = (
+            self.policy.score(probabilities)
+            if self.policy.has_memory
+            else self.table.scores[:, chosen]
+        )
+        stages = np.diff(np.cumsum(self.stages)[chosen], prepend=0.0)
+        costs = exit_costs(stages, self.heads[chosen], self.decision)
+        return ExitTable(probabilities, scores), costs
+
+
+#: Called with ascending indices of blocks, the last block among them.
+Probe = Callable[[Sequence[int]], Probed]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where the exits are to stand.
+
+    Attributes
+    ----------
+    ends : list of int
+        Ascending indices of the blocks after which an exit stands, the last block among them.
+    report : PlacementReport
+        What spoke for and against each candidate.
+    """
+
+    ends: list[int]
+    report: PlacementReport
 
 
 class Placement(BaseEstimator, metaclass=ABCMeta):
-    """Rule that chooses the exits."""
+    """Rule that chooses the exits.
+
+    Attributes
+    ----------
+    needs_probe : bool
+        Whether it asks what heads at some places would answer. Rows are then held out for that.
+    """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    needs_probe: ClassVar[bool] = False
 
     @abstractmethod
-    def place(self, candidates: Candidates) -> list[int]:
+    def place(self, candidates: Candidates, probe: Probe | None = None) -> Placed:
         """Choose the exits.
 
         Parameters
         ----------
         candidates : Candidates
+        probe : callable or None, default=None
+            ``probe(places)`` trains heads there and returns `Probed`; given if `needs_probe`.
 
         Returns
         -------
-        ends : list of int
-            Ascending indices of the blocks after which an exit stands. The last block is always
-            among them.
+        placed : Placed
         """

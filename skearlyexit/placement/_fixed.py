@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from numbers import Integral
 
-from skearlyexit.placement._base import Candidates, Placement
+import numpy as np
+
+from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
+from skearlyexit.placement._report import PlacementReport
+
+#: Names told in an error.
+MAX_NAMES = 40
 
 
 class FixedExits(Placement):
@@ -19,26 +26,50 @@ class FixedExits(Placement):
     Examples
     --------
     >>> import numpy as np
-    >>> FixedExits(["stem", -2]).place(Candidates(["stem", "a", "b", "c"], np.ones(4)))
+    >>> FixedExits(["stem", -2]).place(Candidates(["stem", "a", "b", "c"], np.ones(4))).ends
     [0, 2, 3]
     """
 
     def __init__(self, blocks: Sequence[int | str]) -> None:
         self.blocks = blocks
 
-    def place(self, candidates: Candidates) -> list[int]:
+    def place(self, candidates: Candidates, probe: Probe | None = None) -> Placed:
         """Choose the exits; see `Placement.place`."""
-        n_blocks = len(candidates.names)
-        return sorted(
-            {self._index(block, candidates.names) for block in self.blocks} | {n_blocks - 1}
+        end = len(candidates.names) - 1
+        asked = {self._index(block, candidates): block for block in self.blocks}
+        ends = sorted({*asked, end})
+        report = PlacementReport(
+            f"exits={list(self.blocks)!r}",
+            [candidates.names[i] for i in ends],
+            candidates.cumulative[ends] / max(candidates.cumulative[-1], 1e-300),
+            np.ones(len(ends), dtype=bool),
+            [f"asked for as {asked[i]!r}" if i in asked else "the end" for i in ends],
         )
+        return Placed(ends, report)
 
-    def _index(self, block: int | str, names: list[str]) -> int:
-        if isinstance(block, str) and block in names:
-            return names.index(block)
+    def _index(self, block: int | str, candidates: Candidates) -> int:
+        names = candidates.names
+        if isinstance(block, str):
+            if block in names:
+                return names.index(block)
+            if block in candidates.aliases:
+                return candidates.aliases[block]
+            if block in candidates.obstacles:
+                raise ValueError(
+                    f"The 'exits' parameter names {block!r}, after which no exit can stand: "
+                    f"{candidates.obstacles[block]}"
+                )
         if isinstance(block, Integral) and -len(names) <= block < len(names):
             return int(block) % len(names)
         raise ValueError(
             f"The 'exits' parameter names {block!r}, which is no block of the backbone. Its blocks "
-            f"are {names}, or the indices 0 to {len(names) - 1}."
+            f"are {_told(names, block)}, or the indices 0 to {len(names) - 1}."
         )
+
+
+def _told(names: list[str], block: int | str) -> str:
+    """Names of a small network, or those of a large one that look like the one asked for."""
+    if len(names) <= MAX_NAMES:
+        return str(names)
+    near = get_close_matches(str(block), names, n=8, cutoff=0.3)
+    return f"{len(names)}, which skearlyexit.list_exits shows (among them {near or names[:8]})"

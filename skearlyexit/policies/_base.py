@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skearlyexit.costs import Part
+
 #: What a policy remembers of each row: an array whose first axis is the row, or nothing.
 State = np.ndarray | None
 
@@ -67,3 +69,8 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
     def macs(self, n_classes: int) -> float:
         """Operations per row of one step: one for each class unless a policy says otherwise."""
         return float(n_classes)
+
+    def part(self, n_classes: int) -> Part:
+        """What the cost of a decision is read off."""
+        answers = np.full((2, n_classes), 1 / n_classes)
+        return Part(lambda rows: self.step(None, rows), answers, None, self.macs(n_classes))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import torch
 
-from skearlyexit.backbones import Stage
+from skearlyexit.backbones import Block
 
 
 class MultiExitNetwork(torch.nn.Module):
@@ -14,8 +14,8 @@ class MultiExitNetwork(torch.nn.Module):
 
     Parameters
     ----------
-    stages : sequence of Stage
-    heads : sequence of torch.nn.Module
+    stages : sequence of Block
+    heads : sequence of PooledModule
         From embeddings to logits.
     stand_ins : collection of int, default=()
         Exits whose head will be replaced after training, so that it matters only through the
@@ -28,7 +28,7 @@ class MultiExitNetwork(torch.nn.Module):
 
     def __init__(
         self,
-        stages: Sequence[Stage],
+        stages: Sequence[Block],
         heads: Sequence[torch.nn.Module],
         *,
         stand_ins: Collection[int] = (),
@@ -48,7 +48,19 @@ class MultiExitNetwork(torch.nn.Module):
         return len(self.stages)
 
 
-class ExitView(torch.nn.Module):
+class View(torch.nn.Module):
+    """What a phase of training looks at: from rows to a list of logits, one for each exit."""
+
+    def trained_part(self) -> torch.nn.Module:
+        """What training may change."""
+        return self
+
+    def trainable(self) -> list[torch.nn.Parameter]:
+        """Parameters that training may change."""
+        return [each for each in self.trained_part().parameters() if each.requires_grad]
+
+
+class ExitView(View):
     """The network as seen from some of its exits.
 
     Parameters
@@ -86,10 +98,6 @@ class ExitView(torch.nn.Module):
     def trained_part(self) -> torch.nn.Module:
         """What training may change."""
         return self.heads if self.freeze_stages else self
-
-    def trainable(self) -> list[torch.nn.Parameter]:
-        """Parameters that training may change."""
-        return [each for each in self.trained_part().parameters() if each.requires_grad]
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
         carry, logits = rows, []

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._cached import view_of_heads
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
@@ -19,6 +20,7 @@ class SeparateTraining(TrainingStrategy):
 
     A backbone whose weights came from the user is taken as it is, and so is its own classifier.
     The heads share no weight, so that minimising the sum of their losses trains each on its own.
+    They learn from embeddings that the frozen backbone computes once, if these fit in memory.
 
     Parameters
     ----------
@@ -53,6 +55,6 @@ class SeparateTraining(TrainingStrategy):
             untrained.discard(last)
             trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")
         if untrained:
-            view = ExitView(network, sorted(untrained), freeze_stages=True)
+            view, trainer = view_of_heads(network, sorted(untrained), trainer)
             loss = ExitLoss([1.0] * len(untrained))
             trainer.fit(view, loss, share=1.0 - share, phase="heads")

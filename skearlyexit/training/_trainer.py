@@ -19,7 +19,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from skearlyexit._random import isolated_random_state
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
-from skearlyexit.training._network import ExitView
+from skearlyexit.training._network import View
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,13 @@ class Trainer:
         return replace(self, share=self.share * share)
 
     def fit(
-        self, module: ExitView, loss: ExitLoss, *, share: float = 1.0, phase: str = "training"
+        self, module: View, loss: ExitLoss, *, share: float = 1.0, phase: str = "training"
     ) -> None:
         """Train what of the module may be trained, in place.
 
         Parameters
         ----------
-        module : ExitView
+        module : View
         loss : ExitLoss
         share : float, default=1.0
             Share of this trainer's epochs, at least one epoch.
@@ -217,7 +217,7 @@ class Trainer:
     def _recall(
         self,
         memory: TrainingMemory,
-        module: ExitView,
+        module: View,
         facts: Any,
         train: Callable[[], list[dict[str, Any]]],
         phase: str,
@@ -247,7 +247,7 @@ class Trainer:
 
     def _run(
         self,
-        module: ExitView,
+        module: View,
         loss: ExitLoss,
         parameters: list[torch.nn.Parameter],
         n_epochs: int,
@@ -278,7 +278,7 @@ class Trainer:
 
     def _net(
         self,
-        module: ExitView,
+        module: View,
         loss: ExitLoss,
         parameters: list[torch.nn.Parameter],
         n_epochs: int,

@@ -1,0 +1,123 @@
+"""Where the exits stand, and what the parts of the backbone cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from skearlyexit._random import isolated_random_state
+from skearlyexit.backbones import Backbone, BlockFacts, Network, measure_blocks
+from skearlyexit.costs import Cost
+from skearlyexit.placement import Candidates
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network that was measured, and the blocks after which exits stand.
+
+    Attributes
+    ----------
+    facts : BlockFacts
+        Trial run of the network.
+    candidates : Candidates
+        What a placement looks at.
+    link_costs : ndarray of shape (n_blocks,)
+        What is paid within each block for handing rows from one machine to another.
+    has_head : bool
+        Whether the network brings its own classifier.
+    ends : list of int
+        Blocks after which an exit stands.
+    """
+
+    facts: BlockFacts
+    candidates: Candidates
+    link_costs: np.ndarray
+    has_head: bool
+    ends: list[int]
+
+    @classmethod
+    def measure(
+        cls, backbone: Backbone, cost: Cost, X: np.ndarray, n_classes: int, seed: int
+    ) -> Plan:
+        """Build the network once for a trial run; an exit stands at its end only."""
+        with isolated_random_state(seed):
+            network = backbone.build(X, n_classes)
+            network.to(torch_dtype(X))
+            facts = measure_blocks(network, torch.tensor(X[:2]), cost)
+        links = _link_costs(cost, network, facts)
+        candidates = Candidates(
+            facts.names,
+            facts.costs + links,
+            aliases=network.aliases,
+            natural=network.natural,
+            obstacles=network.obstacles,
+        )
+        return cls(facts, candidates, links, network.head is not None, [len(facts.names) - 1])
+
+    def placed(self, ends: Sequence[int]) -> Plan:
+        """The same network with exits after these blocks."""
+        return replace(self, ends=list(ends))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the exits."""
+        return [self.facts.names[end] for end in self.ends]
+
+    @property
+    def embeddings(self) -> list[torch.Tensor]:
+        """A few embeddings at each exit."""
+        return [self.facts.embeddings[end] for end in self.ends]
+
+    @property
+    def block_costs(self) -> np.ndarray:
+        """Cost of the blocks of each stage, without links, shape (n_exits,)."""
+        return self._by_stage(self.facts.costs)
+
+    @property
+    def links(self) -> np.ndarray:
+        """Cost of the links within each stage, shape (n_exits,)."""
+        return self._by_stage(self.link_costs)
+
+    @property
+    def stage_costs(self) -> np.ndarray:
+        """Cost of each stage alone, shape (n_exits,)."""
+        return self.block_costs + self.links
+
+    def _by_stage(self, values: np.ndarray) -> np.ndarray:
+        return np.diff(np.cumsum(values)[self.ends], prepend=0.0)
+
+
+def torch_dtype(X: np.ndarray) -> torch.dtype:
+    """Precision of a network for such rows."""
+    return torch.float64 if X.dtype == np.float64 else torch.float32
+
+
+def _link_costs(cost: Cost, network: Network, facts: BlockFacts) -> np.ndarray:
+    """What rows pay within each block for having come over a link."""
+    paid = np.zeros(len(facts.names))
+    for link in cost.links:
+        index = _index(link.after, network)
+        if index == len(paid) - 1:
+            raise ValueError(
+                f"A link after {link.after!r}, the end of the network, hands on nothing."
+            )
+        paid[index + 1] += cost.of_link(link, float(facts.carry_bytes[index]))
+    return paid
+
+
+def _index(block: int | str, network: Network) -> int:
+    n_blocks = len(network.names)
+    if isinstance(block, str):
+        if block in network.names:
+            return network.names.index(block)
+        if block in network.aliases:
+            return network.aliases[block]
+    elif -n_blocks <= block < n_blocks:
+        return int(block) % n_blocks
+    raise ValueError(
+        f"A link names {block!r}, which is no block of the network; skearlyexit.list_exits shows "
+        f"them (among them {network.names[:8]})."
+    )

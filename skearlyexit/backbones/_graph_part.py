@@ -1,0 +1,98 @@
+"""Part of a traced network, as a module."""
+
+from __future__ import annotations
+
+import types
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import fx
+
+from skearlyexit.backbones._base import Block
+from skearlyexit.backbones._tracing import MODE
+
+
+class GraphPart(torch.nn.Module):
+    """Runs a piece of the operations of a network, with the weights of the whole.
+
+    What `torch.fx.GraphModule` does too, which however runs its code symbolically again whenever
+    it is stored or copied, and then forgets that an operation asks for the mode.
+
+    Parameters
+    ----------
+    graph : torch.fx.Graph
+    root : torch.nn.Module
+        Network that the graph names parts of; these are shared, under the names that they have
+        there.
+    """
+
+    def __init__(self, graph: fx.Graph, root: torch.nn.Module) -> None:
+        super().__init__()
+        self.training = root.training
+        used = [node for node in graph.nodes if node.op in ("call_module", "get_attr")]
+        # A module before what lies in it, which then is there already.
+        for target in sorted({str(node.target) for node in used} - {MODE}, key=len):
+            _share(root, self, target)
+        code = graph.python_code("self")
+        lines = code.src.splitlines()
+        # What registers functions for later tracings.
+        self.source = "\n".join(line for line in lines if not line.startswith("torch.fx.")).strip()
+        self.used_globals = dict(code.globals)
+        self._compile()
+
+    def _compile(self) -> None:
+        space = dict(self.used_globals)
+        exec(compile(self.source, "<part of a traced network>", "exec"), space)
+        self._function = space["forward"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_function"]
+        state["used_globals"] = {
+            name: _ModuleName(value.__name__) if isinstance(value, types.ModuleType) else value
+            for name, value in self.used_globals.items()
+        }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.used_globals = {
+            name: import_module(value) if isinstance(value, _ModuleName) else value
+            for name, value in self.used_globals.items()
+        }
+        self._compile()
+
+    def forward(self, carry: Any) -> Any:
+        """Run the operations."""
+        parts = carry if isinstance(carry, tuple) else (carry,)
+        return self._function(self, *parts)
+
+
+class GraphStage(GraphPart, Block):
+    """Part of a traced network between two exits.
+
+    Notes
+    -----
+    **Shape**: carry of n rows to (carry of n rows, embedding of shape (n, ...)).
+    """
+
+
+class _ModuleName(str):
+    """Name of a Python module in a stored part."""
+
+
+def _share(root: torch.nn.Module, part: torch.nn.Module, target: str) -> None:
+    """Give a part the attribute that the root has under this name, if it lacks it."""
+    *path, name = target.split(".")
+    for step in path:
+        if not hasattr(part, step):
+            setattr(part, step, torch.nn.Module())
+        root, part = getattr(root, step), getattr(part, step)
+    if hasattr(part, name):
+        return
+    value = getattr(root, name)
+    if name in root._buffers:
+        part.register_buffer(name, value, persistent=name not in root._non_persistent_buffers_set)
+    else:
+        setattr(part, name, value)

@@ -1,0 +1,236 @@
+"""Any module whose operations can be traced, cut wherever they allow it."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from operator import getitem
+
+import numpy as np
+import torch
+from torch import fx
+
+from skearlyexit.backbones._base import Backbone, Network
+from skearlyexit.backbones._layout import Layout, watch
+from skearlyexit.backbones._traced_network import Place, TracedNetwork, run_to
+from skearlyexit.backbones._tracing import Leaf, Trace, trace
+
+
+class TracedBackbone(Backbone):
+    """Any module that `torch.fx` can trace, with the weights that it has.
+
+    An exit may stand after every operation across which nothing has to be handed on but tensors
+    with one entry for each row: after any submodule that is called, at any depth, by its name, and
+    between operations that are no submodules, by the names that tracing gives them. A number of
+    exits, and placements that choose, look at those places only where a single tensor crosses, so
+    that none stands inside of a residual branch; if there is no such place, at all of them.
+
+    If the network ends in one output per class, by a submodule with weights, this is taken for its
+    own classifier. Heads answer with logits: a closing softmax is left out, and where the
+    classifier itself answers with probabilities, their logarithm is taken.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Called with rows as its only argument. Copied before use; never trained in place.
+    leaf : sequence of str, class or callable, default=()
+        What tracing is to take whole: submodules, by name or by class, in which no exit is wanted
+        or which cannot be traced, and functions.
+    end : str, default=None
+        Submodule with which the network ends; what follows it, such as a classifier for other
+        classes, is left out. None takes the whole.
+
+    See Also
+    --------
+    skearlyexit.list_exits : Every place where an exit may stand.
+
+    Notes
+    -----
+    A submodule that does other things in training than in evaluation, beyond constants such as
+    the ``training`` of a dropout, is taken whole.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> class Residual(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+    ...     def forward(self, x):
+    ...         return x + self.second(self.first(x).relu())
+    >>> module = nn.Sequential(nn.Linear(3, 8), Residual(), Residual(), nn.Linear(8, 2))
+    >>> X = np.zeros((4, 3), dtype=np.float32)
+    >>> network = TracedBackbone(module).build(X, n_classes=2)
+    >>> network.names
+    ['0', '1.first', 'relu', '1.second', '1', '2.first', 'relu_1', '2.second', '2']
+    >>> [name for name, natural in zip(network.names, network.natural) if natural]
+    ['0', '1', '2']
+    """
+
+    def __init__(
+        self, module: torch.nn.Module, *, leaf: Sequence[Leaf] = (), end: str | None = None
+    ) -> None:
+        self.module = module
+        self.leaf = leaf
+        self.end = end
+
+    def build(self, X: np.ndarray, n_classes: int) -> Network:
+        """Copy and trace the module; see `Backbone.build`.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be traced, fails on some number of rows, mixes rows, or does not return
+            one tensor; the message says what helps.
+        """
+        rows = torch.tensor(X[np.arange(3) % len(X)])
+        root = copy.deepcopy(self.module).to("cpu", rows.dtype)
+        modes = [(module, module.training) for module in root.modules()]
+        traced = trace(root, self.leaf)
+        root.eval()
+        layout = self._layout(root, traced, rows)
+        places, names, aliases = _places(layout, traced)
+        network = TracedNetwork(root, layout, places, names=names, aliases=aliases, given=True)
+        network.obstacles = _obstacles(network, root, traced, layout)
+        network.split_off_head(n_classes, rows)
+        for module, mode in modes:
+            module.training = mode
+        return network
+
+    def _layout(self, root: torch.nn.Module, traced: Trace, rows: torch.Tensor) -> Layout:
+        """Layout of the operations up to the end that was asked for, checked on some rows."""
+        with torch.no_grad():
+            try:
+                whole = root(rows.clone())
+            except Exception as error:
+                raise ValueError(
+                    f"The backbone fails on rows of shape {tuple(rows.shape[1:])}: {error}"
+                ) from error
+        try:
+            values = watch(root, traced.graph, rows)
+        except Exception as error:
+            raise ValueError(
+                "The backbone runs, but what was traced of it does not run on 2 and on 3 rows "
+                f"alike: a number of rows, or something else, was frozen into it. {error}"
+            ) from error
+        *nodes, output = traced.graph.nodes
+        returned = output.args[0] if self.end is None else _end(self.end, traced)
+        if not isinstance(returned, fx.Node) or not values[returned].is_embedding:
+            what = (
+                values[returned] if isinstance(returned, fx.Node) else f"a {type(whole).__name__}"
+            )
+            raise ValueError(
+                f"The backbone must return one tensor with one entry per row; it returns {what}. "
+                "Name the submodule that it should end with in TracedBackbone(module, end=...), or "
+                "wrap it in a module that returns the tensor."
+            )
+        stop = nodes.index(returned) + 1
+        layout = Layout(nodes[:stop], returned, values)
+        if self.end is None:
+            _check_same(layout, root, rows, whole)
+        return layout
+
+
+def _places(layout: Layout, traced: Trace) -> tuple[list[Place], list[str], dict[str, int]]:
+    """Places for exits, their names, and further names of them."""
+    by_node: dict[fx.Node, list[str]] = defaultdict(list)
+    for name, node in traced.outputs:
+        by_node[_tensor_of(node, layout)].append(name)
+    taken = {name for names in by_node.values() for name in names}
+    places: list[Place] = []
+    all_names: list[str] = []
+    aliases: dict[str, int] = {}
+    for position, node in enumerate(layout.nodes):
+        if node.op in ("placeholder", "get_attr") or not layout.values[node].is_embedding:
+            continue
+        carried, obstacles = layout.crossing(position)
+        if obstacles or not carried:
+            continue
+        # A submodule is better known by its own name than by that of its last part.
+        names = sorted(by_node.get(node, []), key=len)
+        if not names:
+            names = [node.name if node.name not in taken else f"{node.name}:op"]
+        aliases |= {name: len(places) for name in names[1:]}
+        all_names.append(names[0])
+        places.append(Place(position, carried))
+    return places, all_names, aliases
+
+
+def _tensor_of(node: fx.Node, layout: Layout) -> fx.Node:
+    """The first tensor that a call returned, if it returned several."""
+    if node in layout.values and layout.values[node].kind is tuple:
+        for user in node.users:
+            if user.target is getitem and user.args[1] == 0:
+                return user
+    return node
+
+
+def _obstacles(
+    network: TracedNetwork, root: torch.nn.Module, traced: Trace, layout: Layout
+) -> dict[str, str]:
+    """Why no exit can stand after the submodules that are no places."""
+    known = {*network.names, *network.aliases}
+    outputs = {name: _tensor_of(node, layout) for name, node in traced.outputs}
+    reasons = {}
+    for name, _ in root.named_modules():
+        if not name or name in known:
+            continue
+        inside = [leaf for leaf in traced.leaves if name.startswith(f"{leaf}.")]
+        if name not in outputs:
+            reasons[name] = (
+                f"it lies in {inside[0]!r}, which runs other operations in training than in "
+                "evaluation and is taken whole."
+                if inside
+                else "it is not called, or lies in a submodule that is taken whole."
+            )
+            continue
+        node = outputs[name]
+        if node not in layout.position:
+            reasons[name] = "it comes after the end of the network."
+        elif not layout.values[node].is_embedding:
+            reasons[name] = f"it returns {layout.values[node]}, which no head can look at."
+        else:
+            across = [layout.values[other] for other in layout.crossing(layout.position[node])[1]]
+            reasons[name] = (
+                f"{across[0]} would have to be handed on to what follows, and rows that leave "
+                "cannot be taken out of that."
+                if across
+                else "nothing that follows needs it or what came before."
+            )
+    return reasons
+
+
+def _end(name: str, traced: Trace) -> fx.Node:
+    for output, node in traced.outputs:
+        if output == name:
+            return node
+    raise ValueError(
+        f"The 'end' parameter of TracedBackbone must be the name of a submodule that is called. "
+        f"Got {name!r} instead; there are {[output for output, _ in traced.outputs][:40]}."
+    )
+
+
+def _check_same(
+    layout: Layout, root: torch.nn.Module, rows: torch.Tensor, whole: torch.Tensor
+) -> None:
+    """Raise a ValueError unless the graph computes what the module does, row by row."""
+    with torch.no_grad():
+        traced = run_to(layout, root, rows, layout.returned)
+        alone = run_to(layout, root, rows[:2], layout.returned)
+    if traced.shape != whole.shape or not _close(traced, whole):
+        raise ValueError(
+            "What was traced of the backbone computes something else than the backbone: its "
+            "operations depend on more than its rows. Take the submodule that does in the 'leaf' "
+            "list of TracedBackbone, or give the network as a list of stages."
+        )
+    if not _close(alone, whole[:2]):
+        raise ValueError(
+            "The backbone mixes rows: what it returns for two rows depends on a third beside them, "
+            "so that rows cannot leave it one by one."
+        )
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)

@@ -1,0 +1,150 @@
+"""A network as a graph of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import fx
+
+from skearlyexit.backbones._base import Block, Network
+from skearlyexit.backbones._graph_part import GraphPart, GraphStage
+from skearlyexit.backbones._layout import Layout
+from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
+
+_SOFTMAX = (F.softmax, F.log_softmax, torch.softmax, torch.log_softmax)
+_SOFTMAX_METHODS = ("softmax", "log_softmax")
+_NO_LAYER_FUNCTIONS = (F.dropout, F.dropout1d, torch.flatten)
+_NO_LAYER_METHODS = ("contiguous", "flatten", "reshape", "squeeze", "view")
+
+
+@dataclass
+class Place:
+    """A position after which a network can be cut.
+
+    Attributes
+    ----------
+    position : int
+        Of the operation that the cut comes after, and whose value is the embedding.
+    carried : list of Node
+        What is handed on.
+    """
+
+    position: int
+    carried: list[fx.Node]
+
+
+@dataclass
+class TracedNetwork(Network):
+    """A network as a graph of operations.
+
+    Attributes
+    ----------
+    root : torch.nn.Module
+        Module that owns all weights.
+    layout : Layout
+    places : list of Place
+        After each of them an exit may stand.
+    """
+
+    root: torch.nn.Module
+    layout: Layout
+    places: list[Place]
+
+    def __post_init__(self) -> None:
+        natural = [place.carried == [self.layout.nodes[place.position]] for place in self.places]
+        # The end is always one; if it is the only one, every place has to do.
+        self.natural = natural if sum(natural) > 1 else None
+
+    def cut(self, ends: Sequence[int]) -> list[Block]:
+        """Stages that run the operations between exits; see `Network.cut`."""
+        stages: list[Block] = []
+        start, carried = 0, self.layout.nodes[:1]
+        for end in ends:
+            place = self.places[end]
+            embedding = self.layout.nodes[place.position]
+            single = len(place.carried) == 1
+            carry = place.carried[0] if single else tuple(place.carried)
+            graph = self.layout.copy(start, place.position + 1, carried, (carry, embedding))
+            stages.append(GraphStage(graph, self.root))
+            start, carried = place.position + 1, place.carried
+        return stages
+
+    def to(self, dtype: torch.dtype) -> None:
+        """Change the precision of all weights."""
+        self.root.to(dtype)
+
+    def split_off_head(self, n_classes: int, rows: torch.Tensor) -> None:
+        """Take a classifier at the end for the network's own head."""
+        layout = self.layout
+        end = layout.position[layout.returned]
+        last = _before_softmax(layout.returned, self.root)
+        start = _start_of_classifier(last, self.root, layout)
+        width = layout.values[last].on_two[1:]
+        if start is not None and width == (n_classes,):
+            embedding: Any = start.args[0]
+            position = layout.position[embedding]
+            carried, obstacles = layout.crossing(position)
+            if carried == [embedding] and not obstacles:
+                graph = layout.copy(position + 1, layout.position[last] + 1, carried, last)
+                self.head = GraphPart(graph, self.root)
+                with torch.no_grad():
+                    if are_probabilities(run_to(layout, self.root, rows, last)):
+                        self.head = torch.nn.Sequential(self.head, Log())
+                self._end_at(position)
+                return
+        if layout.position[last] < end:
+            self._end_at(layout.position[last])
+
+    def _end_at(self, position: int) -> None:
+        """Leave out what follows a position across which a single tensor goes."""
+        kept = [i for i, place in enumerate(self.places) if place.position <= position]
+        self.aliases = {name: i for name, i in self.aliases.items() if i < len(kept)}
+        self.places, self.names = self.places[: len(kept)], self.names[: len(kept)]
+        if not kept or self.places[-1].position < position:
+            node = self.layout.nodes[position]
+            self.places.append(Place(position, [node]))
+            self.names.append("input" if node.op == "placeholder" else node.name)
+        self.__post_init__()
+
+
+def run_to(
+    layout: Layout, root: torch.nn.Module, rows: torch.Tensor, returned: fx.Node
+) -> torch.Tensor:
+    graph = layout.copy(0, layout.position[returned] + 1, layout.nodes[:1], returned)
+    return GraphPart(graph, root)(rows)
+
+
+def _is_module(node: Any, kinds: tuple[type, ...], root: torch.nn.Module) -> bool:
+    return node.op == "call_module" and isinstance(root.get_submodule(node.target), kinds)
+
+
+def _before_softmax(node: Any, root: torch.nn.Module) -> Any:
+    if (
+        _is_module(node, PROBABILITIES, root)
+        or node.target in _SOFTMAX
+        or (node.op == "call_method" and node.target in _SOFTMAX_METHODS)
+    ):
+        return node.args[0]
+    return node
+
+
+def _start_of_classifier(node: Any, root: torch.nn.Module, layout: Layout) -> Any:
+    """The last submodule with weights, unless an activation or the like follows it."""
+    while node in layout.position and node.op != "placeholder":
+        if node.op == "call_module":
+            if any(True for _ in root.get_submodule(str(node.target)).parameters()):
+                single = len(node.args) == 1 and isinstance(node.args[0], fx.Node)
+                return node if single and not node.kwargs else None
+            if not _is_module(node, NO_LAYERS, root):
+                return None
+        elif not (
+            node.target in _NO_LAYER_FUNCTIONS
+            or (node.op == "call_method" and node.target in _NO_LAYER_METHODS)
+        ):
+            return None
+        node = node.args[0]
+    return None

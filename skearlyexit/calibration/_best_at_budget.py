@@ -1,0 +1,106 @@
+"""One good operating point for one budget, quickly enough to compare hundreds of exit tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._frontier import ROUNDING, check_budget
+from skearlyexit.calibration._search import (
+    GRID_SIZES,
+    MAX_EXHAUSTIVE,
+    every_combination,
+    grid_bins,
+    quantile_grid,
+    sweep,
+    thresholds_at,
+)
+
+#: Combinations tried at once where `GRID_SIZES` has no entry.
+MAX_COMBINATIONS = 70_000
+#: Thresholds tried at each exit when one is changed at a time.
+FINE_GRID_SIZE = 150
+#: Prices of cost for which thresholds are sought if there are too many exits to try everything.
+N_PRICES = 12
+
+#: Grid indices of thresholds, and the mean cost and accuracy that they give.
+Found = dict[tuple[int, ...], tuple[float, float]]
+
+
+def best_at_budget(evidence: Evidence, budget: float) -> tuple[np.ndarray, float, float]:
+    """Most accurate thresholds found under a budget; of equally accurate ones the cheapest.
+
+    Every combination on a grid is tried, the grid of `compute_frontier` with up to four exits and a
+    coarser one with more; then one threshold at a time is changed on a finer grid while that helps.
+    With more than four exits that starts from the best points for several prices of cost as well.
+    It takes a small part of the time of `compute_frontier` and finds points that are about as good.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    budget : float
+        Largest mean cost on these rows, at least that of the first exit.
+
+    Returns
+    -------
+    thresholds : ndarray of shape (n_exits - 1,)
+    cost, accuracy : float
+        Mean cost and accuracy on these rows.
+
+    Raises
+    ------
+    ValueError
+        If the first exit alone costs more.
+    """
+    check_budget(budget, evidence.costs[0])
+    n_choices = evidence.n_exits - 1
+    thresholds = np.empty(0)
+    if n_choices:
+        size = GRID_SIZES.get(n_choices, max(2, int(MAX_COMBINATIONS ** (1 / n_choices)) - 2))
+        coarse, fine = (
+            [quantile_grid(column, n, evidence.weight) for column in evidence.scores[:, :-1].T]
+            for n in (size, FINE_GRID_SIZE)
+        )
+        grids = [np.union1d(*pair) for pair in zip(coarse, fine, strict=True)]
+        bins = grid_bins(evidence, grids)
+        found = _best_combination(evidence, coarse, grids, budget)
+        if n_choices > MAX_EXHAUSTIVE:
+            _descend(evidence, bins, grids, found)
+        expanded = set()
+        while (best := _best(found, budget)) not in expanded:
+            expanded.add(best)
+            sweep(evidence, bins, grids, best, found)
+        thresholds = thresholds_at(grids, [np.array([i]) for i in best])[0]
+    return thresholds, *evidence.evaluate(thresholds)
+
+
+def _best_combination(
+    evidence: Evidence, coarse: list[np.ndarray], grids: list[np.ndarray], budget: float
+) -> Found:
+    """Best of all combinations on the coarse grids, as indices of the fine ones."""
+    costs, accuracies = every_combination(evidence, coarse)
+    accuracies[costs > budget * ROUNDING] = -np.inf
+    best = np.flatnonzero(accuracies.ravel() >= accuracies.max() - 1e-12)
+    at = best[costs.ravel()[best].argmin()]
+    thresholds = thresholds_at(coarse, np.unravel_index([at], costs.shape))[0]
+    index = tuple(
+        int(np.searchsorted(grid, value)) for grid, value in zip(grids, thresholds, strict=True)
+    )
+    return {index: (float(costs.flat[at]), float(accuracies.flat[at]))}
+
+
+def _descend(evidence: Evidence, bins: np.ndarray, grids: list[np.ndarray], found: Found) -> None:
+    """Note what is efficient on the way to the best thresholds for ascending prices of cost."""
+    current = tuple(len(grid) // 2 for grid in grids)
+    spread = max(evidence.costs[-1] - evidence.costs[0], 1e-12)
+    for price in np.geomspace(1e-2, 3.0, N_PRICES) / spread:
+        previous = None
+        while current != previous:
+            previous = current
+            current = sweep(evidence, bins, grids, current, found, price)
+
+
+def _best(found: Found, budget: float) -> tuple[int, ...]:
+    """Most accurate point under the budget; sums that differ in their last bits are equal."""
+    affordable = [index for index, (cost, _) in found.items() if cost <= budget * ROUNDING]
+    return max(affordable, key=lambda index: (round(found[index][1], 12), -found[index][0], index))

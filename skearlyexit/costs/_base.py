@@ -1,0 +1,83 @@
+"""What a cost is."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from skearlyexit.costs._links import Link
+from skearlyexit.costs._parts import Part, Reading
+
+
+class Cost(BaseEstimator, metaclass=ABCMeta):
+    """How the cost of a network's parts is found.
+
+    Attributes
+    ----------
+    is_exact : bool
+        Whether reading it twice gives the same.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    is_exact: ClassVar[bool] = True
+    links: Sequence[Link] = ()
+
+    @property
+    @abstractmethod
+    def unit_name(self) -> str:
+        """What costs are told in, such as "MACs" or "s"."""
+
+    @abstractmethod
+    def read(self, parts: Sequence[Part]) -> list[Reading]:
+        """Cost per row of each part alone.
+
+        Parameters
+        ----------
+        parts : sequence of Part
+
+        Returns
+        -------
+        readings : list of Reading
+        """
+
+    def of_blocks(self, parts: Sequence[Part], names: Sequence[str]) -> np.ndarray:
+        """Cost per row of each block of the network, which placement goes by.
+
+        Parameters
+        ----------
+        parts : sequence of Part
+        names : sequence of str
+            Of the blocks.
+
+        Returns
+        -------
+        costs : ndarray of shape (n_blocks,)
+        """
+        return np.array([reading.value for reading in self.read(parts)])
+
+    def of_cascade(
+        self, stages: Sequence[Part], heads: Sequence[Part], decision: Part, blocks: np.ndarray
+    ) -> tuple[list[Reading], list[Reading], Reading]:
+        """Costs per row of all stages, all heads and one decision.
+
+        Parameters
+        ----------
+        stages, heads : sequences of Part
+            One for each exit.
+        decision : Part
+        blocks : ndarray of shape (n_exits,)
+            What `of_blocks` gave, summed over each stage.
+        """
+        if self.is_exact:
+            *head_readings, last = self.read([*heads, decision])
+            return [Reading.exactly(value) for value in blocks], head_readings, last
+        readings = self.read([*stages, *heads, decision])
+        return readings[: len(stages)], readings[len(stages) : -1], readings[-1]
+
+    def of_link(self, link: Link, n_bytes: float) -> float:
+        """Cost per row of a link over which so many bytes go."""
+        raise NotImplementedError

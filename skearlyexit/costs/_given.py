@@ -1,0 +1,98 @@
+"""Costs that the user knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from skearlyexit.costs._base import Cost
+from skearlyexit.costs._parts import Part, Reading
+
+
+class GivenCost(Cost):
+    """Costs that were found elsewhere, such as joules on the device in question.
+
+    Parameters
+    ----------
+    blocks : array-like of shape (n_blocks,) or dict of str to float
+        Cost per row of each block of the network, which `skearlyexit.list_exits` names; or, by
+        name, the cost of all blocks after the one named before, up to and with this one. The end
+        of the network has to be among them.
+    heads : float or array-like of shape (n_exits,), default=0.0
+        Cost per row of each head.
+    decision : float, default=0.0
+        Cost per row of one decision.
+    unit : str, default=""
+        What they are told in.
+
+    Examples
+    --------
+    >>> cost = GivenCost({"block1": 3.0, "block3": 5.0}, heads=0.1, unit="mJ")
+    >>> cost.of_blocks([], names=["block1", "block2", "block3"])
+    array([3., 0., 5.])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "blocks": ["array-like", dict],
+        "heads": ["array-like", float, int],
+        "decision": [float, int],
+        "unit": [str],
+    }
+
+    def __init__(
+        self,
+        blocks: Sequence[float] | Mapping[str, float],
+        *,
+        heads: float | Sequence[float] = 0.0,
+        decision: float = 0.0,
+        unit: str = "",
+    ) -> None:
+        self.blocks = blocks
+        self.heads = heads
+        self.decision = decision
+        self.unit = unit
+
+    @property
+    def unit_name(self) -> str:
+        """As given."""
+        return self.unit
+
+    def read(self, parts: Sequence[Part]) -> list[Reading]:
+        """Nothing can be read off a part alone."""
+        raise ValueError("GivenCost knows blocks, heads and decisions of one network only.")
+
+    def of_blocks(self, parts: Sequence[Part], names: Sequence[str]) -> np.ndarray:
+        """Costs as given; see `Cost.of_blocks`."""
+        if isinstance(self.blocks, Mapping):
+            unknown = [name for name in self.blocks if name not in names]
+            if unknown or names[-1] not in self.blocks:
+                raise ValueError(
+                    "The 'blocks' of GivenCost must be named as those of the network, the last "
+                    f"one, {names[-1]!r}, among them. Got {list(self.blocks)}; the network has "
+                    f"{list(names)}."
+                )
+            return _checked([self.blocks.get(name, 0.0) for name in names], len(names), "blocks")
+        return _checked(self.blocks, len(names), "blocks")
+
+    def of_cascade(
+        self, stages: Sequence[Part], heads: Sequence[Part], decision: Part, blocks: np.ndarray
+    ) -> tuple[list[Reading], list[Reading], Reading]:
+        """Costs as given; see `Cost.of_cascade`."""
+        values = self.heads if np.ndim(self.heads) else [self.heads] * len(heads)
+        return (
+            [Reading.exactly(value, "given") for value in blocks],
+            [Reading.exactly(value, "given") for value in _checked(values, len(heads), "heads")],
+            Reading.exactly(_checked([self.decision], 1, "decision")[0], "given"),
+        )
+
+
+def _checked(values: Any, n_values: int, name: str) -> np.ndarray:
+    costs = np.asarray(values, dtype=np.float64)
+    if costs.shape != (n_values,) or not np.all((costs >= 0) & np.isfinite(costs)):
+        raise ValueError(
+            f"The '{name}' of GivenCost must be {n_values} finite numbers of at least 0. "
+            f"Got {values!r} instead."
+        )
+    return costs

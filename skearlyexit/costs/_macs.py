@@ -1,0 +1,106 @@
+"""Costs by counting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval
+
+from skearlyexit.costs._base import Cost
+from skearlyexit.costs._estimators import UncountedError, estimator_macs
+from skearlyexit.costs._links import Link, check_links
+from skearlyexit.costs._modules import module_macs
+from skearlyexit.costs._parts import Part, Reading
+from skearlyexit.costs._timing import time_parts
+
+#: Rows and repetitions by which parts are timed that cannot be counted.
+TIMED_ROWS, TIMED_REPEATS = 256, 9
+
+
+class MACsCost(Cost):
+    """Multiply-accumulates per row, by torch's counter and by stated counts for estimators.
+
+    An estimator of a kind that has no count is timed, and its time turned into operations at the
+    rate at which this machine was seen to run the network itself.
+
+    Parameters
+    ----------
+    rate : float, default=None
+        Multiply-accumulates per second of a machine that is not this one; costs are then told in
+        seconds.
+    links : sequence of Link, default=()
+        Connections between machines; they need a rate.
+
+    See Also
+    --------
+    skearlyexit.costs.module_macs : What is counted of torch modules.
+    skearlyexit.costs.estimator_macs : What is counted of scikit-learn's estimators.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "rate": [Interval(Real, 0, None, closed="neither"), None],
+        "links": ["array-like"],
+    }
+
+    def __init__(self, *, rate: float | None = None, links: Sequence[Link] = ()) -> None:
+        self.rate = rate
+        self.links = links
+
+    @property
+    def unit_name(self) -> str:
+        """MACs, or seconds if there is a rate."""
+        return "MACs" if self.rate is None else "s"
+
+    def read(self, parts: Sequence[Part]) -> list[Reading]:
+        """Count each part; see `Cost.read`."""
+        return [Reading.exactly(_count(part) / (self.rate or 1.0)) for part in parts]
+
+    def of_cascade(
+        self, stages: Sequence[Part], heads: Sequence[Part], decision: Part, blocks: np.ndarray
+    ) -> tuple[list[Reading], list[Reading], Reading]:
+        """Count, or time heads that cannot be counted; see `Cost.of_cascade`."""
+        readings: list[Reading | None] = []
+        for head in heads:
+            try:
+                readings += self.read([head])
+            except UncountedError:
+                readings.append(None)
+        unknown = [i for i, reading in enumerate(readings) if reading is None]
+        if unknown:
+            # In the unit of the blocks, per second of this machine.
+            seconds = _seconds(stages)
+            rate = float(blocks.sum()) / sum(reading.value for reading in seconds)
+            for i, reading in zip(unknown, _seconds([heads[i] for i in unknown]), strict=True):
+                readings[i] = reading.scaled(rate)
+        counted = [Reading.exactly(value) for value in blocks]
+        return counted, [each for each in readings if each is not None], self.read([decision])[0]
+
+    def of_link(self, link: Link, n_bytes: float) -> float:
+        """Seconds of a link; see `Cost.of_link`."""
+        return link.seconds(n_bytes)
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        check_links(self.links, "MACsCost")
+        if len(self.links) and self.rate is None:
+            raise ValueError(
+                "The 'links' of MACsCost take seconds, which need its 'rate', in multiply-"
+                "accumulates per second, to compare with; got rate=None."
+            )
+
+
+def _count(part: Part) -> float:
+    """Operations per row."""
+    if part.macs is not None:
+        return part.macs
+    if isinstance(part.model, torch.nn.Module):
+        return module_macs(part.model, part.inputs, part.n_rows)[0]
+    return estimator_macs(part.model)
+
+
+def _seconds(parts: Sequence[Part]) -> list[Reading]:
+    return [Reading.of_times(times) for times in time_parts(parts, TIMED_ROWS, TIMED_REPEATS)]

@@ -1,0 +1,83 @@
+"""What a cost is read off, and what reading it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that runs on rows: a stage, a head, a decision.
+
+    Attributes
+    ----------
+    run : callable
+        Called as ``run(inputs)``.
+    inputs : Tensor, ndarray or tuple of Tensor
+        A few rows of what it is called with.
+    model : torch.nn.Module, fitted estimator or None
+        What it consists of, for counting; None has no memory of its own.
+    macs : float or None, default=None
+        Operations per row, where they are known without looking at the model.
+    """
+
+    run: Callable[[Any], Any]
+    inputs: Any
+    model: Any
+    macs: float | None = None
+
+    def with_rows(self, n_rows: int) -> Any:
+        """Inputs of this many rows, by repeating those that there are."""
+        if isinstance(self.inputs, tuple):
+            return tuple(_repeat(tensor, n_rows) for tensor in self.inputs)
+        return _repeat(self.inputs, n_rows)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of the inputs."""
+        return len(self.inputs[0] if isinstance(self.inputs, tuple) else self.inputs)
+
+
+def _repeat(rows: Any, n_rows: int) -> Any:
+    if isinstance(rows, np.ndarray):
+        return rows[np.arange(n_rows) % len(rows)]
+    return rows.index_select(0, torch.arange(n_rows, device=rows.device) % len(rows))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Cost of a part, per row.
+
+    Attributes
+    ----------
+    value : float
+        In the unit of the cost.
+    low, high : float
+        Quartiles of what was measured; the value itself where it was counted or given.
+    how : {"counted", "measured", "given"}
+    """
+
+    value: float
+    low: float
+    high: float
+    how: str = "counted"
+
+    @classmethod
+    def exactly(cls, value: float, how: str = "counted") -> Reading:
+        """Reading without a spread."""
+        return cls(float(value), float(value), float(value), how)
+
+    @classmethod
+    def of_times(cls, times: np.ndarray) -> Reading:
+        """Median and quartiles of repeated measurements."""
+        low, value, high = np.percentile(times, [25, 50, 75])
+        return cls(float(value), float(low), float(high), "measured")
+
+    def scaled(self, factor: float) -> Reading:
+        """The same in another unit."""
+        return Reading(self.value * factor, self.low * factor, self.high * factor, self.how)

@@ -1,0 +1,47 @@
+"""Parts timed on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from skearlyexit.costs._parts import Part
+
+
+def time_parts(parts: Sequence[Part], n_rows: int, n_repeats: int) -> list[np.ndarray]:
+    """Seconds per row of each part, one part after another.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    n_rows : int
+        Rows of a call.
+    n_repeats : int
+        Calls of each part, after one that is not counted.
+
+    Returns
+    -------
+    times : list of ndarray of shape (n_repeats,)
+    """
+    times = np.empty((len(parts), n_repeats))
+    with torch.inference_mode():
+        for row, part in zip(times, parts, strict=True):
+            inputs = part.with_rows(n_rows)
+            part.run(inputs)  # the first call may allocate, or start threads
+            for i in range(n_repeats):
+                start = perf_counter()
+                part.run(inputs)
+                _wait_for(inputs)
+                row[i] = perf_counter() - start
+    return list(times / n_rows)
+
+
+def _wait_for(inputs: Any) -> None:
+    """Wait until an accelerator has done what it was asked for."""
+    first = inputs[0] if isinstance(inputs, tuple) else inputs
+    if isinstance(first, torch.Tensor) and first.is_cuda:
+        torch.cuda.synchronize(first.device)

@@ -1,0 +1,129 @@
+"""The held-out rows of a probe, ready to be asked about many subsets of its places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skearlyexit._table import ExitTable
+from skearlyexit.calibration import Evidence
+from skearlyexit.placement._base import Probed
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows of a probe, with what every subset has in common worked out once.
+
+    Attributes
+    ----------
+    probed : Probed
+        Rows of positive weight only; without probabilities if the scores do not depend on them.
+    correct : ndarray of shape (n_samples, n_places), bool
+        Whether each place is right.
+    """
+
+    probed: Probed
+    correct: np.ndarray
+
+    @classmethod
+    def of(cls, probed: Probed) -> HeldOut:
+        """Held-out rows of a probe; those of weight 0 count for nothing."""
+        used = Evidence.from_table(probed.table, probed.y, np.empty(0), probed.weight)
+        if len(used.correct) < 2:
+            raise ValueError(
+                "Placing exits by what heads answer needs at least two held-out rows, one to "
+                f"choose by and one to judge by. Got {len(used.correct)} instead; give more rows, "
+                "or name the exits."
+            )
+        rows = np.flatnonzero(probed.weight > 0)
+        probabilities = probed.table.probabilities[rows]
+        if not probed.policy.has_memory:
+            # Nothing reads them any more, and copying them for each subset takes long.
+            probabilities = probabilities[:, :, :0]
+        return cls(_with_rows(probed, probabilities, rows), used.correct)
+
+    @property
+    def n_places(self) -> int:
+        """Number of places, the end included."""
+        return len(self.probed.places)
+
+    def halves(self) -> tuple[HeldOut, HeldOut]:
+        """Every second row to choose by, and the others to judge by."""
+        first, second = (self._rows(slice(start, None, 2)) for start in (0, 1))
+        return first, second
+
+    def evidence(self, chosen: Sequence[int]) -> Evidence:
+        """What thresholds depend on if exits stood at these places only, the end among them."""
+        table, costs = self.probed.subset(chosen)
+        return Evidence(table.scores, self.correct[:, list(chosen)], costs, self.probed.weight)
+
+    @property
+    def stages(self) -> np.ndarray:
+        """Cost of each stage in units of the plain network, shape (n_places,).
+
+        The head of the end belongs to the last one, since the plain network runs it too.
+        """
+        stages = self.probed.stages.copy()
+        stages[-1] += self.probed.heads[-1]
+        return stages / self._unit
+
+    @property
+    def heads(self) -> np.ndarray:
+        """What a row pays for an exit, head and decision, at all but the end; same units."""
+        return (self.probed.heads[:-1] + self.probed.decision) / self._unit
+
+    @property
+    def _unit(self) -> float:
+        """Cost of the plain network, which `exit_costs` divides by."""
+        plain = float(self.probed.stages.sum() + self.probed.heads[-1])
+        return plain if plain > 0 else 1.0
+
+    def _rows(self, rows: slice) -> HeldOut:
+        probabilities = self.probed.table.probabilities[rows]
+        return HeldOut(_with_rows(self.probed, probabilities, rows), self.correct[rows])
+
+
+def _with_rows(probed: Probed, probabilities: np.ndarray, rows: np.ndarray | slice) -> Probed:
+    return replace(
+        probed,
+        table=ExitTable(probabilities, probed.table.scores[rows]),
+        y=probed.y[rows],
+        weight=np.asarray(probed.weight[rows], dtype=np.float64),
+    )
+
+
+def careful_thresholds(evidence: Evidence, max_drop: float) -> np.ndarray:
+    """For each early exit alone, the lowest threshold that keeps the accuracy of the end.
+
+    The rows whose score reaches a threshold would leave there. What that loses is the weight of
+    those that are wrong there and right at the end, less that of those that are right there and
+    wrong at the end, as a share of the weight of all rows.
+
+    Returns
+    -------
+    thresholds : ndarray of shape (n_exits - 1,)
+        Infinite where none loses at most `max_drop`.
+    """
+    thresholds = np.full(evidence.n_exits - 1, np.inf)
+    right = evidence.correct.astype(np.float64)
+    total = evidence.weight.sum()
+    for exit_ in range(len(thresholds)):
+        order = np.argsort(-evidence.scores[:, exit_], kind="stable")
+        scores = evidence.scores[order, exit_]
+        lost = evidence.weight[order] * (right[order, -1] - right[order, exit_])
+        # Rows with equal scores leave together.
+        is_last = np.append(scores[1:] < scores[:-1], True)
+        allowed = np.flatnonzero(is_last & (np.cumsum(lost) / total <= max_drop + 1e-12))
+        if len(allowed):
+            everybody = allowed[-1] == len(scores) - 1
+            thresholds[exit_] = 0.0 if everybody else scores[allowed[-1]]
+    return thresholds
+
+
+def reach(evidence: Evidence, thresholds: np.ndarray) -> np.ndarray:
+    """Share of the rows that gets to each exit, shape (n_exits,)."""
+    leaving = np.bincount(evidence.leave(thresholds), evidence.weight, evidence.n_exits)
+    coming = leaving[::-1].cumsum(dtype=np.float64)[::-1]
+    return np.asarray(coming / coming[0])

@@ -1,0 +1,67 @@
+"""What spoke for and against each place where an exit might stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from skearlyexit._frames import aligned, import_pandas, preformatted
+
+
+@dataclass(frozen=True)
+class PlacementReport:
+    """Candidates for exits, and why they became exits or not.
+
+    Printed, it is a table; ``to_frame()`` gives a data frame.
+
+    Attributes
+    ----------
+    method : str
+        The placement, as it prints.
+    names : list of str
+        Blocks that were looked at.
+    shares : ndarray of shape (n_candidates,)
+        Cost of the backbone up to each, as a share of the whole.
+    chosen : ndarray of shape (n_candidates,), bool
+    reasons : list of str
+        What spoke for or against each.
+    figures : dict of str to ndarray of shape (n_candidates,)
+        Numbers that the decision rests on, by their title; NaN where there is none.
+    """
+
+    method: str
+    names: list[str]
+    shares: np.ndarray
+    chosen: np.ndarray
+    reasons: list[str]
+    figures: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def to_frame(self) -> Any:
+        """Table as a pandas data frame, one row for each candidate."""
+        return import_pandas("PlacementReport.to_frame").DataFrame(
+            {
+                "block": self.names,
+                "share of cost": self.shares,
+                **self.figures,
+                "exit": self.chosen,
+                "reason": self.reasons,
+            }
+        )
+
+    def __str__(self) -> str:
+        columns = {
+            "block": self.names,
+            "cost": [f"{share:.1%}" for share in self.shares],
+            **{
+                title: ["" if np.isnan(value) else f"{value:.4g}" for value in values]
+                for title, values in self.figures.items()
+            },
+            "exit": ["yes" if chosen else "-" for chosen in self.chosen],
+            "why": self.reasons,
+        }
+        return "\n".join([self.method, *aligned(columns)])
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))

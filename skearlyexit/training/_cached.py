@@ -1,0 +1,98 @@
+"""Heads on a frozen network, trained on embeddings that are computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from skearlyexit.training._network import ExitView, MultiExitNetwork, View
+from skearlyexit.training._trainer import Trainer, TrainingRows
+
+#: Bytes of embeddings that are kept; beyond that they are computed anew in every epoch.
+CACHE_BYTES = 2**31
+ROWS_A_PASS = 256
+
+
+class CachedView(View):
+    """Heads of some exits, on rows that are their pooled embeddings side by side.
+
+    Parameters
+    ----------
+    heads : dict of int to torch.nn.Module
+        From vectors to logits.
+    widths : sequence of int
+        Columns that each of them sees.
+
+    Notes
+    -----
+    **Shape**: (n, sum(widths)) to a list of logits (n, n_classes), one for each head.
+    """
+
+    def __init__(self, heads: dict[int, torch.nn.Module], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.heads = torch.nn.ModuleDict({str(i): head for i, head in heads.items()})
+        self.widths = list(widths)
+
+    def trained_part(self) -> torch.nn.Module:
+        """What training may change."""
+        return self.heads
+
+    def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
+        columns = rows.split(self.widths, dim=1)
+        return [head(part) for head, part in zip(self.heads.values(), columns, strict=True)]
+
+
+def view_of_heads(
+    network: MultiExitNetwork, exits: Sequence[int], trainer: Trainer
+) -> tuple[View, Trainer]:
+    """View of some heads while the stages stay as they are, and a trainer with rows for it.
+
+    The stages run once over all rows, unless the heads' pooling has weights to learn, or the
+    embeddings would take more than `CACHE_BYTES`.
+    """
+    heads: dict[int, Any] = {i: network.heads[i] for i in exits}
+    poolings = {i: head.pooling for i, head in heads.items()}
+    tables = [trainer.rows, *([] if trainer.validation is None else [trainer.validation])]
+    if not any(len(pooling.state_dict()) for pooling in poolings.values()):
+        network.to(trainer.device).eval()
+        few = _pooled(network, poolings, trainer.rows.X[:2].to(trainer.device))
+        row_bytes = sum(part[0].numel() * part.element_size() for part in few)
+        if row_bytes * sum(map(len, tables)) <= CACHE_BYTES:
+            train, *validation = (_embedded(network, poolings, rows, trainer) for rows in tables)
+            bodies = {i: head.body for i, head in heads.items()}
+            return (
+                CachedView(bodies, [part.shape[1] for part in few]),
+                replace(trainer, rows=train, validation=validation[0] if validation else None),
+            )
+    return ExitView(network, exits, freeze_stages=True), trainer
+
+
+def _embedded(
+    network: MultiExitNetwork,
+    poolings: dict[int, torch.nn.Module],
+    rows: TrainingRows,
+    trainer: Trainer,
+) -> TrainingRows:
+    """Rows that are pooled embeddings side by side, in main memory."""
+    passes = [
+        torch.cat(_pooled(network, poolings, some.to(trainer.device)), dim=1).cpu()
+        for some in rows.X.split(ROWS_A_PASS)
+    ]
+    return replace(rows, X=torch.cat(passes))
+
+
+@torch.no_grad()
+def _pooled(
+    network: MultiExitNetwork, poolings: dict[int, torch.nn.Module], rows: torch.Tensor
+) -> list[torch.Tensor]:
+    """Pooled embedding of each exit, shape (n, width)."""
+    carry: Any = rows
+    vectors = []
+    for i, stage in enumerate(network.stages[: max(poolings) + 1]):
+        carry, embedding = stage(carry)
+        if i in poolings:
+            vectors.append(poolings[i](embedding))
+    return vectors

@@ -1,0 +1,329 @@
+"""Costs as objects: what they read, in which unit, and who goes by them."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+from torch import nn
+
+from skearlyexit import (
+    BytesCost,
+    CostShare,
+    EarlyExitClassifier,
+    GivenCost,
+    Link,
+    MACsCost,
+    MLPBackbone,
+    SecondsCost,
+    TracedBackbone,
+)
+from skearlyexit.costs import (
+    CostTable,
+    Part,
+    Reading,
+    UncountedError,
+    estimator_macs,
+    exit_costs,
+    resolve_cost,
+)
+from tests._data import blobs, make, quick
+
+X, y, X_TEST, Y_TEST = blobs()
+X_IRIS, Y_IRIS = load_iris(return_X_y=True)
+D, C = 4, 3
+BACKBONE = MLPBackbone(4, width=16, hidden=16)
+N_IN = 16  # width of the rows, filled up
+
+
+def fitted(**params):
+    options = {"backbone": BACKBONE, "exits": ["stem", "block2"], "max_epochs": 2, **params}
+    return quick(**options).fit(X, y)
+
+
+class Odd(ClassifierMixin, BaseEstimator):
+    """A kind of classifier that nobody has counted."""
+
+    def fit(self, X, y):
+        self.inner_ = LogisticRegression().fit(X, y)
+        self.classes_ = self.inner_.classes_
+        return self
+
+    def predict_proba(self, X):
+        return self.inner_.predict_proba(X)
+
+
+class Clock:
+    """Time that passes only when a part runs."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr("skearlyexit.costs._timing.perf_counter", lambda: self.now)
+
+    def part(self, durations, n_rows=2, model=None):
+        """Part whose calls take so long, one after another; the first call is not counted."""
+        calls = iter(durations)
+        seen = []
+
+        def run(inputs):
+            seen.append(len(inputs))
+            self.now += next(calls)
+
+        return Part(run, torch.zeros(n_rows, 3), model), seen
+
+
+class TestSeconds:
+    def test_median_and_quartiles_per_row(self, monkeypatch):
+        part, seen = Clock(monkeypatch).part([100.0, 5.0, 1.0, 2.0, 4.0, 3.0])
+        (reading,) = SecondsCost(batch_size=10, n_repeats=5).read([part])
+        assert (reading.low, reading.value, reading.high) == pytest.approx((0.2, 0.3, 0.4))
+        assert reading.how == "measured"
+        assert seen == [10] * 6
+
+    def test_parts_are_told_apart(self, monkeypatch):
+        clock = Clock(monkeypatch)
+        parts = [clock.part([9.0, 2.0, 2.0])[0], clock.part([9.0, 6.0, 6.0])[0]]
+        values = [reading.value for reading in SecondsCost(1, n_repeats=2).read(parts)]
+        assert values == [2.0, 6.0]
+
+    def test_fitted(self):
+        table = fitted(cost=SecondsCost(32, n_repeats=3)).cost_table_
+        assert table.unit == "s"
+        assert all(reading.how == "measured" for reading in (*table.stages, *table.heads))
+        assert all(r.low <= r.value <= r.high for r in (*table.stages, *table.heads))
+        assert table.stage_costs.min() > 0
+        assert "stage 25%" in str(table)
+
+
+class TestMACs:
+    def test_default(self):
+        clf = fitted()
+        table = clf.cost_table_
+        block = 2 * 16 * 16
+        assert list(table.stage_costs) == [N_IN * 16, 2 * block, 2 * block]
+        assert list(table.head_costs) == [16 * 4] * 3
+        assert table.decision.value == 4
+        assert table.plain == N_IN * 16 + 4 * block + 64
+        expected = exit_costs(table.stage_costs, table.head_costs, 4)
+        np.testing.assert_array_equal(clf.costs_, expected)
+
+    def test_rate_makes_seconds(self):
+        macs, seconds = fitted().cost_table_, fitted(cost=MACsCost(rate=1e6)).cost_table_
+        assert seconds.unit == "s"
+        assert seconds.plain == pytest.approx(macs.plain / 1e6)
+        np.testing.assert_allclose(seconds.cumulative, macs.cumulative)
+
+    def test_what_cannot_be_counted_is_timed_at_the_rate_of_the_network(self, monkeypatch):
+        clock = Clock(monkeypatch)
+        stage, _ = clock.part([1.0] * 10, model=nn.Identity())
+        head, _ = clock.part([3.0] * 10, model=Odd())
+        # Stages of 1,000 operations take 1 s, so that 3 s are 3,000 operations.
+        stages, heads, _ = MACsCost().of_cascade(
+            [stage], [head], Part(None, None, None, macs=0.0), np.array([1000.0])
+        )
+        assert stages[0] == Reading.exactly(1000.0)
+        assert heads[0].value == pytest.approx(3000.0)
+        assert heads[0].how == "measured"
+
+    def test_such_a_head_in_a_cascade(self):
+        table = fitted(head=[Odd(), "linear", "linear"]).cost_table_
+        assert [head.how for head in table.heads] == ["measured", "counted", "counted"]
+        assert table.head_costs[0] > 0
+        assert "timed" in str(table)
+
+    def test_links_need_a_rate(self):
+        with pytest.raises(ValueError, match=r"'links' of MACsCost .* 'rate'.* got rate=None"):
+            resolve_cost(MACsCost(links=[Link(0, 1e6)]))
+
+
+class TestBytes:
+    def test_parameters_and_buffers_where_they_are_used_first(self):
+        layer = make(lambda: nn.Linear(8, 8))
+        norm = nn.BatchNorm1d(8)
+        parts = [
+            Part(module, torch.zeros(2, 8), module)
+            for module in (layer, nn.Sequential(layer, norm))
+        ]
+        sizes = [reading.value for reading in BytesCost().read(parts)]
+        assert sizes == [4 * (64 + 8), 4 * 4 * 8 + 8]  # weight, bias, mean, variance; a count
+
+    def test_larger_estimators_cost_more(self):
+        small = DecisionTreeClassifier(max_depth=1, random_state=0).fit(X_IRIS, Y_IRIS)
+        large = DecisionTreeClassifier(random_state=0).fit(X_IRIS, Y_IRIS)
+        parts = [Part(None, np.zeros((2, 4)), tree) for tree in (small, large)]
+        first, second = (reading.value for reading in BytesCost().read(parts))
+        assert 0 < first < second
+
+    def test_fitted(self):
+        table = fitted(cost="bytes").cost_table_
+        assert table.unit == "bytes"
+        assert table.head_costs[0] == 4 * (16 * 4 + 4)
+        assert table.decision.value == 0
+
+
+class TestGiven:
+    def test_fitted(self):
+        cost = GivenCost({"stem": 1, "block2": 5, "block4": 4}, heads=[0.1, 0.2, 1], unit="mJ")
+        clf = fitted(cost=cost, budget=0.9)
+        assert list(clf.cost_table_.stage_costs) == [1, 5, 4]
+        np.testing.assert_allclose(clf.costs_, [1.1 / 11, 6.3 / 11, 11.3 / 11])
+        assert "in mJ per row" in str(clf.cost_table_)
+        exits = clf.predict(X, return_exits=True)[1]
+        assert clf.operating_point_.thresholds is clf.thresholds_
+        assert set(exits) <= {0, 1, 2}
+
+    def test_placement_goes_by_it(self):
+        cost = GivenCost([0, 1, 1, 1, 97])
+        assert fitted(exits=CostShare(schedule=[0.02]), cost=cost).exit_names_ == [
+            "block2",
+            "block4",
+        ]
+        assert fitted(exits=CostShare(schedule=[0.02])).exit_names_ == ["stem", "block4"]
+
+    @pytest.mark.parametrize(
+        ("blocks", "match"),
+        [
+            ([1, 2, 3], "must be 5 finite numbers of at least 0"),
+            ([1, 1, 1, 1, -1], "must be 5 finite numbers"),
+            ([1, 1, 1, 1, np.inf], "must be 5 finite numbers"),
+            ({"stem": 1}, "the last one, 'block4', among them"),
+            ({"stem": 1, "blok": 1, "block4": 1}, r"Got \['stem', 'blok', 'block4'\]"),
+        ],
+    )
+    def test_what_does_not_fit_the_network(self, blocks, match):
+        with pytest.raises(ValueError, match=match):
+            fitted(cost=GivenCost(blocks))
+
+    def test_heads_that_do_not_fit(self):
+        with pytest.raises(ValueError, match="'heads' of GivenCost must be 3 finite"):
+            fitted(cost=GivenCost([1] * 5, heads=[1, 2]))
+
+
+class TestLinks:
+    def test_bytes_of_what_is_handed_on(self):
+        link = Link(after="block2", bandwidth=1000.0, latency=0.5)
+        plain = fitted(cost=MACsCost(rate=1e6)).cost_table_
+        table = fitted(cost=MACsCost(rate=1e6, links=[link])).cost_table_
+        # 16 numbers of 4 bytes go over the link, in the stage after it.
+        np.testing.assert_allclose(table.links, [0, 0, 64 / 1000 + 0.5])
+        np.testing.assert_allclose(table.stage_costs, plain.stage_costs + table.links)
+        assert table.plain == pytest.approx(plain.plain + 0.564)
+        assert "link" in str(table)
+
+    def test_several_tensors_cross(self):
+        class Skip(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = nn.Linear(X.shape[1], 8), nn.Linear(8, 8)
+                self.rest = nn.Linear(8 + X.shape[1], 4)
+
+            def forward(self, rows):
+                return self.rest(torch.cat([self.second(self.first(rows)), rows], dim=1))
+
+        cost = MACsCost(rate=1e6, links=[Link("first", 1.0)])
+        clf = fitted(backbone=TracedBackbone(make(Skip)), exits=["first"], cost=cost, head="linear")
+        assert clf.cost_table_.links[1] == 4 * (8 + X.shape[1])
+
+    def test_placement_sees_them(self):
+        placement = CostShare(schedule=[0.5])
+        macs = MACsCost(rate=1e6)
+        assert fitted(exits=placement, cost=macs).exit_names_ == ["block2", "block4"]
+        # As much again as the network, within the block after the stem.
+        slow = MACsCost(rate=1e6, links=[Link("stem", bandwidth=64 / 2500e-6)])
+        assert fitted(exits=placement, cost=slow).exit_names_ == ["block1", "block4"]
+
+    @pytest.mark.parametrize("after", ["block9", 7])
+    def test_unknown_block(self, after):
+        cost = MACsCost(rate=1e6, links=[Link(after, 1.0)])
+        with pytest.raises(ValueError, match=f"names {after!r}, which is no block"):
+            fitted(cost=cost)
+
+    def test_the_end_hands_on_nothing(self):
+        with pytest.raises(ValueError, match="hands on nothing"):
+            fitted(cost=SecondsCost(links=[Link("block4", 1.0)]))
+
+    @pytest.mark.parametrize("options", [{"bandwidth": 0}, {"bandwidth": 1, "latency": -1}])
+    def test_impossible_link(self, options):
+        with pytest.raises(ValueError, match="positive bandwidth"):
+            Link(0, **options)
+
+    def test_no_link(self):
+        with pytest.raises(TypeError, match=r"must be Link objects\. Got 3"):
+            resolve_cost(SecondsCost(links=[3]))
+
+
+class TestTable:
+    table = CostTable(
+        "s",
+        ["a", "b"],
+        [Reading.exactly(3.0), Reading(4.0, 3.5, 4.5, "measured")],
+        [Reading.exactly(1.0), Reading.exactly(2.0)],
+        np.array([0.0, 1.0]),
+        Reading.exactly(0.5),
+    )
+
+    def test_costs(self):
+        assert self.table.plain == 10.0
+        np.testing.assert_allclose(self.table.cumulative, [0.45, 1.15])
+
+    def test_frame(self):
+        frame = self.table.to_frame()
+        assert list(frame["stage"]) == [3.0, 4.0]
+        assert list(frame["stage 75%"]) == [3.0, 4.5]
+        assert list(frame["decision"]) == [0.5, 0.0]
+        assert list(frame["until here"]) == [4.5, 11.5]
+
+    def test_prints(self):
+        lines = str(self.table).splitlines()
+        assert lines[0].split()[:2] == ["exit", "stage"]
+        assert lines[1].endswith("45.0%")
+        assert lines[-1] == "in s per row; the plain network costs 10"
+        assert self.table._repr_html_().startswith("<pre>exit")
+
+
+@pytest.mark.parametrize("cost", ["macs", "bytes", "seconds", MACsCost(rate=2e9)])
+def test_unit_of_the_costs_is_the_plain_network(cost):
+    clf = fitted(cost=cost, exits=1)
+    assert clf.costs_.tolist() == [1.0]
+
+
+def test_unknown_cost():
+    with pytest.raises(ValueError, match="'cost' parameter of EarlyExitClassifier"):
+        EarlyExitClassifier(cost="joules").fit(X, y)
+
+
+class TestCounts:
+    def test_support_vectors(self):
+        model = SVC(random_state=0).fit(X_IRIS, Y_IRIS)
+        n_vectors = len(model.support_)
+        assert estimator_macs(model) == n_vectors * D + (C - 1) * n_vectors
+        linear = SVC(kernel="linear", random_state=0).fit(X_IRIS, Y_IRIS)
+        assert estimator_macs(linear) == 3 * D + 3  # three pairs of classes
+
+    def test_naive_bayes_and_centroids(self):
+        assert estimator_macs(GaussianNB().fit(X_IRIS, Y_IRIS)) == 2 * C * D
+        assert estimator_macs(NearestCentroid().fit(X_IRIS, Y_IRIS)) == C * D
+
+    def test_projection_before_a_model(self):
+        model = make_pipeline(PCA(2), LogisticRegression()).fit(X_IRIS, Y_IRIS)
+        assert estimator_macs(model) == 2 * D + 2 * C + C
+
+    def test_several_models(self):
+        members = [("a", LogisticRegression(max_iter=1000)), ("b", GaussianNB())]
+        model = VotingClassifier(members, voting="soft").fit(X_IRIS, Y_IRIS)
+        assert estimator_macs(model) == D * C + C + 2 * C * D
+        model = OneVsRestClassifier(LogisticRegression()).fit(X_IRIS, Y_IRIS)
+        assert estimator_macs(model) == 3 * (D + 1)
+
+    def test_an_unknown_kind(self):
+        with pytest.raises(UncountedError, match="no count of operations for Odd"):
+            estimator_macs(make_pipeline(PCA(2), Odd()).fit(X_IRIS, Y_IRIS))

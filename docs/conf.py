@@ -5,11 +5,13 @@ import pathlib
 import re
 import shutil
 
-from docutils.nodes import Element, TextElement, reference
+from docutils.nodes import Element, SkipNode, TextElement, reference
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
+from sphinx.writers.html5 import HTML5Translator
 
 import skearlyexit
 
@@ -43,9 +45,9 @@ numpydoc_class_members_toctree = False
 
 # -- links ------------------------------------------------------------------------------------
 nitpicky = True
-# Docstrings put parameters and values in single backquotes too. Roles such as :class: and :meth:
-# have to find their target.
-nitpick_ignore_regex = [("py:obj", ".*")]
+# Docstrings put parameters and values in single backquotes too, and what a type stands for is
+# written with Python's own. Roles such as :class: and :meth: have to find their target.
+nitpick_ignore_regex = [("py:obj", ".*"), ("py:class", r"collections\.abc\.\w+")]
 
 # -- examples ---------------------------------------------------------------------------------
 # Run from a copy, so that what they write does not land beside them.
@@ -81,6 +83,8 @@ plot_formats = ["svg"]
 # -- pages ------------------------------------------------------------------------------------
 html_theme = "furo"
 html_title = f"skearlyexit {release}"
+# Formulas as MathML, which browsers set by themselves: nothing is fetched from elsewhere.
+html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
@@ -124,7 +128,20 @@ def find_reference(
     return make_refnode(app.builder, node["refdoc"], docname, anchor, contnode)
 
 
+def write_inline_formula(translator: HTML5Translator, node: Element) -> None:
+    """Write a formula within a line as MathML."""
+    translator.body.append(tex2mathml(node.astext(), as_block=False))
+    raise SkipNode
+
+
+def write_formula(translator: HTML5Translator, node: Element) -> None:
+    """Write a formula on lines of its own as MathML."""
+    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise SkipNode
+
+
 def setup(app: Sphinx) -> None:
     """Connect the above."""
+    app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-skip-member", skip_member)
     app.connect("missing-reference", find_reference)

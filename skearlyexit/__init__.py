@@ -5,10 +5,15 @@ from skearlyexit._table import ExitTable
 from skearlyexit._version import __version__
 from skearlyexit.backbones import (
     CNNBackbone,
+    Conv1DBackbone,
+    GraphConvBackbone,
     MLPBackbone,
+    RecurrentBackbone,
     SequentialBackbone,
     TracedBackbone,
+    TransformerBackbone,
     list_exits,
+    pad_series,
 )
 from skearlyexit.calibration import AccuracyDrop, Budget, RiskControl, Threshold
 from skearlyexit.costs import BytesCost, GivenCost, Link, MACsCost, SecondsCost
@@ -31,6 +36,7 @@ __all__ = [
     "BytesCost",
     "CNNBackbone",
     "ConfidencePolicy",
+    "Conv1DBackbone",
     "CostShare",
     "EarlyExitClassifier",
     "EfficiencyTest",
@@ -40,6 +46,7 @@ __all__ = [
     "ExitTable",
     "FixedExits",
     "GivenCost",
+    "GraphConvBackbone",
     "GreedyPlacement",
     "JointTraining",
     "LinearHead",
@@ -50,12 +57,15 @@ __all__ = [
     "MarginPolicy",
     "MixedTraining",
     "PatiencePolicy",
+    "RecurrentBackbone",
     "RiskControl",
     "SecondsCost",
     "SeparateTraining",
     "SequentialBackbone",
     "Threshold",
     "TracedBackbone",
+    "TransformerBackbone",
     "__version__",
     "list_exits",
+    "pad_series",
 ]

@@ -169,7 +169,9 @@ class BaseEarlyExit(BaseEstimator):
         request = self._requested_point()
         self._check_device()
         rng = check_random_state(self.random_state)
-        builder, placed, splits, refit = self._prepare(rows, classes, rng)
+        builder, placed, splits, refit = self._prepare(
+            rows, classes, calibration_weight, validation, rng
+        )
         n_exits = len(placed.ends)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
         self._check_request(request, n_exits, bool(splits))
@@ -198,13 +200,20 @@ class BaseEarlyExit(BaseEstimator):
         self.placement_report_ = placed.report
 
     def _prepare(
-        self, rows: Rows, classes: np.ndarray, rng: np.random.RandomState
+        self,
+        rows: Rows,
+        classes: np.ndarray,
+        calibration_weight: np.ndarray | None,
+        validation: Rows | None,
+        rng: np.random.RandomState,
     ) -> tuple[CascadeBuilder, Placed, list[Split], bool]:
         """What fits cascades, with the exits placed, and the splits for calibration."""
         backbone = resolve_backbone(self.backbone, rows.X, len(classes))
         placement = resolve_placement(self.exits)
         cost = resolve_cost(self.cost)
-        plan = Plan.measure(backbone, cost, rows.X, len(classes), rng.randint(MAX_SEED))
+        seed = rng.randint(MAX_SEED)
+        plan = Plan.measure(backbone, cost, rows.X, len(classes), seed, self.device)
+        strategy = resolve_training(self.training)
 
         def make(ends: Sequence[int], training: TrainingStrategy) -> CascadeBuilder:
             return CascadeBuilder(
@@ -213,6 +222,7 @@ class BaseEarlyExit(BaseEstimator):
                 cost=cost,
                 heads=resolve_heads(self.head, len(ends)),
                 keep_own_head=self.head is None,
+                keep_given=strategy.keeps_given,
                 training=training,
                 policy=resolve_policy(self.policy),
                 classes=classes,
@@ -232,16 +242,25 @@ class BaseEarlyExit(BaseEstimator):
                     f"parameter of {type(self).__name__} must be a single one. Got "
                     f"{len(self.head)} instead."
                 )
+            cost.check(None)
             splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
             probing, splits = probing_split(rows, splits, refit, rng)
-            seed = rng.randint(MAX_SEED)
-            probe = ExitProbe(lambda ends: make(ends, SeparateTraining()), rows, *probing, seed)
+            alone = strategy if isinstance(strategy, SeparateTraining) else SeparateTraining()
+            probe = ExitProbe(
+                lambda ends: make(ends, alone),
+                rows,
+                validation,
+                calibration_weight,
+                *probing,
+                rng.randint(MAX_SEED),
+            )
         placed = placement.place(plan.candidates, probe)
+        cost.check(len(placed.ends))
         if probe is None and len(placed.ends) > 1:
             splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
         if len(placed.ends) == 1:
             splits, refit = [], True
-        return make(placed.ends, resolve_training(self.training)), placed, splits, refit
+        return make(placed.ends, strategy), placed, splits, refit
 
     def _trainer_options(self) -> dict[str, Any]:
         return {

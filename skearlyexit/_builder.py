@@ -77,6 +77,8 @@ class CascadeBuilder:
         One for each exit.
     keep_own_head : bool
         Whether a network that brings its own classifier keeps it at the last exit.
+    keep_given : bool
+        Whether training may take weights that came from the user for trained ones.
     training : TrainingStrategy
     policy : Policy
     classes : ndarray of shape (n_classes,)
@@ -93,6 +95,7 @@ class CascadeBuilder:
     cost: Cost
     heads: Sequence[Head]
     keep_own_head: bool
+    keep_given: bool
     training: TrainingStrategy
     policy: Policy
     classes: np.ndarray
@@ -115,8 +118,17 @@ class CascadeBuilder:
         with isolated_random_state(0):
             for head, embedding in zip(self.heads, self.plan.embeddings, strict=True):
                 if head.is_neural:
-                    module = head.build(embedding, self.n_classes).to(embedding.dtype)
-                    parts.append(Part(module, embedding, module))
+                    module = head.build(embedding, self.n_classes).to(embedding.dtype).eval()
+                    fitted = head.fit(
+                        module,
+                        None,
+                        np.empty(0),
+                        None,
+                        classes=self.classes,
+                        needs_probabilities=True,
+                        seed=0,
+                    )
+                    parts.append(fitted.part(embedding))
                 else:
                     parts.append(Part(head, embedding, None, macs=0.0))
         return float(self._cost_table([], parts).cumulative[0])
@@ -124,7 +136,7 @@ class CascadeBuilder:
     def cost_table(self, cascade: Cascade, X: np.ndarray) -> CostTable:
         """What the parts of a cascade cost, read off on a few of the rows."""
         # What is measured should meet rows as various as those it is used on.
-        carry: Any = torch.tensor(X[: 2 if self.cost.is_exact else 64]).to(cascade.device)
+        carry: Any = torch.tensor(X[:32]).to(cascade.device)
         stages, heads = [], []
         with torch.inference_mode():
             for stage, head in zip(cascade.stages, cascade.heads, strict=True):
@@ -227,7 +239,7 @@ class CascadeBuilder:
             built.cut(self.plan.ends),
             modules,
             stand_ins=[i for i, head in enumerate(self.heads) if not head.is_neural],
-            given=built.given,
+            given=built.given and self.keep_given,
             given_head=own_head is not None,
         )
 

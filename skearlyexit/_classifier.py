@@ -38,13 +38,15 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     ----------
     backbone : object, default=None
         The network. None chooses `MLPBackbone` for vectors and `CNNBackbone` for rows of two or
-        three axes, which it takes for images. Also ``"mlp"``, ``"cnn"``, a backbone object, an
-        ``nn.Sequential`` or list of modules (copied, and trained on from the weights they have),
-        a fitted skorch net, or a callable ``f(row_shape, n_classes)`` that returns one of these
-        and is called for every training.
+        three axes, which it takes for images. Also ``"mlp"``, ``"cnn"``, ``"conv1d"``,
+        ``"recurrent"``, ``"transformer"`` or a backbone object; any torch module that can be
+        traced (see `TracedBackbone`), or an ``nn.Sequential`` or list of modules, copied and
+        trained on from the weights it has; a fitted skorch net; or a callable
+        ``f(row_shape, n_classes)`` that returns one of these and is called for every training.
     exits : int, sequence of int or str, or Placement, default=4
-        Number of exits at equal shares of the network's cost, the last included; or the blocks,
-        by index or name, after which exits stand besides the last. 1 is the plain network.
+        Number of exits at equal shares of the network's cost, the last included; the blocks or
+        submodules, by name or index, after which exits stand besides the last; or a placement
+        such as `ExactPlacement`. 1 is the plain network.
     head : object, default=None
         What predicts at the exits: ``"linear"``, ``"mlp"``, a head object, any scikit-learn
         classifier, or a sequence with one for each exit. None is linear, except that a network

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from skearlyexit._names import block_index
 from skearlyexit._random import isolated_random_state
 from skearlyexit.backbones import Backbone, BlockFacts, Network, measure_blocks
 from skearlyexit.costs import Cost
@@ -26,6 +27,8 @@ class Plan:
         What a placement looks at.
     link_costs : ndarray of shape (n_blocks,)
         What is paid within each block for handing rows from one machine to another.
+    priced : list of bool
+        After which blocks an exit may stand, for all that the cost knows.
     has_head : bool
         Whether the network brings its own classifier.
     ends : list of int
@@ -35,30 +38,44 @@ class Plan:
     facts: BlockFacts
     candidates: Candidates
     link_costs: np.ndarray
+    priced: list[bool]
     has_head: bool
     ends: list[int]
 
     @classmethod
     def measure(
-        cls, backbone: Backbone, cost: Cost, X: np.ndarray, n_classes: int, seed: int
+        cls, backbone: Backbone, cost: Cost, X: np.ndarray, n_classes: int, seed: int, device: str
     ) -> Plan:
         """Build the network once for a trial run; an exit stands at its end only."""
         with isolated_random_state(seed):
             network = backbone.build(X, n_classes)
             network.to(torch_dtype(X))
-            facts = measure_blocks(network, torch.tensor(X[:2]), cost)
+            facts = measure_blocks(network, torch.tensor(X[:2]), cost, device)
         links = _link_costs(cost, network, facts)
+        priced = cost.priced_blocks(facts.names, network.aliases)
         candidates = Candidates(
             facts.names,
             facts.costs + links,
             aliases=network.aliases,
-            natural=network.natural,
+            natural=[
+                natural and has_price
+                for natural, has_price in zip(
+                    network.natural or [True] * len(priced), priced, strict=True
+                )
+            ],
             obstacles=network.obstacles,
         )
-        return cls(facts, candidates, links, network.head is not None, [len(facts.names) - 1])
+        ends = [len(facts.names) - 1]
+        return cls(facts, candidates, links, priced, network.head is not None, ends)
 
     def placed(self, ends: Sequence[int]) -> Plan:
         """The same network with exits after these blocks."""
+        unpriced = [self.facts.names[end] for end in ends if not self.priced[end]]
+        if unpriced:
+            raise ValueError(
+                f"Exits are to stand after {unpriced}, for which GivenCost has no cost. Give it "
+                "one for every block with an exit."
+            )
         return replace(self, ends=list(ends))
 
     @property
@@ -99,25 +116,15 @@ def _link_costs(cost: Cost, network: Network, facts: BlockFacts) -> np.ndarray:
     """What rows pay within each block for having come over a link."""
     paid = np.zeros(len(facts.names))
     for link in cost.links:
-        index = _index(link.after, network)
+        index = block_index(link.after, network.names, network.aliases)
+        if index is None:
+            raise ValueError(
+                f"A link names {link.after!r}, which is no block of the network; "
+                f"skearlyexit.list_exits shows them (among them {network.names[:8]})."
+            )
         if index == len(paid) - 1:
             raise ValueError(
                 f"A link after {link.after!r}, the end of the network, hands on nothing."
             )
         paid[index + 1] += cost.of_link(link, float(facts.carry_bytes[index]))
     return paid
-
-
-def _index(block: int | str, network: Network) -> int:
-    n_blocks = len(network.names)
-    if isinstance(block, str):
-        if block in network.names:
-            return network.names.index(block)
-        if block in network.aliases:
-            return network.aliases[block]
-    elif -n_blocks <= block < n_blocks:
-        return int(block) % n_blocks
-    raise ValueError(
-        f"A link names {block!r}, which is no block of the network; skearlyexit.list_exits shows "
-        f"them (among them {network.names[:8]})."
-    )

@@ -25,6 +25,10 @@ class ExitProbe:
     make_builder : callable
         From ascending indices of blocks to what fits a cascade with exits there.
     rows : Rows
+    validation : Rows or None
+        Rows for early stopping, instead of a share of those that it fits on.
+    weight : ndarray of shape (n_samples,) or None
+        Weights of all rows in judging, as in calibration.
     train, held : ndarray of int
         Rows that it fits on, and rows that it is judged on.
     seed : int
@@ -32,6 +36,8 @@ class ExitProbe:
 
     make_builder: Callable[[Sequence[int]], CascadeBuilder]
     rows: Rows
+    validation: Rows | None
+    weight: np.ndarray | None
     train: np.ndarray
     held: np.ndarray
     seed: int
@@ -40,17 +46,18 @@ class ExitProbe:
         """Answers of exits after these blocks, the last block among them."""
         builder = self.make_builder(places)
         train, held = self.rows.take(self.train), self.rows.take(self.held)
-        cascade, _ = builder.fit(train, None, self.seed)
+        cascade, _ = builder.fit(train, self.validation, self.seed)
         costs = builder.cost_table(cascade, train.X)
         return Probed(
             np.asarray(places),
             tabulate(cascade, held.X),
             held.y,
-            np.ones(len(held)) if held.weight is None else held.weight,
+            np.ones(len(held)) if self.weight is None else self.weight[self.held],
             costs.stage_costs,
             costs.head_costs,
             costs.decision.value,
             cascade.policy,
+            held.groups,
         )
 
 
@@ -59,9 +66,11 @@ def probing_split(
 ) -> tuple[Split, list[Split]]:
     """Rows to train and to judge exits on, and splits for calibration without the latter.
 
-    Thresholds are to be calibrated on rows that the places of the exits were not chosen by. Those
-    rows therefore leave the calibration, and serve to fit on instead; where rows for calibration
-    are held out once, the places are chosen without them.
+    Thresholds are to be calibrated on rows that the places of the exits were not chosen by, so
+    that the rows which judge them leave the calibration. Where rows for calibration are held out
+    once, the places are chosen without them. Where they are cross-fitted, the rows to judge are
+    some of those that the first fold holds out, so that what the user's splitter or groups keep
+    apart stays so.
 
     Returns
     -------
@@ -69,19 +78,25 @@ def probing_split(
         Ascending indices.
     splits : list of (train, held)
     """
-    pool = np.arange(len(rows)) if refit else splits[0][0]
+    cross_fitted = refit and len(splits) > 0
+    pool = splits[0][1] if cross_fitted else splits[0][0] if splits else np.arange(len(rows))
+    share = PROBE_SHARE
+    if cross_fitted:
+        share = min(0.8, PROBE_SHARE * len(rows) / len(pool))
     groups = None if rows.groups is None else rows.groups[pool]
-    train, held = hold_out(rows.y[pool], PROBE_SHARE, groups, rng)
+    if groups is not None and len(np.unique(groups)) < 2:
+        raise ValueError(
+            "A placement that is chosen by data needs at least two groups of rows in every fold, "
+            "to choose by and to calibrate on; got 1. Give exits by number or name."
+        )
+    train, held = hold_out(rows.y[pool], share, groups, rng)
     if not len(held):
         raise ValueError(
-            f"A placement that is chosen by data needs more rows than {len(pool)}: none could be "
+            f"A placement that is chosen by data needs more rows than {len(rows)}: none could be "
             "held out. Give more rows, or exits by number or name."
         )
     judged = pool[held]
-    if refit:
-        splits = [
-            (np.union1d(fit, np.intersect1d(calibrate, judged)), np.setdiff1d(calibrate, judged))
-            for fit, calibrate in splits
-        ]
-        splits = [(fit, calibrate) for fit, calibrate in splits if len(calibrate)]
-    return (pool[train], judged), splits
+    if not cross_fitted:
+        return (pool[train], judged), splits
+    kept = [(fit, np.setdiff1d(calibrate, judged)) for fit, calibrate in splits]
+    return (splits[0][0], judged), [(fit, held) for fit, held in kept if len(held)]

@@ -121,7 +121,7 @@ def test_data(rows, labels, error, words):
         ({"device": "cuda:7"}, ValueError, "'device' parameter.*'cuda:7'.*torch cannot use"),
         ({"device": "toaster"}, ValueError, "'device' parameter.*'toaster'"),
         ({"dtype": "float16"}, ValueError, "'dtype' parameter"),
-        ({"backbone": "rnn"}, ValueError, r"\['cnn', 'mlp'\].*'rnn'"),
+        ({"backbone": "rnn"}, ValueError, r"\['cnn', 'conv1d', 'mlp'.*'rnn'"),
         ({"backbone": 3}, TypeError, "'backbone' parameter.*Got 3"),
         ({"backbone": []}, ValueError, "at least one module"),
         ({"backbone": [nn.ReLU(), "relu"]}, TypeError, "part 1 is 'relu'"),

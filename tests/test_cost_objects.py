@@ -18,8 +18,11 @@ from torch import nn
 
 from skearlyexit import (
     BytesCost,
+    CNNBackbone,
     CostShare,
     EarlyExitClassifier,
+    EstimatorHead,
+    ExactPlacement,
     GivenCost,
     Link,
     MACsCost,
@@ -140,6 +143,18 @@ class TestMACs:
         assert table.head_costs[0] > 0
         assert "timed" in str(table)
 
+    def test_pooling_before_an_estimator_counts(self):
+        def pooling():
+            return make(lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 100)))
+
+        head = EstimatorHead(LogisticRegression(max_iter=500), pooling=pooling())
+        for cost, size in (("macs", 16 * 100), ("bytes", 4 * 17 * 100)):
+            assert fitted(head=head, cost=cost).cost_table_.head_costs[0] > size
+
+    def test_nothing_to_compare_a_time_with(self):
+        with pytest.raises(ValueError, match="no count of operations for Odd"):
+            fitted(backbone=[nn.Identity(), nn.ReLU()], exits=1, head=Odd())
+
     def test_links_need_a_rate(self):
         with pytest.raises(ValueError, match=r"'links' of MACsCost .* 'rate'.* got rate=None"):
             resolve_cost(MACsCost(links=[Link(0, 1e6)]))
@@ -162,6 +177,13 @@ class TestBytes:
         parts = [Part(None, np.zeros((2, 4)), tree) for tree in (small, large)]
         first, second = (reading.value for reading in BytesCost().read(parts))
         assert 0 < first < second
+
+    def test_a_budget_in_bytes_just_met(self):
+        images = np.random.RandomState(0).rand(60, 1, 8, 8)
+        labels = np.arange(60) % 3
+        clf = quick(backbone=CNNBackbone((16,)), exits=[0], cost="bytes", max_epochs=1)
+        least = clf.fit(images, labels).costs_[0]
+        clf.set_params(budget=least * 1.0001).fit(images, labels)
 
     def test_fitted(self):
         table = fitted(cost="bytes").cost_table_
@@ -197,11 +219,28 @@ class TestGiven:
             ([1, 1, 1, 1, np.inf], "must be 5 finite numbers"),
             ({"stem": 1}, "the last one, 'block4', among them"),
             ({"stem": 1, "blok": 1, "block4": 1}, r"Got \['stem', 'blok', 'block4'\]"),
+            ({"stem": 1, "block4": 1}, r"\['block2'\], for which GivenCost has no cost"),
         ],
     )
     def test_what_does_not_fit_the_network(self, blocks, match):
         with pytest.raises(ValueError, match=match):
             fitted(cost=GivenCost(blocks))
+
+    def test_only_blocks_with_a_cost_are_placed(self):
+        cost = GivenCost({"block1": 5.0, "block4": 3.0})
+        clf = fitted(cost=cost, exits=2)
+        assert clf.exit_names_ == ["block1", "block4"]
+        np.testing.assert_allclose(clf.costs_, [5 / 8, 1])
+
+    def test_further_names(self):
+        module = make(lambda: nn.Sequential(nn.Sequential(nn.Linear(X.shape[1], 8)), nn.ReLU()))
+        backbone = TracedBackbone(module)
+        clf = fitted(backbone=backbone, cost=GivenCost({"0.0": 2.0, "1": 1.0}), exits=["0"])
+        assert list(clf.cost_table_.stage_costs) == [2.0, 1.0]
+
+    def test_heads_and_places_by_data(self):
+        with pytest.raises(ValueError, match="must be a single number then"):
+            fitted(exits=ExactPlacement(3), cost=GivenCost([1] * 5, heads=[1, 1, 1]))
 
     def test_heads_that_do_not_fit(self):
         with pytest.raises(ValueError, match="'heads' of GivenCost must be 3 finite"):

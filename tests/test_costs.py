@@ -119,6 +119,31 @@ class TestModuleMacs:
         forward = 2 * 10 * 32 * 64
         assert count(build, zeros(2, 10, 32)) == projections + products + forward
 
+    @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+    def test_recurrent_network_that_looks_at_numbers(self, kind):
+        class Looks(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = kind(32, 16, batch_first=True)
+
+            def forward(self, x):
+                return self.layer(x if float(x.sum()) >= 0 else -x)[0]
+
+        n_gates = 4 if kind is nn.LSTM else 3
+        assert count(Looks, zeros(4, 10, 32)) == 10 * n_gates * 16 * (32 + 16)
+
+    def test_attention_that_looks_at_numbers(self):
+        class Looks(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+
+            def forward(self, x):
+                return self.layer(x if float(x.sum()) >= 0 else -x)
+
+        expected = 10 * 32 * 4 * 32 + 2 * 10 * 10 * 32 + 2 * 10 * 32 * 64
+        assert count(Looks, zeros(2, 10, 32)) == expected
+
     @pytest.mark.parametrize(("kind", "n_gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
     def test_recurrent_network(self, kind, n_gates):
         expected = 10 * n_gates * 16 * (32 + 16)

@@ -152,7 +152,7 @@ class TestAll:
         placement = clone(placement)
         if isinstance(placement, ExactPlacement):
             placement.set_params(n_exits=1, budget=1.0)
-        result = placed(placement, simulated(0, n_places=1))
+        result = placement.place(Candidates(["b"], np.ones(1)), probe=pytest.fail)
         assert result.ends == [0]
         assert result.report.reasons == ["the end"]
 

@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, PredefinedSplit
 from sklearn.tree import DecisionTreeClassifier
+from torch import nn
 
-from skearlyexit import Budget, MLPBackbone
+from skearlyexit import Budget, GreedyPlacement, MLPBackbone
 from skearlyexit._builder import CascadeBuilder, Rows
 from skearlyexit._probe import PROBE_SHARE, probing_split
 from skearlyexit._splits import calibration_splits
 from skearlyexit.placement import Placed, Placement, PlacementReport
-from tests._data import blobs, quick, same
+from skearlyexit.placement._held_out import HeldOut
+from tests._data import blobs, make, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
 BACKBONE = MLPBackbone(3, width=16, hidden=16)
@@ -85,14 +88,14 @@ def test_each_row_serves_one_purpose(curious, fits, judged, calibration):
     (n_probed, asked), *calibrated = judged
     assert n_places == n_probed == 4
     assert disjoint(learned, asked)
-    assert len(asked) == pytest.approx(PROBE_SHARE * (len(learned) + len(asked)), abs=1)
+    n_rows = len(X) * (0.7 if calibration == 0.3 else 1)
+    assert len(asked) == pytest.approx(PROBE_SHARE * n_rows, abs=2)
     assert all(n == 2 for n, _ in (*others, *calibrated))
     for _, held in calibrated:
         # Neither the places nor the weights depend on answers for the rows of the thresholds.
         assert disjoint(held, asked)
     for (_, rows), (_, held) in zip(others, calibrated, strict=False):
         assert disjoint(rows, held)
-        assert np.isin(asked, rows).all()  # nothing is lost: they are learned from
     if calibration == 0.3:
         assert disjoint(learned, calibrated[0][1])
 
@@ -134,14 +137,79 @@ def test_budget_is_kept_with_probing(curious):
     assert clf.costs_[exits].mean() < 1.0
 
 
-def test_groups_stay_together():
+@pytest.mark.parametrize("calibration", [0.3, 3, "auto", None])
+def test_groups_stay_together(calibration):
     rng = np.random.RandomState(0)
     groups = rng.randint(30, size=len(y))
     rows = Rows(X, y, None, groups)
-    splits, refit = calibration_splits(0.3, y, groups, rng)
+    splits, refit = calibration_splits(calibration, y, groups, rng)
     (train, held), splits = probing_split(rows, splits, refit, rng)
-    sets = [set(groups[index]) for index in (train, held, splits[0][1])]
-    assert len(set.union(*sets)) == sum(map(len, sets))
+    assert disjoint(groups[train], groups[held])
+    for fit, calibrate in splits:
+        assert disjoint(groups[calibrate], groups[held])
+        assert disjoint(groups[calibrate], groups[fit])
+
+
+def test_what_the_splitter_keeps_apart_stays_apart():
+    patient = np.repeat(np.arange(50), 10)
+    rng = np.random.RandomState(0)
+    folds, refit = calibration_splits(PredefinedSplit(patient % 3), y, None, rng)
+    (train, held), splits = probing_split(Rows(X, y), folds, refit, rng)
+    assert disjoint(patient[train], patient[held])
+    assert all(disjoint(patient[fit], patient[calibrate]) for fit, calibrate in splits)
+
+
+def test_halves_of_the_judged_rows_share_no_group(curious):
+    groups = np.arange(len(y)) // 5
+    quick(backbone=BACKBONE, exits=curious, max_epochs=2).fit(X, y, groups=groups)
+    first, second = (half.probed.groups for half in HeldOut.of(curious.seen[0]).halves())
+    assert len(first) > 10
+    assert len(second) > 10
+    assert disjoint(first, second)
+
+
+def test_class_weights_are_for_training_only(curious):
+    fit(curious, class_weight={0: 100, 1: 1, 2: 1, 3: 1})
+    assert set(curious.seen[0].weight) == {1.0}
+
+
+@pytest.mark.parametrize(("training", "n_trained"), [("mixed", 4), ("separate", 0)])
+def test_given_weights_are_judged_as_they_will_be(curious, training, n_trained):
+    module = make(lambda: nn.Sequential(*(nn.Linear(X.shape[1], X.shape[1]) for _ in range(4))))
+    before = [value.clone() for value in module.state_dict().values()]
+    trained = []
+    original = CascadeBuilder.cost_table
+
+    def cost_table(self, cascade, X):
+        weights = [value for stage in cascade.stages for value in stage.state_dict().values()]
+        same = [torch.equal(a, b) for a, b in zip(before, weights, strict=True)]
+        trained.append(sum(not each for each in same[::2]))
+        return original(self, cascade, X)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CascadeBuilder, "cost_table", cost_table)
+        fit(curious, backbone=module, training=training)
+    assert trained[0] == n_trained
+
+
+def test_validation_rows_serve_the_probe_too(curious, monkeypatch):
+    seen = []
+    original = CascadeBuilder.fit
+
+    def fit_(self, rows, validation, *args, **kwargs):
+        seen.append(None if validation is None else len(validation))
+        return original(self, rows, validation, *args, **kwargs)
+
+    monkeypatch.setattr(CascadeBuilder, "fit", fit_)
+    clf = quick(backbone=BACKBONE, exits=curious, max_epochs=2, early_stopping=True)
+    clf.fit(X, y, X_val=X_TEST[:50], y_val=Y_TEST[:50])
+    assert set(seen) == {50}
+
+
+def test_a_network_with_one_place_is_not_probed(fits):
+    module = make(lambda: nn.Sequential(nn.Linear(X.shape[1], 8)))
+    fit(GreedyPlacement(), backbone=module, calibration=None)
+    assert len(fits) == 1
 
 
 def test_too_few_rows():

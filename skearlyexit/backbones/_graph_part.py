@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -37,36 +38,37 @@ class GraphPart(torch.nn.Module):
         code = graph.python_code("self")
         lines = code.src.splitlines()
         # What registers functions for later tracings.
-        self.source = "\n".join(line for line in lines if not line.startswith("torch.fx.")).strip()
-        self.used_globals = dict(code.globals)
+        self._source = "\n".join(line for line in lines if not line.startswith("torch.fx.")).strip()
+        self._used_globals = dict(code.globals)
+        self._called = {str(node.target) for node in used if node.op == "call_module"}
         self._compile()
 
     def _compile(self) -> None:
-        space = dict(self.used_globals)
-        exec(compile(self.source, "<part of a traced network>", "exec"), space)
-        self._function = space["forward"]
+        space = dict(self._used_globals)
+        exec(compile(self._source, "<part of a traced network>", "exec"), space)
+        self._function = partial(space["forward"], _shortcuts(self, self._called))
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         del state["_function"]
-        state["used_globals"] = {
+        state["_used_globals"] = {
             name: _ModuleName(value.__name__) if isinstance(value, types.ModuleType) else value
-            for name, value in self.used_globals.items()
+            for name, value in self._used_globals.items()
         }
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.used_globals = {
+        self._used_globals = {
             name: import_module(value) if isinstance(value, _ModuleName) else value
-            for name, value in self.used_globals.items()
+            for name, value in self._used_globals.items()
         }
         self._compile()
 
     def forward(self, carry: Any) -> Any:
         """Run the operations."""
         parts = carry if isinstance(carry, tuple) else (carry,)
-        return self._function(self, *parts)
+        return self._function(*parts)
 
 
 class GraphStage(GraphPart, Block):
@@ -76,6 +78,38 @@ class GraphStage(GraphPart, Block):
     -----
     **Shape**: carry of n rows to (carry of n rows, embedding of shape (n, ...)).
     """
+
+
+class _Shortcut:
+    """Stands for a module in generated code; looks up what is called as Python does for any object.
+
+    A module looks up its submodules in Python code of its own, which takes as long as a small
+    operation.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        # Parameters and the mode may be others in the next call.
+        return getattr(self._module, name)
+
+
+def _shortcuts(part: torch.nn.Module, called: set[str]) -> _Shortcut:
+    """Stand-in of a part that knows where to find the submodules that it calls."""
+    root = _Shortcut(part)
+    for target in sorted(called, key=len):
+        *path, name = target.split(".")
+        at: Any = root
+        for step in path:
+            if step not in vars(at):
+                setattr(at, step, _Shortcut(getattr(at, step)))
+            at = vars(at)[step]
+            if isinstance(at, torch.nn.Module):
+                break  # called itself, and found from there
+        else:
+            setattr(at, name, part.get_submodule(target))
+    return root
 
 
 class _ModuleName(str):

@@ -2,88 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import fx
 
-from skearlyexit.backbones._tracing import IN_PLACE
-
-
-@dataclass(frozen=True)
-class Value:
-    """What an operation gives, seen on two and on three rows.
-
-    Attributes
-    ----------
-    kind : type
-    on_two, on_three : object
-        Shape of a tensor, and other values themselves.
-    is_floating : bool
-        Whether it is a tensor of real numbers.
-    """
-
-    kind: type
-    on_two: Any
-    on_three: Any
-    is_floating: bool = False
-
-    @property
-    def is_rows(self) -> bool:
-        """Whether it is a tensor with one entry for each row."""
-        two, three = self.on_two, self.on_three
-        return (
-            issubclass(self.kind, torch.Tensor)
-            and len(two) >= 1
-            and (two[0], three[0]) == (2, 3)
-            and two[1:] == three[1:]
-        )
-
-    @property
-    def is_embedding(self) -> bool:
-        """Whether a head could look at it."""
-        return self.is_rows and self.is_floating and len(self.on_two) >= 2
-
-    def __str__(self) -> str:
-        if issubclass(self.kind, torch.Tensor):
-            return (
-                f"a tensor of shape {tuple(self.on_two)} for 2 rows, {tuple(self.on_three)} for 3"
-            )
-        return f"a {self.kind.__name__}"
-
-
-class _Watch(fx.Interpreter):
-    """Runs a graph and keeps of each operation what `Value` tells."""
-
-    def __init__(self, root: torch.nn.Module, graph: fx.Graph) -> None:
-        super().__init__(root, graph=graph)
-        self.seen: dict[fx.Node, Any] = {}
-        self.kinds: dict[fx.Node, tuple[type, bool]] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        tensor = isinstance(value, torch.Tensor)
-        self.seen[n] = tuple(value.shape) if tensor else value
-        self.kinds[n] = type(value), tensor and value.is_floating_point()
-        return value
-
-
-def watch(root: torch.nn.Module, graph: fx.Graph, rows: torch.Tensor) -> dict[fx.Node, Value]:
-    """Value of each operation, for the first two and for all three rows."""
-    runs = []
-    for sample in (rows[:2], rows):
-        run = _Watch(root, graph)
-        with torch.no_grad():
-            run.run(sample.clone())
-        runs.append(run)
-    two, three = runs
-    return {
-        node: Value(kind, two.seen[node], three.seen[node], floating)
-        for node, (kind, floating) in two.kinds.items()
-    }
+from skearlyexit.backbones._proxy import Value, draws
+from skearlyexit.backbones._tracing import choose
 
 
 class Layout:
@@ -92,17 +20,16 @@ class Layout:
     Parameters
     ----------
     nodes : sequence of Node
-        Operations, the input first.
+        Operations, the input first, as `trace` gives them.
     returned : Node
         The one whose value the network returns.
-    values : dict of Node to Value
     """
 
-    def __init__(
-        self, nodes: Sequence[fx.Node], returned: fx.Node, values: dict[fx.Node, Value]
-    ) -> None:
-        self.nodes, self.returned, self.values = list(nodes), returned, values
+    def __init__(self, nodes: Sequence[fx.Node], returned: fx.Node) -> None:
+        self.nodes, self.returned = list(nodes), returned
         self.position = {node: i for i, node in enumerate(self.nodes)}
+        self.values: dict[fx.Node, Value] = {node: node.meta["value"] for node in self.nodes}
+        self._free: dict[fx.Node, bool] = {}
 
     @cached_property
     def last_use(self) -> list[int]:
@@ -113,6 +40,14 @@ class Layout:
         ]
         last[self.position[self.returned]] = len(self.nodes)
         return last
+
+    @cached_property
+    def last_write(self) -> dict[int, int]:
+        """Position of the last operation that changes each piece of memory in place."""
+        return {piece: i for i, node in enumerate(self.nodes) for piece in self._written_by(node)}
+
+    def _written_by(self, node: fx.Node) -> set[int]:
+        return {piece for each in node.meta["writes"] for piece in self.values[each].memory}
 
     def crossing(self, cut: int) -> tuple[list[fx.Node], list[fx.Node]]:
         """What a cut after the operation at a position has to hand on.
@@ -132,19 +67,30 @@ class Layout:
                 carried.append(node)
             elif not self.is_free(node):
                 obstacles.append(node)
+        # Two views of the same numbers are no longer the same once rows were taken out of each.
+        shared = Counter(piece for node in carried for piece in self.values[node].memory)
+        torn = {piece for piece, n in shared.items() if n > 1 and self._changes_after(piece, cut)}
+        obstacles += [node for node in carried if self.values[node].memory & torn]
         return carried, obstacles
+
+    def _changes_after(self, piece: int, cut: int) -> bool:
+        return self.last_write.get(piece, -1) > cut
 
     def is_free(self, node: fx.Node) -> bool:
         """Whether a value can be told from the number of rows and the network alone."""
+        if node not in self._free:
+            self._free[node] = self._can_be_made_anew(node)
+        return self._free[node]
+
+    def _can_be_made_anew(self, node: fx.Node) -> bool:
         value = self.values[node]
         if node.op == "get_attr" or _is_number_or_size(value):
             return True
-        return (
-            node.op in ("call_function", "call_method")
-            and not _is_random(node)
-            and bool(node.all_input_nodes)
-            and all(not self.values[n].is_rows and self.is_free(n) for n in node.all_input_nodes)
-        )
+        changes = node.meta["writes"] or any(piece in self.last_write for piece in value.memory)
+        if node.op not in ("call_function", "call_method") or changes or draws(node.target):
+            return False
+        inputs = node.all_input_nodes
+        return all(not self.values[each].is_rows and self.is_free(each) for each in inputs)
 
     def copy(self, start: int, stop: int, carried: Sequence[fx.Node], returned: Any) -> fx.Graph:
         """Graph of the operations from one position up to, and without, another.
@@ -161,9 +107,9 @@ class Layout:
         copies: dict[fx.Node, Any] = {node: graph.placeholder(node.name) for node in carried}
         first = copies[carried[0]]
         inside = self.nodes[start:stop]
-        changed = {node.args[0] for node in inside if changes_in_place(node)}
+        changed = {piece for node in inside for piece in self._written_by(node)}
         for node in carried:
-            if node in changed:
+            if self.values[node].memory & changed:
                 # What was handed on may still be looked at by a head, or be the user's.
                 copies[node] = graph.call_method("clone", (copies[node],))
 
@@ -176,7 +122,7 @@ class Layout:
             if node.op == "placeholder" or node in copies:
                 continue
             is_tensor = issubclass(self.values[node].kind, torch.Tensor)
-            if not (node.users or is_tensor or changes_in_place(node)):
+            if not (node.users or is_tensor or node.meta["writes"]):
                 continue  # sizes that nobody looks at
             copies[node] = graph.node_copy(node, copied)
         graph.output(fx.node.map_arg(returned, copied))
@@ -187,6 +133,8 @@ class Layout:
     ) -> Any:
         """What stands for a free value from before a cut."""
         value = self.values[node]
+        if node.op == "get_attr" or node.target is choose:
+            return graph.node_copy(node, copied)  # differs between training and evaluation
         if value.kind is torch.device:
             return graph.call_function(getattr, (first, "device"))
         if _is_number_or_size(value):
@@ -219,21 +167,3 @@ def _is_number_or_size(value: Value) -> bool:
     else:
         pairs = [(two, three)]
     return all(isinstance(a, int | float | bool) and (a == b or (a, b) == (2, 3)) for a, b in pairs)
-
-
-def _is_random(node: fx.Node) -> bool:
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return any(part in str(name) for part in ("rand", "dropout", "bernoulli", "normal", "uniform"))
-
-
-def changes_in_place(node: fx.Node) -> bool:
-    """Whether an operation changes the value that is its first argument."""
-    if not node.args or not isinstance(node.args[0], fx.Node):
-        return False
-    is_method = isinstance(node.target, str) and node.op == "call_method"
-    return bool(
-        (is_method and str(node.target).endswith("_") and not str(node.target).endswith("__"))
-        or node.kwargs.get("inplace")
-        or node.target in IN_PLACE
-        or node.meta.get("inplace")
-    )

@@ -33,7 +33,7 @@ class ExitList:
     n_carried : ndarray of shape (n_places,), int
         Tensors that are handed on to what follows.
     carry_bytes : ndarray of shape (n_places,), int
-        Their size for one row.
+        Their size for one row, in single precision.
     natural : ndarray of shape (n_places,), bool
         Whether a placement that chooses looks at it.
     has_head : bool
@@ -125,12 +125,11 @@ def list_exits(backbone: Any, sample: Any, *, n_classes: int = 2) -> ExitList:
     block1         16  1,280   55.6%        1     64          yes
     block2         16  2,304  100.0%        1     64          yes
     """
-    X = np.asarray(sample)
-    X = X.astype(np.float64 if X.dtype == np.float64 else np.float32, copy=False)
+    X = np.asarray(sample, dtype=np.float32)
     resolved = resolve_backbone(backbone, X, n_classes)
     with isolated_random_state(0):
         network = resolved.build(X, n_classes)
-        network.to(torch.float64 if X.dtype == np.float64 else torch.float32)
+        network.to(torch.float32)
         facts = measure_blocks(network, torch.tensor(X[:2]))
     others: list[list[str]] = [[] for _ in facts.names]
     for name, index in network.aliases.items():

@@ -41,7 +41,9 @@ class BlockFacts:
     row_bytes: int
 
 
-def measure_blocks(network: Network, sample: torch.Tensor, cost: Cost | None = None) -> BlockFacts:
+def measure_blocks(
+    network: Network, sample: torch.Tensor, cost: Cost | None = None, device: str = "cpu"
+) -> BlockFacts:
     """Run `sample` through the network, block by block.
 
     Parameters
@@ -51,6 +53,8 @@ def measure_blocks(network: Network, sample: torch.Tensor, cost: Cost | None = N
         A few rows.
     cost : Cost, default=None
         What the blocks' costs are told in; None counts multiply-accumulates.
+    device : str, default="cpu"
+        Where they are read.
 
     Raises
     ------
@@ -66,9 +70,13 @@ def measure_blocks(network: Network, sample: torch.Tensor, cost: Cost | None = N
             carries.append(carry)
             embeddings.append(embedding)
         parts = [
-            Part(block, carry, block) for block, carry in zip(blocks, carries[:-1], strict=True)
+            Part(block.to(device), _moved(carry, device), block)
+            for block, carry in zip(blocks, carries[:-1], strict=True)
         ]
-        costs = (MACsCost() if cost is None else cost).of_blocks(parts, network.names)
+        reader = MACsCost() if cost is None else cost
+        costs = reader.of_blocks(parts, network.names, network.aliases)
+        for block in blocks:
+            block.to("cpu")
     carried = [_parts_of(carry) for carry in carries]
     sizes = [sum(map(_row_bytes, parts)) for parts in carried]
     return BlockFacts(
@@ -115,13 +123,14 @@ def _run_blocks(
                 f"Block {name!r} of the backbone fails on rows of shape {shapes}: {error}"
             ) from error
         carry, embedding = output
-        for part in (*_parts_of(carry), embedding):
-            _check(name, part, len(sample))
+        for part in _parts_of(carry):
+            _check(name, part, len(sample), n_axes=1)
+        _check(name, embedding, len(sample), n_axes=2)
         yield carry, embedding
 
 
-def _check(name: str, part: Any, n_rows: int) -> None:
-    """Raise a ValueError unless it is a tensor of so many rows."""
+def _check(name: str, part: Any, n_rows: int, n_axes: int) -> None:
+    """Raise a ValueError unless it is a tensor of so many rows and at least so many axes."""
     advice = (
         "A block returns one tensor with one entry per row on its first axis; one that hands on "
         "several derives from skearlyexit.backbones.Block and returns (carry, embedding)."
@@ -131,7 +140,7 @@ def _check(name: str, part: Any, n_rows: int) -> None:
         if isinstance(part, tuple | list):
             what += f" of {len(part)}"
         raise ValueError(f"Block {name!r} of the backbone returned {what}. {advice}")
-    if part.ndim < 2 or len(part) != n_rows:
+    if part.ndim < n_axes or len(part) != n_rows:
         raise ValueError(
             f"Block {name!r} of the backbone turned {n_rows} rows into a tensor of shape "
             f"{tuple(part.shape)}. {advice}"
@@ -140,6 +149,12 @@ def _check(name: str, part: Any, n_rows: int) -> None:
 
 def _parts_of(carry: Any) -> tuple[Any, ...]:
     return carry if isinstance(carry, tuple) else (carry,)
+
+
+def _moved(carry: Any, device: str) -> Any:
+    if isinstance(carry, tuple):
+        return tuple(part.to(device) for part in carry)
+    return carry.to(device)
 
 
 def _row_bytes(tensor: torch.Tensor) -> int:

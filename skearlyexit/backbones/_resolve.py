@@ -13,11 +13,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._cnn import CNNBackbone
+from skearlyexit.backbones._conv1d import Conv1DBackbone
 from skearlyexit.backbones._mlp import MLPBackbone
+from skearlyexit.backbones._recurrent import RecurrentBackbone
 from skearlyexit.backbones._sequential import SequentialBackbone
 from skearlyexit.backbones._traced import TracedBackbone
+from skearlyexit.backbones._transformer import TransformerBackbone
 
-_NAMES: dict[str, type[Backbone]] = {"cnn": CNNBackbone, "mlp": MLPBackbone}
+_NAMES: dict[str, type[Backbone]] = {
+    "cnn": CNNBackbone,
+    "conv1d": Conv1DBackbone,
+    "mlp": MLPBackbone,
+    "recurrent": RecurrentBackbone,
+    "transformer": TransformerBackbone,
+}
 
 
 def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:

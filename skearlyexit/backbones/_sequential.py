@@ -17,10 +17,11 @@ from skearlyexit.backbones._measure import run_network
 class SequentialBackbone(Backbone):
     """A chain of modules, with the weights that it has.
 
-    An exit may stand after each module. If the chain ends in one output per class, and in a module
-    with weights but for dropout and flattening, that one is taken for the network's own classifier.
-    Heads answer with logits: a closing ``Softmax`` or ``LogSoftmax`` is left out, and where the
-    classifier itself answers with probabilities, their logarithm is taken.
+    An exit may stand after each module; `TracedBackbone` also looks into them. If the chain ends
+    in one output per class, and in a module with weights but for dropout and flattening, that one
+    is taken for the network's own classifier. Heads answer with logits: a closing ``Softmax`` or
+    ``LogSoftmax`` is left out, and where the classifier itself answers with probabilities, their
+    logarithm is taken.
 
     Parameters
     ----------
@@ -51,7 +52,14 @@ class SequentialBackbone(Backbone):
             names, blocks = names[:start], blocks[:start]
             if not blocks:
                 names, blocks = ["input"], [torch.nn.Identity()]
-        return Chain(blocks, names=names, head=head, given=True)
+        obstacles = {
+            f"{name}.{inner}": f"it lies in {name!r}, which a chain takes whole. TracedBackbone "
+            "looks into it."
+            for name, block in zip(names, blocks, strict=True)
+            for inner, _ in block.named_modules()
+            if inner
+        }
+        return Chain(blocks, names=names, head=head, given=True, obstacles=obstacles)
 
 
 def _named_blocks(

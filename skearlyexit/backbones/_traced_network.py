@@ -14,6 +14,7 @@ from skearlyexit.backbones._base import Block, Network
 from skearlyexit.backbones._graph_part import GraphPart, GraphStage
 from skearlyexit.backbones._layout import Layout
 from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
+from skearlyexit.backbones._tracing import Call
 
 _SOFTMAX = (F.softmax, F.log_softmax, torch.softmax, torch.log_softmax)
 _SOFTMAX_METHODS = ("softmax", "log_softmax")
@@ -77,15 +78,13 @@ class TracedNetwork(Network):
         """Change the precision of all weights."""
         self.root.to(dtype)
 
-    def split_off_head(self, n_classes: int, rows: torch.Tensor) -> None:
+    def split_off_head(self, calls: Sequence[Call], n_classes: int, rows: torch.Tensor) -> None:
         """Take a classifier at the end for the network's own head."""
         layout = self.layout
         end = layout.position[layout.returned]
         last = _before_softmax(layout.returned, self.root)
-        start = _start_of_classifier(last, self.root, layout)
-        width = layout.values[last].on_two[1:]
-        if start is not None and width == (n_classes,):
-            embedding: Any = start.args[0]
+        embedding = _input_of_classifier(last, calls, self.root, layout)
+        if embedding is not None and layout.values[last].on_two[1:] == (n_classes,):
             position = layout.position[embedding]
             carried, obstacles = layout.crossing(position)
             if carried == [embedding] and not obstacles:
@@ -128,23 +127,34 @@ def _before_softmax(node: Any, root: torch.nn.Module) -> Any:
         or node.target in _SOFTMAX
         or (node.op == "call_method" and node.target in _SOFTMAX_METHODS)
     ):
-        return node.args[0]
+        return _first_argument(node)
     return node
 
 
-def _start_of_classifier(node: Any, root: torch.nn.Module, layout: Layout) -> Any:
-    """The last submodule with weights, unless an activation or the like follows it."""
-    while node in layout.position and node.op != "placeholder":
-        if node.op == "call_module":
-            if any(True for _ in root.get_submodule(str(node.target)).parameters()):
-                single = len(node.args) == 1 and isinstance(node.args[0], fx.Node)
-                return node if single and not node.kwargs else None
-            if not _is_module(node, NO_LAYERS, root):
-                return None
-        elif not (
-            node.target in _NO_LAYER_FUNCTIONS
+def _first_argument(node: fx.Node) -> Any:
+    return node.args[0] if node.args else node.kwargs.get("input")
+
+
+def _input_of_classifier(
+    node: Any, calls: Sequence[Call], root: torch.nn.Module, layout: Layout
+) -> fx.Node | None:
+    """What the last submodule with weights looks at, unless an activation follows it."""
+    with_weights = [call for call in calls if _has_weights(root.get_submodule(call.path))]
+    while isinstance(node, fx.Node) and node in layout.position and node.op != "placeholder":
+        for call in with_weights:
+            inside = [c for c in with_weights if c.path.startswith(f"{call.path}.")]
+            if call.output is node and not inside:
+                carried, _ = layout.crossing(layout.position[call.before])
+                return carried[0] if len(carried) == 1 else None
+        if not (
+            _is_module(node, NO_LAYERS, root)
+            or node.target in _NO_LAYER_FUNCTIONS
             or (node.op == "call_method" and node.target in _NO_LAYER_METHODS)
         ):
             return None
-        node = node.args[0]
+        node = _first_argument(node)
     return None
+
+
+def _has_weights(module: torch.nn.Module) -> bool:
+    return any(True for _ in module.parameters())

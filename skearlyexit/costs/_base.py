@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,7 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
     Attributes
     ----------
     is_exact : bool
-        Whether reading it twice gives the same.
+        Whether stages cost the same whenever they are read.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
@@ -44,7 +44,16 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
         readings : list of Reading
         """
 
-    def of_blocks(self, parts: Sequence[Part], names: Sequence[str]) -> np.ndarray:
+    def check(self, n_exits: int | None) -> None:
+        """Raise a ValueError if it does not know so many exits; None are any number."""
+
+    def priced_blocks(self, names: Sequence[str], aliases: Mapping[str, int]) -> list[bool]:
+        """After which blocks the cost of the network until there is known."""
+        return [True] * len(names)
+
+    def of_blocks(
+        self, parts: Sequence[Part], names: Sequence[str], aliases: Mapping[str, int]
+    ) -> np.ndarray:
         """Cost per row of each block of the network, which placement goes by.
 
         Parameters
@@ -52,6 +61,8 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
         parts : sequence of Part
         names : sequence of str
             Of the blocks.
+        aliases : dict of str to int
+            Further names of blocks, by index.
 
         Returns
         -------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
 from skearlyexit.costs._base import Cost
@@ -28,15 +30,32 @@ class BytesCost(Cost):
         seen: set[int] = set()
         return [Reading.exactly(_size(part, seen)) for part in parts]
 
+    def of_cascade(
+        self, stages: Sequence[Part], heads: Sequence[Part], decision: Part, blocks: np.ndarray
+    ) -> tuple[list[Reading], list[Reading], Reading]:
+        """Sizes, what stages and heads share counted for the stages; see `Cost.of_cascade`."""
+        *head_readings, last = self.read([*stages, *heads, decision])[len(stages) :]
+        return [Reading.exactly(value) for value in blocks], head_readings, last
+
 
 def _size(part: Part, seen: set[int]) -> int:
-    if part.model is None:
-        return 0
-    if not isinstance(part.model, torch.nn.Module):
-        return len(pickle.dumps(part.model))
     size = 0
-    for tensor in (*part.model.parameters(), *part.model.buffers()):
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            size += tensor.numel() * tensor.element_size()
+    for module in (part.pooling, part.model):
+        if isinstance(module, torch.nn.Module):
+            for tensor in (*module.parameters(), *module.buffers()):
+                if id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    size += tensor.numel() * tensor.element_size()
+        elif module is not None:
+            size += _pickled_size(module)
     return size
+
+
+def _pickled_size(estimator: Any) -> int:
+    try:
+        return len(pickle.dumps(estimator))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"BytesCost tells the size of {type(estimator).__name__} by its pickle, and it has "
+            f"none: {error}. Give another cost."
+        ) from error

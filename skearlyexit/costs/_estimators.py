@@ -37,18 +37,20 @@ from sklearn.linear_model import (
     RidgeClassifierCV,
     SGDClassifier,
 )
-from sklearn.model_selection import (
-    FixedThresholdClassifier,
-    GridSearchCV,
-    RandomizedSearchCV,
-    TunedThresholdClassifierCV,
-)
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid, RadiusNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    RobustScaler,
+    StandardScaler,
+)
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import BaseDecisionTree
 
@@ -162,6 +164,7 @@ def _(estimator: Any) -> float:
 
 
 @estimator_macs.register(MinMaxScaler)
+@estimator_macs.register(Normalizer)
 @estimator_macs.register(RobustScaler)
 @estimator_macs.register(StandardScaler)
 def _(estimator: Any) -> float:
@@ -181,8 +184,7 @@ def _(estimator: Any) -> float:
     return _sum_of([*estimator.estimators_, estimator.final_estimator_])
 
 
-@estimator_macs.register(GridSearchCV)
-@estimator_macs.register(RandomizedSearchCV)
+@estimator_macs.register(BaseSearchCV)
 def _(estimator: Any) -> float:
     return estimator_macs(estimator.best_estimator_)
 

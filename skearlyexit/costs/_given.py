@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
+from skearlyexit._names import block_index
 from skearlyexit.costs._base import Cost
 from skearlyexit.costs._parts import Part, Reading
 
@@ -18,8 +20,8 @@ class GivenCost(Cost):
     ----------
     blocks : array-like of shape (n_blocks,) or dict of str to float
         Cost per row of each block of the network, which `skearlyexit.list_exits` names; or, by
-        name, the cost of all blocks after the one named before, up to and with this one. The end
-        of the network has to be among them.
+        name, the cost of all blocks after the one named before, up to and with this one; exits
+        may then stand after these blocks only. The end of the network has to be among them.
     heads : float or array-like of shape (n_exits,), default=0.0
         Cost per row of each head.
     decision : float, default=0.0
@@ -30,14 +32,14 @@ class GivenCost(Cost):
     Examples
     --------
     >>> cost = GivenCost({"block1": 3.0, "block3": 5.0}, heads=0.1, unit="mJ")
-    >>> cost.of_blocks([], names=["block1", "block2", "block3"])
+    >>> cost.of_blocks([], names=["block1", "block2", "block3"], aliases={})
     array([3., 0., 5.])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "blocks": ["array-like", dict],
-        "heads": ["array-like", float, int],
-        "decision": [float, int],
+        "heads": ["array-like", Real],
+        "decision": [Real],
         "unit": [str],
     }
 
@@ -63,18 +65,41 @@ class GivenCost(Cost):
         """Nothing can be read off a part alone."""
         raise ValueError("GivenCost knows blocks, heads and decisions of one network only.")
 
-    def of_blocks(self, parts: Sequence[Part], names: Sequence[str]) -> np.ndarray:
+    def check(self, n_exits: int | None) -> None:
+        """Refuse a number of heads that is not that of the exits; see `Cost.check`."""
+        if not np.ndim(self.heads):
+            return
+        if n_exits is None:
+            raise ValueError(
+                "A placement that is chosen by data tries heads at all places; the 'heads' of "
+                f"GivenCost must be a single number then. Got {self.heads!r} instead."
+            )
+        _checked(self.heads, n_exits, "heads")
+
+    def priced_blocks(self, names: Sequence[str], aliases: Mapping[str, int]) -> list[bool]:
+        """Those that are named, or all; see `Cost.priced_blocks`."""
+        if not isinstance(self.blocks, Mapping):
+            return [True] * len(names)
+        indices = {block_index(name, names, aliases) for name in self.blocks}
+        return [i in indices for i in range(len(names))]
+
+    def of_blocks(
+        self, parts: Sequence[Part], names: Sequence[str], aliases: Mapping[str, int]
+    ) -> np.ndarray:
         """Costs as given; see `Cost.of_blocks`."""
-        if isinstance(self.blocks, Mapping):
-            unknown = [name for name in self.blocks if name not in names]
-            if unknown or names[-1] not in self.blocks:
-                raise ValueError(
-                    "The 'blocks' of GivenCost must be named as those of the network, the last "
-                    f"one, {names[-1]!r}, among them. Got {list(self.blocks)}; the network has "
-                    f"{list(names)}."
-                )
-            return _checked([self.blocks.get(name, 0.0) for name in names], len(names), "blocks")
-        return _checked(self.blocks, len(names), "blocks")
+        if not isinstance(self.blocks, Mapping):
+            return _checked(self.blocks, len(names), "blocks")
+        found = [block_index(name, names, aliases) for name in self.blocks]
+        indices = [index for index in found if index is not None]
+        if len(set(indices)) < len(found) or len(names) - 1 not in indices:
+            raise ValueError(
+                "The 'blocks' of GivenCost must be named as those of the network, each once, the "
+                f"last one, {names[-1]!r}, among them. Got {list(self.blocks)}; the network has "
+                f"{list(names)}."
+            )
+        costs = np.zeros(len(names))
+        costs[indices] = _checked(list(self.blocks.values()), len(indices), "blocks")
+        return costs
 
     def of_cascade(
         self, stages: Sequence[Part], heads: Sequence[Part], decision: Part, blocks: np.ndarray

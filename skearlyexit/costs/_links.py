@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Link:
     latency: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.after, str | Integral):
+            raise ValueError(
+                f"A Link stands after a block, by index or name. Got after={self.after!r}."
+            )
         if not self.bandwidth > 0 or not 0 <= self.latency < float("inf"):
             raise ValueError(
                 "A Link needs a positive bandwidth, in bytes per second, and a latency of at "

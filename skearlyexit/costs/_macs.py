@@ -25,7 +25,8 @@ class MACsCost(Cost):
     """Multiply-accumulates per row, by torch's counter and by stated counts for estimators.
 
     An estimator of a kind that has no count is timed, and its time turned into operations at the
-    rate at which this machine was seen to run the network itself.
+    rate at which this machine was seen to run the network itself. Two fits then differ in its cost,
+    and in thresholds that depend on it.
 
     Parameters
     ----------
@@ -72,6 +73,12 @@ class MACsCost(Cost):
         unknown = [i for i, reading in enumerate(readings) if reading is None]
         if unknown:
             # In the unit of the blocks, per second of this machine.
+            if not blocks.sum() > 0:
+                kinds = ", ".join(type(heads[i].model).__name__ for i in unknown)
+                raise ValueError(
+                    f"There is no count of operations for {kinds}, and the network has none that "
+                    "its time could be compared with. Give cost='seconds'."
+                )
             seconds = _seconds(stages)
             rate = float(blocks.sum()) / sum(reading.value for reading in seconds)
             for i, reading in zip(unknown, _seconds([heads[i] for i in unknown]), strict=True):
@@ -99,7 +106,10 @@ def _count(part: Part) -> float:
         return part.macs
     if isinstance(part.model, torch.nn.Module):
         return module_macs(part.model, part.inputs, part.n_rows)[0]
-    return estimator_macs(part.model)
+    pooling = 0.0
+    if part.pooling is not None:
+        pooling = module_macs(part.pooling, part.inputs, part.n_rows)[0]
+    return pooling + estimator_macs(part.model)
 
 
 def _seconds(parts: Sequence[Part]) -> list[Reading]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -40,8 +43,24 @@ def module_macs(module: torch.nn.Module, inputs: Any, n_rows: int) -> tuple[floa
             flops = _count(_without_memory(module), _to_meta(inputs))
         except Exception:
             # Some modules look at values, or make tensors of their own, and need real memory.
-            flops = _count(module, inputs)
+            with _unfused():
+                flops = _count(module, inputs)
     return flops / 2 / n_rows, outputs
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Recurrent layers and attention as products of matrices, which the counter knows."""
+    library: Any = torch.backends.mkldnn
+    fast, onednn = torch.backends.mha.get_fastpath_enabled(), library.enabled
+    torch.backends.mha.set_fastpath_enabled(False)
+    library.enabled = False
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        library.enabled = onednn
 
 
 def _count(module: torch.nn.Module, inputs: Any) -> int:

@@ -24,12 +24,15 @@ class Part:
         What it consists of, for counting; None has no memory of its own.
     macs : float or None, default=None
         Operations per row, where they are known without looking at the model.
+    pooling : torch.nn.Module or None, default=None
+        What the inputs go through before the model, if the model is not a torch module itself.
     """
 
     run: Callable[[Any], Any]
     inputs: Any
     model: Any
     macs: float | None = None
+    pooling: torch.nn.Module | None = None
 
     def with_rows(self, n_rows: int) -> Any:
         """Inputs of this many rows, by repeating those that there are."""

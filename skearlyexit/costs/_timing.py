@@ -32,6 +32,7 @@ def time_parts(parts: Sequence[Part], n_rows: int, n_repeats: int) -> list[np.nd
         for row, part in zip(times, parts, strict=True):
             inputs = part.with_rows(n_rows)
             part.run(inputs)  # the first call may allocate, or start threads
+            _wait_for(inputs)
             for i in range(n_repeats):
                 start = perf_counter()
                 part.run(inputs)

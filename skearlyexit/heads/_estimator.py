@@ -21,6 +21,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from skearlyexit._layers import GROUP
 from skearlyexit._random import isolated_random_state
+from skearlyexit.costs import Part
 from skearlyexit.heads._base import FittedHead, Head, PooledModule
 from skearlyexit.heads._linear import LinearHead
 from skearlyexit.heads._threads import single_blas_thread
@@ -71,6 +72,10 @@ class EstimatorExit(FittedHead):
             labels = np.searchsorted(self.classes, self.model.predict(vectors))
             probabilities[np.arange(len(vectors)), labels] = 1.0
         return probabilities
+
+    def part(self, embedding: torch.Tensor) -> Part:
+        """Estimator and pooling; see `FittedHead.part`."""
+        return Part(self.predict_proba, embedding, self.model, pooling=self.pooling)
 
     def depends_on_company(self, vectors: np.ndarray) -> bool:
         """Whether answers differ, if only in the last bits, between calls of few and many rows.

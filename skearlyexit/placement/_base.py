@@ -82,6 +82,8 @@ class Probed:
         Cost per row of one decision whether to leave.
     policy : Policy
         What makes scores of the heads' answers.
+    groups : ndarray of shape (n_samples,) or None, default=None
+        Groups of rows that stay together.
     """
 
     places: np.ndarray
@@ -92,6 +94,7 @@ class Probed:
     heads: np.ndarray
     decision: float
     policy: Policy
+    groups: np.ndarray | None = None
 
     @property
     def correct(self) -> np.ndarray:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from numbers import Integral
 
 import numpy as np
 
+from skearlyexit._names import block_index
 from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
 from skearlyexit.placement._report import PlacementReport
 
@@ -35,6 +35,11 @@ class FixedExits(Placement):
 
     def place(self, candidates: Candidates, probe: Probe | None = None) -> Placed:
         """Choose the exits; see `Placement.place`."""
+        if isinstance(self.blocks, str):
+            raise ValueError(
+                f"FixedExits needs a sequence of blocks. Got {self.blocks!r} instead; give "
+                f"[{self.blocks!r}]."
+            )
         end = len(candidates.names) - 1
         asked = {self._index(block, candidates): block for block in self.blocks}
         ends = sorted({*asked, end})
@@ -49,18 +54,14 @@ class FixedExits(Placement):
 
     def _index(self, block: int | str, candidates: Candidates) -> int:
         names = candidates.names
-        if isinstance(block, str):
-            if block in names:
-                return names.index(block)
-            if block in candidates.aliases:
-                return candidates.aliases[block]
-            if block in candidates.obstacles:
-                raise ValueError(
-                    f"The 'exits' parameter names {block!r}, after which no exit can stand: "
-                    f"{candidates.obstacles[block]}"
-                )
-        if isinstance(block, Integral) and -len(names) <= block < len(names):
-            return int(block) % len(names)
+        index = block_index(block, names, candidates.aliases)
+        if index is not None:
+            return index
+        if isinstance(block, str) and block in candidates.obstacles:
+            raise ValueError(
+                f"The 'exits' parameter names {block!r}, after which no exit can stand: "
+                f"{candidates.obstacles[block]}"
+            )
         raise ValueError(
             f"The 'exits' parameter names {block!r}, which is no block of the backbone. Its blocks "
             f"are {_told(names, block)}, or the indices 0 to {len(names) - 1}."

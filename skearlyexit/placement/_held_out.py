@@ -50,8 +50,11 @@ class HeldOut:
         return len(self.probed.places)
 
     def halves(self) -> tuple[HeldOut, HeldOut]:
-        """Every second row to choose by, and the others to judge by."""
-        first, second = (self._rows(slice(start, None, 2)) for start in (0, 1))
+        """Every second row, or group of rows, to choose by, and the others to judge by."""
+        order = np.arange(len(self.correct))
+        if self.probed.groups is not None:
+            order = np.unique(self.probed.groups, return_inverse=True)[1]
+        first, second = (self._rows(np.flatnonzero(order % 2 == half)) for half in (0, 1))
         return first, second
 
     def evidence(self, chosen: Sequence[int]) -> Evidence:
@@ -80,17 +83,18 @@ class HeldOut:
         plain = float(self.probed.stages.sum() + self.probed.heads[-1])
         return plain if plain > 0 else 1.0
 
-    def _rows(self, rows: slice) -> HeldOut:
+    def _rows(self, rows: np.ndarray) -> HeldOut:
         probabilities = self.probed.table.probabilities[rows]
         return HeldOut(_with_rows(self.probed, probabilities, rows), self.correct[rows])
 
 
-def _with_rows(probed: Probed, probabilities: np.ndarray, rows: np.ndarray | slice) -> Probed:
+def _with_rows(probed: Probed, probabilities: np.ndarray, rows: np.ndarray) -> Probed:
     return replace(
         probed,
         table=ExitTable(probabilities, probed.table.scores[rows]),
         y=probed.y[rows],
         weight=np.asarray(probed.weight[rows], dtype=np.float64),
+        groups=None if probed.groups is None else probed.groups[rows],
     )
 
 

@@ -49,7 +49,9 @@ class ProbingPlacement(Placement):
             )
         places = places_to_probe(candidates, self.max_candidates)
         self._check_number(len(places))
-        choice = self._choose(HeldOut.of(probe(places)))
+        choice = Choice([], [], [])
+        if len(places) > 1:  # else there is nothing to choose, and nothing to train for it
+            choice = self._choose(HeldOut.of(probe(places)))
         kept = [*choice.chosen, len(places) - 1]
         cumulative = candidates.cumulative
         report = PlacementReport(

@@ -13,9 +13,16 @@ from skearlyexit.training._trainer import Trainer
 
 
 class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
-    """Way of learning the weights of a network with exits."""
+    """Way of learning the weights of a network with exits.
+
+    Attributes
+    ----------
+    keeps_given : bool
+        Whether it leaves weights alone that came from the user.
+    """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    keeps_given: ClassVar[bool] = False
 
     @abstractmethod
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:

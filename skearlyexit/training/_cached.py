@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.nn.modules.dropout import _DropoutNd
 
 from skearlyexit.training._network import ExitView, MultiExitNetwork, View
 from skearlyexit.training._trainer import Trainer, TrainingRows
@@ -50,13 +51,13 @@ def view_of_heads(
 ) -> tuple[View, Trainer]:
     """View of some heads while the stages stay as they are, and a trainer with rows for it.
 
-    The stages run once over all rows, unless the heads' pooling has weights to learn, or the
-    embeddings would take more than `CACHE_BYTES`.
+    The stages run once over all rows, unless the heads' pooling has weights to learn or draws at
+    random, or the embeddings would take more than `CACHE_BYTES`.
     """
     heads: dict[int, Any] = {i: network.heads[i] for i in exits}
     poolings = {i: head.pooling for i, head in heads.items()}
     tables = [trainer.rows, *([] if trainer.validation is None else [trainer.validation])]
-    if not any(len(pooling.state_dict()) for pooling in poolings.values()):
+    if not any(map(_changes, poolings.values())):
         network.to(trainer.device).eval()
         few = _pooled(network, poolings, trainer.rows.X[:2].to(trainer.device))
         row_bytes = sum(part[0].numel() * part.element_size() for part in few)
@@ -68,6 +69,12 @@ def view_of_heads(
                 replace(trainer, rows=train, validation=validation[0] if validation else None),
             )
     return ExitView(network, exits, freeze_stages=True), trainer
+
+
+def _changes(pooling: torch.nn.Module) -> bool:
+    """Whether what it makes of an embedding may differ from one epoch to the next."""
+    random = any(isinstance(module, _DropoutNd) for module in pooling.modules())
+    return random or len(pooling.state_dict()) > 0
 
 
 def _embedded(

@@ -36,6 +36,7 @@ class SeparateTraining(TrainingStrategy):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "backbone_share": [Interval(Real, 0, 1, closed="neither")]
     }
+    keeps_given = True
 
     def __init__(self, backbone_share: float = 0.5) -> None:
         self.backbone_share = backbone_share
@@ -44,7 +45,13 @@ class SeparateTraining(TrainingStrategy):
         """Train the network in place; see `TrainingStrategy.train`."""
         last = network.n_exits - 1
         share = self.backbone_share
-        untrained = set(range(network.n_exits)) - network.stand_ins
+        # Of a stand-in only what pools the embeddings stays.
+        heads: Any = network.heads
+        untrained = {
+            i
+            for i, head in enumerate(heads)
+            if i not in network.stand_ins or len(head.pooling.state_dict())
+        }
         if network.given:
             share = 0.0
             if network.given_head:

@@ -1,0 +1,253 @@
+"""A transformer encoder for vectors and series."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from sklearn.utils._param_validation import Interval
+
+from skearlyexit._layers import PaddedLinear, Standardize, round_up
+from skearlyexit.backbones._base import Backbone, Block, Network
+from skearlyexit.backbones._chain import Chain
+from skearlyexit.backbones._series import SeriesInput, check_series
+
+
+class _FeatureTokens(torch.nn.Module):
+    """One token for each feature: a direction times its standardised value, plus an offset.
+
+    Notes
+    -----
+    **Shape**: (n, n_features) to tokens (n, n_features, width) and no mask.
+    """
+
+    def __init__(self, X: np.ndarray, width: int) -> None:
+        super().__init__()
+        self.standardize = Standardize(X)
+        bound = 1 / math.sqrt(width)
+        shape = X.shape[1], width
+        self.weight = torch.nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+        self.bias = torch.nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self.standardize(x)[:, :, None] * self.weight + self.bias, None
+
+
+class _PointTokens(torch.nn.Module):
+    """One token for each time point: a linear map of the channels, plus the encoded position.
+
+    Notes
+    -----
+    **Shape**: (n, n_channels, length) to tokens (n, length, width) and a mask (n, 1, length) or
+    None.
+    """
+
+    positions: torch.Tensor
+
+    def __init__(self, X: np.ndarray, masked: bool, width: int) -> None:
+        super().__init__()
+        self.entry = SeriesInput(X, masked)
+        self.map = PaddedLinear(self.entry.n_channels, width)
+        self.register_buffer("positions", encode_positions(X.shape[2], width))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        values, mask = self.entry(x)
+        return self.map(values.transpose(1, 2)) + self.positions, mask
+
+
+def encode_positions(length: int, width: int) -> torch.Tensor:
+    """Sines and cosines of Vaswani et al., of shape (length, width)."""
+    frequencies = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).float()
+
+
+class _Stem(Block):
+    """Makes tokens of rows, puts the CLS token before them, and fills up their number.
+
+    Notes
+    -----
+    **Shape**: rows to tokens (n, n_tokens, width), with the mask (n, 1, n_tokens) if rows have one.
+    The embedding is the mean of the tokens of the row: the CLS token has not seen them yet.
+    """
+
+    def __init__(self, tokens: torch.nn.Module, width: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.cls = torch.nn.Parameter(torch.randn(width) * 0.02)
+
+    def forward(self, carry: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        tokens, mask = self.tokens(carry)
+        n, length, width = tokens.shape
+        if mask is None:
+            embedding = tokens.mean(dim=1)
+        else:
+            observed = torch.where(mask.transpose(1, 2) > 0, tokens, 0)
+            embedding = observed.sum(dim=1) / mask.sum(dim=2).clamp_min(1)
+        n_zeros = round_up(length + 1) - length - 1
+        cls = self.cls.expand(n, 1, width)
+        tokens = F.pad(torch.cat([cls, tokens], dim=1), (0, 0, 0, n_zeros))
+        embedding = F.layer_norm(embedding, (width,))
+        if mask is None:
+            return tokens, embedding
+        mask = F.pad(F.pad(mask, (1, 0), value=1.0), (0, n_zeros))
+        return (tokens, mask), embedding
+
+
+class _EncoderBlock(Block):
+    """Attention and a perceptron, each on normalised tokens and added to them.
+
+    Parameters
+    ----------
+    width, hidden, n_heads : int
+    dropout : float
+    n_tokens : int
+        Tokens that are there in every row, the CLS token included, if no mask tells which are.
+
+    Notes
+    -----
+    **Shape**: tokens (n, at least n_tokens, width), with a mask if there is one, to the same; the
+    embedding is the CLS token, normalised.
+    """
+
+    present: torch.Tensor
+
+    def __init__(
+        self, width: int, hidden: int, n_heads: int, dropout: float, n_tokens: int
+    ) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.attention_norm = torch.nn.LayerNorm(width)
+        self.attention_in = torch.nn.Linear(width, 3 * width)
+        self.attention_out = torch.nn.Linear(width, width)
+        self.perceptron = torch.nn.Sequential(
+            torch.nn.LayerNorm(width),
+            torch.nn.Linear(width, hidden),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(dropout),
+            torch.nn.Linear(hidden, width),
+        )
+        self.dropout = torch.nn.Dropout(dropout)
+        self.register_buffer("present", torch.arange(round_up(n_tokens))[None, None] < n_tokens)
+
+    def forward(self, carry: Any) -> tuple[Any, torch.Tensor]:
+        tokens, mask = carry if isinstance(carry, tuple) else (carry, None)
+        present = self.present if mask is None else mask > 0
+        tokens = tokens + self.dropout(self._attend(self.attention_norm(tokens), present))
+        tokens = tokens + self.dropout(self.perceptron(tokens))
+        embedding = F.layer_norm(tokens[:, 0], tokens.shape[2:])
+        return (tokens if mask is None else (tokens, mask)), embedding
+
+    def _attend(self, tokens: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        mixed = self.attention_in(tokens).unflatten(2, (3, self.n_heads, -1))
+        queries, keys, values = mixed.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=present[:, None],
+            dropout_p=self.dropout.p if self.training else 0.0,
+        )
+        return self.attention_out(attended.transpose(1, 2).flatten(2))
+
+
+class TransformerBackbone(Backbone):
+    """Transformer encoder for rows that are vectors or series.
+
+    Every feature of a vector becomes a token, and so does every time point of a series, together
+    with its position. Blocks of attention and a perceptron, with normalisation before each, refine
+    the tokens and a further one, the CLS token, that heads see. Blocks are named ``"stem"``,
+    ``"block1"``, ``"block2"``, ...; an exit after the stem sees the mean of the tokens.
+
+    The input is standardised with the statistics of the training rows, feature by feature or
+    channel by channel.
+
+    Parameters
+    ----------
+    n_blocks : int, default=4
+        Number of encoder blocks.
+    width : int, default=64
+        Size of tokens and embeddings, rounded up to a multiple of 16.
+    n_heads : int, default=4
+        Attention heads, which share the width equally.
+    hidden : int, default=128
+        Inner size of the perceptrons, rounded up to a multiple of 16.
+    dropout : float, default=0.0
+        Share of attention weights, inner units and refinements dropped in training.
+    masked : bool, default=False
+        Whether rows are series whose last channel is a mask, as `pad_series` makes it. The answer
+        for a row does then not depend on its padding, to which no token attends.
+
+    Notes
+    -----
+    **Shape**: rows (n_features,) or (n_channels, n_timepoints), embeddings (width,).
+
+    The number of tokens is filled up to a multiple of 16, since a row's attention is then the same
+    to the last bit on any number of threads.
+
+    References
+    ----------
+    Vaswani et al., "Attention is all you need", NeurIPS 2017. Tokens of features: Gorishniy et al.,
+    "Revisiting deep learning models for tabular data", NeurIPS 2021. Normalisation first: Xiong et
+    al., "On layer normalization in the transformer architecture", ICML 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.zeros((4, 5), dtype=np.float32)
+    >>> TransformerBackbone(n_blocks=2).build(X, n_classes=2).names
+    ['stem', 'block1', 'block2']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_blocks": [Interval(Integral, 0, None, closed="left")],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "hidden": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "masked": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        n_blocks: int = 4,
+        *,
+        width: int = 64,
+        n_heads: int = 4,
+        hidden: int = 128,
+        dropout: float = 0.0,
+        masked: bool = False,
+    ) -> None:
+        self.n_blocks = n_blocks
+        self.width = width
+        self.n_heads = n_heads
+        self.hidden = hidden
+        self.dropout = dropout
+        self.masked = masked
+
+    def build(self, X: np.ndarray, n_classes: int) -> Network:
+        """Build a new network; see `Backbone.build`."""
+        width, hidden = round_up(self.width), round_up(self.hidden)
+        if width % self.n_heads:
+            raise ValueError(
+                "The 'n_heads' parameter of TransformerBackbone must divide its width, which is "
+                f"{width}, width={self.width!r} rounded up to a multiple of 16. Got {self.n_heads} "
+                "heads instead."
+            )
+        tokens: torch.nn.Module
+        if X.ndim == 2 and not self.masked:
+            tokens = _FeatureTokens(X, width)
+        else:
+            check_series(X, masked=self.masked, name="TransformerBackbone")
+            tokens = _PointTokens(X, self.masked, width)
+        n_tokens = 1 + X.shape[-1]
+        blocks = [
+            _EncoderBlock(width, hidden, self.n_heads, self.dropout, n_tokens)
+            for _ in range(self.n_blocks)
+        ]
+        names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]
+        return Chain([_Stem(tokens, width), *blocks], names=names)

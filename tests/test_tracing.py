@@ -257,6 +257,7 @@ class TestHead:
         net = odd(lambda self, x: self.parts[1](self.parts[0](x)), parts=module)
         network = network_of(net, VECTORS)
         assert network.names == ["parts.0"]
+        assert "own classifier" in network.obstacles["parts.1"]
         rows = torch.tensor(VECTORS)
         logits = run(network.cut([0]), network.head, rows)
         torch.testing.assert_close(logits.softmax(1), net(rows))

@@ -105,6 +105,9 @@ class TracedBackbone(Backbone):
         network = TracedNetwork(root, layout, places, names=names, aliases=aliases, given=True)
         network.obstacles = _obstacles(network, root, traced, layout)
         network.split_off_head(traced.calls, n_classes, rows)
+        behind = {*names, *aliases} - {*network.names, *network.aliases}
+        reason = "it belongs to the network's own classifier, or its softmax, behind the last exit."
+        network.obstacles |= dict.fromkeys(behind, reason)
         for module, mode in modes:
             module.training = mode
         return network

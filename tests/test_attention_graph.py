@@ -20,9 +20,9 @@ from skearlyexit.backbones._transformer import TransformerBackbone, encode_posit
 from tests._data import digits, make, same
 
 RNG = np.random.RandomState(0)
-N_ROWS, N_NODES = 528, 21
+N_ROWS, N_NODES = 544, 21
 VECTORS = (RNG.randn(N_ROWS, 13) * 3 + 5).astype(np.float32)
-PLAIN = (RNG.randn(N_ROWS, 3, 18) * 3 + 5).astype(np.float32)
+PLAIN = (RNG.randn(N_ROWS, 3, 18) * 0.3 + 5).astype(np.float32)
 LENGTHS = RNG.randint(1, 19, size=N_ROWS)
 LENGTHS[0] = 18
 SERIES = [row[:, :length] for row, length in zip(PLAIN, LENGTHS, strict=True)]
@@ -219,7 +219,7 @@ class TestTransformer:
         network = build(backbone, X)
         expected = run(network.cut([0, 1, 2]), X[:64])
         filled = X.copy()
-        filled[:, :-1][np.broadcast_to(X[:, -1:] == 0, X[:, :-1].shape)] = 1e38
+        filled[:, :-1][np.broadcast_to(X[:, -1:] == 0, X[:, :-1].shape)] = 3e38
         again = build(backbone, filled)  # nor in the statistics of the training rows
         for other in (network, again):
             computed = run(other.cut([0, 1, 2]), filled[:64])

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 from functools import cache
 
 import numpy as np
@@ -34,6 +35,37 @@ def module_of(name):
 
 def network_of(module, X, n_classes=N_CLASSES, **params):
     return TracedBackbone(module, **params).build(X, n_classes)
+
+
+def test_other_threads_go_on_while_one_traces():
+    module, other = module_of("residual"), make(lambda: nn.Linear(4, 2))
+    rows = rows_for("residual", 4)
+    names = network_of(module, rows).names
+    done, failures = threading.Event(), []
+
+    def call():
+        try:
+            while not done.is_set():
+                other(torch.ones(3, 4))
+                module(torch.tensor(rows))
+        except Exception as error:
+            failures.append(error)
+
+    def build():
+        try:
+            failures.extend(each for each in network_of(module, rows).names if each not in names)
+        except Exception as error:
+            failures.append(error)
+
+    caller = threading.Thread(target=call)
+    builders = [threading.Thread(target=build) for _ in range(4)]
+    for thread in (caller, *builders):
+        thread.start()
+    for thread in builders:
+        thread.join()
+    done.set()
+    caller.join()
+    assert not failures
 
 
 @cache

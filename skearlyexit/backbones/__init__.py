@@ -14,8 +14,8 @@ from skearlyexit.backbones._resolve import resolve_backbone
 from skearlyexit.backbones._sequential import SequentialBackbone
 from skearlyexit.backbones._series import pad_series
 from skearlyexit.backbones._traced import TracedBackbone
-from skearlyexit.backbones._tracing import UntraceableError
 from skearlyexit.backbones._transformer import TransformerBackbone
+from skearlyexit.backbones._untraceable import UntraceableError
 
 __all__ = [
     "Backbone",

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from skearlyexit.backbones._base import Block
-from skearlyexit.backbones._tracing import MODE
+from skearlyexit.backbones._modes import MODE
 
 
 class GraphPart(torch.nn.Module):

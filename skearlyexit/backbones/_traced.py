@@ -15,7 +15,8 @@ from torch import fx
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._layout import Layout
 from skearlyexit.backbones._traced_network import Place, TracedNetwork, run_to
-from skearlyexit.backbones._tracing import Leaf, Trace, trace
+from skearlyexit.backbones._tracer import Leaf
+from skearlyexit.backbones._tracing import Trace, trace
 
 
 class TracedBackbone(Backbone):

@@ -1,0 +1,57 @@
+"""What stands in the way of tracing, and what helps."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+
+class UntraceableError(ValueError):
+    """A module whose operations cannot be told without running it on numbers."""
+
+
+class RowsError(ValueError):
+    """An operation that fails on some numbers of rows."""
+
+
+def explanation(root: torch.nn.Module, stack: Sequence[str], error: Exception) -> str:
+    """What stands in the way of tracing, where, and what helps."""
+    # The innermost line that is neither torch's nor ours is the operation.
+    ours = {str(Path(torch.__file__).parent), str(Path(__file__).parent)}
+    lines = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(frame.filename.startswith(folder) for folder in ours)
+        and not frame.filename.startswith("<")
+    ]
+    where = ""
+    if lines:
+        frame = lines[-1]
+        where = f" at {frame.line!r} ({Path(frame.filename).name}, line {frame.lineno})"
+    if isinstance(error, RowsError):
+        return (
+            f"The backbone runs on 3 rows, and fails on 2{where}: {error}. A number of rows is "
+            "frozen into it; write x.shape[0], or -1 in a shape, for the number of rows."
+        )
+    path = stack[-1]
+    mode = " in training mode" if root.training else ""
+    if path:
+        kind = type(root.get_submodule(path)).__name__
+        who = f"its submodule {path!r} ({kind})"
+        helps = (
+            f"Take that submodule whole by TracedBackbone(module, leaf=[{path!r}]), or a function "
+            "in it by naming the function there, or give the network as a list of stages."
+        )
+    else:
+        who = f"its own forward ({type(root).__name__})"
+        helps = (
+            "Put that operation into a submodule, or into a function, and name it in "
+            "TracedBackbone(module, leaf=[...]); or give the network as a list of stages."
+        )
+    return (
+        f"The backbone cannot be traced: {who} does something{mode}{where} that depends on "
+        f"numbers in the rows, or that torch.fx does not know: {error}. {helps}"
+    )

@@ -73,8 +73,8 @@ class Plan:
         unpriced = [self.facts.names[end] for end in ends if not self.priced[end]]
         if unpriced:
             raise ValueError(
-                f"Exits are to stand after {unpriced}, for which GivenCost has no cost. Give it "
-                "one for every block with an exit."
+                f"Exits are to stand after {unpriced}, for which the 'cost' object knows no cost. "
+                "Give it one for every block with an exit."
             )
         return replace(self, ends=list(ends))
 

@@ -18,6 +18,7 @@ from skearlyexit.backbones._graph_conv import GraphConvBackbone, propagation
 from skearlyexit.backbones._series import pad_series
 from skearlyexit.backbones._transformer import TransformerBackbone, encode_positions
 from tests._data import digits, make, same
+from tests._stages import check_rows_are_kept_apart, in_sixteens, run
 
 RNG = np.random.RandomState(0)
 N_ROWS, N_NODES = 544, 21
@@ -59,15 +60,6 @@ def build(backbone, X, seed=0):
     return network
 
 
-def run(stages, rows):
-    """Embeddings after all stages."""
-    carry, embeddings = rows if isinstance(rows, torch.Tensor) else torch.tensor(rows), []
-    for stage in stages:
-        carry, embedding = stage(carry)
-        embeddings.append(embedding)
-    return embeddings
-
-
 _references = {}
 
 
@@ -79,9 +71,7 @@ def stages_and_reference(name, dtype):
         network.to(dtype)
         stages = network.cut(range(len(network.names)))
         rows = torch.tensor(X, dtype=dtype)
-        with torch.inference_mode():
-            parts = [run(stages, chunk.clone()) for chunk in rows.split(16)]
-        _references[name, dtype] = stages, rows, [torch.cat(x) for x in zip(*parts, strict=True)]
+        _references[name, dtype] = stages, rows, in_sixteens(stages, rows)
     return _references[name, dtype]
 
 
@@ -93,17 +83,7 @@ def stages_and_reference(name, dtype):
 def test_rows_are_kept_apart(name, dtype, n_groups, n_threads):
     """In whatever company, in whatever order, on any number of threads: the same bits."""
     stages, rows, reference = stages_and_reference(name, dtype)
-    order = np.random.RandomState(n_groups).permutation(N_ROWS)
-    chosen = torch.tensor(order[: 16 * n_groups])
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        with torch.inference_mode():
-            computed = run(stages, rows.index_select(0, chosen))
-    finally:
-        torch.set_num_threads(before)
-    for one, expected in zip(computed, reference, strict=True):
-        assert torch.equal(one, expected[chosen])
+    check_rows_are_kept_apart(stages, rows, reference, n_groups, n_threads)
 
 
 @each

@@ -184,6 +184,7 @@ class TestBytes:
         clf = quick(backbone=CNNBackbone((16,)), exits=[0], cost="bytes", max_epochs=1)
         least = clf.fit(images, labels).costs_[0]
         clf.set_params(budget=least * 1.0001).fit(images, labels)
+        assert clf.predict(images, return_exits=True)[1].max() == 0
 
     def test_fitted(self):
         table = fitted(cost="bytes").cost_table_
@@ -219,7 +220,7 @@ class TestGiven:
             ([1, 1, 1, 1, np.inf], "must be 5 finite numbers"),
             ({"stem": 1}, "the last one, 'block4', among them"),
             ({"stem": 1, "blok": 1, "block4": 1}, r"Got \['stem', 'blok', 'block4'\]"),
-            ({"stem": 1, "block4": 1}, r"\['block2'\], for which GivenCost has no cost"),
+            ({"stem": 1, "block4": 1}, r"\['block2'\], for which the 'cost' object knows no cost"),
         ],
     )
     def test_what_does_not_fit_the_network(self, blocks, match):

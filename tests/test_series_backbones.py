@@ -15,6 +15,7 @@ from skearlyexit.backbones._conv1d import Conv1DBackbone
 from skearlyexit.backbones._recurrent import RecurrentBackbone
 from skearlyexit.backbones._series import SeriesInput, check_series, pad_series
 from tests._data import digits, make, same
+from tests._stages import check_rows_are_kept_apart, in_sixteens, run
 
 RNG = np.random.RandomState(0)
 N_ROWS, N_CHANNELS, LENGTH = 544, 3, 11
@@ -56,15 +57,6 @@ def build(name, masked, X=None, seed=0, **params):
     return network
 
 
-def run(stages, rows):
-    """Embeddings after all stages."""
-    carry, embeddings = rows if isinstance(rows, torch.Tensor) else torch.tensor(rows), []
-    for stage in stages:
-        carry, embedding = stage(carry)
-        embeddings.append(embedding)
-    return embeddings
-
-
 def some_ends(network, data):
     last = len(network.names) - 1
     return sorted({*data.draw(st.sets(st.integers(0, last), max_size=4)), last})
@@ -82,9 +74,7 @@ def stages_and_reference(name, masked, dtype):
         last = len(network.names) - 1
         stages = network.cut(sorted({0, last // 2, last}))
         rows = torch.tensor(rows_of(masked), dtype=dtype)
-        with torch.inference_mode():
-            parts = [run(stages, chunk.clone()) for chunk in rows.split(16)]
-        _references[key] = stages, rows, [torch.cat(each) for each in zip(*parts, strict=True)]
+        _references[key] = stages, rows, in_sixteens(stages, rows)
     return _references[key]
 
 
@@ -97,17 +87,7 @@ def stages_and_reference(name, masked, dtype):
 def test_rows_are_kept_apart(name, masked, dtype, n_groups, n_threads):
     """In whatever company, in whatever order, on any number of threads: the same bits."""
     stages, rows, reference = stages_and_reference(name, masked, dtype)
-    order = np.random.RandomState(n_groups).permutation(N_ROWS)
-    chosen = torch.tensor(order[: 16 * n_groups])
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        with torch.inference_mode():
-            computed = run(stages, rows.index_select(0, chosen))
-    finally:
-        torch.set_num_threads(before)
-    for one, expected in zip(computed, reference, strict=True):
-        assert torch.equal(one, expected[chosen])
+    check_rows_are_kept_apart(stages, rows, reference, n_groups, n_threads)
 
 
 @each

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-import sklearn
 import torch
-from sklearn.base import BaseEstimator, clone
-from sklearn.calibration import CalibratedClassifierCV, _CalibratedClassifier
-from sklearn.dummy import DummyClassifier
-from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import has_fit_parameter
 
-from skearlyexit._layers import GROUP
-from skearlyexit._random import isolated_random_state
+from skearlyexit._steady import SteadyClassifier
 from skearlyexit.costs import Part
 from skearlyexit.heads._base import FittedHead, Head, PooledModule
 from skearlyexit.heads._linear import LinearHead
-from skearlyexit.heads._threads import single_blas_thread
-
-#: Rows of a call: at most, and exactly where the answer would depend on their number.
-LARGEST_CALL = 1024
-FIXED_ROWS = 256
-
 
 _ADVICE = "Give a head with predict_proba, or policy='patience', which needs none."
 
@@ -40,55 +24,19 @@ class EstimatorExit(FittedHead):
 
     Attributes
     ----------
-    classes : ndarray of shape (n_classes,)
-        Classes of the task; the estimator may know fewer of them.
-    fixed_rows : bool, default=False
-        Whether the estimator is always called with the same number of rows.
+    steady : SteadyClassifier
+        What calls it.
     """
 
-    classes: np.ndarray
-    fixed_rows: bool = False
+    steady: SteadyClassifier
 
     def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
         """Probabilities of the estimator, or its labels as such; see `FittedHead.predict_proba`."""
-        vectors = self.pooling(embedding).to("cpu", torch.float64).numpy()
-        n_call = FIXED_ROWS if self.fixed_rows else LARGEST_CALL
-        with single_blas_thread():
-            calls = (vectors[i : i + n_call] for i in range(0, len(vectors), n_call))
-            return np.concatenate([self._answer_filled_up(call, n_call) for call in calls])
-
-    def _answer_filled_up(self, vectors: np.ndarray, n_call: int) -> np.ndarray:
-        n_missing = n_call - len(vectors) if self.fixed_rows else 0
-        if n_missing:
-            vectors = np.concatenate([vectors, np.repeat(vectors[:1], n_missing, axis=0)])
-        return self._answer(vectors)[: n_call - n_missing]
-
-    def _answer(self, vectors: np.ndarray) -> np.ndarray:
-        probabilities = np.zeros((len(vectors), len(self.classes)))
-        if hasattr(self.model, "predict_proba"):
-            known = np.searchsorted(self.classes, self.model.classes_)
-            probabilities[:, known] = self.model.predict_proba(vectors)
-        else:
-            labels = np.searchsorted(self.classes, self.model.predict(vectors))
-            probabilities[np.arange(len(vectors)), labels] = 1.0
-        return probabilities
+        return self.steady.predict_proba(self.pooling(embedding).to("cpu", torch.float64).numpy())
 
     def part(self, embedding: torch.Tensor) -> Part:
         """Estimator and pooling; see `FittedHead.part`."""
         return Part(self.predict_proba, embedding, self.model, pooling=self.pooling)
-
-    def depends_on_company(self, vectors: np.ndarray) -> bool:
-        """Whether answers differ, if only in the last bits, between calls of few and many rows.
-
-        Matrix libraries choose their kernel by the size of a product, and not all kernels add up
-        in the same order. Estimators that use none of them pass; others must always be called
-        with the same number of rows.
-        """
-        few = vectors[np.arange(64) % len(vectors)]
-        with single_blas_thread():
-            in_many = self._answer(np.tile(few, (LARGEST_CALL // len(few), 1)))
-            by_few = [self._answer(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
-        return not np.array_equal(in_many[: len(few)], np.concatenate(by_few))
 
     def to(self, device: torch.device | str) -> None:
         """Move the pooling; the estimator lives in main memory."""
@@ -158,123 +106,14 @@ class EstimatorHead(Head):
     ) -> FittedHead:
         """Fit a clone of the estimator, on the labels as they are; see `Head.fit`."""
         assert embeddings is not None
-        rng = check_random_state(seed)
-        estimator = clone(self.estimator)
-        _seed(estimator, rng)
-        X, y, weight = embeddings, classes[y], sample_weight
-        if weight is not None and not _takes_weights(estimator):
-            rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
-            X, y, weight = X[rows], y[rows], None
-        if needs_probabilities and _has_to_be_calibrated(estimator):
-            keep = _can_be_calibrated(estimator, y)
-            X, y = X[keep], y[keep]
-            weight = None if weight is None else weight[keep]
-            estimator = _calibrated(estimator, cv=int(min(5, np.unique_counts(y).counts.min())))
-        if np.all(y == y[0]):
-            # Rows of one class, as a small fold may have: nothing to learn but that class.
-            estimator = DummyClassifier(strategy="prior")
-        with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max))):
-            _fit(estimator, X, y, weight)
-        if needs_probabilities and not hasattr(estimator, "predict_proba"):
-            raise ValueError(
-                f"{type(_last_step(estimator)).__name__} has neither predict_proba nor "
-                f"decision_function. {_ADVICE}"
-            )
-        _run_in_one_job(estimator, set())
-        fitted = EstimatorExit(_as_stored(estimator), module.pooling, classes)
-        fitted.fixed_rows = fitted.depends_on_company(X)
-        return fitted
-
-
-def _seed(estimator: Any, rng: np.random.RandomState) -> None:
-    """Set every `random_state` that is None, at any depth."""
-    for key, value in sorted(estimator.get_params(deep=True).items()):
-        if value is None and (key == "random_state" or key.endswith("__random_state")):
-            estimator.set_params(**{key: int(rng.randint(np.iinfo(np.int32).max))})
-
-
-def _as_stored(estimator: Any) -> Any:
-    """The estimator as it will be after storing, which may lay out its arrays differently.
-
-    Matrix kernels depend on the layout, and a stored model has to answer like this one.
-    """
-    try:
-        return pickle.loads(pickle.dumps(estimator))
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return estimator  # one that cannot be stored
-
-
-def _run_in_one_job(value: Any, seen: set[int]) -> None:
-    """Set `n_jobs` of a fitted estimator, and of all that it made while fitting, to 1."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, BaseEstimator | _CalibratedClassifier):
-        if hasattr(value, "n_jobs"):
-            value.n_jobs = 1
-        parts: Any = vars(value).values()
-    elif isinstance(value, dict):
-        parts = value.values()
-    elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == "O"):
-        parts = value
-    else:
-        return
-    for part in parts:
-        _run_in_one_job(part, seen)
-
-
-def _last_step(estimator: Any) -> Any:
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return estimator
-
-
-def _takes_weights(estimator: Any) -> bool:
-    return bool(has_fit_parameter(_last_step(estimator), "sample_weight"))
-
-
-def _has_to_be_calibrated(estimator: Any) -> bool:
-    last = _last_step(estimator)
-    return hasattr(last, "decision_function") and not hasattr(last, "predict_proba")
-
-
-def _can_be_calibrated(estimator: Any, y: np.ndarray) -> np.ndarray:
-    """Mask of the rows whose class has enough rows to calibrate on."""
-    name = type(_last_step(estimator)).__name__
-    _, index, counts = np.unique(y, return_inverse=True, return_counts=True)
-    keep = (counts >= 2)[index]
-    if not keep.any():
-        raise ValueError(
-            f"{name} has no predict_proba and cannot be calibrated, since every class has a "
-            f"single row. {_ADVICE}"
+        steady = SteadyClassifier.fit(
+            self.estimator,
+            embeddings,
+            classes[y],
+            sample_weight,
+            classes=classes,
+            needs_probabilities=needs_probabilities,
+            seed=seed,
+            advice=_ADVICE,
         )
-    if not keep.all():
-        warnings.warn(
-            f"{name} has no predict_proba, and {np.sum(counts < 2)} of {len(counts)} classes have "
-            f"a single row, too few to calibrate it: the head leaves them out. {_ADVICE}",
-            UserWarning,
-            stacklevel=3,
-        )
-    return keep
-
-
-def _calibrated(estimator: Any, cv: int) -> Any:
-    """Calibrating wrapper, around the last step of a pipeline."""
-    if not isinstance(estimator, Pipeline):
-        return CalibratedClassifierCV(estimator, cv=cv, ensemble=False)
-    name, last = estimator.steps[-1]
-    return estimator.set_params(**{name: _calibrated(last, cv)})
-
-
-def _fit(estimator: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
-    """Fit with weights, which a pipeline takes under the name of its last step."""
-    if weight is None:
-        estimator.fit(X, y)
-        return
-    path, last = [], estimator
-    while isinstance(last, Pipeline):
-        name, last = last.steps[-1]
-        path.append(name)
-    # The weights are ours to place here, whatever routing the user has asked for elsewhere.
-    with sklearn.config_context(enable_metadata_routing=False):
-        estimator.fit(X, y, **{"__".join([*path, "sample_weight"]): weight})
+        return EstimatorExit(steady.model, module.pooling, steady)

@@ -17,6 +17,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
 
 from skearlyexit._builder import MAX_SEED, CascadeBuilder, Rows
+from skearlyexit._deciding import HeldOutRows, decide, unlearned
+from skearlyexit._decision import PLAIN, Decision
 from skearlyexit._plan import Plan
 from skearlyexit._probe import ExitProbe, probing_split
 from skearlyexit._splits import Split, calibration_splits
@@ -35,11 +37,17 @@ from skearlyexit.calibration import (
     nobody,
 )
 from skearlyexit.cascade import Cascade
+from skearlyexit.combination import (
+    COMBINATIONS,
+    Combination,
+    TemperatureScaling,
+    resolve_combination,
+)
 from skearlyexit.costs import COSTS, Cost, CostTable, resolve_cost
 from skearlyexit.heads import resolve_heads
 from skearlyexit.placement import Placed, Placement, PlacementReport, resolve_placement
 from skearlyexit.policies import POLICIES, Policy, resolve_policy
-from skearlyexit.runtime import Answers, embed, run, tabulate
+from skearlyexit.runtime import Answers, embed, outputs, run, tabulate
 from skearlyexit.training import (
     OPTIMIZERS,
     SCHEDULES,
@@ -60,6 +68,8 @@ class BaseEarlyExit(BaseEstimator):
         "head": "no_validation",
         "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
         "policy": [StrOptions(set(POLICIES)), Policy, None],
+        "combine": [StrOptions(set(COMBINATIONS)), Combination, None],
+        "temperature_scaling": ["boolean"],
         "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
         "budget": [Interval(Real, 0, None, closed="right"), None],
         "operating_point": [OperatingPoint, None],
@@ -174,26 +184,41 @@ class BaseEarlyExit(BaseEstimator):
         )
         n_exits = len(placed.ends)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
-        self._check_request(request, n_exits, bool(splits))
+        self._check_request(request, builder.decision, n_exits, bool(splits))
         if isinstance(request, Budget):
             check_budget(request.value, builder.least_cost())
 
         seeds = rng.randint(MAX_SEED, size=len(splits) + 1)
-        tables = []
+        said = []
         for (train, held), seed in zip(splits, seeds[1:], strict=True):
             n_rows = len(rows) if refit else None
             cascade, history = builder.fit(rows.take(train), validation, int(seed), n_rows=n_rows)
-            tables.append(tabulate(cascade, rows.X[held]))
+            said.append(outputs(cascade, rows.X[held]))
         if refit:
             cascade, history = builder.fit(rows, validation, int(seeds[0]))
-        cascade.cost_table = builder.cost_table(cascade, rows.X)
 
-        evidence = None
+        def costs() -> np.ndarray:
+            return builder.cost_table(cascade, rows.X, decided=False).cumulative
+
+        table = held_out = None
         if splits:
             index = np.concatenate([held for _, held in splits])
-            weight = None if calibration_weight is None else calibration_weight[index]
-            table = ExitTable.concatenate(tables)
-            evidence = Evidence.from_table(table, rows.y[index], cascade.costs, weight)
+            held_out = HeldOutRows(
+                np.concatenate(said),
+                rows.y[index],
+                None if calibration_weight is None else calibration_weight[index],
+                None if rows.groups is None else rows.groups[index],
+            )
+            folds = [len(part) for part in said]
+            cascade.decision, table, held_out = decide(
+                builder.decision, held_out, folds, costs, rng
+            )
+        else:
+            cascade.decision = unlearned(builder.decision, costs, len(classes))
+        cascade.cost_table = builder.cost_table(cascade, rows.X)
+        evidence = None
+        if table is not None and held_out is not None:
+            evidence = Evidence.from_table(table, held_out.y, cascade.costs, held_out.weight)
         point, frontier = self._operate(request, cascade, evidence, by_hand)
         self._set_fitted(cascade, builder.plan, point, frontier)
         self.history_ = history
@@ -224,7 +249,7 @@ class BaseEarlyExit(BaseEstimator):
                 keep_own_head=self.head is None,
                 keep_given=strategy.keeps_given,
                 training=training,
-                policy=resolve_policy(self.policy),
+                decision=self._decision() if len(ends) > 1 else PLAIN,
                 classes=classes,
                 trainer_options=self._trainer_options(),
                 validation_fraction=self.validation_fraction if self.early_stopping else None,
@@ -262,6 +287,13 @@ class BaseEarlyExit(BaseEstimator):
             splits, refit = [], True
         return make(placed.ends, strategy), placed, splits, refit
 
+    def _decision(self) -> Decision:
+        return Decision(
+            TemperatureScaling() if self.temperature_scaling else None,
+            resolve_combination(self.combine),
+            resolve_policy(self.policy),
+        )
+
     def _trainer_options(self) -> dict[str, Any]:
         return {
             "max_epochs": self.max_epochs,
@@ -296,12 +328,19 @@ class BaseEarlyExit(BaseEstimator):
             ) from error
         return None if memory.store_backend is None else TrainingMemory(memory)
 
-    def _check_request(self, request: OperatingPoint | None, n_exits: int, has_rows: bool) -> None:
+    def _check_request(
+        self, request: OperatingPoint | None, decision: Decision, n_exits: int, has_rows: bool
+    ) -> None:
         """Refuse, before training, what needs calibration rows where there are none."""
-        if has_rows or n_exits == 1 or request is None or isinstance(request, Threshold):
+        if has_rows or n_exits == 1:
+            return
+        needed = decision.learned_parts
+        if not (request is None or isinstance(request, Threshold)):
+            needed.append(type(request).__name__)
+        if not needed:
             return
         raise ValueError(
-            f"{type(request).__name__} needs calibration rows, and there are none: "
+            f"{' and '.join(needed)} cannot do without calibration rows, and there are none: "
             + (
                 "calibration=None holds none out. Give another value, or only a threshold."
                 if self.calibration is None

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
+from skearlyexit._decision import Decision
 from skearlyexit._plan import Plan, torch_dtype
 from skearlyexit._splits import cross_fitting_splits, hold_out
 from skearlyexit.backbones import Backbone
 from skearlyexit.cascade import Cascade
-from skearlyexit.costs import Cost, CostTable, Part
+from skearlyexit.costs import Cost, CostTable, Part, Reading
 from skearlyexit.heads import FittedHead, Head, PooledModule, align
-from skearlyexit.policies import Policy
 from skearlyexit.runtime import embed
 from skearlyexit.training import (
     MultiExitNetwork,
@@ -80,7 +79,8 @@ class CascadeBuilder:
     keep_given : bool
         Whether training may take weights that came from the user for trained ones.
     training : TrainingStrategy
-    policy : Policy
+    decision : Decision
+        Not fitted.
     classes : ndarray of shape (n_classes,)
     trainer_options : dict
         Keyword arguments of `Trainer`.
@@ -97,7 +97,7 @@ class CascadeBuilder:
     keep_own_head: bool
     keep_given: bool
     training: TrainingStrategy
-    policy: Policy
+    decision: Decision
     classes: np.ndarray
     trainer_options: dict[str, Any]
     validation_fraction: float | None
@@ -131,10 +131,18 @@ class CascadeBuilder:
                     parts.append(fitted.part(embedding))
                 else:
                     parts.append(Part(head, embedding, None, macs=0.0))
-        return float(self._cost_table([], parts).cumulative[0])
+        return float(self._cost_table([], parts, [None] * len(parts)).cumulative[0])
 
-    def cost_table(self, cascade: Cascade, X: np.ndarray) -> CostTable:
-        """What the parts of a cascade cost, read off on a few of the rows."""
+    def cost_table(self, cascade: Cascade, X: np.ndarray, *, decided: bool = True) -> CostTable:
+        """What the parts of a cascade cost, read off on a few of the rows.
+
+        Parameters
+        ----------
+        cascade : Cascade
+        X : ndarray of shape (n_samples, ...)
+        decided : bool, default=True
+            Whether decisions are counted, which has to wait until they are fitted.
+        """
         # What is measured should meet rows as various as those it is used on.
         carry: Any = torch.tensor(X[:32]).to(cascade.device)
         stages, heads = [], []
@@ -143,14 +151,23 @@ class CascadeBuilder:
                 stages.append(Part(stage, carry, stage))
                 carry, embedding = stage(carry)
                 heads.append(head.part(embedding))
-        return self._cost_table(stages, heads)
+        last = len(heads) - 1
+        decisions: list[Part | None] = [None] * len(heads)
+        if decided:
+            decisions = [
+                cascade.decision.part(self.n_classes, i, last=i == last) for i in range(len(heads))
+            ]
+        return self._cost_table(stages, heads, decisions)
 
-    def _cost_table(self, stages: Sequence[Part], heads: Sequence[Part]) -> CostTable:
-        readings = self.cost.of_cascade(
-            stages, heads, self.policy.part(self.n_classes), self.plan.block_costs
-        )
+    def _cost_table(
+        self, stages: Sequence[Part], heads: Sequence[Part], decisions: Sequence[Part | None]
+    ) -> CostTable:
+        read = [part for part in decisions if part is not None]
+        staged, headed, found = self.cost.of_cascade(stages, heads, read, self.plan.block_costs)
+        values = iter(found)
+        decided = [Reading.exactly(0.0) if part is None else next(values) for part in decisions]
         names, links = self.plan.names, self.plan.links
-        return CostTable(self.cost.unit_name, names, *readings[:2], links, readings[2])
+        return CostTable(self.cost.unit_name, names, staged, headed, links, decided)
 
     def fit(
         self, rows: Rows, validation: Rows | None, seed: int, *, n_rows: int | None = None
@@ -196,7 +213,7 @@ class CascadeBuilder:
         cascade = Cascade(
             stages=list(network.stages),
             heads=heads,
-            policy=clone(self.policy),
+            decision=self.decision.copy(),
             n_classes=self.n_classes,
             cost_table=None,
             row_bytes=self.plan.facts.row_bytes,
@@ -307,7 +324,7 @@ class CascadeBuilder:
                 "y": rows.y,
                 "sample_weight": rows.weight,
                 "classes": self.classes,
-                "needs_probabilities": self.policy.needs_probabilities,
+                "needs_probabilities": self.decision.needs_probabilities,
                 "seed": int(seeds[i]),
             }
 

@@ -19,6 +19,7 @@ from skearlyexit._builder import Rows
 from skearlyexit._encode import checked_weight, classification_rows
 from skearlyexit._labels import encode_labels
 from skearlyexit.calibration import Budget, CalibratedPoint, Evidence, OperatingPoint, Threshold
+from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
 from skearlyexit.metrics import ExitReport
 from skearlyexit.placement import Placement
@@ -54,8 +55,18 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     training : {"joint", "separate", "mixed"} or TrainingStrategy, default=None
         None is ``"mixed"``: the backbone first, then everything together. With ``"separate"`` a
         network given with weights keeps them.
-    policy : {"confidence", "entropy", "margin", "patience"} or Policy, default=None
-        What makes a score of the heads' answers. None is ``"confidence"``.
+    policy : str or Policy, default=None
+        What makes a score of an answer: ``"confidence"``, ``"entropy"``, ``"margin"``,
+        ``"patience"``; ``"learned"``, ``"cost_sensitive"`` or ``"scheduled"``, which learn from
+        held-out rows; or a policy object. None is ``"confidence"``.
+    combine : str or Combination, default=None
+        What is answered on leaving: ``"own"``, what the head there says; ``"surest"``, ``"mean"``,
+        ``"cost_weighted"`` or ``"product"`` of all heads so far; ``"geometric"``, weights for them
+        learned from held-out rows; or a combination object. None is ``"own"``. All other rules
+        let every head run.
+    temperature_scaling : bool, default=False
+        Whether the probabilities of each head are scaled by a temperature that is fitted on
+        held-out rows.
     threshold : float or sequence of float, default=None
         Operating point by hand: one threshold, or one for each exit but the last. 0 lets
         everybody leave at once, anything above 1 nobody.
@@ -193,6 +204,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         head: Any = None,
         training: str | TrainingStrategy | None = None,
         policy: str | Policy | None = None,
+        combine: str | Combination | None = None,
+        temperature_scaling: bool = False,
         threshold: float | Sequence[float] | None = None,
         budget: float | None = None,
         operating_point: OperatingPoint | None = None,
@@ -220,6 +233,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         self.head = head
         self.training = training
         self.policy = policy
+        self.combine = combine
+        self.temperature_scaling = temperature_scaling
         self.threshold = threshold
         self.budget = budget
         self.operating_point = operating_point

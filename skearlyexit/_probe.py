@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from skearlyexit._builder import CascadeBuilder, Rows
+from skearlyexit._deciding import HeldOutRows, decide
 from skearlyexit._splits import Split, hold_out
 from skearlyexit.placement import Probed
-from skearlyexit.runtime import tabulate
+from skearlyexit.runtime import outputs
 
 #: Share of the rows on which places are judged.
 PROBE_SHARE = 0.2
@@ -47,17 +49,32 @@ class ExitProbe:
         builder = self.make_builder(places)
         train, held = self.rows.take(self.train), self.rows.take(self.held)
         cascade, _ = builder.fit(train, self.validation, self.seed)
+        rows = HeldOutRows(
+            outputs(cascade, held.X),
+            held.y,
+            None if self.weight is None else self.weight[self.held],
+            held.groups,
+        )
+        decision, table, rows = decide(
+            builder.decision,
+            rows,
+            [len(held)],
+            lambda: builder.cost_table(cascade, train.X, decided=False).cumulative,
+            check_random_state(self.seed),
+        )
+        cascade.decision = decision
         costs = builder.cost_table(cascade, train.X)
         return Probed(
             np.asarray(places),
-            tabulate(cascade, held.X),
-            held.y,
-            np.ones(len(held)) if self.weight is None else self.weight[self.held],
+            rows.outputs,
+            table,
+            rows.y,
+            np.ones(len(rows.y)) if rows.weight is None else rows.weight,
             costs.stage_costs,
             costs.head_costs,
-            costs.decision.value,
-            cascade.policy,
-            held.groups,
+            costs.decision_costs,
+            decision,
+            rows.groups,
         )
 
 

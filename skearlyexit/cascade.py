@@ -1,4 +1,4 @@
-"""The trained object as passive data: stages, heads, policy, costs."""
+"""The trained object as passive data: stages, heads, decision, costs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from skearlyexit._decision import Decision
 from skearlyexit.costs import CostTable
 from skearlyexit.heads import FittedHead
-from skearlyexit.policies import Policy
 
 
 @dataclass
@@ -25,7 +25,8 @@ class Cascade:
         In evaluation mode.
     heads : list of FittedHead
         One after each stage.
-    policy : Policy
+    decision : Decision
+        What is made of the heads' outputs.
     n_classes : int
     cost_table : CostTable or None
         What its parts cost; None for one that only serves to calibrate another.
@@ -38,7 +39,7 @@ class Cascade:
 
     stages: list[torch.nn.Module]
     heads: list[FittedHead]
-    policy: Policy
+    decision: Decision
     n_classes: int
     cost_table: CostTable | None
     row_bytes: int

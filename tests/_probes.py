@@ -5,7 +5,9 @@ from itertools import combinations, product
 
 import numpy as np
 
+from skearlyexit._decision import Decision
 from skearlyexit._table import ExitTable
+from skearlyexit.combination import OwnCombination
 from skearlyexit.placement import Candidates, Probed
 from skearlyexit.policies import ConfidencePolicy, Policy
 
@@ -15,7 +17,7 @@ class MeanConfidence(Policy):
 
     has_memory = True
 
-    def step(self, state, probabilities):
+    def step(self, state, probabilities, exit_=0):
         seen = np.zeros((len(probabilities), 1)) if state is None else state[:, :1]
         total = probabilities + (0 if state is None else state[:, 1:])
         return (total / (seen + 1)).max(axis=1), np.hstack([seen + 1, total])
@@ -34,20 +36,24 @@ def simulated(seed, n_rows=60, n_places=4, *, policy=None, weighted=False, decim
         probabilities = probabilities.round(decimals)
     return Probed(
         places=np.arange(n_places),
+        outputs=probabilities,
         table=ExitTable(probabilities, policy.score(probabilities)),
         y=y,
         weight=rng.uniform(0.1, 3.0, size=n_rows) if weighted else np.ones(n_rows),
         stages=rng.uniform(50, 150, size=n_places),
         heads=rng.uniform(0, 20, size=n_places),
-        decision=float(rng.uniform(0, 3)),
-        policy=policy,
+        decisions=np.append(np.full(n_places - 1, rng.uniform(0, 3)), 0.0),
+        decision=Decision(None, OwnCombination(), policy),
     )
 
 
 def of_rows(probed, rows):
     p = probed.table.probabilities[rows]
     table = ExitTable(p, probed.table.scores[rows])
-    return replace(probed, table=table, y=probed.y[rows], weight=probed.weight[rows])
+    outputs = probed.outputs[rows]
+    return replace(
+        probed, outputs=outputs, table=table, y=probed.y[rows], weight=probed.weight[rows]
+    )
 
 
 def placed(placement, probed):
@@ -73,13 +79,14 @@ def small(right=(True, True, False, False), *, heads=(10.0, 10.0)):
     probabilities = np.stack([np.stack([q, 1 - q], axis=1) for q in (p, end)], axis=1)
     return Probed(
         places=np.arange(2),
+        outputs=probabilities,
         table=ExitTable(probabilities, np.stack([first, end], axis=1)),
         y=np.zeros(8, dtype=int),
         weight=np.ones(8),
         stages=np.array([40.0, 50.0]),
         heads=np.array(heads),
-        decision=0.0,
-        policy=ConfidencePolicy(),
+        decisions=np.zeros(2),
+        decision=Decision(None, OwnCombination(), ConfidencePolicy()),
     )
 
 
@@ -89,7 +96,7 @@ def naive_costs(probed, chosen):
         paid += probed.stages[place]
         if place in chosen:
             paid += probed.heads[place]
-            paid += probed.decision if place != chosen[-1] else 0.0
+            paid += probed.decisions[place]
             costs.append(paid / (sum(probed.stages) + probed.heads[-1]))
     return costs
 
@@ -115,7 +122,7 @@ def naive_exit(scores, thresholds):
 
 def naive_reach(probed, chosen, max_drop):
     """Thresholds from the even rows, and the shares of the odd ones that get to each exit."""
-    scores = probed.policy.score(probed.table.probabilities[:, chosen])
+    scores = probed.decision.policy.score(probed.table.probabilities[:, chosen])
     right = probed.correct[:, chosen]
     thresholds = [
         naive_threshold(scores[::2, k], right[::2, k], right[::2, -1], probed.weight[::2], max_drop)
@@ -136,7 +143,7 @@ def naive_test(probed, exits, form, max_drop):
     unit = sum(probed.stages) + probed.heads[-1]
     sides = []
     for k, place in enumerate(exits):
-        head = (probed.heads[place] + probed.decision) / unit
+        head = (probed.heads[place] + probed.decisions[place]) / unit
         way = costs[k + 1] - costs[k]
         charged = share[k] if form == "corrected" else share[k + 1]
         sides.append((way * (share[k] - share[k + 1]), head * charged))
@@ -173,7 +180,7 @@ def naive_greedy(probed, max_share, form, max_drop):
         _, share = naive_reach(probed, [*kept, i, end], max_drop)
         cm = share[-1] / share[-2] if share[-2] else 1.0
         f += probed.stages[i]
-        c = probed.heads[i] + probed.decision
+        c = probed.heads[i] + probed.decisions[i]
         g = sum(probed.stages[i + 1 :]) + probed.heads[end]
         if form == "printed":
             pays = (max_share - cm) * g - (1 - cm) * c - (1 - max_share) * f >= 0
@@ -191,7 +198,7 @@ def brute_force(probed, n_exits, budget):
     end = len(probed.places) - 1
     for exits in combinations(range(end), n_exits - 1):
         chosen = [*exits, end]
-        scores = probed.policy.score(probed.table.probabilities[:, chosen])
+        scores = probed.decision.policy.score(probed.table.probabilities[:, chosen])
         right, costs = probed.correct[:, chosen], naive_costs(probed, chosen)
         for thresholds in product(*([0.0, *set(column), 2.0] for column in scores[:, :-1].T)):
             leave = np.full(len(scores), n_exits - 1)

@@ -114,7 +114,7 @@ class TestMACs:
         block = 2 * 16 * 16
         assert list(table.stage_costs) == [N_IN * 16, 2 * block, 2 * block]
         assert list(table.head_costs) == [16 * 4] * 3
-        assert table.decision.value == 4
+        assert table.decision_costs.tolist() == [4, 4, 0]
         assert table.plain == N_IN * 16 + 4 * block + 64
         expected = exit_costs(table.stage_costs, table.head_costs, 4)
         np.testing.assert_array_equal(clf.costs_, expected)
@@ -130,9 +130,7 @@ class TestMACs:
         stage, _ = clock.part([1.0] * 10, model=nn.Identity())
         head, _ = clock.part([3.0] * 10, model=Odd())
         # Stages of 1,000 operations take 1 s, so that 3 s are 3,000 operations.
-        stages, heads, _ = MACsCost().of_cascade(
-            [stage], [head], Part(None, None, None, macs=0.0), np.array([1000.0])
-        )
+        stages, heads, _ = MACsCost().of_cascade([stage], [head], [], np.array([1000.0]))
         assert stages[0] == Reading.exactly(1000.0)
         assert heads[0].value == pytest.approx(3000.0)
         assert heads[0].how == "measured"
@@ -190,7 +188,7 @@ class TestBytes:
         table = fitted(cost="bytes").cost_table_
         assert table.unit == "bytes"
         assert table.head_costs[0] == 4 * (16 * 4 + 4)
-        assert table.decision.value == 0
+        assert not table.decision_costs.any()
 
 
 class TestGiven:
@@ -308,7 +306,7 @@ class TestTable:
         [Reading.exactly(3.0), Reading(4.0, 3.5, 4.5, "measured")],
         [Reading.exactly(1.0), Reading.exactly(2.0)],
         np.array([0.0, 1.0]),
-        Reading.exactly(0.5),
+        [Reading.exactly(0.5), Reading.exactly(0.0)],
     )
 
     def test_costs(self):

@@ -37,12 +37,12 @@ stages_and_heads = st.integers(1, 6).flatmap(lambda n: st.tuples(macs(n), macs(n
 class TestExitCosts:
     def test_by_hand(self):
         # The plain network is 10 + 20 + 30 of stages and 40 of the last head: 100.
-        assert exit_costs([10, 20, 30], [5, 10, 40], decision=3) == pytest.approx(
+        assert exit_costs([10, 20, 30], [5, 10, 40], decisions=3) == pytest.approx(
             [(10 + 5 + 3) / 100, (30 + 15 + 6) / 100, (60 + 55 + 6) / 100]
         )
 
     def test_one_exit_is_the_plain_network(self):
-        assert exit_costs([70.0], [30.0], decision=10.0).tolist() == [1.0]
+        assert exit_costs([70.0], [30.0], decisions=10.0).tolist() == [1.0]
 
     @settings(deadline=None)
     @given(stages_and_heads, st.integers(0, 100))

@@ -122,7 +122,7 @@ class TestAll:
                 probed,
                 stages=probed.stages * unit,
                 heads=probed.heads * unit,
-                decision=probed.decision * unit,
+                decisions=probed.decisions * unit,
             )
             a, b = placed(placement, probed), placed(placement, scaled)
             assert a.ends == b.ends
@@ -386,7 +386,7 @@ class TestAdaptive:
             assert lost(learn, at, thresholds[at])[0] == pytest.approx(best, abs=1e-9)
             deciding, share = lost(judge, at, thresholds[at])
             always, _ = lost(judge, at, 0.0)
-            head = (probed.heads[place] + probed.decision) / unit
+            head = (probed.heads[place] + probed.decisions[place]) / unit
             never = lost(judge, at, np.inf)[0] - price * head * share
             told = [figures(result, t)[place] for t in ("reach", "deciding", "always", "never")]
             assert told == pytest.approx([share, deciding, always, never], abs=1e-9)

@@ -99,7 +99,7 @@ class TestEveryPolicy:
         expected = policy.score(table)
         rows, state = np.arange(len(table)), None
         for exit_ in range(table.shape[1]):
-            score, state = policy.step(state, table[rows, exit_])
+            score, state = policy.step(state, table[rows, exit_], exit_)
             assert score.tolist() == expected[rows, exit_].tolist()
             stay = rng.permutation(np.flatnonzero(rng.random(len(rows)) < 0.7))
             rows, state = rows[stay], None if state is None else state[stay]

@@ -62,14 +62,14 @@ def judged(monkeypatch):
     from skearlyexit import _base, _probe
 
     tables = []
-    original = _base.tabulate
+    original = _base.outputs
 
-    def tabulate(cascade, X, **kwargs):
+    def outputs(cascade, X, **kwargs):
         tables.append((cascade.n_exits, X[:, 0].copy()))
         return original(cascade, X, **kwargs)
 
     for module in (_base, _probe):
-        monkeypatch.setattr(module, "tabulate", tabulate)
+        monkeypatch.setattr(module, "outputs", outputs)
     return tables
 
 
@@ -108,7 +108,7 @@ def test_what_is_probed(curious):
     assert probed.table.probabilities.shape == (n_rows, 4, 4)
     assert list(probed.stages) == [16 * 16] + [2 * 16 * 16] * 3
     assert np.all((probed.heads > 0) & (probed.heads <= 3))  # comparisons of trees of depth 3
-    assert probed.decision == 4
+    assert probed.decisions.tolist() == [4, 4, 4, 0]
     assert (probed.table.labels[:, -1] == probed.y).mean() > 0.3
 
 

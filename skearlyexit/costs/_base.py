@@ -71,23 +71,30 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
         return np.array([reading.value for reading in self.read(parts)])
 
     def of_cascade(
-        self, stages: Sequence[Part], heads: Sequence[Part], decision: Part, blocks: np.ndarray
-    ) -> tuple[list[Reading], list[Reading], Reading]:
-        """Costs per row of all stages, all heads and one decision.
+        self,
+        stages: Sequence[Part],
+        heads: Sequence[Part],
+        decisions: Sequence[Part],
+        blocks: np.ndarray,
+    ) -> tuple[list[Reading], list[Reading], list[Reading]]:
+        """Costs per row of all stages, all heads and all decisions.
 
         Parameters
         ----------
         stages, heads : sequences of Part
             One for each exit.
-        decision : Part
+        decisions : sequence of Part
+            What is made of the heads' outputs, in order; exits at which nothing is have no part.
         blocks : ndarray of shape (n_exits,)
             What `of_blocks` gave, summed over each stage.
         """
         if self.is_exact:
-            *head_readings, last = self.read([*heads, decision])
-            return [Reading.exactly(value) for value in blocks], head_readings, last
-        readings = self.read([*stages, *heads, decision])
-        return readings[: len(stages)], readings[len(stages) : -1], readings[-1]
+            known = [Reading.exactly(value) for value in blocks]
+            readings = known + self.read([*heads, *decisions])
+        else:
+            readings = self.read([*stages, *heads, *decisions])
+        n_exits = len(blocks)
+        return readings[:n_exits], readings[n_exits : 2 * n_exits], readings[2 * n_exits :]
 
     def of_link(self, link: Link, n_bytes: float) -> float:
         """Cost per row of a link over which so many bytes go."""

@@ -31,11 +31,16 @@ class BytesCost(Cost):
         return [Reading.exactly(_size(part, seen)) for part in parts]
 
     def of_cascade(
-        self, stages: Sequence[Part], heads: Sequence[Part], decision: Part, blocks: np.ndarray
-    ) -> tuple[list[Reading], list[Reading], Reading]:
+        self,
+        stages: Sequence[Part],
+        heads: Sequence[Part],
+        decisions: Sequence[Part],
+        blocks: np.ndarray,
+    ) -> tuple[list[Reading], list[Reading], list[Reading]]:
         """Sizes, what stages and heads share counted for the stages; see `Cost.of_cascade`."""
-        *head_readings, last = self.read([*stages, *heads, decision])[len(stages) :]
-        return [Reading.exactly(value) for value in blocks], head_readings, last
+        readings = self.read([*stages, *heads, *decisions])[len(stages) :]
+        known = [Reading.exactly(value) for value in blocks]
+        return known, readings[: len(heads)], readings[len(heads) :]
 
 
 def _size(part: Part, seen: set[int]) -> int:

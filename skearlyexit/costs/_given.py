@@ -102,14 +102,19 @@ class GivenCost(Cost):
         return costs
 
     def of_cascade(
-        self, stages: Sequence[Part], heads: Sequence[Part], decision: Part, blocks: np.ndarray
-    ) -> tuple[list[Reading], list[Reading], Reading]:
+        self,
+        stages: Sequence[Part],
+        heads: Sequence[Part],
+        decisions: Sequence[Part],
+        blocks: np.ndarray,
+    ) -> tuple[list[Reading], list[Reading], list[Reading]]:
         """Costs as given; see `Cost.of_cascade`."""
         values = self.heads if np.ndim(self.heads) else [self.heads] * len(heads)
         return (
             [Reading.exactly(value, "given") for value in blocks],
             [Reading.exactly(value, "given") for value in _checked(values, len(heads), "heads")],
-            Reading.exactly(_checked([self.decision], 1, "decision")[0], "given"),
+            [Reading.exactly(_checked([self.decision], 1, "decision")[0], "given")]
+            * len(decisions),
         )
 
 

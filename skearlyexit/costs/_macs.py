@@ -61,30 +61,36 @@ class MACsCost(Cost):
         return [Reading.exactly(_count(part) / (self.rate or 1.0)) for part in parts]
 
     def of_cascade(
-        self, stages: Sequence[Part], heads: Sequence[Part], decision: Part, blocks: np.ndarray
-    ) -> tuple[list[Reading], list[Reading], Reading]:
-        """Count, or time heads that cannot be counted; see `Cost.of_cascade`."""
+        self,
+        stages: Sequence[Part],
+        heads: Sequence[Part],
+        decisions: Sequence[Part],
+        blocks: np.ndarray,
+    ) -> tuple[list[Reading], list[Reading], list[Reading]]:
+        """Count, or time what cannot be counted; see `Cost.of_cascade`."""
         readings: list[Reading | None] = []
-        for head in heads:
+        parts = [*heads, *decisions]
+        for part in parts:
             try:
-                readings += self.read([head])
+                readings += self.read([part])
             except UncountedError:
                 readings.append(None)
         unknown = [i for i, reading in enumerate(readings) if reading is None]
         if unknown:
             # In the unit of the blocks, per second of this machine.
             if not blocks.sum() > 0:
-                kinds = ", ".join(type(heads[i].model).__name__ for i in unknown)
+                kinds = ", ".join(type(parts[i].model).__name__ for i in unknown)
                 raise ValueError(
                     f"There is no count of operations for {kinds}, and the network has none that "
                     "its time could be compared with. Give cost='seconds'."
                 )
             seconds = _seconds(stages)
             rate = float(blocks.sum()) / sum(reading.value for reading in seconds)
-            for i, reading in zip(unknown, _seconds([heads[i] for i in unknown]), strict=True):
+            for i, reading in zip(unknown, _seconds([parts[i] for i in unknown]), strict=True):
                 readings[i] = reading.scaled(rate)
-        counted = [Reading.exactly(value) for value in blocks]
-        return counted, [each for each in readings if each is not None], self.read([decision])[0]
+        known = [Reading.exactly(value) for value in blocks]
+        found = [each for each in readings if each is not None]
+        return known, found[: len(heads)], found[len(heads) :]
 
     def of_link(self, link: Link, n_bytes: float) -> float:
         """Seconds of a link; see `Cost.of_link`."""

@@ -28,13 +28,15 @@ class CostTable:
         One for each exit, each alone.
     links : ndarray of shape (n_exits,)
         What is paid within each stage for handing rows from one machine to another.
-    decision : Reading
-        One decision whether to leave; the last exit takes none.
+    decisions : list of Reading
+        What is made of each head's output, the answer and whether to leave; the last exit has
+        nothing to decide.
 
     Examples
     --------
     >>> stages, heads = ([Reading.exactly(n) for n in two] for two in ([40, 50], [10, 10]))
-    >>> table = CostTable("MACs", ["a", "b"], stages, heads, np.zeros(2), Reading.exactly(0))
+    >>> none = [Reading.exactly(0)] * 2
+    >>> table = CostTable("MACs", ["a", "b"], stages, heads, np.zeros(2), none)
     >>> print(table)
     exit  stage  head  until here  of plain
     a        40    10          50  50.0%
@@ -47,7 +49,7 @@ class CostTable:
     stages: list[Reading]
     heads: list[Reading]
     links: np.ndarray
-    decision: Reading
+    decisions: list[Reading]
 
     @property
     def stage_costs(self) -> np.ndarray:
@@ -60,6 +62,11 @@ class CostTable:
         return np.array([head.value for head in self.heads])
 
     @property
+    def decision_costs(self) -> np.ndarray:
+        """Cost of each decision, shape (n_exits,)."""
+        return np.array([decision.value for decision in self.decisions])
+
+    @property
     def plain(self) -> float:
         """Cost of all stages and the last head: the unit of `cumulative`."""
         return float(self.stage_costs.sum() + self.head_costs[-1])
@@ -67,7 +74,7 @@ class CostTable:
     @property
     def cumulative(self) -> np.ndarray:
         """Cost of leaving at each exit as a share of the plain network's; see `exit_costs`."""
-        return exit_costs(self.stage_costs, self.head_costs, self.decision.value)
+        return exit_costs(self.stage_costs, self.head_costs, self.decision_costs)
 
     def _columns(self) -> dict[str, list[Any]]:
         until = self.cumulative
@@ -79,8 +86,8 @@ class CostTable:
                 columns[f"{title} 75%"] = [reading.high for reading in readings]
         if np.any(self.links):
             columns["link"] = list(self.links)
-        if self.decision.value:
-            columns["decision"] = [self.decision.value] * (len(self.names) - 1) + [0.0]
+        if np.any(self.decision_costs):
+            columns["decision"] = list(self.decision_costs)
         columns["until here"] = list(until * self.plain)
         columns["of plain"] = list(until)
         return columns
@@ -103,8 +110,10 @@ class CostTable:
         }
         note = f"in {self.unit or 'the unit given'} per row; the plain network costs "
         note += readable(self.plain)
-        if self.stages[0].how == "counted" and any(head.how == "measured" for head in self.heads):
-            note += "; heads with quartiles were timed, at the rate of the network"
+        if self.stages[0].how == "counted" and any(
+            part.how == "measured" for part in (*self.heads, *self.decisions)
+        ):
+            note += "; what could not be counted was timed, at the rate of the network"
         return "\n".join([*aligned(shown), note])
 
     def _repr_html_(self) -> str:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skearlyexit._decision import Decision
 from skearlyexit._table import ExitTable
 from skearlyexit.costs import exit_costs
 from skearlyexit.placement._report import PlacementReport
-from skearlyexit.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ class Probed:
     ----------
     places : ndarray of shape (n_places,)
         Ascending indices of blocks; the last is the end of the network.
+    outputs : ndarray of shape (n_samples, n_places, n_classes)
+        What the head at each place says of the held-out rows.
     table : ExitTable
-        What each place says of the held-out rows.
+        What is answered at each place if there are exits at all of them.
     y : ndarray of shape (n_samples,)
         Their classes, by index.
     weight : ndarray of shape (n_samples,)
@@ -78,22 +80,23 @@ class Probed:
         Cost per row from each place's predecessor to it, heads not counted.
     heads : ndarray of shape (n_places,)
         Cost per row of each head alone.
-    decision : float
-        Cost per row of one decision whether to leave.
-    policy : Policy
-        What makes scores of the heads' answers.
+    decisions : ndarray of shape (n_places,)
+        Cost per row of what is made of each head's output.
+    decision : Decision
+        What makes answers and scores of the heads' outputs.
     groups : ndarray of shape (n_samples,) or None, default=None
         Groups of rows that stay together.
     """
 
     places: np.ndarray
+    outputs: np.ndarray
     table: ExitTable
     y: np.ndarray
     weight: np.ndarray
     stages: np.ndarray
     heads: np.ndarray
-    decision: float
-    policy: Policy
+    decisions: np.ndarray
+    decision: Decision
     groups: np.ndarray | None = None
 
     @property
@@ -112,20 +115,17 @@ class Probed:
         Returns
         -------
         table : ExitTable
-            With the scores that the policy gives when it sees these exits only.
+            With the answers and scores that come of these exits only.
         costs : ndarray of shape (n_chosen,)
             As `skearlyexit.costs.exit_costs` gives them.
         """
         chosen = list(chosen)
-        probabilities = self.table.probabilities[:, chosen]
-        scores = (
-            self.policy.score(probabilities)
-            if self.policy.has_memory
-            else self.table.scores[:, chosen]
-        )
+        table = ExitTable(self.table.probabilities[:, chosen], self.table.scores[:, chosen])
+        if self.decision.has_memory:
+            table = self.decision.tabulate(self.outputs[:, chosen], chosen)
         stages = np.diff(np.cumsum(self.stages)[chosen], prepend=0.0)
-        costs = exit_costs(stages, self.heads[chosen], self.decision)
-        return ExitTable(probabilities, scores), costs
+        costs = exit_costs(stages, self.heads[chosen], self.decisions[chosen])
+        return table, costs
 
 
 #: Called with ascending indices of blocks, the last block among them.

@@ -19,7 +19,7 @@ class HeldOut:
     Attributes
     ----------
     probed : Probed
-        Rows of positive weight only; without probabilities if the scores do not depend on them.
+        Rows of positive weight only; of its tables only what subsets are made from.
     correct : ndarray of shape (n_samples, n_places), bool
         Whether each place is right.
     """
@@ -38,11 +38,11 @@ class HeldOut:
                 "or name the exits."
             )
         rows = np.flatnonzero(probed.weight > 0)
-        probabilities = probed.table.probabilities[rows]
-        if not probed.policy.has_memory:
-            # Nothing reads them any more, and copying them for each subset takes long.
-            probabilities = probabilities[:, :, :0]
-        return cls(_with_rows(probed, probabilities, rows), used.correct)
+        # What nothing reads any more is dropped, since copying it for each subset takes long.
+        table = ExitTable(probed.table.probabilities[:, :, :0], probed.table.scores)
+        outputs = probed.outputs if probed.decision.has_memory else probed.outputs[:, :, :0]
+        small = replace(probed, table=table, outputs=outputs)
+        return cls(_with_rows(small, rows), used.correct)
 
     @property
     def n_places(self) -> int:
@@ -60,7 +60,10 @@ class HeldOut:
     def evidence(self, chosen: Sequence[int]) -> Evidence:
         """What thresholds depend on if exits stood at these places only, the end among them."""
         table, costs = self.probed.subset(chosen)
-        return Evidence(table.scores, self.correct[:, list(chosen)], costs, self.probed.weight)
+        correct = self.correct[:, list(chosen)]
+        if self.probed.decision.combination.has_memory:
+            correct = table.labels == self.probed.y[:, None]
+        return Evidence(table.scores, correct, costs, self.probed.weight)
 
     @property
     def stages(self) -> np.ndarray:
@@ -75,7 +78,7 @@ class HeldOut:
     @property
     def heads(self) -> np.ndarray:
         """What a row pays for an exit, head and decision, at all but the end; same units."""
-        return (self.probed.heads[:-1] + self.probed.decision) / self._unit
+        return (self.probed.heads[:-1] + self.probed.decisions[:-1]) / self._unit
 
     @property
     def _unit(self) -> float:
@@ -84,14 +87,14 @@ class HeldOut:
         return plain if plain > 0 else 1.0
 
     def _rows(self, rows: np.ndarray) -> HeldOut:
-        probabilities = self.probed.table.probabilities[rows]
-        return HeldOut(_with_rows(self.probed, probabilities, rows), self.correct[rows])
+        return HeldOut(_with_rows(self.probed, rows), self.correct[rows])
 
 
-def _with_rows(probed: Probed, probabilities: np.ndarray, rows: np.ndarray) -> Probed:
+def _with_rows(probed: Probed, rows: np.ndarray) -> Probed:
     return replace(
         probed,
-        table=ExitTable(probabilities, probed.table.scores[rows]),
+        outputs=probed.outputs[rows],
+        table=ExitTable(probed.table.probabilities[rows], probed.table.scores[rows]),
         y=probed.y[rows],
         weight=np.asarray(probed.weight[rows], dtype=np.float64),
         groups=None if probed.groups is None else probed.groups[rows],

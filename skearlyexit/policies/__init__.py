@@ -2,17 +2,25 @@
 
 from skearlyexit.policies._base import Policy
 from skearlyexit.policies._confidence import ConfidencePolicy
+from skearlyexit.policies._cost_sensitive import CostSensitivePolicy
 from skearlyexit.policies._entropy import EntropyPolicy
+from skearlyexit.policies._features import answer_features
+from skearlyexit.policies._learned_confidence import LearnedConfidencePolicy
 from skearlyexit.policies._margin import MarginPolicy
 from skearlyexit.policies._patience import PatiencePolicy
 from skearlyexit.policies._resolve import POLICIES, resolve_policy
+from skearlyexit.policies._scheduled import ScheduledPolicy
 
 __all__ = [
     "POLICIES",
     "ConfidencePolicy",
+    "CostSensitivePolicy",
     "EntropyPolicy",
+    "LearnedConfidencePolicy",
     "MarginPolicy",
     "PatiencePolicy",
     "Policy",
+    "ScheduledPolicy",
+    "answer_features",
     "resolve_policy",
 ]

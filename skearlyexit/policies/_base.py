@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-
-from skearlyexit.costs import Part
 
 #: What a policy remembers of each row: an array whose first axis is the row, or nothing.
 State = np.ndarray | None
@@ -25,14 +23,19 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
     has_memory : bool
         Whether the score at an exit depends on the exits before it, so that the heads there have
         to run even if nobody may leave.
+    is_learned : bool
+        Whether it learns from held-out rows.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     needs_probabilities: ClassVar[bool] = True
     has_memory: ClassVar[bool] = False
+    is_learned: ClassVar[bool] = False
 
     @abstractmethod
-    def step(self, state: State, probabilities: np.ndarray) -> tuple[np.ndarray, State]:
+    def step(
+        self, state: State, probabilities: np.ndarray, exit_: int = 0
+    ) -> tuple[np.ndarray, State]:
         """Score one exit.
 
         Parameters
@@ -40,7 +43,9 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         state : ndarray of shape (n_samples, ...) or None
             What the previous step returned for these rows; None at the first exit.
         probabilities : ndarray of shape (n_samples, n_classes)
-            Output of the head at this exit.
+            The answer at this exit.
+        exit_ : int, default=0
+            Number of the exit, by which a learned policy tells them apart.
 
         Returns
         -------
@@ -48,6 +53,30 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
             In [0, 1].
         state : ndarray of shape (n_samples, ...) or None
         """
+
+    def fit(
+        self,
+        probabilities: np.ndarray,
+        y: np.ndarray,
+        *,
+        costs: np.ndarray,
+        sample_weight: np.ndarray,
+        seed: int,
+    ) -> Self:
+        """Learn from answers to held-out rows; called only if `is_learned`.
+
+        Parameters
+        ----------
+        probabilities : ndarray of shape (n_samples, n_exits, n_classes)
+            Answers at every exit, for rows that nothing behind them was fitted on.
+        y : ndarray of shape (n_samples,)
+            True classes, by index.
+        costs : ndarray of shape (n_exits,)
+            Cumulative, in units of the plain network, decisions not counted.
+        sample_weight : ndarray of shape (n_samples,)
+        seed : int
+        """
+        return self
 
     def score(self, probabilities: np.ndarray) -> np.ndarray:
         """Score every exit of a table.
@@ -63,14 +92,20 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         state: State = None
         scores = np.empty(probabilities.shape[:2])
         for exit_ in range(probabilities.shape[1]):
-            scores[:, exit_], state = self.step(state, probabilities[:, exit_])
+            answer = np.ascontiguousarray(probabilities[:, exit_])
+            scores[:, exit_], state = self.step(state, answer, exit_)
         return scores
 
-    def macs(self, n_classes: int) -> float:
-        """Operations per row of one step: one for each class unless a policy says otherwise."""
+    def macs(self, n_classes: int, exit_: int = 0) -> float:
+        """Operations per row of one step: one for each class unless a policy says otherwise.
+
+        Raises
+        ------
+        UncountedError
+            If there is no count for an estimator inside.
+        """
         return float(n_classes)
 
-    def part(self, n_classes: int) -> Part:
-        """What the cost of a decision is read off."""
-        answers = np.full((2, n_classes), 1 / n_classes)
-        return Part(lambda rows: self.step(None, rows), answers, None, self.macs(n_classes))
+    def model(self, exit_: int) -> Any:
+        """Fitted estimator that decides at an exit, or None."""
+        return None

@@ -21,6 +21,8 @@ class ConfidencePolicy(Policy):
     array([0.75])
     """
 
-    def step(self, state: State, probabilities: np.ndarray) -> tuple[np.ndarray, State]:
+    def step(
+        self, state: State, probabilities: np.ndarray, exit_: int = 0
+    ) -> tuple[np.ndarray, State]:
         """Score one exit; see `Policy.step`."""
         return probabilities.max(axis=1), None

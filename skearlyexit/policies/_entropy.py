@@ -25,7 +25,9 @@ class EntropyPolicy(Policy):
     array([0., 1.])
     """
 
-    def step(self, state: State, probabilities: np.ndarray) -> tuple[np.ndarray, State]:
+    def step(
+        self, state: State, probabilities: np.ndarray, exit_: int = 0
+    ) -> tuple[np.ndarray, State]:
         """Score one exit; see `Policy.step`."""
         entropy = entr(probabilities).sum(axis=1) / np.log(probabilities.shape[1])
         return np.clip(1.0 - entropy, 0.0, 1.0), None

@@ -17,7 +17,9 @@ class MarginPolicy(Policy):
     array([0.5])
     """
 
-    def step(self, state: State, probabilities: np.ndarray) -> tuple[np.ndarray, State]:
+    def step(
+        self, state: State, probabilities: np.ndarray, exit_: int = 0
+    ) -> tuple[np.ndarray, State]:
         """Score one exit; see `Policy.step`."""
         largest = np.partition(probabilities, -2, axis=1)
         return largest[:, -1] - largest[:, -2], None

@@ -43,7 +43,9 @@ class PatiencePolicy(Policy):
     def __init__(self, patience: int = 1) -> None:
         self.patience = patience
 
-    def step(self, state: State, probabilities: np.ndarray) -> tuple[np.ndarray, State]:
+    def step(
+        self, state: State, probabilities: np.ndarray, exit_: int = 0
+    ) -> tuple[np.ndarray, State]:
         """Score one exit; the state holds each row's last label and number of agreements."""
         labels = probabilities.argmax(axis=1)
         if state is None:

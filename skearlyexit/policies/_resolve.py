@@ -6,15 +6,21 @@ from sklearn.base import clone
 
 from skearlyexit.policies._base import Policy
 from skearlyexit.policies._confidence import ConfidencePolicy
+from skearlyexit.policies._cost_sensitive import CostSensitivePolicy
 from skearlyexit.policies._entropy import EntropyPolicy
+from skearlyexit.policies._learned_confidence import LearnedConfidencePolicy
 from skearlyexit.policies._margin import MarginPolicy
 from skearlyexit.policies._patience import PatiencePolicy
+from skearlyexit.policies._scheduled import ScheduledPolicy
 
 POLICIES: dict[str, type[Policy]] = {
     "confidence": ConfidencePolicy,
     "entropy": EntropyPolicy,
     "margin": MarginPolicy,
     "patience": PatiencePolicy,
+    "learned": LearnedConfidencePolicy,
+    "cost_sensitive": CostSensitivePolicy,
+    "scheduled": ScheduledPolicy,
 }
 
 

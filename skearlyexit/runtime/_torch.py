@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from skearlyexit._decision import NO_STATE, Decision
 from skearlyexit._layers import GROUP
+from skearlyexit._quota import Quota
 from skearlyexit._table import ExitTable
 from skearlyexit.cascade import Cascade
 
@@ -46,9 +48,9 @@ class Answers:
     probabilities: np.ndarray | None = None
 
 
-#: Called at every exit that some rows reach, with the exit, the rows, what the head there says of
-#: them, their scores, and the positions of those that leave.
-Visitor = Callable[[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]
+#: Called at every exit whose head runs, with the exit, the rows that reach it and what the head
+#: says of them; gives a mask of those that leave.
+Visitor = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 
 
 def run(
@@ -56,6 +58,7 @@ def run(
     X: np.ndarray,
     thresholds: np.ndarray,
     *,
+    quota: Quota | None = None,
     with_probabilities: bool = False,
     slab_rows: int | None = None,
 ) -> Answers:
@@ -66,7 +69,10 @@ def run(
     cascade : Cascade
     X : ndarray of shape (n_samples, ...)
     thresholds : ndarray of shape (n_exits - 1,)
-        Heads of exits that nobody can leave (above 1) are skipped unless the policy needs them.
+        Heads of exits that nobody can leave (above 1) are skipped unless the decision needs them.
+    quota : Quota or None, default=None
+        Makes the surest rows leave, whatever the thresholds say, where the budget would otherwise
+        be exceeded; it is kept on every slab.
     with_probabilities : bool, default=False
         Whether to keep the probabilities, and not only the labels, of all rows.
     slab_rows : int or None, default=None
@@ -74,36 +80,39 @@ def run(
     """
     labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
     probabilities = np.empty((len(X), cascade.n_classes)) if with_probabilities else None
+    answers = Answers(labels, exits, probabilities)
+    used = _heads_in_use(cascade, thresholds)
+    _visit(
+        cascade,
+        X,
+        used,
+        lambda n_rows: _Leaving(cascade.decision, thresholds, quota, n_rows, answers),
+        slab_rows,
+    )
+    return answers
 
-    def answer(
-        exit_: int, rows: np.ndarray, output: np.ndarray, score: np.ndarray, leaves: np.ndarray
-    ) -> None:
-        if not len(leaves):
-            return
-        left = rows[leaves]
-        labels[left] = output.argmax(axis=1)[leaves]
-        exits[left] = exit_
-        if probabilities is not None:
-            probabilities[left] = output[leaves]
 
-    _visit(cascade, X, thresholds, _heads_in_use(cascade, thresholds), answer, slab_rows)
-    return Answers(labels, exits, probabilities)
+def outputs(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> np.ndarray:
+    """What every head says of every row: a run in which nobody leaves and every head answers.
+
+    Returns
+    -------
+    outputs : ndarray of shape (n_samples, n_exits, n_classes)
+        Before any temperature, combination or policy.
+    """
+    found = np.empty((len(X), cascade.n_exits, cascade.n_classes))
+
+    def record(exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
+        found[rows, exit_] = output
+        return np.zeros(len(rows), dtype=bool)
+
+    _visit(cascade, X, np.ones(cascade.n_exits, dtype=bool), lambda n_rows: record, slab_rows)
+    return found
 
 
 def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> ExitTable:
-    """Outputs of every exit for every row: a run in which nobody leaves and every head answers."""
-    n_exits = cascade.n_exits
-    table = ExitTable(np.empty((len(X), n_exits, cascade.n_classes)), np.empty((len(X), n_exits)))
-
-    def record(
-        exit_: int, rows: np.ndarray, output: np.ndarray, score: np.ndarray, leaves: np.ndarray
-    ) -> None:
-        table.probabilities[rows, exit_] = output
-        table.scores[rows, exit_] = score
-
-    nobody = np.full(n_exits - 1, np.inf)
-    _visit(cascade, X, nobody, np.ones(n_exits, dtype=bool), record, slab_rows)
-    return table
+    """Answers and scores of every exit for every row."""
+    return cascade.decision.tabulate(outputs(cascade, X, slab_rows=slab_rows))
 
 
 def embed(
@@ -143,10 +152,60 @@ def embed(
     return {exit_: np.concatenate(slabs) for exit_, slabs in parts.items()}
 
 
+class _Leaving:
+    """Which rows of a slab leave, and with which answers.
+
+    Parameters
+    ----------
+    decision : Decision
+    thresholds : ndarray of shape (n_exits - 1,)
+    quota : Quota or None
+    n_rows : int
+        Rows of the slab.
+    answers : Answers
+        Where the answers go.
+    """
+
+    def __init__(
+        self,
+        decision: Decision,
+        thresholds: np.ndarray,
+        quota: Quota | None,
+        n_rows: int,
+        answers: Answers,
+    ) -> None:
+        self.decision, self.thresholds, self.quota = decision, thresholds, quota
+        self.left = 0.0 if quota is None else quota.budget * n_rows
+        self.answers = answers
+        self.state = NO_STATE
+
+    def __call__(self, exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
+        if exit_ == len(self.thresholds):
+            answer, _ = self.decision.answer(self.state, output, exit_)
+            leaves = np.ones(len(rows), dtype=bool)
+        else:
+            answer, score, self.state = self.decision.step(self.state, output, exit_)
+            leaves = score >= self.thresholds[exit_]
+            if self.quota is not None:
+                n_leaving = self.quota.n_leaving(exit_, len(rows), self.left)
+                if np.count_nonzero(leaves) < n_leaving:
+                    leaves[np.argsort(-score, kind="stable")[:n_leaving]] = True
+                self.left -= float(np.count_nonzero(leaves) * self.quota.costs[exit_])
+            self.state = self.decision.take(self.state, np.flatnonzero(~leaves))
+        left = rows[leaves]
+        self.answers.labels[left] = answer.argmax(axis=1)[leaves]
+        self.answers.exits[left] = exit_
+        if self.answers.probabilities is not None:
+            self.answers.probabilities[left] = answer[leaves]
+        return leaves
+
+
 def _heads_in_use(cascade: Cascade, thresholds: np.ndarray) -> np.ndarray:
     """Mask of the heads that have to run under these thresholds."""
+    if cascade.decision.combination.has_memory:
+        return np.ones(cascade.n_exits, dtype=bool)
     used = np.append(thresholds <= 1, True)
-    if cascade.policy.has_memory:
+    if cascade.decision.policy.has_memory:
         # Whoever may leave at an exit is judged by the exits before it, too.
         used[:-1] = np.logical_or.accumulate(used[-2::-1])[::-1]
     return used
@@ -155,48 +214,39 @@ def _heads_in_use(cascade: Cascade, thresholds: np.ndarray) -> np.ndarray:
 def _visit(
     cascade: Cascade,
     X: np.ndarray,
-    thresholds: np.ndarray,
     used: np.ndarray,
-    visitor: Visitor,
+    visitor: Callable[[int], Visitor],
     slab_rows: int | None,
 ) -> None:
+    """Take all rows through the network, a slab of them with a visitor of its own at a time."""
     default_slab, batch_rows = _sizes(cascade.row_bytes, cascade.device)
     slab_rows = slab_rows or default_slab
     with torch.inference_mode():
         for start in range(0, len(X), slab_rows):
             rows = np.arange(start, min(start + slab_rows, len(X)))
             carry = _load(X[rows[0] : rows[-1] + 1], cascade.device, cascade.dtype)
-            _visit_slab(cascade, rows, carry, thresholds, used, visitor, batch_rows)
+            _visit_slab(cascade, rows, carry, used, visitor(len(rows)), batch_rows)
 
 
 def _visit_slab(
     cascade: Cascade,
     rows: np.ndarray,
     carry: Any,
-    thresholds: np.ndarray,
     used: np.ndarray,
     visitor: Visitor,
     batch_rows: int,
 ) -> None:
-    state = None
-    last = cascade.n_exits - 1
     for exit_, (stage, head) in enumerate(zip(cascade.stages, cascade.heads, strict=True)):
         carry, embedding = _run_stage(stage, carry, batch_rows)
         if not used[exit_]:
             continue
-        probabilities = head.predict_proba(embedding)[: len(rows)]
-        score, state = cascade.policy.step(state, probabilities)
-        sure = score >= thresholds[exit_] if exit_ < last else np.ones(len(rows), dtype=bool)
-        leaves = np.flatnonzero(sure)
-        visitor(exit_, rows, probabilities, score, leaves)
-        if len(leaves) == len(rows):
+        leaves = visitor(exit_, rows, head.predict_proba(embedding)[: len(rows)])
+        stay = np.flatnonzero(~leaves)
+        if not len(stay):
             return
-        if not len(leaves):
-            continue
-        stay = np.flatnonzero(~sure)
-        rows = rows[stay]
-        state = None if state is None else state[stay]
-        carry = _gather(carry, stay)
+        if len(stay) < len(rows):
+            rows = rows[stay]
+            carry = _gather(carry, stay)
 
 
 def _sizes(row_bytes: int, device: str) -> tuple[int, int]:

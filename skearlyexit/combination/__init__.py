@@ -1,0 +1,24 @@
+"""What is answered on leaving: from the outputs of the exits passed so far to probabilities."""
+
+from skearlyexit.combination._base import Combination
+from skearlyexit.combination._cost_weighted import CostWeightedCombination
+from skearlyexit.combination._geometric import GeometricCombination
+from skearlyexit.combination._mean import MeanCombination
+from skearlyexit.combination._own import OwnCombination
+from skearlyexit.combination._product import ProductCombination
+from skearlyexit.combination._resolve import COMBINATIONS, resolve_combination
+from skearlyexit.combination._surest import SurestCombination
+from skearlyexit.combination._temperature import TemperatureScaling
+
+__all__ = [
+    "COMBINATIONS",
+    "Combination",
+    "CostWeightedCombination",
+    "GeometricCombination",
+    "MeanCombination",
+    "OwnCombination",
+    "ProductCombination",
+    "SurestCombination",
+    "TemperatureScaling",
+    "resolve_combination",
+]

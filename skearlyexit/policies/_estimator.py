@@ -1,0 +1,77 @@
+"""Policies that ask a scikit-learn classifier at each exit."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import HasMethods, StrOptions
+
+from skearlyexit._steady import SteadyClassifier
+from skearlyexit.costs import estimator_macs
+from skearlyexit.policies._base import Policy, State
+from skearlyexit.policies._features import FEATURES, answer_features, n_operations
+
+_ADVICE = "Give the policy an estimator with predict_proba."
+
+
+class EstimatorPolicy(Policy):
+    """Score: the probability of the positive class by a classifier of its own at each exit.
+
+    Parameters
+    ----------
+    estimator : scikit-learn classifier or pipeline, default=None
+        Cloned for every exit. None is logistic regression on standardised features.
+    features : {"summary", "probabilities"}, default="summary"
+        What it sees; see `answer_features`.
+
+    Attributes
+    ----------
+    exits_ : list of SteadyClassifier
+        One for each exit.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimator": [HasMethods(["fit", "predict"]), None],
+        "features": [StrOptions(FEATURES)],
+    }
+    is_learned: ClassVar[bool] = True
+
+    estimator: Any
+    features: str
+    exits_: list[SteadyClassifier]
+
+    def _fit_exit(
+        self, features: np.ndarray, positive: np.ndarray, weight: np.ndarray, seed: int
+    ) -> SteadyClassifier:
+        estimator = self.estimator
+        if estimator is None:
+            estimator = make_pipeline(StandardScaler(), LogisticRegression())
+        return SteadyClassifier.fit(
+            estimator,
+            features,
+            positive.astype(np.intp),
+            None if np.all(weight == weight[0]) else weight,
+            classes=np.arange(2),
+            needs_probabilities=True,
+            seed=seed,
+            advice=_ADVICE,
+        )
+
+    def step(
+        self, state: State, probabilities: np.ndarray, exit_: int = 0
+    ) -> tuple[np.ndarray, State]:
+        """Score one exit; see `Policy.step`."""
+        features = answer_features(probabilities, self.features)
+        return self.exits_[exit_].predict_proba(features)[:, 1], None
+
+    def macs(self, n_classes: int, exit_: int = 0) -> float:
+        """Those of the features and of the estimator; see `Policy.macs`."""
+        return n_operations(n_classes, self.features) + estimator_macs(self.model(exit_))
+
+    def model(self, exit_: int) -> Any:
+        """Fitted estimator of an exit; see `Policy.model`."""
+        return self.exits_[exit_].model

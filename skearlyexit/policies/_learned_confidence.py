@@ -1,0 +1,67 @@
+"""Leave when a classifier says that the answer is right."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from skearlyexit.policies._estimator import EstimatorPolicy
+from skearlyexit.policies._features import answer_features
+
+
+class LearnedConfidencePolicy(EstimatorPolicy):
+    """Probability that the answer is right, as learned on held-out rows.
+
+    At each exit a classifier learns from how sure answers were, and whether they were right. The
+    thresholds are then chosen on rows that it was not fitted on.
+
+    Parameters
+    ----------
+    estimator : scikit-learn classifier or pipeline, default=None
+        Cloned for every exit. None is logistic regression on standardised features.
+    features : {"summary", "probabilities"}, default="summary"
+        What it sees of an answer: largest probability, margin, entropy and entropy of the squared
+        probabilities; or all probabilities, largest first.
+
+    Attributes
+    ----------
+    exits_ : list of SteadyClassifier
+        One for each exit.
+
+    References
+    ----------
+    Wang et al., "IDK cascades: fast deep learning by learning not to overthink", UAI 2018.
+
+    Chataoui, Szatkowski et al., "Jointly-learned exit and inference for a dynamic neural network:
+    JEI-DNN", ICLR 2024.
+    """
+
+    def __init__(self, estimator: Any = None, *, features: str = "summary") -> None:
+        self.estimator = estimator
+        self.features = features
+
+    def fit(
+        self,
+        probabilities: np.ndarray,
+        y: np.ndarray,
+        *,
+        costs: np.ndarray,
+        sample_weight: np.ndarray,
+        seed: int,
+    ) -> Self:
+        """Learn which answers are right; see `Policy.fit`."""
+        rng = check_random_state(seed)
+        self.exits_ = []
+        for exit_ in range(probabilities.shape[1]):
+            answer = np.ascontiguousarray(probabilities[:, exit_])
+            self.exits_.append(
+                self._fit_exit(
+                    answer_features(answer, self.features),
+                    answer.argmax(axis=1) == y,
+                    sample_weight,
+                    int(rng.randint(np.iinfo(np.int32).max)),
+                )
+            )
+        return self

@@ -15,7 +15,22 @@ from skearlyexit.backbones import (
     list_exits,
     pad_series,
 )
-from skearlyexit.calibration import AccuracyDrop, Budget, RiskControl, Threshold
+from skearlyexit.calibration import (
+    AccuracyDrop,
+    Budget,
+    ConformalRiskControl,
+    RiskControl,
+    TargetAccuracy,
+    Threshold,
+)
+from skearlyexit.combination import (
+    CostWeightedCombination,
+    GeometricCombination,
+    MeanCombination,
+    OwnCombination,
+    ProductCombination,
+    SurestCombination,
+)
 from skearlyexit.costs import BytesCost, GivenCost, Link, MACsCost, SecondsCost
 from skearlyexit.heads import EstimatorHead, LinearHead, MLPHead
 from skearlyexit.placement import (
@@ -26,7 +41,15 @@ from skearlyexit.placement import (
     FixedExits,
     GreedyPlacement,
 )
-from skearlyexit.policies import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy
+from skearlyexit.policies import (
+    ConfidencePolicy,
+    CostSensitivePolicy,
+    EntropyPolicy,
+    LearnedConfidencePolicy,
+    MarginPolicy,
+    PatiencePolicy,
+    ScheduledPolicy,
+)
 from skearlyexit.training import JointTraining, MixedTraining, SeparateTraining
 
 __all__ = [
@@ -36,8 +59,11 @@ __all__ = [
     "BytesCost",
     "CNNBackbone",
     "ConfidencePolicy",
+    "ConformalRiskControl",
     "Conv1DBackbone",
+    "CostSensitivePolicy",
     "CostShare",
+    "CostWeightedCombination",
     "EarlyExitClassifier",
     "EfficiencyTest",
     "EntropyPolicy",
@@ -45,23 +71,31 @@ __all__ = [
     "ExactPlacement",
     "ExitTable",
     "FixedExits",
+    "GeometricCombination",
     "GivenCost",
     "GraphConvBackbone",
     "GreedyPlacement",
     "JointTraining",
+    "LearnedConfidencePolicy",
     "LinearHead",
     "Link",
     "MACsCost",
     "MLPBackbone",
     "MLPHead",
     "MarginPolicy",
+    "MeanCombination",
     "MixedTraining",
+    "OwnCombination",
     "PatiencePolicy",
+    "ProductCombination",
     "RecurrentBackbone",
     "RiskControl",
+    "ScheduledPolicy",
     "SecondsCost",
     "SeparateTraining",
     "SequentialBackbone",
+    "SurestCombination",
+    "TargetAccuracy",
     "Threshold",
     "TracedBackbone",
     "TransformerBackbone",

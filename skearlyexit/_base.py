@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from joblib import Memory
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
@@ -19,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory, validate_dat
 from skearlyexit._builder import MAX_SEED, CascadeBuilder, Rows
 from skearlyexit._deciding import HeldOutRows, decide, unlearned
 from skearlyexit._decision import PLAIN, Decision
+from skearlyexit._operating import BaseOperated
 from skearlyexit._plan import Plan
 from skearlyexit._probe import ExitProbe, probing_split
 from skearlyexit._splits import Split, calibration_splits
@@ -30,11 +30,8 @@ from skearlyexit.calibration import (
     Evidence,
     Frontier,
     OperatingPoint,
-    RiskControl,
     Threshold,
     check_budget,
-    compute_frontier,
-    nobody,
 )
 from skearlyexit.cascade import Cascade
 from skearlyexit.combination import (
@@ -43,11 +40,11 @@ from skearlyexit.combination import (
     TemperatureScaling,
     resolve_combination,
 )
-from skearlyexit.costs import COSTS, Cost, CostTable, resolve_cost
+from skearlyexit.costs import COSTS, Cost, resolve_cost
 from skearlyexit.heads import resolve_heads
 from skearlyexit.placement import Placed, Placement, PlacementReport, resolve_placement
 from skearlyexit.policies import POLICIES, Policy, resolve_policy
-from skearlyexit.runtime import Answers, embed, outputs, run, tabulate
+from skearlyexit.runtime import embed, outputs, tabulate
 from skearlyexit.training import (
     OPTIMIZERS,
     SCHEDULES,
@@ -59,7 +56,7 @@ from skearlyexit.training import (
 )
 
 
-class BaseEarlyExit(BaseEstimator):
+class BaseEarlyExit(BaseOperated):
     """Base of the early-exit estimators."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -100,15 +97,8 @@ class BaseEarlyExit(BaseEstimator):
     }
 
     # What `fit` sets, besides what scikit-learn itself does.
-    cascade_: Cascade
-    n_exits_: int
     exit_names_: list[str]
-    costs_: np.ndarray
-    cost_table_: CostTable
     placement_report_: PlacementReport
-    thresholds_: np.ndarray
-    frontier_: Frontier | None
-    operating_point_: CalibratedPoint
     history_: list[dict[str, Any]]
 
     @property
@@ -139,26 +129,6 @@ class BaseEarlyExit(BaseEstimator):
             )
         return X
 
-    def _requested_point(self) -> OperatingPoint | None:
-        """The operating point that the parameters ask for, at most one of them."""
-        given = {
-            name: getattr(self, name)
-            for name in ("threshold", "budget", "operating_point")
-            if getattr(self, name) is not None
-        }
-        if len(given) > 1:
-            raise ValueError(
-                "At most one of the parameters 'threshold', 'budget' and 'operating_point' of "
-                f"{type(self).__name__} may be given. Got {' and '.join(map(repr, given))}."
-            )
-        if "threshold" in given:
-            return Threshold(self.threshold)
-        if "budget" in given:
-            return Budget(self.budget)
-        if self.operating_point is not None:
-            self.operating_point._validate_params()
-        return self.operating_point
-
     def _check_device(self) -> None:
         try:
             torch.zeros(1, device=self.device).item()
@@ -184,8 +154,9 @@ class BaseEarlyExit(BaseEstimator):
         )
         n_exits = len(placed.ends)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
-        self._check_request(request, builder.decision, n_exits, bool(splits))
-        if isinstance(request, Budget):
+        n_held = sum(len(held) for _, held in splits)
+        self._check_request(request, builder, n_exits, n_held)
+        if isinstance(request, Budget) and request.unit == "share":
             check_budget(request.value, builder.least_cost())
 
         seeds = rng.randint(MAX_SEED, size=len(splits) + 1)
@@ -218,9 +189,11 @@ class BaseEarlyExit(BaseEstimator):
         cascade.cost_table = builder.cost_table(cascade, rows.X)
         evidence = None
         if table is not None and held_out is not None:
-            evidence = Evidence.from_table(table, held_out.y, cascade.costs, held_out.weight)
+            evidence = Evidence.from_table(
+                table, held_out.y, cascade.costs, held_out.weight, classes
+            )
         point, frontier = self._operate(request, cascade, evidence, by_hand)
-        self._set_fitted(cascade, builder.plan, point, frontier)
+        self._set_fitted(cascade, builder.plan, point, frontier, evidence)
         self.history_ = history
         self.placement_report_ = placed.report
 
@@ -328,48 +301,13 @@ class BaseEarlyExit(BaseEstimator):
             ) from error
         return None if memory.store_backend is None else TrainingMemory(memory)
 
-    def _check_request(
-        self, request: OperatingPoint | None, decision: Decision, n_exits: int, has_rows: bool
-    ) -> None:
-        """Refuse, before training, what needs calibration rows where there are none."""
-        if has_rows or n_exits == 1:
-            return
-        needed = decision.learned_parts
-        if not (request is None or isinstance(request, Threshold)):
-            needed.append(type(request).__name__)
-        if not needed:
-            return
-        raise ValueError(
-            f"{' and '.join(needed)} cannot do without calibration rows, and there are none: "
-            + (
-                "calibration=None holds none out. Give another value, or only a threshold."
-                if self.calibration is None
-                else "too few rows to hold any out. Give more rows, or only a threshold."
-            )
-        )
-
-    def _operate(
-        self,
-        request: OperatingPoint | None,
-        cascade: Cascade,
-        evidence: Evidence | None,
-        by_hand: np.ndarray | None = None,
-    ) -> tuple[CalibratedPoint, Frontier | None]:
-        """Operating point and frontier for the request, or for the default one."""
-        if cascade.n_exits == 1:
-            frontier = Frontier(np.empty((1, 0)), cascade.costs, np.array([np.nan]))
-            if isinstance(request, Budget):
-                frontier.at_budget(request.value)
-            return CalibratedPoint(request, np.empty(0), reason="There is one exit."), frontier
-        if evidence is None:
-            thresholds = nobody(cascade.n_exits) if by_hand is None else by_hand
-            reason = "No calibration rows: every row runs to the last exit."
-            return CalibratedPoint(request, thresholds, reason="" if request else reason), None
-        frontier = compute_frontier(evidence)
-        return (request or RiskControl()).calibrate(evidence, frontier), frontier
-
     def _set_fitted(
-        self, cascade: Cascade, plan: Plan, point: CalibratedPoint, frontier: Frontier | None
+        self,
+        cascade: Cascade,
+        plan: Plan,
+        point: CalibratedPoint,
+        frontier: Frontier | None,
+        evidence: Evidence | None,
     ) -> None:
         self.cascade_ = cascade
         self.n_exits_ = cascade.n_exits
@@ -377,35 +315,7 @@ class BaseEarlyExit(BaseEstimator):
         self.costs_ = cascade.costs
         assert cascade.cost_table is not None
         self.cost_table_ = cascade.cost_table
-        self._set_point(point, frontier)
-
-    def _set_point(self, point: CalibratedPoint, frontier: Frontier | None) -> None:
-        self.operating_point_ = point
-        self.thresholds_ = point.thresholds
-        self.frontier_ = frontier
-
-    def _thresholds(self, threshold: Any, budget: float | None) -> np.ndarray:
-        """Thresholds for what a predict-like method was asked for."""
-        check_is_fitted(self)
-        if threshold is not None and budget is not None:
-            raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
-        if threshold is not None:
-            return Threshold(threshold).by_hand(self.n_exits_)
-        if budget is None:
-            return self.thresholds_
-        if self.frontier_ is None:
-            raise ValueError(
-                "A budget needs calibration rows, and this model was fitted without any. Call "
-                "calibrate(X, y) with rows that it was not fitted on, or give a threshold."
-            )
-        return self.frontier_.thresholds[self.frontier_.at_budget(budget)]
-
-    def _run(
-        self, X: Any, threshold: Any, budget: float | None, *, with_probabilities: bool = False
-    ) -> Answers:
-        thresholds = self._thresholds(threshold, budget)
-        X = self._validate_rows(X)
-        return run(self.cascade_, X, thresholds, with_probabilities=with_probabilities)
+        self._set_point(point, frontier, evidence)
 
     def exit_table(self, X: Any) -> ExitTable:
         """Outputs of every exit for every row, whether it would leave there or not.

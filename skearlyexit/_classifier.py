@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from joblib import Memory
-from sklearn import config_context
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -18,7 +17,7 @@ from skearlyexit._base import BaseEarlyExit
 from skearlyexit._builder import Rows
 from skearlyexit._encode import checked_weight, classification_rows
 from skearlyexit._labels import encode_labels
-from skearlyexit.calibration import Budget, CalibratedPoint, Evidence, OperatingPoint, Threshold
+from skearlyexit.calibration import Budget, Evidence, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
 from skearlyexit.metrics import ExitReport
@@ -333,7 +332,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         X: Any,
         *,
         threshold: float | Sequence[float] | None = None,
-        budget: float | None = None,
+        budget: float | Budget | None = None,
         return_exits: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Predict labels.
@@ -344,9 +343,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
             Rows.
         threshold : float or sequence of float, default=None
             Thresholds for this call instead of `thresholds_`.
-        budget : float, default=None
+        budget : float or Budget, default=None
             Largest mean cost per row for this call, in units of the plain network; looked up on
-            `frontier_`.
+            `frontier_`. ``Budget(0.4, strict=True)`` keeps it on these very rows.
         return_exits : bool, default=False
             Whether to return the exits too.
 
@@ -362,7 +361,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         ValueError
             If both operating points are given, or the budget cannot be met.
         """
-        answers = self._run(X, threshold, budget)
+        answers = self._run(X, self._point(threshold, budget))
         labels = self.classes_[answers.labels]
         return (labels, answers.exits) if return_exits else labels
 
@@ -371,7 +370,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         X: Any,
         *,
         threshold: float | Sequence[float] | None = None,
-        budget: float | None = None,
+        budget: float | Budget | None = None,
         return_exits: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Predict class probabilities, those of the exit at which each row leaves.
@@ -381,7 +380,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         X : array-like of shape (n_samples, ...)
         threshold : float or sequence of float, default=None
             As in `predict`.
-        budget : float, default=None
+        budget : float or Budget, default=None
             As in `predict`.
         return_exits : bool, default=False
             Whether to return the exits too.
@@ -394,7 +393,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         exits : ndarray of shape (n_samples,)
             Only with `return_exits`.
         """
-        answers = self._run(X, threshold, budget, with_probabilities=True)
+        answers = self._run(X, self._point(threshold, budget), with_probabilities=True)
         assert answers.probabilities is not None
         return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
 
@@ -405,7 +404,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         sample_weight: Any = None,
         *,
         threshold: float | Sequence[float] | None = None,
-        budget: float | None = None,
+        budget: float | Budget | None = None,
     ) -> float:
         """Accuracy.
 
@@ -416,7 +415,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         sample_weight : array-like of shape (n_samples,), default=None
         threshold : float or sequence of float, default=None
             As in `predict`.
-        budget : float, default=None
+        budget : float or Budget, default=None
             As in `predict`.
 
         Returns
@@ -462,7 +461,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         *,
         sample_weight: Any = None,
         threshold: float | Sequence[float] | None = None,
-        budget: float | None = None,
+        budget: float | Budget | None = None,
         confidence_level: float = 0.95,
     ) -> ExitReport:
         """Tell where rows leave, and what that saves and loses.
@@ -477,7 +476,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
             Rows of weight 0 are left out.
         threshold : float or sequence of float, default=None
             As in `predict`.
-        budget : float, default=None
+        budget : float or Budget, default=None
             As in `predict`.
         confidence_level : float, default=0.95
             Of every interval.
@@ -492,21 +491,16 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         ValueError
             If data or arguments do not fit, or the budget cannot be met.
         """
-        thresholds = self._thresholds(threshold, budget)
+        point = self._point(threshold, budget)
         X = self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
-        point = self.operating_point_
-        if threshold is not None:
-            point = CalibratedPoint(Threshold(threshold), thresholds)
-        elif budget is not None:
-            point = CalibratedPoint(Budget(budget), thresholds)
-        with config_context(print_changed_only=False):  # a default says its numbers too
-            request = "" if point.request is None else repr(point.request)
+        request = "" if point.request is None else point.request.description
         return ExitReport.from_table(
             self.exit_table(X),
             encoded,
-            thresholds,
+            point.thresholds,
             self.costs_,
+            exits=None if point.quota is None else self._run(X, point).exits,
             classes=self.classes_,
             exit_names=self.exit_names_,
             weight=checked_weight(sample_weight, X),
@@ -545,14 +539,15 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         X = self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
         weight = checked_weight(sample_weight, X)
-        evidence = Evidence.from_table(self.exit_table(X), encoded, self.costs_, weight)
+        table = self.exit_table(X)
+        evidence = Evidence.from_table(table, encoded, self.costs_, weight, self.classes_)
         request = self._requested_point() if operating_point is None else operating_point
         if request is not None:
             if not isinstance(request, OperatingPoint):
                 raise TypeError(
-                    "'operating_point' must be Budget, AccuracyDrop, RiskControl or Threshold with "
-                    f"its parentheses; got {request!r}."
+                    "'operating_point' must be an object such as Budget(0.4), with its "
+                    f"parentheses; got {request!r}."
                 )
             request._validate_params()
-        self._set_point(*self._operate(request, self.cascade_, evidence))
+        self._set_point(*self._operate(request, self.cascade_, evidence), evidence)
         return self

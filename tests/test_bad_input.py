@@ -239,7 +239,7 @@ def test_calibrate(clf):
         clf.calibrate(X_TEST, Y_TEST[:3])
     with pytest.raises(ValueError, match="first exit alone costs"):
         clf.calibrate(X_TEST, Y_TEST, Budget(0.01))
-    with pytest.raises(TypeError, match=r"must be Budget.*got 0\.4"):
+    with pytest.raises(TypeError, match=r"must be an object such as Budget.*got 0\.4"):
         clf.calibrate(X_TEST, Y_TEST, 0.4)
 
 

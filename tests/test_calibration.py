@@ -13,12 +13,15 @@ from skearlyexit.calibration import (
     Budget,
     Evidence,
     Frontier,
+    NotCertifiedError,
     RiskControl,
     Threshold,
     compute_frontier,
     geometric_thresholds,
 )
-from skearlyexit.calibration._risk_control import FAMILY, binomial_p_value, family_risks
+from skearlyexit.calibration._p_values import binomial_p_value
+from skearlyexit.calibration._risk_control import FAMILY
+from skearlyexit.calibration._risks import FamilyLosses, exit_losses
 from skearlyexit.calibration._search import (
     GRID_SIZES,
     quantile_grid,
@@ -420,6 +423,11 @@ def perfect(n_rows):
     )
 
 
+def family_risks(evidence, family):
+    losses = FamilyLosses(evidence.scores, exit_losses(evidence, "harm"), family)
+    return losses.means(evidence.weight)
+
+
 class TestRiskControl:
     @settings(deadline=None)
     @given(evidences(), st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -461,9 +469,13 @@ class TestRiskControl:
                 break
             expected = threshold
         request = RiskControl(level, confidence_level=confidence)
-        point = request.calibrate(evidence, compute_frontier(evidence))
+        if np.isinf(expected):
+            with pytest.raises(NotCertifiedError):
+                request.calibrate(evidence, None)
+            return
+        point = request.calibrate(evidence, None)
         assert point.thresholds.tolist() == [expected, expected]
-        assert point.certified == np.isfinite(expected)
+        assert point.certified is True
 
     def test_a_later_pass_does_not_count(self):
         # Wrong between 0.6 and 0.7 only: below, an earlier exit answers, and rightly.
@@ -476,25 +488,32 @@ class TestRiskControl:
 
     def test_needs_enough_rows(self):
         # 0.99 ** n falls below a tenth between 229 and 230 rows.
-        for n_rows, certified in ((200, False), (229, False), (230, True)):
-            evidence = perfect(n_rows)
-            point = RiskControl(0.01, confidence_level=0.9).calibrate(
-                evidence, compute_frontier(evidence)
-            )
-            assert point.certified is certified
-            assert point.n_rows == n_rows
-            assert point.thresholds.tolist() == [0.0 if certified else np.inf] * 2
-            assert point.cost == pytest.approx(0.3 if certified else 1.1)
-            assert ("No early exit could be certified" in point.reason) is not certified
+        request = RiskControl(0.01, confidence_level=0.9)
+        for n_rows, least in ((200, 0.012), (229, 0.011)):
+            for refused in (
+                lambda n_rows=n_rows: request.calibrate(perfect(n_rows), None),
+                lambda n_rows=n_rows: request.check_rows(n_rows),
+            ):
+                message = rf"least target_level that {n_rows} calibration rows .* is {least}\."
+                with pytest.raises(NotCertifiedError, match=message):
+                    refused()
+            enough = RiskControl(least, confidence_level=0.9)
+            assert enough.calibrate(perfect(n_rows), None).certified
+        request.check_rows(230)
+        point = request.calibrate(perfect(230), None)
+        assert point.certified is True
+        assert point.n_rows == 230
+        assert point.thresholds.tolist() == [0.0, 0.0]
+        assert point.cost == pytest.approx(0.3)
 
     def test_unequal_weights_are_worth_fewer_rows(self):
         evidence = perfect(400)
         weight = np.where(np.arange(400) < 40, 50.0, 1.0)  # worth 55 rows of equal weight
         uneven = Evidence(evidence.scores, evidence.correct, evidence.costs, weight)
         scaled = Evidence(evidence.scores, evidence.correct, evidence.costs, np.full(400, 0.01))
-        frontier = compute_frontier(evidence)
-        assert np.isfinite(RiskControl().thresholds(scaled, frontier)).all()
-        assert np.isinf(RiskControl().thresholds(uneven, frontier)).all()
+        assert np.isfinite(RiskControl().thresholds(scaled, None)).all()
+        with pytest.raises(NotCertifiedError):
+            RiskControl().thresholds(uneven, None)
 
     @pytest.mark.parametrize("value", [0, 1, -0.1, float("nan")])
     @pytest.mark.parametrize("name", ["target_level", "confidence_level"])
@@ -517,8 +536,10 @@ class TestRiskControl:
             sample = Evidence(
                 population.scores[rows], population.correct[rows], population.costs, np.ones(600)
             )
-            threshold = request.thresholds(sample, None)[0]
-            index = np.flatnonzero(threshold == FAMILY)
+            try:
+                index = np.flatnonzero(request.thresholds(sample, None)[0] == FAMILY)
+            except NotCertifiedError:
+                index = []
             n_early += len(index)
             n_broken += risks[index[0] if len(index) else -1] > level
         allowed = 1 - confidence

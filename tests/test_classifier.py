@@ -24,6 +24,7 @@ from skearlyexit import (
     EarlyExitClassifier,
     MixedTraining,
     RiskControl,
+    Threshold,
 )
 from skearlyexit.cascade import Cascade
 from tests._data import blobs, digits, quick, same
@@ -62,7 +63,7 @@ def test_the_argument_wins_over_the_parameter():
 def test_parameters_equal_operating_points():
     for parameter, point in (
         ({"budget": 0.8}, Budget(0.8)),
-        ({}, RiskControl(0.01, confidence_level=0.9)),
+        ({"threshold": 0.9}, Threshold(0.9)),
     ):
         first = quick(**parameter).fit(X, y)
         second = quick(operating_point=point).fit(X, y)
@@ -74,10 +75,11 @@ def test_the_operating_point_tells_what_it_is(clf):
     assert isinstance(point.request, RiskControl)
     assert point.n_rows == 150
     assert point.certified is False  # 150 rows cannot certify one in a hundred
-    assert "More calibration rows" in point.reason
+    assert "the least target_level that 150 calibration rows can certify is 0.016" in point.reason
     assert np.isinf(clf.thresholds_).all()
     certain = quick(operating_point=RiskControl(0.3)).fit(X, y).operating_point_
     assert certain.certified
+    assert certain.n_rows == 150
     assert "90% confidence" in certain.reason
     assert certain.cost < point.cost
 

@@ -1,26 +1,32 @@
 """Which thresholds: from what a user asks for, and held-out rows, to an operating point."""
 
 from skearlyexit.calibration._accuracy_drop import AccuracyDrop
-from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint, nobody
+from skearlyexit.calibration._base import CalibratedPoint, NotCertifiedError, OperatingPoint, nobody
 from skearlyexit.calibration._budget import Budget
 from skearlyexit.calibration._evidence import Evidence
 from skearlyexit.calibration._frontier import Frontier, check_budget
 from skearlyexit.calibration._geometric import geometric_thresholds
-from skearlyexit.calibration._risk_control import RiskControl
+from skearlyexit.calibration._risk_control import ConformalRiskControl, RiskControl
 from skearlyexit.calibration._search import compute_frontier
+from skearlyexit.calibration._shares import thresholds_for_shares
+from skearlyexit.calibration._target_accuracy import TargetAccuracy
 from skearlyexit.calibration._threshold import Threshold
 
 __all__ = [
     "AccuracyDrop",
     "Budget",
     "CalibratedPoint",
+    "ConformalRiskControl",
     "Evidence",
     "Frontier",
+    "NotCertifiedError",
     "OperatingPoint",
     "RiskControl",
+    "TargetAccuracy",
     "Threshold",
     "check_budget",
     "compute_frontier",
     "geometric_thresholds",
     "nobody",
+    "thresholds_for_shares",
 ]

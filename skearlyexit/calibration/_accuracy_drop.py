@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import OperatingPoint
 from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._feedback import feedback_threshold
 from skearlyexit.calibration._frontier import Frontier
+from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
 
 
 class AccuracyDrop(OperatingPoint):
@@ -23,16 +26,43 @@ class AccuracyDrop(OperatingPoint):
     ----------
     value : float, default=0.0
         Allowed drop as a share of the rows: 0.01 is one point of accuracy.
+    method : {"search", "feedback"}, default="search"
+        ``"search"``: the cheapest point of the frontier. ``"feedback"``: one threshold for all
+        exits, moved in proportion to the difference between the accuracy that it gives and the one
+        wanted, until it settles.
+    metric : str or callable, default="accuracy"
+        What is not to drop: the name of a scikit-learn scorer that works on labels, or such a
+        scorer.
+
+    References
+    ----------
+    Baccarelli, Scardapane, Scarpiniti, Momenzadeh, Uncini, "Optimized training and scalable
+    implementation of conditional deep neural networks with early exits for fog-supported IoT
+    applications", Information Sciences 2020, for ``"feedback"``.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "value": [Interval(Real, 0, 1, closed="both")]
+        "value": [Interval(Real, 0, 1, closed="both")],
+        "method": [StrOptions({"search", "feedback"})],
+        "metric": METRIC_CONSTRAINT,
     }
 
-    def __init__(self, value: float = 0.0) -> None:
+    def __init__(
+        self,
+        value: float = 0.0,
+        *,
+        method: str = "search",
+        metric: str | Callable[..., float] = "accuracy",
+    ) -> None:
         self.value = value
+        self.method = method
+        self.metric = metric
 
     def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
         """Choose thresholds; see `OperatingPoint.thresholds`."""
-        at_the_end = float(np.average(evidence.correct[:, -1], weights=evidence.weight))
-        return frontier.thresholds[frontier.at_accuracy(at_the_end - self.value)]
+        nobody_leaves = np.full(len(evidence.scores), evidence.n_exits - 1)
+        target = value_at(evidence, nobody_leaves, self.metric) - self.value
+        if self.method == "feedback":
+            return feedback_threshold(evidence, target, self.metric)
+        best = metric_frontier(evidence, frontier, self.metric)
+        return best.thresholds[best.at_accuracy(target)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skearlyexit._quota import Quota
 from skearlyexit.calibration._evidence import Evidence
 from skearlyexit.calibration._frontier import Frontier
 
@@ -30,6 +32,10 @@ class CalibratedPoint:
         Whether a guarantee was asked for and given; None if none was asked for.
     reason : str
         One sentence for the reader.
+    shares : ndarray of shape (n_exits,) or None
+        Share of the calibration rows that leaves at each exit; None without any.
+    quota : Quota or None
+        What keeps a strict budget; None for all other requests.
     """
 
     request: OperatingPoint | None
@@ -39,6 +45,12 @@ class CalibratedPoint:
     accuracy: float = np.nan
     certified: bool | None = None
     reason: str = ""
+    shares: np.ndarray | None = None
+    quota: Quota | None = None
+
+
+class NotCertifiedError(ValueError):
+    """Nothing could be certified."""
 
 
 class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
@@ -49,6 +61,22 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    #: Parameters that `description` names even if they are the defaults.
+    _told: ClassVar[tuple[str, ...]] = ("value",)
+
+    @property
+    def description(self) -> str:
+        """Name and parameters, defaults left out unless they say what is asked for."""
+        defaults = {
+            name: parameter.default for name, parameter in signature(type(self)).parameters.items()
+        }
+        told = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name in self._told or not is_default(value, defaults[name])
+        }
+        ordered = [f"{name}={told[name]!r}" for name in defaults if name in told]
+        return f"{type(self).__name__}({', '.join(ordered)})"
 
     @abstractmethod
     def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
@@ -67,18 +95,55 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
             If what is asked for cannot be had.
         """
 
-    def certify(self, thresholds: np.ndarray) -> tuple[bool | None, str]:
-        """Whether a guarantee was asked for and given, and a sentence about it."""
+    def check_rows(self, n_rows: int) -> None:
+        """Raise a ValueError if so few calibration rows cannot do, whatever they show."""
+
+    def resolved(self, unit: str, plain: float) -> OperatingPoint:
+        """The same in units of the plain network.
+
+        Parameters
+        ----------
+        unit : str
+            What costs are told in, such as "MACs".
+        plain : float
+            Cost of the plain network in that unit.
+
+        Raises
+        ------
+        ValueError
+            If what is asked for is told in another unit.
+        """
+        return self
+
+    def certify(self) -> tuple[bool | None, str]:
+        """Whether a guarantee was asked for, which `thresholds` has given, and a sentence on it."""
         return None, ""
+
+    def quota(self, evidence: Evidence, thresholds: np.ndarray) -> Quota | None:
+        """What keeps a budget on every batch, if that was asked for."""
+        return None
 
     def calibrate(self, evidence: Evidence, frontier: Frontier) -> CalibratedPoint:
         """Choose thresholds, and tell what they do on the rows they were chosen on."""
         thresholds = self.thresholds(evidence, frontier)
-        certified, reason = self.certify(thresholds)
+        certified, reason = self.certify()
         cost, accuracy = evidence.evaluate(thresholds)
         return CalibratedPoint(
-            self, thresholds, len(evidence.scores), cost, accuracy, certified, reason
+            self,
+            thresholds,
+            len(evidence.scores),
+            cost,
+            accuracy,
+            certified,
+            reason,
+            evidence.shares(thresholds),
+            self.quota(evidence, thresholds),
         )
+
+
+def is_default(value: Any, default: Any) -> bool:
+    """Whether a parameter has its default, which is never an array."""
+    return value is default or (np.ndim(value) == 0 and bool(value == default))
 
 
 def nobody(n_exits: int) -> np.ndarray:

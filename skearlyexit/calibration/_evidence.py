@@ -23,29 +23,51 @@ class Evidence:
         Cumulative, increasing.
     weight : ndarray of shape (n_samples,)
         Sample weights.
+    labels : ndarray of shape (n_samples, n_exits) or None, default=None
+        What each exit answers; without, only the share of right answers can be judged.
+    y : ndarray of shape (n_samples,) or None, default=None
+        The true labels.
     """
 
     scores: np.ndarray
     correct: np.ndarray
     costs: np.ndarray
     weight: np.ndarray
+    labels: np.ndarray | None = None
+    y: np.ndarray | None = None
 
     @classmethod
     def from_table(
-        cls, table: ExitTable, y: np.ndarray, costs: np.ndarray, weight: np.ndarray | None = None
+        cls,
+        table: ExitTable,
+        y: np.ndarray,
+        costs: np.ndarray,
+        weight: np.ndarray | None = None,
+        classes: np.ndarray | None = None,
     ) -> Evidence:
-        """Evidence of an exit table and the true classes by index; weight 0 leaves a row out."""
+        """Evidence of an exit table and the true classes by index; weight 0 leaves a row out.
+
+        With `classes`, labels are those that they stand for.
+        """
         weight = np.ones(len(table)) if weight is None else np.asarray(weight, dtype=np.float64)
         if np.isnan(table.probabilities).any():
             raise ValueError("Some exit answers with NaN on the calibration rows.")
         used = weight > 0
-        correct = table.labels == y[:, None]
-        return cls(table.scores[used], correct[used], costs, weight[used])
+        labels, y = table.labels[used], y[used]
+        correct = labels == y[:, None]
+        if classes is not None:
+            labels, y = classes[labels], classes[y]
+        return cls(table.scores[used], correct, costs, weight[used], labels, y)
 
     @property
     def n_exits(self) -> int:
         """Number of exits, the last included."""
         return int(self.scores.shape[1])
+
+    @property
+    def n_effective(self) -> float:
+        """Number of rows of equal weight that tell as much."""
+        return float(self.weight.sum() ** 2 / np.sum(self.weight**2))
 
     def leave(self, thresholds: np.ndarray) -> np.ndarray:
         """Exit at which each row leaves, shape (n_samples,)."""
@@ -60,3 +82,8 @@ class Evidence:
             float(np.average(self.costs[exits], weights=self.weight)),
             float(np.average(right, weights=self.weight)),
         )
+
+    def shares(self, thresholds: np.ndarray) -> np.ndarray:
+        """Share of the rows that leaves at each exit, shape (n_exits,)."""
+        left = np.bincount(self.leave(thresholds), self.weight, self.n_exits)
+        return np.asarray(left / self.weight.sum())

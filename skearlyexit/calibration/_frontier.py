@@ -22,11 +22,14 @@ class Frontier:
         Mean cost on the calibration rows, increasing.
     accuracies : ndarray of shape (n_points,)
         Accuracy on the calibration rows, increasing.
+    shares : ndarray of shape (n_points, n_exits) or None, default=None
+        Share of the calibration rows that leaves at each exit.
     """
 
     thresholds: np.ndarray
     costs: np.ndarray
     accuracies: np.ndarray
+    shares: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.costs)

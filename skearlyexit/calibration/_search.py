@@ -52,7 +52,8 @@ def compute_frontier(evidence: Evidence) -> Frontier:
             points.append(search_coordinates(evidence, grids))
     frontier = Frontier.of(*(np.concatenate(column) for column in zip(*points, strict=True)))
     lowest = np.array([lowest_equivalent(evidence, row) for row in frontier.thresholds])
-    return Frontier(lowest, frontier.costs, frontier.accuracies)
+    shares = np.array([evidence.shares(row) for row in lowest])
+    return Frontier(lowest, frontier.costs, frontier.accuracies, shares)
 
 
 def lowest_equivalent(evidence: Evidence, thresholds: np.ndarray) -> np.ndarray:

@@ -102,6 +102,7 @@ class ExitReport:
         *,
         classes: np.ndarray,
         exit_names: Sequence[str],
+        exits: np.ndarray | None = None,
         weight: np.ndarray | None = None,
         confidence_level: float = 0.95,
         request: str = "",
@@ -119,6 +120,8 @@ class ExitReport:
         costs : ndarray of shape (n_exits,)
         classes : ndarray of shape (n_classes,)
         exit_names : sequence of str
+        exits : ndarray of shape (n_samples,), default=None
+            Where the rows left, if that was not for the thresholds alone.
         weight : ndarray of shape (n_samples,), default=None
             Weights not below 0; rows of weight 0 are left out. Weighted rows enter the intervals
             as their effective number. That serves weights of classes and of samples; where the
@@ -144,7 +147,8 @@ class ExitReport:
             raise ValueError("A report needs at least one row of positive weight. Got none.")
         y_index, weight = np.asarray(y_index)[used], weight[used]
         correct = table.labels[used] == y_index[:, None]
-        rows = _Rows(correct, table.leave(thresholds)[used], costs, weight, confidence_level)
+        left = table.leave(thresholds) if exits is None else exits
+        rows = _Rows(correct, left[used], costs, weight, confidence_level)
         possible = possible_exits(thresholds) | (np.bincount(rows.exits, minlength=len(costs)) > 0)
         return cls(
             exit_names=list(exit_names),

@@ -1,0 +1,245 @@
+"""How operating points are asked for, chosen, looked up and moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skearlyexit._builder import CascadeBuilder
+from skearlyexit._quota import Quota
+from skearlyexit._table import ExitTable
+from skearlyexit.calibration import (
+    Budget,
+    CalibratedPoint,
+    Evidence,
+    Frontier,
+    NotCertifiedError,
+    OperatingPoint,
+    RiskControl,
+    Threshold,
+    compute_frontier,
+    nobody,
+    thresholds_for_shares,
+)
+from skearlyexit.cascade import Cascade
+from skearlyexit.costs import CostTable
+from skearlyexit.runtime import Answers, outputs, run
+
+#: Calibration rows whose scores are remembered, for thresholds that follow a drift.
+REMEMBERED_ROWS = 1000
+
+
+class BaseOperated(BaseEstimator):
+    """What an estimator does about its thresholds."""
+
+    cascade_: Cascade
+    n_exits_: int
+    costs_: np.ndarray
+    cost_table_: CostTable
+    thresholds_: np.ndarray
+    frontier_: Frontier | None
+    operating_point_: CalibratedPoint
+    _recent_scores: np.ndarray
+    _validate_rows: Callable[[Any], np.ndarray]
+
+    # Parameters of the estimators.
+    threshold: Any
+    budget: float | None
+    operating_point: OperatingPoint | None
+    calibration: Any
+
+    def _requested_point(self) -> OperatingPoint | None:
+        """The operating point that the parameters ask for, at most one of them."""
+        given = {
+            name: getattr(self, name)
+            for name in ("threshold", "budget", "operating_point")
+            if getattr(self, name) is not None
+        }
+        if len(given) > 1:
+            raise ValueError(
+                "At most one of the parameters 'threshold', 'budget' and 'operating_point' of "
+                f"{type(self).__name__} may be given. Got {' and '.join(map(repr, given))}."
+            )
+        if "threshold" in given:
+            return Threshold(self.threshold)
+        if self.budget is not None:
+            return Budget(self.budget)
+        if self.operating_point is not None:
+            self.operating_point._validate_params()
+        return self.operating_point
+
+    def _check_request(
+        self, request: OperatingPoint | None, builder: CascadeBuilder, n_exits: int, n_rows: int
+    ) -> None:
+        """Refuse, before training, what so few calibration rows cannot do, if there are any."""
+        if request is not None:
+            request.resolved(builder.cost.unit_name, 1.0)
+        if n_exits == 1:
+            return
+        if n_rows:
+            if request is not None:
+                request.check_rows(n_rows)
+            return
+        needed = builder.decision.learned_parts
+        if not (request is None or isinstance(request, Threshold)):
+            needed.append(type(request).__name__)
+        if not needed:
+            return
+        raise ValueError(
+            f"{' and '.join(needed)} cannot do without calibration rows, and there are none: "
+            + (
+                "calibration=None holds none out. Give another value, or only a threshold."
+                if self.calibration is None
+                else "too few rows to hold any out. Give more rows, or only a threshold."
+            )
+        )
+
+    def _operate(
+        self,
+        request: OperatingPoint | None,
+        cascade: Cascade,
+        evidence: Evidence | None,
+        by_hand: np.ndarray | None = None,
+    ) -> tuple[CalibratedPoint, Frontier | None]:
+        """Operating point and frontier for the request, or for the default one."""
+        assert cascade.cost_table is not None
+        asked = request and request.resolved(cascade.cost_table.unit, cascade.cost_table.plain)
+        if cascade.n_exits == 1:
+            frontier = Frontier(
+                np.empty((1, 0)), cascade.costs, np.array([np.nan]), np.ones((1, 1))
+            )
+            if isinstance(asked, Budget):
+                frontier.at_budget(asked.value)
+            return CalibratedPoint(request, np.empty(0), reason="There is one exit."), frontier
+        if evidence is None:
+            thresholds = nobody(cascade.n_exits) if by_hand is None else by_hand
+            reason = "No calibration rows: every row runs to the last exit."
+            return CalibratedPoint(request, thresholds, reason="" if request else reason), None
+        frontier = compute_frontier(evidence)
+        if asked is not None:
+            return replace(asked.calibrate(evidence, frontier), request=request), frontier
+        try:
+            return RiskControl().calibrate(evidence, frontier), frontier
+        except NotCertifiedError as error:
+            # Nothing was asked for: what is not certified is not risked.
+            point = Threshold(np.inf).calibrate(evidence, frontier)
+            reason = f"Every row runs to the last exit: {error}"
+            return replace(point, request=RiskControl(), certified=False, reason=reason), frontier
+
+    def _set_point(
+        self, point: CalibratedPoint, frontier: Frontier | None, evidence: Evidence | None
+    ) -> None:
+        self.operating_point_ = point
+        self.thresholds_ = point.thresholds
+        self.frontier_ = frontier
+        scores = np.empty((0, self.n_exits_)) if evidence is None else evidence.scores
+        # In a random order, since the first are forgotten first.
+        order = np.random.RandomState(0).permutation(len(scores))[:REMEMBERED_ROWS]
+        self._recent_scores = scores[order]
+
+    def partial_calibrate(self, X: Any, *, window: int = REMEMBERED_ROWS) -> Self:
+        """Move the thresholds with rows that drift, so that the mean cost stays; needs no labels.
+
+        The scores of the last rows seen are remembered, at first those of the calibration rows.
+        Thresholds are moved to where, of the rows remembered, as many leave at each exit as the
+        operating point let leave when it was calibrated; those of all other budgets move too. The
+        accuracy follows the drift: it is not known, and what was certified no longer is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            New rows in the order of time; all exits are computed for them.
+        window : int, default=1000
+            How many of the last rows count.
+
+        Returns
+        -------
+        self : object
+            With new `thresholds_`, `operating_point_` and `frontier_`. On an error nothing is
+            changed.
+
+        Raises
+        ------
+        ValueError
+            If there was no calibration.
+
+        Notes
+        -----
+        Running quantiles of the score keep a budget under drift; how well is a matter of how long
+        the window is against how fast the rows change.
+        """
+        check_is_fitted(self)
+        if not isinstance(window, Integral) or window < 1:
+            raise ValueError(f"'window' must be a positive integer; got {window!r}.")
+        X = self._validate_rows(X)
+        if self.n_exits_ == 1:
+            return self
+        if self.frontier_ is None:
+            raise ValueError(
+                "partial_calibrate moves what was calibrated, and this model was fitted without "
+                "calibration rows. Call calibrate(X, y) first."
+            )
+        scores = self.cascade_.decision.tabulate(outputs(self.cascade_, X)).scores
+        recent = np.concatenate([self._recent_scores, scores])[-window:]
+        point, frontier = self.operating_point_, self.frontier_
+        assert point.shares is not None
+        assert frontier.shares is not None
+        thresholds = thresholds_for_shares(recent, point.shares)
+        moved = np.array([thresholds_for_shares(recent, shares) for shares in frontier.shares])
+        exits = ExitTable(np.empty((len(recent), self.n_exits_, 0)), recent).leave(thresholds)
+        self.operating_point_ = replace(
+            point,
+            thresholds=thresholds,
+            n_rows=len(recent),
+            cost=float(self.costs_[exits].mean()),
+            accuracy=np.nan,
+            certified=None if point.certified is None else False,
+            reason=f"Moved with the last {len(recent)} rows, without labels, to keep the cost.",
+        )
+        self.thresholds_ = thresholds
+        self.frontier_ = replace(frontier, thresholds=moved)
+        self._recent_scores = recent
+        return self
+
+    def _point(self, threshold: Any, budget: float | Budget | None) -> CalibratedPoint:
+        """Operating point for what a predict-like method was asked for."""
+        check_is_fitted(self)
+        if threshold is not None and budget is not None:
+            raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
+        if threshold is not None:
+            by_hand = Threshold(threshold)
+            return CalibratedPoint(by_hand, by_hand.by_hand(self.n_exits_))
+        if budget is None:
+            return replace(self.operating_point_, thresholds=self.thresholds_)
+        if self.frontier_ is None:
+            raise ValueError(
+                "A budget needs calibration rows, and this model was fitted without any. Call "
+                "calibrate(X, y) with rows that it was not fitted on, or give a threshold."
+            )
+        share, strict = budget, False
+        if isinstance(budget, Budget):
+            share = budget.looked_up(self.cost_table_.unit, self.cost_table_.plain)
+            strict = budget.strict
+        at = self.frontier_.at_budget(share)
+        assert self.frontier_.shares is not None
+        shares = self.frontier_.shares[at]
+        quota = Quota.of_shares(share, self.costs_, shares) if strict else None
+        thresholds = self.frontier_.thresholds[at]
+        request = budget if isinstance(budget, Budget) else Budget(budget)
+        return CalibratedPoint(request, thresholds, shares=shares, quota=quota)
+
+    def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
+        X = self._validate_rows(X)
+        return run(
+            self.cascade_,
+            X,
+            point.thresholds,
+            quota=point.quota,
+            with_probabilities=with_probabilities,
+        )

@@ -1,0 +1,118 @@
+"""What counts as good: accuracy, or any scorer of scikit-learn that works on labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.utils._param_validation import StrOptions
+
+from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._frontier import Frontier
+from skearlyexit.calibration._geometric import geometric_thresholds
+
+#: What a parameter `metric` may be.
+METRIC_CONSTRAINT = [StrOptions(set(get_scorer_names())), callable]
+
+
+class _Answered(ClassifierMixin, BaseEstimator):
+    """Stands in for a classifier whose answers are known; its rows are the answers."""
+
+    def __init__(self, classes: np.ndarray) -> None:
+        self.classes = classes
+
+    @property
+    def classes_(self) -> np.ndarray:
+        return self.classes
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return X
+
+
+def is_accuracy(metric: Any) -> bool:
+    """Whether it is the share of right answers, for which thresholds are searched directly."""
+    return isinstance(metric, str) and metric == "accuracy"
+
+
+def metric_value(
+    evidence: Evidence, exits: np.ndarray, metric: str | Callable[..., float]
+) -> float:
+    """Value of a scorer if rows leave at these exits; greater is better.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        With labels.
+    exits : ndarray of shape (n_samples,)
+    metric : str or callable
+        Name of a scorer, or a scorer as of `sklearn.metrics.make_scorer`, called as
+        ``metric(estimator, X, y)``. It must need labels only.
+
+    Raises
+    ------
+    ValueError
+        If it needs probabilities.
+    """
+    assert evidence.labels is not None
+    assert evidence.y is not None
+    rows = np.arange(len(exits))
+    scorer = get_scorer(metric)
+    answered = _Answered(np.unique(np.append(evidence.labels.ravel(), evidence.y)))
+    equal = bool(np.all(evidence.weight == evidence.weight[0]))
+    options = {} if equal else {"sample_weight": evidence.weight}
+    try:
+        value = scorer(answered, evidence.labels[rows, exits], evidence.y, **options)
+    except AttributeError as error:
+        raise ValueError(
+            f"The 'metric' parameter must be a scorer that works on labels. Got {metric!r} "
+            f"instead, which needs more: {error}"
+        ) from error
+    return float(value)
+
+
+def value_at(evidence: Evidence, exits: np.ndarray, metric: str | Callable[..., float]) -> float:
+    """Accuracy or other metric if rows leave at these exits."""
+    if is_accuracy(metric):
+        right = evidence.correct[np.arange(len(exits)), exits]
+        return float(np.average(right, weights=evidence.weight))
+    return metric_value(evidence, exits, metric)
+
+
+def metric_frontier(
+    evidence: Evidence, frontier: Frontier, metric: str | Callable[..., float]
+) -> Frontier:
+    """Best operating points by a metric.
+
+    That of accuracy is searched for. Others do not add up over rows, so that theirs is the best of
+    the points that are efficient by accuracy, of the geometric family, and of common thresholds.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    frontier : Frontier
+        That of accuracy.
+    metric : str or callable
+        As in `metric_value`.
+    """
+    if is_accuracy(metric):
+        return frontier
+    n_choices = evidence.n_exits - 1
+    ratios = np.geomspace(1e-3, 1e3, 61)
+    common = np.quantile(evidence.scores[:, :-1], np.linspace(0, 1, 100)) if n_choices else [0.0]
+    candidates = np.concatenate(
+        [
+            frontier.thresholds,
+            [geometric_thresholds(evidence, ratio) for ratio in ratios],
+            [np.full(n_choices, value) for value in (*common, np.inf)],
+        ]
+    )
+    exits = [evidence.leave(row) for row in candidates]
+    costs = np.array([np.average(evidence.costs[e], weights=evidence.weight) for e in exits])
+    values = np.array([metric_value(evidence, e, metric) for e in exits])
+    return Frontier.of(candidates, costs, values)

@@ -1,0 +1,38 @@
+"""Thresholds under which given shares of the rows leave."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def thresholds_for_shares(scores: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Thresholds under which at least these shares of the rows have left by each exit.
+
+    At each exit the surest of the rows still there leave, rows of equal score together. They can
+    only leave earlier than the shares say, so that the mean cost is at most that of the shares.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_exits)
+    shares : ndarray of shape (n_exits,)
+
+    Returns
+    -------
+    thresholds : ndarray of shape (n_exits - 1,)
+        Infinite where nobody has to leave, 0 where everybody has.
+    """
+    n_rows, n_exits = scores.shape
+    due = np.ceil(np.cumsum(shares) * n_rows - 1e-9 * n_rows).astype(int)
+    thresholds = np.full(n_exits - 1, np.inf)
+    rows = np.arange(n_rows)
+    for exit_ in range(n_exits - 1):
+        n_leaving = due[exit_] - (n_rows - len(rows))
+        if n_leaving <= 0:
+            continue
+        here = scores[rows, exit_]
+        thresholds[exit_] = 0.0 if n_leaving >= len(rows) else np.sort(here)[-n_leaving]
+        rows = rows[here < thresholds[exit_]]
+        if not len(rows):
+            thresholds[exit_:] = 0.0
+            break
+    return thresholds

@@ -32,6 +32,7 @@ from torch import nn
 from skearlyexit import (
     CNNBackbone,
     EarlyExitClassifier,
+    LearnedConfidencePolicy,
     LinearHead,
     MLPBackbone,
     MLPHead,
@@ -74,6 +75,23 @@ CONFIGURATIONS = {
         "images": True,
     },
 }
+for _policy, _combine, _scaled in (
+    ("entropy", None, True),
+    ("margin", "mean", False),
+    ("patience", "surest", False),
+    ("learned", None, False),
+    (LearnedConfidencePolicy(DecisionTreeClassifier(max_depth=3)), "cost_weighted", False),
+    (LearnedConfidencePolicy(features="probabilities"), "geometric", True),
+    ("cost_sensitive", "product", False),
+    ("scheduled", None, True),
+    (None, "geometric", False),
+    (None, "product", True),
+):
+    CONFIGURATIONS[f"{_policy}, {_combine}, {_scaled}"] = {
+        "policy": _policy,
+        "combine": _combine,
+        "temperature_scaling": _scaled,
+    }
 _fitted = {}
 
 
@@ -185,15 +203,19 @@ def test_images_of_any_shape_are_kept_apart(channels, height, width, dtype):
 
 
 @pytest.mark.parametrize("policy", ["confidence", "patience"])
-def test_rows_that_left_are_not_computed_further(policy):
+@pytest.mark.parametrize("combine", ["own", "mean"])
+def test_rows_that_left_are_not_computed_further(policy, combine):
     X, y, X_test, _ = blobs()
-    clf = quick(policy=policy).fit(X, y)
+    clf = quick(policy=policy, combine=combine).fit(X, y)
     seen = {i: [] for i in range(clf.n_exits_)}
     hooks = [
         stage.register_forward_hook(lambda module, args, output, i=i: seen[i].append(args[0]))
         for i, stage in enumerate(clf.stages_)
     ]
-    threshold = 0.6 if policy == "confidence" else 1.0
+    scores = clf.exit_table(X_test).scores[:, :-1]
+    threshold = np.median(scores, axis=0) if policy == "confidence" else 1.0
+    for batches in seen.values():
+        batches.clear()
     _, exits = clf.predict(X_test, threshold=threshold, return_exits=True)
     for hook in hooks:
         hook.remove()

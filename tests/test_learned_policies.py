@@ -1,0 +1,281 @@
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+
+from skearlyexit import (
+    CostSensitivePolicy,
+    EarlyExitClassifier,
+    LearnedConfidencePolicy,
+    ScheduledPolicy,
+)
+from skearlyexit.policies import answer_features, resolve_policy
+from tests._data import blobs, quick, same
+
+COSTS = np.array([0.3, 0.7, 1.1])
+
+
+def simulated(seed=0, n_rows=1500, n_exits=3, n_classes=3):
+    """Heads that grow better, on rows of different difficulty, and the true classes."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(n_classes, size=n_rows)
+    ease = rng.uniform(-0.2, 3.0, size=(n_rows, 1, 1))
+    skill = np.linspace(0.7, 1.6, n_exits)[:, None]
+    logits = skill * ease * np.eye(n_classes)[y][:, None]
+    logits = 2 * (logits + 0.6 * rng.normal(size=logits.shape))
+    p = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    return p, y
+
+
+def fit(policy, p, y, weight=None):
+    weight = np.ones(len(y)) if weight is None else weight
+    costs = COSTS[: p.shape[1]]
+    return resolve_policy(policy).fit(p, y, costs=costs, sample_weight=weight, seed=0)
+
+
+def test_features_by_hand():
+    p = np.array([[0.7, 0.2, 0.1]])
+    entropy = -(0.7 * np.log(0.7) + 0.2 * np.log(0.2) + 0.1 * np.log(0.1)) / np.log(3)
+    q = np.array([0.49, 0.04, 0.01]) / 0.54
+    squared = -(q @ np.log(q)) / np.log(3)
+    np.testing.assert_allclose(answer_features(p), [[0.7, 0.5, entropy, squared]])
+    assert answer_features(p[:, ::-1], "probabilities").tolist() == [[0.7, 0.2, 0.1]]
+
+
+class TestLearnedConfidence:
+    @pytest.mark.parametrize("features", ["summary", "probabilities"])
+    def test_is_the_estimators_probability_to_be_right(self, features):
+        p, y = simulated()
+        policy = fit(LearnedConfidencePolicy(features=features), p, y)
+        for k in range(3):
+            model = make_pipeline(StandardScaler(), LogisticRegression())
+            seen = answer_features(np.ascontiguousarray(p[:, k]), features)
+            model.fit(seen, p[:, k].argmax(axis=1) == y)
+            np.testing.assert_allclose(
+                policy.step(None, p[:, k], k)[0], model.predict_proba(seen)[:, 1], atol=1e-12
+            )
+
+    def test_orders_answers_where_confidence_misleads(self):
+        # Sure means wrong at this exit, half of the time.
+        rng = np.random.default_rng(0)
+        top = rng.uniform(0.5, 1.0, size=2000)
+        p = np.stack([top, 1 - top], axis=1)[:, None]
+        right = rng.random(2000) < np.where(np.abs(top - 0.75) < 0.125, 0.95, 0.5)
+        y = np.where(right, 0, 1)
+        policy = fit(LearnedConfidencePolicy(DecisionTreeClassifier(max_depth=3)), p, y)
+        new = policy.step(None, p[:, 0], 0)[0]
+        assert roc_auc_score(right, top) < 0.55
+        assert roc_auc_score(right, new) > 0.7
+
+    def test_weights_count_as_rows(self):
+        p, y = simulated(n_rows=200)
+        weight = np.random.default_rng(0).integers(1, 4, size=200).astype(float)
+        repeated = np.repeat(np.arange(200), weight.astype(int))
+        estimator = DecisionTreeClassifier(max_depth=2, random_state=0)
+        by_weight = fit(LearnedConfidencePolicy(estimator), p, y, weight)
+        by_rows = fit(LearnedConfidencePolicy(estimator), p[repeated], y[repeated])
+        np.testing.assert_allclose(by_weight.score(p), by_rows.score(p))
+
+    def test_an_exit_that_is_always_right(self):
+        p, _ = simulated()
+        policy = fit(LearnedConfidencePolicy(), p, p[:, 2].argmax(axis=1))
+        assert policy.step(None, p[:, 2], 2)[0].tolist() == [1.0] * len(p)
+
+    def test_an_estimator_without_probabilities_is_calibrated(self):
+        p, y = simulated(n_rows=300)
+        scores = fit(LearnedConfidencePolicy(LinearSVC()), p, y).score(p)
+        assert 0 <= scores.min() < scores.max() <= 1
+
+
+class TestCostSensitive:
+    def test_leaves_where_the_tables_say(self):
+        # Two kinds of answers: those of the first exit that are unsure are wrong, and righted.
+        p = np.array([[[0.9, 0.1], [0.9, 0.1]], [[0.6, 0.4], [0.1, 0.9]]] * 50)
+        y = np.array([0, 1] * 50)
+        tree = DecisionTreeClassifier()
+        follow = fit(CostSensitivePolicy(tree, cost_weight=0.5), p, y).score(p)[:, 0]
+        assert follow.tolist() == [1.0, 0.0] * 50
+        # To right an answer costs 0.4 of the plain network; at 3 errors each that is too dear.
+        dear = fit(CostSensitivePolicy(tree, cost_weight=3.0), p, y).score(p)[:, 0]
+        assert dear.tolist() == [1.0] * 100
+
+    @pytest.mark.parametrize("cost_weight", [0.0, 0.05, 0.3])
+    def test_is_learned_from_the_last_exit_back(self, cost_weight):
+        p, y = simulated(1)
+        tree = DecisionTreeClassifier(max_depth=4, random_state=3)
+        policy = fit(CostSensitivePolicy(tree, cost_weight=cost_weight), p, y)
+        # The same once more, row by row, without the code under test.
+        wrong = p.argmax(axis=2) != y[:, None]
+        best = wrong[:, 2] + cost_weight * COSTS[2]
+        for k in (1, 0):
+            now = wrong[:, k] + cost_weight * COSTS[k]
+            stake = np.abs(best - now)
+            rows = stake > 0
+            model = DecisionTreeClassifier(max_depth=4, random_state=3)
+            seen = answer_features(np.ascontiguousarray(p[:, k]))
+            model.fit(seen[rows], (now <= best)[rows], stake[rows] / stake[rows].mean())
+            expected = model.predict_proba(seen)[:, 1]
+            np.testing.assert_allclose(policy.step(None, p[:, k], k)[0], expected, atol=1e-12)
+            best = np.where(expected >= 0.5, now, best)
+
+    def test_is_better_than_both_constants(self):
+        p, y = simulated(2, n_rows=4000)
+        policy = fit(CostSensitivePolicy(cost_weight=0.1), p[:2000], y[:2000])
+        exits = (policy.score(p[2000:]) >= 0.5).argmax(axis=1)
+        right = p[2000:].argmax(axis=2) == y[2000:, None]
+
+        def paid(exits):
+            return np.mean(~right[np.arange(2000), exits] + 0.1 * COSTS[exits])
+
+        assert paid(exits) < min(paid(np.full(2000, k)) for k in range(3))
+
+
+class TestScheduled:
+    @pytest.mark.parametrize("budget", [0.4, 0.6, 0.9])
+    def test_spends_the_budget(self, budget):
+        p, y = simulated()
+        policy = fit(ScheduledPolicy(budget), p, y)
+        assert policy.shares_.sum() == pytest.approx(1.0)
+        assert policy.shares_ @ COSTS <= budget + 0.01
+        chance = policy.score(p)[:, :2]
+        stay = np.cumprod(1 - chance, axis=1)
+        expected = [
+            chance[:, 0].mean(),
+            (stay[:, 0] * chance[:, 1]).mean(),
+            stay[:, 1].mean(),
+        ]
+        np.testing.assert_allclose(policy.shares_, expected, atol=1e-9)
+
+    def test_score_is_logistic_in_the_features(self):
+        p, y = simulated(n_rows=300)
+        policy = fit(ScheduledPolicy(0.6), p, y)
+        seen = answer_features(np.ascontiguousarray(p[:, 1]))
+        expected = expit(seen @ policy.coef_[1] + policy.intercept_[1])
+        np.testing.assert_allclose(policy.step(None, p[:, 1], 1)[0], expected)
+
+    def test_finds_what_a_search_finds(self):
+        # One exit with a choice, one feature that matters: a threshold is the optimum.
+        p, y = simulated(3, n_exits=2)
+        policy = fit(ScheduledPolicy(0.5, max_iter=2000), p, y)
+        right = p.argmax(axis=2) == y[:, None]
+        chance = policy.score(p)[:, 0]
+        ours = np.mean(chance * right[:, 0] + (1 - chance) * right[:, 1])
+        cost = policy.shares_ @ COSTS[:2]
+        best = max(
+            np.where(leaves, right[:, 0], right[:, 1]).mean()
+            for leaves in (p[:, 0].max(axis=1) >= t for t in np.unique(p[:, 0].max(axis=1)))
+            if np.where(leaves, COSTS[0], COSTS[1]).mean() <= cost
+        )
+        assert ours >= best - 0.01
+
+    def test_a_budget_out_of_reach_becomes_the_nearest(self):
+        p, y = simulated(n_rows=200)
+        assert fit(ScheduledPolicy(0.01), p, y).shares_[0] > 0.95
+
+
+@pytest.mark.parametrize(
+    "policy", [LearnedConfidencePolicy(), CostSensitivePolicy(), ScheduledPolicy()]
+)
+class TestInTheEstimator:
+    def test_their_cost_is_counted(self, policy):
+        X, y, _, _ = blobs()
+        clf = quick(policy=policy).fit(X, y)
+        n_classes = 4
+        # Four numbers from each class, then a weighted sum; a scaler has two numbers for each.
+        sums = {ScheduledPolicy: 5}.get(type(policy), 8 + 5)
+        expected = n_classes * 4 + sums
+        assert clf.cost_table_.decision_costs.tolist() == [expected, expected, 0]
+
+    def test_needs_held_out_rows(self, policy):
+        X, y, _, _ = blobs()
+        message = f"{type(policy).__name__} cannot do without calibration rows"
+        with pytest.raises(ValueError, match=message):
+            quick(policy=policy, calibration=None, threshold=0.5).fit(X, y)
+
+    @pytest.mark.parametrize("calibration", [0.3, 3])
+    def test_same_seed_same_policy(self, policy, calibration):
+        X, y, X_test, _ = blobs()
+        params = {"policy": policy, "calibration": calibration, "budget": 0.8}
+        first, second = (quick(**params).fit(X, y).exit_table(X_test) for _ in range(2))
+        assert same(first.scores, second.scores)
+
+    def test_the_given_object_stays_unfitted(self, policy):
+        X, y, _, _ = blobs()
+        before = dict(vars(policy))
+        quick(policy=policy).fit(X, y)
+        assert vars(policy) == before
+
+
+def test_thresholds_are_not_chosen_on_rows_that_the_policy_learned_from():
+    """A forest is sure of what it learned: thresholds chosen on the same rows promise too much."""
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(1200, 5), rng.randint(2, size=1200)  # nothing to learn, nothing to tell
+    policy = LearnedConfidencePolicy(RandomForestClassifier(20), features="probabilities")
+    for calibration in (0.5, 3):
+        clf = quick(policy=policy, calibration=calibration).fit(X, y)
+        # Right on six rows in ten at best, by luck; on its own rows a forest knows nearly all.
+        assert clf.frontier_.accuracies[-1] < 0.65
+
+
+def test_learned_parts_see_rows_of_their_own(monkeypatch):
+    """Temperature, combination, policy and thresholds: four disjoint sets of held-out rows."""
+    from skearlyexit import _operating
+    from skearlyexit.combination import GeometricCombination, TemperatureScaling
+
+    seen = {}
+
+    def spy(cls, name):
+        original = getattr(cls, name)
+
+        def wrapped(self, outputs, y, *args, **kwargs):
+            seen.setdefault(cls.__name__, []).append(set(np.round(weights_of(args, kwargs), 6)))
+            return original(self, outputs, y, *args, **kwargs)
+
+        monkeypatch.setattr(cls, name, wrapped)
+
+    def weights_of(args, kwargs):
+        return kwargs.get("sample_weight", args[0] if args else None)
+
+    for cls in (TemperatureScaling, GeometricCombination, LearnedConfidencePolicy):
+        spy(cls, "fit")
+    original = _operating.compute_frontier
+
+    def compute_frontier(evidence):
+        seen["thresholds"] = [set(np.round(evidence.weight, 6))]
+        return original(evidence)
+
+    monkeypatch.setattr(_operating, "compute_frontier", compute_frontier)
+    X, y, _, _ = blobs()
+    # Every row has a weight of its own, by which it is known again.
+    weight = 1 + np.arange(len(y)) / len(y)
+    clf = EarlyExitClassifier(
+        policy="learned",
+        combine="geometric",
+        temperature_scaling=True,
+        calibration=0.5,
+        max_epochs=2,
+        random_state=0,
+    )
+    clf.fit(X, y, sample_weight=weight)
+    parts = [seen[name][0] for name in seen]
+    assert sorted(seen) == sorted(
+        ["TemperatureScaling", "GeometricCombination", "LearnedConfidencePolicy", "thresholds"]
+    )
+    assert sum(map(len, parts)) == len(set().union(*parts)) == 250
+    assert len(seen["thresholds"][0]) == 125
+
+
+def test_few_rows_are_refused():
+    X, y, _, _ = blobs()
+    clf = quick(policy="learned", combine="geometric", temperature_scaling=True, calibration=5)
+    with pytest.raises(ValueError, match="need held-out rows of their own"):
+        quick(policy="learned", combine="geometric", temperature_scaling=True, calibration=0.3).fit(
+            X[:12], y[:12]
+        )
+    assert clf.fit(X, y).predict(X[:3]).shape == (3,)

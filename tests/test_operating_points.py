@@ -1,0 +1,519 @@
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+from sklearn.metrics import balanced_accuracy_score, f1_score, make_scorer
+from sklearn.model_selection import GridSearchCV
+
+from skearlyexit import AccuracyDrop, Budget, RiskControl, TargetAccuracy, Threshold
+from skearlyexit._quota import Quota
+from skearlyexit._table import ExitTable
+from skearlyexit.calibration import (
+    ConformalRiskControl,
+    Evidence,
+    NotCertifiedError,
+    compute_frontier,
+    thresholds_for_shares,
+)
+from skearlyexit.calibration._p_values import betting_p_value, hoeffding_bentkus_p_value
+from skearlyexit.calibration._risks import FamilyLosses, exit_losses
+from tests._data import blobs, quick, same
+from tests.test_calibration import evidences, naive_exit, simulated
+
+X, y, X_TEST, Y_TEST = blobs()
+
+
+def labelled(seed, n_rows=600, n_exits=3, n_classes=3, decimals=None):
+    """Evidence with labels: heads that grow better, on rows of different difficulty."""
+    rng = np.random.default_rng(seed)
+    y = rng.choice(
+        n_classes, size=n_rows, p=np.r_[0.6, np.full(n_classes - 1, 0.4 / (n_classes - 1))]
+    )
+    ease = rng.uniform(-0.3, 3.0, size=(n_rows, 1, 1))
+    skill = np.linspace(0.8, 1.7, n_exits)[:, None]
+    logits = 2 * skill * ease * np.eye(n_classes)[y][:, None]
+    logits = logits + 1.2 * rng.normal(size=logits.shape)
+    p = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    scores = p.max(axis=2) if decimals is None else p.max(axis=2).round(decimals)
+    return Evidence.from_table(ExitTable(p, scores), y, np.linspace(0.35, 1.1, n_exits))
+
+
+@pytest.fixture(scope="module")
+def clf():
+    return quick(calibration=None).fit(X, y).calibrate(X_TEST, Y_TEST, Budget(0.8))
+
+
+class TestUnits:
+    def test_all_say_the_same(self, clf):
+        plain = clf.cost_table_.plain
+        expected = clf.predict(X_TEST, budget=0.8)
+        for budget in (
+            Budget(0.8),
+            Budget(0.8 * plain, unit="MACs"),
+            Budget(0.8 * plain / 1e9, unit="J", rate=1e9),
+        ):
+            assert same(clf.predict(X_TEST, budget=budget), expected)
+            fitted = quick(operating_point=budget).fit(X, y)
+            assert same(fitted.thresholds_, quick(budget=0.8).fit(X, y).thresholds_)
+            assert fitted.operating_point_.request is not None
+            assert fitted.operating_point_.request.unit == budget.unit
+
+    def test_another_unit_is_refused_before_training(self):
+        message = r"must be 'share' or 'MACs', .* Got 's' without one"
+        with pytest.raises(ValueError, match=message):
+            quick(operating_point=Budget(1e-6, unit="s"), callbacks=["none to be called"]).fit(X, y)
+
+    def test_a_share_has_no_rate(self):
+        with pytest.raises(ValueError, match="'rate' of Budget translates a unit"):
+            quick(operating_point=Budget(0.5, rate=2.0)).fit(X, y)
+
+    def test_too_little(self):
+        with pytest.raises(ValueError, match="first exit alone costs"):
+            quick(operating_point=Budget(10, unit="MACs")).fit(X, y)
+
+    def test_for_one_call_only_what_can_be_looked_up(self, clf):
+        with pytest.raises(ValueError, match="give it to calibrate instead"):
+            clf.predict(X_TEST, budget=Budget(0.8, metric="f1_macro"))
+
+
+class TestStrict:
+    @settings(deadline=None)
+    @given(
+        seed=st.integers(0, 10**6),
+        n_rows=st.integers(1, 60),
+        share=st.floats(0, 1),
+        shift=st.floats(-1, 1),
+    )
+    def test_no_batch_exceeds_it(self, clf, seed, n_rows, share, shift):
+        low, high = clf.costs_[[0, -1]]
+        budget = low + share * (high - low)
+        rng = np.random.default_rng(seed)
+        # Rows unlike those of the calibration: pulled towards the middle, or pushed apart.
+        rows = X_TEST[rng.integers(len(X_TEST), size=n_rows)] * 3.0**shift
+        strict = Budget(budget, strict=True)
+        _, exits = clf.predict(rows, budget=strict, return_exits=True)
+        assert clf.costs_[exits].mean() <= budget * (1 + 1e-9)
+
+    def test_leaves_rows_alone_that_keep_it_anyway(self, clf):
+        for budget in (0.6, 0.8, 1.0):
+            _, exits = clf.predict(X_TEST, budget=budget, return_exits=True)
+            assert clf.costs_[exits].mean() <= budget  # the calibration rows themselves
+            _, strict = clf.predict(X_TEST, budget=Budget(budget, strict=True), return_exits=True)
+            assert same(strict, exits)
+
+    def test_the_surest_leave(self, clf):
+        table = clf.exit_table(X_TEST[:50] * 0.2)
+        strict = Budget(0.7, strict=True)
+        _, exits = clf.predict(X_TEST[:50] * 0.2, budget=strict, return_exits=True)
+        _, free = clf.predict(X_TEST[:50] * 0.2, budget=0.7, return_exits=True)
+        assert clf.costs_[free].mean() > 0.7
+        for k in range(clf.n_exits_ - 1):
+            here = exits >= k
+            left, went_on = (table.scores[here & (exits == k), k], table.scores[exits > k, k])
+            if len(left) and len(went_on):
+                assert left.min() >= went_on.max()
+
+    def test_as_the_operating_point(self, clf):
+        rows = X_TEST * 0.2
+        strict = copy.deepcopy(clf).calibrate(X_TEST, Y_TEST, Budget(0.7, strict=True))
+        labels, exits = strict.predict(rows, return_exits=True)
+        assert strict.costs_[exits].mean() <= 0.7
+        report = strict.exit_report(rows, Y_TEST)
+        assert report.mean_cost == pytest.approx(strict.costs_[exits].mean())
+        assert report.accuracy == pytest.approx((labels == Y_TEST).mean())
+        probabilities = strict.predict_proba(rows)
+        assert same(strict.classes_[probabilities.argmax(axis=1)], labels)
+
+    def test_what_is_set_aside(self):
+        quota = Quota.of_shares(0.6, np.array([0.3, 0.7, 1.1]), np.array([0.5, 0.25, 0.25]))
+        assert quota.onward.tolist() == pytest.approx([0.9, 1.1])
+        # Ten rows with 6 to spend, and 0.9 set aside for each that goes on: five have to leave.
+        assert quota.n_leaving(0, 10, 6.0) == 5
+        assert quota.n_leaving(0, 10, 9.0) == 0
+        # Then 4.5 for five: two of them at 0.7, three at 1.1 would be 4.7; three and two are 4.3.
+        assert quota.n_leaving(1, 5, 4.5) == 3
+
+
+class TestSharesOfLeaving:
+    @settings(deadline=None)
+    @given(evidence=evidences(), seed=st.integers(0, 1000))
+    def test_at_least_these_have_left(self, evidence, seed):
+        shares = np.random.default_rng(seed).dirichlet(np.full(evidence.n_exits, 0.5))
+        thresholds = thresholds_for_shares(evidence.scores, shares)
+        exits = evidence.leave(thresholds)
+        n_rows = len(exits)
+        for k in range(evidence.n_exits - 1):
+            left = np.mean(exits <= k)
+            assert left >= shares[: k + 1].sum() - 1e-9
+        if len(np.unique(evidence.scores)) == evidence.scores.size:
+            for k in range(evidence.n_exits - 1):
+                assert np.sum(exits <= k) == np.ceil(shares[: k + 1].sum() * n_rows - 1e-6)
+
+    def test_all_and_nobody(self):
+        scores = np.array([[0.9, 0.1, 0.3], [0.2, 0.8, 0.3]])
+        assert thresholds_for_shares(scores, np.array([1.0, 0, 0])).tolist() == [0, 0]
+        assert thresholds_for_shares(scores, np.array([0, 0, 1.0])).tolist() == [np.inf, np.inf]
+        assert thresholds_for_shares(scores, np.array([0.5, 0, 0.5])).tolist() == [0.9, np.inf]
+
+
+class TestDrift:
+    def test_the_budget_is_kept(self, clf):
+        drifting = copy.deepcopy(clf)
+        harder = X_TEST * 0.3
+        before = drifting.costs_[drifting.predict(harder, return_exits=True)[1]].mean()
+        for start in range(0, 400, 50):
+            drifting.partial_calibrate(harder[start : start + 50], window=200)
+        _, exits = drifting.predict(harder[200:400], return_exits=True)
+        assert drifting.costs_[exits].mean() <= 0.8 + 1e-9
+        assert before > 0.85
+        assert drifting.operating_point_.cost == pytest.approx(drifting.costs_[exits].mean())
+        assert drifting.operating_point_.n_rows == 200
+        assert np.isnan(drifting.operating_point_.accuracy)
+        for budget in (0.6, 1.0):
+            _, exits = drifting.predict(harder[200:400], budget=budget, return_exits=True)
+            assert drifting.costs_[exits].mean() <= budget + 1e-9
+
+    def test_rows_like_before_change_little(self, clf):
+        moved = copy.deepcopy(clf).partial_calibrate(X_TEST, window=len(X_TEST))
+        _, exits = moved.predict(X_TEST, return_exits=True)
+        assert abs(moved.costs_[exits].mean() - clf.operating_point_.cost) < 0.01
+
+    def test_little_by_little(self, clf):
+        moved = copy.deepcopy(clf).partial_calibrate(X_TEST[:1] * 0.3)
+        np.testing.assert_allclose(moved.thresholds_, clf.thresholds_, atol=0.02)
+
+    def test_what_was_certified_no_longer_is(self):
+        fitted = quick(operating_point=RiskControl(0.3)).fit(X, y)
+        assert fitted.operating_point_.certified is True
+        assert fitted.partial_calibrate(X_TEST).operating_point_.certified is False
+
+    def test_needs_a_calibration(self):
+        fitted = quick(calibration=None, threshold=0.8).fit(X, y)
+        with pytest.raises(ValueError, match=r"Call calibrate\(X, y\) first"):
+            fitted.partial_calibrate(X_TEST)
+        assert fitted.calibrate(X_TEST, Y_TEST).partial_calibrate(X_TEST) is fitted
+
+    @pytest.mark.parametrize("window", [0, -1, 2.5])
+    def test_window(self, clf, window):
+        with pytest.raises(ValueError, match="must be a positive integer"):
+            copy.deepcopy(clf).partial_calibrate(X_TEST, window=window)
+
+    def test_one_exit(self):
+        fitted = quick(exits=1).fit(X, y)
+        assert fitted.partial_calibrate(X_TEST) is fitted
+
+
+class TestTargetAccuracy:
+    @settings(deadline=None, max_examples=40)
+    @given(evidences(), st.floats(0, 1))
+    def test_is_the_cheapest_of_the_frontier(self, evidence, share):
+        frontier = compute_frontier(evidence)
+        target = frontier.accuracies[0] + share * (frontier.accuracies[-1] - frontier.accuracies[0])
+        cost, accuracy = evidence.evaluate(TargetAccuracy(target).thresholds(evidence, frontier))
+        assert accuracy >= target - 1e-9
+        reached = frontier.accuracies >= target - 1e-9
+        assert cost <= frontier.costs[reached].min() + 1e-9
+
+    def test_refused_with_the_best(self):
+        evidence = labelled(0)
+        frontier = compute_frontier(evidence)
+        best = f"{frontier.accuracies[-1]:.4f}"
+        with pytest.raises(ValueError, match=f"the best that any thresholds reach is {best}"):
+            TargetAccuracy(0.9999).thresholds(evidence, frontier)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_feedback_settles_where_a_search_over_one_threshold_does(self, seed):
+        evidence = labelled(seed, 2000)
+        target = evidence.correct[:, -1].mean() - 0.02
+        found = TargetAccuracy(target, method="feedback").thresholds(
+            evidence, compute_frontier(evidence)
+        )
+        assert len(set(found)) == 1
+        cost, accuracy = evidence.evaluate(found)
+        assert accuracy >= target
+        cheapest = min(
+            evidence.evaluate(np.full(2, t))[0]
+            for t in np.linspace(0, 1, 1001)
+            if evidence.evaluate(np.full(2, t))[1] >= target
+        )
+        assert cost <= cheapest + 0.02
+
+    def test_feedback_for_a_drop(self):
+        evidence = labelled(1, 2000)
+        by_drop = AccuracyDrop(0.02, method="feedback").thresholds(evidence, None)
+        target = evidence.correct[:, -1].mean() - 0.02
+        by_target = TargetAccuracy(target, method="feedback").thresholds(
+            evidence, compute_frontier(evidence)
+        )
+        assert same(by_drop, by_target)
+
+    @pytest.mark.parametrize("target", [0.5, 0.7, 0.75])
+    def test_bins(self, target):
+        evidence = labelled(2, 1000)
+        found = TargetAccuracy(target, method="bins").thresholds(
+            evidence, compute_frontier(evidence)
+        )
+        for k, threshold in enumerate(found):
+            order = np.argsort(-evidence.scores[:, k])
+            expected = np.inf
+            for rows in np.split(order, 20):  # no ties: twenty bins of fifty
+                if evidence.correct[rows, k].mean() < target:
+                    break
+                expected = evidence.scores[rows, k].min()
+            else:
+                expected = 0.0
+            assert threshold == expected
+
+    def test_bins_count_right_answers(self):
+        with pytest.raises(ValueError, match="must be 'accuracy'"):
+            TargetAccuracy(0.9, method="bins", metric="f1_macro")._validate_params()
+
+
+METRICS = {
+    "balanced_accuracy": balanced_accuracy_score,
+    "f1_macro": lambda a, b: f1_score(a, b, average="macro"),
+}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+class TestOtherMetrics:
+    def value(self, evidence, thresholds, metric):
+        exits = evidence.leave(thresholds)
+        labels = evidence.labels[np.arange(len(exits)), exits]
+        return METRICS[metric](evidence.y, labels)
+
+    def test_budget_is_best_by_it(self, metric):
+        evidence = labelled(3)
+        frontier = compute_frontier(evidence)
+        for budget in (0.5, 0.7):
+            found = Budget(budget, metric=metric).thresholds(evidence, frontier)
+            plain = Budget(budget).thresholds(evidence, frontier)
+            assert evidence.evaluate(found)[0] <= budget + 1e-9
+            ours, theirs = (self.value(evidence, t, metric) for t in (found, plain))
+            assert ours >= theirs - 1e-12
+
+    def test_drop_is_kept(self, metric):
+        evidence = labelled(4)
+        end = self.value(evidence, np.full(2, np.inf), metric)
+        found = AccuracyDrop(0.03, metric=metric).thresholds(evidence, compute_frontier(evidence))
+        assert self.value(evidence, found, metric) >= end - 0.03 - 1e-9
+        assert evidence.evaluate(found)[0] < 1.0
+
+    def test_target(self, metric):
+        evidence = labelled(5)
+        scorer = make_scorer(METRICS[metric])
+        found = TargetAccuracy(0.6, metric=scorer).thresholds(evidence, compute_frontier(evidence))
+        assert self.value(evidence, found, metric) >= 0.6
+        with pytest.raises(ValueError, match="the best that any thresholds reach"):
+            TargetAccuracy(0.999, metric=metric).thresholds(evidence, compute_frontier(evidence))
+
+
+def test_metrics_see_the_labels_themselves():
+    words = np.array(["no", "yes"])
+    scorer = make_scorer(f1_score, pos_label="yes")
+    fitted = quick(operating_point=AccuracyDrop(0.05, metric=scorer)).fit(X, words[y % 2])
+    assert fitted.operating_point_.cost < 1
+
+
+def test_a_metric_that_needs_probabilities_is_refused():
+    with pytest.raises(ValueError, match="must be a scorer that works on labels"):
+        quick(operating_point=Budget(0.8, metric="neg_log_loss")).fit(X, y)
+
+
+class TestRisks:
+    def test_by_hand(self):
+        labels = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1], [0, 2, 2]])
+        truth = np.array([1, 0, 1, 0])
+        evidence = Evidence(
+            np.zeros((4, 3)), labels == truth[:, None], np.ones(3), np.ones(4), labels, truth
+        )
+        assert exit_losses(evidence, "harm").tolist() == [
+            [1, 0, 0],
+            [0, 0, 0],
+            [0, 0, 0],
+            [0, 0, 0],
+        ]
+        assert exit_losses(evidence, "disagreement").tolist() == [
+            [1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0],
+        ]  # fmt: skip
+        assert exit_losses(evidence, "accuracy_drop").tolist() == [
+            [1, 0, 0], [0, -1, 0], [0, 0, 0], [-1, 0, 0],
+        ]  # fmt: skip
+        distance = exit_losses(evidence, lambda true, now, last: np.abs(now - true) / 2)
+        assert distance.tolist() == (np.abs(labels - truth[:, None]) / 2).tolist()
+
+    @pytest.mark.parametrize("wrong", [lambda *a: np.full(600, 2.0), lambda *a: np.zeros(3)])
+    def test_losses_have_to_be_losses(self, wrong):
+        with pytest.raises(ValueError, match=r"loss in \[0, 1\] for each of 600 rows"):
+            RiskControl(0.1, risk=wrong).thresholds(labelled(0), None)
+
+    @settings(deadline=None, max_examples=50)
+    @given(evidences(), st.integers(0, 1000))
+    def test_of_the_family_by_loops(self, evidence, seed):
+        rng = np.random.default_rng(seed)
+        losses = rng.choice([-1.0, 0.0, 0.3, 1.0], size=evidence.scores.shape)
+        family = np.sort(np.append(rng.random(5), [0.0, 0.5, 1.0]))[::-1]
+        ours = FamilyLosses(evidence.scores, losses, family)
+        worst = np.full(len(losses), -np.inf)
+        for i, threshold in enumerate(family):
+            expected = np.array(
+                [
+                    row[naive_exit(scores, [threshold] * (evidence.n_exits - 1))]
+                    for row, scores in zip(losses, evidence.scores, strict=True)
+                ]
+            )
+            assert ours.at(i).tolist() == expected.tolist()
+            assert ours.means(evidence.weight)[i] == pytest.approx(
+                np.average(expected, weights=evidence.weight), abs=1e-9
+            )
+            # A row's worst loss so far; before the first threshold it ran to the end.
+            worst = np.maximum(worst, expected)
+            monotone = np.maximum(worst, losses[:, -1])
+            assert (ours.monotone().at(i) <= monotone + 1e-12).all()
+            assert (ours.monotone().at(i) >= worst - 1e-12).all()
+
+
+class TestPValues:
+    @pytest.mark.parametrize("n_rows", [20, 400])
+    @pytest.mark.parametrize("level", [0.05, 0.3])
+    def test_hoeffding_bentkus_by_hand(self, n_rows, level):
+        for risk in (0.0, 0.01, level / 2, level, 2 * level):
+            below = min(risk, level)
+            h = (1 - below) * np.log((1 - below) / (1 - level))
+            h += below * np.log(below / level) if below else 0.0
+            bentkus = np.e * binom.cdf(np.ceil(n_rows * risk - 1e-9), n_rows, level)
+            expected = min(np.exp(-n_rows * h), bentkus, 1.0)
+            found = hoeffding_bentkus_p_value(np.array([risk]), n_rows, level)[0]
+            assert found == pytest.approx(expected, rel=1e-9)
+
+    @pytest.mark.parametrize("kind", ["binary", "narrow", "beta"])
+    def test_betting_is_rarely_sure_of_what_is_false(self, kind):
+        rng = np.random.default_rng(0)
+        draw = {
+            "binary": lambda: (rng.random(300) < 0.1).astype(float),
+            "narrow": lambda: 0.1 + 0.05 * rng.choice([-1, 1], size=300),
+            "beta": lambda: rng.beta(0.5, 4.5, size=300),
+        }[kind]
+        found = np.array([betting_p_value(draw(), 0.1, np.ones(300)) for _ in range(1000)])
+        for delta in (0.05, 0.2):
+            assert np.mean(found <= delta) <= delta + 3 * np.sqrt(delta * (1 - delta) / 1000)
+
+    def test_betting_is_sharper_where_losses_vary_little(self):
+        losses = 0.5 + 0.05 * np.random.default_rng(0).choice([-1, 1], size=600)
+        by_betting = betting_p_value(losses, 0.52, np.ones(600))
+        by_means = hoeffding_bentkus_p_value(losses.mean(keepdims=True), 600, 0.52)[0]
+        assert by_betting < 0.05 < by_means
+
+
+POPULATION = labelled(11, 20_000)
+
+
+def sample(rng, n_rows=800):
+    rows = rng.integers(len(POPULATION.y), size=n_rows)
+    return Evidence(
+        POPULATION.scores[rows],
+        POPULATION.correct[rows],
+        POPULATION.costs,
+        np.ones(n_rows),
+        POPULATION.labels[rows],
+        POPULATION.y[rows],
+    )
+
+
+def true_risk(thresholds, risk):
+    exits = POPULATION.leave(thresholds)
+    return exit_losses(POPULATION, risk)[np.arange(len(exits)), exits].mean()
+
+
+class TestGuarantees:
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"risk": "disagreement"},
+            {"risk": "accuracy_drop"},
+            {"risk": "harm", "test": "hoeffding_bentkus"},
+            {"risk": "harm", "method": "ucb", "family": np.linspace(0.3, 1, 30)},
+            {"risk": "harm", "family": np.linspace(0.3, 1, 12)},
+        ],
+        ids=str,
+    )
+    def test_with_confidence(self, params):
+        rng = np.random.default_rng(0)
+        request = RiskControl(0.03, confidence_level=0.8, **params)
+        n_draws, n_broken, n_early = 200, 0, 0
+        for _ in range(n_draws):
+            try:
+                thresholds = request.thresholds(sample(rng), None)
+            except NotCertifiedError:
+                continue
+            n_early += 1
+            n_broken += true_risk(thresholds, params["risk"]) > 0.03
+        assert n_broken / n_draws <= 0.2 + 3 * np.sqrt(0.2 * 0.8 / n_draws)
+        assert n_early > 0.8 * n_draws
+
+    def test_the_naive_choice_breaks_it(self):
+        rng = np.random.default_rng(0)
+        family = np.linspace(1, 0, 201)
+        n_broken = 0
+        for _ in range(200):
+            rows = sample(rng)
+            losses = FamilyLosses(rows.scores, exit_losses(rows, "harm"), family)
+            allowed = np.flatnonzero(losses.means(rows.weight) <= 0.03)
+            n_broken += true_risk(np.full(2, family[allowed[-1]]), "harm") > 0.03
+        assert n_broken / 200 > 0.35
+
+    def test_conformal_in_the_mean(self):
+        rng = np.random.default_rng(0)
+        request = ConformalRiskControl(0.03)
+        risks = [true_risk(request.thresholds(sample(rng), None), "harm") for _ in range(300)]
+        assert np.mean(risks) <= 0.03 + 3 * np.std(risks) / np.sqrt(300)
+        assert np.mean(risks) > 0.02  # and not by doing nothing
+
+    def test_upper_bounds_never_let_more_leave(self):
+        rng = np.random.default_rng(1)
+        for _ in range(20):
+            rows = sample(rng)
+            ltt, ucb = (
+                RiskControl(0.05, method=method).thresholds(rows, None)[0]
+                for method in ("ltt", "ucb")
+            )
+            assert ucb >= ltt
+
+    @pytest.mark.parametrize("request_", [RiskControl(0.005), ConformalRiskControl(0.0001)])
+    def test_refused_before_training(self, request_):
+        with pytest.raises(NotCertifiedError, match="150 calibration rows"):
+            quick(operating_point=request_, callbacks=["none to be called"]).fit(X, y)
+
+    def test_a_risk_that_even_the_end_has(self):
+        wrong = RiskControl(0.01, risk=lambda true, now, last: (now != true).astype(float))
+        with pytest.raises(NotCertifiedError, match="least target_level"):
+            wrong.thresholds(labelled(0), None)
+
+    @pytest.mark.parametrize("family", [[], [[0.5]], [-1.0], [np.nan]])
+    def test_no_family(self, family):
+        with pytest.raises(ValueError, match="'family' of RiskControl"):
+            RiskControl(family=family)._validate_params()
+
+    def test_drops_are_no_binomial(self):
+        with pytest.raises(ValueError, match="must not be 'binomial'"):
+            RiskControl(risk="accuracy_drop", test="binomial")._validate_params()
+
+    def test_says_what_it_bounds(self):
+        point = RiskControl(0.1, risk="disagreement").calibrate(labelled(0), None)
+        assert "at most 10.00% of new rows are answered otherwise than at the end" in point.reason
+        point = ConformalRiskControl(0.1).calibrate(labelled(0), None)
+        assert point.reason.startswith("In expectation at most 10.00% of new rows are wrong")
+
+
+def test_in_a_search():
+    points = [Budget(0.8), AccuracyDrop(0.05), Threshold(0.9), TargetAccuracy(0.3)]
+    search = GridSearchCV(quick(), {"operating_point": points}, cv=2).fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_estimator_.predict(X_TEST).shape == Y_TEST.shape
+
+
+def test_simulated_rows_have_no_labels():
+    assert simulated(0, 10, 3).labels is None

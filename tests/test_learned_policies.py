@@ -15,7 +15,8 @@ from skearlyexit import (
     LearnedConfidencePolicy,
     ScheduledPolicy,
 )
-from skearlyexit.policies import answer_features, resolve_policy
+from skearlyexit.experimental import ReinforcedPolicy
+from skearlyexit.policies import LogisticPolicy, answer_features, resolve_policy
 from tests._data import blobs, quick, same
 
 COSTS = np.array([0.3, 0.7, 1.1])
@@ -179,8 +180,41 @@ class TestScheduled:
         assert fit(ScheduledPolicy(0.01), p, y).shares_[0] > 0.95
 
 
+class TestReinforced:
+    def test_earns_nearly_what_the_expectation_does(self):
+        p, y = simulated(4, n_rows=3000)
+        right = p.argmax(axis=2) == y[:, None]
+
+        def earned(policy):
+            chance = policy.score(p)[:, :2]
+            stay = np.cumprod(1 - chance, axis=1)
+            shares = np.stack([chance[:, 0], stay[:, 0] * chance[:, 1], stay[:, 1]], axis=1)
+            return np.mean((shares * (right - 0.2 * COSTS)).sum(axis=1))
+
+        reinforced = earned(fit(ReinforcedPolicy(0.2), p, y))
+        constants = [np.mean(right[:, k] - 0.2 * COSTS[k]) for k in range(3)]
+        assert reinforced > max(constants) + 0.01
+        # Given the cost that this one spends, what climbing the expectation itself earns.
+        spent = fit(ReinforcedPolicy(0.2), p, y)
+        chance = spent.score(p)[:, :2]
+        stay = np.cumprod(1 - chance, axis=1)
+        cost = np.mean(
+            chance[:, 0] * COSTS[0] + stay[:, 0] * chance[:, 1] * COSTS[1] + stay[:, 1] * COSTS[2]
+        )
+        assert reinforced > earned(fit(ScheduledPolicy(float(cost)), p, y)) - 0.01
+
+    def test_dear_networks_are_left_at_once_and_free_ones_run_to_the_end(self):
+        p, y = simulated(5)
+        assert fit(ReinforcedPolicy(5.0), p, y).score(p)[:, 0].min() > 0.9
+        better = np.stack([np.full((500, 2), 0.5), np.eye(2)[np.zeros(500, int)]], axis=1)
+        truth = np.random.default_rng(0).integers(2, size=500)
+        better[:, 1] = np.eye(2)[truth]
+        assert fit(ReinforcedPolicy(0.0), better, truth).score(better)[:, 0].max() < 0.1
+
+
 @pytest.mark.parametrize(
-    "policy", [LearnedConfidencePolicy(), CostSensitivePolicy(), ScheduledPolicy()]
+    "policy",
+    [LearnedConfidencePolicy(), CostSensitivePolicy(), ScheduledPolicy(), ReinforcedPolicy()],
 )
 class TestInTheEstimator:
     def test_their_cost_is_counted(self, policy):
@@ -188,7 +222,7 @@ class TestInTheEstimator:
         clf = quick(policy=policy).fit(X, y)
         n_classes = 4
         # Four numbers from each class, then a weighted sum; a scaler has two numbers for each.
-        sums = {ScheduledPolicy: 5}.get(type(policy), 8 + 5)
+        sums = 5 if isinstance(policy, LogisticPolicy) else 8 + 5
         expected = n_classes * 4 + sums
         assert clf.cost_table_.decision_costs.tolist() == [expected, expected, 0]
 

@@ -6,6 +6,7 @@ from skearlyexit.policies._cost_sensitive import CostSensitivePolicy
 from skearlyexit.policies._entropy import EntropyPolicy
 from skearlyexit.policies._features import answer_features
 from skearlyexit.policies._learned_confidence import LearnedConfidencePolicy
+from skearlyexit.policies._logistic import LogisticPolicy
 from skearlyexit.policies._margin import MarginPolicy
 from skearlyexit.policies._patience import PatiencePolicy
 from skearlyexit.policies._resolve import POLICIES, resolve_policy
@@ -17,6 +18,7 @@ __all__ = [
     "CostSensitivePolicy",
     "EntropyPolicy",
     "LearnedConfidencePolicy",
+    "LogisticPolicy",
     "MarginPolicy",
     "PatiencePolicy",
     "Policy",

@@ -4,6 +4,7 @@ from skearlyexit.policies._base import Policy
 from skearlyexit.policies._confidence import ConfidencePolicy
 from skearlyexit.policies._cost_sensitive import CostSensitivePolicy
 from skearlyexit.policies._entropy import EntropyPolicy
+from skearlyexit.policies._estimator import EstimatorPolicy
 from skearlyexit.policies._features import answer_features
 from skearlyexit.policies._learned_confidence import LearnedConfidencePolicy
 from skearlyexit.policies._logistic import LogisticPolicy
@@ -17,6 +18,7 @@ __all__ = [
     "ConfidencePolicy",
     "CostSensitivePolicy",
     "EntropyPolicy",
+    "EstimatorPolicy",
     "LearnedConfidencePolicy",
     "LogisticPolicy",
     "MarginPolicy",

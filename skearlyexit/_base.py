@@ -178,6 +178,7 @@ class BaseEarlyExit(BaseOperated):
                 np.concatenate(said),
                 rows.y[index],
                 None if calibration_weight is None else calibration_weight[index],
+                None if rows.weight is None else rows.weight[index],
                 None if rows.groups is None else rows.groups[index],
             )
             folds = [len(part) for part in said]

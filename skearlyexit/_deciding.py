@@ -24,12 +24,16 @@ class HeldOutRows:
     outputs : ndarray of shape (n_samples, n_exits, n_classes)
     y : ndarray of shape (n_samples,)
     weight : ndarray of shape (n_samples,) or None
+        Weights in judging.
+    training_weight : ndarray of shape (n_samples,) or None
+        Weights in training, those of the classes among them.
     groups : ndarray of shape (n_samples,) or None
     """
 
     outputs: np.ndarray
     y: np.ndarray
     weight: np.ndarray | None
+    training_weight: np.ndarray | None
     groups: np.ndarray | None
 
     def take(self, rows: np.ndarray) -> HeldOutRows:
@@ -38,6 +42,7 @@ class HeldOutRows:
             self.outputs[rows],
             self.y[rows],
             None if self.weight is None else self.weight[rows],
+            None if self.training_weight is None else self.training_weight[rows],
             None if self.groups is None else self.groups[rows],
         )
 
@@ -48,6 +53,7 @@ class HeldOutRows:
             self.y,
             costs=costs,
             weight=self.weight,
+            training_weight=self.training_weight,
             groups=self.groups,
             rng=rng,
         )
@@ -108,6 +114,6 @@ def unlearned(decision: Decision, costs: Callable[[], np.ndarray], n_classes: in
         return decision.copy()
     known = costs()
     nothing = HeldOutRows(
-        np.empty((0, len(known), n_classes)), np.empty(0, dtype=np.intp), None, None
+        np.empty((0, len(known), n_classes)), np.empty(0, dtype=np.intp), None, None, None
     )
     return nothing.fit(decision, known, np.random.RandomState(0))

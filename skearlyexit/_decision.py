@@ -156,6 +156,7 @@ class Decision:
         *,
         costs: np.ndarray,
         weight: np.ndarray | None,
+        training_weight: np.ndarray | None,
         groups: np.ndarray | None,
         rng: np.random.RandomState,
     ) -> Decision:
@@ -168,6 +169,9 @@ class Decision:
         costs : ndarray of shape (n_exits,)
             Cumulative, decisions not counted.
         weight : ndarray of shape (n_samples,) or None
+            Weights for the policy, which judges.
+        training_weight : ndarray of shape (n_samples,) or None
+            Weights for temperatures and combinations, which are part of the answer.
         groups : ndarray of shape (n_samples,) or None
             Rows of a group are not divided.
         rng : RandomState
@@ -179,11 +183,12 @@ class Decision:
         """
         decision = self.copy()
         parts = iter(_divide(y, weight, groups, self.n_learned, rng))
-        weight = np.ones(len(y)) if weight is None else weight
+        judging = np.ones(len(y)) if weight is None else weight
+        training = np.ones(len(y)) if training_weight is None else training_weight
         scaling, combination, policy = decision.scaling, decision.combination, decision.policy
         if scaling is not None:
             rows = next(parts)
-            scaling.fit(outputs[rows], y[rows], weight[rows])
+            scaling.fit(outputs[rows], y[rows], training[rows])
             outputs = np.stack(
                 [
                     scaling.step(np.ascontiguousarray(outputs[:, i]), i)
@@ -192,14 +197,14 @@ class Decision:
                 axis=1,
             )
         rows = next(parts) if combination.is_learned else np.arange(0)
-        combination.fit(outputs[rows], y[rows], costs=costs, sample_weight=weight[rows])
+        combination.fit(outputs[rows], y[rows], costs=costs, sample_weight=training[rows])
         if policy.is_learned:
             rows = next(parts)
             policy.fit(
                 combination.answers(outputs[rows]),
                 y[rows],
                 costs=costs,
-                sample_weight=weight[rows],
+                sample_weight=judging[rows],
                 seed=int(rng.randint(np.iinfo(np.int32).max)),
             )
         return decision

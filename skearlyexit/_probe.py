@@ -53,6 +53,7 @@ class ExitProbe:
             outputs(cascade, held.X),
             held.y,
             None if self.weight is None else self.weight[self.held],
+            held.weight,
             held.groups,
         )
         decision, table, rows = decide(

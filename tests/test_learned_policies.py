@@ -10,8 +10,10 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit import (
+    AdaptivePlacement,
     CostSensitivePolicy,
     EarlyExitClassifier,
+    ExactPlacement,
     LearnedConfidencePolicy,
     ScheduledPolicy,
 )
@@ -313,3 +315,39 @@ def test_few_rows_are_refused():
             X[:12], y[:12]
         )
     assert clf.fit(X, y).predict(X[:3]).shape == (3,)
+
+
+def test_class_weights_are_part_of_the_answer():
+    """A combination learned on rows as they come would take back what class weights did."""
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(400, 5), rng.randint(2, size=400)
+    weighted = quick(
+        class_weight={0: 1000, 1: 0.001}, combine="geometric", temperature_scaling=True
+    )
+    assert (weighted.fit(X, y).predict(X) == 0).mean() > 0.95
+
+
+def test_labels_are_votes():
+    X, y, X_test, _ = blobs()
+    clf = quick(head=LinearSVC(), policy="patience", combine="mean").fit(X, y)
+    assert set(np.unique(clf.exit_table(X_test).probabilities[:, 2] * 3).round(9)) == {0, 1, 2, 3}
+    labels, exits = clf.predict(X_test, threshold=1.0, return_exits=True)
+    table = clf.exit_table(X_test)
+    assert same(labels, clf.classes_[table.labels[np.arange(len(exits)), exits]])
+
+
+@pytest.mark.parametrize("cost", ["seconds", "bytes"])
+def test_other_costs_see_what_decides(cost):
+    X, y, _, _ = blobs()
+    table = quick(policy="learned", combine="mean", cost=cost).fit(X, y).cost_table_
+    assert table.decision_costs[:2].min() > 0
+    assert table.decision_costs[2] < table.decision_costs[0]
+
+
+@pytest.mark.parametrize("exits", [ExactPlacement(3, budget=0.8), AdaptivePlacement()])
+def test_places_are_judged_by_the_same_decision(exits):
+    X, y, X_test, y_test = blobs()
+    params = {"policy": "learned", "combine": "mean", "temperature_scaling": True}
+    clf = quick(exits=exits, **params).fit(X, y)
+    assert clf.score(X_test, y_test) > 0.3
+    assert set(clf.exit_names_) <= {"stem", "block1", "block2", "block3"}

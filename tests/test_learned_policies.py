@@ -339,7 +339,9 @@ def test_labels_are_votes():
 @pytest.mark.parametrize("cost", ["seconds", "bytes"])
 def test_other_costs_see_what_decides(cost):
     X, y, _, _ = blobs()
-    table = quick(policy="learned", combine="mean", cost=cost).fit(X, y).cost_table_
+    exits = ["block1", "block2"]  # timed shares of so small a network vary
+    clf = quick(policy="learned", combine="mean", cost=cost, exits=exits).fit(X, y)
+    table = clf.cost_table_
     assert table.decision_costs[:2].min() > 0
     assert table.decision_costs[2] < table.decision_costs[0]
 

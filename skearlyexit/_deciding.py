@@ -59,6 +59,12 @@ class HeldOutRows:
         )
 
 
+def n_judged(decision: Decision, folds: Sequence[int]) -> int:
+    """How many of the rows held out, by folds, are left for the thresholds, about."""
+    once = len(folds) == 1 and decision.n_learned > 0
+    return int(sum(folds) * (1 - LEARNING_SHARE * once))
+
+
 def decide(
     decision: Decision,
     rows: HeldOutRows,

@@ -1,6 +1,21 @@
 """How an early-exit model looks: displays in the manner of scikit-learn."""
 
 from skearlyexit.inspection._cost_accuracy import CostAccuracyDisplay
+from skearlyexit.inspection._embedding import EmbeddingDisplay
 from skearlyexit.inspection._exit_distribution import ExitDistributionDisplay
+from skearlyexit.inspection._extreme_rows import ExtremeRowsDisplay
+from skearlyexit.inspection._overthinking import OverthinkingDisplay
+from skearlyexit.inspection._reliability import ReliabilityDisplay
+from skearlyexit.inspection._runs import RunsDisplay
+from skearlyexit.inspection._search import SearchDisplay
 
-__all__ = ["CostAccuracyDisplay", "ExitDistributionDisplay"]
+__all__ = [
+    "CostAccuracyDisplay",
+    "EmbeddingDisplay",
+    "ExitDistributionDisplay",
+    "ExtremeRowsDisplay",
+    "OverthinkingDisplay",
+    "ReliabilityDisplay",
+    "RunsDisplay",
+    "SearchDisplay",
+]

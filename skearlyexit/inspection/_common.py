@@ -5,48 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_consistent_length,
-    check_is_fitted,
     column_or_1d,
 )
-
-
-def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """Early-exit classifier at the end of a pipeline, and the rows as it sees them.
-
-    Parameters
-    ----------
-    estimator : EarlyExitClassifier or Pipeline
-        Fitted.
-    X : array-like of shape (n_samples, ...)
-
-    Returns
-    -------
-    classifier : EarlyExitClassifier
-    X : array-like of shape (n_samples, ...)
-
-    Raises
-    ------
-    TypeError
-        If there is no early-exit classifier at the end.
-    """
-    if isinstance(estimator, Pipeline):
-        check_is_fitted(estimator)
-        for _, step in estimator.steps[:-1]:
-            if step is not None and step != "passthrough":
-                X = step.transform(X)
-        return last_step(estimator.steps[-1][1], X)
-    if not hasattr(estimator, "exit_table"):
-        hint = " Give its best_estimator_." if hasattr(estimator, "best_estimator_") else ""
-        raise TypeError(
-            "'estimator' must be an EarlyExitClassifier, or a Pipeline whose last step is one. Got "
-            f"{type(estimator).__name__} instead.{hint}"
-        )
-    check_is_fitted(estimator)
-    return estimator, X
 
 
 def checked_rows(y_true: Any, *others: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -76,3 +39,35 @@ def checked_rows(y_true: Any, *others: Any, sample_weight: Any) -> tuple[np.ndar
     if not (weight > 0).any():
         raise ValueError(f"There must be a row of positive weight. Got none among {len(weight)}.")
     return y_true, weight
+
+
+def checked_names(exit_names: Any, n_exits: int) -> list[str]:
+    """Names of the exits; None numbers them."""
+    if exit_names is None:
+        return [f"exit {i}" for i in range(n_exits)]
+    names = [str(name) for name in exit_names]
+    if len(names) != n_exits:
+        raise ValueError(
+            f"'exit_names' must hold {n_exits} names for {n_exits} exits. Got {len(names)}: "
+            f"{names}."
+        )
+    return names
+
+
+def checked_exits(exits: Any, n_exits: int) -> np.ndarray:
+    """Exit at which each row leaves, shape (n_samples,)."""
+    exits = column_or_1d(exits)
+    if exits.dtype.kind not in "iu":
+        raise ValueError(f"'exits' must hold integers. Got an array of {exits.dtype}.")
+    if not len(exits) or exits.min() < 0 or exits.max() >= n_exits:
+        got = f"exits from {exits.min()} to {exits.max()}" if len(exits) else "no rows"
+        raise ValueError(f"'exits' must lie between 0 and {n_exits - 1}. Got {got}.")
+    return exits
+
+
+def exit_colours(cmap: Any, n_exits: int, lightest: float = 0.95) -> np.ndarray:
+    """Colours of the exits, light to dark, shape (n_exits, 4)."""
+    import matplotlib.pyplot as plt
+
+    colours: np.ndarray = plt.get_cmap(cmap)(np.linspace(lightest, 0.1, n_exits))
+    return colours

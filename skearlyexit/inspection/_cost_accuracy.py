@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_consistent_length
 
 from skearlyexit._labels import encode_labels
-from skearlyexit.inspection._common import checked_rows, last_step
+from skearlyexit._unwrap import last_step
+from skearlyexit.inspection._common import checked_exits, checked_rows
 from skearlyexit.inspection._marks import draw, draw_legend, set_log
 from skearlyexit.metrics import cost_accuracy, oracle, random_exits
 
@@ -173,7 +175,7 @@ class CostAccuracyDisplay:
         *,
         sample_weight: Any = None,
         threshold: Any = None,
-        budget: float | None = None,
+        budget: Any = None,
         plain_cost: float | None = None,
         name: str | None = None,
         ax: Any = None,
@@ -191,7 +193,7 @@ class CostAccuracyDisplay:
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
         threshold : float or sequence of float, default=None
-        budget : float, default=None
+        budget : float or Budget, default=None
             As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
         plain_cost : float, default=None
             Multiply-accumulates per row, or what else the model's costs are told in, that make a
@@ -216,7 +218,7 @@ class CostAccuracyDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         classifier, X = last_step(estimator, X)
-        thresholds = classifier._thresholds(threshold, budget)
+        _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
         table = classifier.exit_table(X)
         scale = 1.0 if plain_cost is None else classifier.cost_table_.plain / plain_cost
         frontier = classifier.frontier_
@@ -228,7 +230,7 @@ class CostAccuracyDisplay:
             table.labels,
             scores=table.scores,
             costs=scale * classifier.costs_,
-            thresholds=thresholds,
+            exits=exits,
             frontier=None if frontier is None else frontier.thresholds,
             sample_weight=sample_weight,
             name=type(classifier).__name__ if name is None else name,
@@ -246,6 +248,7 @@ class CostAccuracyDisplay:
         scores: Any,
         costs: Any,
         thresholds: Sequence[float] | np.ndarray | None = None,
+        exits: Any = None,
         frontier: np.ndarray | None = None,
         sample_weight: Any = None,
         name: str | None = None,
@@ -266,7 +269,10 @@ class CostAccuracyDisplay:
         costs : array-like of shape (n_exits,)
             Cumulative cost of leaving at each exit.
         thresholds : array-like of shape (n_exits - 1,), default=None
-            The operating point; None draws none.
+            The operating point; without it and `exits`, none is drawn.
+        exits : array-like of shape (n_samples,), default=None
+            The operating point by what it does, instead of `thresholds`: the exit at which each
+            row leaves, from 0.
         frontier : array-like of shape (n_points, n_exits - 1), default=None
             Thresholds chosen on other rows, by increasing cost; None draws no line.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -311,12 +317,18 @@ class CostAccuracyDisplay:
         line: tuple[Any, Any] = (None, None)
         if frontier is not None:
             line = _line(*at(_thinned(np.asarray(frontier))))
-        point = at_random = None
+        if thresholds is not None and exits is not None:
+            raise ValueError("At most one of 'thresholds' and 'exits' may be given. Got both.")
         if thresholds is not None:
             operating = np.asarray(thresholds, dtype=np.float64)
-            (cost,), (accuracy,) = at(operating[None])
-            point = float(cost), float(accuracy)
             exits = (scores >= np.append(operating, -np.inf)).argmax(axis=1)
+        point = at_random = None
+        if exits is not None:
+            exits = checked_exits(exits, len(costs))
+            check_consistent_length(y_true, exits)
+            right = correct[np.arange(len(exits)), exits]
+            cost, accuracy = (np.average(v, weights=weight) for v in (costs[exits], right))
+            point = float(cost), float(accuracy)
             at_random = random_exits(correct, exits, costs, weight)
         return cls(
             costs,

@@ -10,7 +10,8 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._labels import encode_labels
-from skearlyexit.inspection._common import checked_rows, last_step
+from skearlyexit._unwrap import last_step
+from skearlyexit.inspection._common import checked_rows, exit_colours
 
 #: Inches: width of a figure and of its axes, height of a bar, of title and axis together, and the
 #: most that is of use.
@@ -111,7 +112,7 @@ class ExitDistributionDisplay:
             _, ax = plt.subplots(figsize=size, layout="constrained")
         # The bar of all rows stands apart.
         at = np.arange(n_bars) + np.where(np.arange(n_bars) > 0, 0.5, 0.0)
-        colours = plt.get_cmap(cmap)(np.linspace(0.95, 0.1, n_exits))
+        colours = exit_colours(cmap, n_exits)
         left = np.zeros(n_bars)
         self.bars_ = []
         for exit_, name in enumerate(self.exit_names):
@@ -142,7 +143,7 @@ class ExitDistributionDisplay:
         *,
         sample_weight: Any = None,
         threshold: Any = None,
-        budget: float | None = None,
+        budget: Any = None,
         ax: Any = None,
         **kwargs: Any,
     ) -> ExitDistributionDisplay:
@@ -157,7 +158,7 @@ class ExitDistributionDisplay:
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
         threshold : float or sequence of float, default=None
-        budget : float, default=None
+        budget : float or Budget, default=None
             As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
         ax : matplotlib Axes, default=None
         **kwargs : dict

@@ -1,15 +1,48 @@
-"""How good an early-exit model is: numbers from arrays."""
+"""How good an early-exit model is: numbers from arrays, and scorers for model selection."""
 
+from skearlyexit.metrics._curve import cost_accuracy_auc, cost_at_drop
+from skearlyexit.metrics._decision import decision_auroc
 from skearlyexit.metrics._intervals import effective_rows, mean_interval, proportion_interval
 from skearlyexit.metrics._measures import cost_accuracy, oracle, random_exits
+from skearlyexit.metrics._monotonicity import monotonicity
+from skearlyexit.metrics._overthinking import Overthinking, overthinking
+from skearlyexit.metrics._reliability import (
+    ReliabilityCurve,
+    expected_calibration_error,
+    reliability_curve,
+)
 from skearlyexit.metrics._report import ExitReport
+from skearlyexit.metrics._scorers import (
+    AccuracyAtBudget,
+    AccuracyMinusCost,
+    CostAccuracyArea,
+    ExitScorer,
+    MeanCost,
+)
+from skearlyexit.metrics._speedup import Speedup, speedup
 
 __all__ = [
+    "AccuracyAtBudget",
+    "AccuracyMinusCost",
+    "CostAccuracyArea",
     "ExitReport",
+    "ExitScorer",
+    "MeanCost",
+    "Overthinking",
+    "ReliabilityCurve",
+    "Speedup",
     "cost_accuracy",
+    "cost_accuracy_auc",
+    "cost_at_drop",
+    "decision_auroc",
     "effective_rows",
+    "expected_calibration_error",
     "mean_interval",
+    "monotonicity",
     "oracle",
+    "overthinking",
     "proportion_interval",
     "random_exits",
+    "reliability_curve",
+    "speedup",
 ]

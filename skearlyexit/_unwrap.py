@@ -1,0 +1,43 @@
+"""The early-exit model within a pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+
+def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """Early-exit classifier at the end of a pipeline, and the rows as it sees them.
+
+    Parameters
+    ----------
+    estimator : EarlyExitClassifier or Pipeline
+        Fitted.
+    X : array-like of shape (n_samples, ...)
+
+    Returns
+    -------
+    classifier : EarlyExitClassifier
+    X : array-like of shape (n_samples, ...)
+
+    Raises
+    ------
+    TypeError
+        If there is no early-exit classifier at the end.
+    """
+    if isinstance(estimator, Pipeline):
+        check_is_fitted(estimator)
+        for _, step in estimator.steps[:-1]:
+            if step is not None and step != "passthrough":
+                X = step.transform(X)
+        return last_step(estimator.steps[-1][1], X)
+    if not hasattr(estimator, "exit_table"):
+        hint = " Give its best_estimator_." if hasattr(estimator, "best_estimator_") else ""
+        raise TypeError(
+            "'estimator' must be an EarlyExitClassifier, or a Pipeline whose last step is one. Got "
+            f"{type(estimator).__name__} instead.{hint}"
+        )
+    check_is_fitted(estimator)
+    return estimator, X

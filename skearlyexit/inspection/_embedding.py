@@ -1,0 +1,261 @@
+"""The rows as an exit sees them, and where they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_consistent_length
+
+from skearlyexit._unwrap import last_step
+from skearlyexit.inspection._common import checked_exits, checked_names, exit_colours
+
+
+class EmbeddingDisplay:
+    """Embeddings at an exit in two dimensions, coloured by the exit at which each row leaves.
+
+    Rows that leave early should lie where the classes are apart, and rows that go on between them.
+
+    Parameters
+    ----------
+    positions : ndarray of shape (n_samples, 2)
+        Projected embeddings.
+    exits : ndarray of shape (n_samples,)
+        Exit at which each row leaves.
+    exit_names : sequence of str
+    axis_names : tuple of two str, default=("component 1", "component 2")
+    title : str, default=None
+
+    Attributes
+    ----------
+    points_ : list of matplotlib PathCollection
+        One for each exit, those at which nobody leaves included.
+    legend_ : matplotlib Legend
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    ExtremeRowsDisplay : The easiest and the hardest rows themselves.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skearlyexit.inspection import EmbeddingDisplay
+    >>> display = EmbeddingDisplay.from_predictions(
+    ...     [[0.0, 0.0, 1.0], [3.0, 0.0, 1.0], [0.0, 1.0, 1.0]], [0, 1, 0], n_exits=2)
+    >>> display.positions.shape
+    (3, 2)
+    >>> plt.close(display.figure_)
+    """
+
+    points_: list[Any]
+    legend_: Any
+    ax_: Any
+    figure_: Any
+
+    def __init__(
+        self,
+        positions: np.ndarray,
+        exits: np.ndarray,
+        *,
+        exit_names: Sequence[str],
+        axis_names: tuple[str, str] = ("component 1", "component 2"),
+        title: str | None = None,
+    ) -> None:
+        self.positions = positions
+        self.exits = exits
+        self.exit_names = exit_names
+        self.axis_names = axis_names
+        self.title = title
+
+    def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
+        """Draw a point for each row; rows that leave late lie above the others.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None draws on a new figure.
+        cmap : str or matplotlib Colormap, default="viridis"
+            Colours of the exits, from the first to the last.
+        **kwargs : dict
+            Passed to ``ax.scatter``.
+
+        Returns
+        -------
+        self : EmbeddingDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+        colours = exit_colours(cmap, len(self.exit_names), lightest=0.9)
+        self.points_ = []
+        for exit_, name in enumerate(self.exit_names):
+            here = self.exits == exit_
+            label = f"{name}: {here.mean():.0%}"
+            style = {"s": 18, "color": colours[exit_], "edgecolor": "white", "linewidth": 0.4}
+            style = {**style, "label": label, "zorder": 2 + exit_, **kwargs}
+            self.points_.append(ax.scatter(*self.positions[here].T, **style))
+        ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1], title=self.title or "")
+        # The scale of a projection means nothing.
+        ax.set(xticks=[], yticks=[])
+        self.legend_ = ax.legend(
+            title="Leaves at", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False
+        )
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        exit: int | str = 0,
+        projection: Any = None,
+        threshold: Any = None,
+        budget: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> EmbeddingDisplay:
+        """Draw rows as an exit of a model sees them.
+
+        Parameters
+        ----------
+        estimator : EarlyExitClassifier or Pipeline
+            Fitted; of a pipeline, the last step is the classifier.
+        X : array-like of shape (n_samples, ...)
+        exit : int or str, default=0
+            Exit whose embeddings are drawn, as in `EarlyExitClassifier.embed`. Rows that leave
+            before it are drawn too, as it would see them.
+        projection : scikit-learn transformer, default=None
+            Cloned and fitted on the embeddings; the first two columns are drawn. None is
+            ``PCA(2)``.
+        threshold : float or sequence of float, default=None
+        budget : float or Budget, default=None
+            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If the estimator is of another kind, or an argument does not fit.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        classifier, X = last_step(estimator, X)
+        _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
+        names = classifier.exit_names_
+        embeddings = classifier.embed(X, exit)  # refuses an exit that there is not
+        seen_at = exit if isinstance(exit, str) else names[exit]
+        return cls.from_predictions(
+            embeddings,
+            exits,
+            n_exits=len(names),
+            exit_names=names,
+            projection=projection,
+            title=f"Embeddings at exit {seen_at}",
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        embeddings: Any,
+        exits: Any,
+        *,
+        n_exits: int,
+        exit_names: Sequence[str] | None = None,
+        projection: Any = None,
+        title: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> EmbeddingDisplay:
+        """Draw embeddings.
+
+        Parameters
+        ----------
+        embeddings : array-like of shape (n_samples, n_embedding)
+        exits : array-like of shape (n_samples,)
+            Exit at which each row leaves, from 0.
+        n_exits : int
+            Number of exits, those at which nobody left included.
+        exit_names : sequence of str, default=None
+            None numbers them.
+        projection : scikit-learn transformer, default=None
+            Cloned and fitted on the embeddings; the first two columns are drawn. None is
+            ``PCA(2)``.
+        title : str, default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If the arguments do not fit each other, or the projection does not give two columns.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        embeddings = np.asarray(embeddings)
+        check_consistent_length(embeddings, exits)
+        exits = checked_exits(exits, n_exits)
+        names = checked_names(exit_names, n_exits)
+        positions, axis_names = _projected(embeddings, projection)
+        return cls(positions, exits, exit_names=names, axis_names=axis_names, title=title).plot(
+            ax=ax, **kwargs
+        )
+
+
+def _projected(embeddings: np.ndarray, projection: Any) -> tuple[np.ndarray, tuple[str, str]]:
+    """Positions of shape (n_samples, 2), and what their axes are called."""
+    if embeddings.ndim != 2 or min(embeddings.shape) < 2:
+        raise ValueError(
+            "'embeddings' must be of shape (n_samples, n_embedding), both at least 2. Got "
+            f"{embeddings.shape}."
+        )
+    if projection is None:
+        # A large one is solved with random numbers, which a picture should not depend on.
+        projection = PCA(2, random_state=0)
+    if not hasattr(projection, "fit_transform"):
+        raise TypeError(
+            "'projection' must be a scikit-learn transformer with fit_transform, such as PCA(2) "
+            f"or TSNE(2). Got {projection!r} instead."
+        )
+    projection = clone(projection)
+    positions = np.asarray(projection.fit_transform(embeddings))
+    if positions.ndim != 2 or positions.shape[1] < 2:
+        raise ValueError(
+            f"'projection' must give two columns at least. Got {positions.shape} from "
+            f"{projection!r}."
+        )
+    names = ("component 1", "component 2")
+    shares = getattr(projection, "explained_variance_ratio_", None)
+    if shares is not None:
+        first, second = shares[:2]
+        names = f"{names[0]} ({first:.0%} of the variance)", f"{names[1]} ({second:.0%})"
+    return positions[:, :2], names

@@ -1,0 +1,332 @@
+"""The easiest and the hardest rows of every exit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import column_or_1d
+
+from skearlyexit._labels import encode_labels
+from skearlyexit._unwrap import last_step
+from skearlyexit.inspection._common import checked_exits, checked_names
+from skearlyexit.inspection._row_pictures import draw_images, draw_table, image_rows
+
+
+class ExtremeRowsDisplay:
+    """Rows that an exit is surest of, and least sure of, among those that leave there.
+
+    The *easiest* rows of an exit have the highest scores there; the *hardest* have the lowest, so
+    that they left only just: of the last exit, they are the hardest of all. Equal scores are taken
+    in the order of the rows, and no row is shown twice.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features) or (n_samples, height, width[, 3])
+        Standardised features, or images.
+    easiest, hardest : list of ndarray
+        Indices of the rows, for each exit; surest first, and least sure first.
+    captions : sequence of str
+        What is written at each row.
+    wrong : ndarray of shape (n_samples,), bool
+        Whether each caption is to stand out.
+    exit_names : sequence of str
+    feature_names : sequence of str, default=None
+        None numbers the features.
+
+    Attributes
+    ----------
+    images_ : list of matplotlib AxesImage
+        One for each row shown, or a single one for a table.
+    texts_ : list of matplotlib Text
+        The captions.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    EmbeddingDisplay : All rows, as an exit sees them.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import numpy as np
+    >>> from skearlyexit.inspection import ExtremeRowsDisplay
+    >>> display = ExtremeRowsDisplay.from_predictions(
+    ...     np.arange(12.0).reshape(6, 2), [0, 0, 0, 0, 1, 1],
+    ...     [0.8, 0.9, 0.7, 0.95, 0.6, 0.5], n_exits=2, n_rows=1)
+    >>> [rows.tolist() for rows in display.easiest], [rows.tolist() for rows in display.hardest]
+    ([[3], [4]], [[2], [5]])
+    >>> plt.close(display.figure_)
+    """
+
+    images_: list[Any]
+    texts_: list[Any]
+    ax_: Any
+    figure_: Any
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        easiest: list[np.ndarray],
+        hardest: list[np.ndarray],
+        *,
+        captions: Sequence[str],
+        wrong: np.ndarray,
+        exit_names: Sequence[str],
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.easiest = easiest
+        self.hardest = hardest
+        self.captions = captions
+        self.wrong = wrong
+        self.exit_names = exit_names
+        self.feature_names = feature_names
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+        """Draw images side by side, or features as a heat map.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None draws on a new figure, as large as the rows need.
+        **kwargs : dict
+            Passed to ``ax.imshow``.
+
+        Returns
+        -------
+        self : ExtremeRowsDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        draw = draw_table if self.rows.ndim == 2 else draw_images
+        self.ax_, self.images_, self.texts_ = draw(self, ax, kwargs)
+        self.figure_ = self.ax_.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        n_rows: int = 4,
+        image_shape: Sequence[int] | None = None,
+        feature_names: Sequence[str] | None = None,
+        threshold: Any = None,
+        budget: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> ExtremeRowsDisplay:
+        """Draw the extremes among the given rows.
+
+        Parameters
+        ----------
+        estimator : EarlyExitClassifier or Pipeline
+            Fitted; of a pipeline, the last step is the classifier, and drawn are the rows as they
+            are before the first step.
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
+                (n_samples, channels, height, width)
+            Numbers. Rows of two or three axes are images, with one channel or three.
+        y : array-like of shape (n_samples,), default=None
+            True labels. If given, wrong answers are marked.
+        n_rows : int, default=4
+            Easiest, and hardest, rows of each exit. Where fewer leave they are shared out.
+        image_shape : sequence of int, default=None
+            ``(height, width)`` or ``(channels, height, width)`` of images that come as flat
+            pixels. None draws flat rows as a heat map of standardised features.
+        feature_names : sequence of str, default=None
+            None takes the columns of a data frame, or numbers the features.
+        threshold : float or sequence of float, default=None
+        budget : float or Budget, default=None
+            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : ExtremeRowsDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If the estimator is of another kind, or an argument does not fit.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        classifier, seen = last_step(estimator, X)
+        asked = {"threshold": threshold, "budget": budget}
+        labels, exits = classifier.predict(seen, return_exits=True, **asked)
+        scores = classifier.exit_table(seen).scores[np.arange(len(exits)), exits]
+        if y is not None:
+            encode_labels(y, exits, classifier.classes_)  # refuses others than the model knows
+        if feature_names is None and hasattr(X, "columns"):
+            feature_names = list(X.columns)
+        return cls.from_predictions(
+            X,
+            exits,
+            scores,
+            n_exits=len(classifier.costs_),
+            exit_names=classifier.exit_names_,
+            y_true=y,
+            y_pred=labels,
+            n_rows=n_rows,
+            image_shape=image_shape,
+            feature_names=feature_names,
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        X: Any,
+        exits: Any,
+        scores: Any,
+        *,
+        n_exits: int,
+        exit_names: Sequence[str] | None = None,
+        y_true: Any = None,
+        y_pred: Any = None,
+        n_rows: int = 4,
+        image_shape: Sequence[int] | None = None,
+        feature_names: Sequence[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> ExtremeRowsDisplay:
+        """Draw the extremes from what is known of every row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
+                (n_samples, channels, height, width)
+            Numbers. Rows of two or three axes are images, with one channel or three.
+        exits : array-like of shape (n_samples,)
+            Exit at which each row leaves, from 0.
+        scores : array-like of shape (n_samples,)
+            Score of each row at that exit; higher is surer.
+        n_exits : int
+            Number of exits, those at which nobody left included.
+        exit_names : sequence of str, default=None
+            None numbers them.
+        y_true : array-like of shape (n_samples,), default=None
+            True labels. Wrong answers are marked, which needs `y_pred`.
+        y_pred : array-like of shape (n_samples,), default=None
+            Answers, written at the rows.
+        n_rows : int, default=4
+            Easiest, and hardest, rows of each exit. Where fewer leave they are shared out.
+        image_shape : sequence of int, default=None
+            ``(height, width)`` or ``(channels, height, width)`` of images that come as flat
+            pixels. None draws flat rows as a heat map of standardised features.
+        feature_names : sequence of str, default=None
+            None numbers the features.
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : ExtremeRowsDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the arguments do not fit each other.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        if not isinstance(n_rows, Integral) or n_rows < 1:
+            raise ValueError(f"'n_rows' must be an integer of at least 1. Got {n_rows!r} instead.")
+        exits = checked_exits(exits, n_exits)
+        names = checked_names(exit_names, n_exits)
+        rows = _checked_values(X, len(exits))
+        scores = column_or_1d(scores).astype(np.float64)
+        given = {"y_true": y_true, "y_pred": y_pred}
+        answers = {name: column_or_1d(y) for name, y in given.items() if y is not None}
+        for name, values in {"X": rows, "scores": scores, **answers}.items():
+            if len(values) != len(exits):
+                raise ValueError(
+                    f"{name!r} must have as many rows as 'exits'. Got {len(values)} and "
+                    f"{len(exits)}."
+                )
+        if y_true is not None and y_pred is None:
+            raise ValueError("'y_true' marks wrong answers: give 'y_pred' too. Got None.")
+        if image_shape is None and rows.ndim == 2:
+            rows = StandardScaler().fit_transform(rows)
+            n_features = rows.shape[1]
+            if feature_names is not None and len(feature_names) != n_features:
+                raise ValueError(
+                    f"'feature_names' must hold {n_features} names for {n_features} features. Got "
+                    f"{len(feature_names)}."
+                )
+        else:
+            rows = image_rows(rows, image_shape)
+        pairs = [_extremes(scores, np.flatnonzero(exits == i), n_rows) for i in range(n_exits)]
+        wrong = np.zeros(len(exits), dtype=bool)
+        if y_true is not None:
+            wrong = answers["y_true"] != answers["y_pred"]
+        return cls(
+            rows,
+            [easiest for easiest, _ in pairs],
+            [hardest for _, hardest in pairs],
+            captions=_captions(scores, wrong, **answers),
+            wrong=wrong,
+            exit_names=names,
+            feature_names=feature_names,
+        ).plot(ax=ax, **kwargs)
+
+
+def _extremes(scores: np.ndarray, here: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the rows with the highest and with the lowest scores among some."""
+    order = here[np.argsort(-scores[here], kind="stable")]
+    n_easiest = min(n_rows, (len(order) + 1) // 2)
+    n_hardest = min(n_rows, len(order) - n_easiest)
+    return order[:n_easiest], order[len(order) - n_hardest :][::-1]
+
+
+def _captions(
+    scores: np.ndarray,
+    wrong: np.ndarray,
+    y_true: np.ndarray | None = None,
+    y_pred: np.ndarray | None = None,
+) -> list[str]:
+    """Answer, truth where it is another one, and score."""
+    lines = [f"{score:.2f}" for score in scores]
+    if y_pred is not None:
+        lines = [f"{answer} ({line})" for answer, line in zip(y_pred, lines, strict=True)]
+    if y_true is not None:
+        lines = [
+            f"{line}, is {truth}" if not_so else line
+            for line, truth, not_so in zip(lines, y_true, wrong, strict=True)
+        ]
+    return lines
+
+
+def _checked_values(X: Any, n_samples: int) -> np.ndarray:
+    try:
+        values = np.asarray(X).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"'X' must hold numbers to be drawn. Got something else: {error}. Encode it first, and "
+            "give the classifier itself instead of a pipeline that encodes."
+        ) from error
+    if values.ndim < 2 or not np.isfinite(values).all():
+        raise ValueError(
+            "'X' must be finite, of shape (n_samples, n_features), (n_samples, height, width) or "
+            f"(n_samples, channels, height, width). Got shape {values.shape}"
+            + (" with NaN or infinity." if values.ndim >= 2 else ".")
+        )
+    return values

@@ -1,0 +1,226 @@
+"""Whether the exits are as often right as they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skearlyexit._labels import encode_labels
+from skearlyexit._unwrap import last_step
+from skearlyexit.inspection._common import checked_names, exit_colours
+from skearlyexit.metrics import ReliabilityCurve, reliability_curve
+
+#: Area in points of the mark of a bin that holds all rows, and of the smallest mark.
+LARGEST, SMALLEST = 260.0, 14.0
+
+
+class ReliabilityDisplay:
+    """Accuracy against confidence, a line for each exit.
+
+    On the diagonal an exit is as often right as it says; below it, it is too sure. The area of a
+    mark is the share of the rows in its bin: small marks off the diagonal are chance.
+
+    Parameters
+    ----------
+    curve : ReliabilityCurve
+    exit_names : sequence of str
+
+    Attributes
+    ----------
+    lines_ : list of matplotlib Line2D
+        One for each exit.
+    marks_ : list of matplotlib PathCollection
+        One for each exit.
+    diagonal_ : matplotlib Line2D
+    legend_ : matplotlib Legend
+        With the expected calibration error of each exit.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skearlyexit.metrics.reliability_curve : The numbers.
+    sklearn.calibration.CalibrationDisplay : For one binary classifier.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import numpy as np
+    >>> from skearlyexit.inspection import ReliabilityDisplay
+    >>> probabilities = np.array([[[0.9, 0.1], [1.0, 0.0]], [[0.3, 0.7], [0.1, 0.9]]])
+    >>> display = ReliabilityDisplay.from_predictions([0, 1], probabilities, n_bins=5)
+    >>> display.curve.error.round(6)
+    array([0.2 , 0.05])
+    >>> plt.close(display.figure_)
+    """
+
+    lines_: list[Any]
+    marks_: list[Any]
+    diagonal_: Any
+    legend_: Any
+    ax_: Any
+    figure_: Any
+
+    def __init__(self, curve: ReliabilityCurve, *, exit_names: Sequence[str]) -> None:
+        self.curve = curve
+        self.exit_names = exit_names
+
+    def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
+        """Draw lines and marks.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None draws on a new figure.
+        cmap : str or matplotlib Colormap, default="viridis"
+            Colours of the exits, from the first to the last.
+        **kwargs : dict
+            Passed to ``ax.plot`` for the lines.
+
+        Returns
+        -------
+        self : ReliabilityDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.8, 4.8), layout="constrained")
+        (self.diagonal_,) = ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", zorder=0)
+        colours = exit_colours(cmap, len(self.exit_names), lightest=0.85)
+        self.lines_, self.marks_ = [], []
+        for exit_, name in enumerate(self.exit_names):
+            held = self.curve.share[exit_] > 0
+            at = self.curve.confidence[exit_, held], self.curve.accuracy[exit_, held]
+            error = self.curve.error[exit_]
+            style = {"color": colours[exit_], "label": f"{name}: ECE {error:.3f}", **kwargs}
+            (line,) = ax.plot(*at, **style)
+            size = np.maximum(LARGEST * self.curve.share[exit_, held], SMALLEST)
+            self.lines_.append(line)
+            self.marks_.append(
+                ax.scatter(*at, size, color=line.get_color(), edgecolor="white", linewidth=0.7)
+            )
+            self.marks_[-1].set_zorder(3)
+        ax.set(
+            xlabel="Confidence of the answer",
+            ylabel="Share of right answers",
+            xlim=(-0.02, 1.03),
+            ylim=(-0.03, 1.04),
+        )
+        ax.spines[["top", "right"]].set_visible(False)
+        # Lines may run anywhere.
+        self.legend_ = ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        n_bins: int = 15,
+        strategy: str = "uniform",
+        sample_weight: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> ReliabilityDisplay:
+        """Draw how far the exits of a model are to be believed, each on all rows.
+
+        Parameters
+        ----------
+        estimator : EarlyExitClassifier or Pipeline
+            Fitted; of a pipeline, the last step is the classifier.
+        X : array-like of shape (n_samples, ...)
+            Rows that it was not fitted or calibrated on.
+        y : array-like of shape (n_samples,)
+            True labels.
+        n_bins : int, default=15
+        strategy : {"uniform", "quantile"}, default="uniform"
+            Bins of equal width, or with equal shares of the rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : ReliabilityDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If the estimator is of another kind, or an argument does not fit.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        classifier, X = last_step(estimator, X)
+        probabilities = classifier.exit_table(X).probabilities
+        return cls.from_predictions(
+            encode_labels(y, probabilities, classifier.classes_),
+            probabilities,
+            n_bins=n_bins,
+            strategy=strategy,
+            exit_names=classifier.exit_names_,
+            sample_weight=sample_weight,
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_index: Any,
+        probabilities: Any,
+        *,
+        n_bins: int = 15,
+        strategy: str = "uniform",
+        exit_names: Sequence[str] | None = None,
+        sample_weight: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> ReliabilityDisplay:
+        """Draw from the probabilities of every exit for every row.
+
+        Parameters
+        ----------
+        y_index : array-like of shape (n_samples,), int
+            True classes, as indices of the last axis of `probabilities`.
+        probabilities : array-like of shape (n_samples, n_exits, n_classes)
+        n_bins : int, default=15
+        strategy : {"uniform", "quantile"}, default="uniform"
+            Bins of equal width, or with equal shares of the rows.
+        exit_names : sequence of str, default=None
+            None numbers them.
+        sample_weight : array-like of shape (n_samples,), default=None
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : ReliabilityDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the arguments do not fit each other.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        curve = reliability_curve(
+            probabilities, y_index, n_bins, strategy=strategy, weight=sample_weight
+        )
+        names = checked_names(exit_names, len(curve.share))
+        return cls(curve, exit_names=names).plot(ax=ax, **kwargs)

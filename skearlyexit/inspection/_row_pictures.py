@@ -1,0 +1,138 @@
+"""Rows as pictures: images in a mosaic, features as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+#: An `ExtremeRowsDisplay`, whose file imports this one.
+Display = Any
+
+#: Colour of captions of wrong answers, and of others.
+WRONG, RIGHT = "#D55E00", "0.25"
+#: Inches: side of an image and its caption's height, width of the exits' names, height of a line of
+#: a heat map, width of a feature, and the most that is of use.
+SIDE, CAPTION, NAMES, LINE, COLUMN, MOST = 0.95, 0.28, 1.0, 0.24, 0.32, 40.0
+#: More features than this are numbered now and then only.
+MAX_LABELS = 40
+#: Standard deviations at the ends of the colours.
+LIMIT = 3.0
+
+
+def image_rows(rows: np.ndarray, image_shape: Sequence[int] | None) -> np.ndarray:
+    """Images of shape (n_samples, height, width), or (..., 3) scaled to [0, 1] if in colour."""
+    shape = rows.shape[1:] if image_shape is None else tuple(image_shape)
+    if np.prod(shape) != np.prod(rows.shape[1:]):
+        raise ValueError(
+            f"'image_shape' must hold as many pixels as a row of X has values, "
+            f"{int(np.prod(rows.shape[1:]))}. Got {tuple(shape)} with {int(np.prod(shape))}."
+        )
+    if len(shape) == 2:
+        shape = (1, *shape)
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(
+            "Images must be of shape (height, width) or (channels, height, width) with one channel "
+            f"or three. Got {tuple(shape)}."
+        )
+    images = rows.reshape(len(rows), *shape)
+    if shape[0] == 1:
+        return images[:, 0]
+    low, high = images.min(), images.max()
+    return np.moveaxis((images - low) / (high - low if high > low else 1.0), 1, -1)
+
+
+def draw_images(
+    display: Display, ax: Any, style: dict[str, Any]
+) -> tuple[Any, list[Any], list[Any]]:
+    """Mosaic: a line for each exit, the easiest rows on the left and the hardest on the right."""
+    import matplotlib.pyplot as plt
+
+    # Exits at which nobody leaves have nothing to show.
+    used = [i for i, rows in enumerate(display.easiest) if len(rows)]
+    parts = [[part[i] for i in used] for part in (display.easiest, display.hardest)]
+    names, n_lines = [str(display.exit_names[i]) for i in used], len(used)
+    widest = [max(max(map(len, part)), 1) for part in parts]
+    height, width = display.rows.shape[1:3]
+    # Images have a height of 1; the second block stands apart.
+    wide = width / height
+    step, line, gap = wide + 0.12, 1 + CAPTION / SIDE, 0.5
+    starts = 0.0, widest[0] * step + gap
+    total = starts[1] + widest[1] * step
+    if ax is None:
+        size = SIDE * total + NAMES, SIDE * line * n_lines + 0.5
+        _, ax = plt.subplots(figsize=np.minimum(size, MOST), layout="constrained")
+    shown = display.rows[np.concatenate([*display.easiest, *display.hardest])]
+    style = {"cmap": "gray_r", "vmin": shown.min(), "vmax": shown.max(), **style}
+    images, texts = [], []
+    for start, part in zip(starts, parts, strict=True):
+        for at, rows in enumerate(part):
+            for i, row in enumerate(rows):
+                left, top = start + i * step, at * line
+                extent = (left, left + wide, top + 1, top)
+                images.append(ax.imshow(display.rows[row], extent=extent, **style))
+                texts.append(_caption(ax, display, row, left + wide / 2, top + 1.04))
+    for start, kind in zip(starts, ("easiest", "hardest"), strict=True):
+        ax.text(start, -0.12, kind, fontweight="bold", ha="left", va="bottom")
+    ax.set(xlim=(-0.05, total), ylim=(line * n_lines, -0.5), xticks=[], aspect="equal")
+    ax.set_yticks(line * np.arange(n_lines) + 0.5, names)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax, images, texts
+
+
+def draw_table(
+    display: Display, ax: Any, style: dict[str, Any]
+) -> tuple[Any, list[Any], list[Any]]:
+    """Heat map: a line for each row, a block for the easiest and the hardest of each exit."""
+    import matplotlib.pyplot as plt
+
+    n_features = display.rows.shape[1]
+    blocks = [
+        (f"{name}, {kind}", rows)
+        for name, *pair in zip(display.exit_names, display.easiest, display.hardest, strict=True)
+        for kind, rows in zip(("easiest", "hardest"), pair, strict=True)
+        if len(rows)
+    ]
+    # A line without colour stands between two blocks.
+    lines: list[int] = []
+    ticks: list[tuple[float, str]] = []
+    for name, rows in blocks:
+        ticks.append((len(lines) + (len(rows) - 1) / 2, name))
+        lines += [*rows, -1]
+    lines.pop()
+    values = np.full((len(lines), n_features), np.nan)
+    drawn = np.array(lines) >= 0
+    values[drawn] = display.rows[np.array(lines)[drawn]]
+    names = display.feature_names
+    if names is None:
+        names = [f"feature {i}" for i in range(n_features)]
+    if ax is None:
+        longest = max(len(str(name)) for name in names) if n_features <= MAX_LABELS else 2
+        size = 4.0 + COLUMN * min(n_features, MAX_LABELS), LINE * len(lines) + 0.09 * longest + 0.5
+        _, ax = plt.subplots(figsize=np.minimum(size, MOST), layout="constrained")
+    style = {"cmap": "PuOr", "vmin": -LIMIT, "vmax": LIMIT, "aspect": "auto", **style}
+    image = ax.imshow(values, interpolation="nearest", **style)
+    texts = [
+        _caption(ax, display, row, n_features - 0.3, at, ha="left", va="center")
+        for at, row in enumerate(lines)
+        if row >= 0
+    ]
+    ax.set_yticks([at for at, _ in ticks], [name for _, name in ticks])
+    if n_features <= MAX_LABELS:
+        ax.set_xticks(np.arange(n_features), [str(name) for name in names], rotation=90)
+    else:
+        ax.set_xlabel("feature")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    # Beyond the captions, which stand outside of the axes.
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, extend="both", aspect=30)
+    bar.set_label("standard deviations from the mean")
+    return ax, [image], texts
+
+
+def _caption(ax: Any, display: Display, row: int, x: float, y: float, **style: Any) -> Any:
+    style = {"ha": "center", "va": "top", "fontsize": 7, **style}
+    colour = WRONG if display.wrong[row] else RIGHT
+    return ax.text(x, y, display.captions[row], color=colour, **style)

@@ -1,0 +1,264 @@
+"""The candidates of a search, by cost and accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+#: Marks of the values of a parameter, which are told apart without colours too.
+MARKERS = "osD^vPX*<>ph"
+
+
+class SearchDisplay:
+    """Mean cost and accuracy of every candidate of a search, with their spread over the folds.
+
+    Efficient candidates, than which no other is as cheap and more accurate or as accurate and
+    cheaper, are joined by a line of steps: between them there is nothing to be had.
+
+    Parameters
+    ----------
+    costs, accuracies : ndarray of shape (n_candidates,)
+        Means over the folds.
+    cost_spreads, accuracy_spreads : ndarray of shape (n_candidates,)
+        Standard deviations over the folds.
+    candidates : ndarray of shape (n_candidates,)
+        Index of each in the search.
+    groups : list of str, default=None
+        Group of each candidate, which has its own colour.
+    group_name : str, default=None
+    unit : str, default="plain network"
+        What a cost of 1 is.
+
+    Attributes
+    ----------
+    efficient_ : ndarray of shape (n_efficient,)
+        Indices of the efficient candidates in the search, by increasing cost.
+    line_ : matplotlib Line2D
+    points_ : list of matplotlib ErrorbarContainer
+        One for each group.
+    legend_ : matplotlib Legend
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skearlyexit.metrics.MeanCost : The scorer that such a search needs.
+    CostAccuracyDisplay : One model, at all budgets.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skearlyexit.inspection import SearchDisplay
+    >>> results = {
+    ...     "params": [{"exits": 2}, {"exits": 3}, {"exits": 4}],
+    ...     "mean_test_accuracy": [0.90, 0.94, 0.93], "std_test_accuracy": [0.01, 0.01, 0.02],
+    ...     "mean_test_cost": [-0.5, -0.6, -0.7], "std_test_cost": [0.02, 0.03, 0.02]}
+    >>> display = SearchDisplay.from_cv_results(results)
+    >>> display.efficient_
+    array([0, 1])
+    >>> plt.close(display.figure_)
+    """
+
+    efficient_: np.ndarray
+    line_: Any
+    points_: list[Any]
+    legend_: Any
+    ax_: Any
+    figure_: Any
+
+    def __init__(
+        self,
+        costs: np.ndarray,
+        accuracies: np.ndarray,
+        *,
+        cost_spreads: np.ndarray,
+        accuracy_spreads: np.ndarray,
+        candidates: np.ndarray,
+        groups: list[str] | None = None,
+        group_name: str | None = None,
+        unit: str = "plain network",
+    ) -> None:
+        self.costs = costs
+        self.accuracies = accuracies
+        self.cost_spreads = cost_spreads
+        self.accuracy_spreads = accuracy_spreads
+        self.candidates = candidates
+        self.groups = groups
+        self.group_name = group_name
+        self.unit = unit
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+        """Draw points with error bars, and the line of the efficient ones.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None draws on a new figure.
+        **kwargs : dict
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        self : SearchDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+        best = _efficient(self.costs, self.accuracies)
+        self.efficient_ = self.candidates[best]
+        (self.line_,) = ax.plot(
+            self.costs[best],
+            100 * self.accuracies[best],
+            color="0.55",
+            drawstyle="steps-post",
+            linewidth=1.2,
+            zorder=1,
+            label="efficient",
+        )
+        groups = np.array(["candidates"] * len(self.costs) if self.groups is None else self.groups)
+        names = list(dict.fromkeys(groups))  # in the order of the search
+        colours = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, len(names)))
+        self.points_ = []
+        for i, name in enumerate(names):
+            rows = groups == name
+            style = {
+                "fmt": MARKERS[i % len(MARKERS)],
+                "color": colours[i],
+                "markersize": 6,
+                "elinewidth": 0.8,
+                "label": name if self.group_name is None else f"{self.group_name} = {name}",
+                **kwargs,
+            }
+            self.points_.append(
+                ax.errorbar(
+                    self.costs[rows],
+                    100 * self.accuracies[rows],
+                    xerr=self.cost_spreads[rows],
+                    yerr=100 * self.accuracy_spreads[rows],
+                    **style,
+                )
+            )
+        ax.set(xlabel=f"Mean cost per row ({self.unit} = 1)", ylabel="Accuracy (%)")
+        ax.spines[["top", "right"]].set_visible(False)
+        self.legend_ = ax.legend(fontsize="small")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @classmethod
+    def from_cv_results(
+        cls,
+        search: Any,
+        *,
+        accuracy: str = "accuracy",
+        cost: str = "cost",
+        group: str | None = None,
+        unit: str = "plain network",
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> SearchDisplay:
+        """Draw what a search with two metrics found.
+
+        Parameters
+        ----------
+        search : GridSearchCV, RandomizedSearchCV or the like, or dict
+            Fitted with several metrics, such as
+            ``scoring={"accuracy": "accuracy", "cost": MeanCost()}``; or its ``cv_results_``.
+        accuracy : str, default="accuracy"
+            Name of the metric of the vertical axis.
+        cost : str, default="cost"
+            Name of the metric of the horizontal one, a cost that was negated by `MeanCost`.
+        group : str, default=None
+            Searched parameter whose values have their own colour each.
+        unit : str, default="plain network"
+            What a cost of 1 is, where `MeanCost` was given a ``plain_cost``.
+        ax : matplotlib Axes, default=None
+        **kwargs : dict
+            Passed to `plot`.
+
+        Returns
+        -------
+        display : SearchDisplay
+            Candidates that failed are left out.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If there is no such metric or parameter, all candidates failed, or a cost is positive.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_cv_results")
+        results = getattr(search, "cv_results_", search)
+        if not isinstance(results, Mapping):
+            raise TypeError(
+                "'search' must be a fitted search, or its cv_results_. Got "
+                f"{type(search).__name__} instead"
+                + (", which is not fitted." if hasattr(search, "fit") else ".")
+            )
+        found = {}
+        for metric in (accuracy, cost):
+            for kind in ("mean", "std"):
+                found[kind, metric] = _column(results, kind, metric)
+        means, costs = found["mean", accuracy], -found["mean", cost]
+        done = np.isfinite(means) & np.isfinite(costs)
+        if not done.any():
+            raise ValueError(
+                f"All {len(done)} candidates failed: their scores are nan. Search again with "
+                "error_score='raise' to see why."
+            )
+        if (costs[done] <= 0).any():
+            raise ValueError(
+                f"The metric {cost!r} must be a negated cost, below 0, as MeanCost gives it. Got "
+                f"{-costs[done].min():.4g}."
+            )
+        groups = None
+        if group is not None:
+            groups = _groups(results["params"], group, done)
+        return cls(
+            costs[done],
+            means[done],
+            cost_spreads=found["std", cost][done],
+            accuracy_spreads=found["std", accuracy][done],
+            candidates=np.flatnonzero(done),
+            groups=groups,
+            group_name=group,
+            unit=unit,
+        ).plot(ax=ax, **kwargs)
+
+
+def _column(results: Mapping[str, Any], kind: str, metric: str) -> np.ndarray:
+    key = f"{kind}_test_{metric}"
+    if key not in results:
+        metrics = sorted(name[10:] for name in results if name.startswith("mean_test_"))
+        raise ValueError(
+            f"The search has no metric {metric!r}. Got results for {metrics}; search with "
+            "scoring={'accuracy': 'accuracy', 'cost': MeanCost()}, or name the metrics."
+        )
+    return np.asarray(results[key], dtype=np.float64)
+
+
+def _groups(candidates: Any, name: str, done: np.ndarray) -> list[str]:
+    """Value of a parameter for each candidate that is done."""
+    known = sorted({key for params in candidates for key in params})
+    if name not in known:
+        raise ValueError(f"'group' must be a searched parameter, one of {known}. Got {name!r}.")
+    # Of a grid in several parts, not all need have it.
+    values = [str(params.get(name, "not searched")) for params in candidates]
+    return [value for value, kept in zip(values, done, strict=True) if kept]
+
+
+def _efficient(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
+    """Indices of the points that no other dominates, by increasing cost."""
+    order = np.lexsort((-accuracies, costs))
+    best_before = np.concatenate([[-np.inf], np.maximum.accumulate(accuracies[order])[:-1]])
+    return np.asarray(order[accuracies[order] > best_before])

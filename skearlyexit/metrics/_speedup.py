@@ -69,8 +69,9 @@ def speedup(
     """Time `predict` with early exits against the same network without.
 
     Without means ``predict(threshold=inf)``: nobody leaves early, and no head but the last is run,
-    as far as policy and combination can do without the others. Both are called once before, and then in turns,
-    each first in every other turn, so that a machine that slows down or is busy slows both.
+    as far as policy and combination can do without the others. Both are called once before, and
+    then in turns, each first in every other turn, so that a machine that slows down or is busy
+    slows both.
 
     Parameters
     ----------

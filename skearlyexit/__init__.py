@@ -50,7 +50,12 @@ from skearlyexit.policies import (
     PatiencePolicy,
     ScheduledPolicy,
 )
-from skearlyexit.training import JointTraining, MixedTraining, SeparateTraining
+from skearlyexit.training import (
+    DistillationTraining,
+    JointTraining,
+    MixedTraining,
+    SeparateTraining,
+)
 
 __all__ = [
     "AccuracyDrop",
@@ -64,6 +69,7 @@ __all__ = [
     "CostSensitivePolicy",
     "CostShare",
     "CostWeightedCombination",
+    "DistillationTraining",
     "EarlyExitClassifier",
     "EfficiencyTest",
     "EntropyPolicy",

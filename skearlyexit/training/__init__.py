@@ -2,6 +2,7 @@
 
 from skearlyexit._random import isolated_random_state
 from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._distillation import DistillationTraining
 from skearlyexit.training._joint import JointTraining
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory
@@ -15,6 +16,7 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "STRATEGIES",
+    "DistillationTraining",
     "ExitLoss",
     "ExitView",
     "JointTraining",

@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._loss import ExitLoss, Schedule
-from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss, Schedule
+from skearlyexit.training._network import EquilibriumView, ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
 
 
@@ -20,33 +20,53 @@ class JointTraining(TrainingStrategy):
 
     Parameters
     ----------
-    weights : float, {"depth", "ramp"} or sequence of float, default=1.0
+    weights : float, {"depth", "ramp", "adaptive"} or sequence of float, default=1.0
         Weight of the exits before the last, whose own weight is 1. A number for all of them;
         ``"depth"``, weights that grow with the exit's number and add up to 1 with the last
         exit's; ``"ramp"``, weights that grow during training from 0.01 to each exit's share of
-        the cost; or one number for each exit but the last.
+        the cost; ``"adaptive"``, weights of all exits that go with one over the running mean of
+        their loss; or one number for each exit but the last.
+    equilibrium : bool, default=False
+        Whether gradients are scaled where the network branches, so that what the stages get does
+        not grow with the number of exits behind them: of exits 1 to K, exit i hands on 1 / (K - i
+        + 1) of its gradient, and the rest of the network (K - i) / (K - i + 1).
 
     References
     ----------
     Lee et al., "Deeply-supervised nets", AISTATS 2015. ``"depth"``: Zhou et al., "BERT loses
     patience", NeurIPS 2020. ``"ramp"``: Kaya, Hong, Dumitras, "Shallow-deep networks", ICML 2019.
+    ``"adaptive"``: Hu et al., "Learning anytime predictions in neural networks via adaptive loss
+    balancing", AAAI 2019. `equilibrium`: Li et al., "Improved techniques for training adaptive
+    deep networks", ICCV 2019.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "weights": [
             Interval(Real, 0, None, closed="left"),
-            StrOptions({"depth", "ramp"}),
+            StrOptions({"depth", "ramp", "adaptive"}),
             "array-like",
-        ]
+        ],
+        "equilibrium": ["boolean"],
     }
 
-    def __init__(self, weights: float | str | Sequence[float] = 1.0) -> None:
+    def __init__(
+        self, weights: float | str | Sequence[float] = 1.0, *, equilibrium: bool = False
+    ) -> None:
         self.weights = weights
+        self.equilibrium = equilibrium
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
-        loss = ExitLoss(exit_weights(self.weights, costs))
-        trainer.fit(ExitView(network, range(network.n_exits)), loss, phase="joint")
+        exits = range(network.n_exits)
+        view = (EquilibriumView if self.equilibrium else ExitView)(network, exits)
+        trainer.fit(view, joint_loss(self.weights, costs), phase="joint")
+
+
+def joint_loss(weights: float | str | Sequence[float], costs: np.ndarray) -> ExitLoss:
+    """Loss of all exits for what the user passed as weights."""
+    if isinstance(weights, str) and weights == "adaptive":
+        return AdaptiveExitLoss(len(costs))
+    return ExitLoss(exit_weights(weights, costs))
 
 
 def exit_weights(

@@ -1,4 +1,4 @@
-"""Cross-entropy of every exit, and the weights it is added up with."""
+"""Cross-entropy of every exit, and how it is added up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch.nn.functional as F  # noqa: N812
 
 #: Weights of the exits as a function of the share of the run that has passed.
 Schedule = Callable[[float], Sequence[float]]
+
+#: What a batch is compared with: (y,) or (y, sample_weight).
+Target = Sequence[torch.Tensor]
 
 
 class ExitLoss(torch.nn.Module):
@@ -31,9 +34,7 @@ class ExitLoss(torch.nn.Module):
         self.weights = weights
         self.progress = 0.0
 
-    def forward(
-        self, logits: Sequence[torch.Tensor], target: Sequence[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
         """Loss of a batch.
 
         Parameters
@@ -44,14 +45,71 @@ class ExitLoss(torch.nn.Module):
             Tensors of shape (n,). Weights are relative to a mean of 1 over all training rows, so
             that what is minimised does not depend on how rows fall into batches.
         """
-        y, *sample_weight = target
+        losses = mean_losses(torch.stack(tuple(logits)), target)
+        return losses @ self._weights_now(losses)
+
+    def _weights_now(self, losses: torch.Tensor) -> torch.Tensor:
+        """Weight of each exit in this step, given the mean loss of each, shape (n_exits,)."""
         weights = self.weights(self.progress) if callable(self.weights) else self.weights
-        stacked = torch.stack(tuple(logits))
-        n_exits, n_rows, n_classes = stacked.shape
-        # All exits in one call: the cost of calling exceeds that of computing.
-        losses = F.cross_entropy(
-            stacked.view(-1, n_classes), y.expand(n_exits, n_rows).reshape(-1), reduction="none"
-        ).view(n_exits, n_rows)
-        if sample_weight:
-            losses = losses * sample_weight[0]
-        return losses.mean(dim=1) @ stacked.new_tensor(weights)
+        return losses.new_tensor(weights)
+
+
+class AdaptiveExitLoss(ExitLoss):
+    """Losses of all exits, each divided by its own running mean.
+
+    Every exit then counts the same, however small its loss has become. In validation losses are
+    added up as they are, so that epochs compare.
+
+    Parameters
+    ----------
+    n_exits : int
+    momentum : float, default=0.95
+        Share of the running mean that a step keeps.
+
+    References
+    ----------
+    Hu, Dey, Hebert, Bagnell, "Learning anytime predictions in neural networks via adaptive loss
+    balancing", AAAI 2019.
+    """
+
+    running: torch.Tensor
+
+    def __init__(self, n_exits: int, *, momentum: float = 0.95) -> None:
+        super().__init__([1.0] * n_exits)
+        self.momentum = momentum
+        self.n_seen = 0
+        self.register_buffer("running", torch.zeros(n_exits, dtype=torch.float64))
+
+    def _weights_now(self, losses: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return torch.ones_like(losses)
+        self.n_seen += 1
+        # The mean of the steps so far until there are enough of them.
+        keep = min(self.momentum, 1 - 1 / self.n_seen)
+        self.running.mul_(keep).add_((1 - keep) * losses.detach())
+        inverse = 1 / self.running.clamp_min(1e-8)
+        return (inverse * len(losses) / inverse.sum()).to(losses.dtype)
+
+
+def mean_losses(stacked: torch.Tensor, target: Target) -> torch.Tensor:
+    """Mean cross-entropy of each exit.
+
+    Parameters
+    ----------
+    stacked : Tensor of shape (n_exits, n, n_classes)
+        Logits.
+    target : (y,) or (y, sample_weight)
+
+    Returns
+    -------
+    losses : Tensor of shape (n_exits,)
+    """
+    y, *sample_weight = target
+    n_exits, n_rows, n_classes = stacked.shape
+    # All exits in one call: the cost of calling exceeds that of computing.
+    losses = F.cross_entropy(
+        stacked.view(-1, n_classes), y.expand(n_exits, n_rows).reshape(-1), reduction="none"
+    ).view(n_exits, n_rows)
+    if sample_weight:
+        losses = losses * sample_weight[0]
+    return losses.mean(dim=1)

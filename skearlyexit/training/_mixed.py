@@ -20,7 +20,7 @@ class MixedTraining(TrainingStrategy):
 
     Parameters
     ----------
-    weights : float, {"depth", "ramp"} or sequence of float, default=1.0
+    weights : float, {"depth", "ramp", "adaptive"} or sequence of float, default=1.0
         Weights of the exits in the joint phase, as in `JointTraining`.
     backbone_share : float, default=0.5
         Share of the epochs given to the backbone alone.
@@ -32,7 +32,7 @@ class MixedTraining(TrainingStrategy):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **JointTraining._parameter_constraints,
+        "weights": JointTraining._parameter_constraints["weights"],
         **SeparateTraining._parameter_constraints,
     }
 

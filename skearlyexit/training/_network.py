@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 
@@ -100,10 +101,46 @@ class ExitView(View):
         return self.heads if self.freeze_stages else self
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
-        carry, logits = rows, []
+        carry: Any = rows
+        logits = []
         for i, stage in enumerate(self.stages):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_stages):
                 carry, embedding = stage(carry)
             if i in self.exits:
+                embedding, carry = self._branch(i, embedding, carry)
                 logits.append(self.heads[str(i)](embedding))
         return logits
+
+    def _branch(self, exit_: int, embedding: torch.Tensor, carry: Any) -> tuple[torch.Tensor, Any]:
+        """What the head gets, and what goes on."""
+        return embedding, carry
+
+
+class EquilibriumView(ExitView):
+    """The network whose gradients are scaled where an exit branches off; see `JointTraining`."""
+
+    def _branch(self, exit_: int, embedding: torch.Tensor, carry: Any) -> tuple[torch.Tensor, Any]:
+        n_left = len(self.exits) - self.exits.index(exit_)  # this one included
+        parts = carry if isinstance(carry, tuple) else (carry,)
+        onward = tuple(scale_gradient(part, (n_left - 1) / n_left) for part in parts)
+        head = scale_gradient(embedding, 1 / n_left)
+        return head, onward if isinstance(carry, tuple) else onward[0]
+
+
+class _ScaledGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.factor * gradient, None
+
+
+def scale_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """The same numbers, whose gradient is handed back times a factor."""
+    if not x.is_floating_point():
+        return x  # a mask has no gradient
+    scaled: torch.Tensor = _ScaledGradient.apply(x, factor)
+    return scaled

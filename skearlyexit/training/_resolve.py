@@ -5,11 +5,13 @@ from __future__ import annotations
 from sklearn.base import clone
 
 from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._distillation import DistillationTraining
 from skearlyexit.training._joint import JointTraining
 from skearlyexit.training._mixed import MixedTraining
 from skearlyexit.training._separate import SeparateTraining
 
 STRATEGIES: dict[str, type[TrainingStrategy]] = {
+    "distillation": DistillationTraining,
     "joint": JointTraining,
     "mixed": MixedTraining,
     "separate": SeparateTraining,

@@ -1,0 +1,134 @@
+"""Earlier exits learn from later ones, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._joint import exit_weights
+from skearlyexit.training._loss import ExitLoss, Schedule, Target
+from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._trainer import Trainer
+
+TEACHERS = {"last", "next", "later"}
+
+
+class DistillationTraining(TrainingStrategy):
+    """Joint training in which each exit also imitates exits behind it.
+
+    To the joint loss is added, for each exit but the last, ``alpha * temperature**2`` times the
+    Kullback-Leibler divergence of its softened probabilities from those of its teacher, from which
+    no gradient flows.
+
+    Parameters
+    ----------
+    teacher : {"last", "next", "later"}, default="last"
+        The last exit, the next one, or all later ones (the mean of the divergences).
+    alpha : float, default=1.0
+        Weight of what is imitated, for an exit whose own loss weighs 1.
+    temperature : float, default=3.0
+        What logits are divided by.
+    weights : float, {"depth", "ramp"} or sequence of float, default=1.0
+        Weights of the exits' own losses, as in `JointTraining`.
+
+    References
+    ----------
+    Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015. ``"last"``: Phuong
+    and Lampert, "Distillation-based training for multi-exit architectures", ICCV 2019. ``"next"``:
+    Li et al., "Improved techniques for training adaptive deep networks", ICCV 2019.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "weights": [
+            Interval(Real, 0, None, closed="left"),
+            StrOptions({"depth", "ramp"}),
+            "array-like",
+        ],
+        "teacher": [StrOptions(TEACHERS)],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        teacher: str = "last",
+        *,
+        alpha: float = 1.0,
+        temperature: float = 3.0,
+        weights: float | str | Sequence[float] = 1.0,
+    ) -> None:
+        self.teacher = teacher
+        self.alpha = alpha
+        self.temperature = temperature
+        self.weights = weights
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        weights = exit_weights(self.weights, costs)
+        loss = DistillationLoss(weights, self.teacher, self.alpha, self.temperature)
+        trainer.fit(ExitView(network, range(network.n_exits)), loss, phase="distillation")
+
+
+class DistillationLoss(ExitLoss):
+    """`ExitLoss`, and what separates each exit from its teachers.
+
+    Parameters
+    ----------
+    weights : as in `ExitLoss`
+    teacher, alpha, temperature : as in `DistillationTraining`
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[float] | Schedule,
+        teacher: str,
+        alpha: float,
+        temperature: float,
+    ) -> None:
+        super().__init__(weights)
+        self.teacher, self.alpha, self.temperature = teacher, alpha, temperature
+
+    def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
+        """Loss of a batch; see `ExitLoss.forward`."""
+        own = super().forward(logits, target)
+        divergences = self.divergences(torch.stack(tuple(logits)), target[1:])
+        return own + self.alpha * divergences.sum()
+
+    def divergences(
+        self, stacked: torch.Tensor, sample_weight: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Temperature squared times the divergence of each exit but the last from its teachers.
+
+        Parameters
+        ----------
+        stacked : Tensor of shape (n_exits, n, n_classes)
+        sample_weight : (weight,) of shape (n,), or ()
+
+        Returns
+        -------
+        divergences : Tensor of shape (n_exits - 1,)
+        """
+        logs = F.log_softmax(stacked / self.temperature, dim=2)
+        taught, teaching = logs[:-1], logs.detach()
+        # Row i: how exit i listens to each exit.
+        listens = torch.ones(len(logs) - 1, len(logs), dtype=logs.dtype).triu(1)
+        if self.teacher == "last":
+            listens[:, :-1] = 0
+        elif self.teacher == "next":
+            listens = listens.tril(1)
+        listens = (listens / listens.sum(dim=1, keepdim=True)).to(logs.device)
+        probabilities = teaching.exp()
+        # KL(teacher || exit), expanded: the teacher's own term and the cross term.
+        own = torch.einsum("ij,jnc->in", listens, probabilities * teaching)
+        cross = torch.einsum("ij,jnc,inc->in", listens, probabilities, taught)
+        rows = own - cross
+        if sample_weight:
+            rows = rows * sample_weight[0]
+        return self.temperature**2 * rows.mean(dim=1)

@@ -3,14 +3,18 @@
 from skearlyexit._random import isolated_random_state
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._distillation import DistillationTraining
+from skearlyexit.training._freeze_out import FreezeOutTraining
 from skearlyexit.training._joint import JointTraining
+from skearlyexit.training._layerwise import LayerwiseTraining
+from skearlyexit.training._local_error import LocalErrorTraining
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory
 from skearlyexit.training._mixed import MixedTraining
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._resolve import STRATEGIES, resolve_training
+from skearlyexit.training._rows import TrainingRows, to_rows
 from skearlyexit.training._separate import SeparateTraining
-from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, Trainer, TrainingRows, to_rows
+from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, Trainer
 
 __all__ = [
     "OPTIMIZERS",
@@ -19,7 +23,10 @@ __all__ = [
     "DistillationTraining",
     "ExitLoss",
     "ExitView",
+    "FreezeOutTraining",
     "JointTraining",
+    "LayerwiseTraining",
+    "LocalErrorTraining",
     "MixedTraining",
     "MultiExitNetwork",
     "SeparateTraining",

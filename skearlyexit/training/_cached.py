@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from skearlyexit.training._network import ExitView, MultiExitNetwork, View
-from skearlyexit.training._trainer import Trainer, TrainingRows
+from skearlyexit.training._rows import Inputs, TrainingRows, take, to_device
+from skearlyexit.training._trainer import Trainer
 
 #: Bytes of embeddings that are kept; beyond that they are computed anew in every epoch.
 CACHE_BYTES = 2**31
@@ -59,7 +60,7 @@ def view_of_heads(
     tables = [trainer.rows, *([] if trainer.validation is None else [trainer.validation])]
     if not any(map(_changes, poolings.values())):
         network.to(trainer.device).eval()
-        few = _pooled(network, poolings, trainer.rows.X[:2].to(trainer.device))
+        few = _pooled(network, poolings, to_device(take(trainer.rows.X, slice(2)), trainer.device))
         row_bytes = sum(part[0].numel() * part.element_size() for part in few)
         if row_bytes * sum(map(len, tables)) <= CACHE_BYTES:
             train, *validation = (_embedded(network, poolings, rows, trainer) for rows in tables)
@@ -85,15 +86,21 @@ def _embedded(
 ) -> TrainingRows:
     """Rows that are pooled embeddings side by side, in main memory."""
     passes = [
-        torch.cat(_pooled(network, poolings, some.to(trainer.device)), dim=1).cpu()
-        for some in rows.X.split(ROWS_A_PASS)
+        torch.cat(_pooled(network, poolings, some), dim=1).cpu()
+        for some in passes_of(rows, trainer)
     ]
     return replace(rows, X=torch.cat(passes))
 
 
+def passes_of(rows: TrainingRows, trainer: Trainer) -> Iterator[Inputs]:
+    """The rows in order, a few hundred at a time, on the device."""
+    for start in range(0, len(rows), ROWS_A_PASS):
+        yield to_device(take(rows.X, slice(start, start + ROWS_A_PASS)), trainer.device)
+
+
 @torch.no_grad()
 def _pooled(
-    network: MultiExitNetwork, poolings: dict[int, torch.nn.Module], rows: torch.Tensor
+    network: MultiExitNetwork, poolings: dict[int, torch.nn.Module], rows: Inputs
 ) -> list[torch.Tensor]:
     """Pooled embedding of each exit, shape (n, width)."""
     carry: Any = rows

@@ -50,7 +50,15 @@ class MultiExitNetwork(torch.nn.Module):
 
 
 class View(torch.nn.Module):
-    """What a phase of training looks at: from rows to a list of logits, one for each exit."""
+    """What a phase of training looks at: from rows to a list of logits, one for each exit.
+
+    Attributes
+    ----------
+    progress : float
+        Share of the phase that has passed; set by the trainer.
+    """
+
+    progress = 0.0
 
     def trained_part(self) -> torch.nn.Module:
         """What training may change."""
@@ -59,6 +67,14 @@ class View(torch.nn.Module):
     def trainable(self) -> list[torch.nn.Parameter]:
         """Parameters that training may change."""
         return [each for each in self.trained_part().parameters() if each.requires_grad]
+
+    def groups(self) -> list[list[torch.nn.Parameter]]:
+        """The same in groups with learning rates of their own."""
+        return [self.trainable()]
+
+    def rate(self, group: int, progress: float) -> float | None:
+        """Factor of a group's learning rate; None follows the trainer's schedule."""
+        return None
 
 
 class ExitView(View):
@@ -102,14 +118,19 @@ class ExitView(View):
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
         carry: Any = rows
-        logits = []
+        embeddings = []
         for i, stage in enumerate(self.stages):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_stages):
                 carry, embedding = stage(carry)
             if i in self.exits:
                 embedding, carry = self._branch(i, embedding, carry)
-                logits.append(self.heads[str(i)](embedding))
-        return logits
+                embeddings.append(embedding)
+        return self._answers(embeddings)
+
+    def _answers(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Logits of the exits."""
+        exits = zip(self.exits, embeddings, strict=True)
+        return [self.heads[str(i)](embedding) for i, embedding in exits]
 
     def _branch(self, exit_: int, embedding: torch.Tensor, carry: Any) -> tuple[torch.Tensor, Any]:
         """What the head gets, and what goes on."""

@@ -6,13 +6,19 @@ from sklearn.base import clone
 
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._distillation import DistillationTraining
+from skearlyexit.training._freeze_out import FreezeOutTraining
 from skearlyexit.training._joint import JointTraining
+from skearlyexit.training._layerwise import LayerwiseTraining
+from skearlyexit.training._local_error import LocalErrorTraining
 from skearlyexit.training._mixed import MixedTraining
 from skearlyexit.training._separate import SeparateTraining
 
 STRATEGIES: dict[str, type[TrainingStrategy]] = {
     "distillation": DistillationTraining,
+    "freeze_out": FreezeOutTraining,
     "joint": JointTraining,
+    "layerwise": LayerwiseTraining,
+    "local_error": LocalErrorTraining,
     "mixed": MixedTraining,
     "separate": SeparateTraining,
 }

@@ -11,7 +11,6 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-import numpy as np
 import skorch
 import torch
 from skorch.callbacks import Callback, EarlyStopping
@@ -20,58 +19,7 @@ from skearlyexit._random import isolated_random_state
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
 from skearlyexit.training._network import View
-
-
-@dataclass(frozen=True)
-class TrainingRows(torch.utils.data.Dataset):
-    """Rows to learn from, or to validate on.
-
-    Attributes
-    ----------
-    X : Tensor of shape (n_samples, ...)
-    y : Tensor of shape (n_samples,)
-        Indices of classes.
-    weight : Tensor of shape (n_samples,) or None
-    """
-
-    X: torch.Tensor
-    y: torch.Tensor
-    weight: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-
-class _Batches:
-    """Batches cut out of whole tensors, which is what makes small networks fast.
-
-    A last batch of a single row joins the one before it: batch normalisation cannot train on it.
-    """
-
-    def __init__(self, dataset: TrainingRows, batch_size: int, shuffle: bool = False) -> None:
-        self.dataset, self.shuffle = dataset, shuffle
-        n_rows = len(dataset)
-        starts = list(range(0, n_rows, batch_size))[: _n_batches(n_rows, batch_size)]
-        self.bounds = list(zip(starts, [*starts[1:], n_rows], strict=True))
-
-    def __len__(self) -> int:
-        return len(self.bounds)
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]:
-        rows = self.dataset
-        columns = [rows.X, rows.y] + ([] if rows.weight is None else [rows.weight])
-        order = torch.randperm(len(rows)) if self.shuffle else None
-        for start, stop in self.bounds:
-            if order is None:
-                X, *target = (column[start:stop] for column in columns)
-            else:
-                X, *target = (column.index_select(0, order[start:stop]) for column in columns)
-            yield X, tuple(target)
-
-
-def _n_batches(n_rows: int, batch_size: int) -> int:
-    n_full, n_over = divmod(n_rows, batch_size)
-    return max(1, n_full + (n_over > 1) + (n_over == 1 and n_full == 0))
+from skearlyexit.training._rows import Batches, TrainingRows, n_batches
 
 
 class _Progress(Callback):
@@ -83,7 +31,7 @@ class _Progress(Callback):
 
     def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self.step_ = 0
-        self.factor_ = 1.0
+        self.factors_ = [1.0] * len(net.optimizer_.param_groups)
 
     def on_batch_begin(
         self, net: skorch.NeuralNet, *, training: bool = False, **kwargs: Any
@@ -91,12 +39,14 @@ class _Progress(Callback):
         if not training:
             return
         progress = self.step_ / self.n_steps
-        net.criterion_.progress = progress
+        net.criterion_.progress = net.module_.progress = progress
         # Relative to the last step, so that schedulers among the user's callbacks have their say.
-        factor = self.factor(progress)
-        for group in net.optimizer_.param_groups:
-            group["lr"] *= factor / self.factor_
-        self.factor_ = factor
+        for i, group in enumerate(net.optimizer_.param_groups):
+            own = net.module_.rate(i, progress)
+            factor = self.factor(progress) if own is None else own
+            # What has come to 0 stays there.
+            group["lr"] *= factor / self.factors_[i] if self.factors_[i] else 0.0
+            self.factors_[i] = factor
         self.step_ += 1
 
 
@@ -197,6 +147,8 @@ class Trainer:
             with isolated_random_state(seed, self.device):
                 history = self._run(module, loss, parameters, n_epochs, phase)
             module.eval()
+            # What only training knows would make it another module to the memory.
+            vars(module).pop("progress", None)
             return history
 
         if self.memory is None:
@@ -210,9 +162,7 @@ class Trainer:
         """By what the epochs are more, so that as many steps are made as on `n_rows` rows."""
         if self.n_rows is None:
             return 1.0
-        return _n_batches(self.n_rows, self.batch_size) / _n_batches(
-            len(self.rows), self.batch_size
-        )
+        return n_batches(self.n_rows, self.batch_size) / n_batches(len(self.rows), self.batch_size)
 
     def _recall(
         self,
@@ -254,7 +204,7 @@ class Trainer:
         phase: str,
     ) -> list[dict[str, Any]]:
         """Train for some epochs, and return their losses."""
-        net = self._net(module, loss, parameters, n_epochs)
+        net = self._net(module, loss, n_epochs)
         try:
             net.partial_fit(self.rows, None)
         except ValueError as error:
@@ -276,14 +226,8 @@ class Trainer:
         keys = ("epoch", "train_loss", "valid_loss", "dur")
         return [{key: epoch[key] for key in keys if key in epoch} for epoch in net.history]
 
-    def _net(
-        self,
-        module: View,
-        loss: ExitLoss,
-        parameters: list[torch.nn.Parameter],
-        n_epochs: int,
-    ) -> skorch.NeuralNet:
-        n_steps = n_epochs * len(_Batches(self.rows, self.batch_size))
+    def _net(self, module: View, loss: ExitLoss, n_epochs: int) -> skorch.NeuralNet:
+        n_steps = n_epochs * len(Batches(self.rows, self.batch_size))
         callbacks = [("skearlyexit_progress", _Progress(n_steps, SCHEDULES[self.lr_schedule]))]
         if self.patience is not None:
             stopping = EarlyStopping(patience=self.patience, load_best=True, sink=_silent)
@@ -291,13 +235,13 @@ class Trainer:
         return skorch.NeuralNet(
             module,
             criterion=loss,
-            optimizer=partial(self._make_optimizer, parameters),
+            optimizer=partial(self._make_optimizer, module.groups()),
             lr=self.lr,
             max_epochs=n_epochs,
             batch_size=self.batch_size,
-            iterator_train=_Batches,
+            iterator_train=Batches,
             iterator_train__shuffle=True,
-            iterator_valid=_Batches,
+            iterator_valid=Batches,
             dataset=None,
             train_split=None if self.validation is None else self._split,
             callbacks=[*callbacks, *copy.deepcopy(list(self.callbacks))],
@@ -309,9 +253,12 @@ class Trainer:
         return rows, self.validation
 
     def _make_optimizer(
-        self, parameters: list[torch.nn.Parameter], _: Any, lr: float
+        self, groups: list[list[torch.nn.Parameter]], _: Any, lr: float
     ) -> torch.optim.Optimizer:
         # Of the module's own parameters, which skorch passes, some may be frozen.
+        parameters: Any = groups[0]
+        if len(groups) > 1:
+            parameters = [{"params": group} for group in groups]
         if not isinstance(self.optimizer, str):
             return self.optimizer(parameters, lr=lr)
         return OPTIMIZERS[self.optimizer](parameters, lr=lr, fused=True)
@@ -319,15 +266,3 @@ class Trainer:
 
 def _silent(*args: Any) -> None:
     """Where the notices of early stopping go: the history tells as much."""
-
-
-def to_rows(X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> TrainingRows:
-    """Rows of arrays as tensors, with weights scaled to a mean of 1."""
-    if weight is not None:
-        weight = weight / weight.max()  # whose sum may otherwise overflow
-        weight = (weight / weight.mean()).astype(X.dtype)
-    return TrainingRows(
-        torch.tensor(X),
-        torch.tensor(y, dtype=torch.int64),
-        None if weight is None else torch.tensor(weight),
-    )

@@ -1,0 +1,158 @@
+"""Stages that stop learning one after the other while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._joint import JointTraining, exit_weights
+from skearlyexit.training._loss import ExitLoss
+from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._trainer import Trainer
+
+SPACINGS = {"linear": 1, "squared": 2, "cubic": 3}
+
+
+class FreezeOutTraining(TrainingStrategy):
+    """Joint training in which each stage, with its head, has a learning rate that falls to 0.
+
+    The rate of stage i falls along half a cosine to 0 at the share t_i of the run; from there on
+    the stage is out of the backward pass. The estimator's `lr_schedule` is not followed.
+
+    Parameters
+    ----------
+    start : float, default=0.5
+        Share of the run, before it is squared or cubed, from which stages are spaced: of K stages,
+        numbered from 0, stage i stops at ``start + (1 - start) * (i + 1) / K``, the last one at
+        the end.
+    spacing : {"linear", "squared", "cubic"}, default="cubic"
+        Power to which that share is raised.
+    scaled : bool, default=True
+        Whether rates are divided by t_i, so that all stages go as far in sum.
+    weights : float, {"depth", "ramp"} or sequence of float, default=1.0
+        Weights of the exits, as in `JointTraining`.
+
+    References
+    ----------
+    Brock, Lim, Ritchie, Weston, "FreezeOut: accelerate training by progressively freezing layers",
+    2017.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "start": [Interval(Real, 0, 1, closed="left")],
+        "spacing": [StrOptions(set(SPACINGS))],
+        "scaled": ["boolean"],
+        "weights": [
+            Interval(Real, 0, None, closed="left"),
+            StrOptions({"depth", "ramp"}),
+            "array-like",
+        ],
+    }
+
+    def __init__(
+        self,
+        start: float = 0.5,
+        *,
+        spacing: str = "cubic",
+        scaled: bool = True,
+        weights: float | str | Sequence[float] = 1.0,
+    ) -> None:
+        self.start = start
+        self.spacing = spacing
+        self.scaled = scaled
+        self.weights = weights
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        n_exits = network.n_exits
+        if n_exits == 1:
+            return JointTraining().train(network, costs, trainer)
+        share = self.start + (1 - self.start) * np.arange(1, n_exits + 1) / n_exits
+        stops = [float(stop) for stop in share ** SPACINGS[self.spacing]]
+        view = FreezingView(network, stops, scaled=self.scaled)
+        trainer.fit(view, LastExitsLoss(exit_weights(self.weights, costs)), phase="freeze-out")
+
+
+class FreezingView(ExitView):
+    """The network whose first stages are out of the backward pass once their time has come.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+    stops : sequence of float
+        Share of the run after which each stage stays as it is, ascending.
+    scaled : bool
+
+    Notes
+    -----
+    **Shape**: rows (n, ...) to a list of logits (n, n_classes): in training of the exits that still
+    learn, in evaluation of all.
+    """
+
+    def __init__(self, network: MultiExitNetwork, stops: Sequence[float], *, scaled: bool) -> None:
+        super().__init__(network, range(network.n_exits))
+        self.stops = list(stops)
+        self.scaled = scaled
+
+    @property
+    def n_frozen(self) -> int:
+        """How many stages stay as they are."""
+        return sum(self.progress >= stop for stop in self.stops[:-1])
+
+    def groups(self) -> list[list[torch.nn.Parameter]]:
+        """Parameters of each stage with its head."""
+        return [
+            [
+                each
+                for part in (stage, self.heads[str(i)])
+                for each in part.parameters()
+                if each.requires_grad
+            ]
+            for i, stage in enumerate(self.stages)
+        ]
+
+    def rate(self, group: int, progress: float) -> float:
+        """Half a cosine to the time at which the stage stops."""
+        stop = self.stops[group]
+        if progress >= stop:
+            return 0.0
+        rate = 0.5 * (1 + np.cos(np.pi * progress / stop))
+        return float(rate / stop if self.scaled else rate)
+
+    def train(self, mode: bool = True) -> FreezingView:
+        """Switch between training and evaluation; frozen stages stay in evaluation."""
+        super().train(mode)
+        for i in range(self.n_frozen):
+            self.stages[i].eval()
+            self.heads[str(i)].eval()
+        return self
+
+    def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
+        if not self.training:
+            return super().forward(rows)
+        n_frozen = self.n_frozen
+        carry: Any = rows
+        logits = []
+        for i, stage in enumerate(self.stages):
+            if i < n_frozen:
+                stage.eval()
+                with torch.no_grad():
+                    carry, _ = stage(carry)
+            else:
+                carry, embedding = stage(carry)
+                logits.append(self.heads[str(i)](embedding))
+        return logits
+
+
+class LastExitsLoss(ExitLoss):
+    """`ExitLoss` of as many of the last exits as have answered."""
+
+    def _weights_now(self, losses: torch.Tensor) -> torch.Tensor:
+        weights = self.weights(self.progress) if callable(self.weights) else self.weights
+        return losses.new_tensor(list(weights)[-len(losses) :])

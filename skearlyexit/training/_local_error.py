@@ -1,0 +1,208 @@
+"""Every stage learns from its own exit only, all of them in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skearlyexit._layers import PaddedLinear
+from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._loss import ExitLoss, Target
+from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._trainer import Trainer
+
+ERRORS = {"decoupled", "feedback", "similarity"}
+
+
+class LocalErrorTraining(TrainingStrategy):
+    """Trains all stages at once, each by the error of its own exit; no gradient crosses a stage.
+
+    Parameters
+    ----------
+    error : {"decoupled", "feedback", "similarity"}, default="decoupled"
+        ``"decoupled"``: cross-entropy of the exit's head. ``"feedback"``: the head stays the random
+        projection that it starts as, and what it hands back to the stage goes through another fixed
+        random matrix, of the same signs, instead of its own transpose; heads have to be linear.
+        ``"similarity"``: cross-entropy, and how far similarities between the embeddings of a batch
+        are from those between its labels.
+    beta : float, default=0.99
+        Share of the loss that ``"similarity"`` gives to similarities.
+    projected : bool, default=False
+        Whether ``"similarity"`` compares with labels that are projected at random to as many
+        numbers as there are classes, so that the stage need not know the classes apart.
+
+    References
+    ----------
+    ``"decoupled"``: Belilovsky, Eickenberg, Oyallon, "Decoupled greedy learning of CNNs", ICML
+    2020. ``"feedback"``: Mostafa, Ramesh, Cauwenberghs, "Deep supervised learning using local
+    errors", Frontiers in Neuroscience 2018. ``"similarity"``: Nokland and Eidnes, "Training neural
+    networks with local error signals", ICML 2019.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "error": [StrOptions(ERRORS)],
+        "beta": [Interval(Real, 0, 1, closed="both")],
+        "projected": ["boolean"],
+    }
+
+    def __init__(
+        self, error: str = "decoupled", *, beta: float = 0.99, projected: bool = False
+    ) -> None:
+        self.error = error
+        self.beta = beta
+        self.projected = projected
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        exits = range(network.n_exits)
+        seed = next(trainer.seeds) % 2**32
+        view: LocalView
+        loss: ExitLoss = ExitLoss([1.0] * len(exits))
+        if self.error == "feedback":
+            view = FeedbackView(network, exits, seed)
+        else:
+            view = LocalView(network, exits)
+        if self.error == "similarity":
+            view.keep_embeddings = True
+            loss = SimilarityLoss(len(exits), self.beta, seed if self.projected else None)
+        trainer.fit(view, loss, phase="local errors")
+
+
+class LocalView(ExitView):
+    """The network with stopped gradients between stages.
+
+    Attributes
+    ----------
+    keep_embeddings : bool
+        Whether the embeddings are handed out behind the logits.
+    """
+
+    keep_embeddings = False
+
+    def _branch(self, exit_: int, embedding: torch.Tensor, carry: Any) -> tuple[torch.Tensor, Any]:
+        if isinstance(carry, tuple):
+            return embedding, tuple(part.detach() for part in carry)
+        return embedding, carry.detach()
+
+    def _answers(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
+        logits = super()._answers(embeddings)
+        return [*logits, *embeddings] if self.keep_embeddings else logits
+
+
+class FeedbackView(LocalView):
+    """Fixed random heads whose errors reach the stages through other fixed random matrices.
+
+    Those have the signs of the heads' own weights and magnitudes of their own: with signs of their
+    own, too, an error says nothing of where to go.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+    exits : sequence of int
+    seed : int
+        Of the matrices.
+
+    Raises
+    ------
+    ValueError
+        If a head is not linear.
+    """
+
+    def __init__(self, network: MultiExitNetwork, exits: Sequence[int], seed: int) -> None:
+        super().__init__(network, exits)
+        self.heads.requires_grad_(False)
+        self.feedback = torch.nn.Module()
+        for i in self.exits:
+            self.feedback.register_buffer(str(i), _feedback(self.heads[str(i)], seed + i))
+
+    def _answers(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
+        logits = []
+        for i, embedding in zip(self.exits, embeddings, strict=True):
+            head: Any = self.heads[str(i)]
+            vectors = head.pooling(embedding)
+            answer = head.body(vectors.detach())
+            logits.append(_Feedback.apply(vectors, answer, self.feedback.get_buffer(str(i))))
+        return logits
+
+
+def _feedback(head: torch.nn.Module, seed: int) -> torch.Tensor:
+    """Random matrix from errors to vectors, of the signs of a linear head's weights."""
+    linear: list[Any] = [
+        part for part in head.modules() if isinstance(part, torch.nn.Linear | PaddedLinear)
+    ]
+    if len(linear) != 1:
+        raise ValueError(
+            "LocalErrorTraining(error='feedback') hands errors back through one random matrix, and "
+            f"needs linear heads. Got one with {len(linear)} linear layers; give head='linear'."
+        )
+    weight = linear[0].weight.detach()[:, : linear[0].in_features]
+    generator = torch.Generator().manual_seed(seed)
+    magnitude = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+    return weight.sign() * magnitude.to(weight) / weight.shape[1] ** 0.5
+
+
+class _Feedback(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, vectors: torch.Tensor, answer: torch.Tensor, matrix: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(matrix)
+        return answer.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (matrix,) = ctx.saved_tensors
+        return gradient @ matrix, None, None
+
+
+class SimilarityLoss(ExitLoss):
+    """Cross-entropy, and how far similarities of embeddings are from those of labels.
+
+    Parameters
+    ----------
+    n_exits : int
+    beta : float
+    seed : int or None
+        Of the projection of the labels; None compares the labels themselves.
+    """
+
+    def __init__(self, n_exits: int, beta: float, seed: int | None) -> None:
+        super().__init__([1.0] * n_exits)
+        self.beta, self.seed, self.n_exits = beta, seed, n_exits
+        self.projection: torch.Tensor | None = None
+
+    def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
+        """Loss of a batch: logits of all exits, and behind them their embeddings."""
+        answers, embeddings = logits[: self.n_exits], logits[self.n_exits :]
+        crossed = super().forward(answers, target)
+        wanted = similarities(self._labels(target[0], answers[0]))
+        missed = sum(F.mse_loss(similarities(embedding), wanted) for embedding in embeddings)
+        return (1 - self.beta) * crossed + self.beta * missed
+
+    def _labels(self, y: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Labels as vectors, shape (n, n_classes)."""
+        one_hot = F.one_hot(y, logits.shape[1]).to(logits.dtype)
+        if self.seed is None:
+            return one_hot
+        if self.projection is None:
+            generator = torch.Generator().manual_seed(self.seed)
+            shape = logits.shape[1], logits.shape[1]
+            self.projection = torch.randn(shape, generator=generator).to(logits)
+        return one_hot @ self.projection
+
+
+def similarities(vectors: torch.Tensor) -> torch.Tensor:
+    """Cosines between rows, each row less its own mean, shape (n, n).
+
+    Of a map of features, what is compared is the spread of each channel over its positions.
+    """
+    if vectors.ndim > 2:
+        vectors = vectors.flatten(2).std(dim=2, correction=0)
+    centered = vectors - vectors.mean(dim=1, keepdim=True)
+    return F.normalize(centered, dim=1) @ F.normalize(centered, dim=1).T

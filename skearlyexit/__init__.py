@@ -52,7 +52,10 @@ from skearlyexit.policies import (
 )
 from skearlyexit.training import (
     DistillationTraining,
+    FreezeOutTraining,
     JointTraining,
+    LayerwiseTraining,
+    LocalErrorTraining,
     MixedTraining,
     SeparateTraining,
 )
@@ -77,14 +80,17 @@ __all__ = [
     "ExactPlacement",
     "ExitTable",
     "FixedExits",
+    "FreezeOutTraining",
     "GeometricCombination",
     "GivenCost",
     "GraphConvBackbone",
     "GreedyPlacement",
     "JointTraining",
+    "LayerwiseTraining",
     "LearnedConfidencePolicy",
     "LinearHead",
     "Link",
+    "LocalErrorTraining",
     "MACsCost",
     "MLPBackbone",
     "MLPHead",

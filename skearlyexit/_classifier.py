@@ -51,7 +51,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         What predicts at the exits: ``"linear"``, ``"mlp"``, a head object, any scikit-learn
         classifier, or a sequence with one for each exit. None is linear, except that a network
         that brings its own classifier keeps it at the last exit.
-    training : {"joint", "separate", "mixed"} or TrainingStrategy, default=None
+    training : str or TrainingStrategy, default=None
+        How the weights are learned: ``"joint"``, ``"separate"``, ``"mixed"``, ``"distillation"``,
+        ``"layerwise"``, ``"local_error"``, ``"freeze_out"``, or a strategy with its parameters.
         None is ``"mixed"``: the backbone first, then everything together. With ``"separate"`` a
         network given with weights keeps them.
     policy : str or Policy, default=None

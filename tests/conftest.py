@@ -11,6 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky import reusable_executor
 from threadpoolctl import threadpool_info
 
 torch.set_num_threads(1)
@@ -50,3 +51,14 @@ def _only_new(before, after):
     """Whether libraries were loaded, and none that was there changed."""
     old, new = before["BLAS threads"], after["BLAS threads"]
     return all(new.get(path) == n_threads for path, n_threads in old.items())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_idle_processes():
+    """End joblib's processes after each module of tests.
+
+    Left alone for five minutes they end by themselves, and a call at that moment may wait for ever.
+    """
+    yield
+    if reusable_executor._executor is not None:
+        reusable_executor._executor.shutdown(wait=True)

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
 
 from skearlyexit._builder import MAX_SEED, CascadeBuilder, Rows
-from skearlyexit._deciding import HeldOutRows, decide, n_judged, unlearned
+from skearlyexit._deciding import HeldOutRows, decide, unlearned
 from skearlyexit._decision import PLAIN, Decision
 from skearlyexit._operating import BaseOperated
 from skearlyexit._plan import Plan
@@ -154,7 +154,7 @@ class BaseEarlyExit(BaseOperated):
         )
         n_exits = len(placed.ends)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
-        n_held = n_judged(builder.decision, [len(held) for _, held in splits])
+        n_held = sum(len(held) for _, held in splits)
         self._check_request(request, builder, n_exits, n_held)
         if isinstance(request, Budget) and request.unit == "share":
             check_budget(request.value, builder.least_cost())

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from skearlyexit._decision import Decision
-from skearlyexit._splits import hold_out
+from skearlyexit._splits import Split, cross_fitting_splits
 from skearlyexit._table import ExitTable
 
-#: Share of the held-out rows that a decision learns from, where they are held out once.
-LEARNING_SHARE = 0.5
+#: Folds of rows that were held out once, for a decision that learns.
+N_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,6 @@ class HeldOutRows:
         )
 
 
-def n_judged(decision: Decision, folds: Sequence[int]) -> int:
-    """How many of the rows held out, by folds, are left for the thresholds, about."""
-    once = len(folds) == 1 and decision.n_learned > 0
-    return int(sum(folds) * (1 - LEARNING_SHARE * once))
-
-
 def decide(
     decision: Decision,
     rows: HeldOutRows,
@@ -74,9 +68,9 @@ def decide(
 ) -> tuple[Decision, ExitTable, HeldOutRows]:
     """Fit a decision, and tabulate rows that it has not seen for the thresholds.
 
-    Rows held out once are divided: one half is learned from, the thresholds see the other. With
-    rows held out by folds, the rows of each are judged by a decision that has learned from the
-    other folds, and the final one learns from all.
+    A decision that learns is cross-fitted: the rows of each fold are judged by one that has learned
+    from the other folds, and the final one learns from all. Rows that were held out once are
+    divided into folds for that.
 
     Parameters
     ----------
@@ -101,17 +95,29 @@ def decide(
         decision = unlearned(decision, costs, rows.outputs.shape[2])
         return decision, decision.tabulate(rows.outputs), rows
     known = costs()
-    if len(folds) == 1:
-        judged, learned = hold_out(rows.y, LEARNING_SHARE, rows.groups, rng)
-        fitted = rows.take(learned).fit(decision, known, rng)
-        rows = rows.take(judged)
-        return fitted, fitted.tabulate(rows.outputs), rows
-    fold = np.repeat(np.arange(len(folds)), folds)
+    splits = _splits(rows, folds, rng)
+    order = np.concatenate([held for _, held in splits])
     tables = []
-    for i in range(len(folds)):
-        fitted = rows.take(np.flatnonzero(fold != i)).fit(decision, known, rng)
-        tables.append(fitted.tabulate(rows.outputs[fold == i]))
-    return rows.fit(decision, known, rng), ExitTable.concatenate(tables), rows
+    for learned, held in splits:
+        fitted = rows.take(learned).fit(decision, known, rng)
+        tables.append(fitted.tabulate(rows.outputs[held]))
+    final = rows.fit(decision, known, rng)
+    return final, ExitTable.concatenate(tables), rows.take(order)
+
+
+def _splits(rows: HeldOutRows, folds: Sequence[int], rng: np.random.RandomState) -> list[Split]:
+    """Which rows to learn from and which to judge, for every fold."""
+    if len(folds) > 1:
+        fold = np.repeat(np.arange(len(folds)), folds)
+        return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(len(folds))]
+    splits = list(cross_fitting_splits(N_FOLDS, rows.y, rows.groups, rng))
+    if not splits:
+        raise ValueError(
+            "Temperatures, learned combinations and learned policies are cross-fitted on the "
+            f"held-out rows, which takes at least {N_FOLDS} of them, or two groups. Got "
+            f"{len(rows.y)} rows; hold out more, or take none that learn."
+        )
+    return splits
 
 
 def unlearned(decision: Decision, costs: Callable[[], np.ndarray], n_classes: int) -> Decision:

@@ -260,7 +260,7 @@ def test_thresholds_are_not_chosen_on_rows_that_the_policy_learned_from():
 
 
 def test_learned_parts_see_rows_of_their_own(monkeypatch):
-    """Temperature, combination, policy and thresholds: four disjoint sets of held-out rows."""
+    """Temperature, combination and policy: disjoint rows, and none of those that they judge."""
     from skearlyexit import _operating
     from skearlyexit.combination import GeometricCombination, TemperatureScaling
 
@@ -299,18 +299,25 @@ def test_learned_parts_see_rows_of_their_own(monkeypatch):
         random_state=0,
     )
     clf.fit(X, y, sample_weight=weight)
-    parts = [seen[name][0] for name in seen]
-    assert sorted(seen) == sorted(
-        ["TemperatureScaling", "GeometricCombination", "LearnedConfidencePolicy", "thresholds"]
-    )
-    assert sum(map(len, parts)) == len(set().union(*parts)) == 250
-    assert len(seen["thresholds"][0]) == 125
+    names = ["TemperatureScaling", "GeometricCombination", "LearnedConfidencePolicy"]
+    assert sorted(seen) == sorted([*names, "thresholds"])
+    everything = seen["thresholds"][0]
+    assert len(everything) == 250
+    judged = []
+    for k in range(6):  # five folds, and all of them
+        parts = [seen[name][k] for name in names]
+        learned = set().union(*parts)
+        assert sum(map(len, parts)) == len(learned) == (200 if k < 5 else 250)
+        judged.append(everything - learned)
+    # Each row is judged once, by what has learned from the others.
+    assert set().union(*judged) == everything
+    assert sum(map(len, judged)) == 250
 
 
 def test_few_rows_are_refused():
     X, y, _, _ = blobs()
     clf = quick(policy="learned", combine="geometric", temperature_scaling=True, calibration=5)
-    with pytest.raises(ValueError, match="need held-out rows of their own"):
+    with pytest.raises(ValueError, match="held-out rows"):
         quick(policy="learned", combine="geometric", temperature_scaling=True, calibration=0.3).fit(
             X[:12], y[:12]
         )

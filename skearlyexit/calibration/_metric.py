@@ -71,7 +71,7 @@ def metric_value(
     except AttributeError as error:
         raise ValueError(
             f"The 'metric' parameter must be a scorer that works on labels. Got {metric!r} "
-            f"instead, which needs more: {error}"
+            "instead, which asks a model for more."
         ) from error
     return float(value)
 

@@ -42,6 +42,11 @@ def fit(policy, p, y, weight=None):
     return resolve_policy(policy).fit(p, y, costs=costs, sample_weight=weight, seed=0)
 
 
+def chances(policy, p):
+    """Chance to leave at each of the first two exits."""
+    return np.stack([policy.chance(p[:, k], k) for k in range(p.shape[1] - 1)], axis=1)
+
+
 def test_features_by_hand():
     p = np.array([[0.7, 0.2, 0.1]])
     entropy = -(0.7 * np.log(0.7) + 0.2 * np.log(0.2) + 0.1 * np.log(0.1)) / np.log(3)
@@ -146,7 +151,7 @@ class TestScheduled:
         policy = fit(ScheduledPolicy(budget), p, y)
         assert policy.shares_.sum() == pytest.approx(1.0)
         assert policy.shares_ @ COSTS <= budget + 0.01
-        chance = policy.score(p)[:, :2]
+        chance = chances(policy, p)
         stay = np.cumprod(1 - chance, axis=1)
         expected = [
             chance[:, 0].mean(),
@@ -155,19 +160,31 @@ class TestScheduled:
         ]
         np.testing.assert_allclose(policy.shares_, expected, atol=1e-9)
 
-    def test_score_is_logistic_in_the_features(self):
+    def test_chance_is_logistic_in_the_features_and_the_score_its_rank(self):
         p, y = simulated(n_rows=300)
         policy = fit(ScheduledPolicy(0.6), p, y)
         seen = answer_features(np.ascontiguousarray(p[:, 1]))
         expected = expit(seen @ policy.coef_[1] + policy.intercept_[1])
-        np.testing.assert_allclose(policy.step(None, p[:, 1], 1)[0], expected)
+        np.testing.assert_allclose(policy.chance(p[:, 1], 1), expected)
+        score = policy.step(None, p[:, 1], 1)[0]
+        rank = np.argsort(np.argsort(seen @ policy.coef_[1])) / 299
+        np.testing.assert_allclose(score, rank, atol=0.01)
+
+    @pytest.mark.parametrize("policy", [ScheduledPolicy(0.6), ReinforcedPolicy(0.1)])
+    def test_scores_learned_from_other_rows_compare(self, policy):
+        # Chances do not: how steep they are is left to chance.
+        p, y = simulated(n_rows=4000)
+        first, second = (fit(policy, p[half::2], y[half::2]).score(p)[:, 0] for half in (0, 1))
+        for share in (0.2, 0.5, 0.8):
+            threshold = np.quantile(first, share)
+            assert np.mean(second >= threshold) == pytest.approx(1 - share, abs=0.05)
 
     def test_finds_what_a_search_finds(self):
         # One exit with a choice, one feature that matters: a threshold is the optimum.
         p, y = simulated(3, n_exits=2)
         policy = fit(ScheduledPolicy(0.5, max_iter=2000), p, y)
         right = p.argmax(axis=2) == y[:, None]
-        chance = policy.score(p)[:, 0]
+        chance = chances(policy, p)[:, 0]
         ours = np.mean(chance * right[:, 0] + (1 - chance) * right[:, 1])
         cost = policy.shares_ @ COSTS[:2]
         best = max(
@@ -188,7 +205,7 @@ class TestReinforced:
         right = p.argmax(axis=2) == y[:, None]
 
         def earned(policy):
-            chance = policy.score(p)[:, :2]
+            chance = chances(policy, p)
             stay = np.cumprod(1 - chance, axis=1)
             shares = np.stack([chance[:, 0], stay[:, 0] * chance[:, 1], stay[:, 1]], axis=1)
             return np.mean((shares * (right - 0.2 * COSTS)).sum(axis=1))
@@ -198,7 +215,7 @@ class TestReinforced:
         assert reinforced > max(constants) + 0.01
         # Given the cost that this one spends, what climbing the expectation itself earns.
         spent = fit(ReinforcedPolicy(0.2), p, y)
-        chance = spent.score(p)[:, :2]
+        chance = chances(spent, p)
         stay = np.cumprod(1 - chance, axis=1)
         cost = np.mean(
             chance[:, 0] * COSTS[0] + stay[:, 0] * chance[:, 1] * COSTS[1] + stay[:, 1] * COSTS[2]
@@ -207,11 +224,11 @@ class TestReinforced:
 
     def test_dear_networks_are_left_at_once_and_free_ones_run_to_the_end(self):
         p, y = simulated(5)
-        assert fit(ReinforcedPolicy(5.0), p, y).score(p)[:, 0].min() > 0.9
+        assert chances(fit(ReinforcedPolicy(5.0), p, y), p)[:, 0].min() > 0.9
         better = np.stack([np.full((500, 2), 0.5), np.eye(2)[np.zeros(500, int)]], axis=1)
         truth = np.random.default_rng(0).integers(2, size=500)
         better[:, 1] = np.eye(2)[truth]
-        assert fit(ReinforcedPolicy(0.0), better, truth).score(better)[:, 0].max() < 0.1
+        assert chances(fit(ReinforcedPolicy(0.0), better, truth), better).max() < 0.1
 
 
 @pytest.mark.parametrize(
@@ -223,8 +240,9 @@ class TestInTheEstimator:
         X, y, _, _ = blobs()
         clf = quick(policy=policy).fit(X, y)
         n_classes = 4
-        # Four numbers from each class, then a weighted sum; a scaler has two numbers for each.
-        sums = 5 if isinstance(policy, LogisticPolicy) else 8 + 5
+        # Four numbers from each class, then a weighted sum; a scaler has two numbers for each, and
+        # where the sum lies among 257 is found by halving.
+        sums = 5 + np.log2(257) if isinstance(policy, LogisticPolicy) else 8 + 5
         expected = n_classes * 4 + sums
         assert clf.cost_table_.decision_costs.tolist() == [expected, expected, 0]
 

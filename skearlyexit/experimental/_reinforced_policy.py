@@ -16,7 +16,8 @@ from skearlyexit.policies._features import FEATURES
 class ReinforcedPolicy(LogisticPolicy):
     """Chance of the action "leave", learned by trial on held-out rows.
 
-    At each exit the chance to leave is a logistic function of how sure the answer is. In every step
+    At each exit the chance to leave is a logistic function of how sure the answer is; the score is
+    the share of the rows learned from whose chance is smaller. In every step
     each row is taken through the exits several times, leaving at random by these chances; a trial
     is rewarded by 1 for a right answer less `cost_weight` times what it cost, and actions become
     more likely as their trial did better than the row's other trials (REINFORCE with a baseline).
@@ -36,6 +37,8 @@ class ReinforcedPolicy(LogisticPolicy):
     ----------
     coef_ : ndarray of shape (n_exits - 1, n_features)
     intercept_ : ndarray of shape (n_exits - 1,)
+    knots_ : ndarray of shape (n_exits - 1, n_knots)
+        Logits of the chance at equal shares of the rows.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Policies whose score is a logistic function of how sure the answer is, learned by gradients."""
+"""Policies that learn a chance to leave, logistic in how sure the answer is, by gradients."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ from skearlyexit.policies._features import answer_features, n_operations
 
 #: Steps of Adam: largest rate, and decay of its means.
 RATE, FIRST, SECOND = 0.1, 0.9, 0.999
+#: Shares at which the logits are remembered.
+N_KNOTS = 257
 
 
 class LogisticPolicy(Policy):
-    """Score: a chance to leave, logistic in the features of the answer.
+    """Score: the share of the rows learned from whose chance to leave an exit is smaller.
+
+    The chance itself is logistic in the features of the answer. How steep it is, is left to chance:
+    learned from other rows it would be another number for the same row, and thresholds chosen on
+    one would not do for the other. Shares compare.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_exits - 1, n_features)
     intercept_ : ndarray of shape (n_exits - 1,)
+    knots_ : ndarray of shape (n_exits - 1, n_knots)
+        Logits of the chance at equal shares of the rows.
     """
 
     is_learned: ClassVar[bool] = True
@@ -30,6 +38,17 @@ class LogisticPolicy(Policy):
     max_iter: int
     coef_: np.ndarray
     intercept_: np.ndarray
+    knots_: np.ndarray
+
+    def chance(self, probabilities: np.ndarray, exit_: int) -> np.ndarray:
+        """Chance to leave with these answers, 1 at the last exit, shape (n_samples,)."""
+        if exit_ == len(self.coef_):
+            return np.ones(len(probabilities))
+        return np.asarray(expit(self._logits(probabilities, exit_)))
+
+    def _logits(self, probabilities: np.ndarray, exit_: int) -> np.ndarray:
+        features = answer_features(probabilities, self.features)
+        return np.asarray((features * self.coef_[exit_]).sum(axis=1) + self.intercept_[exit_])
 
     def _ascend(
         self,
@@ -68,6 +87,11 @@ class LogisticPolicy(Policy):
             parameters += rate * step
         self.coef_ = parameters[:, :-1] / scale
         self.intercept_ = parameters[:, -1] - (self.coef_ * center).sum(axis=1)
+        logits = [
+            self._logits(np.ascontiguousarray(probabilities[:, i]), i)
+            for i in range(len(self.coef_))
+        ]
+        self.knots_ = np.quantile(logits, np.linspace(0, 1, N_KNOTS), axis=1).T
 
     def _seen(self, probabilities: np.ndarray) -> np.ndarray:
         """Features of the answers of every exit but the last, (n_samples, n_exits - 1, ...)."""
@@ -81,9 +105,10 @@ class LogisticPolicy(Policy):
         """Score one exit, the last one by 1; see `Policy.step`."""
         if exit_ == len(self.coef_):
             return np.ones(len(probabilities)), None
-        features = answer_features(probabilities, self.features)
-        return expit((features * self.coef_[exit_]).sum(axis=1) + self.intercept_[exit_]), None
+        shares = np.linspace(0, 1, N_KNOTS)
+        logits = self._logits(probabilities, exit_)
+        return np.interp(logits, self.knots_[exit_], shares), None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """Those of the features and of their weighted sum; see `Policy.macs`."""
-        return n_operations(n_classes, self.features) + self.coef_.shape[1] + 1
+        """Those of the features, of their weighted sum and of a search; see `Policy.macs`."""
+        return n_operations(n_classes, self.features) + self.coef_.shape[1] + 1 + np.log2(N_KNOTS)

@@ -6,7 +6,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy.special import expit
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.policies._features import FEATURES
@@ -16,7 +15,8 @@ from skearlyexit.policies._logistic import LogisticPolicy
 class ScheduledPolicy(LogisticPolicy):
     """Chance to leave, learned at all exits together for the most right answers at a budget.
 
-    At each exit the chance to leave is a logistic function of how sure the answer is. All of them
+    At each exit the chance to leave is a logistic function of how sure the answer is; the score is
+    the share of the rows learned from whose chance is smaller. All of them
     are trained at once, so that the expected share of right answers is largest while the expected
     cost stays within the budget: what one exit lets go is cost that another need not save. The
     thresholds are then chosen on other rows, at this budget or at any other.
@@ -35,6 +35,8 @@ class ScheduledPolicy(LogisticPolicy):
     ----------
     coef_ : ndarray of shape (n_exits - 1, n_features)
     intercept_ : ndarray of shape (n_exits - 1,)
+    knots_ : ndarray of shape (n_exits - 1, n_knots)
+        Logits of the chance at equal shares of the rows.
     shares_ : ndarray of shape (n_exits,)
         Expected share of the rows it learned from that leaves at each exit.
 
@@ -87,8 +89,8 @@ class ScheduledPolicy(LogisticPolicy):
             return steep * _come(chance)[:, :-1] * chance * (1 - chance)
 
         self._ascend(probabilities, sample_weight, slope)
-        seen = self._seen(probabilities)
-        chance = expit((seen * self.coef_).sum(axis=2) + self.intercept_)
+        columns = (np.ascontiguousarray(column) for column in probabilities.swapaxes(0, 1)[:-1])
+        chance = np.stack([self.chance(column, i) for i, column in enumerate(columns)], axis=1)
         self.shares_ = share @ _shares(chance)
         return self
 

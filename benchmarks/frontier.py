@@ -1,0 +1,137 @@
+"""The frontier: seconds to compute it, and how far it is from trying everything.
+
+Tables are synthetic, of rows whose scores tell how sure the exits are. "Look-up" is the thresholds
+for one more budget, ``frontier.thresholds[frontier.at_budget(b)]``; "one budget" is the search for
+a single one that placement uses. Every combination on the grid of the frontier is what it has to
+find with two and three exits. With more, every combination on a coarse grid is tried: above 0, the
+frontier is better than that by so many points of accuracy at the same budget, on these rows.
+
+    python benchmarks/frontier.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import _one_thread  # noqa: F401 - before everything that starts threads
+import numpy as np
+from _report import table
+from _synthetic import draw
+
+from skearlyexit.calibration import Evidence, Frontier, compute_frontier
+from skearlyexit.calibration._best_at_budget import best_at_budget
+from skearlyexit.calibration._search import GRID_SIZES, quantile_grid
+
+#: Thresholds at each exit that are tried in every combination, by the number of exits.
+COARSE = {4: 16, 5: 10, 6: 6}
+BUDGETS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+def seconds(call: Callable[[], Any], n_repetitions: int) -> np.ndarray:
+    """Quartiles of the time of a call, the median in the middle."""
+    times = []
+    for _ in range(n_repetitions):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return np.percentile(times, [25, 50, 75])
+
+
+def timings(sizes: list[tuple[int, int]], n_repetitions: int) -> str:
+    """Times for tables of so many rows and exits."""
+    rows = []
+    for n_rows, n_exits in sizes:
+        evidence = draw(n_rows, n_exits, 0).evidence()
+        low, middle, high = seconds(lambda e=evidence: compute_frontier(e), n_repetitions)
+        frontier = compute_frontier(evidence)
+        look_up = seconds(lambda f=frontier: f.thresholds[f.at_budget(0.5)], 1000)[1]
+        one = seconds(lambda e=evidence: best_at_budget(e, 0.5), n_repetitions)[1]
+        rows.append(
+            [
+                f"{n_rows:,}",
+                str(n_exits),
+                f"{middle:.2f} [{low:.2f} .. {high:.2f}]",
+                str(len(frontier)),
+                f"{1e3 * look_up:.4f}",
+                f"{one:.2f}",
+            ]
+        )
+    header = ["rows", "exits", "frontier, s", "points", "look-up, ms", "one budget, s"]
+    return table(rows, header)
+
+
+def brute_force(evidence: Evidence, size: int) -> Frontier:
+    """Frontier of every combination of quantiles, each evaluated by itself."""
+    grids = [quantile_grid(column, size, evidence.weight) for column in evidence.scores[:, :-1].T]
+    points = np.array([*itertools.product(*grids)])
+    values = np.array([evidence.evaluate(point) for point in points])
+    return Frontier.of(points, values[:, 0], values[:, 1])
+
+
+def gaps(found: Frontier, tried: Frontier) -> np.ndarray:
+    """Points of accuracy by which the first is above the second, by budget."""
+    budgets = [b for b in BUDGETS if b >= max(found.costs[0], tried.costs[0])]
+    return 100 * np.array(
+        [
+            found.accuracies[found.at_budget(b)] - tried.accuracies[tried.at_budget(b)]
+            for b in budgets
+        ]
+    )
+
+
+def quality(n_rows: int, n_seeds: int) -> str:
+    """Against every combination; tables of several seeds."""
+    rows = []
+    for n_exits in (2, 3, *COARSE):
+        differences, ones, n_tried = [], [], 0
+        for seed in range(n_seeds):
+            evidence = draw(n_rows, n_exits, seed).evidence()
+            size = COARSE.get(n_exits, GRID_SIZES.get(n_exits - 1, 0))
+            tried, frontier = brute_force(evidence, size), compute_frontier(evidence)
+            n_tried = (size + 2) ** (n_exits - 1)
+            differences.append(gaps(frontier, tried))
+            ones += [
+                100 * (best_at_budget(evidence, b)[2] - tried.accuracies[tried.at_budget(b)])
+                for b in BUDGETS
+                if b >= tried.costs[0]
+            ]
+        found = np.concatenate(differences)
+        kind = "coarse" if n_exits in COARSE else "the frontier's"
+        rows.append(
+            [
+                str(n_exits),
+                f"{kind}, up to {n_tried:,}",
+                f"{found.mean():+.4f}",
+                f"{found.min():+.4f}",
+                f"{np.mean(ones):+.4f}",
+                f"{np.min(ones):+.4f}",
+            ]
+        )
+    header = ["exits", "combinations", "frontier: mean", "least", "one budget: mean", "least"]
+    return table(rows, header)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=2000, help="of the tables to try everything on")
+    parser.add_argument("--quick", action="store_true", help="without the largest tables")
+    args = parser.parse_args()
+    sizes = [(5000, n_exits) for n_exits in (2, 3, 4, 6, 8)]
+    if not args.quick:
+        sizes += [(100_000, n_exits) for n_exits in (4, 8)]
+    print(f"Median [quartiles] of {args.repetitions} repetitions, one thread.\n")
+    print(timings(sizes, args.repetitions), flush=True)
+    print(f"Points of accuracy against every combination, {args.rows} rows, {args.seeds} seeds.\n")
+    print(quality(args.rows, args.seeds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""When to leave and what to answer: every policy and every combination rule at the same budgets.
+
+All of them judge the outputs of the same cascades, one for each data set and seed, trained without
+regard to any. What learns is cross-fitted on the held-out rows, as a fit does it, so that it is
+fair to what a user gets: all of them serve to learn and to choose thresholds, and the final
+decision has learned from all. "halves" learns on one half and has the other for its thresholds;
+"half" is confidence with one half of the rows. Thresholds are the best found for the budget on
+these rows, with two simpler ways beside them in the end. Accuracy and realised cost are those of
+test rows; costs count the decisions.
+
+Policies are compared with the exit's own answer, combination rules under confidence; "+ T" is with
+a temperature for each head. Ranks are over blocks of one set and one budget, each a mean over
+seeds; a budget at which confidence does as at the one below it is no block of its own. Blocks of
+one set share their networks, so that the tests take them for more evidence than they are.
+
+    python benchmarks/policies.py
+    python benchmarks/policies.py --sets letter --seeds 2
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import _one_thread  # noqa: F401 - before everything that starts threads
+import numpy as np
+from _cascades import Saved, accuracies, add_arguments, available, load
+from _data import SETS
+from _ranks import Ranks, against
+from _report import spread, table
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+from skearlyexit._deciding import HeldOutRows, decide
+from skearlyexit._decision import Decision
+from skearlyexit._splits import hold_out
+from skearlyexit._table import ExitTable
+from skearlyexit.calibration import Budget, Evidence, Frontier, check_budget, compute_frontier
+from skearlyexit.calibration._risk_control import FAMILY
+from skearlyexit.combination import (
+    Combination,
+    CostWeightedCombination,
+    GeometricCombination,
+    MeanCombination,
+    OwnCombination,
+    ProductCombination,
+    SurestCombination,
+    TemperatureScaling,
+)
+from skearlyexit.experimental import ReinforcedPolicy
+from skearlyexit.policies import (
+    ConfidencePolicy,
+    CostSensitivePolicy,
+    EntropyPolicy,
+    LearnedConfidencePolicy,
+    MarginPolicy,
+    PatiencePolicy,
+    Policy,
+    ScheduledPolicy,
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is compared.
+
+    Attributes
+    ----------
+    policy : Policy
+    rule : Combination
+    tempered : bool
+        Whether each head has a temperature.
+    halved : bool
+        Whether the thresholds see one half of the rows, and what learns the other.
+    way : {"search", "geometric", "common"}
+        How thresholds are found: by search, in the geometric family, or one for all exits.
+    """
+
+    policy: Policy = field(default_factory=ConfidencePolicy)
+    rule: Combination = field(default_factory=OwnCombination)
+    tempered: bool = False
+    halved: bool = False
+    way: str = "search"
+
+    def decision(self, budget: float) -> Decision:
+        """As a fit would make it; the scheduled policy is told the budget."""
+        policy = self.policy
+        if isinstance(policy, ScheduledPolicy):
+            policy = ScheduledPolicy(budget)
+        return Decision(TemperatureScaling() if self.tempered else None, self.rule, policy)
+
+    def thresholds(self, evidence: Evidence, frontier: Frontier, budget: float) -> np.ndarray:
+        """For a budget; raises a ValueError if it cannot be met."""
+        if self.way != "common":
+            return Budget(budget, method=self.way).thresholds(evidence, frontier)
+        check_budget(budget, evidence.costs[0])
+        spread_out = (np.full(evidence.n_exits - 1, value) for value in FAMILY)
+        return next(each for each in spread_out if evidence.evaluate(each)[0] <= budget)
+
+
+TREE = DecisionTreeClassifier(max_depth=5, min_samples_leaf=20)
+BOOSTING = HistGradientBoostingClassifier(max_iter=20, max_leaf_nodes=8, early_stopping=False)
+
+#: Policies by name, the one to compare with first. Patience goes by labels, which temperatures do
+#: not change.
+POLICIES = {
+    "confidence": Method(),
+    "confidence + T": Method(tempered=True),
+    "confidence + T, halves": Method(tempered=True, halved=True),
+    "entropy": Method(EntropyPolicy()),
+    "entropy + T": Method(EntropyPolicy(), tempered=True),
+    "margin": Method(MarginPolicy()),
+    "margin + T": Method(MarginPolicy(), tempered=True),
+    "patience 1": Method(PatiencePolicy(1)),
+    "patience 2": Method(PatiencePolicy(2)),
+    "learned": Method(LearnedConfidencePolicy()),
+    "learned, halves": Method(LearnedConfidencePolicy(), halved=True),
+    "learned, all probabilities": Method(LearnedConfidencePolicy(features="probabilities")),
+    "learned, tree": Method(LearnedConfidencePolicy(TREE)),
+    "learned, boosting": Method(LearnedConfidencePolicy(BOOSTING)),
+    "cost-sensitive": Method(CostSensitivePolicy()),
+    "cost-sensitive, halves": Method(CostSensitivePolicy(), halved=True),
+    "scheduled": Method(ScheduledPolicy()),
+    "scheduled, halves": Method(ScheduledPolicy(), halved=True),
+    "reinforced": Method(ReinforcedPolicy()),
+}
+
+#: Rules by name. Geometric weights take the place of temperatures, and a product of logits does not
+#: depend on them.
+RULES = {
+    "own": Method(),
+    "own + T": Method(tempered=True),
+    "surest": Method(rule=SurestCombination()),
+    "surest + T": Method(rule=SurestCombination(), tempered=True),
+    "mean": Method(rule=MeanCombination()),
+    "mean + T": Method(rule=MeanCombination(), tempered=True),
+    "cost-weighted": Method(rule=CostWeightedCombination()),
+    "cost-weighted + T": Method(rule=CostWeightedCombination(), tempered=True),
+    "geometric": Method(rule=GeometricCombination()),
+    "geometric, halves": Method(rule=GeometricCombination(), halved=True),
+    "product": Method(rule=ProductCombination()),
+}
+WAYS = {
+    "best found": Method(),
+    "geometric": Method(way="geometric"),
+    "one for all exits": Method(way="common"),
+}
+GROUPS = {"policies": POLICIES, "combination rules": RULES, "thresholds": WAYS}
+
+#: Accuracy and realised cost of each seed, by group, method, set and budget.
+Found = dict[tuple[str, str, str, float], list[tuple[float, float]]]
+
+
+def study(
+    saved: Saved, method: Method, budgets: list[float], seed: int
+) -> dict[float, tuple[float, float]]:
+    """Accuracy and realised cost on test rows by budget; nan where it cannot be met."""
+    rng = np.random.RandomState(seed)
+    rows = HeldOutRows(saved.pool, saved.y_pool, weight=None, training_weight=None, groups=None)
+    decision = method.decision(budgets[0])
+    if method.halved:
+        judged, learned = hold_out(rows.y, 0.5, None, rng)
+        fitted = rows.take(learned).fit(decision, saved.bare_costs, rng)
+        rows = rows.take(judged)
+        known = fitted.tabulate(rows.outputs)
+    else:
+        fitted, known, rows = decide(decision, rows, [len(rows.y)], lambda: saved.bare_costs, rng)
+    costs = saved.costs(fitted)
+    evidence = Evidence.from_table(known, rows.y, costs)
+    frontier = compute_frontier(evidence)
+    test = fitted.tabulate(saved.test)
+    found = {}
+    for budget in budgets:
+        try:
+            thresholds = method.thresholds(evidence, frontier, budget)
+        except ValueError:  # its first exit alone costs more
+            found[budget] = (np.nan, np.nan)
+        else:
+            found[budget] = result(test, saved.y_test, costs, thresholds)
+    return found
+
+
+def result(
+    test: ExitTable, y: np.ndarray, costs: np.ndarray, thresholds: np.ndarray
+) -> tuple[float, float]:
+    """Accuracy and mean cost of test rows."""
+    exits = test.leave(thresholds)
+    right = test.labels[np.arange(len(y)), exits] == y
+    return float(right.mean()), float(costs[exits].mean())
+
+
+def run(name: str, budgets: list[float], args: argparse.Namespace, found: Found) -> float:
+    """Study everything on one set; the accuracy of its last exit."""
+    ends = []
+    for seed in range(args.seeds):
+        saved = load(name, seed, args.cache)
+        ends.append(accuracies(saved.test, saved.y_test)[-1])
+        for group, methods in GROUPS.items():
+            for label, method in methods.items():
+                fitted_for_one = isinstance(method.policy, ScheduledPolicy)
+                for some in [[b] for b in budgets] if fitted_for_one else [budgets]:
+                    for budget, pair in study(saved, method, some, seed).items():
+                        found[group, label, name, budget].append(pair)
+        print(f"  {name}, seed {seed}", flush=True)
+    return float(np.mean(ends))
+
+
+def report(
+    group: str, names: list[str], budgets: list[float], ends: dict[str, float], found: Found
+) -> str:
+    """Markdown of one comparison; the first method is the one that others are held against."""
+    blocks = [(name, budget) for name in names for budget in budgets]
+    methods = list(GROUPS[group])
+    scores = 100 * np.array(
+        [[np.mean([a for a, _ in found[group, m, *block]]) for m in methods] for block in blocks]
+    )
+    # What cannot meet a budget is the worst there.
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    # Ways to thresholds spend what is left of a budget where the search has nothing to gain.
+    told = scores if group == "thresholds" else scores[:, :1]
+    new = np.array(
+        [
+            i == 0 or blocks[i][0] != blocks[i - 1][0] or np.any(told[i] != told[i - 1])
+            for i in range(len(blocks))
+        ]
+    )
+    ranks = Ranks.of(scores[new])
+    rows = [
+        [label]
+        + [
+            spread(100 * np.array([a for a, _ in found[group, label, *block]]))
+            if np.isfinite(scores[i, j])
+            else "not possible"
+            for i, block in enumerate(blocks)
+        ]
+        for j, label in enumerate(methods)
+    ]
+    rows.append(["every row to the end", *(f"{100 * ends[name]:.2f}" for name, _ in blocks)])
+    summary = []
+    for j in np.argsort(ranks.average, kind="stable"):
+        label = methods[j]
+        possible = new & np.isfinite(scores[:, j])
+        mean, above, below, p_value = against(scores[possible, j], scores[possible, 0])
+        costs = [cost for block in blocks for _, cost in found[group, label, *block]]
+        excess = [cost - b for n, b in blocks for _, cost in found[group, label, n, b]]
+        summary.append(
+            [
+                label,
+                f"{ranks.average[j]:.2f}",
+                f"{mean:+.3f}",
+                f"{above} : {below}",
+                "" if j == 0 else f"{p_value:.3f}",
+                f"{np.nanmean(costs):.3f}",
+                f"{np.nanmax(excess):+.4f}",
+            ]
+        )
+    header = [
+        group,
+        "average rank",
+        f"to {methods[0]}, points",
+        "above : below",
+        "Wilcoxon p",
+        "mean cost",
+        "most over a budget",
+    ]
+    return (
+        f"### {group.capitalize()}\n\nTest accuracy in %, mean ± spread over seeds, by set and "
+        f"budget.\n\n"
+        + table(rows, [group, *(f"{SETS[name].title} {budget}" for name, budget in blocks)])
+        + f"\n{new.sum()} blocks, Friedman p = {ranks.p_value:.2g}, critical difference of average "
+        f"ranks (Nemenyi, 5 %) {ranks.critical:.2f}.\n\n" + table(summary, header)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    parser.add_argument("--budgets", default="0.2,0.3,0.5,0.7")
+    args = parser.parse_args()
+    budgets = [float(text) for text in args.budgets.split(",")]
+    found: Found = defaultdict(list)
+    names = available(args.sets)
+    ends = {name: run(name, budgets, args, found) for name in names}
+    text = f"## Policies and combination rules, {args.seeds} seeds\n\n"
+    text += "\n".join(report(group, names, budgets, ends, found) for group in GROUPS)
+    print("\n" + text)
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "policies.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

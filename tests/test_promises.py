@@ -79,13 +79,10 @@ for _policy, _combine, _scaled in (
     ("entropy", None, True),
     ("margin", "mean", False),
     ("patience", "surest", False),
-    ("learned", None, False),
     (LearnedConfidencePolicy(DecisionTreeClassifier(max_depth=3)), "cost_weighted", False),
     (LearnedConfidencePolicy(features="probabilities"), "geometric", True),
     ("cost_sensitive", "product", False),
     ("scheduled", None, True),
-    (None, "geometric", False),
-    (None, "product", True),
 ):
     CONFIGURATIONS[f"{_policy}, {_combine}, {_scaled}"] = {
         "policy": _policy,

@@ -3,10 +3,9 @@
 All of them judge the outputs of the same cascades, one for each data set and seed, trained without
 regard to any. What learns is cross-fitted on the held-out rows, as a fit does it, so that it is
 fair to what a user gets: all of them serve to learn and to choose thresholds, and the final
-decision has learned from all. "halves" learns on one half and has the other for its thresholds;
-"half" is confidence with one half of the rows. Thresholds are the best found for the budget on
-these rows, with two simpler ways beside them in the end. Accuracy and realised cost are those of
-test rows; costs count the decisions.
+decision has learned from all. "halves" learns on one half and has the other for its thresholds.
+Thresholds are the best found for the budget on these rows, with two simpler ways beside them in the
+end. Accuracy and realised cost are those of test rows; costs count the decisions.
 
 Policies are compared with the exit's own answer, combination rules under confidence; "+ T" is with
 a temperature for each head. Ranks are over blocks of one set and one budget, each a mean over

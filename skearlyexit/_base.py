@@ -211,6 +211,8 @@ class BaseEarlyExit(BaseOperated):
         placement = resolve_placement(self.exits)
         cost = resolve_cost(self.cost)
         seed = rng.randint(MAX_SEED)
+        decision = self._decision()
+        decision.combination.check(len(classes))
         plan = Plan.measure(backbone, cost, rows.X, len(classes), seed, self.device)
         strategy = resolve_training(self.training)
 
@@ -223,7 +225,7 @@ class BaseEarlyExit(BaseOperated):
                 keep_own_head=self.head is None,
                 keep_given=strategy.keeps_given,
                 training=training,
-                decision=self._decision() if len(ends) > 1 else PLAIN,
+                decision=decision if len(ends) > 1 else PLAIN,
                 classes=classes,
                 trainer_options=self._trainer_options(),
                 validation_fraction=self.validation_fraction if self.early_stopping else None,

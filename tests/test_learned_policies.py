@@ -17,6 +17,7 @@ from skearlyexit import (
     LearnedConfidencePolicy,
     ScheduledPolicy,
 )
+from skearlyexit._deciding import in_units_of
 from skearlyexit.experimental import ReinforcedPolicy
 from skearlyexit.policies import LogisticPolicy, answer_features, resolve_policy
 from tests._data import blobs, quick, same
@@ -378,3 +379,25 @@ def test_places_are_judged_by_the_same_decision(exits):
     clf = quick(exits=exits, **params).fit(X, y)
     assert clf.score(X_test, y_test) > 0.3
     assert set(clf.exit_names_) <= {"stem", "block1", "block2", "block3"}
+
+
+class TestUnitsOfTheFinalDecision:
+    def test_by_hand(self):
+        told = in_units_of(np.array([[0.2], [0.9], [0.4], [0.4]]), np.array([[5.0], [6.0], [7.0]]))
+        assert told[:, 0].tolist() == [5.0, 7.0, 6.0, 6.0]
+
+    def test_order_and_shares_stay(self):
+        rng = np.random.default_rng(0)
+        scores, others = rng.random((300, 2)), rng.random((500, 2)) ** 5
+        told = in_units_of(scores, others)
+        for k in range(2):
+            assert np.all(np.diff(told[np.argsort(scores[:, k]), k]) >= 0)
+            for share in (0.1, 0.5, 0.9):
+                threshold = np.quantile(told[:, k], share)
+                assert np.mean(others[:, k] >= threshold) == pytest.approx(1 - share, abs=0.01)
+
+
+def test_a_product_of_two_classes_is_refused_before_training():
+    X, y, _, _ = blobs()
+    with pytest.raises(ValueError, match="needs at least 3; got 2"):
+        quick(combine="product", callbacks=["none to be called"]).fit(X, y % 2)

@@ -75,7 +75,11 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
             for name, value in self.get_params(deep=False).items()
             if name in self._told or not is_default(value, defaults[name])
         }
-        ordered = [f"{name}={told[name]!r}" for name in defaults if name in told]
+        ordered = [
+            f"{name}={told[name]!r}" if np.ndim(told[name]) == 0 else f"{name}=..."
+            for name in defaults
+            if name in told
+        ]
         return f"{type(self).__name__}({', '.join(ordered)})"
 
     @abstractmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from scipy.special import betainc, xlogy
 
@@ -61,6 +63,12 @@ def hoeffding_bentkus_p_value(risks: np.ndarray, n_rows: float, level: float) ->
     return np.minimum(np.minimum(np.exp(-n_rows * divergence), bentkus), 1.0)
 
 
+@cache
+def _order(n_rows: int) -> np.ndarray:
+    """A fixed random order, drawn once."""
+    return np.random.RandomState(SEED).permutation(n_rows)
+
+
 def betting_p_value(losses: np.ndarray, level: float, weight: np.ndarray) -> float:
     """Test by betting against "the weighted mean of losses in [0, 1] is at least `level`".
 
@@ -82,7 +90,7 @@ def betting_p_value(losses: np.ndarray, level: float, weight: np.ndarray) -> flo
     Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of
     the Royal Statistical Society B 2024.
     """
-    order = np.random.RandomState(SEED).permutation(len(losses))
+    order = _order(len(losses))
     largest = weight.max()
     excess = (weight / largest * (losses - level))[order]
     # A stake may know the rows before only; it starts as if one of the widest spread had been seen.

@@ -85,6 +85,9 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         """
         return self
 
+    def check(self, n_classes: int) -> None:
+        """Raise a ValueError if it cannot do with so few classes."""
+
     def answers(self, outputs: np.ndarray) -> np.ndarray:
         """Answers of every exit of a table.
 

@@ -31,6 +31,15 @@ class ProductCombination(Combination):
 
     needs_probabilities: ClassVar[bool] = True
 
+    def check(self, n_classes: int) -> None:
+        """Refuse two classes, of which every head rules one out; see `Combination.check`."""
+        if n_classes < 3:
+            raise ValueError(
+                "combine='product' rules out the classes below a head's mean, so that of two "
+                "classes the first head decides for good. It needs at least 3; got "
+                f"{n_classes}. Give another rule, such as 'geometric'."
+            )
+
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:

@@ -433,7 +433,7 @@ class TestGuarantees:
         "params",
         [
             {"risk": "disagreement"},
-            {"risk": "accuracy_drop"},
+            {"risk": "accuracy_drop", "family": np.linspace(0.3, 1, 12)},
             {"risk": "harm", "test": "hoeffding_bentkus"},
             {"risk": "harm", "method": "ucb", "family": np.linspace(0.3, 1, 30)},
             {"risk": "harm", "family": np.linspace(0.3, 1, 12)},

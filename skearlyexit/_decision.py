@@ -211,7 +211,7 @@ class Decision:
 
     @staticmethod
     def take(state: State, rows: np.ndarray) -> State:
-        """What is remembered of some of the rows."""
+        """What is remembered of some of the rows, by a mask or by index."""
         combined, judged = state
         return (
             None if combined is None else combined[rows],

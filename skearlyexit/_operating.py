@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._builder import CascadeBuilder
 from skearlyexit._quota import Quota
-from skearlyexit._table import ExitTable
+from skearlyexit._table import exits_of
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
@@ -192,7 +192,7 @@ class BaseOperated(BaseEstimator):
         assert frontier.shares is not None
         thresholds = thresholds_for_shares(recent, point.shares)
         moved = np.array([thresholds_for_shares(recent, shares) for shares in frontier.shares])
-        exits = ExitTable(np.empty((len(recent), self.n_exits_, 0)), recent).leave(thresholds)
+        exits = exits_of(recent, thresholds)
         self.operating_point_ = replace(
             point,
             thresholds=thresholds,

@@ -9,13 +9,15 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skearlyexit._builder import CascadeBuilder, Rows
-from skearlyexit._deciding import HeldOutRows, decide
+from skearlyexit._deciding import HeldOutRows, unlearned
 from skearlyexit._splits import Split, hold_out
 from skearlyexit.placement import Probed
 from skearlyexit.runtime import outputs
 
 #: Share of the rows on which places are judged.
 PROBE_SHARE = 0.2
+#: Share of these that a decision learns from, if it learns.
+LEARNING_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,19 +58,25 @@ class ExitProbe:
             held.weight,
             held.groups,
         )
-        decision, table, rows = decide(
-            builder.decision,
-            rows,
-            [len(held)],
-            lambda: builder.cost_table(cascade, train.X, decided=False).cumulative,
-            check_random_state(self.seed),
-        )
+
+        def known() -> np.ndarray:
+            return builder.cost_table(cascade, train.X, decided=False).cumulative
+
+        if builder.decision.n_learned:
+            # One decision is asked about many subsets of the places, so that it cannot be
+            # cross-fitted: it learns from rows that judge nothing.
+            rng = check_random_state(self.seed)
+            judged, learned = hold_out(rows.y, LEARNING_SHARE, rows.groups, rng)
+            decision = rows.take(learned).fit(builder.decision, known(), rng)
+            rows = rows.take(judged)
+        else:
+            decision = unlearned(builder.decision, known, builder.n_classes)
         cascade.decision = decision
         costs = builder.cost_table(cascade, train.X)
         return Probed(
             np.asarray(places),
             rows.outputs,
-            table,
+            decision.tabulate(rows.outputs),
             rows.y,
             np.ones(len(rows.y)) if rows.weight is None else rows.weight,
             costs.stage_costs,

@@ -51,8 +51,7 @@ class ExitTable:
         -------
         exits : ndarray of shape (n_samples,)
         """
-        sure = self.scores >= np.append(np.asarray(thresholds, dtype=np.float64), -np.inf)
-        return sure.argmax(axis=1)
+        return exits_of(self.scores, np.asarray(thresholds, dtype=np.float64))
 
     @staticmethod
     def concatenate(tables: Sequence[ExitTable]) -> ExitTable:
@@ -61,3 +60,18 @@ class ExitTable:
             np.concatenate([table.probabilities for table in tables]),
             np.concatenate([table.scores for table in tables]),
         )
+
+
+def exits_of(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """First exit whose score reaches its threshold, or the last, for each row.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_exits)
+    thresholds : ndarray of shape (n_exits - 1,)
+
+    Returns
+    -------
+    exits : ndarray of shape (n_samples,)
+    """
+    return np.asarray((scores >= np.append(thresholds, -np.inf)).argmax(axis=1))

@@ -70,6 +70,11 @@ class TestUnits:
         with pytest.raises(ValueError, match="'rate' of Budget translates a unit"):
             quick(operating_point=Budget(0.5, rate=2.0)).fit(X, y)
 
+    def test_shares_of_leaving_look_at_no_metric(self):
+        point = Budget(0.8, method="geometric", metric="f1_macro")
+        with pytest.raises(ValueError, match="looks at no metric"):
+            quick(operating_point=point).fit(X, y)
+
     def test_too_little(self):
         with pytest.raises(ValueError, match="first exit alone costs"):
             quick(operating_point=Budget(10, unit="MACs")).fit(X, y)
@@ -500,6 +505,13 @@ class TestGuarantees:
     def test_drops_are_no_binomial(self):
         with pytest.raises(ValueError, match="must not be 'binomial'"):
             RiskControl(risk="accuracy_drop", test="binomial")._validate_params()
+
+    def test_fractions_are_no_binomial(self):
+        def half(true, now, last):
+            return 0.5 * (now != last)
+
+        with pytest.raises(ValueError, match="losses other than 0 and 1"):
+            RiskControl(0.2, risk=half, test="binomial").thresholds(labelled(0), None)
 
     def test_says_what_it_bounds(self):
         point = RiskControl(0.1, risk="disagreement").calibrate(labelled(0), None)

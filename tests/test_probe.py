@@ -8,7 +8,7 @@ from sklearn.model_selection import KFold, PredefinedSplit
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from skearlyexit import Budget, GreedyPlacement, MLPBackbone
+from skearlyexit import Budget, GreedyPlacement, LearnedConfidencePolicy, MLPBackbone
 from skearlyexit._builder import CascadeBuilder, Rows
 from skearlyexit._probe import PROBE_SHARE, probing_split
 from skearlyexit._splits import calibration_splits
@@ -110,6 +110,27 @@ def test_what_is_probed(curious):
     assert np.all((probed.heads > 0) & (probed.heads <= 3))  # comparisons of trees of depth 3
     assert probed.decisions.tolist() == [4, 4, 4, 0]
     assert (probed.table.labels[:, -1] == probed.y).mean() > 0.3
+
+
+def test_places_are_judged_by_rows_that_the_decision_has_not_learned_from(curious, monkeypatch):
+    learned = []
+    original = LearnedConfidencePolicy.fit
+
+    def spy(self, *args, sample_weight, **kwargs):
+        learned.append(sample_weight)
+        return original(self, *args, sample_weight=sample_weight, **kwargs)
+
+    monkeypatch.setattr(LearnedConfidencePolicy, "fit", spy)
+    weight = 1 + np.arange(len(X)) / len(X)  # by which rows are known again
+    clf = quick(backbone=BACKBONE, exits=curious, max_epochs=2, policy="learned", combine="mean")
+    clf.fit(X, y, sample_weight=weight)
+    (probed,) = curious.seen
+    assert len(learned[0]) > 0
+    assert disjoint(learned[0].round(9), probed.weight.round(9))
+    # Of some of the places, too: what is answered there depends on which there are.
+    table, _ = probed.subset([0, 3])
+    mean = (probed.outputs[:, 0] + probed.outputs[:, 3]) / 2
+    np.testing.assert_allclose(table.probabilities[:, 1], mean, atol=1e-12)
 
 
 def test_heads_for_each_exit_do_not_fit_all_places(curious):

@@ -98,6 +98,12 @@ class Budget(OperatingPoint):
                 f"backbone needs none. Got rate={self.rate!r}; name the unit, as in unit='J'."
             )
 
+        if self.method == "geometric" and not is_accuracy(self.metric):
+            raise ValueError(
+                "Budget(method='geometric') goes by shares of leaving and looks at no metric. Got "
+                f"metric={self.metric!r}; take method='search'."
+            )
+
     def resolved(self, unit: str, plain: float) -> Budget:
         """The same as a share of the plain backbone; see `OperatingPoint.resolved`."""
         if self.unit == "share":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skearlyexit._table import ExitTable
+from skearlyexit._table import ExitTable, exits_of
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ class Evidence:
 
     def leave(self, thresholds: np.ndarray) -> np.ndarray:
         """Exit at which each row leaves, shape (n_samples,)."""
-        sure = self.scores >= np.append(thresholds, -np.inf)
-        return sure.argmax(axis=1)
+        return exits_of(self.scores, thresholds)
 
     def evaluate(self, thresholds: np.ndarray) -> tuple[float, float]:
         """Mean cost and accuracy under these thresholds."""

@@ -202,9 +202,14 @@ class RiskControl(_OverFamily):
         return lambda level: p_value(means, evidence.n_effective, (level - low) / span)
 
     def _test_of(self, losses: FamilyLosses) -> str:
+        zero_one = bool(np.all((losses.losses == 0) | (losses.losses == 1)))
+        if self.test == "binomial" and not zero_one:
+            raise ValueError(
+                "The 'test' of RiskControl must not be 'binomial' for losses other than 0 and 1, "
+                "which the 'risk' function returned. Take 'auto'."
+            )
         if self.test != "auto":
             return self.test
-        zero_one = np.all((losses.losses == 0) | (losses.losses == 1))
         return "binomial" if zero_one and self.risk != "accuracy_drop" else "betting"
 
     def _refusal(self, n_rows: int, least: float) -> NotCertifiedError:

@@ -10,6 +10,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length
 
 from skearlyexit._labels import encode_labels
+from skearlyexit._table import exits_of
 from skearlyexit._unwrap import last_step
 from skearlyexit.inspection._common import checked_exits, checked_rows
 from skearlyexit.inspection._marks import draw, draw_legend, set_log
@@ -321,7 +322,7 @@ class CostAccuracyDisplay:
             raise ValueError("At most one of 'thresholds' and 'exits' may be given. Got both.")
         if thresholds is not None:
             operating = np.asarray(thresholds, dtype=np.float64)
-            exits = (scores >= np.append(operating, -np.inf)).argmax(axis=1)
+            exits = exits_of(scores, operating)
         point = at_random = None
         if exits is not None:
             exits = checked_exits(exits, len(costs))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from skearlyexit._table import exits_of
+
 
 def cost_accuracy(
     correct: np.ndarray,
@@ -36,7 +38,7 @@ def cost_accuracy(
     mean_costs, accuracies = np.empty(len(thresholds)), np.empty(len(thresholds))
     # One point after the other: all at once would need as many copies of the scores.
     for i, point in enumerate(thresholds):
-        exits = (scores >= np.append(point, -np.inf)).argmax(axis=1)
+        exits = exits_of(scores, point)
         mean_costs[i] = np.average(costs[exits], weights=weight)
         accuracies[i] = np.average(correct[rows, exits], weights=weight)
     return mean_costs, accuracies
@@ -66,6 +68,8 @@ def oracle(
     Examples
     --------
     >>> import numpy as np
+
+    from skearlyexit._table import exits_of
     >>> oracle(np.array([[True, True], [False, True], [False, False]]), np.array([0.25, 1.0]))
     (0.5, 0.6666666666666666)
     """

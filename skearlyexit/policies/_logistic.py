@@ -15,6 +15,7 @@ from skearlyexit.policies._features import answer_features, n_operations
 RATE, FIRST, SECOND = 0.1, 0.9, 0.999
 #: Shares at which the logits are remembered.
 N_KNOTS = 257
+SHARES = np.linspace(0, 1, N_KNOTS)
 
 
 class LogisticPolicy(Policy):
@@ -91,7 +92,7 @@ class LogisticPolicy(Policy):
             self._logits(np.ascontiguousarray(probabilities[:, i]), i)
             for i in range(len(self.coef_))
         ]
-        self.knots_ = np.quantile(logits, np.linspace(0, 1, N_KNOTS), axis=1).T
+        self.knots_ = np.quantile(logits, SHARES, axis=1).T
 
     def _seen(self, probabilities: np.ndarray) -> np.ndarray:
         """Features of the answers of every exit but the last, (n_samples, n_exits - 1, ...)."""
@@ -105,9 +106,8 @@ class LogisticPolicy(Policy):
         """Score one exit, the last one by 1; see `Policy.step`."""
         if exit_ == len(self.coef_):
             return np.ones(len(probabilities)), None
-        shares = np.linspace(0, 1, N_KNOTS)
         logits = self._logits(probabilities, exit_)
-        return np.interp(logits, self.knots_[exit_], shares), None
+        return np.interp(logits, self.knots_[exit_], SHARES), None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         """Those of the features, of their weighted sum and of a search; see `Policy.macs`."""

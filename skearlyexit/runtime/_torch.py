@@ -191,7 +191,7 @@ class _Leaving:
                 if np.count_nonzero(leaves) < n_leaving:
                     leaves[np.argsort(-score, kind="stable")[:n_leaving]] = True
                 self.left -= float(np.count_nonzero(leaves) * self.quota.costs[exit_])
-            self.state = self.decision.take(self.state, np.flatnonzero(~leaves))
+            self.state = self.decision.take(self.state, ~leaves)
         left = rows[leaves]
         self.answers.labels[left] = answer.argmax(axis=1)[leaves]
         self.answers.exits[left] = exit_

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -13,17 +11,15 @@ import torch
 from joblib import Memory
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from sklearn.utils.validation import check_is_fitted, check_memory, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skearlyexit._builder import MAX_SEED, CascadeBuilder, Rows
+from skearlyexit._builder import MAX_SEED, CascadeBuilder, Fit, Rows
 from skearlyexit._deciding import HeldOutRows, decide, unlearned
-from skearlyexit._decision import PLAIN, Decision
 from skearlyexit._operating import BaseOperated
-from skearlyexit._plan import Plan
 from skearlyexit._probe import ExitProbe, probing_split
+from skearlyexit._recipe import RecipeMixin
 from skearlyexit._splits import Split, calibration_splits
 from skearlyexit._table import ExitTable
-from skearlyexit.backbones import resolve_backbone
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
@@ -33,30 +29,26 @@ from skearlyexit.calibration import (
     Threshold,
     check_budget,
 )
-from skearlyexit.cascade import Cascade
 from skearlyexit.combination import (
     COMBINATIONS,
+    TRAINED,
     Combination,
-    TemperatureScaling,
-    resolve_combination,
 )
-from skearlyexit.costs import COSTS, Cost, resolve_cost
-from skearlyexit.heads import resolve_heads
-from skearlyexit.placement import Placed, Placement, PlacementReport, resolve_placement
-from skearlyexit.policies import POLICIES, Policy, resolve_policy
+from skearlyexit.costs import COSTS, Cost
+from skearlyexit.placement import Placed, Placement, PlacementReport
+from skearlyexit.policies import POLICIES, Policy
 from skearlyexit.runtime import embed, outputs, tabulate
 from skearlyexit.training import (
     OPTIMIZERS,
     SCHEDULES,
     STRATEGIES,
+    MultiExitNetwork,
     SeparateTraining,
-    TrainingMemory,
     TrainingStrategy,
-    resolve_training,
 )
 
 
-class BaseEarlyExit(BaseOperated):
+class BaseEarlyExit(RecipeMixin, BaseOperated):
     """Base of the early-exit estimators."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -65,7 +57,7 @@ class BaseEarlyExit(BaseOperated):
         "head": "no_validation",
         "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
         "policy": [StrOptions(set(POLICIES)), Policy, None],
-        "combine": [StrOptions(set(COMBINATIONS)), Combination, None],
+        "combine": [StrOptions({*COMBINATIONS, TRAINED}), Combination, None],
         "temperature_scaling": ["boolean"],
         "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
         "budget": [Interval(Real, 0, None, closed="right"), None],
@@ -86,6 +78,9 @@ class BaseEarlyExit(BaseOperated):
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(RealNotInt, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "mixed_precision": ["boolean"],
+        "compile": ["boolean", dict],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "device": [str],
         "dtype": [StrOptions({"float32", "float64"})],
@@ -101,6 +96,13 @@ class BaseEarlyExit(BaseOperated):
     placement_report_: PlacementReport
     history_: list[dict[str, Any]]
 
+    # What a training that goes on starts from.
+    _network: MultiExitNetwork
+    _optimizer_state: dict[str, Any]
+    _ends: list[int]
+    _fitted_classes: np.ndarray
+    _n_updates: int
+
     @property
     def stages_(self) -> list[torch.nn.Module]:
         """Parts of the network between exits."""
@@ -110,6 +112,19 @@ class BaseEarlyExit(BaseOperated):
     def heads_(self) -> list[Any]:
         """Torch module or fitted scikit-learn estimator of each exit."""
         return [head.model for head in self.cascade_.heads]
+
+    def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and labels to learn from, as arrays."""
+        # What the dtype cannot hold becomes infinite, and is refused as that.
+        with np.errstate(over="ignore", invalid="ignore"):
+            X, y = validate_data(
+                self, X, y, reset=reset, dtype=getattr(np, self.dtype), allow_nd=True
+            )
+        if reset:
+            self._row_shape = X.shape[1:]
+        else:
+            self._check_shape(X)
+        return X, y
 
     def _validate_rows(self, X: Any) -> np.ndarray:
         """Rows as an array of the estimator's dtype, of the shape seen in fit."""
@@ -122,21 +137,15 @@ class BaseEarlyExit(BaseOperated):
         # What the dtype cannot hold becomes infinite, and is refused as that.
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(self, X, reset=False, dtype=getattr(np, self.dtype), allow_nd=True)
+        self._check_shape(X)
+        return X
+
+    def _check_shape(self, X: np.ndarray) -> None:
         if X.shape[1:] != self._row_shape:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
                 f"of shape {self._row_shape}."
             )
-        return X
-
-    def _check_device(self) -> None:
-        try:
-            torch.zeros(1, device=self.device).item()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(
-                f"The 'device' parameter of {type(self).__name__} must be a device of this "
-                f"machine. Got {self.device!r} instead, which torch cannot use: {error}"
-            ) from error
 
     def _fit_cascade(
         self,
@@ -148,11 +157,12 @@ class BaseEarlyExit(BaseOperated):
         """Fit on validated rows, and set the fitted attributes once all has gone well."""
         request = self._requested_point()
         self._check_device()
+        start = self._start(classes)
         rng = check_random_state(self.random_state)
         builder, placed, splits, refit = self._prepare(
             rows, classes, calibration_weight, validation, rng
         )
-        n_exits = len(placed.ends)
+        n_exits = len(builder.heads)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
         n_held = sum(len(held) for _, held in splits)
         self._check_request(request, builder, n_exits, n_held)
@@ -163,10 +173,12 @@ class BaseEarlyExit(BaseOperated):
         said = []
         for (train, held), seed in zip(splits, seeds[1:], strict=True):
             n_rows = len(rows) if refit else None
-            cascade, history = builder.fit(rows.take(train), validation, int(seed), n_rows=n_rows)
+            fit = builder.fit(rows.take(train), validation, int(seed), n_rows=n_rows, start=start)
+            cascade = fit.cascade
             said.append(outputs(cascade, rows.X[held]))
         if refit:
-            cascade, history = builder.fit(rows, validation, int(seeds[0]))
+            fit = builder.fit(rows, validation, int(seeds[0]), start=start)
+            cascade = fit.cascade
 
         def costs() -> np.ndarray:
             return builder.cost_table(cascade, rows.X, decided=False).cumulative
@@ -186,7 +198,8 @@ class BaseEarlyExit(BaseOperated):
                 builder.decision, held_out, folds, costs, rng
             )
         else:
-            cascade.decision = unlearned(builder.decision, costs, len(classes))
+            n_columns = len(classes) + builder.decision.gated
+            cascade.decision = unlearned(builder.decision, costs, n_columns)
         cascade.cost_table = builder.cost_table(cascade, rows.X)
         evidence = None
         if table is not None and held_out is not None:
@@ -194,9 +207,27 @@ class BaseEarlyExit(BaseOperated):
                 table, held_out.y, cascade.costs, held_out.weight, classes
             )
         point, frontier = self._operate(request, cascade, evidence, by_hand)
-        self._set_fitted(cascade, builder.plan, point, frontier, evidence)
-        self.history_ = history
+        self._set_fitted(fit, builder, point, frontier, evidence)
         self.placement_report_ = placed.report
+
+    def _start(self, classes: np.ndarray) -> MultiExitNetwork | None:
+        """Network to go on with, if any."""
+        if not self.warm_start:
+            return None
+        if self.calibration is not None:
+            raise ValueError(
+                "With warm_start=True the network may have seen any row, so that none of them can "
+                "be held out for thresholds. Give calibration=None, and call calibrate with other "
+                f"rows. Got calibration={self.calibration!r}."
+            )
+        if not hasattr(self, "_network"):
+            return None
+        if not np.array_equal(classes, self._fitted_classes):
+            raise ValueError(
+                "With warm_start=True y must hold the classes of the fit before, "
+                f"{self._fitted_classes[:20].tolist()}. Got {classes[:20].tolist()}."
+            )
+        return self._network
 
     def _prepare(
         self,
@@ -207,32 +238,8 @@ class BaseEarlyExit(BaseOperated):
         rng: np.random.RandomState,
     ) -> tuple[CascadeBuilder, Placed, list[Split], bool]:
         """What fits cascades, with the exits placed, and the splits for calibration."""
-        backbone = resolve_backbone(self.backbone, rows.X, len(classes))
-        placement = resolve_placement(self.exits)
-        cost = resolve_cost(self.cost)
-        seed = rng.randint(MAX_SEED)
-        decision = self._decision()
-        decision.combination.check(len(classes))
-        plan = Plan.measure(backbone, cost, rows.X, len(classes), seed, self.device)
-        strategy = resolve_training(self.training)
-
-        def make(ends: Sequence[int], training: TrainingStrategy) -> CascadeBuilder:
-            return CascadeBuilder(
-                backbone=backbone,
-                plan=plan.placed(ends),
-                cost=cost,
-                heads=resolve_heads(self.head, len(ends)),
-                keep_own_head=self.head is None,
-                keep_given=strategy.keeps_given,
-                training=training,
-                decision=decision if len(ends) > 1 else PLAIN,
-                classes=classes,
-                trainer_options=self._trainer_options(),
-                validation_fraction=self.validation_fraction if self.early_stopping else None,
-                device=self.device,
-                n_jobs=self.n_jobs,
-            )
-
+        recipe = self._recipe(rows, classes, rng)
+        placement, strategy, decision = recipe.placement, recipe.strategy, recipe.decision
         splits: list[Split] = []
         refit = True
         probe = None
@@ -243,78 +250,53 @@ class BaseEarlyExit(BaseOperated):
                     f"parameter of {type(self).__name__} must be a single one. Got "
                     f"{len(self.head)} instead."
                 )
-            cost.check(None)
+            if decision.policy.reads_gate:
+                raise ValueError(
+                    f"{type(placement).__name__} judges places by heads that are trained "
+                    "separately, without gates to read. Give exits by number or name with "
+                    f"{type(decision.policy).__name__}."
+                )
+            recipe.cost.check(None)
             splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
             probing, splits = probing_split(rows, splits, refit, rng)
             alone = strategy if isinstance(strategy, SeparateTraining) else SeparateTraining()
             probe = ExitProbe(
-                lambda ends: make(ends, alone),
+                lambda ends: recipe.builder(ends, alone),
                 rows,
                 validation,
                 calibration_weight,
                 *probing,
                 rng.randint(MAX_SEED),
             )
-        placed = placement.place(plan.candidates, probe)
-        cost.check(len(placed.ends))
-        if probe is None and len(placed.ends) > 1:
+        placed = placement.place(recipe.plan.candidates, probe)
+        recipe.cost.check(len(placed.ends))
+        n_exits = 1 if strategy.drops_exits else len(placed.ends)
+        if n_exits > 1:
+            decision.combination.check(len(classes), n_exits)
+        if probe is None and n_exits > 1:
             splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
-        if len(placed.ends) == 1:
+        if n_exits == 1:
             splits, refit = [], True
-        return make(placed.ends, strategy), placed, splits, refit
-
-    def _decision(self) -> Decision:
-        return Decision(
-            TemperatureScaling() if self.temperature_scaling else None,
-            resolve_combination(self.combine),
-            resolve_policy(self.policy),
-        )
-
-    def _trainer_options(self) -> dict[str, Any]:
-        return {
-            "max_epochs": self.max_epochs,
-            "batch_size": self.batch_size,
-            "lr": self.lr,
-            "lr_schedule": self.lr_schedule,
-            "optimizer": self.optimizer,
-            "patience": self.n_iter_no_change if self.early_stopping else None,
-            "callbacks": self.callbacks or (),
-            "memory": self._training_memory(),
-            "verbose": self.verbose,
-        }
-
-    def _training_memory(self) -> TrainingMemory | None:
-        if self.memory is None:
-            return None
-        if self.random_state is None:
-            warnings.warn(
-                f"The 'memory' parameter of {type(self).__name__} has no effect with "
-                "random_state=None, under which no two trainings are the same. Give an integer.",
-                UserWarning,
-                stacklevel=5,
-            )
-            return None
-        path = isinstance(self.memory, str | os.PathLike)
-        try:
-            memory = check_memory(os.fspath(self.memory) if path else self.memory)
-        except OSError as error:
-            raise ValueError(
-                f"The 'memory' parameter of {type(self).__name__} must be a folder that can be "
-                f"written to. Got {self.memory!r} instead: {error}"
-            ) from error
-        return None if memory.store_backend is None else TrainingMemory(memory)
+        return recipe.builder(placed.ends), placed, splits, refit
 
     def _set_fitted(
         self,
-        cascade: Cascade,
-        plan: Plan,
+        fit: Fit,
+        builder: CascadeBuilder,
         point: CalibratedPoint,
         frontier: Frontier | None,
         evidence: Evidence | None,
     ) -> None:
+        cascade = fit.cascade
         self.cascade_ = cascade
         self.n_exits_ = cascade.n_exits
-        self.exit_names_ = plan.names
+        self.exit_names_ = builder.plan.names
+        self.history_ = fit.history
+        self._network = fit.network
+        self._optimizer_state = fit.optimizer_state or {}
+        self._ends = builder.trained_plan.ends
+        self._fitted_classes = builder.classes
+        self._n_updates = 0
         self.costs_ = cascade.costs
         assert cascade.cost_table is not None
         self.cost_table_ = cascade.cost_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -17,8 +18,9 @@ from skearlyexit._plan import Plan, torch_dtype
 from skearlyexit._splits import cross_fitting_splits, hold_out
 from skearlyexit.backbones import Backbone
 from skearlyexit.cascade import Cascade
+from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost, CostTable, Part, Reading
-from skearlyexit.heads import FittedHead, Head, PooledModule, align
+from skearlyexit.heads import FittedGate, FittedHead, Head, PooledModule, align, build_gate
 from skearlyexit.runtime import embed
 from skearlyexit.training import (
     MultiExitNetwork,
@@ -64,6 +66,26 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """What fitting gives.
+
+    Attributes
+    ----------
+    cascade : Cascade
+    history : list of dict
+    network : MultiExitNetwork
+        As it was trained, to go on with.
+    optimizer_state : dict or None
+        To go on with, too; None after a training from the beginning.
+    """
+
+    cascade: Cascade
+    history: list[dict[str, Any]]
+    network: MultiExitNetwork
+    optimizer_state: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class CascadeBuilder:
     """Fits cascades on different rows under the same plan.
 
@@ -74,11 +96,15 @@ class CascadeBuilder:
     cost : Cost
     heads : list of Head
         One for each exit.
+    trained_plan, trained_heads : Plan, list of Head
+        The same with exits that are dropped after training.
     keep_own_head : bool
         Whether a network that brings its own classifier keeps it at the last exit.
     keep_given : bool
         Whether training may take weights that came from the user for trained ones.
     training : TrainingStrategy
+    combined : bool
+        Whether what training learns to make of the heads is used.
     decision : Decision
         Not fitted.
     classes : ndarray of shape (n_classes,)
@@ -94,15 +120,23 @@ class CascadeBuilder:
     plan: Plan
     cost: Cost
     heads: Sequence[Head]
+    trained_plan: Plan
+    trained_heads: Sequence[Head]
     keep_own_head: bool
     keep_given: bool
     training: TrainingStrategy
+    combined: bool
     decision: Decision
     classes: np.ndarray
     trainer_options: dict[str, Any]
     validation_fraction: float | None
     device: str
     n_jobs: int | None
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether heads that give labels only have to be calibrated."""
+        return self.combined or self.decision.needs_probabilities
 
     @property
     def n_classes(self) -> int:
@@ -131,7 +165,7 @@ class CascadeBuilder:
                     parts.append(fitted.part(embedding))
                 else:
                     parts.append(Part(head, embedding, None, macs=0.0))
-        return float(self._cost_table([], parts, [None] * len(parts)).cumulative[0])
+        return float(self._cost_table([], parts, [[] for _ in parts]).cumulative[0])
 
     def cost_table(self, cascade: Cascade, X: np.ndarray, *, decided: bool = True) -> CostTable:
         """What the parts of a cascade cost, read off on a few of the rows.
@@ -145,33 +179,42 @@ class CascadeBuilder:
         """
         # What is measured should meet rows as various as those it is used on.
         carry: Any = torch.tensor(X[:32]).to(cascade.device)
-        stages, heads = [], []
+        stages: list[Part] = []
+        heads: list[Part] = []
+        decisions: list[list[Part]] = []
+        last = cascade.n_exits - 1
         with torch.inference_mode():
-            for stage, head in zip(cascade.stages, cascade.heads, strict=True):
+            for i, (stage, head) in enumerate(zip(cascade.stages, cascade.heads, strict=True)):
                 stages.append(Part(stage, carry, stage))
                 carry, embedding = stage(carry)
                 heads.append(head.part(embedding))
-        last = len(heads) - 1
-        decisions: list[Part | None] = [None] * len(heads)
-        if decided:
-            decisions = [
-                cascade.decision.part(self.n_classes, i, last=i == last) for i in range(len(heads))
-            ]
+                parts = [cascade.combiner_part(i)]
+                if cascade.gates and i < last:
+                    parts.append(cascade.gates[i].part(embedding))
+                if decided:
+                    parts.append(cascade.decision.part(self.n_classes, i, last=i == last))
+                decisions.append([part for part in parts if part is not None])
         return self._cost_table(stages, heads, decisions)
 
     def _cost_table(
-        self, stages: Sequence[Part], heads: Sequence[Part], decisions: Sequence[Part | None]
+        self, stages: Sequence[Part], heads: Sequence[Part], decisions: Sequence[Sequence[Part]]
     ) -> CostTable:
-        read = [part for part in decisions if part is not None]
+        read = [part for parts in decisions for part in parts]
         staged, headed, found = self.cost.of_cascade(stages, heads, read, self.plan.block_costs)
         values = iter(found)
-        decided = [Reading.exactly(0.0) if part is None else next(values) for part in decisions]
+        decided = [Reading.total([next(values) for _ in parts]) for parts in decisions]
         names, links = self.plan.names, self.plan.links
         return CostTable(self.cost.unit_name, names, staged, headed, links, decided)
 
     def fit(
-        self, rows: Rows, validation: Rows | None, seed: int, *, n_rows: int | None = None
-    ) -> tuple[Cascade, list[dict[str, Any]]]:
+        self,
+        rows: Rows,
+        validation: Rows | None,
+        seed: int,
+        *,
+        n_rows: int | None = None,
+        start: MultiExitNetwork | None = None,
+    ) -> Fit:
         """Fit a cascade.
 
         Parameters
@@ -184,11 +227,8 @@ class CascadeBuilder:
             How many rows the final model is fitted on. Fewer are trained on for more epochs: a
             network that has made fewer steps is less sure, and thresholds that are right for it
             let the final one leave too soon.
-
-        Returns
-        -------
-        cascade : Cascade
-        history : list of dict
+        start : MultiExitNetwork or None, default=None
+            A trained network to go on with; it is copied.
         """
         rng = check_random_state(seed)
         if self.validation_fraction is not None and validation is None:
@@ -204,15 +244,51 @@ class CascadeBuilder:
             validation, rows = rows.take(held), rows.take(train)
         n_rows = len(rows) if n_rows is None else n_rows
         seed = rng.randint(MAX_SEED)
-        network, history = self._train(rows, validation, seed, n_rows)
+        whole, history = self._train(rows, validation, seed, n_rows, start)
+        network = self._kept(whole)
         embeddings = self._embed(network, rows)
         for n_folds in sorted({head.cross_fit for head in self.heads if head.cross_fit}):
             embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed, n_rows)
         head_seeds = rng.randint(MAX_SEED, size=len(self.heads))
         heads = self._fit_heads(network, embeddings, rows, head_seeds)
-        cascade = Cascade(
+        return Fit(self._cascade(network, heads, rows), history, whole)
+
+    def update(
+        self,
+        rows: Rows,
+        seed: int,
+        start: MultiExitNetwork | None,
+        optimizer_state: dict[str, Any],
+    ) -> Fit:
+        """Fit a cascade by one pass over rows, from where a network and its optimizer stand.
+
+        Parameters
+        ----------
+        rows : Rows
+        seed : int
+        start : MultiExitNetwork or None
+            Copied; None begins with a new one.
+        optimizer_state : dict
+            Copied; empty for one that begins.
+        """
+        rng = check_random_state(seed)
+        whole = self._begun(rows, rng, start)
+        options = self.trainer_options | {"max_epochs": 1, "lr_schedule": "constant"}
+        trainer = self._trainer(rows, None, rng, options)
+        trainer.optimizer_state = copy.deepcopy(optimizer_state)
+        self.training.update(whole, self._shares(), trainer)
+        whole = self._settled(whole)
+        network = self._kept(whole)
+        heads = self._fit_heads(network, {}, rows, rng.randint(MAX_SEED, size=len(self.heads)))
+        cascade = self._cascade(network, heads, rows)
+        return Fit(cascade, trainer.history, whole, trainer.optimizer_state)
+
+    def _cascade(self, network: MultiExitNetwork, heads: list[FittedHead], rows: Rows) -> Cascade:
+        return Cascade(
             stages=list(network.stages),
             heads=heads,
+            gates=[FittedGate.of(module) for module in network.gates],
+            combiner=self._combiner(network),
             decision=self.decision.copy(),
             n_classes=self.n_classes,
             cost_table=None,
@@ -220,25 +296,71 @@ class CascadeBuilder:
             device=self.device,
             dtype=torch_dtype(rows.X),
         )
-        return cascade, history
+
+    def _combiner(self, network: MultiExitNetwork) -> Combination | None:
+        if network.combiner is None or not self.combined:
+            return None
+        return network.combiner.fitted()
 
     def _train(
-        self, rows: Rows, validation: Rows | None, seed: int, n_rows: int
+        self,
+        rows: Rows,
+        validation: Rows | None,
+        seed: int,
+        n_rows: int,
+        start: MultiExitNetwork | None = None,
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
         rng = check_random_state(seed)
-        network = self._build(rows, rng)
-        trainer = Trainer(
+        network = self._begun(rows, rng, start)
+        trainer = self._trainer(rows, validation, rng, self.trainer_options, n_rows)
+        self.training.train(network, self._shares(), trainer)
+        return self._settled(network), trainer.history
+
+    def _trainer(
+        self,
+        rows: Rows,
+        validation: Rows | None,
+        rng: np.random.RandomState,
+        options: dict[str, Any],
+        n_rows: int | None = None,
+    ) -> Trainer:
+        return Trainer(
             _tensors(rows),
             None if validation is None else _tensors(validation),
             device=self.device,
             seeds=count(rng.randint(MAX_SEED)),
             n_rows=n_rows,
-            **self.trainer_options,
+            **options,
         )
-        total = np.cumsum(self.plan.stage_costs)
-        self.training.train(network, total / (total[-1] or 1.0), trainer)
+
+    def _shares(self) -> np.ndarray:
+        """Cumulative cost of the backbone at each exit, as a share of all of it."""
+        total = np.cumsum(self.trained_plan.stage_costs)
+        return np.asarray(total / (total[-1] or 1.0))
+
+    def _settled(self, network: MultiExitNetwork) -> MultiExitNetwork:
+        """The network as it is used."""
         network.requires_grad_(False)
-        return network.to(self.device).eval(), trainer.history
+        return network.to(self.device).eval()
+
+    def _kept(self, network: MultiExitNetwork) -> MultiExitNetwork:
+        """The network without the exits that only helped to train."""
+        return network.joined() if self.training.drops_exits else network
+
+    def _begun(
+        self, rows: Rows, rng: np.random.RandomState, start: MultiExitNetwork | None
+    ) -> MultiExitNetwork:
+        """A new network, or a copy of the one to go on with."""
+        network = self._build(rows, rng)
+        if start is None:
+            return network
+        if not start.is_like(network):
+            raise ValueError(
+                "The parameters ask for another network than the one that was fitted before and "
+                "is to be trained on. Leave backbone, exits, head and dtype as they were, or fit "
+                "with warm_start=False."
+            )
+        return start.resumed()
 
     def _build(self, rows: Rows, rng: np.random.RandomState) -> MultiExitNetwork:
         """Build the network with new weights; those of a part do not depend on the other parts."""
@@ -246,18 +368,26 @@ class CascadeBuilder:
             built = self.backbone.build(rows.X, self.n_classes)
             built.to(torch_dtype(rows.X))
         modules: list[torch.nn.Module] = []
-        for head, embedding in zip(self.heads, self.plan.embeddings, strict=True):
+        plan = self.trained_plan
+        for head, embedding in zip(self.trained_heads, plan.embeddings, strict=True):
             with isolated_random_state(rng.randint(MAX_SEED)):
                 modules.append(head.build(embedding, self.n_classes).to(embedding.dtype))
         own_head = built.head if self.keep_own_head else None
         if own_head is not None:
             modules[-1] = PooledModule(torch.nn.Identity(), own_head)
+        gates: list[torch.nn.Module] = []
+        if self.training.has_gates:
+            for embedding in plan.embeddings[:-1]:
+                with isolated_random_state(rng.randint(MAX_SEED)):
+                    gates.append(build_gate(embedding).to(embedding.dtype))
         return MultiExitNetwork(
-            built.cut(self.plan.ends),
+            built.cut(plan.ends),
             modules,
-            stand_ins=[i for i, head in enumerate(self.heads) if not head.is_neural],
+            stand_ins=[i for i, head in enumerate(self.trained_heads) if not head.is_neural],
             given=built.given and self.keep_given,
             given_head=own_head is not None,
+            gates=gates,
+            n_classes=self.n_classes,
         )
 
     def _embed(self, network: MultiExitNetwork, rows: Rows) -> dict[int, np.ndarray]:
@@ -303,7 +433,7 @@ class CascadeBuilder:
             # The same start as the network's, and as many steps: the closer the two end, the
             # better they align.
             network, _ = self._train(rows.take(train), validation, seed, n_rows)
-            found = self._embed(network, rows)
+            found = self._embed(self._kept(network), rows)
             for i in unseen:
                 unseen[i][held] = align(found[i][train], embeddings[i][train], found[i][held])
         return unseen
@@ -324,7 +454,7 @@ class CascadeBuilder:
                 "y": rows.y,
                 "sample_weight": rows.weight,
                 "classes": self.classes,
-                "needs_probabilities": self.decision.needs_probabilities,
+                "needs_probabilities": self.needs_probabilities,
                 "seed": int(seeds[i]),
             }
 

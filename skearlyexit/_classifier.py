@@ -11,12 +11,12 @@ import torch
 from joblib import Memory
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._base import BaseEarlyExit
 from skearlyexit._builder import Rows
 from skearlyexit._encode import checked_weight, classification_rows
 from skearlyexit._labels import encode_labels
+from skearlyexit._partial_fit import PartialFitMixin
 from skearlyexit.calibration import Budget, Evidence, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
@@ -26,7 +26,7 @@ from skearlyexit.policies import Policy
 from skearlyexit.training import TrainingStrategy
 
 
-class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
+class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
     """Neural network whose easy rows leave early.
 
     The network is cut into stages, and after each stands a head that can already answer. A row
@@ -53,18 +53,21 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         that brings its own classifier keeps it at the last exit.
     training : str or TrainingStrategy, default=None
         How the weights are learned: ``"joint"``, ``"separate"``, ``"mixed"``, ``"distillation"``,
-        ``"layerwise"``, ``"local_error"``, ``"freeze_out"``, or a strategy with its parameters.
-        None is ``"mixed"``: the backbone first, then everything together. With ``"separate"`` a
-        network given with weights keeps them.
+        ``"combined"``, ``"combiner"``, ``"gated"``, ``"layerwise"``, ``"local_error"``,
+        ``"freeze_out"``, ``"auxiliary"``, or a strategy with its parameters. None is
+        ``"mixed"``: the backbone first, then everything together. With ``"separate"`` a network
+        given with weights keeps them.
     policy : str or Policy, default=None
         What makes a score of an answer: ``"confidence"``, ``"entropy"``, ``"margin"``,
         ``"patience"``; ``"learned"``, ``"cost_sensitive"`` or ``"scheduled"``, which learn from
-        held-out rows; or a policy object. None is ``"confidence"``.
+        held-out rows; ``"gate"``, the gates of ``training="gated"``; or a policy object. None
+        is ``"confidence"``.
     combine : str or Combination, default=None
         What is answered on leaving: ``"own"``, what the head there says; ``"surest"``, ``"mean"``,
-        ``"cost_weighted"`` or ``"product"`` of all heads so far; ``"geometric"``, weights for them
-        learned from held-out rows; or a combination object. None is ``"own"``. All other rules
-        let every head run.
+        ``"max"``, ``"cost_weighted"`` or ``"product"`` of all heads so far; ``"geometric"``,
+        weights for them learned from held-out rows; ``"trained"``, what a training such as
+        ``"combined"`` or ``"gated"`` has learned; or a combination object. None is ``"trained"``
+        where there is such a thing, and else ``"own"``. All other rules let every head run.
     temperature_scaling : bool, default=False
         Whether the probabilities of each head are scaled by a temperature that is fitted on
         held-out rows.
@@ -105,6 +108,14 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         Share of the training rows held out for early stopping, besides those for calibration.
     n_iter_no_change : int, default=10
         Epochs without a lower validation loss before a phase ends.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the fit before, with all its phases. The network
+        may have seen any row then, so that `calibration` has to be None.
+    mixed_precision : bool, default=False
+        Whether training does in bfloat16 what bears it. Answers are computed in float32.
+    compile : bool or dict, default=False
+        Whether the passes of training are compiled, by ``torch.compile`` with the keyword
+        arguments in a dict. That takes up to minutes, for every phase of every training.
     class_weight : dict or "balanced", default=None
         Weights of the classes in training; calibration counts rows as they come.
     device : str, default="cpu"
@@ -158,7 +169,11 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     frontier_ : Frontier or None
         Best operating points for all budgets; None without calibration rows.
     history_ : list of dict
-        Losses of the final training, one entry for each epoch.
+        The final training, one entry for each epoch: ``"phase"``, ``"epoch"``, ``"train_loss"``,
+        what the phase minimises, and of the ``"exits"`` that it looks at ``"train_exit_losses"``,
+        mean cross-entropies, and ``"train_exit_accuracies"``, by each step's weights and before it,
+        NaN for exits that have stopped learning. With `early_stopping` the same of the validation
+        rows, ``"valid_..."``.
 
     See Also
     --------
@@ -220,6 +235,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        mixed_precision: bool = False,
+        compile: bool | dict[str, Any] = False,
         class_weight: dict | str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
@@ -249,6 +267,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.mixed_precision = mixed_precision
+        self.compile = compile
         self.class_weight = class_weight
         self.device = device
         self.dtype = dtype
@@ -305,10 +326,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, groups: Any) -> None:
-        # What the dtype cannot hold becomes infinite, and is refused as that.
-        with np.errstate(over="ignore", invalid="ignore"):
-            X, y = validate_data(self, X, y, dtype=getattr(np, self.dtype), allow_nd=True)
-        self._row_shape = X.shape[1:]
+        X, y = self._checked_rows(X, y)
         rows, classes, weight = classification_rows(
             X, y, sample_weight, self.class_weight, groups, name=type(self).__name__
         )

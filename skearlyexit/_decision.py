@@ -32,11 +32,14 @@ class Decision:
     scaling : TemperatureScaling or None
     combination : Combination
     policy : Policy
+    gated : bool, default=False
+        Whether outputs have one column more than there are classes, the gate.
     """
 
     scaling: TemperatureScaling | None
     combination: Combination
     policy: Policy
+    gated: bool = False
 
     @property
     def needs_probabilities(self) -> bool:
@@ -71,6 +74,7 @@ class Decision:
             None if self.scaling is None else clone(self.scaling),
             clone(self.combination),
             clone(self.policy),
+            self.gated,
         )
 
     def answer(
@@ -82,11 +86,11 @@ class Decision:
         ----------
         state : State
         output : ndarray of shape (n_samples, n_classes)
-            What the head says.
+            What the head says; one column more, the gate, if there are gates.
         exit_ : int
         """
         # Kernels for strided memory may add up in another order.
-        output = np.ascontiguousarray(output)
+        output = np.ascontiguousarray(self._of_classes(output))
         if self.scaling is not None:
             output = self.scaling.step(output, exit_)
         return self.combination.step(state[0], output, exit_)
@@ -96,7 +100,8 @@ class Decision:
     ) -> tuple[np.ndarray, np.ndarray, State]:
         """Answer at an exit, its score, and what is remembered."""
         answer, combined = self.answer(state, output, exit_)
-        score, judged = self.policy.step(state[1], np.ascontiguousarray(answer), exit_)
+        seen = np.hstack([answer, output[:, -1:]]) if self.policy.reads_gate else answer
+        score, judged = self.policy.step(state[1], np.ascontiguousarray(seen), exit_)
         return answer, score, (combined, judged)
 
     def tabulate(self, outputs: np.ndarray, exits: Sequence[int] | None = None) -> ExitTable:
@@ -105,18 +110,24 @@ class Decision:
         Parameters
         ----------
         outputs : ndarray of shape (n_samples, n_exits, n_classes)
+            With one column more, the gate, if there are gates.
         exits : sequence of int or None, default=None
             Numbers of the exits; None are all.
         """
         scores = np.empty(outputs.shape[:2])
         own = self.scaling is None and isinstance(self.combination, OwnCombination)
-        answers = outputs if own else np.empty(outputs.shape)
+        answers = self._of_classes(outputs)
+        answers = answers if own else np.empty(answers.shape)
         state = NO_STATE
         for i, exit_ in enumerate(range(outputs.shape[1]) if exits is None else exits):
             answer, scores[:, i], state = self.step(state, outputs[:, i], exit_)
             if not own:
                 answers[:, i] = answer
-        return ExitTable(answers, scores)
+        return ExitTable(answers, scores, outputs[:, :, -1] if self.gated else None)
+
+    def _of_classes(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs without the gate."""
+        return outputs[..., :-1] if self.gated else outputs
 
     def part(self, n_classes: int, exit_: int, *, last: bool) -> Part | None:
         """What its cost at an exit is read off; None where nothing is done.
@@ -133,7 +144,7 @@ class Decision:
         if last and not macs:
             return None
         model = None if last else self.policy.model(exit_)
-        answers = np.full((2, n_classes), 1 / n_classes)
+        answers = np.full((2, n_classes + self.gated), 1 / n_classes)
 
         def run(rows: np.ndarray) -> None:
             if last:
@@ -182,6 +193,7 @@ class Decision:
             If there are too few rows.
         """
         decision = self.copy()
+        outputs = self._of_classes(outputs)
         parts = iter(_divide(y, weight, groups, self.n_learned, rng))
         judging = np.ones(len(y)) if weight is None else weight
         training = np.ones(len(y)) if training_weight is None else training_weight

@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, column_or_1d
 
 from skearlyexit._builder import Rows
+from skearlyexit._labels import encode_labels
 
 
 def classification_rows(
@@ -59,16 +60,58 @@ def classification_rows(
             f"{name} needs rows of at least two classes to learn from; got "
             f"{len(np.unique(encoded))} class."
         )
-    training_weight = weight
-    if class_weight is not None:
-        by_class = compute_sample_weight(class_weight, y)
-        if (by_class < 0).any() or not (by_class > 0).any():
-            raise ValueError(
-                "The 'class_weight' parameter must not be negative, nor 0 for all classes. Got "
-                f"{class_weight!r} instead."
-            )
-        training_weight = by_class if weight is None else by_class * weight
+    training_weight = _training_weight(weight, class_weight, y)
     return Rows(X, encoded, training_weight, groups), classes, weight
+
+
+def rows_of_known_classes(
+    X: np.ndarray,
+    y: np.ndarray,
+    sample_weight: Any,
+    class_weight: dict | str | None,
+    classes: np.ndarray,
+) -> Rows:
+    """Rows of some of the classes to go on learning from; those of weight 0 are left out.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...)
+    y : ndarray of shape (n_samples,)
+        Labels.
+    sample_weight, class_weight : as in the estimators
+    classes : ndarray of shape (n_classes,)
+        Sorted; at least two.
+
+    Raises
+    ------
+    ValueError
+        If labels or weights do not fit, or no row is left.
+    """
+    if len(classes) < 2:
+        raise ValueError(f"At least two classes are needed to learn from; got {len(classes)}.")
+    encoded = encode_labels(y, X, classes)
+    weight = _training_weight(checked_weight(sample_weight, X), class_weight, y)
+    if weight is None:
+        return Rows(X, encoded)
+    used = weight > 0
+    if not used.any():
+        raise ValueError("All rows have weight 0; there is nothing to learn from.")
+    return Rows(X[used], encoded[used], weight[used])
+
+
+def _training_weight(
+    weight: np.ndarray | None, class_weight: dict | str | None, y: np.ndarray
+) -> np.ndarray | None:
+    """Sample weight times class weight."""
+    if class_weight is None:
+        return weight
+    by_class = compute_sample_weight(class_weight, y)
+    if (by_class < 0).any() or not (by_class > 0).any():
+        raise ValueError(
+            "The 'class_weight' parameter must not be negative, nor 0 for all classes. Got "
+            f"{class_weight!r} instead."
+        )
+    return np.asarray(by_class if weight is None else by_class * weight)
 
 
 def checked_weight(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:

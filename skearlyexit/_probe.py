@@ -50,7 +50,7 @@ class ExitProbe:
         """Answers of exits after these blocks, the last block among them."""
         builder = self.make_builder(places)
         train, held = self.rows.take(self.train), self.rows.take(self.held)
-        cascade, _ = builder.fit(train, self.validation, self.seed)
+        cascade = builder.fit(train, self.validation, self.seed).cascade
         rows = HeldOutRows(
             outputs(cascade, held.X),
             held.y,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +22,13 @@ class ExitTable:
         Class probabilities. A head that gives labels only has all its probability on its label.
     scores : ndarray of shape (n_samples, n_exits)
         What the policy makes of each exit, in [0, 1]; higher is surer.
+    gates : ndarray of shape (n_samples, n_exits) or None
+        How far each head is to be trusted, 1 at the end, where gates were trained.
     """
 
     probabilities: np.ndarray
     scores: np.ndarray
+    gates: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -56,9 +60,11 @@ class ExitTable:
     @staticmethod
     def concatenate(tables: Sequence[ExitTable]) -> ExitTable:
         """One table of the rows of several."""
+        gates: list[Any] = [table.gates for table in tables]
         return ExitTable(
             np.concatenate([table.probabilities for table in tables]),
             np.concatenate([table.scores for table in tables]),
+            None if any(each is None for each in gates) else np.concatenate(gates),
         )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from skearlyexit._decision import Decision
-from skearlyexit.costs import CostTable
-from skearlyexit.heads import FittedHead
+from skearlyexit.combination import Combination
+from skearlyexit.costs import CostTable, Part
+from skearlyexit.heads import FittedGate, FittedHead
 
 
 @dataclass
@@ -25,6 +26,10 @@ class Cascade:
         In evaluation mode.
     heads : list of FittedHead
         One after each stage.
+    gates : list of FittedGate
+        One for each exit but the last, or none at all.
+    combiner : Combination or None
+        What training has learned to make of the heads, before any decision.
     decision : Decision
         What is made of the heads' outputs.
     n_classes : int
@@ -39,6 +44,8 @@ class Cascade:
 
     stages: list[torch.nn.Module]
     heads: list[FittedHead]
+    gates: list[FittedGate]
+    combiner: Combination | None
     decision: Decision
     n_classes: int
     cost_table: CostTable | None
@@ -57,21 +64,35 @@ class Cascade:
         assert self.cost_table is not None
         return self.cost_table.cumulative
 
+    def combiner_part(self, exit_: int) -> Part | None:
+        """What the combiner's cost at an exit is read off; None where there is none."""
+        if self.combiner is None:
+            return None
+        combiner = self.combiner
+        output = np.full((2, self.n_classes + bool(self.gates)), 1 / self.n_classes)
+
+        def run(rows: np.ndarray) -> None:
+            combiner.step(None, rows, exit_)
+
+        return Part(run, output, None, combiner.macs(self.n_classes, exit_))
+
     def to(self, device: str) -> None:
         """Move stages and heads."""
         for stage in self.stages:
             stage.to(device)
         for head in self.heads:
             head.to(device)
+        for gate in self.gates:
+            gate.to(device)
         self.device = device
 
     def __getstate__(self) -> dict[str, Any]:
         # Stored in main memory, whatever it runs on: it may be loaded where no such device is.
         state = dict(self.__dict__)
         if self.device != "cpu":
-            twin = replace(self, stages=copy.deepcopy(self.stages), heads=copy.deepcopy(self.heads))
-            twin.to("cpu")
-            state |= {"stages": twin.stages, "heads": twin.heads}
+            moved = {name: copy.deepcopy(state[name]) for name in ("stages", "heads", "gates")}
+            replace(self, **moved).to("cpu")
+            state |= moved
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -45,6 +45,9 @@ CONFIGURATIONS = [
     small(dtype="float64", budget=0.7),
     small(calibration=None, threshold=0.8, early_stopping=True),
     small(exits=1),
+    small(training="combined"),
+    small(training="gated", policy="gate", combine="own"),
+    small(training="auxiliary"),
 ]
 
 NEVER_EXACT = {

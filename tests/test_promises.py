@@ -31,6 +31,7 @@ from torch import nn
 
 from skearlyexit import (
     CNNBackbone,
+    CombinedTraining,
     EarlyExitClassifier,
     LearnedConfidencePolicy,
     LinearHead,
@@ -88,6 +89,21 @@ for _policy, _combine, _scaled in (
         "policy": _policy,
         "combine": _combine,
         "temperature_scaling": _scaled,
+    }
+for _training, _policy, _more in (
+    ("combined", "margin", {}),
+    (CombinedTraining("free"), "entropy", {"dtype": "float64"}),
+    (CombinedTraining("max"), "patience", {"head": DecisionTreeClassifier(max_depth=3)}),
+    ("combiner", None, {"temperature_scaling": True}),
+    ("combiner", None, {"combine": "mean"}),
+    ("gated", "gate", {}),
+    ("gated", "gate", {"combine": "own", "head": SVC()}),
+    ("gated", "confidence", {"combine": "geometric", "temperature_scaling": True}),
+):
+    CONFIGURATIONS[f"{_training}, {_policy}, {_more}"] = {
+        "training": _training,
+        "policy": _policy,
+        **_more,
     }
 _fitted = {}
 

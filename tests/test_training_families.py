@@ -246,7 +246,7 @@ class Watch(Callback):
             stages = [weights_of(stage) for stage in self.network.stages]
             gradients = [stage.layer.weight.grad is not None for stage in self.network.stages]
             rates = [group["lr"] for group in net.optimizer_.param_groups]
-            self.notes.append((net.module_.progress, stages, gradients, rates))
+            self.notes.append((net.criterion_.progress, stages, gradients, rates))
 
 
 COSTS = np.array([0.3, 0.6, 1.0])
@@ -267,7 +267,7 @@ class TestLayerwise:
             class Alone(View):
                 def __init__(self, stage, head):
                     super().__init__()
-                    self.stage, self.head = stage, head
+                    self.stage, self.head, self.exits = stage, head, [0]
 
                 def forward(self, rows):
                     rows = tuple(rows) if isinstance(rows, list) else rows
@@ -436,7 +436,7 @@ class TestFreezeOut:
     def test_batch_statistics_of_frozen_stages_stay(self):
         view = FreezingView(make(self.normalised), [0.3, 0.6, 1.0], scaled=True)
         view.train()
-        view.progress = 0.5
+        view.advance(0.5)
         before = [stage.norm.running_mean.clone() for stage in view.stages]
         assert len(view(rows_of().X)) == 2
         after = [stage.norm.running_mean for stage in view.stages]

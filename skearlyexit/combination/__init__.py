@@ -2,23 +2,33 @@
 
 from skearlyexit.combination._base import Combination
 from skearlyexit.combination._cost_weighted import CostWeightedCombination
+from skearlyexit.combination._gated import GatedCombination
 from skearlyexit.combination._geometric import GeometricCombination
+from skearlyexit.combination._max import MaxCombination
 from skearlyexit.combination._mean import MeanCombination
 from skearlyexit.combination._own import OwnCombination
 from skearlyexit.combination._product import ProductCombination
-from skearlyexit.combination._resolve import COMBINATIONS, resolve_combination
+from skearlyexit.combination._recurrent import OutputReader, RecurrentCombination
+from skearlyexit.combination._resolve import COMBINATIONS, TRAINED, resolve_combination
 from skearlyexit.combination._surest import SurestCombination
 from skearlyexit.combination._temperature import TemperatureScaling
+from skearlyexit.combination._weighted import WeightedCombination
 
 __all__ = [
     "COMBINATIONS",
+    "TRAINED",
     "Combination",
     "CostWeightedCombination",
+    "GatedCombination",
     "GeometricCombination",
+    "MaxCombination",
     "MeanCombination",
+    "OutputReader",
     "OwnCombination",
     "ProductCombination",
+    "RecurrentCombination",
     "SurestCombination",
     "TemperatureScaling",
+    "WeightedCombination",
     "resolve_combination",
 ]

@@ -85,8 +85,8 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         """
         return self
 
-    def check(self, n_classes: int) -> None:
-        """Raise a ValueError if it cannot do with so few classes."""
+    def check(self, n_classes: int, n_exits: int) -> None:
+        """Raise a ValueError if it cannot do with so many classes and exits."""
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
         """Answers of every exit of a table.

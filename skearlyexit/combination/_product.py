@@ -31,7 +31,7 @@ class ProductCombination(Combination):
 
     needs_probabilities: ClassVar[bool] = True
 
-    def check(self, n_classes: int) -> None:
+    def check(self, n_classes: int, n_exits: int) -> None:
         """Refuse two classes, of which every head rules one out; see `Combination.check`."""
         if n_classes < 3:
             raise ValueError(

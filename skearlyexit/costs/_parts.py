@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,19 @@ class Reading:
         """Median and quartiles of repeated measurements."""
         low, value, high = np.percentile(times, [25, 50, 75])
         return cls(float(value), float(low), float(high), "measured")
+
+    @classmethod
+    def total(cls, readings: Sequence[Reading]) -> Reading:
+        """Sum of readings, nothing for none."""
+        if len(readings) == 1:
+            return readings[0]
+        values, lows, highs = (
+            sum(getattr(each, name) for each in readings) for name in ("value", "low", "high")
+        )
+        hows = {each.how for each in readings}
+        return cls(
+            values, lows, highs, "measured" if "measured" in hows else min(hows, default="counted")
+        )
 
     def scaled(self, factor: float) -> Reading:
         """The same in another unit."""

@@ -3,6 +3,7 @@
 from skearlyexit.heads._alignment import align
 from skearlyexit.heads._base import FittedHead, Head, NeuralHead, PooledModule
 from skearlyexit.heads._estimator import EstimatorHead
+from skearlyexit.heads._gate import FittedGate, build_gate
 from skearlyexit.heads._linear import LinearHead
 from skearlyexit.heads._mlp import MLPHead
 from skearlyexit.heads._pooling import GlobalAveragePooling, resolve_pooling
@@ -10,6 +11,7 @@ from skearlyexit.heads._resolve import resolve_heads
 
 __all__ = [
     "EstimatorHead",
+    "FittedGate",
     "FittedHead",
     "GlobalAveragePooling",
     "Head",
@@ -18,6 +20,7 @@ __all__ = [
     "NeuralHead",
     "PooledModule",
     "align",
+    "build_gate",
     "resolve_heads",
     "resolve_pooling",
 ]

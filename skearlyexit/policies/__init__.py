@@ -6,6 +6,7 @@ from skearlyexit.policies._cost_sensitive import CostSensitivePolicy
 from skearlyexit.policies._entropy import EntropyPolicy
 from skearlyexit.policies._estimator import EstimatorPolicy
 from skearlyexit.policies._features import answer_features
+from skearlyexit.policies._gate import GatePolicy
 from skearlyexit.policies._learned_confidence import LearnedConfidencePolicy
 from skearlyexit.policies._logistic import LogisticPolicy
 from skearlyexit.policies._margin import MarginPolicy
@@ -19,6 +20,7 @@ __all__ = [
     "CostSensitivePolicy",
     "EntropyPolicy",
     "EstimatorPolicy",
+    "GatePolicy",
     "LearnedConfidencePolicy",
     "LogisticPolicy",
     "MarginPolicy",

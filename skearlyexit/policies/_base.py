@@ -25,12 +25,15 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         to run even if nobody may leave.
     is_learned : bool
         Whether it learns from held-out rows.
+    reads_gate : bool
+        Whether what it gets of an answer has one column more, the gate at the exit.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     needs_probabilities: ClassVar[bool] = True
     has_memory: ClassVar[bool] = False
     is_learned: ClassVar[bool] = False
+    reads_gate: ClassVar[bool] = False
 
     @abstractmethod
     def step(

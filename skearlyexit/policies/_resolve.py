@@ -8,6 +8,7 @@ from skearlyexit.policies._base import Policy
 from skearlyexit.policies._confidence import ConfidencePolicy
 from skearlyexit.policies._cost_sensitive import CostSensitivePolicy
 from skearlyexit.policies._entropy import EntropyPolicy
+from skearlyexit.policies._gate import GatePolicy
 from skearlyexit.policies._learned_confidence import LearnedConfidencePolicy
 from skearlyexit.policies._margin import MarginPolicy
 from skearlyexit.policies._patience import PatiencePolicy
@@ -18,6 +19,7 @@ POLICIES: dict[str, type[Policy]] = {
     "entropy": EntropyPolicy,
     "margin": MarginPolicy,
     "patience": PatiencePolicy,
+    "gate": GatePolicy,
     "learned": LearnedConfidencePolicy,
     "cost_sensitive": CostSensitivePolicy,
     "scheduled": ScheduledPolicy,

@@ -98,9 +98,10 @@ def outputs(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) ->
     Returns
     -------
     outputs : ndarray of shape (n_samples, n_exits, n_classes)
-        Before any temperature, combination or policy.
+        Before any temperature, combination or policy. With one column more, the gate, if there are
+        gates.
     """
-    found = np.empty((len(X), cascade.n_exits, cascade.n_classes))
+    found = np.empty((len(X), cascade.n_exits, cascade.n_classes + bool(cascade.gates)))
 
     def record(exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
         found[rows, exit_] = output
@@ -202,7 +203,7 @@ class _Leaving:
 
 def _heads_in_use(cascade: Cascade, thresholds: np.ndarray) -> np.ndarray:
     """Mask of the heads that have to run under these thresholds."""
-    if cascade.decision.combination.has_memory:
+    if cascade.decision.combination.has_memory or cascade.combiner is not None:
         return np.ones(cascade.n_exits, dtype=bool)
     used = np.append(thresholds <= 1, True)
     if cascade.decision.policy.has_memory:
@@ -236,17 +237,33 @@ def _visit_slab(
     visitor: Visitor,
     batch_rows: int,
 ) -> None:
-    for exit_, (stage, head) in enumerate(zip(cascade.stages, cascade.heads, strict=True)):
+    combined: np.ndarray | None = None
+    for exit_, stage in enumerate(cascade.stages):
         carry, embedding = _run_stage(stage, carry, batch_rows)
         if not used[exit_]:
             continue
-        leaves = visitor(exit_, rows, head.predict_proba(embedding)[: len(rows)])
+        output = _says(cascade, exit_, embedding)[: len(rows)]
+        if cascade.combiner is not None:
+            answer, combined = cascade.combiner.step(combined, output, exit_)
+            output = np.hstack([answer, output[:, cascade.n_classes :]])
+        leaves = visitor(exit_, rows, output)
         stay = np.flatnonzero(~leaves)
         if not len(stay):
             return
         if len(stay) < len(rows):
             rows = rows[stay]
             carry = _gather(carry, stay)
+            combined = None if combined is None else combined[stay]
+
+
+def _says(cascade: Cascade, exit_: int, embedding: torch.Tensor) -> np.ndarray:
+    """What head and gate say of embeddings."""
+    said = cascade.heads[exit_].predict_proba(embedding)
+    if not cascade.gates:
+        return said
+    last = exit_ == cascade.n_exits - 1
+    gate = np.ones((len(said), 1)) if last else cascade.gates[exit_].predict(embedding)
+    return np.hstack([said, gate])
 
 
 def _sizes(row_bytes: int, device: str) -> tuple[int, int]:

@@ -1,9 +1,14 @@
 """How the weights are learned: one strategy a file, all driven by one trainer."""
 
 from skearlyexit._random import isolated_random_state
+from skearlyexit.training._acceleration import check_mixed_precision
+from skearlyexit.training._auxiliary import AuxiliaryTraining
 from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._combined import CombinedTraining
+from skearlyexit.training._combiner import CombinerTraining
 from skearlyexit.training._distillation import DistillationTraining
 from skearlyexit.training._freeze_out import FreezeOutTraining
+from skearlyexit.training._gated import GatedTraining
 from skearlyexit.training._joint import JointTraining
 from skearlyexit.training._layerwise import LayerwiseTraining
 from skearlyexit.training._local_error import LocalErrorTraining
@@ -20,10 +25,14 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "STRATEGIES",
+    "AuxiliaryTraining",
+    "CombinedTraining",
+    "CombinerTraining",
     "DistillationTraining",
     "ExitLoss",
     "ExitView",
     "FreezeOutTraining",
+    "GatedTraining",
     "JointTraining",
     "LayerwiseTraining",
     "LocalErrorTraining",
@@ -34,6 +43,7 @@ __all__ = [
     "TrainingMemory",
     "TrainingRows",
     "TrainingStrategy",
+    "check_mixed_precision",
     "isolated_random_state",
     "resolve_training",
     "to_rows",

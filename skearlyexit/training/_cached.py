@@ -36,6 +36,7 @@ class CachedView(View):
     def __init__(self, heads: dict[int, torch.nn.Module], widths: Sequence[int]) -> None:
         super().__init__()
         self.heads = torch.nn.ModuleDict({str(i): head for i, head in heads.items()})
+        self.exits = list(heads)
         self.widths = list(widths)
 
     def trained_part(self) -> torch.nn.Module:

@@ -55,6 +55,7 @@ class DistillationTraining(TrainingStrategy):
         "alpha": [Interval(Real, 0, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
+    updates = True
 
     def __init__(
         self,
@@ -98,6 +99,9 @@ class DistillationLoss(ExitLoss):
     def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
         """Loss of a batch; see `ExitLoss.forward`."""
         own = super().forward(logits, target)
+        if not self.training:
+            # Teachers change, so that divergences of two epochs do not compare.
+            return own
         divergences = self.divergences(torch.stack(tuple(logits)), target[1:])
         return own + self.alpha * divergences.sum()
 

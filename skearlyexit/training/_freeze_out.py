@@ -89,6 +89,11 @@ class FreezingView(ExitView):
         Share of the run after which each stage stays as it is, ascending.
     scaled : bool
 
+    Attributes
+    ----------
+    n_frozen : int
+        How many stages stay as they are.
+
     Notes
     -----
     **Shape**: rows (n, ...) to a list of logits (n, n_classes): in training of the exits that still
@@ -99,11 +104,11 @@ class FreezingView(ExitView):
         super().__init__(network, range(network.n_exits))
         self.stops = list(stops)
         self.scaled = scaled
+        self.n_frozen = 0
 
-    @property
-    def n_frozen(self) -> int:
-        """How many stages stay as they are."""
-        return sum(self.progress >= stop for stop in self.stops[:-1])
+    def advance(self, progress: float) -> None:
+        """Count the stages whose time is over."""
+        self.n_frozen = sum(progress >= stop for stop in self.stops[:-1])
 
     def groups(self) -> list[list[torch.nn.Parameter]]:
         """Parameters of each stage with its head."""
@@ -154,5 +159,4 @@ class LastExitsLoss(ExitLoss):
     """`ExitLoss` of as many of the last exits as have answered."""
 
     def _weights_now(self, losses: torch.Tensor) -> torch.Tensor:
-        weights = self.weights(self.progress) if callable(self.weights) else self.weights
-        return losses.new_tensor(list(weights)[-len(losses) :])
+        return losses.new_tensor(list(self._scheduled())[-len(losses) :])

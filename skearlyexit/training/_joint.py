@@ -48,6 +48,7 @@ class JointTraining(TrainingStrategy):
         ],
         "equilibrium": ["boolean"],
     }
+    updates = True
 
     def __init__(
         self, weights: float | str | Sequence[float] = 1.0, *, equilibrium: bool = False

@@ -51,7 +51,7 @@ class LayerwiseTraining(TrainingStrategy):
         before: list[torch.nn.Module] = []  # stages that are run anew
         for i in range(network.n_exits):
             stage, head = network.stages[i], network.heads[i]
-            view = StageView(before, stage, head)
+            view = StageView(before, stage, head, i)
             trainer.fit(view, ExitLoss([1.0]), phase=f"stage {i}")
             if i == network.n_exits - 1:
                 return
@@ -78,6 +78,8 @@ class StageView(View):
     before : list of torch.nn.Module
         Stages that the rows go through first.
     stage, head : torch.nn.Module
+    exit_ : int
+        Number of the exit.
 
     Notes
     -----
@@ -85,9 +87,14 @@ class StageView(View):
     """
 
     def __init__(
-        self, before: list[torch.nn.Module], stage: torch.nn.Module, head: torch.nn.Module
+        self,
+        before: list[torch.nn.Module],
+        stage: torch.nn.Module,
+        head: torch.nn.Module,
+        exit_: int,
     ) -> None:
         super().__init__()
+        self.exits = [exit_]
         self.before = torch.nn.ModuleList(before)
         self.learning = torch.nn.ModuleList([stage, head])
 

@@ -50,6 +50,7 @@ class LocalErrorTraining(TrainingStrategy):
         "beta": [Interval(Real, 0, 1, closed="both")],
         "projected": ["boolean"],
     }
+    updates = True
 
     def __init__(
         self, error: str = "decoupled", *, beta: float = 0.99, projected: bool = False
@@ -181,6 +182,8 @@ class SimilarityLoss(ExitLoss):
         """Loss of a batch: logits of all exits, and behind them their embeddings."""
         answers, embeddings = logits[: self.n_exits], logits[self.n_exits :]
         crossed = super().forward(answers, target)
+        if not self.training:
+            return crossed
         wanted = similarities(self._labels(target[0], answers[0]))
         missed = sum(F.mse_loss(similarities(embedding), wanted) for embedding in embeddings)
         return (1 - self.beta) * crossed + self.beta * missed

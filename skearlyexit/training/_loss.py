@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from skearlyexit.training._tally import ExitTally
+
 #: Weights of the exits as a function of the share of the run that has passed.
 Schedule = Callable[[float], Sequence[float]]
 
@@ -27,12 +29,15 @@ class ExitLoss(torch.nn.Module):
     ----------
     progress : float
         Share of the run that has passed; set by the trainer.
+    tallies : dict of bool to ExitTally
+        What the exits did, in training and in evaluation.
     """
 
     def __init__(self, weights: Sequence[float] | Schedule) -> None:
         super().__init__()
         self.weights = weights
         self.progress = 0.0
+        self.tallies = {True: ExitTally(), False: ExitTally()}
 
     def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
         """Loss of a batch.
@@ -45,13 +50,25 @@ class ExitLoss(torch.nn.Module):
             Tensors of shape (n,). Weights are relative to a mean of 1 over all training rows, so
             that what is minimised does not depend on how rows fall into batches.
         """
-        losses = mean_losses(torch.stack(tuple(logits)), target)
+        losses = self.exit_losses(logits, target)
         return losses @ self._weights_now(losses)
+
+    def exit_losses(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
+        """Mean cross-entropy of each exit, shape (n_exits,), which is written down, too."""
+        stacked = torch.stack(tuple(logits))
+        losses = mean_losses(stacked, target)
+        self.tallies[self.training].add(losses, stacked, target[0])
+        return losses
 
     def _weights_now(self, losses: torch.Tensor) -> torch.Tensor:
         """Weight of each exit in this step, given the mean loss of each, shape (n_exits,)."""
-        weights = self.weights(self.progress) if callable(self.weights) else self.weights
-        return losses.new_tensor(weights)
+        return losses.new_tensor(self._scheduled())
+
+    def _scheduled(self) -> Sequence[float]:
+        """Weights now; in evaluation those of the end, so that epochs can be compared."""
+        if not callable(self.weights):
+            return self.weights
+        return self.weights(self.progress if self.training else 1.0)
 
 
 class AdaptiveExitLoss(ExitLoss):

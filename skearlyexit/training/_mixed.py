@@ -35,6 +35,7 @@ class MixedTraining(TrainingStrategy):
         "weights": JointTraining._parameter_constraints["weights"],
         **SeparateTraining._parameter_constraints,
     }
+    updates = True
 
     def __init__(
         self, weights: float | str | Sequence[float] = 1.0, *, backbone_share: float = 0.5
@@ -50,3 +51,7 @@ class MixedTraining(TrainingStrategy):
         last = network.n_exits - 1
         trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")
         JointTraining(self.weights).train(network, costs, trainer.remaining(1.0 - share))
+
+    def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train everything on; see `TrainingStrategy.update`."""
+        JointTraining(self.weights).train(network, costs, trainer)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from abc import ABCMeta, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
-from skearlyexit.backbones import Block
+from skearlyexit.backbones import Block, Stage
+from skearlyexit.combination import Combination
 
 
 class MultiExitNetwork(torch.nn.Module):
@@ -25,6 +28,15 @@ class MultiExitNetwork(torch.nn.Module):
         Whether the weights of the stages came from the user.
     given_head : bool, default=False
         Whether the last head did too.
+    gates : sequence of PooledModule, default=()
+        From embeddings to the logit of a gate, for each exit but the last; or none.
+    n_classes : int or None, default=None
+        For strategies that build something to answer.
+
+    Attributes
+    ----------
+    combiner : Combiner or None
+        What a strategy has learned to make of the heads; set by it.
     """
 
     def __init__(
@@ -35,10 +47,16 @@ class MultiExitNetwork(torch.nn.Module):
         stand_ins: Collection[int] = (),
         given: bool = False,
         given_head: bool = False,
+        gates: Sequence[torch.nn.Module] = (),
+        n_classes: int | None = None,
     ) -> None:
         super().__init__()
         self.stages = torch.nn.ModuleList(stages)
         self.heads = torch.nn.ModuleList(heads)
+        self.gates = torch.nn.ModuleList(gates)
+        self.combiner: Combiner | None = None
+        self.n_classes = n_classes
+        self._learning = [name for name, each in self.named_parameters() if each.requires_grad]
         self.stand_ins = frozenset(stand_ins)
         self.given = given
         self.given_head = given_head
@@ -48,17 +66,55 @@ class MultiExitNetwork(torch.nn.Module):
         """Number of exits, the last included."""
         return len(self.stages)
 
+    def resumed(self) -> MultiExitNetwork:
+        """A copy in which learns what learned when this was new, and what makes one answer."""
+        network = copy.deepcopy(self)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name in self._learning or name.startswith("combiner."))
+        return network
+
+    def is_like(self, other: MultiExitNetwork) -> bool:
+        """Whether stages, heads and gates have the same tensors, whatever is in them."""
+        shapes, others = (
+            {
+                name: (tensor.shape, tensor.dtype)
+                for name, tensor in network.state_dict().items()
+                if not name.startswith("combiner.")
+            }
+            for network in (self, other)
+        )
+        return shapes == others
+
+    def joined(self) -> MultiExitNetwork:
+        """The same network with its last exit only."""
+        last = self.n_exits - 1
+        return MultiExitNetwork(
+            [Stage(list(self.stages))],
+            [self.heads[last]],
+            stand_ins=[0] if last in self.stand_ins else [],
+            given=self.given,
+            given_head=self.given_head,
+        )
+
+
+class Combiner(torch.nn.Module, metaclass=ABCMeta):
+    """Makes one answer of what the exits so far say, with weights that are trained."""
+
+    @abstractmethod
+    def fitted(self) -> Combination:
+        """The same as a rule for probabilities."""
+
 
 class View(torch.nn.Module):
     """What a phase of training looks at: from rows to a list of logits, one for each exit.
 
     Attributes
     ----------
-    progress : float
-        Share of the phase that has passed; set by the trainer.
+    exits : list of int
+        Exits that answer, ascending.
     """
 
-    progress = 0.0
+    exits: list[int]
 
     def trained_part(self) -> torch.nn.Module:
         """What training may change."""
@@ -75,6 +131,9 @@ class View(torch.nn.Module):
     def rate(self, group: int, progress: float) -> float | None:
         """Factor of a group's learning rate; None follows the trainer's schedule."""
         return None
+
+    def advance(self, progress: float) -> None:
+        """Take note, before a step, of the share of the phase that has passed."""
 
 
 class ExitView(View):

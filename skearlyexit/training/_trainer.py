@@ -16,6 +16,7 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping
 
 from skearlyexit._random import isolated_random_state
+from skearlyexit.training._acceleration import accelerated
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
 from skearlyexit.training._network import View
@@ -23,7 +24,7 @@ from skearlyexit.training._rows import Batches, TrainingRows, n_batches
 
 
 class _Progress(Callback):
-    """Before each step: tells the loss how far the run is, and sets the learning rate."""
+    """Tells the loss how far the run is, sets the learning rate, and notes what the exits do."""
 
     def __init__(self, n_steps: int, factor: Callable[[float], float]) -> None:
         self.n_steps = n_steps
@@ -31,6 +32,7 @@ class _Progress(Callback):
 
     def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self.step_ = 0
+        self.records_: list[dict[str, Any]] = []
         self.factors_ = [1.0] * len(net.optimizer_.param_groups)
 
     def on_batch_begin(
@@ -39,7 +41,8 @@ class _Progress(Callback):
         if not training:
             return
         progress = self.step_ / self.n_steps
-        net.criterion_.progress = net.module_.progress = progress
+        net.criterion_.progress = progress
+        net.module_.advance(progress)
         # Relative to the last step, so that schedulers among the user's callbacks have their say.
         for i, group in enumerate(net.optimizer_.param_groups):
             own = net.module_.rate(i, progress)
@@ -48,6 +51,14 @@ class _Progress(Callback):
             group["lr"] *= factor / self.factors_[i] if self.factors_[i] else 0.0
             self.factors_[i] = factor
         self.step_ += 1
+
+    def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        exits = list(net.module_.exits)
+        tallies = net.criterion_.tallies
+        record: dict[str, Any] = {"exits": exits}
+        for training, part in ((True, "train"), (False, "valid")):
+            record |= tallies[training].take(part, len(exits))
+        self.records_.append(record)
 
 
 def cosine(progress: float) -> float:
@@ -93,6 +104,13 @@ class Trainer:
         takes the epochs as they are.
     memory : TrainingMemory or None
         Where phases are kept.
+    mixed_precision : bool
+        Whether the forward pass is done in bfloat16 where it can be.
+    compiled : bool or dict
+        Whether it is compiled; a dict holds keyword arguments of ``torch.compile``.
+    optimizer_state : dict or None
+        What a phase goes on with, and leaves behind; an empty one starts anew. None: every phase
+        starts anew, and leaves nothing.
     share : float
         Epochs that there are to spend, as a share of `max_epochs`.
     history : list of dict
@@ -113,6 +131,9 @@ class Trainer:
     seeds: Iterator[int] = field(default_factory=count)
     n_rows: int | None = None
     memory: TrainingMemory | None = None
+    mixed_precision: bool = False
+    compiled: bool | dict[str, Any] = False
+    optimizer_state: dict[str, Any] | None = None
     share: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -147,8 +168,7 @@ class Trainer:
             with isolated_random_state(seed, self.device):
                 history = self._run(module, loss, parameters, n_epochs, phase)
             module.eval()
-            # What only training knows would make it another module to the memory.
-            vars(module).pop("progress", None)
+            module.advance(0.0)
             return history
 
         if self.memory is None:
@@ -192,7 +212,8 @@ class Trainer:
 
     def _facts(self) -> list[Any]:
         """What the outcome of a phase depends on, besides the phase."""
-        loop = [self.batch_size, self.lr, self.optimizer, self.lr_schedule, self.patience]
+        loop: list[Any] = [self.batch_size, self.lr, self.optimizer, self.lr_schedule]
+        loop += [self.patience, self.mixed_precision, self.compiled]
         return [self.rows, self.validation, *loop, list(self.callbacks), self.device]
 
     def _run(
@@ -204,9 +225,20 @@ class Trainer:
         phase: str,
     ) -> list[dict[str, Any]]:
         """Train for some epochs, and return their losses."""
-        net = self._net(module, loss, n_epochs)
+        net, progress = self._net(module, loss, n_epochs)
+        if self.optimizer_state:
+            rates = [group["lr"] for group in net.optimizer_.param_groups]
+            net.optimizer_.load_state_dict(self.optimizer_state)
+            for group, rate in zip(net.optimizer_.param_groups, rates, strict=True):
+                group["lr"] = rate  # which may have been changed since
         try:
-            net.partial_fit(self.rows, None)
+            with accelerated(
+                module,
+                mixed_precision=self.mixed_precision,
+                compiled=self.compiled,
+                device=self.device,
+            ):
+                net.partial_fit(self.rows, None)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -220,19 +252,27 @@ class Trainer:
                 f"The training diverged in its phase {phase!r}: weights are no longer finite. "
                 "Lower lr, scale the rows, or look for NaN in what the backbone returns."
             )
+        if self.optimizer_state is not None:
+            self.optimizer_state = net.optimizer_.state_dict()
         if net.history and "dur" not in net.history[-1]:
             # skorch takes an interrupt for the wish to end training here.
             raise KeyboardInterrupt
         keys = ("epoch", "train_loss", "valid_loss", "dur")
-        return [{key: epoch[key] for key in keys if key in epoch} for epoch in net.history]
+        return [
+            {key: epoch[key] for key in keys if key in epoch} | record
+            for epoch, record in zip(net.history, progress.records_, strict=True)
+        ]
 
-    def _net(self, module: View, loss: ExitLoss, n_epochs: int) -> skorch.NeuralNet:
+    def _net(
+        self, module: View, loss: ExitLoss, n_epochs: int
+    ) -> tuple[skorch.NeuralNet, _Progress]:
         n_steps = n_epochs * len(Batches(self.rows, self.batch_size))
-        callbacks = [("skearlyexit_progress", _Progress(n_steps, SCHEDULES[self.lr_schedule]))]
+        progress = _Progress(n_steps, SCHEDULES[self.lr_schedule])
+        callbacks: list[Any] = [("skearlyexit_progress", progress)]
         if self.patience is not None:
             stopping = EarlyStopping(patience=self.patience, load_best=True, sink=_silent)
             callbacks.append(("skearlyexit_early_stopping", stopping))
-        return skorch.NeuralNet(
+        net = skorch.NeuralNet(
             module,
             criterion=loss,
             optimizer=partial(self._make_optimizer, module.groups()),
@@ -248,6 +288,7 @@ class Trainer:
             device=self.device,
             verbose=self.verbose,
         ).initialize()
+        return net, progress
 
     def _split(self, rows: TrainingRows, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         return rows, self.validation

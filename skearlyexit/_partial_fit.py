@@ -1,0 +1,138 @@
+"""Training that goes on with rows as they come in."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import column_or_1d
+
+from skearlyexit._base import BaseEarlyExit
+from skearlyexit._builder import MAX_SEED, Rows
+from skearlyexit._deciding import unlearned
+from skearlyexit._encode import rows_of_known_classes
+from skearlyexit._recipe import Recipe
+from skearlyexit.calibration import CalibratedPoint, Threshold, nobody
+
+
+class PartialFitMixin(BaseEarlyExit):
+    """Adds `partial_fit` to a classifier."""
+
+    classes_: np.ndarray
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train on, by one pass over these rows.
+
+        Stages and heads go on from where `fit` or the last call has left them, at a constant
+        learning rate. The thresholds are not those of the new network, so that nobody leaves early,
+        unless `threshold` is given by hand, until `calibrate` is called with rows that it has not
+        been trained on.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,)
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever be seen; needed in the first call, unless `fit` came before.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : object
+            On an error nothing is changed.
+
+        Raises
+        ------
+        ValueError
+            If labels are new, or the training, the heads, the policy or the combination cannot
+            learn from a part of the rows.
+        """
+        before = dict(vars(self))
+        first = not hasattr(self, "cascade_")
+        try:
+            self._partial_fit(X, y, classes, sample_weight, first)
+        except BaseException:
+            self.__dict__ = before
+            raise
+        return self
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any, first: bool) -> None:
+        if first and classes is None:
+            raise ValueError(
+                "The first call of partial_fit needs 'classes', all labels that will ever be seen. "
+                "Got None."
+            )
+        known = np.unique(column_or_1d(classes)) if first else self.classes_
+        if classes is not None and not np.array_equal(np.unique(classes), known):
+            raise ValueError(
+                f"'classes' must be those of the first call, {known[:20].tolist()}. Got "
+                f"{np.unique(classes)[:20].tolist()} instead."
+            )
+        X, y = self._checked_rows(X, y, reset=first)
+        rows = rows_of_known_classes(X, y, sample_weight, self.class_weight, known)
+        self._update_cascade(rows, known)
+        self.classes_ = known
+
+    def _update_cascade(self, rows: Rows, classes: np.ndarray) -> None:
+        first = not hasattr(self, "cascade_")
+        request = self._requested_point()
+        self._check_device()
+        rng = check_random_state(self.random_state)
+        recipe = self._recipe(rows, classes, rng)
+        self._check_updates(recipe)
+        if first:
+            placed = recipe.placement.place(recipe.plan.candidates, None)
+            self.placement_report_ = placed.report
+            self._ends = placed.ends
+            self._n_updates = 0
+        recipe.cost.check(len(self._ends))
+        builder = recipe.builder(self._ends)
+        if not all(head.is_neural for head in builder.heads):
+            raise ValueError(
+                "partial_fit trains neural heads on; scikit-learn heads are fitted on all rows at "
+                "once. Use fit, or neural heads."
+            )
+        n_exits = len(builder.heads)
+        by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else nobody(n_exits)
+        start, state = (None, {}) if first else (self._network, self._optimizer_state)
+        # Every pass has a seed of its own, also where random_state is a number.
+        seed = rng.randint(MAX_SEED, size=self._n_updates + 1)[-1]
+        fit = builder.update(rows, int(seed), start, state)
+        cascade = fit.cascade
+
+        def costs() -> np.ndarray:
+            return builder.cost_table(cascade, rows.X, decided=False).cumulative
+
+        cascade.decision = unlearned(builder.decision, costs, len(classes) + builder.decision.gated)
+        cascade.cost_table = builder.cost_table(cascade, rows.X)
+        point = CalibratedPoint(request, by_hand, reason=_REASON)
+        n_updates = self._n_updates + 1
+        self._set_fitted(fit, builder, point, None, None)
+        self._n_updates = n_updates
+
+    def _check_updates(self, recipe: Recipe) -> None:
+        """Refuse what needs all rows at once."""
+        needs = ""
+        if not recipe.strategy.updates:
+            needs = f"{type(recipe.strategy).__name__} goes through phases"
+        elif recipe.decision.n_learned:
+            needs = f"{' and '.join(recipe.decision.learned_parts)} learn from held-out rows"
+        elif recipe.placement.needs_probe:
+            needs = f"{type(recipe.placement).__name__} judges places by held-out rows"
+        elif self.early_stopping:
+            needs = "early_stopping=True holds rows out"
+        elif self.class_weight == "balanced":
+            needs = "class_weight='balanced' counts the rows of each class"
+        if needs:
+            raise ValueError(
+                f"partial_fit makes one pass over rows as they come, and {needs}. Use fit, or "
+                "other parameters."
+            )
+
+
+_REASON = (
+    "Trained on since the last calibration, if there was one; calibrate(X, y) finds thresholds."
+)

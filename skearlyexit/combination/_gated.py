@@ -1,0 +1,37 @@
+"""What gates make of the heads so far."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skearlyexit.combination._base import Combination, State
+
+
+class GatedCombination(Combination):
+    """Mixture of all heads so far, weighted by the chance to leave at each that the gates give.
+
+    Head j weighs ``g_j * prod((1 - g_l) for l < j)``, the head at the exit itself what is left, so
+    that the answer at the last exit is the output that gated training minimises the loss of.
+    Outputs have one column more than there are classes, the gate.
+
+    References
+    ----------
+    Scardapane, Comminiello, Scarpiniti, Baccarelli, Uncini, "Differentiable branching in deep
+    networks for fast inference", ICASSP 2020.
+    """
+
+    def step(
+        self, state: State, probabilities: np.ndarray, exit_: int = 0
+    ) -> tuple[np.ndarray, State]:
+        """Answer at one exit; the state holds the mixture so far and, last, what is left."""
+        own, gate = probabilities[:, :-1], probabilities[:, -1:]
+        if state is None:
+            state = np.zeros(probabilities.shape)
+            state[:, -1] = 1.0
+        mixed, left = state[:, :-1], state[:, -1:]
+        answer = mixed + left * own
+        return answer, np.hstack([mixed + left * gate * own, left * (1 - gate)])
+
+    def macs(self, n_classes: int, exit_: int = 0) -> float:
+        """Two for each class."""
+        return 2.0 * n_classes

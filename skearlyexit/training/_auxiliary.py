@@ -1,0 +1,41 @@
+"""Exits that only help to train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._joint import JointTraining
+from skearlyexit.training._network import MultiExitNetwork
+from skearlyexit.training._trainer import Trainer
+
+
+class AuxiliaryTraining(TrainingStrategy):
+    """Joint training whose exits are dropped afterwards: the plain network, and its cost, remain.
+
+    Parameters
+    ----------
+    weights : float, {"depth", "ramp", "adaptive"} or sequence of float, default=0.3
+        Weights of the exits that will be dropped, as in `JointTraining`.
+
+    References
+    ----------
+    Szegedy et al., "Going deeper with convolutions", CVPR 2015. Lee et al., "Deeply-supervised
+    nets", AISTATS 2015.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "weights": JointTraining._parameter_constraints["weights"]
+    }
+    drops_exits = True
+    updates = True
+
+    def __init__(self, weights: float | str | Sequence[float] = 0.3) -> None:
+        self.weights = weights
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        JointTraining(self.weights).train(network, costs, trainer)

@@ -1,0 +1,89 @@
+"""A small recurrent network that reads the exits, trained with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval
+
+from skearlyexit._random import isolated_random_state
+from skearlyexit.combination import Combination, OutputReader, RecurrentCombination
+from skearlyexit.training._base import TrainingStrategy
+from skearlyexit.training._combined import CombinedView
+from skearlyexit.training._joint import JointTraining
+from skearlyexit.training._loss import ExitLoss
+from skearlyexit.training._network import Combiner, MultiExitNetwork
+from skearlyexit.training._trainer import Trainer
+
+
+class CombinerTraining(TrainingStrategy):
+    """Trains a small recurrent network, too, that reads what the exits say one after another.
+
+    At every exit it gives the answer so far, and the losses of all answers are added. This is what
+    is answered there, unless the estimator's `combine` asks for another rule.
+
+    Parameters
+    ----------
+    hidden : int, default=16
+        Width of the gated recurrent unit, rounded up to a multiple of 16. Its operations count
+        among the costs of the exits.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "hidden": [Interval(Integral, 1, None, closed="left")]
+    }
+    combines = True
+    updates = True
+
+    def __init__(self, hidden: int = 16) -> None:
+        self.hidden = hidden
+
+    def check_combined(self, neural: Sequence[bool]) -> None:
+        """Refuse heads that it has not read; see `TrainingStrategy.check_combined`."""
+        if not all(neural):
+            raise ValueError(
+                "CombinerTraining trains a network to read the neural heads, and would not know "
+                "the scikit-learn heads that take their place. Give neural heads, or a 'combine' "
+                "other than 'trained'."
+            )
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            return JointTraining().train(network, costs, trainer)
+        seed = next(trainer.seeds) % 2**32
+        if network.combiner is None:
+            assert network.n_classes is not None
+            network.combiner = Reader(network.n_classes, self.hidden, seed)
+        trainer.fit(CombinedView(network), ExitLoss([1.0] * network.n_exits), phase="combiner")
+
+
+class Reader(Combiner):
+    """An `OutputReader` to be trained.
+
+    Parameters
+    ----------
+    n_classes, hidden : int
+        As in `OutputReader`.
+    seed : int
+
+    Notes
+    -----
+    **Shape**: a list of logits (n, n_classes) to a list of logits (n, n_classes).
+    """
+
+    def __init__(self, n_classes: int, hidden: int, seed: int) -> None:
+        super().__init__()
+        with isolated_random_state(seed):
+            self.reader = OutputReader(n_classes, hidden)
+
+    def forward(self, logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return self.reader.read(logits)
+
+    def fitted(self) -> Combination:
+        """The same as a rule for probabilities."""
+        return RecurrentCombination(self.reader.cpu().eval())

@@ -1,0 +1,394 @@
+"""What training learns beyond stages and heads: weights of the exits, gates, a reader."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, log_softmax, logsumexp, softmax
+from sklearn.base import clone
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+from skearlyexit import (
+    AuxiliaryTraining,
+    CombinedTraining,
+    CombinerTraining,
+    EarlyExitClassifier,
+    ExactPlacement,
+    GatedTraining,
+    WeightedCombination,
+)
+from skearlyexit.combination import GatedCombination, MaxCombination, RecurrentCombination
+from skearlyexit.runtime import outputs
+from skearlyexit.training._combined import CombinedView, Maximum, WeightedSum
+from skearlyexit.training._combiner import Reader
+from skearlyexit.training._gated import GatedLoss, GatedView, leaving_chances
+from skearlyexit.training._loss import ExitLoss
+from tests._data import blobs, make, quick
+from tests.test_policies import tables
+from tests.test_training_families import LOGITS, WEIGHT, C, K, N, Y, target, tensors, tiny
+
+X, y, X_test, y_test = blobs()
+COSTS = np.array([0.3, 0.7, 1.0])
+
+
+def accuracies(clf):
+    return (clf.classes_[clf.exit_table(X_test).labels] == y_test[:, None]).mean(axis=0)
+
+
+def cross_entropy(logits):
+    """Of logits that need not be normalised, row by row."""
+    return logsumexp(logits, axis=1) - logits[np.arange(N), Y]
+
+
+class TestWeightedSum:
+    RAW = np.array([0.3, -1.2, 0.8])
+
+    def weights(self, rule):
+        return {
+            "free": self.RAW,
+            "positive": np.log1p(np.exp(self.RAW)),
+            "softmax": softmax(self.RAW),
+        }[rule]
+
+    def answers(self, rule, raw=None):
+        combiner = WeightedSum(K, rule).double()
+        with torch.no_grad():
+            combiner.raw.copy_(torch.tensor(self.RAW if raw is None else raw))
+        return combiner
+
+    @pytest.mark.parametrize("rule", ["free", "positive", "softmax"])
+    def test_loss_by_hand(self, rule):
+        combiner = self.answers(rule)
+        found = ExitLoss([0.0, 0.0, 1.0])(combiner(tensors()), target()).item()
+        summed = np.einsum("k,knc->nc", self.weights(rule), LOGITS)
+        assert found == pytest.approx(cross_entropy(summed).mean(), rel=1e-12)
+
+    @pytest.mark.parametrize("rule", ["free", "positive", "softmax"])
+    def test_gradient_of_the_weights(self, rule):
+        combiner = self.answers(rule)
+        ExitLoss([0.0, 0.0, 1.0])(combiner(tensors()), target()).backward()
+        for i in range(K):
+            moved = [np.array(self.RAW), np.array(self.RAW)]
+            for raw, step in zip(moved, (1e-6, -1e-6), strict=True):
+                raw[i] += step
+            up, down = (
+                ExitLoss([0.0, 0.0, 1.0])(self.answers(rule, raw)(tensors()), target()).item()
+                for raw in moved
+            )
+            assert combiner.raw.grad[i].item() == pytest.approx((up - down) / 2e-6, abs=1e-6)
+
+    @pytest.mark.parametrize("rule", ["free", "positive", "softmax", "mean"])
+    def test_starts_as_equal_weights_of_the_sum_1(self, rule):
+        weights = WeightedSum(5, rule).weights().detach().numpy()
+        np.testing.assert_allclose(weights, 0.2, rtol=1e-6)
+
+    @pytest.mark.parametrize("rule", ["free", "positive", "softmax", "mean"])
+    def test_the_rule_for_probabilities_says_the_same(self, rule):
+        combiner = self.answers(rule) if rule != "mean" else WeightedSum(K, rule).double()
+        fitted = combiner.fitted()
+        expected = [softmax(each.detach().numpy(), axis=1) for each in combiner(tensors())]
+        found = fitted.answers(softmax(LOGITS, axis=2).swapaxes(0, 1))
+        np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-6)
+
+    def test_largest_probability(self):
+        probabilities = softmax(LOGITS, axis=2)
+        answers = Maximum()(tensors())
+        for i in range(K):
+            largest = probabilities[: i + 1].max(axis=0)
+            np.testing.assert_allclose(answers[i].exp().numpy(), largest, rtol=1e-12)
+        found = MaxCombination().answers(probabilities.swapaxes(0, 1))[:, -1]
+        np.testing.assert_allclose(found, largest / largest.sum(axis=1, keepdims=True))
+
+    @settings(deadline=None)
+    @given(tables(), st.lists(st.floats(0.1, 3), min_size=8, max_size=8), st.booleans())
+    def test_by_hand(self, table, weights, normalize):
+        n_exits = table.shape[1]
+        answers = WeightedCombination(weights[:n_exits], normalize=normalize).answers(table)
+        logs = np.log(np.maximum(table, 1e-12))
+        for k in range(n_exits):
+            scale = sum(weights[: k + 1]) if normalize else 1.0
+            summed = sum(weights[j] * logs[:, j] for j in range(k + 1)) / scale
+            np.testing.assert_allclose(answers[:, k], softmax(summed, axis=1), atol=1e-12)
+
+
+class TestReader:
+    def test_answers_step_by_step_and_all_at_once_are_the_same(self):
+        reader = Reader(C, 20, seed=3).double()
+        with torch.no_grad():
+            reader.reader.correction.weight.normal_(generator=torch.Generator().manual_seed(0))
+        expected = [softmax(each.detach().numpy(), axis=1) for each in reader(tensors())]
+        found = reader.fitted().answers(softmax(LOGITS, axis=2).swapaxes(0, 1))
+        np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-12)
+
+    def test_starts_as_the_exits_own_answers(self):
+        answers = Reader(C, 16, seed=0).double()(tensors())
+        for answer, logits in zip(answers, LOGITS, strict=True):
+            np.testing.assert_allclose(
+                answer.detach().numpy(), log_softmax(logits, axis=1), rtol=1e-12
+            )
+
+    def test_its_operations_count(self):
+        plain = quick(training="joint").fit(X, y)
+        read = quick(training="combiner").fit(X, y)
+        width, inside = 16, 16
+        each = 3 * inside * (width + inside) + inside * 4
+        found = read.cost_table_.decision_costs - plain.cost_table_.decision_costs
+        np.testing.assert_allclose(found, each)
+
+
+class TestGates:
+    GATES = np.random.default_rng(5).normal(size=(N, K - 1)) * 2
+
+    def by_hand(self, cost_weight, head_weight, weight=None):
+        """(9), (13) and (14), row by row and exit by exit."""
+        weight = np.ones(N) if weight is None else weight
+        g = np.hstack([expit(self.GATES), np.ones((N, 1))])
+        p = softmax(LOGITS, axis=2)
+        total = 0.0
+        for i in range(N):
+            output = p[K - 1, i]
+            for j in range(K - 2, -1, -1):
+                output = g[i, j] * p[j, i] + (1 - g[i, j]) * output
+            chances = [g[i, j] * np.prod(1 - g[i, :j]) for j in range(K)]
+            total += weight[i] * (-np.log(output[Y[i]]) + cost_weight * (chances @ COSTS))
+            own = np.mean([-np.log(p[j, i, Y[i]]) for j in range(K)])
+            total += head_weight * weight[i] * own
+        return total / N
+
+    def loss(self, logits, gates, weighted, cost_weight, head_weight):
+        return GatedLoss(COSTS, cost_weight, head_weight)([*logits, gates], target(weighted))
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize(("cost_weight", "head_weight"), [(0.0, 0.0), (0.7, 0.0), (0.2, 0.5)])
+    def test_loss_by_hand(self, weighted, cost_weight, head_weight):
+        gates = torch.tensor(self.GATES)
+        found = self.loss(tensors(), gates, weighted, cost_weight, head_weight).item()
+        expected = self.by_hand(cost_weight, head_weight, WEIGHT if weighted else None)
+        assert found == pytest.approx(expected, rel=1e-12)
+
+    def test_gradients(self):
+        def loss(gates, *logits):
+            return self.loss(logits, gates, False, 0.7, 0.2)
+
+        gates = torch.tensor(self.GATES, requires_grad=True)
+        assert torch.autograd.gradcheck(loss, (gates, *tensors(requires_grad=True)))
+
+    def test_extreme_gates_stay_finite(self):
+        gates = torch.tensor([[800.0, -800.0], [-800.0, 800.0]] * 4)[:N].double().requires_grad_()
+        loss = self.loss(tensors(), gates, False, 0.7, 0.0)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(gates.grad).all()
+
+    def test_chances_add_up(self):
+        chances = leaving_chances(torch.tensor(self.GATES)).exp()
+        torch.testing.assert_close(chances.sum(dim=1), torch.ones(N, dtype=torch.float64))
+
+    def test_the_mixture_of_all_heads_is_what_is_trained(self):
+        p = softmax(LOGITS, axis=2).swapaxes(0, 1)
+        g = np.hstack([expit(self.GATES), np.ones((N, 1))])
+        answers = np.empty((N, K, C))
+        state = None
+        for i in range(K):
+            output = np.hstack([p[:, i], g[:, i : i + 1]])
+            answers[:, i], state = GatedCombination().step(state, output, i)
+        np.testing.assert_allclose(answers[:, 0], p[:, 0])
+        np.testing.assert_allclose(
+            -np.log(answers[np.arange(N), -1, Y]).mean(), self.by_hand(0.0, 0.0), rtol=1e-12
+        )
+
+    def test_gates_learn_through_the_stages_unless_told_not_to(self):
+        for detached in (False, True):
+            network = tiny()
+            network.gates = torch.nn.ModuleList(
+                make(lambda: [torch.nn.Linear(5, 1).double() for _ in range(K - 1)])
+            )
+            rows = torch.tensor(np.random.default_rng(1).normal(size=(N, 5)))
+            GatedView(network, detached=detached)(rows)[-1].sum().backward()
+            assert (network.stages[0].layer.weight.grad is None) == detached
+            assert all(gate.weight.grad is not None for gate in network.gates)
+
+    def test_dear_exits_are_left_alone(self):
+        """The chance to stay falls as the price of going on grows."""
+        means = []
+        for cost_weight in (0.0, 2.0):
+            training = GatedTraining(cost_weight, head_weight=1.0)
+            clf = quick(training=training, policy="gate", max_epochs=15).fit(X, y)
+            means.append(clf.exit_table(X_test).gates[:, 0].mean())
+        assert means[1] > means[0] + 0.1
+
+    def test_the_gate_is_the_score(self):
+        clf = quick(training="gated", policy="gate").fit(X, y)
+        table = clf.exit_table(X_test)
+        assert np.array_equal(table.scores, table.gates)
+        assert (table.gates[:, -1] == 1).all()
+        embeddings = clf.embed(X_test, exit=0)
+        layer = clf.cascade_.gates[0].model.body[0]
+        weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+        logit = embeddings @ weight[:, : embeddings.shape[1]].T.astype(np.float64) + bias
+        np.testing.assert_allclose(table.gates[:, 0], expit(logit[:, 0]), atol=1e-5)
+
+    def test_gates_count_among_the_costs(self):
+        plain = quick(training="joint", policy="patience").fit(X, y)
+        gated = quick(training="gated", policy="gate", combine="own").fit(X, y)
+        width = gated.cascade_.gates[0].model.body[0].weight.shape[1]
+        np.testing.assert_allclose(gated.cost_table_.decision_costs, [width, width, 0])
+        assert gated.cost_table_.plain == plain.cost_table_.plain
+
+
+STRATEGIES = [
+    *(CombinedTraining(rule, every_exit=every) for rule in ("free", "max") for every in (0, 1)),
+    *(CombinedTraining(rule) for rule in ("positive", "softmax", "mean")),
+    CombinerTraining(),
+    GatedTraining(),
+    GatedTraining(head_weight=1.0),
+    AuxiliaryTraining(),
+]
+
+
+@pytest.mark.parametrize("training", STRATEGIES, ids=str)
+class TestEach:
+    def test_learns(self, training):
+        training = clone(training)
+        if isinstance(training, CombinedTraining):
+            training.every_exit = bool(training.every_exit)
+        clf = quick(training=training, max_epochs=12).fit(X, y)
+        assert accuracies(clf)[-1] > 0.5
+
+    def test_one_exit_is_the_plain_network(self, training):
+        training = clone(training)
+        if isinstance(training, CombinedTraining):
+            training.every_exit = bool(training.every_exit)
+        clf = quick(training=training, exits=1).fit(X, y)
+        plain = quick(training="joint", exits=1).fit(X, y)
+        assert np.array_equal(clf.predict_proba(X_test), plain.predict_proba(X_test))
+
+
+@pytest.mark.parametrize(
+    ("training", "kind"),
+    [
+        ("combined", WeightedCombination),
+        (CombinedTraining("max"), MaxCombination),
+        ("combiner", RecurrentCombination),
+        ("gated", GatedCombination),
+    ],
+)
+class TestWhatIsTrainedTravels:
+    def test_it_is_what_is_answered(self, training, kind):
+        clf = quick(training=training).fit(X, y)
+        asked = quick(training=training, combine="trained").fit(X, y)
+        own = quick(training=training, combine="own").fit(X, y)
+        assert isinstance(clf.cascade_.combiner, kind)
+        expected = clf.predict_proba(X_test, threshold=2)
+        assert np.array_equal(asked.predict_proba(X_test, threshold=2), expected)
+        assert own.cascade_.combiner is None
+        # The same network: what the heads alone say is put together by hand.
+        said = outputs(own.cascade_, X_test.astype(np.float32))
+        state = None
+        for i in range(clf.n_exits_):
+            answer, state = clf.cascade_.combiner.step(state, said[:, i], i)
+        np.testing.assert_allclose(answer, expected, atol=1e-12)
+
+    def test_stored_and_read_again(self, training, kind):
+        clf = quick(training=training, policy="margin").fit(X, y)
+        again = pickle.loads(pickle.dumps(clf))
+        assert np.array_equal(again.predict_proba(X_test), clf.predict_proba(X_test))
+
+    def test_from_memory(self, training, kind, tmp_path):
+        fitted = [quick(training=training, memory=str(tmp_path)).fit(X, y) for _ in range(2)]
+        fresh = quick(training=training).fit(X, y)
+        for clf in fitted:
+            assert np.array_equal(clf.predict_proba(X_test), fresh.predict_proba(X_test))
+            assert clf.history_[-1]["train_loss"] == fresh.history_[-1]["train_loss"]
+
+    def test_folds_have_their_own(self, training, kind):
+        """Cross-fitted rows are judged by what their own fold's network has learned."""
+        clf = quick(training=training, calibration=2, budget=0.8).fit(X, y)
+        assert clf.operating_point_.cost <= 0.8
+
+
+@pytest.mark.parametrize("training", ["gated", CombinedTraining("softmax"), "auxiliary"])
+def test_classical_heads_take_the_places_of_neural_ones(training):
+    head = DecisionTreeClassifier(max_depth=4)
+    clf = quick(training=training, head=head, max_epochs=12).fit(X, y)
+    assert accuracies(clf)[-1] > 0.5
+    assert all(isinstance(each, DecisionTreeClassifier) for each in clf.heads_)
+
+
+def test_gates_of_labels_only():
+    clf = quick(training="gated", policy="gate", combine="own", head=SVC()).fit(X, y)
+    assert set(np.unique(clf.exit_table(X_test).probabilities)) == {0.0, 1.0}
+
+
+class TestAuxiliary:
+    def test_the_plain_network_remains(self):
+        clf = quick(training="auxiliary", exits=3).fit(X, y)
+        assert clf.n_exits_ == 1
+        assert clf.costs_ == pytest.approx([1.0])
+        assert len(clf.stages_) == len(clf.heads_) == 1
+        assert [len(epoch["exits"]) for epoch in clf.history_] == [3] * 6
+
+    def test_its_last_exit_is_that_of_joint_training(self):
+        clf = quick(training="auxiliary", calibration=None).fit(X, y)
+        joint = quick(
+            training="joint",
+            calibration=None,
+            threshold=2,
+        )
+        joint.set_params(training=clone(AuxiliaryTraining(1.0)))
+        auxiliary = clone(joint).fit(X, y)
+        joint.set_params(training="joint").fit(X, y)
+        assert np.array_equal(auxiliary.predict_proba(X_test), joint.predict_proba(X_test))
+        assert not np.array_equal(auxiliary.predict_proba(X_test), clf.predict_proba(X_test))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"policy": "gate"}, "GatePolicy reads gates, which MixedTraining does not learn"),
+        ({"combine": "trained"}, "MixedTraining learns nothing of the kind"),
+        ({"training": CombinedTraining("least")}, "'rule' parameter of CombinedTraining"),
+        ({"training": CombinerTraining(0)}, "'hidden' parameter of CombinerTraining"),
+        ({"training": GatedTraining(-1)}, "'cost_weight' parameter of GatedTraining"),
+        (
+            {"training": CombinedTraining("free"), "head": SVC()},
+            "negative weight, which is of no use with a scikit-learn head",
+        ),
+        ({"training": "combiner", "head": ["linear", SVC(), "linear"]}, "read the neural heads"),
+        (
+            {"training": "gated", "policy": "gate", "exits": ExactPlacement(2, budget=0.8)},
+            "without gates to read",
+        ),
+        ({"combine": WeightedCombination([1, 2])}, "Got 2 weights for 3 exits"),
+        ({"combine": WeightedCombination([0, 2, 1])}, "nor the first one 0"),
+        ({"combine": WeightedCombination(["a", 2, 1])}, "must be finite numbers"),
+    ],
+)
+def test_refused_before_training(params, message):
+    clf = quick(**params, max_epochs=10**9)
+    with pytest.raises((ValueError, TypeError), match=message):
+        clf.fit(X, y)
+
+
+def test_a_rule_after_training_needs_no_trained_one():
+    head = ["linear", SVC(), "linear"]
+    clf = quick(training="combiner", head=head, combine="mean").fit(X, y)
+    assert clf.cascade_.combiner is None
+
+
+def test_view_and_network_share_the_combiner():
+    network = tiny()
+    network.combiner = WeightedSum(K, "softmax")
+    view = CombinedView(network)
+    assert any(each is network.combiner.raw for each in view.trainable())
+
+
+def test_placement_by_probing_takes_heads_alone():
+    clf = EarlyExitClassifier(
+        exits=ExactPlacement(2, budget=0.9), training="gated", max_epochs=4, random_state=0
+    )
+    assert clf.fit(X, y).n_exits_ == 2

@@ -27,8 +27,8 @@ from _data import Arrays, load_letter, split
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
 from skearlyexit.runtime._torch import _heads_in_use, _load, _sizes
-from skearlyexit.training import MultiExitNetwork, Trainer, isolated_random_state
-from skearlyexit.training._trainer import cosine, to_rows
+from skearlyexit.training import MultiExitNetwork, Trainer, isolated_random_state, to_rows
+from skearlyexit.training._trainer import cosine
 
 BACKBONE = MLPBackbone(6, width=128, hidden=256)
 EXITS = [f"block{i}" for i in range(1, 7)]

@@ -216,7 +216,7 @@ class TestGates:
         """The chance to stay falls as the price of going on grows."""
         means = []
         for cost_weight in (0.0, 2.0):
-            training = GatedTraining(cost_weight, head_weight=1.0)
+            training = GatedTraining(cost_weight)
             clf = quick(training=training, policy="gate", max_epochs=15).fit(X, y)
             means.append(clf.exit_table(X_test).gates[:, 0].mean())
         assert means[1] > means[0] + 0.1
@@ -245,7 +245,7 @@ STRATEGIES = [
     *(CombinedTraining(rule) for rule in ("positive", "softmax", "mean")),
     CombinerTraining(),
     GatedTraining(),
-    GatedTraining(head_weight=1.0),
+    GatedTraining(head_weight=0.0),
     AuxiliaryTraining(),
 ]
 

@@ -34,8 +34,9 @@ class CombinedTraining(TrainingStrategy):
         the sum 1; ``"mean"``: equal and fixed. ``"max"`` takes the largest probability of each
         class instead. With ``"softmax"`` and ``"mean"`` the weights of the exits so far are scaled
         to the sum 1.
-    every_exit : bool, default=False
-        Whether the answer at every exit counts, each as much, rather than the last one alone.
+    every_exit : bool, default=True
+        Whether the answer at every exit counts, each as much. If not, only the last one does, and
+        those before it are of little use by themselves.
 
     References
     ----------
@@ -51,7 +52,7 @@ class CombinedTraining(TrainingStrategy):
     combines = True
     updates = True
 
-    def __init__(self, rule: str = "softmax", *, every_exit: bool = False) -> None:
+    def __init__(self, rule: str = "softmax", *, every_exit: bool = True) -> None:
         self.rule = rule
         self.every_exit = every_exit
 

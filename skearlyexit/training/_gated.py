@@ -23,8 +23,9 @@ class GatedTraining(TrainingStrategy):
     """Trains a gate at each exit, which tells how far the head there is to be trusted.
 
     The output is ``c_i = g_i p_i + (1 - g_i) c_(i+1)`` from the first exit on, of the heads'
-    probabilities p and the gates g, where the last head stands for itself. Minimised is its loss,
-    and `cost_weight` times the mean cost of leaving at each exit by these chances. With
+    probabilities p and the gates g, where the last head stands for itself. Minimised are its loss,
+    `cost_weight` times the mean cost of leaving at each exit by these chances, and the heads' own
+    losses. With
     ``policy="gate"`` the gates are the scores. What is answered is the mixture of the heads so far,
     unless the estimator's `combine` asks for another rule.
 
@@ -32,8 +33,9 @@ class GatedTraining(TrainingStrategy):
     ----------
     cost_weight : float, default=0.1
         Price of the plain network, in nats of the loss.
-    head_weight : float, default=0.0
-        Weight of the mean of the heads' own losses.
+    head_weight : float, default=1.0
+        Weight of the mean of the heads' own losses. With 0, a head learns from the rows only that
+        its gate trusts it with, and the gates from heads that have not learned yet.
 
     References
     ----------
@@ -49,7 +51,7 @@ class GatedTraining(TrainingStrategy):
     combines = True
     updates = True
 
-    def __init__(self, cost_weight: float = 0.1, *, head_weight: float = 0.0) -> None:
+    def __init__(self, cost_weight: float = 0.1, *, head_weight: float = 1.0) -> None:
         self.cost_weight = cost_weight
         self.head_weight = head_weight
 

@@ -1,0 +1,192 @@
+"""The hard case: how much accuracy a small residual network on Fashion-MNIST loses by early exits.
+
+The drop is that against a plain network that was trained by itself for the same number of epochs,
+in points: both on the 10,000 test rows, thresholds the best for the budget on validation rows. A
+configuration is a way of training with heads; every one is judged with the exits' own answers and
+with weighted geometric means of all so far ("+ geometric"), which are learned from the validation
+rows, cross-fitted as a fit does it. Costs count heads and combinations.
+
+Every training is a process of its own with one thread, and its outcome is kept in a folder outside
+the repository, which is to be deleted after the package has changed: an interrupted run goes on.
+
+    python benchmarks/hard_case.py
+    python benchmarks/hard_case.py --seeds 1 --configs "joint;mixed;mixed, 0.3"
+    python benchmarks/hard_case.py --exits 4 --train-rows 3000 --epochs 4
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import _one_thread  # noqa: F401 - before everything that starts threads
+import numpy as np
+import torch
+from _cascades import DEFAULT_CACHE, NETWORKS, available
+from _families import estimator_params, saved_rows
+from _report import spread, table
+from _training_runs import Job, Outcome, outcomes
+
+from skearlyexit import LinearHead, MLPHead
+from skearlyexit.training import (
+    CombinedTraining,
+    DistillationTraining,
+    GatedTraining,
+    JointTraining,
+    MixedTraining,
+    SeparateTraining,
+    TrainingStrategy,
+)
+
+SET, PLAIN, RULES = "fashion", "plain network", ("own", "geometric")
+BUDGETS = (0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+def early(head: Any, n_exits: int, n_early: int) -> list[Any]:
+    """A head at the first exits, and linear ones behind."""
+    return [head] * n_early + [LinearHead()] * (n_exits - n_early)
+
+
+def configurations(n_exits: int) -> dict[str, dict[str, Any]]:
+    """Parameters of the estimator by name."""
+    half = n_exits // 2
+    # Of the map's four quarters, each channel's mean.
+    quarters = torch.nn.AdaptiveAvgPool2d(2)
+    heads = {
+        "MLP heads": early("mlp", n_exits, n_exits - 1),
+        "MLP heads 128, first half": early(MLPHead((128,)), n_exits, half),
+        "linear heads on quarters, first half": early(LinearHead(pooling=quarters), n_exits, half),
+        "MLP heads 128 on quarters, first half": early(
+            MLPHead((128,), pooling=quarters), n_exits, half
+        ),
+        "MLP heads 256 on quarters, first": early(MLPHead((256,), pooling=quarters), n_exits, 1),
+    }
+    trainings: dict[str, TrainingStrategy] = {
+        "joint": JointTraining(),
+        "joint, 0.3": JointTraining(0.3),
+        "joint, ramp": JointTraining("ramp"),
+        "joint, equilibrium": JointTraining(equilibrium=True),
+        "mixed": MixedTraining(),
+        "mixed, 0.3": MixedTraining(0.3),
+        "mixed, 0.1": MixedTraining(0.1),
+        "mixed, ramp": MixedTraining("ramp"),
+        "mixed, backbone 0.25": MixedTraining(backbone_share=0.25),
+        "mixed, backbone 0.75": MixedTraining(backbone_share=0.75),
+        "mixed, 0.3, backbone 0.25": MixedTraining(0.3, backbone_share=0.25),
+        "separate": SeparateTraining(),
+        "separate, backbone 0.8": SeparateTraining(backbone_share=0.8),
+        "distillation, last": DistillationTraining(),
+        "distillation, last, alpha 0.3": DistillationTraining(alpha=0.3),
+        "distillation, last, temperature 1": DistillationTraining(temperature=1.0),
+        "distillation, next": DistillationTraining("next"),
+        "distillation, later": DistillationTraining("later"),
+        "distillation, last, weights 0.3": DistillationTraining(weights=0.3),
+        "combined": CombinedTraining(),
+        "gated": GatedTraining(),
+        "gated, 0.02": GatedTraining(0.02),
+    }
+    configs: dict[str, dict[str, Any]] = {
+        name: {"training": strategy} for name, strategy in trainings.items()
+    }
+    for name in ("joint", "mixed"):
+        for label, each in heads.items():
+            configs[f"{name}, {label}"] = {"training": trainings[name], "head": each}
+    return configs
+
+
+def make_jobs(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
+    """A job for each configuration and seed, those of a seed together and mixed."""
+    folder = str(Path(args.cache) / "hard-case")
+    known = configurations(args.exits)
+    wanted = [name.strip() for name in args.configs.split(";")] if args.configs else [*known]
+    if set(wanted) - set(known):
+        raise SystemExit(f"Unknown: {sorted(set(wanted) - set(known))}; there are {[*known]}.")
+    chosen: dict[str, dict[str, Any]] = {PLAIN: {"exits": 1, "training": JointTraining()}}
+    for name in wanted:
+        # Six stand after every block, another number at equal shares of the cost.
+        chosen[name] = known[name] if args.exits == 6 else {"exits": args.exits, **known[name]}
+    jobs = {}
+    for seed in range(args.seeds):
+        rows = str(saved_rows(SET, seed, args.train_rows, folder))
+        order = np.random.RandomState(seed).permutation(len(chosen))
+        for name in (list(chosen)[i] for i in order):
+            params = estimator_params("image", chosen[name], NETWORKS["image"])
+            # What has been trained to be one answer of all heads is no base for another rule.
+            rules = RULES[:1] if chosen[name]["training"].combines else RULES
+            jobs[name, seed] = Job(
+                f"{name}, seed {seed}", rows, params, seed, args.epochs, folder, rules
+            )
+    return jobs
+
+
+def report(done: dict[Any, Outcome], args: argparse.Namespace) -> str:
+    """Markdown, the smallest drop first."""
+    seeds = range(args.seeds)
+    names = [name for name in dict.fromkeys(name for name, _ in done) if name != PLAIN]
+    names = [name for name in names if all((name, seed) in done for seed in seeds)]
+    plain = np.array([done[PLAIN, seed].alone[-1] for seed in seeds])
+    lines = []
+    for name in names:
+        outcomes = [done[name, seed] for seed in seeds]
+        for rule in outcomes[0].curves:
+            curves = [outcome.curves[rule] for outcome in outcomes]
+            drops = {
+                budget: 100 * (plain - np.array([curve.at(budget)[0] for curve in curves]))
+                for budget in BUDGETS
+            }
+            cost = np.mean([curve.at(args.budget)[1] for curve in curves])
+            key = float(np.mean(drops[args.budget]))
+            last = [100 * (p - o.alone[-1]) for p, o in zip(plain, outcomes, strict=True)]
+            row = [
+                name + ("" if rule == "own" else f" + {rule}"),
+                *(spread(d) if np.isfinite(d).all() else "cannot keep it" for d in drops.values()),
+                f"{cost:.3f}",
+                spread(np.array(last)),
+                " ".join(f"{100 * a:.1f}" for a in np.mean([o.alone for o in outcomes], axis=0)),
+                f"{np.mean([outcome.seconds for outcome in outcomes]):.0f}",
+            ]
+            lines.append((key if np.isfinite(key) else np.inf, row))
+    lines.sort(key=lambda line: line[0])
+    header = [
+        "configuration",
+        *(f"drop at {budget}" for budget in BUDGETS),
+        f"cost for {args.budget}",
+        "drop of the last exit",
+        "exits alone",
+        "fit, s",
+    ]
+    return (
+        f"## Fashion-MNIST, {args.train_rows} training rows, {args.epochs} epochs, {args.exits} "
+        f"exits, {args.seeds} seeds\n\nPlain network {spread(100 * plain)} %. Drops in points, "
+        f"mean ± spread over seeds, sorted by that at {args.budget}.\n\n"
+        + table([row for _, row in lines], header)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--train-rows", type=int, default=12_000)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--configs", help="some of them, with semicolons between")
+    parser.add_argument("--exits", type=int, default=6, help="6: after every block")
+    parser.add_argument("--budget", type=float, default=0.5, choices=BUDGETS, help="to sort by")
+    parser.add_argument("--cache", default=DEFAULT_CACHE, help="folder of outcomes")
+    parser.add_argument("--output", default="benchmarks/results", help="folder for the table")
+    args = parser.parse_args()
+    if not available(SET):
+        return
+    done = outcomes(make_jobs(args), args.jobs)
+    text = report(done, args)
+    print("\n" + text)
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hard_case.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

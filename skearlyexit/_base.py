@@ -22,6 +22,7 @@ from skearlyexit._operating import BaseOperated
 from skearlyexit._plan import Plan
 from skearlyexit._probe import ExitProbe, probing_split
 from skearlyexit._splits import Split, calibration_splits
+from skearlyexit._streamed import is_streamed, streamed
 from skearlyexit._table import ExitTable
 from skearlyexit.backbones import resolve_backbone
 from skearlyexit.calibration import (
@@ -111,17 +112,23 @@ class BaseEarlyExit(BaseOperated):
         """Torch module or fitted scikit-learn estimator of each exit."""
         return [head.model for head in self.cascade_.heads]
 
-    def _validate_rows(self, X: Any) -> np.ndarray:
-        """Rows as an array of the estimator's dtype, of the shape seen in fit."""
+    def _validate_rows(self, X: Any) -> Any:
+        """Rows as an array of the estimator's dtype or streamed, of the shape seen in fit."""
         if type(X) is np.ndarray and X.dtype.kind == "f" and not hasattr(self, "feature_names_in_"):
             # What the general checks find out in a tenth of a millisecond is plain here.
             with np.errstate(over="ignore", invalid="ignore"):
                 rows = X.astype(self.dtype, copy=False)
                 if len(rows) and rows.shape[1:] == self._row_shape and np.isfinite(rows.sum()):
                     return rows
-        # What the dtype cannot hold becomes infinite, and is refused as that.
-        with np.errstate(over="ignore", invalid="ignore"):
-            X = validate_data(self, X, reset=False, dtype=getattr(np, self.dtype), allow_nd=True)
+        if is_streamed(X):
+            X = streamed(X, self.dtype)
+            validate_data(self, X, reset=False, skip_check_array=True)
+        else:
+            # What the dtype cannot hold becomes infinite, and is refused as that.
+            with np.errstate(over="ignore", invalid="ignore"):
+                X = validate_data(
+                    self, X, reset=False, dtype=getattr(np, self.dtype), allow_nd=True
+                )
         if X.shape[1:] != self._row_shape:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
@@ -164,7 +171,7 @@ class BaseEarlyExit(BaseOperated):
         for (train, held), seed in zip(splits, seeds[1:], strict=True):
             n_rows = len(rows) if refit else None
             cascade, history = builder.fit(rows.take(train), validation, int(seed), n_rows=n_rows)
-            said.append(outputs(cascade, rows.X[held]))
+            said.append(outputs(cascade, rows.take(held).X))
         if refit:
             cascade, history = builder.fit(rows, validation, int(seeds[0]))
 

@@ -15,8 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skearlyexit._base import BaseEarlyExit
 from skearlyexit._builder import Rows
-from skearlyexit._encode import checked_weight, classification_rows
+from skearlyexit._encode import checked_weight, classification_rows, streamed_with_labels
 from skearlyexit._labels import encode_labels
+from skearlyexit._sources import labels_of
+from skearlyexit._streamed import is_streamed
 from skearlyexit.calibration import Budget, Evidence, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
@@ -169,6 +171,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     On the CPU, for the ready-made networks, the heads of this package and scikit-learn's, the
     answer for a row is the same to the last bit whatever rows are asked with it.
 
+    Wherever X is taken it may be a `numpy.memmap` or a map-style torch Dataset too: rows are then
+    read as they are needed and checked as they are read, and the model is that of the same rows in
+    memory.
+
     References
     ----------
     Scardapane, Scarpiniti, Baccarelli, Uncini, "Why should we add early exits to neural
@@ -262,7 +268,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -274,15 +280,17 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Training rows; rows of any shape that the backbone takes.
-        y : array-like of shape (n_samples,)
-            Labels, of at least two classes.
+            Training rows; rows of any shape that the backbone takes. A `numpy.memmap`, and a torch
+            Dataset whose items are a row or ``(row, label)``, are read as they are needed.
+        y : array-like of shape (n_samples,), default=None
+            Labels, of at least two classes. None takes those in the items of a Dataset, in one
+            pass over it before all others; anything else needs them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights in training and calibration; rows of weight 0 are left out.
         X_val : array-like of shape (n_validation, ...), default=None
-            Rows for early stopping, instead of a share of X.
+            Rows for early stopping, instead of a share of X; of any kind that X may be of.
         y_val : array-like of shape (n_validation,), default=None
-            Their labels.
+            Their labels. None takes those in the items of a Dataset.
         groups : array-like of shape (n_samples,), default=None
             Rows of a group are never split between fitting, validation and calibration.
 
@@ -305,9 +313,12 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, groups: Any) -> None:
-        # What the dtype cannot hold becomes infinite, and is refused as that.
-        with np.errstate(over="ignore", invalid="ignore"):
-            X, y = validate_data(self, X, y, dtype=getattr(np, self.dtype), allow_nd=True)
+        if is_streamed(X):
+            X, y = streamed_with_labels(self, X, y)
+        else:
+            # What the dtype cannot hold becomes infinite, and is refused as that.
+            with np.errstate(over="ignore", invalid="ignore"):
+                X, y = validate_data(self, X, y, dtype=getattr(np, self.dtype), allow_nd=True)
         self._row_shape = X.shape[1:]
         rows, classes, weight = classification_rows(
             X, y, sample_weight, self.class_weight, groups, name=type(self).__name__
@@ -319,6 +330,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Rows | None:
         if X_val is None and y_val is None:
             return None
+        y_val = labels_of(X_val, y_val)
         if X_val is None or y_val is None:
             raise ValueError("X_val and y_val must be given together; got only one of them.")
         if not self.early_stopping:
@@ -326,8 +338,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
                 "X_val and y_val are used by early stopping only; got them with "
                 "early_stopping=False. Set it to True, or use them in calibrate after fitting."
             )
-        X_val = self._validate_rows(X_val)
-        return Rows(X_val, encode_labels(y_val, X_val, classes))
+        rows = self._validate_rows(X_val)
+        return Rows(rows, encode_labels(y_val, rows, classes))
 
     def predict(
         self,
@@ -342,7 +354,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Rows.
+            Rows; of a `numpy.memmap` or a torch Dataset, some at a time are in memory.
         threshold : float or sequence of float, default=None
             Thresholds for this call instead of `thresholds_`.
         budget : float or Budget, default=None
@@ -402,7 +414,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     def score(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         threshold: float | Sequence[float] | None = None,
@@ -413,7 +425,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,), default=None
+            None takes the labels in the items of a torch Dataset.
         sample_weight : array-like of shape (n_samples,), default=None
         threshold : float or sequence of float, default=None
             As in `predict`.
@@ -425,7 +438,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         score : float
         """
         labels = self.predict(X, threshold=threshold, budget=budget)
-        return float(accuracy_score(y, labels, sample_weight=sample_weight))
+        return float(accuracy_score(labels_of(X, y), labels, sample_weight=sample_weight))
 
     def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
         """Predict labels at every exit.
@@ -459,7 +472,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     def exit_report(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         sample_weight: Any = None,
         threshold: float | Sequence[float] | None = None,
@@ -472,8 +485,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows that the model was neither fitted nor calibrated on.
-        y : array-like of shape (n_samples,)
-            Labels among `classes_`.
+        y : array-like of shape (n_samples,), default=None
+            Labels among `classes_`. None takes those in the items of a torch Dataset.
         sample_weight : array-like of shape (n_samples,), default=None
             Rows of weight 0 are left out.
         threshold : float or sequence of float, default=None
@@ -494,7 +507,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
             If data or arguments do not fit, or the budget cannot be met.
         """
         point = self._point(threshold, budget)
-        X = self._validate_rows(X)
+        y, X = labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
         request = "" if point.request is None else point.request.description
         return ExitReport.from_table(
@@ -515,7 +528,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
     def calibrate(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         operating_point: OperatingPoint | None = None,
         *,
         sample_weight: Any = None,
@@ -525,8 +538,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-        y : array-like of shape (n_samples,)
-            Labels among `classes_`.
+        y : array-like of shape (n_samples,), default=None
+            Labels among `classes_`. None takes those in the items of a torch Dataset.
         operating_point : OperatingPoint, default=None
             None: what the parameters of the estimator ask for.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -538,7 +551,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExit):
             changed.
         """
         check_is_fitted(self)
-        X = self._validate_rows(X)
+        y, X = labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
         weight = checked_weight(sample_weight, X)
         table = self.exit_table(X)

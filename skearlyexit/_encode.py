@@ -7,13 +7,21 @@ from typing import Any
 import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, column_or_1d
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _check_y,
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
 
 from skearlyexit._builder import Rows
+from skearlyexit._sources import labels_of
+from skearlyexit._streamed import StreamedRows, rows_at, streamed
 
 
 def classification_rows(
-    X: np.ndarray,
+    X: np.ndarray | StreamedRows,
     y: np.ndarray,
     sample_weight: Any,
     class_weight: dict | str | None,
@@ -25,7 +33,7 @@ def classification_rows(
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, ...)
+    X : ndarray or StreamedRows of shape (n_samples, ...)
     y : ndarray of shape (n_samples,)
         Labels.
     sample_weight, class_weight, groups : as in the estimators
@@ -52,7 +60,7 @@ def classification_rows(
     weight = checked_weight(sample_weight, X)
     if weight is not None and not (weight > 0).all():
         used = weight > 0
-        X, y, encoded, weight = X[used], y[used], encoded[used], weight[used]
+        X, y, encoded, weight = rows_at(X, used), y[used], encoded[used], weight[used]
         groups = None if groups is None else groups[used]
     if len(np.unique(encoded)) < 2:
         raise ValueError(
@@ -71,7 +79,25 @@ def classification_rows(
     return Rows(X, encoded, training_weight, groups), classes, weight
 
 
-def checked_weight(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+def streamed_with_labels(estimator: Any, X: Any, y: Any) -> tuple[StreamedRows, np.ndarray]:
+    """Rows that are read as they are needed, for a fit, and their labels as an array.
+
+    Parameters
+    ----------
+    estimator : object
+        Gets `n_features_in_`.
+    X : memmap or Dataset
+    y : array-like of shape (n_samples,) or None
+        None takes the labels that the items of a Dataset hold.
+    """
+    rows = streamed(X, estimator.dtype)
+    _, y = validate_data(estimator, rows, labels_of(X, y), skip_check_array=True)
+    y = _check_y(y, estimator=estimator)
+    check_consistent_length(rows, y)
+    return rows, y
+
+
+def checked_weight(sample_weight: Any, X: np.ndarray | StreamedRows) -> np.ndarray | None:
     """Sample weights as an array, none of them negative."""
     if sample_weight is None:
         return None

@@ -15,10 +15,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skearlyexit._builder import MAX_SEED, CascadeBuilder, Fit, Rows
 from skearlyexit._deciding import HeldOutRows, decide, unlearned
+from skearlyexit._encode import streamed_with_labels
 from skearlyexit._operating import BaseOperated
 from skearlyexit._probe import ExitProbe, probing_split
 from skearlyexit._recipe import RecipeMixin
 from skearlyexit._splits import Split, calibration_splits
+from skearlyexit._streamed import is_streamed, streamed
 from skearlyexit._table import ExitTable
 from skearlyexit.calibration import (
     Budget,
@@ -113,34 +115,43 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         """Torch module or fitted scikit-learn estimator of each exit."""
         return [head.model for head in self.cascade_.heads]
 
-    def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and labels to learn from, as arrays."""
-        # What the dtype cannot hold becomes infinite, and is refused as that.
-        with np.errstate(over="ignore", invalid="ignore"):
-            X, y = validate_data(
-                self, X, y, reset=reset, dtype=getattr(np, self.dtype), allow_nd=True
-            )
+    def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
+        """Rows, as an array or streamed, and labels to learn from."""
+        if is_streamed(X):
+            X, y = streamed_with_labels(self, X, y, reset=reset)
+        else:
+            # What the dtype cannot hold becomes infinite, and is refused as that.
+            with np.errstate(over="ignore", invalid="ignore"):
+                X, y = validate_data(
+                    self, X, y, reset=reset, dtype=getattr(np, self.dtype), allow_nd=True
+                )
         if reset:
             self._row_shape = X.shape[1:]
         else:
             self._check_shape(X)
         return X, y
 
-    def _validate_rows(self, X: Any) -> np.ndarray:
-        """Rows as an array of the estimator's dtype, of the shape seen in fit."""
+    def _validate_rows(self, X: Any) -> Any:
+        """Rows as an array of the estimator's dtype or streamed, of the shape seen in fit."""
         if type(X) is np.ndarray and X.dtype.kind == "f" and not hasattr(self, "feature_names_in_"):
             # What the general checks find out in a tenth of a millisecond is plain here.
             with np.errstate(over="ignore", invalid="ignore"):
                 rows = X.astype(self.dtype, copy=False)
                 if len(rows) and rows.shape[1:] == self._row_shape and np.isfinite(rows.sum()):
                     return rows
-        # What the dtype cannot hold becomes infinite, and is refused as that.
-        with np.errstate(over="ignore", invalid="ignore"):
-            X = validate_data(self, X, reset=False, dtype=getattr(np, self.dtype), allow_nd=True)
+        if is_streamed(X):
+            X = streamed(X, self.dtype)
+            validate_data(self, X, reset=False, skip_check_array=True)
+        else:
+            # What the dtype cannot hold becomes infinite, and is refused as that.
+            with np.errstate(over="ignore", invalid="ignore"):
+                X = validate_data(
+                    self, X, reset=False, dtype=getattr(np, self.dtype), allow_nd=True
+                )
         self._check_shape(X)
         return X
 
-    def _check_shape(self, X: np.ndarray) -> None:
+    def _check_shape(self, X: Any) -> None:
         if X.shape[1:] != self._row_shape:
             raise ValueError(
                 f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
@@ -175,7 +186,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             n_rows = len(rows) if refit else None
             fit = builder.fit(rows.take(train), validation, int(seed), n_rows=n_rows, start=start)
             cascade = fit.cascade
-            said.append(outputs(cascade, rows.X[held]))
+            said.append(outputs(cascade, rows.take(held).X))
         if refit:
             fit = builder.fit(rows, validation, int(seeds[0]), start=start)
             cascade = fit.cascade

@@ -16,6 +16,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from skearlyexit._decision import Decision
 from skearlyexit._plan import Plan, torch_dtype
 from skearlyexit._splits import cross_fitting_splits, hold_out
+from skearlyexit._streamed import rows_at
 from skearlyexit.backbones import Backbone
 from skearlyexit.cascade import Cascade
 from skearlyexit.combination import Combination
@@ -39,7 +40,7 @@ class Rows:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, ...)
+    X : ndarray or StreamedRows of shape (n_samples, ...)
     y : ndarray of shape (n_samples,)
         Indices of classes.
     weight : ndarray of shape (n_samples,) or None
@@ -47,7 +48,7 @@ class Rows:
     groups : ndarray of shape (n_samples,) or None
     """
 
-    X: np.ndarray
+    X: Any
     y: np.ndarray
     weight: np.ndarray | None = None
     groups: np.ndarray | None = None
@@ -58,7 +59,7 @@ class Rows:
     def take(self, index: np.ndarray) -> Rows:
         """Some of the rows."""
         return Rows(
-            self.X[index],
+            rows_at(self.X, index),
             self.y[index],
             None if self.weight is None else self.weight[index],
             None if self.groups is None else self.groups[index],

@@ -17,6 +17,7 @@ from skearlyexit._builder import Rows
 from skearlyexit._encode import checked_weight, classification_rows
 from skearlyexit._labels import encode_labels
 from skearlyexit._partial_fit import PartialFitMixin
+from skearlyexit._sources import labels_of
 from skearlyexit.calibration import Budget, Evidence, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
@@ -184,6 +185,10 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
     On the CPU, for the ready-made networks, the heads of this package and scikit-learn's, the
     answer for a row is the same to the last bit whatever rows are asked with it.
 
+    Wherever X is taken it may be a `numpy.memmap` or a map-style torch Dataset too: rows are then
+    read as they are needed and checked as they are read, and the model is that of the same rows in
+    memory.
+
     References
     ----------
     Scardapane, Scarpiniti, Baccarelli, Uncini, "Why should we add early exits to neural
@@ -283,7 +288,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -295,15 +300,17 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Training rows; rows of any shape that the backbone takes.
-        y : array-like of shape (n_samples,)
-            Labels, of at least two classes.
+            Training rows; rows of any shape that the backbone takes. A `numpy.memmap`, and a torch
+            Dataset whose items are a row or ``(row, label)``, are read as they are needed.
+        y : array-like of shape (n_samples,), default=None
+            Labels, of at least two classes. None takes those in the items of a Dataset, in one
+            pass over it before all others; anything else needs them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights in training and calibration; rows of weight 0 are left out.
         X_val : array-like of shape (n_validation, ...), default=None
-            Rows for early stopping, instead of a share of X.
+            Rows for early stopping, instead of a share of X; of any kind that X may be of.
         y_val : array-like of shape (n_validation,), default=None
-            Their labels.
+            Their labels. None takes those in the items of a Dataset.
         groups : array-like of shape (n_samples,), default=None
             Rows of a group are never split between fitting, validation and calibration.
 
@@ -337,6 +344,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
     def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Rows | None:
         if X_val is None and y_val is None:
             return None
+        y_val = labels_of(X_val, y_val)
         if X_val is None or y_val is None:
             raise ValueError("X_val and y_val must be given together; got only one of them.")
         if not self.early_stopping:
@@ -344,8 +352,8 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
                 "X_val and y_val are used by early stopping only; got them with "
                 "early_stopping=False. Set it to True, or use them in calibrate after fitting."
             )
-        X_val = self._validate_rows(X_val)
-        return Rows(X_val, encode_labels(y_val, X_val, classes))
+        rows = self._validate_rows(X_val)
+        return Rows(rows, encode_labels(y_val, rows, classes))
 
     def predict(
         self,
@@ -360,7 +368,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Rows.
+            Rows; of a `numpy.memmap` or a torch Dataset, some at a time are in memory.
         threshold : float or sequence of float, default=None
             Thresholds for this call instead of `thresholds_`.
         budget : float or Budget, default=None
@@ -420,7 +428,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
     def score(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         threshold: float | Sequence[float] | None = None,
@@ -431,7 +439,8 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,), default=None
+            None takes the labels in the items of a torch Dataset.
         sample_weight : array-like of shape (n_samples,), default=None
         threshold : float or sequence of float, default=None
             As in `predict`.
@@ -443,7 +452,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
         score : float
         """
         labels = self.predict(X, threshold=threshold, budget=budget)
-        return float(accuracy_score(y, labels, sample_weight=sample_weight))
+        return float(accuracy_score(labels_of(X, y), labels, sample_weight=sample_weight))
 
     def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
         """Predict labels at every exit.
@@ -477,7 +486,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
     def exit_report(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         sample_weight: Any = None,
         threshold: float | Sequence[float] | None = None,
@@ -490,8 +499,8 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows that the model was neither fitted nor calibrated on.
-        y : array-like of shape (n_samples,)
-            Labels among `classes_`.
+        y : array-like of shape (n_samples,), default=None
+            Labels among `classes_`. None takes those in the items of a torch Dataset.
         sample_weight : array-like of shape (n_samples,), default=None
             Rows of weight 0 are left out.
         threshold : float or sequence of float, default=None
@@ -512,7 +521,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
             If data or arguments do not fit, or the budget cannot be met.
         """
         point = self._point(threshold, budget)
-        X = self._validate_rows(X)
+        y, X = labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
         request = "" if point.request is None else point.request.description
         return ExitReport.from_table(
@@ -533,7 +542,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
     def calibrate(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         operating_point: OperatingPoint | None = None,
         *,
         sample_weight: Any = None,
@@ -543,8 +552,8 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-        y : array-like of shape (n_samples,)
-            Labels among `classes_`.
+        y : array-like of shape (n_samples,), default=None
+            Labels among `classes_`. None takes those in the items of a torch Dataset.
         operating_point : OperatingPoint, default=None
             None: what the parameters of the estimator ask for.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -556,7 +565,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
             changed.
         """
         check_is_fitted(self)
-        X = self._validate_rows(X)
+        y, X = labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
         weight = checked_weight(sample_weight, X)
         table = self.exit_table(X)

@@ -7,14 +7,22 @@ from typing import Any
 import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, column_or_1d
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _check_y,
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
 
 from skearlyexit._builder import Rows
 from skearlyexit._labels import encode_labels
+from skearlyexit._sources import labels_of
+from skearlyexit._streamed import StreamedRows, rows_at, streamed
 
 
 def classification_rows(
-    X: np.ndarray,
+    X: Any,
     y: np.ndarray,
     sample_weight: Any,
     class_weight: dict | str | None,
@@ -26,7 +34,7 @@ def classification_rows(
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, ...)
+    X : ndarray or StreamedRows of shape (n_samples, ...)
     y : ndarray of shape (n_samples,)
         Labels.
     sample_weight, class_weight, groups : as in the estimators
@@ -53,7 +61,7 @@ def classification_rows(
     weight = checked_weight(sample_weight, X)
     if weight is not None and not (weight > 0).all():
         used = weight > 0
-        X, y, encoded, weight = X[used], y[used], encoded[used], weight[used]
+        X, y, encoded, weight = rows_at(X, used), y[used], encoded[used], weight[used]
         groups = None if groups is None else groups[used]
     if len(np.unique(encoded)) < 2:
         raise ValueError(
@@ -65,7 +73,7 @@ def classification_rows(
 
 
 def rows_of_known_classes(
-    X: np.ndarray,
+    X: Any,
     y: np.ndarray,
     sample_weight: Any,
     class_weight: dict | str | None,
@@ -96,7 +104,7 @@ def rows_of_known_classes(
     used = weight > 0
     if not used.any():
         raise ValueError("All rows have weight 0; there is nothing to learn from.")
-    return Rows(X[used], encoded[used], weight[used])
+    return Rows(rows_at(X, used), encoded[used], weight[used])
 
 
 def _training_weight(
@@ -114,7 +122,29 @@ def _training_weight(
     return np.asarray(by_class if weight is None else by_class * weight)
 
 
-def checked_weight(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+def streamed_with_labels(
+    estimator: Any, X: Any, y: Any, *, reset: bool = True
+) -> tuple[StreamedRows, np.ndarray]:
+    """Rows that are read as they are needed, for a fit, and their labels as an array.
+
+    Parameters
+    ----------
+    estimator : object
+        Gets `n_features_in_`.
+    X : memmap or Dataset
+    y : array-like of shape (n_samples,) or None
+        None takes the labels that the items of a Dataset hold.
+    reset : bool, default=True
+        Whether the rows say how many features there are, rather than being checked for it.
+    """
+    rows = streamed(X, estimator.dtype)
+    _, y = validate_data(estimator, rows, labels_of(X, y), reset=reset, skip_check_array=True)
+    y = _check_y(y, estimator=estimator)
+    check_consistent_length(rows, y)
+    return rows, y
+
+
+def checked_weight(sample_weight: Any, X: Any) -> np.ndarray | None:
     """Sample weights as an array, none of them negative."""
     if sample_weight is None:
         return None

@@ -19,6 +19,8 @@ import skorch
 import torch
 from joblib.hashing import NumpyHasher
 
+from skearlyexit._streamed import StreamedRows
+
 _ERRORS = (
     pickle.PickleError,
     TypeError,
@@ -83,6 +85,8 @@ def _parts(obj: Any) -> list[Any] | None:
         # Not where it is: what was trained on an accelerator is read back into main memory.
         kind = [type(obj).__name__, str(obj.dtype), obj.requires_grad]
         return [*kind, list(obj.shape), *map(_bytes, _strided(obj.detach()))]
+    if isinstance(obj, StreamedRows):
+        return ["StreamedRows", str(obj.dtype), list(obj.shape), obj.digest]
     if isinstance(obj, torch.nn.Module):
         return _module_parts(obj)
     if isinstance(obj, types.FunctionType) and _is_to_be_read(obj):

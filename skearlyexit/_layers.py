@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+
+from skearlyexit._blocks import channel_moments
 
 #: Matrix kernels treat rows, and terms of a product, in groups of up to this many. A group that is
 #: not full is summed in another order, which shows in the last bits.
@@ -117,9 +120,11 @@ class Standardize(torch.nn.Module):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_channels, ...)
+    X : ndarray or StreamedRows of shape (n_samples, n_channels, ...)
         Rows that the statistics are taken from, once; axes after the second are averaged over.
         A channel that never changes is only centred.
+    arrange : callable, default=None
+        Brings some of the rows into that shape, where X is of another.
 
     Notes
     -----
@@ -129,11 +134,9 @@ class Standardize(torch.nn.Module):
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, X: np.ndarray) -> None:
+    def __init__(self, X: Any, arrange: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
         super().__init__()
-        axes = (0, *range(2, X.ndim))
-        mean = X.mean(axis=axes, dtype=np.float64, keepdims=True)
-        deviation = X.std(axis=axes, dtype=np.float64, keepdims=True)
+        mean, deviation = channel_moments(X, arrange)
         # What rounding leaves of the deviation of a constant channel is no deviation.
         tiny = 10 * np.finfo(X.dtype).eps * np.abs(mean)
         scale = np.where(deviation > tiny, deviation, 1.0)

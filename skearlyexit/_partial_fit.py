@@ -23,7 +23,9 @@ class PartialFitMixin(BaseEarlyExit):
     classes_: np.ndarray
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
         """Train on, by one pass over these rows.
 
         Stages and heads go on from where `fit` or the last call has left them, at a constant
@@ -34,7 +36,8 @@ class PartialFitMixin(BaseEarlyExit):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,), default=None
+            None takes the labels in the items of a torch dataset.
         classes : array-like of shape (n_classes,), default=None
             All labels that will ever be seen; needed in the first call, unless `fit` came before.
         sample_weight : array-like of shape (n_samples,), default=None

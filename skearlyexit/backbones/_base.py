@@ -81,7 +81,8 @@ class Backbone(BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         X : ndarray of shape (n_samples, ...)
-            Training rows, for shapes and statistics.
+            Training rows, for shapes and statistics. Rows of a mapped file or a torch Dataset come
+            as an object that has ``shape``, ``dtype`` and ``len``, and gives arrays by slices.
         n_classes : int
             Number of classes.
 

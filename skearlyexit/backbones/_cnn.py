@@ -123,7 +123,7 @@ class CNNBackbone(Backbone):
         stem = torch.nn.Sequential(
             torch.nn.Flatten(),
             torch.nn.Unflatten(1, shape),
-            Standardize(X.reshape(len(X), *shape)),
+            Standardize(X, lambda rows: rows.reshape(len(rows), *shape)),
             torch.nn.Conv2d(
                 shape[0], n_channels, 3, stride=self.stem_stride, padding=1, bias=False
             ),

@@ -26,9 +26,9 @@ class _Stem(torch.nn.Module):
 
     def __init__(self, X: np.ndarray, width: int) -> None:
         super().__init__()
-        signals = X[:, None] if X.ndim == 2 else X
-        self.standardize = Standardize(signals)
-        self.map = torch.nn.Conv1d(signals.shape[1], width, 1, bias=False)
+        n_channels = 1 if X.ndim == 2 else X.shape[1]
+        self.standardize = Standardize(X, lambda rows: rows.reshape(len(rows), n_channels, -1))
+        self.map = torch.nn.Conv1d(n_channels, width, 1, bias=False)
         self.normalization = _BatchNorm(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -74,9 +75,11 @@ class MLPBackbone(Backbone):
     def build(self, X: np.ndarray, n_classes: int) -> Network:
         """Build a new network; see `Backbone.build`. Rows of any shape are flattened."""
         width, hidden = round_up(self.width), round_up(self.hidden)
-        flat = X.reshape(len(X), -1)
+        n_features = math.prod(X.shape[1:])
         stem = torch.nn.Sequential(
-            torch.nn.Flatten(), Standardize(flat), PaddedLinear(flat.shape[1], width)
+            torch.nn.Flatten(),
+            Standardize(X, lambda rows: rows.reshape(len(rows), -1)),
+            PaddedLinear(n_features, width),
         )
         blocks = [_ResidualBlock(width, hidden, self.dropout) for _ in range(self.n_blocks)]
         names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skearlyexit._blocks import blocks
 from skearlyexit._layers import Standardize
 
 
@@ -85,9 +86,7 @@ def check_series(X: np.ndarray, *, masked: bool, name: str) -> None:
             f"{name}(masked=True) needs rows of at least two channels, the last of which is the "
             f"mask. Got rows of shape {X.shape[1:]}. {advice}"
         )
-    mask = X[:, -1]
-    right = ((mask == 0) | (mask == 1)).all(axis=1)
-    right &= (mask[:, 0] == 1) & (np.diff(mask, axis=1) <= 0).all(axis=1)
+    right = np.concatenate([_are_masks(rows[:, -1]) for rows in blocks(X)])
     if not right.all():
         raise ValueError(
             f"{name}(masked=True) takes the last channel of X for a mask: ones where a point was "
@@ -95,6 +94,18 @@ def check_series(X: np.ndarray, *, masked: bool, name: str) -> None:
             f"{int((~right).sum())} of {len(X)} rows, the first of them row {int(right.argmin())}. "
             f"{advice}"
         )
+
+
+def _are_masks(mask: np.ndarray) -> np.ndarray:
+    """Whether each row of numbers is a mask: ones, at least one, and then zeros."""
+    right = ((mask == 0) | (mask == 1)).all(axis=1)
+    return right & (mask[:, 0] == 1) & (np.diff(mask, axis=1) <= 0).all(axis=1)
+
+
+def _observed(rows: np.ndarray) -> np.ndarray:
+    """Observed points of masked series, as one long series."""
+    points = rows.transpose(0, 2, 1)
+    return points[points[:, :, -1] == 1][:, :-1].T[None]
 
 
 class SeriesInput(torch.nn.Module):
@@ -117,12 +128,7 @@ class SeriesInput(torch.nn.Module):
         super().__init__()
         self.masked = masked
         self.n_channels = X.shape[1] - masked
-        observed = X
-        if masked:
-            points = X.transpose(0, 2, 1)
-            # As one long series.
-            observed = points[points[:, :, -1] == 1][:, :-1].T[None]
-        self.standardize = Standardize(observed)
+        self.standardize = Standardize(X, _observed if masked else None)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Values and mask of (a piece of) series."""

@@ -143,8 +143,9 @@ def embed(
     slab_rows, batch_rows = _sizes(row_bytes, device)
     with torch.inference_mode():
         for start in range(0, len(X), slab_rows):
-            carry: Any = _load(X[start : start + slab_rows], device, dtype)
-            n_rows = len(X[start : start + slab_rows])
+            slab = X[start : start + slab_rows]
+            carry: Any = _load(slab, device, dtype)
+            n_rows = len(slab)
             for i, stage in enumerate(islice(stages, max(poolings) + 1)):
                 carry, embedding = _run_stage(stage, carry, batch_rows)
                 if i in poolings:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from skearlyexit._streamed import StreamedRows
+
 #: What a network reads: one tensor, or several with the same rows.
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
 
@@ -18,13 +20,13 @@ class TrainingRows(torch.utils.data.Dataset):
 
     Attributes
     ----------
-    X : Tensor of shape (n_samples, ...) or tuple of them
+    X : Tensor or StreamedRows of shape (n_samples, ...), or tuple of tensors
     y : Tensor of shape (n_samples,)
         Indices of classes.
     weight : Tensor of shape (n_samples,) or None
     """
 
-    X: Inputs
+    X: Inputs | StreamedRows
     y: torch.Tensor
     weight: torch.Tensor | None = None
 
@@ -62,8 +64,10 @@ def n_batches(n_rows: int, batch_size: int) -> int:
     return max(1, n_full + (n_over > 1) + (n_over == 1 and n_full == 0))
 
 
-def take(inputs: Inputs, chosen: slice | torch.Tensor) -> Inputs:
+def take(inputs: Inputs | StreamedRows, chosen: slice | torch.Tensor) -> Inputs:
     """Some of the rows."""
+    if isinstance(inputs, StreamedRows):
+        return inputs.tensor(chosen)
     if isinstance(inputs, tuple):
         return tuple(_chosen(part, chosen) for part in inputs)
     return _chosen(inputs, chosen)
@@ -80,13 +84,13 @@ def to_device(inputs: Inputs, device: str) -> Inputs:
     return inputs.to(device)
 
 
-def to_rows(X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> TrainingRows:
-    """Rows of arrays as tensors, with weights scaled to a mean of 1."""
+def to_rows(X: np.ndarray | StreamedRows, y: np.ndarray, weight: np.ndarray | None) -> TrainingRows:
+    """Rows of arrays as tensors, with weights scaled to a mean of 1; streamed rows stay so."""
     if weight is not None:
         weight = weight / weight.max()  # whose sum may otherwise overflow
         weight = (weight / weight.mean()).astype(X.dtype)
     return TrainingRows(
-        torch.tensor(X),
+        X if isinstance(X, StreamedRows) else torch.tensor(X),
         torch.tensor(y, dtype=torch.int64),
         None if weight is None else torch.tensor(weight),
     )

@@ -1,0 +1,67 @@
+"""Rows some at a time, and statistics that are taken so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+#: Numbers in a block, which bounds what a pass over rows holds at once.
+BLOCK_VALUES = 2**22
+
+
+def blocks(X: Any) -> Iterator[np.ndarray]:
+    """The rows in order, as arrays of at most `BLOCK_VALUES` numbers or one row.
+
+    Parameters
+    ----------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+    """
+    n_rows = max(1, BLOCK_VALUES // max(1, math.prod(X.shape[1:])))
+    for start in range(0, max(1, len(X)), n_rows):
+        yield X[start : start + n_rows]
+
+
+def channel_moments(
+    X: Any, arrange: Callable[[np.ndarray], np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, in double precision.
+
+    In two passes over blocks, so that rows give the same whether they lie in memory or are read.
+
+    Parameters
+    ----------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+    arrange : callable, default=None
+        From some of the rows to an array whose second axis are the channels; None takes the rows
+        as they are.
+
+    Returns
+    -------
+    mean, deviation : ndarray of shape (1, n_channels, 1, ...)
+    """
+
+    def arranged() -> Iterator[np.ndarray]:
+        return blocks(X) if arrange is None else map(arrange, blocks(X))
+
+    counts: list[int] = []
+
+    def total(block: np.ndarray) -> np.ndarray:
+        counts.append(block.size // block.shape[1])
+        return _sum(block)
+
+    mean = reduce(np.add, map(total, arranged())) / sum(counts)
+    squares = reduce(np.add, (_sum(_squared(block - mean)) for block in arranged()))
+    return mean, np.sqrt(squares / sum(counts))
+
+
+def _sum(block: np.ndarray) -> np.ndarray:
+    axes = (0, *range(2, block.ndim))
+    return block.sum(axis=axes, dtype=np.float64, keepdims=True)
+
+
+def _squared(values: np.ndarray) -> np.ndarray:
+    return np.square(values, out=values)

@@ -1,0 +1,180 @@
+"""Where rows are read from that are not kept in memory: mapped files and torch datasets."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+#: Of numpy's kinds of dtype, those that are real numbers.
+REAL_KINDS = "biuf"
+
+
+class RowSource(Protocol):
+    """What rows are read from by their position.
+
+    Attributes
+    ----------
+    n_rows : int
+    row_shape : tuple of int
+    """
+
+    n_rows: int
+    row_shape: tuple[int, ...]
+
+    def read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
+        """Write the rows at these positions, none of them negative, into an array."""
+
+
+def is_source(X: Any) -> bool:
+    """Whether rows are to be read from it as they are needed, or it is refused as such."""
+    return isinstance(X, np.memmap | Dataset | DataLoader)
+
+
+def source_of(X: Any) -> RowSource:
+    """What reads the rows of a mapped file or a torch dataset.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has no rows, or they cannot be drawn at random.
+    """
+    source = _MappedRows(X) if isinstance(X, np.memmap) else _DatasetRows(_map_style(X))
+    if not source.n_rows:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={(0, *source.row_shape)}) while a minimum of 1 "
+            "is required."
+        )
+    if not source.row_shape or 0 in source.row_shape:
+        raise ValueError(
+            f"The rows of X must hold numbers along at least one axis. Got rows of shape "
+            f"{source.row_shape}: Expected 2D array, or more axes. Give X of shape "
+            "(n_samples, n_features) or a Dataset of such rows."
+        )
+    return source
+
+
+def labels_of(X: Any, y: Any) -> Any:
+    """The labels given, or where there are none those in the items of a torch dataset.
+
+    Raises
+    ------
+    ValueError
+        If the items hold none.
+    """
+    if y is not None or not isinstance(X, Dataset):
+        return y
+    dataset = _map_style(X)
+    return np.asarray([_label(dataset[i], i) for i in range(len(dataset))])
+
+
+class _MappedRows:
+    """Rows of a mapped file.
+
+    Parameters
+    ----------
+    mapped : memmap of shape (n_samples, ...)
+    """
+
+    def __init__(self, mapped: np.memmap) -> None:
+        if mapped.dtype.kind not in REAL_KINDS:
+            raise ValueError(f"X must hold real numbers. Got a memmap of dtype {mapped.dtype}.")
+        if not mapped.ndim:
+            raise ValueError("X must be an array of rows. Got a memmap of a single number.")
+        # As a plain array, which is indexed faster and is mapped as before.
+        self.values = mapped.view(np.ndarray)
+        self.n_rows = len(mapped)
+        self.row_shape = mapped.shape[1:]
+        # Of any other array numpy's `take` makes a whole copy first.
+        self.is_plain = mapped.flags.c_contiguous and mapped.flags.aligned
+
+    def read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
+        if isinstance(positions, range):
+            out[...] = self.values[positions.start : positions.stop]
+        elif self.is_plain and self.values.dtype == out.dtype:
+            # Into place, and in the order asked for: sorting first takes longer than it saves.
+            np.take(self.values, positions, axis=0, out=out, mode="clip")
+        else:
+            out[...] = self.values[positions]
+
+
+class _DatasetRows:
+    """Rows that are items of a torch dataset, or their first elements.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With a length.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.n_rows = len(dataset)
+        self.row_shape = tuple(_row(dataset[0], 0).shape) if self.n_rows else ()
+
+    def read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
+        for target, position in zip(out, map(int, positions), strict=True):
+            row = _row(self.dataset[position], position)
+            if row.shape != self.row_shape:
+                raise ValueError(
+                    f"Row {position} of X has shape {tuple(row.shape)}, and row 0 has shape "
+                    f"{self.row_shape}. Give a Dataset whose rows have one shape."
+                )
+            if isinstance(row, torch.Tensor):
+                torch.from_numpy(target).copy_(row.detach())
+            else:
+                target[...] = row
+
+
+def _map_style(X: Any) -> Any:
+    """A dataset that has a length and gives any item, or an error that says what is missing."""
+    name = type(X).__name__
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            f"X is a {name}, and batches are drawn by the estimator itself. Give the loader's "
+            "Dataset."
+        )
+    advice = "Give a map-style Dataset, with __len__ and __getitem__."
+    if isinstance(X, IterableDataset):
+        raise TypeError(
+            f"X is an IterableDataset ({name}), which has no length or cannot be drawn from at "
+            f"random. {advice}"
+        )
+    # The base class has the one as a stub, and has not the other.
+    if not hasattr(X, "__len__") or type(X).__getitem__ is Dataset.__getitem__:
+        raise TypeError(f"X is a Dataset ({name}) without a length or without items. {advice}")
+    return X
+
+
+def _row(item: Any, position: int) -> Any:
+    """Row of an item, as a tensor or an array of real numbers."""
+    if isinstance(item, tuple | list) and item:
+        item = item[0]
+    if isinstance(item, torch.Tensor) and not item.is_complex():
+        return item
+    row = np.asarray(item)
+    if row.dtype.kind not in REAL_KINDS:
+        raise TypeError(
+            f"Row {position} of X must be an array or a tensor of real numbers. Got "
+            f"{type(item).__name__} instead. Give a Dataset whose items are a row or (row, label)."
+        )
+    return row
+
+
+def _label(item: Any, position: int) -> Any:
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        raise ValueError(
+            f"y is None, and the items of X hold no labels: item {position} is a "
+            f"{type(item).__name__}. Give y, or a Dataset whose items are (row, label)."
+        )
+    label = item[1]
+    if not isinstance(label, torch.Tensor):
+        return label
+    if label.numel() != 1:
+        raise ValueError(
+            f"The label of row {position} must be a single value. Got a tensor of shape "
+            f"{tuple(label.shape)} instead. Give y, or a Dataset whose items are (row, label)."
+        )
+    return label.item()

@@ -1,0 +1,149 @@
+"""Rows that are read as they are needed."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+
+from skearlyexit._blocks import blocks
+from skearlyexit._sources import RowSource, is_source, source_of
+
+
+class StreamedRows:
+    """Rows of a mapped file or a torch dataset, of which only those asked for are in memory.
+
+    Slices and arrays of integers give arrays, as they would of an array; `take` reads nothing.
+
+    Parameters
+    ----------
+    source : RowSource
+    dtype : dtype
+        Of the arrays that are given.
+    index : ndarray of int, default=None
+        Positions of the rows in the source; None takes all.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    """
+
+    def __init__(self, source: RowSource, dtype: Any, index: np.ndarray | None = None) -> None:
+        self.source = source
+        self.dtype = np.dtype(dtype)
+        self.index = index
+        n_rows = source.n_rows if index is None else len(index)
+        self.shape: tuple[int, ...] = (n_rows, *source.row_shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        # Numpy would else make an array of all rows, one at a time.
+        raise TypeError(
+            "These rows are read as they are needed, and never all at once. Take slices of them, "
+            "or fit on an array in memory."
+        )
+
+    def __getitem__(self, chosen: slice | np.ndarray) -> np.ndarray:
+        positions = self._positions(chosen)
+        rows = np.empty((len(positions), *self.shape[1:]), self.dtype)
+        self._read(positions, rows)
+        return rows
+
+    def tensor(self, chosen: slice | torch.Tensor) -> torch.Tensor:
+        """Some of the rows as a tensor, in memory that torch allocated."""
+        positions = self._positions(chosen if isinstance(chosen, slice) else chosen.numpy())
+        dtype = torch.float64 if self.dtype == np.float64 else torch.float32
+        rows = torch.empty((len(positions), *self.shape[1:]), dtype=dtype)
+        self._read(positions, rows.numpy())
+        return rows
+
+    def take(self, index: np.ndarray) -> StreamedRows:
+        """Some of the rows, by integers or a mask; nothing is read."""
+        positions = self._positions(index)
+        if isinstance(positions, range):
+            positions = np.arange(positions.start, positions.stop)
+        return StreamedRows(self.source, self.dtype, positions)
+
+    @cached_property
+    def digest(self) -> str:
+        """Key of the content, for which all rows are read once."""
+        found = hashlib.sha1(usedforsecurity=False)
+        for block in blocks(self):
+            found.update(block.data)
+        return found.hexdigest()
+
+    def _positions(self, chosen: slice | np.ndarray) -> np.ndarray | range:
+        """Positions in the source, none of them negative."""
+        if isinstance(chosen, slice):
+            start, stop, step = chosen.indices(len(self))
+            if self.index is not None:
+                return self.index[chosen]
+            if step == 1:
+                return range(start, max(start, stop))
+            return np.arange(start, stop, step)
+        index = np.asarray(chosen)
+        if index.dtype == bool:
+            if index.shape != (len(self),):
+                raise IndexError(f"A mask of shape {index.shape} was given for {len(self)} rows.")
+            index = np.flatnonzero(index)
+        elif index.ndim != 1 or (len(index) and index.dtype.kind not in "iu"):
+            raise IndexError(
+                "Rows are asked for by a slice, a mask or an array of integers with one axis. Got "
+                f"{chosen!r} instead."
+            )
+        index = index.astype(np.intp)
+        if self.index is not None:
+            return self.index[index]
+        if len(index) and not (-len(self) <= index.min() and index.max() < len(self)):
+            raise IndexError(f"Rows {index.min()} to {index.max()} were asked for of {len(self)}.")
+        return np.where(index < 0, index + len(self), index)
+
+    def _read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
+        # What the dtype cannot hold becomes infinite, and is refused as that.
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.source.read(positions, out)
+            if np.isfinite(out.sum()):  # quicker than to look at each number
+                return
+        finite = np.isfinite(out.reshape(len(out), -1)).all(axis=1)
+        if finite.all():
+            return
+        at = int(finite.argmin())
+        values = out[at].ravel()
+        value = values[~np.isfinite(values)][0]
+        large = f"infinity or a value too large for dtype('{self.dtype}')"
+        raise ValueError(
+            f"Row {positions[at]} of X contains {'NaN' if np.isnan(value) else large}. Leave such "
+            "rows out, or give numbers for what is missing."
+        )
+
+
+def is_streamed(X: Any) -> bool:
+    """Whether rows are to be read as they are needed."""
+    return isinstance(X, StreamedRows) or is_source(X)
+
+
+def streamed(X: Any, dtype: Any) -> StreamedRows:
+    """Rows of a mapped file or a dataset as they are needed, of a dtype."""
+    return X if isinstance(X, StreamedRows) else StreamedRows(source_of(X), dtype)
+
+
+def rows_at(X: Any, index: np.ndarray) -> Any:
+    """Some of the rows: a copy of those of an array, and nothing read of those that are streamed.
+
+    Parameters
+    ----------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+    index : ndarray of int or bool
+    """
+    return X.take(index) if isinstance(X, StreamedRows) else X[index]

@@ -11,7 +11,7 @@ from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory
 from skearlyexit.training._mixed import MixedTraining
 from skearlyexit.training._network import ExitView, MultiExitNetwork
-from skearlyexit.training._resolve import STRATEGIES, resolve_training
+from skearlyexit.training._resolve import STRATEGIES, check_unlabelled, resolve_training
 from skearlyexit.training._rows import TrainingRows, to_rows
 from skearlyexit.training._separate import SeparateTraining
 from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, Trainer
@@ -34,6 +34,7 @@ __all__ = [
     "TrainingMemory",
     "TrainingRows",
     "TrainingStrategy",
+    "check_unlabelled",
     "isolated_random_state",
     "resolve_training",
     "to_rows",

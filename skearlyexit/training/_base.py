@@ -19,10 +19,17 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
     ----------
     keeps_given : bool
         Whether it leaves weights alone that came from the user.
+    uses_unlabelled : bool
+        Whether it can learn from rows without labels.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     keeps_given: ClassVar[bool] = False
+    uses_unlabelled: ClassVar[bool] = False
+
+    def takes_unlabelled(self) -> bool:
+        """Whether it learns from rows without labels with the parameters that it has."""
+        return self.uses_unlabelled
 
     @abstractmethod
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:

@@ -46,12 +46,15 @@ class Rows:
     weight : ndarray of shape (n_samples,) or None
         Sample weight times class weight.
     groups : ndarray of shape (n_samples,) or None
+    unlabelled : ndarray of shape (n_unlabelled, ...) or None
+        Further rows to train on; every part of the rows has all of them.
     """
 
     X: Any
     y: np.ndarray
     weight: np.ndarray | None = None
     groups: np.ndarray | None = None
+    unlabelled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -63,6 +66,7 @@ class Rows:
             self.y[index],
             None if self.weight is None else self.weight[index],
             None if self.groups is None else self.groups[index],
+            self.unlabelled,
         )
 
 
@@ -326,7 +330,7 @@ class CascadeBuilder:
         n_rows: int | None = None,
     ) -> Trainer:
         return Trainer(
-            _tensors(rows),
+            _tensors(rows, unlabelled=self.training.takes_unlabelled()),
             None if validation is None else _tensors(validation),
             device=self.device,
             seeds=count(rng.randint(MAX_SEED)),
@@ -468,5 +472,5 @@ class CascadeBuilder:
         ]
 
 
-def _tensors(rows: Rows) -> Any:
-    return to_rows(rows.X, rows.y, rows.weight)
+def _tensors(rows: Rows, *, unlabelled: bool = False) -> Any:
+    return to_rows(rows.X, rows.y, rows.weight, rows.unlabelled if unlabelled else None)

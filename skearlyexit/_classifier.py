@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from skearlyexit.costs import Cost
 from skearlyexit.metrics import ExitReport
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
-from skearlyexit.training import TrainingStrategy
+from skearlyexit.training import TrainingStrategy, check_unlabelled, resolve_training
 
 
 class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
@@ -294,6 +295,7 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
         X_val: Any = None,
         y_val: Any = None,
         groups: Any = None,
+        X_unlabelled: Any = None,
     ) -> EarlyExitClassifier:
         """Train network and heads, and calibrate the thresholds.
 
@@ -313,6 +315,10 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
             Their labels. None takes those in the items of a Dataset.
         groups : array-like of shape (n_samples,), default=None
             Rows of a group are never split between fitting, validation and calibration.
+        X_unlabelled : array-like of shape (n_unlabelled, ...), default=None
+            Further rows, without labels, for a `training` that learns from such. Every network
+            trains on all of them, with as many in each batch as rows of X; nothing is calibrated
+            or judged on them.
 
         Returns
         -------
@@ -325,21 +331,40 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
         """
         before = dict(vars(self))
         try:
-            self._fit(X, y, sample_weight, X_val, y_val, groups)
+            self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabelled)
         except BaseException:
             # A model that was fitted before stays as it was.
             self.__dict__ = before
             raise
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, groups: Any) -> None:
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        X_val: Any,
+        y_val: Any,
+        groups: Any,
+        X_unlabelled: Any,
+    ) -> None:
         X, y = self._checked_rows(X, y)
         rows, classes, weight = classification_rows(
             X, y, sample_weight, self.class_weight, groups, name=type(self).__name__
         )
+        rows = replace(rows, unlabelled=self._unlabelled_rows(X_unlabelled))
         validation = self._validation_rows(X_val, y_val, classes)
         self._fit_cascade(rows, classes, weight, validation)
         self.classes_ = classes
+
+    def _unlabelled_rows(self, X_unlabelled: Any) -> np.ndarray | None:
+        if X_unlabelled is None:
+            return None
+        check_unlabelled(resolve_training(self.training))
+        try:
+            return self._validate_rows(X_unlabelled)
+        except ValueError as error:
+            raise ValueError(f"X_unlabelled must hold rows like those of X. {error}") from error
 
     def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Rows | None:
         if X_val is None and y_val is None:

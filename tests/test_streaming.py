@@ -493,3 +493,10 @@ def test_partial_fit_goes_through_streamed_rows(mapped):
     kept.partial_fit(X, y, sample_weight=weight)
     read.partial_fit(first, y, sample_weight=weight)
     assert same(read.predict_proba(mapped(X_NEW)), kept.predict_proba(X_NEW))
+
+
+def test_rows_without_labels_may_be_streamed(mapped):
+    params = {"training": LayerwiseTraining(local="reconstruction"), "calibration": None}
+    kept = quick(**params).fit(X, y, X_unlabelled=X_NEW)
+    read = quick(**params).fit(X, y, X_unlabelled=mapped(X_NEW))
+    assert same(read.predict_proba(X_NEW), kept.predict_proba(X_NEW))

@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 from skorch.callbacks import Callback
 from torch import nn
 
-from skearlyexit import CNNBackbone
+from skearlyexit import CNNBackbone, RecurrentBackbone
 from skearlyexit.heads import PooledModule
 from skearlyexit.training import (
     DistillationTraining,
@@ -496,3 +496,14 @@ def test_images_and_memory(training, tmp_path):
     first, second = (quick(**params, memory=tmp_path).fit(X, y) for _ in range(2))
     for other in (first, second):
         assert np.array_equal(other.exit_table(X_test).scores, clf.exit_table(X_test).scores)
+
+
+def test_stages_that_share_weights_are_not_trained_one_after_the_other():
+    series = np.random.default_rng(0).normal(size=(60, 2, 12)).astype(np.float32)
+    labels = np.arange(60) % 2
+    clf = quick(
+        backbone=RecurrentBackbone(exits_along="time"), exits=2, calibration=None, max_epochs=1
+    )
+    clf.set_params(training="joint").fit(series, labels)
+    with pytest.raises(ValueError, match="Stages 0 and 1 share weights"):
+        clf.set_params(training="layerwise").fit(series, labels)

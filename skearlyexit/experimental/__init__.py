@@ -1,5 +1,7 @@
 """Methods without lasting evidence; they may change or go without notice."""
 
+from skearlyexit.experimental._bottleneck_training import BottleneckTraining
 from skearlyexit.experimental._reinforced_policy import ReinforcedPolicy
+from skearlyexit.experimental._target_training import TargetTraining
 
-__all__ = ["ReinforcedPolicy"]
+__all__ = ["BottleneckTraining", "ReinforcedPolicy", "TargetTraining"]

@@ -16,7 +16,7 @@ from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory
 from skearlyexit.training._mixed import MixedTraining
 from skearlyexit.training._network import ExitView, MultiExitNetwork
-from skearlyexit.training._resolve import STRATEGIES, resolve_training
+from skearlyexit.training._resolve import STRATEGIES, check_unlabelled, resolve_training
 from skearlyexit.training._rows import TrainingRows, to_rows
 from skearlyexit.training._separate import SeparateTraining
 from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, Trainer
@@ -44,6 +44,7 @@ __all__ = [
     "TrainingRows",
     "TrainingStrategy",
     "check_mixed_precision",
+    "check_unlabelled",
     "isolated_random_state",
     "resolve_training",
     "to_rows",

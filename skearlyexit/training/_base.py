@@ -28,6 +28,8 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         Whether only the last exit is there to stay.
     updates : bool
         Whether it can go on with some more rows, all parts of the network at once.
+    uses_unlabelled : bool
+        Whether it can learn from rows without labels.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
@@ -36,6 +38,11 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
     combines: ClassVar[bool] = False
     drops_exits: ClassVar[bool] = False
     updates: ClassVar[bool] = False
+    uses_unlabelled: ClassVar[bool] = False
+
+    def takes_unlabelled(self) -> bool:
+        """Whether it learns from rows without labels with the parameters that it has."""
+        return self.uses_unlabelled
 
     @abstractmethod
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:

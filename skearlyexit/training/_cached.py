@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.nn.modules.dropout import _DropoutNd
 
+from skearlyexit._streamed import StreamedRows
 from skearlyexit.training._network import ExitView, MultiExitNetwork, View
-from skearlyexit.training._rows import Inputs, TrainingRows, take, to_device
+from skearlyexit.training._rows import Inputs, TrainingRows, n_rows_of, take, to_device
 from skearlyexit.training._trainer import Trainer
 
 #: Bytes of embeddings that are kept; beyond that they are computed anew in every epoch.
@@ -88,15 +89,15 @@ def _embedded(
     """Rows that are pooled embeddings side by side, in main memory."""
     passes = [
         torch.cat(_pooled(network, poolings, some), dim=1).cpu()
-        for some in passes_of(rows, trainer)
+        for some in passes_of(rows.X, trainer.device)
     ]
     return replace(rows, X=torch.cat(passes))
 
 
-def passes_of(rows: TrainingRows, trainer: Trainer) -> Iterator[Inputs]:
+def passes_of(inputs: Inputs | StreamedRows, device: str) -> Iterator[Inputs]:
     """The rows in order, a few hundred at a time, on the device."""
-    for start in range(0, len(rows), ROWS_A_PASS):
-        yield to_device(take(rows.X, slice(start, start + ROWS_A_PASS)), trainer.device)
+    for start in range(0, n_rows_of(inputs), ROWS_A_PASS):
+        yield to_device(take(inputs, slice(start, start + ROWS_A_PASS)), device)
 
 
 @torch.no_grad()

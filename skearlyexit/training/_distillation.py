@@ -16,6 +16,7 @@ from skearlyexit.training._joint import exit_weights
 from skearlyexit.training._loss import ExitLoss, Schedule, Target
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
+from skearlyexit.training._unlabelled import all_weights
 
 TEACHERS = {"last", "next", "later"}
 
@@ -25,7 +26,8 @@ class DistillationTraining(TrainingStrategy):
 
     To the joint loss is added, for each exit but the last, ``alpha * temperature**2`` times the
     Kullback-Leibler divergence of its softened probabilities from those of its teacher, from which
-    no gradient flows.
+    no gradient flows. To imitate takes no labels: rows without them count in the divergence with a
+    weight of 1, and in batch normalisation. With one exit, or `alpha` 0, nobody imitates.
 
     Parameters
     ----------
@@ -56,6 +58,7 @@ class DistillationTraining(TrainingStrategy):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
     updates = True
+    uses_unlabelled = True
 
     def __init__(
         self,
@@ -69,6 +72,10 @@ class DistillationTraining(TrainingStrategy):
         self.alpha = alpha
         self.temperature = temperature
         self.weights = weights
+
+    def takes_unlabelled(self) -> bool:
+        """Whether it learns from rows without labels with the parameters that it has."""
+        return self.alpha > 0
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
@@ -102,7 +109,10 @@ class DistillationLoss(ExitLoss):
         if not self.training:
             # Teachers change, so that divergences of two epochs do not compare.
             return own
-        divergences = self.divergences(torch.stack(tuple(logits)), target[1:])
+        weight = all_weights(target, len(logits[0]))
+        divergences = self.divergences(
+            torch.stack(tuple(logits)), () if weight is None else (weight,)
+        )
         return own + self.alpha * divergences.sum()
 
     def divergences(

@@ -16,6 +16,7 @@ from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._loss import ExitLoss, Target
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
+from skearlyexit.training._unlabelled import pair_error
 
 ERRORS = {"decoupled", "feedback", "similarity"}
 
@@ -165,6 +166,8 @@ class _Feedback(torch.autograd.Function):
 class SimilarityLoss(ExitLoss):
     """Cross-entropy, and how far similarities of embeddings are from those of labels.
 
+    A pair of rows weighs the product of their weights.
+
     Parameters
     ----------
     n_exits : int
@@ -185,7 +188,10 @@ class SimilarityLoss(ExitLoss):
         if not self.training:
             return crossed
         wanted = similarities(self._labels(target[0], answers[0]))
-        missed = sum(F.mse_loss(similarities(embedding), wanted) for embedding in embeddings)
+        weight = target[1] if len(target) > 1 else None
+        missed = sum(
+            pair_error(similarities(embedding), wanted, weight) for embedding in embeddings
+        )
         return (1 - self.beta) * crossed + self.beta * missed
 
     def _labels(self, y: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

@@ -47,8 +47,9 @@ class ExitLoss(torch.nn.Module):
         logits : sequence of Tensor of shape (n, n_classes)
             One for each exit.
         target : (y,) or (y, sample_weight)
-            Tensors of shape (n,). Weights are relative to a mean of 1 over all training rows, so
-            that what is minimised does not depend on how rows fall into batches.
+            Tensors of shape (n,), or shorter, where the last rows have no labels. Weights are
+            relative to a mean of 1 over all training rows, so that what is minimised does not
+            depend on how rows fall into batches.
         """
         losses = self.exit_losses(logits, target)
         return losses @ self._weights_now(losses)
@@ -116,12 +117,15 @@ def mean_losses(stacked: torch.Tensor, target: Target) -> torch.Tensor:
     stacked : Tensor of shape (n_exits, n, n_classes)
         Logits.
     target : (y,) or (y, sample_weight)
+        Rows beyond these have no labels, and do not count.
 
     Returns
     -------
     losses : Tensor of shape (n_exits,)
     """
     y, *sample_weight = target
+    if len(y) < stacked.shape[1]:
+        stacked = stacked[:, : len(y)].contiguous()
     n_exits, n_rows, n_classes = stacked.shape
     # All exits in one call: the cost of calling exceeds that of computing.
     losses = F.cross_entropy(

@@ -32,6 +32,25 @@ STRATEGIES: dict[str, type[TrainingStrategy]] = {
 }
 
 
+def check_unlabelled(strategy: TrainingStrategy) -> None:
+    """Refuse rows without labels that nothing would be learned from.
+
+    Raises
+    ------
+    ValueError
+        If the strategy, with the parameters that it has, has no use for them.
+    """
+    if strategy.takes_unlabelled():
+        return
+    able = sorted(kind.__name__ for kind in STRATEGIES.values() if kind.uses_unlabelled)
+    hint = " with the parameters that it has" if strategy.uses_unlabelled else ""
+    raise ValueError(
+        f"X_unlabelled has no effect on {strategy}, which learns from labels only{hint}. Give a "
+        f"'training' that learns from rows without labels, or leave them out. Such are: "
+        f"{', '.join(able)}; what they need for it is in their description."
+    )
+
+
 def resolve_training(training: str | TrainingStrategy | None) -> TrainingStrategy:
     """Strategy for a name or an object; None is mixed."""
     if training is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,20 +25,31 @@ class TrainingRows(torch.utils.data.Dataset):
     y : Tensor of shape (n_samples,)
         Indices of classes.
     weight : Tensor of shape (n_samples,) or None
+    unlabelled : as X, of shape (n_unlabelled, ...), or None
+        Further rows to learn from, which have no labels.
     """
 
     X: Inputs | StreamedRows
     y: torch.Tensor
     weight: torch.Tensor | None = None
+    unlabelled: Inputs | StreamedRows | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def n_unlabelled(self) -> int:
+        """Number of rows without labels."""
+        return 0 if self.unlabelled is None else n_rows_of(self.unlabelled)
 
 
 class Batches:
     """Batches cut out of whole tensors, which is what makes small networks fast.
 
     A last batch of a single row joins the one before it: batch normalisation cannot train on it.
+    Where there are rows without labels, a shuffled batch holds as many of them as of the others,
+    behind these: its labels and weights end before its rows do. They have their turns in a shuffled
+    order that goes on from epoch to epoch.
     """
 
     def __init__(self, dataset: TrainingRows, batch_size: int, shuffle: bool = False) -> None:
@@ -45,6 +57,7 @@ class Batches:
         n_rows = len(dataset)
         starts = list(range(0, n_rows, batch_size))[: n_batches(n_rows, batch_size)]
         self.bounds = list(zip(starts, [*starts[1:], n_rows], strict=True))
+        self.turns = _Turns(dataset.n_unlabelled)
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -55,7 +68,24 @@ class Batches:
         order = torch.randperm(len(rows)) if self.shuffle else None
         for start, stop in self.bounds:
             chosen = slice(start, stop) if order is None else order[start:stop]
-            yield take(rows.X, chosen), tuple(_chosen(column, chosen) for column in columns)
+            inputs = take(rows.X, chosen)
+            if self.shuffle and rows.unlabelled is not None:
+                inputs = _joined(inputs, take(rows.unlabelled, self.turns.next(stop - start)))
+            yield inputs, tuple(_chosen(column, chosen) for column in columns)
+
+
+class _Turns:
+    """Numbers below n in a shuffled order, shuffled anew once all have had their turn."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.left = torch.empty(0, dtype=torch.int64)
+
+    def next(self, n_taken: int) -> torch.Tensor:
+        while len(self.left) < n_taken:
+            self.left = torch.cat([self.left, torch.randperm(self.n)])
+        taken, self.left = self.left[:n_taken], self.left[n_taken:]
+        return taken
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:
@@ -73,6 +103,19 @@ def take(inputs: Inputs | StreamedRows, chosen: slice | torch.Tensor) -> Inputs:
     return _chosen(inputs, chosen)
 
 
+def n_rows_of(inputs: Inputs | StreamedRows) -> int:
+    """Number of rows."""
+    return len(inputs[0] if isinstance(inputs, tuple) else inputs)
+
+
+def _joined(first: Inputs, second: Inputs) -> Inputs:
+    """The rows of both, one after the other."""
+    if isinstance(first, tuple):
+        return tuple(torch.cat(parts) for parts in zip(first, second, strict=True))
+    assert isinstance(second, torch.Tensor)
+    return torch.cat([first, second])
+
+
 def _chosen(part: torch.Tensor, chosen: slice | torch.Tensor) -> torch.Tensor:
     return part[chosen] if isinstance(chosen, slice) else part.index_select(0, chosen)
 
@@ -84,13 +127,23 @@ def to_device(inputs: Inputs, device: str) -> Inputs:
     return inputs.to(device)
 
 
-def to_rows(X: np.ndarray | StreamedRows, y: np.ndarray, weight: np.ndarray | None) -> TrainingRows:
+def to_rows(
+    X: Any,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    unlabelled: Any = None,
+) -> TrainingRows:
     """Rows of arrays as tensors, with weights scaled to a mean of 1; streamed rows stay so."""
     if weight is not None:
         weight = weight / weight.max()  # whose sum may otherwise overflow
         weight = (weight / weight.mean()).astype(X.dtype)
     return TrainingRows(
-        X if isinstance(X, StreamedRows) else torch.tensor(X),
+        _tensor(X),
         torch.tensor(y, dtype=torch.int64),
         None if weight is None else torch.tensor(weight),
+        None if unlabelled is None else _tensor(unlabelled),
     )
+
+
+def _tensor(X: Any) -> torch.Tensor | StreamedRows:
+    return X if isinstance(X, StreamedRows) else torch.tensor(X)

@@ -30,7 +30,9 @@ class ExitTally:
         y : Tensor of shape (n,)
         """
         self._losses.append(losses.detach())
-        self._hits.append((stacked.detach().argmax(dim=2) == y).sum(dim=1))
+        # Rows behind those of y have no labels.
+        answers = stacked.detach()[:, : len(y)].argmax(dim=2)
+        self._hits.append((answers == y).sum(dim=1))
         self._n_rows.append(len(y))
 
     def take(self, part: str, n_exits: int) -> dict[str, Any]:

@@ -1,0 +1,280 @@
+"""Stages that keep of their input what tells the classes, and little else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skearlyexit._layers import Standardize
+from skearlyexit._random import isolated_random_state
+from skearlyexit.training import (
+    ExitLoss,
+    JointTraining,
+    MultiExitNetwork,
+    Trainer,
+    TrainingStrategy,
+)
+from skearlyexit.training._cached import CACHE_BYTES
+from skearlyexit.training._layerwise import StageView, stage_by_stage
+from skearlyexit.training._loss import Target
+from skearlyexit.training._rows import take, to_device
+
+#: Rows by which the spread of the embeddings before training is told.
+SPREAD_ROWS = 256
+
+
+class BottleneckTraining(TrainingStrategy):
+    """Trains stage by stage to minimise ``-I(Y; F) + beta * I(X; F)``, in nats.
+
+    F is the embedding that the exit sees, after pooling, with Gaussian noise added in training;
+    without noise what a network computes of X tells all about X. Prediction adds none.
+
+    I(Y; F) is replaced by a lower bound, and I(X; F) by the mean of ``KL(N(f, s**2) || N(m, v))``,
+    which is an upper one, with the embedding f and the scale s of the noise, and mean m and
+    variance v of F over the batch, for which it is least: the sum over F's values of
+    ``log(1 + var(f) / s**2) / 2``.
+
+    Parameters
+    ----------
+    beta : float, default=0.001
+        Price of a nat about X, in nats about Y.
+    information : {"head", "discriminators"}, default="head"
+        Lower bound of I(Y; F). ``"head"``: H(Y) less the cross-entropy of the head, which reads the
+        noisy embedding. ``"discriminators"``: for each class c an auxiliary network T_c of one
+        hidden layer tells its embeddings from those of all rows, by the bound of Donsker and
+        Varadhan, ``sum over c of p(c) * (E[T_c | c] - log E[exp(T_c)])``; the head learns by
+        cross-entropy from embeddings without noise, and nothing of it reaches the stage.
+    noise : float, default=0.5
+        Scale of the noise, in standard deviations of the stage's embeddings before its training,
+        over all of them.
+    learn_noise : bool, default=False
+        Whether every value of an embedding has a scale of its own, learned from that start.
+    hidden : int, default=64
+        Width of the discriminators, which have that layer in common.
+    max_cache_bytes : int, default=2**31
+        As in `LayerwiseTraining`.
+
+    Notes
+    -----
+    Every stage has all of the epochs. One exit alone is trained by cross-entropy.
+
+    References
+    ----------
+    Elad, Haviv, Blau, Michaeli, "Direct validation of the information bottleneck principle for
+    deep nets", ICCV workshops 2019. Bound of I(X; F) and ``"head"``: Alemi et al., "Deep
+    variational information bottleneck", ICLR 2017. ``"discriminators"``: Belghazi et al., "Mutual
+    information neural estimation", ICML 2018.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "information": [StrOptions({"head", "discriminators"})],
+        "noise": [Interval(Real, 0, None, closed="neither")],
+        "learn_noise": ["boolean"],
+        "hidden": [Interval(Integral, 1, None, closed="left")],
+        "max_cache_bytes": [Interval(Integral, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        beta: float = 0.001,
+        *,
+        information: str = "head",
+        noise: float = 0.5,
+        learn_noise: bool = False,
+        hidden: int = 64,
+        max_cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self.beta = beta
+        self.information = information
+        self.noise = noise
+        self.learn_noise = learn_noise
+        self.hidden = hidden
+        self.max_cache_bytes = max_cache_bytes
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            return JointTraining().train(network, costs, trainer)
+        discriminated = self.information == "discriminators"
+        for i, before, on_stage in stage_by_stage(network, trainer, self.max_cache_bytes):
+            stage, head = network.stages[i], network.heads[i]
+            vectors, logits = _few(before, stage, head, on_stage)
+            channel = NoisyChannel(vectors, self.noise, learned=self.learn_noise)
+            discriminators = None
+            if discriminated:
+                with isolated_random_state(next(trainer.seeds) % 2**32):
+                    discriminators = _discriminators(vectors, logits.shape[1], self.hidden)
+            view = BottleneckView(before, stage, head, channel, discriminators, exit_=i)
+            on_stage.fit(
+                view, BottleneckLoss(self.beta, discriminated=discriminated), phase=f"stage {i}"
+            )
+
+
+@torch.no_grad()
+def _few(
+    before: list[torch.nn.Module], stage: torch.nn.Module, head: Any, trainer: Trainer
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pooled embeddings of some rows, before training, and logits."""
+    carry: Any = to_device(take(trainer.rows.X, slice(SPREAD_ROWS)), trainer.device)
+    for each in [*before, stage]:
+        carry, embedding = each.to(trainer.device).eval()(carry)
+    vectors = head.to(trainer.device).eval().pooling(embedding)
+    return vectors, head.body(vectors)
+
+
+def _discriminators(vectors: torch.Tensor, n_classes: int, hidden: int) -> torch.nn.Module:
+    """One network for each class, side by side; the first layer they have in common."""
+    return torch.nn.Sequential(
+        torch.nn.Flatten(),
+        # Averages over an image are small, and a network that reads them so learns slowly.
+        Standardize(vectors.flatten(1).cpu().numpy()),
+        torch.nn.Linear(vectors[0].numel(), hidden),
+        torch.nn.ReLU(),
+        torch.nn.Linear(hidden, n_classes),
+    ).to(vectors)
+
+
+class NoisyChannel(torch.nn.Module):
+    """Adds Gaussian noise in training.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, ...)
+        Embeddings before training.
+    noise : float
+        Scale of the noise, in standard deviations of all their values.
+    learned : bool
+        Whether scales are learned, one for each value of an embedding.
+
+    Notes
+    -----
+    **Shape**: (n, ...) to the same.
+    """
+
+    def __init__(self, vectors: torch.Tensor, noise: float, *, learned: bool) -> None:
+        super().__init__()
+        flat = vectors.flatten(1)
+        spread = float((flat - flat.mean(dim=0)).square().mean().sqrt())
+        start = math.log(noise * (spread or 1.0))
+        self.log_scale = torch.nn.Parameter(
+            torch.full_like(vectors[0], start), requires_grad=learned
+        )
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return vectors
+        return vectors + self.log_scale.exp() * torch.randn_like(vectors)
+
+
+class BottleneckView(StageView):
+    """One stage, its head, noise between them, and discriminators of the classes.
+
+    Parameters
+    ----------
+    before, stage : as in `StageView`
+    head : PooledModule
+    channel : NoisyChannel
+    discriminators : torch.nn.Module or None
+    exit_ : int
+
+    Notes
+    -----
+    **Shape**: what the first of these stages reads to a list of the logits (n, n_classes), the
+    pooled embeddings without noise (n, ...), the logarithms of the scales of the noise (...), and
+    what the discriminators say (n, n_classes), if there are any.
+    """
+
+    def __init__(
+        self,
+        before: list[torch.nn.Module],
+        stage: torch.nn.Module,
+        head: torch.nn.Module,
+        channel: NoisyChannel,
+        discriminators: torch.nn.Module | None,
+        *,
+        exit_: int,
+    ) -> None:
+        others = [] if discriminators is None else [discriminators]
+        super().__init__(before, stage, head, channel, *others, exit_=exit_)
+
+    def forward(self, carry: Any) -> list[torch.Tensor]:
+        _, embedding = self._through(carry)
+        parts: list[Any] = list(self.learning)
+        _, head, channel, *discriminators = parts
+        vectors = head.pooling(embedding)
+        noisy = channel(vectors)
+        logits = head.body(vectors.detach() if discriminators else noisy)
+        return [logits, vectors, channel.log_scale, *(each(noisy) for each in discriminators)]
+
+
+class BottleneckLoss(ExitLoss):
+    """Cross-entropy of the head, what bounds I(Y; F), and the price of what bounds I(X; F).
+
+    Parameters
+    ----------
+    beta : float
+    discriminated : bool
+        Whether discriminators bound I(Y; F), and not the head.
+    """
+
+    def __init__(self, beta: float, *, discriminated: bool) -> None:
+        super().__init__([1.0])
+        self.beta, self.discriminated = beta, discriminated
+
+    def forward(self, outputs: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
+        """Loss of a batch: what `BottleneckView` hands out, and the labels."""
+        logits, vectors, log_scale, *said = outputs
+        y = target[0]
+        weight = target[1] if len(target) > 1 else torch.ones_like(vectors.flatten(1)[:, 0])
+        # The entropy of the labels, by which cross-entropy and bound differ, teaches nothing.
+        loss = super().forward([logits], target)
+        if self.discriminated:
+            loss = loss - about_labels(said[0], y, weight)
+        return loss + self.beta * about_rows(vectors, log_scale, weight)
+
+
+def about_rows(
+    vectors: torch.Tensor, log_scale: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Upper bound of I(X; F), in nats, times the mean weight.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, ...)
+        F without noise.
+    log_scale : Tensor of shape (...)
+        Logarithm of the standard deviation of the noise.
+    weight : Tensor of shape (n,)
+    """
+    flat = vectors.flatten(1)
+    shares = (weight / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny))[:, None]
+    variance = (shares * (flat - (shares * flat).sum(dim=0)).square()).sum(dim=0)
+    nats = 0.5 * torch.log1p(variance * torch.exp(-2 * log_scale.flatten()))
+    return weight.mean() * nats.sum()
+
+
+def about_labels(said: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Lower bound of I(Y; F) by Donsker and Varadhan, in nats, times the mean weight.
+
+    Parameters
+    ----------
+    said : Tensor of shape (n, n_classes)
+        What the discriminator of each class says.
+    y : Tensor of shape (n,)
+    weight : Tensor of shape (n,)
+    """
+    total = weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+    of_class = torch.zeros_like(said[0]).index_add_(0, y, weight) / total
+    own = said.gather(1, y[:, None])[:, 0]
+    # As differences from the largest, for which no exponential is infinite.
+    largest = said.detach().amax(dim=0)
+    mean = (weight[:, None] * torch.exp(said - largest)).sum(dim=0) / total
+    log_mean = largest + torch.log(mean.clamp_min(torch.finfo(said.dtype).tiny))
+    return weight.mean() * ((weight * own).sum() / total - of_class @ log_mean)

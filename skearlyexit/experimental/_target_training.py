@@ -1,0 +1,193 @@
+"""Stages that each aim at a target of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from sklearn.utils._param_validation import Interval
+
+from skearlyexit._random import isolated_random_state
+from skearlyexit.training import (
+    ExitLoss,
+    JointTraining,
+    MultiExitNetwork,
+    Trainer,
+    TrainingStrategy,
+)
+from skearlyexit.training._local_error import LocalView
+from skearlyexit.training._local_losses import Decoder
+from skearlyexit.training._loss import Target
+from skearlyexit.training._rows import take, to_device
+from skearlyexit.training._unlabelled import mean_over_rows
+
+
+class TargetTraining(TrainingStrategy):
+    """Trains all stages at once, each by how far its embedding is from a target.
+
+    The target at the end is a step down the gradient of a row's cross-entropy there,
+    ``t_K = h_K - step * gradient``. From there targets are handed back through decoders, of which
+    each learns, as half of an auto-encoder, to tell the embedding of a stage from that of the next:
+    ``t_i = h_i + d_i(t_(i+1)) - d_i(h_(i+1))``. What a stage minimises is the squared distance of
+    its embedding from its target over ``2 * step``, so that the last one follows the gradient of
+    its exit. Heads learn by cross-entropy from embeddings that they hand nothing back to; no
+    gradient crosses a stage.
+
+    Parameters
+    ----------
+    step : float, default=0.1
+        How far the first target is from the embedding, in units of the gradient.
+
+    Notes
+    -----
+    A decoder is a layer of twice as many channels as it reads, with ReLU, and one to the shape of
+    the embedding before; it is not kept. One exit alone is trained by cross-entropy.
+
+    References
+    ----------
+    Lee, Zhang, Fischer, Bengio, "Difference target propagation", ECML PKDD 2015.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "step": [Interval(Real, 0, None, closed="neither")]
+    }
+
+    def __init__(self, step: float = 0.1) -> None:
+        self.step = step
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            return JointTraining().train(network, costs, trainer)
+        with isolated_random_state(next(trainer.seeds) % 2**32):
+            decoders = [
+                make_decoder(later, earlier)
+                for earlier, later in _neighbours(_embeddings(network, trainer))
+            ]
+        view = TargetView(network, decoders)
+        trainer.fit(view, TargetLoss(decoders, self.step), phase="targets")
+
+
+@torch.no_grad()
+def _embeddings(network: MultiExitNetwork, trainer: Trainer) -> list[torch.Tensor]:
+    """What the stages make of a few rows, before they are trained."""
+    carry: Any = to_device(take(trainer.rows.X, slice(2)), trainer.device)
+    embeddings = []
+    for stage in network.stages:
+        carry, embedding = stage.to(trainer.device).eval()(carry)
+        embeddings.append(embedding)
+    return embeddings
+
+
+def _neighbours(parts: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return list(pairwise(parts))
+
+
+def make_decoder(later: torch.Tensor, earlier: torch.Tensor) -> torch.nn.Module:
+    """From the embedding of a stage to the values of the one before, side by side.
+
+    Parameters
+    ----------
+    later, earlier : Tensor of shape (n, n_channels, ...)
+        A few embeddings of both, for their shapes.
+    """
+    wide = torch.cat([later, later], dim=1)  # so that ReLU need not lose anything
+    return torch.nn.Sequential(
+        Decoder(later, [wide]),
+        torch.nn.ReLU(),
+        torch.nn.Unflatten(1, wide.shape[1:]),
+        Decoder(wide, [earlier]),
+    )
+
+
+class TargetView(LocalView):
+    """The network with stopped gradients between stages, and between stages and heads.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+    decoders : sequence of torch.nn.Module
+        One for each exit but the last, from the next embedding; see `make_decoder`.
+
+    Notes
+    -----
+    **Shape**: rows (n, ...) to a list of the logits of K exits (n, n_classes), the embeddings that
+    the heads read and those that the stages make (n, ...), equal numbers both, and the K - 1
+    reconstructions of embeddings from the next one, (n, n_values).
+    """
+
+    def __init__(self, network: MultiExitNetwork, decoders: Sequence[torch.nn.Module]) -> None:
+        super().__init__(network, range(network.n_exits))
+        self.decoders = torch.nn.ModuleList(decoders)
+
+    def _answers(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
+        read = [embedding.detach().requires_grad_() for embedding in embeddings]
+        decoded = [
+            decoder(embedding.detach())
+            for decoder, embedding in zip(self.decoders, embeddings[1:], strict=True)
+        ]
+        return [*super()._answers(read), *read, *embeddings, *decoded]
+
+
+class TargetLoss(ExitLoss):
+    """Cross-entropy of all exits, distances of stages from their targets, errors of decoders.
+
+    In validation it is the cross-entropy alone.
+
+    Parameters
+    ----------
+    decoders : sequence of torch.nn.Module
+        Those of the view.
+    step : float
+    """
+
+    def __init__(self, decoders: Sequence[torch.nn.Module], step: float) -> None:
+        super().__init__([1.0] * (len(decoders) + 1))
+        # In a tuple they are not this module's to move or to count.
+        self.decoders = tuple(decoders)
+        self.step = step
+
+    def forward(self, outputs: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
+        """Loss of a batch: what `TargetView` hands out, and the labels."""
+        n_exits = len(self.decoders) + 1
+        logits, read, made = (outputs[i * n_exits : (i + 1) * n_exits] for i in range(3))
+        loss = super().forward(logits, target)
+        if not self.training:
+            return loss
+        weight = target[1] if len(target) > 1 else None
+        targets = self.targets(logits[-1], read, target[0])
+        for embedding, wanted in zip(made, targets, strict=True):
+            distance = (embedding - wanted).square().flatten(1).sum(dim=1)
+            loss = loss + mean_over_rows(distance, weight) / (2 * self.step)
+        for decoded, embedding in zip(outputs[3 * n_exits :], made[:-1], strict=True):
+            error = (decoded - embedding.detach().flatten(1)).square().mean(dim=1)
+            loss = loss + mean_over_rows(error, weight)
+        return loss
+
+    def targets(
+        self, logits: torch.Tensor, embeddings: Sequence[torch.Tensor], y: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Targets of all stages.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n, n_classes)
+            Of the last exit, computed from the last of the embeddings.
+        embeddings : sequence of Tensor of shape (n, ...)
+            Those that the heads read.
+        y : Tensor of shape (n,)
+        """
+        total = F.cross_entropy(logits, y, reduction="sum")
+        (gradient,) = torch.autograd.grad(total, embeddings[-1], retain_graph=True)
+        with torch.no_grad():
+            targets = [embeddings[-1] - self.step * gradient]
+            pairs = _neighbours(embeddings)
+            for decoder, (own, later) in reversed(list(zip(self.decoders, pairs, strict=True))):
+                difference = decoder(targets[0]) - decoder(later)
+                targets.insert(0, own + difference.view_as(own))
+        return targets

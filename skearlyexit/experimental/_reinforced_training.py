@@ -1,0 +1,137 @@
+"""Gates that learn by trial, in turns with the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skearlyexit.training import (
+    ExitLoss,
+    JointTraining,
+    MultiExitNetwork,
+    Trainer,
+    TrainingStrategy,
+)
+from skearlyexit.training._gated import GatedView, leaving_chances
+from skearlyexit.training._joint import exit_weights
+from skearlyexit.training._loss import Schedule, Target
+
+
+class ReinforcedTraining(TrainingStrategy):
+    """Joint training in turns with gates whose action "leave" is learned by trial.
+
+    In every other step stages and heads learn by the losses of all exits. In the steps between,
+    each row is taken through the exits several times and leaves at random by what the gates say; a
+    trial is rewarded by minus its loss and `cost_weight` times its cost, and exits become more
+    likely as their trial did better than the row's other trials (REINFORCE with a baseline). No
+    gradient of that reaches stages or heads. ``policy="gate"`` leaves by these gates.
+
+    Parameters
+    ----------
+    cost_weight : float, default=0.1
+        Price of the plain network, in nats of the loss.
+    n_trials : int, default=4
+        Trials of each row in a step, at least 2.
+    weights : float, {"depth", "ramp"} or sequence of float, default=1.0
+        Weights of the exits' losses, as in `JointTraining`.
+
+    Notes
+    -----
+    Half of the steps teach the network. `GatedTraining` follows the gradient of the expectation
+    that is only sampled here.
+
+    References
+    ----------
+    Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
+    learning", Machine Learning 1992. Guan, Liu, Liu, Peng, "Energy-efficient amortized inference
+    with cascaded deep classifiers", IJCAI 2018.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "cost_weight": [Interval(Real, 0, None, closed="left")],
+        "n_trials": [Interval(Integral, 2, None, closed="left")],
+        "weights": [
+            Interval(Real, 0, None, closed="left"),
+            StrOptions({"depth", "ramp"}),
+            "array-like",
+        ],
+    }
+    has_gates = True
+
+    def __init__(
+        self,
+        cost_weight: float = 0.1,
+        *,
+        n_trials: int = 4,
+        weights: float | str | Sequence[float] = 1.0,
+    ) -> None:
+        self.cost_weight = cost_weight
+        self.n_trials = n_trials
+        self.weights = weights
+
+    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            return JointTraining().train(network, costs, trainer)
+        weights = exit_weights(self.weights, costs)
+        loss = ReinforcedLoss(weights, costs, self.cost_weight, self.n_trials)
+        trainer.fit(GatedView(network, detached=True), loss, phase="reinforced")
+
+
+class ReinforcedLoss(ExitLoss):
+    """Losses of all exits, in turns with what makes better trials of the gates more likely.
+
+    In validation it is the losses of all exits.
+
+    Parameters
+    ----------
+    weights : as in `ExitLoss`
+    costs : ndarray of shape (n_exits,)
+        Cumulative cost of each exit.
+    cost_weight, n_trials : as in `ReinforcedTraining`
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[float] | Schedule,
+        costs: np.ndarray,
+        cost_weight: float,
+        n_trials: int,
+    ) -> None:
+        super().__init__(weights)
+        self.costs = [float(cost) for cost in costs]
+        self.cost_weight, self.n_trials = cost_weight, n_trials
+        self.n_steps = 0
+
+    def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
+        """Loss of a batch: logits of all exits, and behind them those of the gates."""
+        *answers, gates = logits
+        joint = super().forward(answers, target)
+        if not self.training:
+            return joint
+        self.n_steps += 1
+        return joint if self.n_steps % 2 else self.of_trials(answers, gates, target)
+
+    def of_trials(
+        self, answers: Sequence[torch.Tensor], gates: torch.Tensor, target: Target
+    ) -> torch.Tensor:
+        """Minus the mean, over rows and trials, of advantage times the logarithm of the chance."""
+        y, *sample_weight = target
+        chances = leaving_chances(gates)
+        losses = torch.stack(
+            [F.cross_entropy(each.detach(), y, reduction="none") for each in answers], dim=1
+        )
+        rewards = -losses - self.cost_weight * gates.new_tensor(self.costs)
+        exits = torch.multinomial(chances.detach().exp(), self.n_trials, replacement=True)
+        gained = rewards.gather(1, exits)
+        # Against the mean of the row's other trials.
+        advantage = (gained - gained.mean(dim=1, keepdim=True)) * self.n_trials
+        advantage = advantage / (self.n_trials - 1)
+        rows = -(advantage * chances.gather(1, exits)).mean(dim=1)
+        return (rows * sample_weight[0]).mean() if sample_weight else rows.mean()

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from joblib import Memory
-from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.metrics import accuracy_score
+from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._builder import Rows
 from skearlyexit._encode import checked_weight, classification_rows
 from skearlyexit._labels import encode_labels
 from skearlyexit._partial_fit import PartialFitMixin
+from skearlyexit._predict import PredictMixin
 from skearlyexit._sources import labels_of
 from skearlyexit.calibration import Budget, Evidence, OperatingPoint
 from skearlyexit.combination import Combination
@@ -28,7 +28,7 @@ from skearlyexit.policies import Policy
 from skearlyexit.training import TrainingStrategy, check_unlabelled, resolve_training
 
 
-class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
+class EarlyExitClassifier(PredictMixin, PartialFitMixin):
     """Neural network whose easy rows leave early.
 
     The network is cut into stages, and after each stands a head that can already answer. A row
@@ -209,15 +209,6 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
     (True, True)
     """
 
-    # Arguments of these methods are for this estimator wherever they are passed in.
-    __metadata_request__predict: ClassVar[dict[str, bool]] = {
-        "threshold": True,
-        "budget": True,
-        "return_exits": True,
-    }
-    __metadata_request__predict_proba = __metadata_request__predict
-    __metadata_request__score: ClassVar[dict[str, bool]] = {"threshold": True, "budget": True}
-
     def __init__(
         self,
         backbone: Any = None,
@@ -379,134 +370,6 @@ class EarlyExitClassifier(ClassifierMixin, PartialFitMixin):
             )
         rows = self._validate_rows(X_val)
         return Rows(rows, encode_labels(y_val, rows, classes))
-
-    def predict(
-        self,
-        X: Any,
-        *,
-        threshold: float | Sequence[float] | None = None,
-        budget: float | Budget | None = None,
-        return_exits: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Rows; of a `numpy.memmap` or a torch Dataset, some at a time are in memory.
-        threshold : float or sequence of float, default=None
-            Thresholds for this call instead of `thresholds_`.
-        budget : float or Budget, default=None
-            Largest mean cost per row for this call, in units of the plain network; looked up on
-            `frontier_`. ``Budget(0.4, strict=True)`` keeps it on these very rows.
-        return_exits : bool, default=False
-            Whether to return the exits too.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Labels.
-        exits : ndarray of shape (n_samples,)
-            Exit at which each row left, from 0; only with `return_exits`.
-
-        Raises
-        ------
-        ValueError
-            If both operating points are given, or the budget cannot be met.
-        """
-        answers = self._run(X, self._point(threshold, budget))
-        labels = self.classes_[answers.labels]
-        return (labels, answers.exits) if return_exits else labels
-
-    def predict_proba(
-        self,
-        X: Any,
-        *,
-        threshold: float | Sequence[float] | None = None,
-        budget: float | Budget | None = None,
-        return_exits: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict class probabilities, those of the exit at which each row leaves.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-        threshold : float or sequence of float, default=None
-            As in `predict`.
-        budget : float or Budget, default=None
-            As in `predict`.
-        return_exits : bool, default=False
-            Whether to return the exits too.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            Columns as in `classes_`. A head that gives labels only has all its probability on its
-            label.
-        exits : ndarray of shape (n_samples,)
-            Only with `return_exits`.
-        """
-        answers = self._run(X, self._point(threshold, budget), with_probabilities=True)
-        assert answers.probabilities is not None
-        return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
-
-    def score(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        threshold: float | Sequence[float] | None = None,
-        budget: float | Budget | None = None,
-    ) -> float:
-        """Accuracy.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-        y : array-like of shape (n_samples,), default=None
-            None takes the labels in the items of a torch Dataset.
-        sample_weight : array-like of shape (n_samples,), default=None
-        threshold : float or sequence of float, default=None
-            As in `predict`.
-        budget : float or Budget, default=None
-            As in `predict`.
-
-        Returns
-        -------
-        score : float
-        """
-        labels = self.predict(X, threshold=threshold, budget=budget)
-        return float(accuracy_score(labels_of(X, y), labels, sample_weight=sample_weight))
-
-    def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
-        """Predict labels at every exit.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Yields
-        ------
-        y : ndarray of shape (n_samples,)
-            Labels of one exit after the other.
-        """
-        for probabilities in self.staged_predict_proba(X):
-            yield self.classes_[probabilities.argmax(axis=1)]
-
-    def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
-        """Predict class probabilities at every exit.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Yields
-        ------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            Probabilities of one exit after the other.
-        """
-        yield from self.exit_table(X).probabilities.swapaxes(0, 1)
 
     def exit_report(
         self,

@@ -15,7 +15,7 @@ from skearlyexit.training._local_error import LocalErrorTraining
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory
 from skearlyexit.training._mixed import MixedTraining
-from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork, View
 from skearlyexit.training._resolve import STRATEGIES, check_unlabelled, resolve_training
 from skearlyexit.training._rows import TrainingRows, to_rows
 from skearlyexit.training._separate import SeparateTraining
@@ -27,6 +27,7 @@ __all__ = [
     "STRATEGIES",
     "AuxiliaryTraining",
     "CombinedTraining",
+    "Combiner",
     "CombinerTraining",
     "DistillationTraining",
     "ExitLoss",
@@ -43,6 +44,7 @@ __all__ = [
     "TrainingMemory",
     "TrainingRows",
     "TrainingStrategy",
+    "View",
     "check_mixed_precision",
     "check_unlabelled",
     "isolated_random_state",

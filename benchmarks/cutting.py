@@ -18,7 +18,7 @@ import _one_thread  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from speed import ratio, take_turns
+from _turns import ratio, take_turns
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 

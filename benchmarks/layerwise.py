@@ -128,7 +128,7 @@ def study(name: str, args: argparse.Namespace) -> str:
         [
             label,
             f"{np.median(times[label]):.2f}",
-            ratio(times[label], times["joint"]),
+            ratio(times[label], times["joint"])[1],
             f"{np.median(rises[label]):.0f} [{min(rises[label]):.0f} .. {max(rises[label]):.0f}]",
             kept(strategy, sizes),
         ]

@@ -14,8 +14,6 @@ import multiprocessing
 import os
 import pickle
 import threading
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from _data import Arrays, load_letter, split
+from _turns import medians, ratio, take_turns
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
 from skearlyexit.runtime._torch import _heads_in_use, _load, _sizes
@@ -33,34 +32,6 @@ from skearlyexit.training._trainer import cosine
 BACKBONE = MLPBackbone(6, width=128, hidden=256)
 EXITS = [f"block{i}" for i in range(1, 7)]
 EMBEDDING_BYTES = 128 * 4
-
-Functions = dict[Any, Callable[[], Any]]
-Times = dict[Any, np.ndarray]
-
-
-def take_turns(functions: Functions, repeats: int) -> Times:
-    """Seconds of each function, called in turns after one call each to warm up."""
-    for function in functions.values():
-        function()
-    times: dict[Any, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return {name: np.array(values) for name, values in times.items()}
-
-
-def medians(times: Times, unit: float = 1e3, suffix: str = "ms") -> str:
-    return ", ".join(
-        f"{name} {unit * np.median(values):.2f} {suffix}" for name, values in times.items()
-    )
-
-
-def ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, str]:
-    """Median of the ratio turn by turn, and its text with quartiles."""
-    low, middle, high = np.percentile(above / below, [25, 50, 75])
-    return float(middle), f"{middle:.2f} [{low:.2f} .. {high:.2f}]"
 
 
 def print_claim(holds: bool, text: str) -> None:

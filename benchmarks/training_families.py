@@ -127,7 +127,7 @@ def clock(names: list[str], args: argparse.Namespace) -> list[str]:
             fits[label] = partial(clf.fit, X, y)
         times = take_turns(fits, args.repeats)
         told = ", ".join(
-            f"{label} {ratio(times[label], times['joint'])}" for label in ("cubic", "linear")
+            f"{label} {ratio(times[label], times['joint'])[1]}" for label in ("cubic", "linear")
         )
         lines.append(
             f"- {kind} ({name}, {len(X)} rows, {args.clock_epochs} epochs, {args.repeats} turns): "

@@ -33,9 +33,10 @@ class DistillationTraining(TrainingStrategy):
     ----------
     teacher : {"last", "next", "later"}, default="last"
         The last exit, the next one, or all later ones (the mean of the divergences).
-    alpha : float, default=1.0
-        Weight of what is imitated, for an exit whose own loss weighs 1.
-    temperature : float, default=3.0
+    alpha : float, default=0.3
+        Weight of what is imitated, for an exit whose own loss weighs 1. A teacher is as new as its
+        pupils: more than about 1 for ``alpha * temperature**2`` was seen to hold all of them back.
+    temperature : float, default=1.0
         What logits are divided by.
     weights : float, {"depth", "ramp"} or sequence of float, default=1.0
         Weights of the exits' own losses, as in `JointTraining`.
@@ -64,8 +65,8 @@ class DistillationTraining(TrainingStrategy):
         self,
         teacher: str = "last",
         *,
-        alpha: float = 1.0,
-        temperature: float = 3.0,
+        alpha: float = 0.3,
+        temperature: float = 1.0,
         weights: float | str | Sequence[float] = 1.0,
     ) -> None:
         self.teacher = teacher

@@ -32,7 +32,7 @@ class LocalErrorTraining(TrainingStrategy):
         random matrix, of the same signs, instead of its own transpose; heads have to be linear.
         ``"similarity"``: cross-entropy, and how far similarities between the embeddings of a batch
         are from those between its labels.
-    beta : float, default=0.99
+    beta : float, default=0.9
         Share of the loss that ``"similarity"`` gives to similarities.
     projected : bool, default=False
         Whether ``"similarity"`` compares with labels that are projected at random to as many
@@ -54,7 +54,7 @@ class LocalErrorTraining(TrainingStrategy):
     updates = True
 
     def __init__(
-        self, error: str = "decoupled", *, beta: float = 0.99, projected: bool = False
+        self, error: str = "decoupled", *, beta: float = 0.9, projected: bool = False
     ) -> None:
         self.error = error
         self.beta = beta

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -47,6 +48,7 @@ from skearlyexit.training import (
     MultiExitNetwork,
     SeparateTraining,
     TrainingStrategy,
+    to_main_memory,
 )
 
 
@@ -101,9 +103,16 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
     # What a training that goes on starts from.
     _network: MultiExitNetwork
     _optimizer_state: dict[str, Any]
-    _ends: list[int]
     _fitted_classes: np.ndarray
     _n_updates: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Stored in main memory, as the cascade is, whatever it runs on.
+        state = dict(super().__getstate__())
+        if "cascade_" in state and state["cascade_"].device != "cpu":
+            state["_network"] = copy.deepcopy(state["_network"]).to("cpu")
+            state["_optimizer_state"] = to_main_memory(state["_optimizer_state"])
+        return state
 
     @property
     def stages_(self) -> list[torch.nn.Module]:
@@ -131,7 +140,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             self._check_shape(X)
         return X, y
 
-    def _validate_rows(self, X: Any) -> Any:
+    def _validate_rows(self, X: Any, name: str = "X") -> Any:
         """Rows as an array of the estimator's dtype or streamed, of the shape seen in fit."""
         if type(X) is np.ndarray and X.dtype.kind == "f" and not hasattr(self, "feature_names_in_"):
             # What the general checks find out in a tenth of a millisecond is plain here.
@@ -140,7 +149,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
                 if len(rows) and rows.shape[1:] == self._row_shape and np.isfinite(rows.sum()):
                     return rows
         if is_streamed(X):
-            X = streamed(X, self.dtype)
+            X = streamed(X, self.dtype, name)
             validate_data(self, X, reset=False, skip_check_array=True)
         else:
             # What the dtype cannot hold becomes infinite, and is refused as that.
@@ -173,6 +182,8 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         builder, placed, splits, refit = self._prepare(
             rows, classes, calibration_weight, validation, rng
         )
+        if self.warm_start:
+            self._check_warm(builder, splits, validation)
         n_exits = len(builder.heads)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
         n_held = sum(len(held) for _, held in splits)
@@ -225,12 +236,6 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         """Network to go on with, if any."""
         if not self.warm_start:
             return None
-        if self.calibration is not None:
-            raise ValueError(
-                "With warm_start=True the network may have seen any row, so that none of them can "
-                "be held out for thresholds. Give calibration=None, and call calibrate with other "
-                f"rows. Got calibration={self.calibration!r}."
-            )
         if not hasattr(self, "_network"):
             return None
         if not np.array_equal(classes, self._fitted_classes):
@@ -239,6 +244,32 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
                 f"{self._fitted_classes[:20].tolist()}. Got {classes[:20].tolist()}."
             )
         return self._network
+
+    def _check_warm(
+        self, builder: CascadeBuilder, splits: list[Split], validation: Rows | None
+    ) -> None:
+        """Refuse what needs rows that the network has not seen in a fit before."""
+        if splits:
+            raise ValueError(
+                "With warm_start=True the network may have seen any row, so that none of them can "
+                "be held out for thresholds. Give calibration=None, and call calibrate with other "
+                f"rows. Got calibration={self.calibration!r}."
+            )
+        if (
+            self.early_stopping
+            and validation is None
+            and not isinstance(self.random_state, Integral)
+        ):
+            raise ValueError(
+                "With warm_start=True and early_stopping=True every fit has to hold out the same "
+                "rows. Give X_val and y_val, or an integer for random_state. Got "
+                f"random_state={self.random_state!r}."
+            )
+        if any(head.cross_fit for head in builder.heads):
+            raise ValueError(
+                "A head with cross_fit needs networks that have not seen the rows, and with "
+                "warm_start=True they would fall behind the one that goes on. Give cross_fit=None."
+            )
 
     def _prepare(
         self,
@@ -305,7 +336,6 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         self.history_ = fit.history
         self._network = fit.network
         self._optimizer_state = fit.optimizer_state or {}
-        self._ends = builder.trained_plan.ends
         self._fitted_classes = builder.classes
         self._n_updates = 0
         self.costs_ = cascade.costs

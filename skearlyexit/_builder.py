@@ -24,8 +24,10 @@ from skearlyexit.costs import Cost, CostTable, Part, Reading
 from skearlyexit.heads import FittedGate, FittedHead, Head, PooledModule, align, build_gate
 from skearlyexit.runtime import embed
 from skearlyexit.training import (
+    JointTraining,
     MultiExitNetwork,
     Trainer,
+    TrainingRows,
     TrainingStrategy,
     isolated_random_state,
     to_rows,
@@ -170,7 +172,17 @@ class CascadeBuilder:
                     parts.append(fitted.part(embedding))
                 else:
                     parts.append(Part(head, embedding, None, macs=0.0))
-        return float(self._cost_table([], parts, [[] for _ in parts]).cumulative[0])
+        decisions: list[list[Part]] = [[] for _ in parts]
+        if self.decision.gated:
+            embedding = self.plan.embeddings[0]
+            with isolated_random_state(0):
+                gate = build_gate(embedding).to(embedding.dtype).eval()
+            decisions[0].append(FittedGate.of(gate).part(embedding))
+        if self.combined:
+            combination = self.training.untrained_combination(self.n_classes, len(parts))
+            assert combination is not None
+            decisions[0].append(combination.part(self.n_classes, 0, gated=self.decision.gated))
+        return float(self._cost_table([], parts, decisions).cumulative[0])
 
     def cost_table(self, cascade: Cascade, X: np.ndarray, *, decided: bool = True) -> CostTable:
         """What the parts of a cascade cost, read off on a few of the rows.
@@ -193,12 +205,16 @@ class CascadeBuilder:
                 stages.append(Part(stage, carry, stage))
                 carry, embedding = stage(carry)
                 heads.append(head.part(embedding))
-                parts = [cascade.combiner_part(i)]
+                parts = []
+                if cascade.combiner is not None:
+                    gated = bool(cascade.gates)
+                    parts.append(cascade.combiner.part(self.n_classes, i, gated=gated))
                 if cascade.gates and i < last:
                     parts.append(cascade.gates[i].part(embedding))
-                if decided:
-                    parts.append(cascade.decision.part(self.n_classes, i, last=i == last))
-                decisions.append([part for part in parts if part is not None])
+                decision = cascade.decision.part(self.n_classes, i, last=i == last)
+                if decided and decision is not None:
+                    parts.append(decision)
+                decisions.append(parts)
         return self._cost_table(stages, heads, decisions)
 
     def _cost_table(
@@ -278,9 +294,15 @@ class CascadeBuilder:
         """
         rng = check_random_state(seed)
         whole = self._begun(rows, rng, start)
-        options = self.trainer_options | {"max_epochs": 1, "lr_schedule": "constant"}
-        trainer = self._trainer(rows, None, rng, options)
-        trainer.optimizer_state = copy.deepcopy(optimizer_state)
+        options = self.trainer_options | {
+            "max_epochs": 1,
+            "lr_schedule": "constant",
+            "memory": None,  # where no optimizer is kept
+            "optimizer_state": copy.deepcopy(optimizer_state),
+        }
+        # The weights of the rows to come are not known, that these might be relative to their mean.
+        table = _tensors(rows, relative=False)
+        trainer = self._trainer(table, None, rng, options)
         self.training.update(whole, self._shares(), trainer)
         whole = self._settled(whole)
         network = self._kept(whole)
@@ -292,7 +314,7 @@ class CascadeBuilder:
         return Cascade(
             stages=list(network.stages),
             heads=heads,
-            gates=[FittedGate.of(module) for module in network.gates],
+            gates=[FittedGate.of(each) for each in network.gates] if self.decision.gated else [],
             combiner=self._combiner(network),
             decision=self.decision.copy(),
             n_classes=self.n_classes,
@@ -317,20 +339,23 @@ class CascadeBuilder:
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
         rng = check_random_state(seed)
         network = self._begun(rows, rng, start)
-        trainer = self._trainer(rows, validation, rng, self.trainer_options, n_rows)
-        self.training.train(network, self._shares(), trainer)
+        table = _tensors(rows, unlabelled=self.training.takes_unlabelled())
+        trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
+        alone = self.training.needs_exits and network.n_exits == 1
+        training = JointTraining() if alone else self.training
+        training.train(network, self._shares(), trainer)
         return self._settled(network), trainer.history
 
     def _trainer(
         self,
-        rows: Rows,
+        rows: TrainingRows,
         validation: Rows | None,
         rng: np.random.RandomState,
         options: dict[str, Any],
         n_rows: int | None = None,
     ) -> Trainer:
         return Trainer(
-            _tensors(rows, unlabelled=self.training.takes_unlabelled()),
+            rows,
             None if validation is None else _tensors(validation),
             device=self.device,
             seeds=count(rng.randint(MAX_SEED)),
@@ -355,7 +380,7 @@ class CascadeBuilder:
     def _begun(
         self, rows: Rows, rng: np.random.RandomState, start: MultiExitNetwork | None
     ) -> MultiExitNetwork:
-        """A new network, or a copy of the one to go on with."""
+        """A new network, with the weights of the one to go on with if there is one."""
         network = self._build(rows, rng)
         if start is None:
             return network
@@ -365,7 +390,9 @@ class CascadeBuilder:
                 "is to be trained on. Leave backbone, exits, head and dtype as they were, or fit "
                 "with warm_start=False."
             )
-        return start.resumed()
+        network.load_state_dict(start.state_of_network())
+        network.combiner = copy.deepcopy(start.combiner)
+        return network
 
     def _build(self, rows: Rows, rng: np.random.RandomState) -> MultiExitNetwork:
         """Build the network with new weights; those of a part do not depend on the other parts."""
@@ -472,5 +499,6 @@ class CascadeBuilder:
         ]
 
 
-def _tensors(rows: Rows, *, unlabelled: bool = False) -> Any:
-    return to_rows(rows.X, rows.y, rows.weight, rows.unlabelled if unlabelled else None)
+def _tensors(rows: Rows, *, unlabelled: bool = False, relative: bool = True) -> TrainingRows:
+    further = rows.unlabelled if unlabelled else None
+    return to_rows(rows.X, rows.y, rows.weight, further, relative=relative)

@@ -353,7 +353,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
             return None
         check_unlabelled(resolve_training(self.training))
         try:
-            return self._validate_rows(X_unlabelled)
+            return self._validate_rows(X_unlabelled, "X_unlabelled")
         except ValueError as error:
             raise ValueError(f"X_unlabelled must hold rows like those of X. {error}") from error
 
@@ -368,7 +368,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
                 "X_val and y_val are used by early stopping only; got them with "
                 "early_stopping=False. Set it to True, or use them in calibrate after fitting."
             )
-        rows = self._validate_rows(X_val)
+        rows = self._validate_rows(X_val, "X_val")
         return Rows(rows, encode_labels(y_val, rows, classes))
 
     def exit_report(

@@ -98,7 +98,12 @@ def rows_of_known_classes(
     if len(classes) < 2:
         raise ValueError(f"At least two classes are needed to learn from; got {len(classes)}.")
     encoded = encode_labels(y, X, classes)
-    weight = _training_weight(checked_weight(sample_weight, X), class_weight, y)
+    weight = checked_weight(sample_weight, X)
+    if class_weight is not None:
+        # Of all classes, whichever these rows are of.
+        by_class = _training_weight(None, class_weight, classes)
+        assert by_class is not None
+        weight = by_class[encoded] if weight is None else by_class[encoded] * weight
     if weight is None:
         return Rows(X, encoded)
     used = weight > 0

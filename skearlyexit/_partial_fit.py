@@ -86,13 +86,9 @@ class PartialFitMixin(BaseEarlyExit):
         rng = check_random_state(self.random_state)
         recipe = self._recipe(rows, classes, rng)
         self._check_updates(recipe)
-        if first:
-            placed = recipe.placement.place(recipe.plan.candidates, None)
-            self.placement_report_ = placed.report
-            self._ends = placed.ends
-            self._n_updates = 0
-        recipe.cost.check(len(self._ends))
-        builder = recipe.builder(self._ends)
+        placed = recipe.placement.place(recipe.plan.candidates, None)
+        recipe.cost.check(len(placed.ends))
+        builder = recipe.builder(placed.ends)
         if not all(head.is_neural for head in builder.heads):
             raise ValueError(
                 "partial_fit trains neural heads on; scikit-learn heads are fitted on all rows at "
@@ -102,8 +98,9 @@ class PartialFitMixin(BaseEarlyExit):
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else nobody(n_exits)
         start, state = (None, {}) if first else (self._network, self._optimizer_state)
         # Every pass has a seed of its own, also where random_state is a number.
-        seed = rng.randint(MAX_SEED, size=self._n_updates + 1)[-1]
-        fit = builder.update(rows, int(seed), start, state)
+        n_before = 0 if first else self._n_updates
+        seed = np.random.SeedSequence([rng.randint(MAX_SEED), n_before]).generate_state(1)[0]
+        fit = builder.update(rows, int(seed % MAX_SEED), start, state)
         cascade = fit.cascade
 
         def costs() -> np.ndarray:
@@ -112,15 +109,15 @@ class PartialFitMixin(BaseEarlyExit):
         cascade.decision = unlearned(builder.decision, costs, len(classes) + builder.decision.gated)
         cascade.cost_table = builder.cost_table(cascade, rows.X)
         point = CalibratedPoint(request, by_hand, reason=_REASON)
-        n_updates = self._n_updates + 1
         self._set_fitted(fit, builder, point, None, None)
-        self._n_updates = n_updates
+        self.placement_report_ = placed.report
+        self._n_updates = n_before + 1
 
     def _check_updates(self, recipe: Recipe) -> None:
         """Refuse what needs all rows at once."""
         needs = ""
-        if not recipe.strategy.updates:
-            needs = f"{type(recipe.strategy).__name__} goes through phases"
+        if recipe.strategy.obstacle_to_update():
+            needs = recipe.strategy.obstacle_to_update()
         elif recipe.decision.n_learned:
             needs = f"{' and '.join(recipe.decision.learned_parts)} learn from held-out rows"
         elif recipe.placement.needs_probe:

@@ -112,6 +112,8 @@ class RecipeMixin:
             combined = asks_training and training.combines and len(kept) > 1
             if combined:
                 training.check_combined([head.is_neural for head in heads])
+            # Gates that nobody reads are not run.
+            gated = training.has_gates and (combined or decision.policy.reads_gate)
             return CascadeBuilder(
                 backbone=backbone,
                 plan=plan.placed(kept),
@@ -123,7 +125,7 @@ class RecipeMixin:
                 keep_given=strategy.keeps_given,
                 training=training,
                 combined=combined,
-                decision=replace(decision, gated=training.has_gates) if len(kept) > 1 else PLAIN,
+                decision=replace(decision, gated=gated) if len(kept) > 1 else PLAIN,
                 classes=classes,
                 trainer_options=self._trainer_options(),
                 validation_fraction=self.validation_fraction if self.early_stopping else None,
@@ -150,7 +152,7 @@ class RecipeMixin:
             )
         scaling = TemperatureScaling() if self.temperature_scaling else None
         combination = resolve_combination(self.combine)
-        return Decision(scaling, combination, policy, gated=strategy.has_gates)
+        return Decision(scaling, combination, policy)
 
     def _check_device(self) -> None:
         try:

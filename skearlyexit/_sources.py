@@ -62,10 +62,14 @@ def labels_of(X: Any, y: Any) -> Any:
     Raises
     ------
     ValueError
-        If the items hold none.
+        If the items hold none, or X is no such thing.
     """
-    if y is not None or not isinstance(X, Dataset):
+    if y is not None:
         return y
+    if not isinstance(X, Dataset):
+        raise ValueError(
+            "y is needed, unless X is a torch Dataset whose items hold the labels. Got None."
+        )
     dataset = _map_style(X)
     return np.asarray([_label(dataset[i], i) for i in range(len(dataset))])
 

@@ -25,6 +25,8 @@ class StreamedRows:
         Of the arrays that are given.
     index : ndarray of int, default=None
         Positions of the rows in the source; None takes all.
+    name : str, default="X"
+        Of the argument, for errors.
 
     Attributes
     ----------
@@ -32,8 +34,11 @@ class StreamedRows:
     dtype : dtype
     """
 
-    def __init__(self, source: RowSource, dtype: Any, index: np.ndarray | None = None) -> None:
+    def __init__(
+        self, source: RowSource, dtype: Any, index: np.ndarray | None = None, name: str = "X"
+    ) -> None:
         self.source = source
+        self.name = name
         self.dtype = np.dtype(dtype)
         self.index = index
         n_rows = source.n_rows if index is None else len(index)
@@ -73,7 +78,7 @@ class StreamedRows:
         positions = self._positions(index)
         if isinstance(positions, range):
             positions = np.arange(positions.start, positions.stop)
-        return StreamedRows(self.source, self.dtype, positions)
+        return StreamedRows(self.source, self.dtype, positions, self.name)
 
     @cached_property
     def digest(self) -> str:
@@ -123,7 +128,7 @@ class StreamedRows:
         value = values[~np.isfinite(values)][0]
         large = f"infinity or a value too large for dtype('{self.dtype}')"
         raise ValueError(
-            f"Row {positions[at]} of X contains {'NaN' if np.isnan(value) else large}. Leave such "
+            f"Row {positions[at]} of {self.name} contains {'NaN' if np.isnan(value) else large}. Leave such "
             "rows out, or give numbers for what is missing."
         )
 
@@ -133,9 +138,9 @@ def is_streamed(X: Any) -> bool:
     return isinstance(X, StreamedRows) or is_source(X)
 
 
-def streamed(X: Any, dtype: Any) -> StreamedRows:
+def streamed(X: Any, dtype: Any, name: str = "X") -> StreamedRows:
     """Rows of a mapped file or a dataset as they are needed, of a dtype."""
-    return X if isinstance(X, StreamedRows) else StreamedRows(source_of(X), dtype)
+    return X if isinstance(X, StreamedRows) else StreamedRows(source_of(X), dtype, name=name)
 
 
 def rows_at(X: Any, index: np.ndarray) -> Any:

@@ -12,7 +12,7 @@ import torch
 
 from skearlyexit._decision import Decision
 from skearlyexit.combination import Combination
-from skearlyexit.costs import CostTable, Part
+from skearlyexit.costs import CostTable
 from skearlyexit.heads import FittedGate, FittedHead
 
 
@@ -63,18 +63,6 @@ class Cascade:
         """Cumulative cost of leaving at each exit; see `skearlyexit.costs.exit_costs`."""
         assert self.cost_table is not None
         return self.cost_table.cumulative
-
-    def combiner_part(self, exit_: int) -> Part | None:
-        """What the combiner's cost at an exit is read off; None where there is none."""
-        if self.combiner is None:
-            return None
-        combiner = self.combiner
-        output = np.full((2, self.n_classes + bool(self.gates)), 1 / self.n_classes)
-
-        def run(rows: np.ndarray) -> None:
-            combiner.step(None, rows, exit_)
-
-        return Part(run, output, None, combiner.macs(self.n_classes, exit_))
 
     def to(self, device: str) -> None:
         """Move stages and heads."""

@@ -1,6 +1,8 @@
 """What training learns beyond stages and heads: weights of the exits, gates, a reader."""
 
 import pickle
+from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scipy.special import expit, log_softmax, logsumexp, softmax
 from sklearn.base import clone
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from skorch.callbacks import Callback
 
 from skearlyexit import (
     AuxiliaryTraining,
@@ -19,6 +22,7 @@ from skearlyexit import (
     EarlyExitClassifier,
     ExactPlacement,
     GatedTraining,
+    MixedTraining,
     WeightedCombination,
 )
 from skearlyexit.combination import GatedCombination, MaxCombination, RecurrentCombination
@@ -139,6 +143,18 @@ class TestReader:
         found = read.cost_table_.decision_costs - plain.cost_table_.decision_costs
         np.testing.assert_allclose(found, each)
 
+    def test_its_memory_counts(self):
+        plain = quick(training="joint", cost="bytes").fit(X, y)
+        read = quick(training="combiner", cost="bytes").fit(X, y)
+        size = sum(each.numel() * 4 for each in read.cascade_.combiner.reader.parameters())
+        found = read.cost_table_.decision_costs - plain.cost_table_.decision_costs
+        np.testing.assert_allclose(found, [size, 0, 0])
+
+    def test_a_budget_that_it_cannot_meet_is_refused_before_training(self):
+        clf = quick(training=CombinerTraining(500), budget=0.9, max_epochs=10**9)
+        with pytest.raises(ValueError, match="the first exit alone costs"):
+            clf.fit(X, y)
+
 
 class TestGates:
     GATES = np.random.default_rng(5).normal(size=(N, K - 1)) * 2
@@ -232,6 +248,13 @@ class TestGates:
         logit = embeddings @ weight[:, : embeddings.shape[1]].T.astype(np.float64) + bias
         np.testing.assert_allclose(table.gates[:, 0], expit(logit[:, 0]), atol=1e-5)
 
+    def test_gates_that_nobody_reads_are_not_run(self):
+        clf = quick(training="gated", combine="own").fit(X, y)
+        joint = quick(training="joint").fit(X, y)
+        assert clf.cascade_.gates == []
+        assert clf.exit_table(X_test).gates is None
+        np.testing.assert_array_equal(clf.costs_, joint.costs_)
+
     def test_gates_count_among_the_costs(self):
         plain = quick(training="joint", policy="patience").fit(X, y)
         gated = quick(training="gated", policy="gate", combine="own").fit(X, y)
@@ -241,7 +264,11 @@ class TestGates:
 
 
 STRATEGIES = [
-    *(CombinedTraining(rule, every_exit=every) for rule in ("free", "max") for every in (0, 1)),
+    *(
+        CombinedTraining(rule, every_exit=each)
+        for rule in ("free", "max")
+        for each in (True, False)
+    ),
     *(CombinedTraining(rule) for rule in ("positive", "softmax", "mean")),
     CombinerTraining(),
     GatedTraining(),
@@ -253,16 +280,10 @@ STRATEGIES = [
 @pytest.mark.parametrize("training", STRATEGIES, ids=str)
 class TestEach:
     def test_learns(self, training):
-        training = clone(training)
-        if isinstance(training, CombinedTraining):
-            training.every_exit = bool(training.every_exit)
         clf = quick(training=training, max_epochs=12).fit(X, y)
         assert accuracies(clf)[-1] > 0.5
 
     def test_one_exit_is_the_plain_network(self, training):
-        training = clone(training)
-        if isinstance(training, CombinedTraining):
-            training.every_exit = bool(training.every_exit)
         clf = quick(training=training, exits=1).fit(X, y)
         plain = quick(training="joint", exits=1).fit(X, y)
         assert np.array_equal(clf.predict_proba(X_test), plain.predict_proba(X_test))
@@ -286,8 +307,8 @@ class TestWhatIsTrainedTravels:
         expected = clf.predict_proba(X_test, threshold=2)
         assert np.array_equal(asked.predict_proba(X_test, threshold=2), expected)
         assert own.cascade_.combiner is None
-        # The same network: what the heads alone say is put together by hand.
-        said = outputs(own.cascade_, X_test.astype(np.float32))
+        # What the heads alone say is put together by hand.
+        said = outputs(replace(clf.cascade_, combiner=None), X_test.astype(np.float32))
         state = None
         for i in range(clf.n_exits_):
             answer, state = clf.cascade_.combiner.step(state, said[:, i], i)
@@ -306,9 +327,24 @@ class TestWhatIsTrainedTravels:
             assert clf.history_[-1]["train_loss"] == fresh.history_[-1]["train_loss"]
 
     def test_folds_have_their_own(self, training, kind):
-        """Cross-fitted rows are judged by what their own fold's network has learned."""
-        clf = quick(training=training, calibration=2, budget=0.8).fit(X, y)
-        assert clf.operating_point_.cost <= 0.8
+        """Held-out rows are answered by what their own fold's network has learned."""
+        seen = []
+
+        def watching(cascade, rows, **kwargs):
+            said = outputs(cascade, rows, **kwargs)
+            apart = outputs(replace(cascade, combiner=None), rows, **kwargs)
+            state = None
+            for i in range(said.shape[1]):
+                answer, state = cascade.combiner.step(state, np.ascontiguousarray(apart[:, i]), i)
+                np.testing.assert_allclose(said[:, i, : answer.shape[1]], answer, atol=1e-12)
+            seen.append(cascade.combiner)
+            return said
+
+        with mock.patch("skearlyexit._base.outputs", watching):
+            clf = quick(training=training, calibration=2).fit(X, y)
+        assert len(seen) == 2
+        assert seen[0] is not seen[1]
+        assert clf.cascade_.combiner not in seen
 
 
 @pytest.mark.parametrize("training", ["gated", CombinedTraining("softmax"), "auxiliary"])
@@ -363,6 +399,7 @@ class TestAuxiliary:
             {"training": "gated", "policy": "gate", "exits": ExactPlacement(2, budget=0.8)},
             "without gates to read",
         ),
+        ({"combine": GatedCombination(), "training": "gated"}, "needs gates, which are learned"),
         ({"combine": WeightedCombination([1, 2])}, "Got 2 weights for 3 exits"),
         ({"combine": WeightedCombination([0, 2, 1])}, "nor the first one 0"),
         ({"combine": WeightedCombination(["a", 2, 1])}, "must be finite numbers"),
@@ -392,3 +429,19 @@ def test_placement_by_probing_takes_heads_alone():
         exits=ExactPlacement(2, budget=0.9), training="gated", max_epochs=4, random_state=0
     )
     assert clf.fit(X, y).n_exits_ == 2
+
+
+def test_weights_of_another_number_are_refused_before_the_backbone_is_trained():
+    phases = []
+
+    class Watch(Callback):
+        def __deepcopy__(self, memo):
+            return self
+
+        def on_train_begin(self, net, **kwargs):
+            phases.append(net)
+
+    clf = quick(training=MixedTraining([1.0]), callbacks=[Watch()])
+    with pytest.raises(ValueError, match="weights of MixedTraining must be 2"):
+        clf.fit(X, y)
+    assert not phases

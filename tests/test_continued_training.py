@@ -1,4 +1,4 @@
-"""partial_fit, warm_start, and what a training tells of itself."""
+"""Training that goes on: partial_fit and warm_start."""
 
 import copy
 import pickle
@@ -6,21 +6,23 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.tree import DecisionTreeClassifier
 from skorch.callbacks import Callback
 
 from skearlyexit import (
     CombinedTraining,
-    EarlyExitClassifier,
+    EstimatorHead,
     ExactPlacement,
-    FreezeOutTraining,
     JointTraining,
     LocalErrorTraining,
+    MaxCombination,
+    MixedTraining,
     MLPBackbone,
+    WeightedCombination,
 )
-from skearlyexit.runtime import outputs
+from skearlyexit.combination import RecurrentCombination
+from skearlyexit.experimental import BottleneckTraining
 from tests._data import blobs, quick
 
 X, y, X_test, y_test = blobs()
@@ -48,9 +50,8 @@ class TestPartialFit:
     @pytest.mark.parametrize(
         "training",
         [
-            *("joint", "mixed", "distillation", "combiner", "gated", "auxiliary"),
-            CombinedTraining(every_exit=True),
-            LocalErrorTraining("feedback"),
+            *("joint", "mixed", "distillation", "combiner", "gated", "auxiliary", "combined"),
+            LocalErrorTraining("similarity"),
         ],
         ids=str,
     )
@@ -119,6 +120,60 @@ class TestPartialFit:
         left = streaming().partial_fit(X[used], y[used], classes=CLASSES)
         assert torch.equal(weights(weighted), weights(left))
 
+    def test_weights_are_not_relative_to_those_of_the_call(self):
+        params = {"optimizer": "sgd", "batch_size": 50, "dtype": "float64"}
+        double = streaming(**params, lr=0.01)
+        double.partial_fit(X, y, classes=CLASSES, sample_weight=np.full(len(X), 2.0))
+        faster = streaming(**params, lr=0.02).partial_fit(X, y, classes=CLASSES)
+        torch.testing.assert_close(weights(double), weights(faster))
+
+    def test_class_weights_hold_for_rows_of_some_classes(self):
+        weight = {0: 5.0, 1: 0.0}
+        clf, by_hand = streaming(class_weight=weight), streaming()
+        for label in CLASSES:
+            rows = y == label
+            by_label = np.full(rows.sum(), weight.get(label, 1.0))
+            if label == 1:
+                with pytest.raises(ValueError, match="All rows have weight 0"):
+                    clf.partial_fit(X[rows], y[rows])
+                continue
+            clf.partial_fit(X[rows], y[rows], classes=CLASSES)
+            by_hand.partial_fit(X[rows], y[rows], classes=CLASSES, sample_weight=by_label)
+        assert torch.equal(weights(clf), weights(by_hand))
+
+    def test_another_optimizer_starts_anew(self):
+        clf = passes(streaming(), 1)
+        sgd = copy.deepcopy(clf).set_params(optimizer="sgd").partial_fit(X, y)
+        adamw = sgd.set_params(optimizer="adamw").partial_fit(X, y)
+        assert adamw.score(X_test, y_test) > 0.4
+        other = copy.deepcopy(clf).set_params(training="combined").partial_fit(X, y)
+        assert isinstance(other.cascade_.combiner, WeightedCombination)
+
+    def test_settings_of_the_optimizer_are_those_of_now(self):
+        def decaying(parameters, lr):
+            return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
+
+        decay = 0.0
+        clf = streaming(optimizer=decaying).partial_fit(X, y, classes=CLASSES)
+        kept = copy.deepcopy(clf).partial_fit(X, y)
+        decay = 200.0
+        assert weights(clf.partial_fit(X, y)).abs().mean() < 0.9 * weights(kept).abs().mean()
+
+    def test_memory_keeps_no_pass_whose_optimizer_it_would_lose(self, tmp_path):
+        def run(order, **params):
+            clf = streaming(**params)
+            for i in order:
+                clf.partial_fit(X[100 * i :][:100], y[100 * i :][:100], classes=CLASSES)
+            return weights(clf)
+
+        run([0, 1, 2, 3], memory=str(tmp_path))
+        assert torch.equal(run([0, 1, 3], memory=str(tmp_path)), run([0, 1, 3]))
+
+    def test_stored_from_another_device_it_goes_on_in_main_memory(self):
+        clf = passes(streaming(device="cpu:0"), 1)
+        again = pickle.loads(pickle.dumps(clf))
+        assert torch.equal(weights(passes(again, 1)), weights(passes(clf, 1)))
+
     def test_an_error_changes_nothing(self):
         clf = passes(streaming(), 1)
         before = weights(clf).clone()
@@ -138,6 +193,10 @@ class TestPartialFit:
             ({"class_weight": "balanced"}, "counts the rows of each class"),
             ({"policy": "learned"}, "LearnedConfidencePolicy learn from held-out rows"),
             ({"exits": ExactPlacement(2, budget=0.8)}, "judges places by held-out rows"),
+            ({"training": JointTraining("ramp")}, "goes by how far a training is"),
+            ({"training": MixedTraining("adaptive")}, "goes by how far a training is"),
+            ({"training": LocalErrorTraining("feedback")}, "draws matrices"),
+            ({"training": BottleneckTraining()}, "BottleneckTraining goes through phases"),
         ],
     )
     def test_what_needs_all_rows(self, params, message):
@@ -161,7 +220,9 @@ class TestPartialFit:
         with pytest.raises(ValueError, match="All rows have weight 0"):
             clf.set_params(class_weight={0: 0.0}).partial_fit(X, y, sample_weight=y == 0)
         with pytest.raises(ValueError, match="another network"):
-            clf.set_params(exits=2, backbone=MLPBackbone(4)).partial_fit(X, y)
+            clf.set_params(class_weight=None, exits=2).partial_fit(X, y)
+        with pytest.raises(ValueError, match="another network"):
+            clf.set_params(exits=3, backbone=MLPBackbone(4)).partial_fit(X, y)
 
 
 class TestWarmStart:
@@ -194,6 +255,40 @@ class TestWarmStart:
         np.testing.assert_allclose(first, second, atol=1e-3)
         assert np.abs(np.array(first) - 1 / 3).max() > 0.01
 
+    @pytest.mark.parametrize(
+        ("training", "kind"),
+        [(CombinedTraining("max"), MaxCombination), ("combiner", RecurrentCombination)],
+    )
+    def test_another_way_to_combine_begins_anew(self, training, kind):
+        clf = streaming(training="combined", warm_start=True).fit(X, y)
+        assert isinstance(clf.cascade_.combiner, WeightedCombination)
+        assert isinstance(clf.set_params(training=training).fit(X, y).cascade_.combiner, kind)
+
+    def test_settings_of_the_network_are_those_of_now(self):
+        clf = streaming(backbone=MLPBackbone(3, width=32, dropout=0.1), warm_start=True).fit(X, y)
+        clf.set_params(backbone__dropout=0.7).fit(X, y)
+        dropouts = [part for part in clf._network.modules() if isinstance(part, torch.nn.Dropout)]
+        assert dropouts
+        assert all(each.p == 0.7 for each in dropouts)
+
+    @pytest.mark.changes("numpy random state")
+    def test_validation_rows_are_the_same_every_time(self):
+        clf = streaming(warm_start=True, early_stopping=True, random_state=None)
+        with pytest.raises(ValueError, match="has to hold out the same rows"):
+            clf.fit(X, y)
+        clf.fit(X, y, X_val=X_test, y_val=y_test)
+        clf.set_params(random_state=3).fit(X, y).fit(X, y)
+
+    def test_cross_fitted_heads_would_fall_behind(self):
+        head = EstimatorHead(DecisionTreeClassifier(), cross_fit=2)
+        with pytest.raises(ValueError, match="would fall behind"):
+            streaming(warm_start=True, head=head).fit(X, y)
+
+    def test_one_exit_holds_nothing_out(self):
+        clf = quick(warm_start=True, exits=1, training="joint").fit(X, y)
+        loss = clf.history_[-1]["train_loss"]
+        assert clf.fit(X, y).history_[-1]["train_loss"] < loss
+
     def test_frozen_weights_stay_frozen(self):
         def backbone(row_shape, n_classes):
             first = torch.nn.Linear(row_shape[0], 32)
@@ -210,6 +305,7 @@ class TestWarmStart:
         ("params", "message"),
         [
             ({"calibration": 0.2}, "may have seen any row"),
+            ({"calibration": "auto"}, "may have seen any row"),
             ({"backbone": MLPBackbone(3, width=16)}, "another network"),
             ({"exits": 2}, "another network"),
             ({"head": "mlp"}, "another network"),
@@ -232,121 +328,3 @@ class TestWarmStart:
         clf = streaming(warm_start=True).fit(X, y)
         again = clone(clf).fit(X, y)
         assert torch.equal(weights(again), weights(clf))
-
-
-class TestHistory:
-    @pytest.mark.parametrize(
-        ("training", "exits"),
-        [
-            ("joint", [[0, 1, 2]] * 6),
-            ("mixed", [[2]] * 3 + [[0, 1, 2]] * 3),
-            ("separate", [[2]] * 3 + [[0, 1]] * 3),
-            ("layerwise", [[0]] * 6 + [[1]] * 6 + [[2]] * 6),
-            ("gated", [[0, 1, 2]] * 6),
-            ("local_error", [[0, 1, 2]] * 6),
-            (LocalErrorTraining("similarity"), [[0, 1, 2]] * 6),
-        ],
-        ids=str,
-    )
-    def test_every_exit_in_every_epoch(self, training, exits):
-        clf = quick(training=training, early_stopping=True, n_iter_no_change=50).fit(X, y)
-        assert [epoch["exits"] for epoch in clf.history_] == exits
-        for epoch in clf.history_:
-            for part in ("train", "valid"):
-                assert len(epoch[f"{part}_exit_losses"]) == len(epoch["exits"])
-                assert np.isfinite(epoch[f"{part}_exit_losses"]).all()
-                assert all(0 <= each <= 1 for each in epoch[f"{part}_exit_accuracies"])
-
-    def test_of_validation_rows_it_is_what_the_exits_say(self):
-        """Without dropout, the last epoch's numbers are those of the final network."""
-        clf = EarlyExitClassifier(
-            MLPBackbone(3, width=32, dropout=0.0),
-            exits=3,
-            training="joint",
-            calibration=None,
-            max_epochs=5,
-            early_stopping=True,
-            n_iter_no_change=50,
-            dtype="float64",
-            lr_schedule="constant",
-            random_state=0,
-        ).fit(X, y, X_val=X_test, y_val=y_test)
-        best = min(clf.history_, key=lambda epoch: epoch["valid_loss"])
-        said = outputs(clf.cascade_, X_test)
-        rows = np.arange(len(X_test))
-        losses = [-np.log(said[rows, i, y_test]).mean() for i in range(3)]
-        np.testing.assert_allclose(best["valid_exit_losses"], losses, rtol=1e-6)
-        hits = (said.argmax(axis=2) == y_test[:, None]).mean(axis=0)
-        np.testing.assert_allclose(best["valid_exit_accuracies"], hits)
-        assert best["valid_loss"] == pytest.approx(sum(losses), rel=1e-6)
-
-    def test_frozen_exits_are_not_judged_in_training(self):
-        clf = quick(training=FreezeOutTraining(0.0, spacing="linear"), max_epochs=9).fit(X, y)
-        missing = np.isnan([epoch["train_exit_losses"] for epoch in clf.history_])
-        assert not missing[0].any()
-        assert missing[-1].tolist() == [True, True, False]
-
-    def test_early_stopping_looks_at_all_exits(self):
-        """With growing weights the sum of the losses rises by them alone, and stops nothing."""
-        clf = quick(
-            training=JointTraining("ramp"),
-            early_stopping=True,
-            n_iter_no_change=5,
-            max_epochs=25,
-            lr_schedule="constant",
-        ).fit(X, y)
-        share = clf.costs_[:-1] / clf.costs_[-1]
-        for epoch in clf.history_:
-            *early, last = epoch["valid_exit_losses"]
-            assert last < epoch["valid_loss"] < last + sum(early)
-            assert epoch["valid_loss"] == pytest.approx(last + share @ early, rel=0.1)
-
-    def test_by_hand(self):
-        """One batch, one epoch: the loss before the only step is that of the network as built."""
-        seen = []
-
-        class Watch(Callback):
-            def __deepcopy__(self, memo):
-                return self
-
-            def on_batch_end(self, net, batch=None, y_pred=None, **kwargs):
-                labels = batch[1][0].numpy()
-                logits = np.stack([each.detach().numpy() for each in y_pred])
-                rows = np.arange(len(labels))
-                losses = -log_softmax(logits.astype(np.float64), axis=2)[:, rows, labels]
-                seen.append((losses.mean(axis=1), (logits.argmax(axis=2) == labels).mean(axis=1)))
-
-        clf = streaming(max_epochs=1, batch_size=1000, callbacks=[Watch()]).fit(X, y)
-        np.testing.assert_allclose(clf.history_[0]["train_exit_losses"], seen[0][0], rtol=1e-5)
-        np.testing.assert_allclose(clf.history_[0]["train_exit_accuracies"], seen[0][1])
-
-
-class TestAcceleration:
-    def test_half_the_bits_train_nearly_the_same(self):
-        exact = streaming(max_epochs=15).fit(X, y)
-        mixed = streaming(max_epochs=15, mixed_precision=True).fit(X, y)
-        assert not torch.equal(weights(mixed), weights(exact))
-        assert mixed.score(X_test, y_test) > exact.score(X_test, y_test) - 0.05
-        assert all(each.dtype == torch.float32 for each in mixed.stages_[0].parameters())
-
-    @pytest.mark.parametrize("training", ["separate", "layerwise", "gated", "freeze_out"])
-    def test_of_all_trainings(self, training):
-        clf = quick(training=training, mixed_precision=True).fit(X, y)
-        assert np.isfinite(clf.predict_proba(X_test)).all()
-
-    def test_compiled_is_the_same(self):
-        plain = streaming(max_epochs=2).fit(X, y)
-        compiled = streaming(max_epochs=2, compile={"backend": "eager"}).fit(X, y)
-        assert torch.equal(weights(compiled), weights(plain))
-
-    @pytest.mark.parametrize(
-        ("params", "message"),
-        [
-            ({"mixed_precision": True, "dtype": "float64"}, "cannot keep the precision"),
-            ({"mixed_precision": True, "device": "meta"}, "torch cannot use|does not have"),
-            ({"compile": "fast"}, "'compile' parameter"),
-        ],
-    )
-    def test_refused(self, params, message):
-        with pytest.raises(ValueError, match=message):
-            streaming(**params).fit(X, y)

@@ -500,3 +500,23 @@ def test_rows_without_labels_may_be_streamed(mapped):
     kept = quick(**params).fit(X, y, X_unlabelled=X_NEW)
     read = quick(**params).fit(X, y, X_unlabelled=mapped(X_NEW))
     assert same(read.predict_proba(X_NEW), kept.predict_proba(X_NEW))
+
+
+@pytest.mark.parametrize("argument", ["X_val", "X_unlabelled"])
+def test_rows_that_are_no_numbers_are_told_by_the_name_of_the_argument(mapped, argument):
+    rows = X_NEW.copy()
+    rows[7, 2] = np.nan
+    params = {
+        "X_val": {"training": "joint", "early_stopping": True},
+        "X_unlabelled": {"training": LayerwiseTraining(local="similarity")},
+    }[argument]
+    given = {argument: mapped(rows)} | ({"y_val": Y_NEW} if argument == "X_val" else {})
+    with pytest.raises(ValueError, match=f"Row 7 of {argument} contains NaN"):
+        quick(**params).fit(X, y, **given)
+
+
+@pytest.mark.parametrize("method", ["score", "calibrate", "exit_report"])
+def test_rows_in_memory_need_labels(method):
+    clf = quick(training="joint").fit(X, y)
+    with pytest.raises(ValueError, match="y is needed, unless X is a torch Dataset"):
+        getattr(clf, method)(X)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skearlyexit.costs import Part
+
 #: What a combination remembers of each row: an array whose first axis is the row, or nothing.
 State = np.ndarray | None
 
@@ -109,6 +111,26 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         """Operations per row of one step: one for each class, unless a combination says other."""
         return float(n_classes)
+
+    def model(self) -> Any:
+        """What it consists of, for counting its memory; None has none of its own."""
+        return None
+
+    def part(self, n_classes: int, exit_: int, *, gated: bool) -> Part:
+        """What the cost of one step is read off.
+
+        Parameters
+        ----------
+        n_classes, exit_ : int
+        gated : bool
+            Whether outputs have one column more than there are classes, the gate.
+        """
+        outputs = np.full((2, n_classes + gated), 1 / n_classes)
+
+        def run(rows: np.ndarray) -> None:
+            self.step(None, rows, exit_)
+
+        return Part(run, outputs, self.model(), self.macs(n_classes, exit_))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -32,6 +32,13 @@ class GatedCombination(Combination):
         answer = mixed + left * own
         return answer, np.hstack([mixed + left * gate * own, left * (1 - gate)])
 
+    def check(self, n_classes: int, n_exits: int) -> None:
+        """Refuse to be asked for; see `Combination.check`."""
+        raise ValueError(
+            "GatedCombination needs gates, which are learned with the network. Give "
+            "training='gated' and combine='trained'."
+        )
+
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         """Two for each class."""
         return 2.0 * n_classes

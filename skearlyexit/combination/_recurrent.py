@@ -93,6 +93,17 @@ class RecurrentCombination(Combination):
             answer = torch.softmax(answer.to(torch.float64), dim=1)
         return answer[:n_rows].numpy(), remembered[:n_rows].to(torch.float64).numpy()
 
+    def check(self, n_classes: int, n_exits: int) -> None:
+        """Refuse to be asked for; see `Combination.check`."""
+        raise ValueError(
+            "RecurrentCombination is learned with the network. Give training='combiner' and "
+            "combine='trained'."
+        )
+
+    def model(self) -> OutputReader:
+        """The reader."""
+        return self.reader
+
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         """Products of the unit's gates, and of what it adds to the answer."""
         cell = self.reader.cell

@@ -15,7 +15,6 @@ from skearlyexit._layers import Standardize
 from skearlyexit._random import isolated_random_state
 from skearlyexit.training import (
     ExitLoss,
-    JointTraining,
     MultiExitNetwork,
     Trainer,
     TrainingStrategy,
@@ -80,6 +79,7 @@ class BottleneckTraining(TrainingStrategy):
         "hidden": [Interval(Integral, 1, None, closed="left")],
         "max_cache_bytes": [Interval(Integral, 0, None, closed="left")],
     }
+    needs_exits = True
 
     def __init__(
         self,
@@ -100,8 +100,6 @@ class BottleneckTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
-        if network.n_exits == 1:
-            return JointTraining().train(network, costs, trainer)
         discriminated = self.information == "discriminators"
         for i, before, on_stage in stage_by_stage(network, trainer, self.max_cache_bytes):
             stage, head = network.stages[i], network.heads[i]

@@ -9,17 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from skearlyexit.training import (
     ExitLoss,
-    JointTraining,
     MultiExitNetwork,
     Trainer,
     TrainingStrategy,
 )
 from skearlyexit.training._gated import GatedView, leaving_chances
-from skearlyexit.training._joint import exit_weights
+from skearlyexit.training._joint import SCHEDULED_WEIGHTS, exit_weights
 from skearlyexit.training._loss import Schedule, Target
 
 
@@ -56,13 +55,10 @@ class ReinforcedTraining(TrainingStrategy):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "cost_weight": [Interval(Real, 0, None, closed="left")],
         "n_trials": [Interval(Integral, 2, None, closed="left")],
-        "weights": [
-            Interval(Real, 0, None, closed="left"),
-            StrOptions({"depth", "ramp"}),
-            "array-like",
-        ],
+        "weights": SCHEDULED_WEIGHTS,
     }
     has_gates = True
+    needs_exits = True
 
     def __init__(
         self,
@@ -77,9 +73,7 @@ class ReinforcedTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
-        if network.n_exits == 1:
-            return JointTraining().train(network, costs, trainer)
-        weights = exit_weights(self.weights, costs)
+        weights = exit_weights(self.weights, costs, name=type(self).__name__)
         loss = ReinforcedLoss(weights, costs, self.cost_weight, self.n_trials)
         trainer.fit(GatedView(network, detached=True), loss, phase="reinforced")
 

@@ -15,7 +15,6 @@ from sklearn.utils._param_validation import Interval
 from skearlyexit._random import isolated_random_state
 from skearlyexit.training import (
     ExitLoss,
-    JointTraining,
     MultiExitNetwork,
     Trainer,
     TrainingStrategy,
@@ -56,14 +55,13 @@ class TargetTraining(TrainingStrategy):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "step": [Interval(Real, 0, None, closed="neither")]
     }
+    needs_exits = True
 
     def __init__(self, step: float = 0.1) -> None:
         self.step = step
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
-        if network.n_exits == 1:
-            return JointTraining().train(network, costs, trainer)
         with isolated_random_state(next(trainer.seeds) % 2**32):
             decoders = [
                 make_decoder(later, earlier)
@@ -126,7 +124,9 @@ class TargetView(LocalView):
         self.decoders = torch.nn.ModuleList(decoders)
 
     def _answers(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
-        read = [embedding.detach().requires_grad_() for embedding in embeddings]
+        # In the precision in which they are handed out, lest the loss got copies of them.
+        dtype = next(self.heads.parameters()).dtype
+        read = [embedding.detach().to(dtype).requires_grad_() for embedding in embeddings]
         decoded = [
             decoder(embedding.detach())
             for decoder, embedding in zip(self.decoders, embeddings[1:], strict=True)

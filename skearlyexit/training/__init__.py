@@ -19,7 +19,7 @@ from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork, 
 from skearlyexit.training._resolve import STRATEGIES, check_unlabelled, resolve_training
 from skearlyexit.training._rows import TrainingRows, to_rows
 from skearlyexit.training._separate import SeparateTraining
-from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, Trainer
+from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, Trainer, to_main_memory
 
 __all__ = [
     "OPTIMIZERS",
@@ -49,5 +49,6 @@ __all__ = [
     "check_unlabelled",
     "isolated_random_state",
     "resolve_training",
+    "to_main_memory",
     "to_rows",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,8 @@ def accelerated(
     """
     forward: Any = module.forward
     if compiled is not False:
-        forward = torch.compile(forward, **(compiled if isinstance(compiled, dict) else {}))
+        options = compiled if isinstance(compiled, dict) else {}
+        forward = torch.compile(_apart(forward), **options)
     if mixed_precision:
         kind, exact = torch.device(device).type, forward
 
@@ -42,6 +43,20 @@ def accelerated(
         yield
     finally:
         vars(module).pop("forward", None)
+
+
+def _apart(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function with code of its own.
+
+    torch counts how often it has compiled one code, and gives up without a word after some times;
+    all networks have that of their class.
+    """
+
+    def run(*args: Any) -> Any:
+        return forward(*args)
+
+    run.__code__ = run.__code__.replace()
+    return run
 
 
 def check_mixed_precision(device: str, dtype: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._joint import JointTraining
-from skearlyexit.training._network import MultiExitNetwork
+from skearlyexit.training._joint import JointTraining, joint_loss, obstacle_of_weights
+from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
 
 
@@ -31,11 +31,15 @@ class AuxiliaryTraining(TrainingStrategy):
         "weights": JointTraining._parameter_constraints["weights"]
     }
     drops_exits = True
-    updates = True
 
     def __init__(self, weights: float | str | Sequence[float] = 0.3) -> None:
         self.weights = weights
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
-        JointTraining(self.weights).train(network, costs, trainer)
+        loss = joint_loss(self.weights, costs, name=type(self).__name__)
+        trainer.fit(ExitView(network, range(network.n_exits)), loss, phase="joint")
+
+    def obstacle_to_update(self) -> str:
+        """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""
+        return obstacle_of_weights(self.weights, name=type(self).__name__)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skearlyexit.combination import Combination
 from skearlyexit.training._network import MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
 
@@ -26,8 +27,8 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         Whether it learns what to make of the heads together.
     drops_exits : bool
         Whether only the last exit is there to stay.
-    updates : bool
-        Whether it can go on with some more rows, all parts of the network at once.
+    needs_exits : bool
+        Whether it makes sense for several exits only; a network with one is then trained plainly.
     uses_unlabelled : bool
         Whether it can learn from rows without labels.
     """
@@ -37,7 +38,7 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
     has_gates: ClassVar[bool] = False
     combines: ClassVar[bool] = False
     drops_exits: ClassVar[bool] = False
-    updates: ClassVar[bool] = False
+    needs_exits: ClassVar[bool] = False
     uses_unlabelled: ClassVar[bool] = False
 
     def takes_unlabelled(self) -> bool:
@@ -58,8 +59,16 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         """
 
     def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train on, if `updates`; takes what `train` takes."""
+        """Train on by some more rows; takes what `train` takes."""
         self.train(network, costs, trainer)
+
+    def obstacle_to_update(self) -> str:
+        """Why it cannot go on with some rows at a time; empty if it can."""
+        return f"{type(self).__name__} goes through phases"
+
+    def untrained_combination(self, n_classes: int, n_exits: int) -> Combination | None:
+        """What it will make of the heads, as far as costs can be told; None for nothing."""
+        return None
 
     def check_combined(self, neural: Sequence[bool]) -> None:
         """Raise a ValueError if what it makes of the heads cannot be used with them.

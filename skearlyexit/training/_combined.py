@@ -12,7 +12,6 @@ from sklearn.utils._param_validation import StrOptions
 
 from skearlyexit.combination import Combination, MaxCombination, WeightedCombination
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._joint import JointTraining
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
@@ -50,7 +49,7 @@ class CombinedTraining(TrainingStrategy):
         "every_exit": ["boolean"],
     }
     combines = True
-    updates = True
+    needs_exits = True
 
     def __init__(self, rule: str = "softmax", *, every_exit: bool = True) -> None:
         self.rule = rule
@@ -68,12 +67,17 @@ class CombinedTraining(TrainingStrategy):
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
         n_exits = network.n_exits
-        if n_exits == 1:
-            return JointTraining().train(network, costs, trainer)
-        if network.combiner is None:
-            network.combiner = Maximum() if self.rule == "max" else WeightedSum(n_exits, self.rule)
+        network.adopt(Maximum() if self.rule == "max" else WeightedSum(n_exits, self.rule))
         weights = [1 / n_exits] * n_exits if self.every_exit else [0.0] * (n_exits - 1) + [1.0]
         trainer.fit(CombinedView(network), ExitLoss(weights), phase="combined")
+
+    def untrained_combination(self, n_classes: int, n_exits: int) -> Combination:
+        """The rule; see `TrainingStrategy.untrained_combination`."""
+        return MaxCombination() if self.rule == "max" else WeightedCombination([1.0] * n_exits)
+
+    def obstacle_to_update(self) -> str:
+        """Nothing; see `TrainingStrategy.obstacle_to_update`."""
+        return ""
 
 
 class CombinedView(ExitView):
@@ -120,6 +124,11 @@ class WeightedSum(Combiner):
             self.register_buffer("raw", raw)
         else:
             self.raw = torch.nn.Parameter(raw)
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """Rule and number of exits."""
+        return self.rule, len(self.raw)
 
     @property
     def normalized(self) -> bool:

@@ -14,7 +14,6 @@ from skearlyexit._random import isolated_random_state
 from skearlyexit.combination import Combination, OutputReader, RecurrentCombination
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._combined import CombinedView
-from skearlyexit.training._joint import JointTraining
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import Combiner, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
@@ -37,7 +36,7 @@ class CombinerTraining(TrainingStrategy):
         "hidden": [Interval(Integral, 1, None, closed="left")]
     }
     combines = True
-    updates = True
+    needs_exits = True
 
     def __init__(self, hidden: int = 16) -> None:
         self.hidden = hidden
@@ -53,13 +52,18 @@ class CombinerTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
-        if network.n_exits == 1:
-            return JointTraining().train(network, costs, trainer)
         seed = next(trainer.seeds) % 2**32
-        if network.combiner is None:
-            assert network.n_classes is not None
-            network.combiner = Reader(network.n_classes, self.hidden, seed)
+        assert network.n_classes is not None
+        network.adopt(Reader(network.n_classes, self.hidden, seed))
         trainer.fit(CombinedView(network), ExitLoss([1.0] * network.n_exits), phase="combiner")
+
+    def untrained_combination(self, n_classes: int, n_exits: int) -> Combination:
+        """A reader of that size; see `TrainingStrategy.untrained_combination`."""
+        return Reader(n_classes, self.hidden, seed=0).fitted()
+
+    def obstacle_to_update(self) -> str:
+        """Nothing; see `TrainingStrategy.obstacle_to_update`."""
+        return ""
 
 
 class Reader(Combiner):
@@ -80,6 +84,11 @@ class Reader(Combiner):
         super().__init__()
         with isolated_random_state(seed):
             self.reader = OutputReader(n_classes, hidden)
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """Sizes."""
+        return self.reader.n_classes, self.reader.hidden
 
     def forward(self, logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return self.reader.read(logits)

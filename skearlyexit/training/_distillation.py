@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._joint import exit_weights
+from skearlyexit.training._joint import SCHEDULED_WEIGHTS, exit_weights, obstacle_of_weights
 from skearlyexit.training._loss import ExitLoss, Schedule, Target
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
@@ -49,16 +49,11 @@ class DistillationTraining(TrainingStrategy):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "weights": [
-            Interval(Real, 0, None, closed="left"),
-            StrOptions({"depth", "ramp"}),
-            "array-like",
-        ],
+        "weights": SCHEDULED_WEIGHTS,
         "teacher": [StrOptions(TEACHERS)],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
-    updates = True
     uses_unlabelled = True
 
     def __init__(
@@ -80,9 +75,13 @@ class DistillationTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
-        weights = exit_weights(self.weights, costs)
+        weights = exit_weights(self.weights, costs, name=type(self).__name__)
         loss = DistillationLoss(weights, self.teacher, self.alpha, self.temperature)
         trainer.fit(ExitView(network, range(network.n_exits)), loss, phase="distillation")
+
+    def obstacle_to_update(self) -> str:
+        """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""
+        return obstacle_of_weights(self.weights, name=type(self).__name__)
 
 
 class DistillationLoss(ExitLoss):

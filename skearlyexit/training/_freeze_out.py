@@ -11,7 +11,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._joint import JointTraining, exit_weights
+from skearlyexit.training._joint import SCHEDULED_WEIGHTS, exit_weights
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
@@ -48,12 +48,9 @@ class FreezeOutTraining(TrainingStrategy):
         "start": [Interval(Real, 0, 1, closed="left")],
         "spacing": [StrOptions(set(SPACINGS))],
         "scaled": ["boolean"],
-        "weights": [
-            Interval(Real, 0, None, closed="left"),
-            StrOptions({"depth", "ramp"}),
-            "array-like",
-        ],
+        "weights": SCHEDULED_WEIGHTS,
     }
+    needs_exits = True
 
     def __init__(
         self,
@@ -71,12 +68,14 @@ class FreezeOutTraining(TrainingStrategy):
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
         n_exits = network.n_exits
-        if n_exits == 1:
-            return JointTraining().train(network, costs, trainer)
         share = self.start + (1 - self.start) * np.arange(1, n_exits + 1) / n_exits
         stops = [float(stop) for stop in share ** SPACINGS[self.spacing]]
         view = FreezingView(network, stops, scaled=self.scaled)
-        trainer.fit(view, LastExitsLoss(exit_weights(self.weights, costs)), phase="freeze-out")
+        trainer.fit(
+            view,
+            LastExitsLoss(exit_weights(self.weights, costs, name=type(self).__name__)),
+            phase="freeze-out",
+        )
 
 
 class FreezingView(ExitView):

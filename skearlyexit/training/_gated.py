@@ -13,7 +13,6 @@ from sklearn.utils._param_validation import Interval
 
 from skearlyexit.combination import Combination, GatedCombination
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._joint import JointTraining
 from skearlyexit.training._loss import ExitLoss, Target
 from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
@@ -49,7 +48,7 @@ class GatedTraining(TrainingStrategy):
     }
     has_gates = True
     combines = True
-    updates = True
+    needs_exits = True
 
     def __init__(self, cost_weight: float = 0.1, *, head_weight: float = 1.0) -> None:
         self.cost_weight = cost_weight
@@ -57,12 +56,17 @@ class GatedTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
-        if network.n_exits == 1:
-            return JointTraining().train(network, costs, trainer)
-        if network.combiner is None:
-            network.combiner = GatedMixture()
+        network.adopt(GatedMixture())
         loss = GatedLoss(costs, self.cost_weight, self.head_weight)
         trainer.fit(GatedView(network), loss, phase="gated")
+
+    def untrained_combination(self, n_classes: int, n_exits: int) -> Combination:
+        """The mixture; see `TrainingStrategy.untrained_combination`."""
+        return GatedCombination()
+
+    def obstacle_to_update(self) -> str:
+        """Nothing; see `TrainingStrategy.obstacle_to_update`."""
+        return ""
 
 
 class GatedView(ExitView):

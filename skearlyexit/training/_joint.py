@@ -14,6 +14,15 @@ from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss, Schedule
 from skearlyexit.training._network import EquilibriumView, ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
 
+Weights = float | str | Sequence[float]
+
+#: What the weights of exits may be that do not depend on the losses.
+SCHEDULED_WEIGHTS = [
+    Interval(Real, 0, None, closed="left"),
+    StrOptions({"depth", "ramp"}),
+    "array-like",
+]
+
 
 class JointTraining(TrainingStrategy):
     """Minimises the loss of the last exit plus weighted losses of the others.
@@ -41,14 +50,9 @@ class JointTraining(TrainingStrategy):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "weights": [
-            Interval(Real, 0, None, closed="left"),
-            StrOptions({"depth", "ramp", "adaptive"}),
-            "array-like",
-        ],
+        "weights": [*SCHEDULED_WEIGHTS, StrOptions({"adaptive"})],
         "equilibrium": ["boolean"],
     }
-    updates = True
 
     def __init__(
         self, weights: float | str | Sequence[float] = 1.0, *, equilibrium: bool = False
@@ -60,20 +64,30 @@ class JointTraining(TrainingStrategy):
         """Train the network in place; see `TrainingStrategy.train`."""
         exits = range(network.n_exits)
         view = (EquilibriumView if self.equilibrium else ExitView)(network, exits)
-        trainer.fit(view, joint_loss(self.weights, costs), phase="joint")
+        loss = joint_loss(self.weights, costs, name=type(self).__name__)
+        trainer.fit(view, loss, phase="joint")
+
+    def obstacle_to_update(self) -> str:
+        """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""
+        return obstacle_of_weights(self.weights, name=type(self).__name__)
 
 
-def joint_loss(weights: float | str | Sequence[float], costs: np.ndarray) -> ExitLoss:
-    """Loss of all exits for what the user passed as weights."""
+def joint_loss(weights: Weights, costs: np.ndarray, *, name: str) -> ExitLoss:
+    """Loss of all exits for what the user passed as weights to a strategy of that name."""
     if isinstance(weights, str) and weights == "adaptive":
         return AdaptiveExitLoss(len(costs))
-    return ExitLoss(exit_weights(weights, costs))
+    return ExitLoss(exit_weights(weights, costs, name=name))
 
 
-def exit_weights(
-    weights: float | str | Sequence[float], costs: np.ndarray
-) -> Sequence[float] | Schedule:
-    """Weights of all exits, the last included, for what the user passed.
+def obstacle_of_weights(weights: Weights, *, name: str) -> str:
+    """Why weights do not suit some rows at a time; empty if they do."""
+    if isinstance(weights, str) and weights in ("ramp", "adaptive"):
+        return f"{name}(weights={weights!r}) goes by how far a training is"
+    return ""
+
+
+def exit_weights(weights: Weights, costs: np.ndarray, *, name: str) -> Sequence[float] | Schedule:
+    """Weights of all exits, the last included, for what the user passed to a strategy.
 
     Raises
     ------
@@ -93,7 +107,7 @@ def exit_weights(
     early = np.full(n_exits - 1, early) if early.ndim == 0 else early
     if early.shape != (n_exits - 1,) or not (early >= 0).all():
         raise ValueError(
-            f"The weights of JointTraining must be {n_exits - 1} non-negative numbers, one for "
+            f"The weights of {name} must be {n_exits - 1} non-negative numbers, one for "
             f"each exit but the last. Got {weights!r} instead."
         )
     return [*early, 1.0]

@@ -224,6 +224,8 @@ class LocalStageView(StageView):
     ) -> None:
         others = [part for part in (head, decoder) if part is not None]
         super().__init__(before, stage, *others, exit_=exit_)
+        if head is None:
+            self.exits = []  # none answers
         self.standardized = standardized
         self.has_head, self.has_decoder = head is not None, decoder is not None
 

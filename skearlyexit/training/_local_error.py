@@ -51,7 +51,6 @@ class LocalErrorTraining(TrainingStrategy):
         "beta": [Interval(Real, 0, 1, closed="both")],
         "projected": ["boolean"],
     }
-    updates = True
 
     def __init__(
         self, error: str = "decoupled", *, beta: float = 0.9, projected: bool = False
@@ -74,6 +73,12 @@ class LocalErrorTraining(TrainingStrategy):
             view.keep_embeddings = True
             loss = SimilarityLoss(len(exits), self.beta, seed if self.projected else None)
         trainer.fit(view, loss, phase="local errors")
+
+    def obstacle_to_update(self) -> str:
+        """Random matrices that a training keeps; see `TrainingStrategy.obstacle_to_update`."""
+        if self.error == "feedback" or (self.error == "similarity" and self.projected):
+            return f"{self} draws matrices that are the same in all of a training"
+        return ""
 
 
 class LocalView(ExitView):
@@ -155,12 +160,13 @@ class _Feedback(torch.autograd.Function):
         ctx: Any, vectors: torch.Tensor, answer: torch.Tensor, matrix: torch.Tensor
     ) -> torch.Tensor:
         ctx.save_for_backward(matrix)
+        ctx.dtype = vectors.dtype
         return answer.clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (matrix,) = ctx.saved_tensors
-        return gradient @ matrix, None, None
+        return (gradient.to(matrix.dtype) @ matrix).to(ctx.dtype), None, None
 
 
 class SimilarityLoss(ExitLoss):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._joint import JointTraining
+from skearlyexit.training._joint import JointTraining, joint_loss, obstacle_of_weights
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._separate import SeparateTraining
@@ -35,7 +35,7 @@ class MixedTraining(TrainingStrategy):
         "weights": JointTraining._parameter_constraints["weights"],
         **SeparateTraining._parameter_constraints,
     }
-    updates = True
+    needs_exits = True
 
     def __init__(
         self, weights: float | str | Sequence[float] = 1.0, *, backbone_share: float = 0.5
@@ -45,13 +45,17 @@ class MixedTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
-        if network.n_exits == 1:
-            return JointTraining().train(network, costs, trainer)
+        loss = joint_loss(self.weights, costs, name=type(self).__name__)
         share = self.backbone_share
         last = network.n_exits - 1
         trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")
-        JointTraining(self.weights).train(network, costs, trainer.remaining(1.0 - share))
+        everything = ExitView(network, range(network.n_exits))
+        trainer.fit(everything, loss, share=1.0 - share, phase="joint")
 
     def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train everything on; see `TrainingStrategy.update`."""
-        JointTraining(self.weights).train(network, costs, trainer)
+        JointTraining(self.weights).update(network, costs, trainer)
+
+    def obstacle_to_update(self) -> str:
+        """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""
+        return obstacle_of_weights(self.weights, name=type(self).__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABCMeta, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -56,7 +55,6 @@ class MultiExitNetwork(torch.nn.Module):
         self.gates = torch.nn.ModuleList(gates)
         self.combiner: Combiner | None = None
         self.n_classes = n_classes
-        self._learning = [name for name, each in self.named_parameters() if each.requires_grad]
         self.stand_ins = frozenset(stand_ins)
         self.given = given
         self.given_head = given_head
@@ -66,22 +64,22 @@ class MultiExitNetwork(torch.nn.Module):
         """Number of exits, the last included."""
         return len(self.stages)
 
-    def resumed(self) -> MultiExitNetwork:
-        """A copy in which learns what learned when this was new, and what makes one answer."""
-        network = copy.deepcopy(self)
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name in self._learning or name.startswith("combiner."))
-        return network
+    def adopt(self, combiner: Combiner) -> None:
+        """Take a combiner, unless there is one like it that has learned already."""
+        own = self.combiner
+        if type(own) is not type(combiner) or own.settings != combiner.settings:
+            self.combiner = combiner
+
+    def state_of_network(self) -> dict[str, torch.Tensor]:
+        """Tensors of stages, heads and gates by name."""
+        state = self.state_dict().items()
+        return {name: tensor for name, tensor in state if not name.startswith("combiner.")}
 
     def is_like(self, other: MultiExitNetwork) -> bool:
         """Whether stages, heads and gates have the same tensors, whatever is in them."""
         shapes, others = (
-            {
-                name: (tensor.shape, tensor.dtype)
-                for name, tensor in network.state_dict().items()
-                if not name.startswith("combiner.")
-            }
-            for network in (self, other)
+            {name: (tensor.shape, tensor.dtype) for name, tensor in each.state_of_network().items()}
+            for each in (self, other)
         )
         return shapes == others
 
@@ -99,6 +97,11 @@ class MultiExitNetwork(torch.nn.Module):
 
 class Combiner(torch.nn.Module, metaclass=ABCMeta):
     """Makes one answer of what the exits so far say, with weights that are trained."""
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What, besides its class, tells it from another."""
+        return ()
 
     @abstractmethod
     def fitted(self) -> Combination:

@@ -132,15 +132,17 @@ def to_rows(
     y: np.ndarray,
     weight: np.ndarray | None,
     unlabelled: Any = None,
+    *,
+    relative: bool = True,
 ) -> TrainingRows:
-    """Rows of arrays as tensors, with weights scaled to a mean of 1; streamed rows stay so."""
-    if weight is not None:
+    """Rows of arrays as tensors, with weights relative to a mean of 1; streamed rows stay so."""
+    if weight is not None and relative:
         weight = weight / weight.max()  # whose sum may otherwise overflow
-        weight = (weight / weight.mean()).astype(X.dtype)
+        weight = weight / weight.mean()
     return TrainingRows(
         _tensor(X),
         torch.tensor(y, dtype=torch.int64),
-        None if weight is None else torch.tensor(weight),
+        None if weight is None else torch.tensor(weight.astype(X.dtype)),
         None if unlabelled is None else _tensor(unlabelled),
     )
 

@@ -51,16 +51,17 @@ class ExitTally:
             One number for each exit, NaN for one that has not answered; empty if there was no
             batch.
         """
+        names = f"{part}_exit_losses", f"{part}_exit_accuracies"
+        if not n_exits:
+            return {name: [] for name in names}
         if not self._n_rows:
             return {}
         losses, hits = (_filled(column, n_exits) for column in (self._losses, self._hits))
         n_rows = torch.tensor(self._n_rows, dtype=torch.float64)
         total = n_rows @ (~losses.isnan()).to(n_rows)
         self._losses, self._hits, self._n_rows = [], [], []
-        return {
-            f"{part}_exit_losses": ((n_rows[:, None] * losses).nansum(dim=0) / total).tolist(),
-            f"{part}_exit_accuracies": (hits.nansum(dim=0) / total).tolist(),
-        }
+        means = (n_rows[:, None] * losses).nansum(dim=0) / total, hits.nansum(dim=0) / total
+        return {name: each.tolist() for name, each in zip(names, means, strict=True)}
 
 
 def _filled(batches: list[torch.Tensor], n_exits: int) -> torch.Tensor:

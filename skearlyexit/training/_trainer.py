@@ -109,8 +109,9 @@ class Trainer:
     compiled : bool or dict
         Whether it is compiled; a dict holds keyword arguments of ``torch.compile``.
     optimizer_state : dict or None
-        What a phase goes on with, and leaves behind; an empty one starts anew. None: every phase
-        starts anew, and leaves nothing.
+        What a phase goes on with, if it trains the same with an optimizer of the same class, and
+        what it leaves behind; an empty one starts anew. None: every phase starts anew, and leaves
+        nothing.
     share : float
         Epochs that there are to spend, as a share of `max_epochs`.
     history : list of dict
@@ -226,11 +227,11 @@ class Trainer:
     ) -> list[dict[str, Any]]:
         """Train for some epochs, and return their losses."""
         net, progress = self._net(module, loss, n_epochs)
-        if self.optimizer_state:
-            rates = [group["lr"] for group in net.optimizer_.param_groups]
-            net.optimizer_.load_state_dict(self.optimizer_state)
-            for group, rate in zip(net.optimizer_.param_groups, rates, strict=True):
-                group["lr"] = rate  # which may have been changed since
+        kind = [type(net.optimizer_), _names(module)]
+        if self.optimizer_state and self.optimizer_state["kind"] == kind:
+            # Rates and the like are those of now.
+            fresh = net.optimizer_.state_dict()
+            net.optimizer_.load_state_dict({**fresh, "state": self.optimizer_state["state"]})
         try:
             with accelerated(
                 module,
@@ -253,7 +254,7 @@ class Trainer:
                 "Lower lr, scale the rows, or look for NaN in what the backbone returns."
             )
         if self.optimizer_state is not None:
-            self.optimizer_state = net.optimizer_.state_dict()
+            self.optimizer_state = {"kind": kind, "state": net.optimizer_.state_dict()["state"]}
         if net.history and "dur" not in net.history[-1]:
             # skorch takes an interrupt for the wish to end training here.
             raise KeyboardInterrupt
@@ -303,6 +304,21 @@ class Trainer:
         if not isinstance(self.optimizer, str):
             return self.optimizer(parameters, lr=lr)
         return OPTIMIZERS[self.optimizer](parameters, lr=lr, fused=True)
+
+
+def to_main_memory(state: Any) -> Any:
+    """Copy of what an optimizer keeps, all tensors in main memory."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: to_main_memory(value) for key, value in state.items()}
+    return state
+
+
+def _names(module: View) -> list[str]:
+    """Names of what may be trained."""
+    part = module.trained_part()
+    return [name for name, each in part.named_parameters() if each.requires_grad]
 
 
 def _silent(*args: Any) -> None:

@@ -128,8 +128,8 @@ class StreamedRows:
         value = values[~np.isfinite(values)][0]
         large = f"infinity or a value too large for dtype('{self.dtype}')"
         raise ValueError(
-            f"Row {positions[at]} of {self.name} contains {'NaN' if np.isnan(value) else large}. Leave such "
-            "rows out, or give numbers for what is missing."
+            f"Row {positions[at]} of {self.name} contains {'NaN' if np.isnan(value) else large}. "
+            "Leave such rows out, or give numbers for what is missing."
         )
 
 

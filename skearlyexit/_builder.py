@@ -211,9 +211,9 @@ class CascadeBuilder:
                     parts.append(cascade.combiner.part(self.n_classes, i, gated=gated))
                 if cascade.gates and i < last:
                     parts.append(cascade.gates[i].part(embedding))
-                decision = cascade.decision.part(self.n_classes, i, last=i == last)
-                if decided and decision is not None:
-                    parts.append(decision)
+                if decided:
+                    decision = cascade.decision.part(self.n_classes, i, last=i == last)
+                    parts += [] if decision is None else [decision]
                 decisions.append(parts)
         return self._cost_table(stages, heads, decisions)
 

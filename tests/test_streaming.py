@@ -518,5 +518,5 @@ def test_rows_that_are_no_numbers_are_told_by_the_name_of_the_argument(mapped, a
 @pytest.mark.parametrize("method", ["score", "calibrate", "exit_report"])
 def test_rows_in_memory_need_labels(method):
     clf = quick(training="joint").fit(X, y)
-    with pytest.raises(ValueError, match="y is needed, unless X is a torch Dataset"):
+    with pytest.raises(ValueError, match="requires y to be passed, unless X is a torch Dataset"):
         getattr(clf, method)(X)

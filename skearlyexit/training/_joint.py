@@ -72,7 +72,7 @@ class JointTraining(TrainingStrategy):
         return obstacle_of_weights(self.weights, name=type(self).__name__)
 
 
-def joint_loss(weights: Weights, costs: np.ndarray, *, name: str) -> ExitLoss:
+def joint_loss(weights: Weights, costs: np.ndarray, *, name: str = "JointTraining") -> ExitLoss:
     """Loss of all exits for what the user passed as weights to a strategy of that name."""
     if isinstance(weights, str) and weights == "adaptive":
         return AdaptiveExitLoss(len(costs))
@@ -86,7 +86,9 @@ def obstacle_of_weights(weights: Weights, *, name: str) -> str:
     return ""
 
 
-def exit_weights(weights: Weights, costs: np.ndarray, *, name: str) -> Sequence[float] | Schedule:
+def exit_weights(
+    weights: Weights, costs: np.ndarray, *, name: str = "JointTraining"
+) -> Sequence[float] | Schedule:
     """Weights of all exits, the last included, for what the user passed to a strategy.
 
     Raises

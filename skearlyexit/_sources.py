@@ -68,8 +68,8 @@ def labels_of(X: Any, y: Any) -> Any:
         return y
     if not isinstance(X, Dataset):
         raise ValueError(
-            "This requires y to be passed, unless X is a torch Dataset whose items hold the labels. "
-            "Got None."
+            "This requires y to be passed, unless X is a torch Dataset whose items hold the "
+            "labels. Got None."
         )
     dataset = _map_style(X)
     return np.asarray([_label(dataset[i], i) for i in range(len(dataset))])

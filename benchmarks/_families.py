@@ -11,6 +11,7 @@ from _cascades import divide
 from _data import SETS
 from _store import subsample
 
+from skearlyexit.experimental import BottleneckTraining, ReinforcedTraining, TargetTraining
 from skearlyexit.training import (
     AuxiliaryTraining,
     CombinedTraining,
@@ -72,6 +73,12 @@ FAMILIES: dict[str, dict[str, Params]] = {
     "freezing": {
         "freeze-out, cubic": {"training": FreezeOutTraining()},
         "freeze-out, linear": {"training": FreezeOutTraining(spacing="linear")},
+    },
+    "experimental": {
+        "bottleneck": {"training": BottleneckTraining()},
+        "targets": {"training": TargetTraining()},
+        "reinforced": {"training": ReinforcedTraining()},
+        "reinforced, gate": {"training": ReinforcedTraining(), "policy": "gate"},
     },
 }
 

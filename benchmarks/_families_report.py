@@ -73,6 +73,22 @@ class Found:
         """In %, at a budget."""
         return 100 * self.curves(name, strategy)[seed].at(budget)[0]
 
+    def to_plain(self, budget: float, strategy: str) -> float:
+        """Points at a budget above the plain network, mean over sets and seeds."""
+
+        def gain(name: str, strategy: str, seed: int) -> float:
+            return self.accuracy(budget, name, strategy, seed) - self.end(name, PLAIN, seed)
+
+        return float(self.each(gain, strategy).mean())
+
+    def seconds_to_base(self, strategy: str) -> float:
+        """Processor seconds over those of joint training, mean over sets and seeds."""
+
+        def quotient(name: str, strategy: str, seed: int) -> float:
+            return self.of(name, strategy)[seed].seconds / self.of(name, BASE)[seed].seconds
+
+        return float(self.each(quotient, strategy).mean())
+
     def end(self, name: str, strategy: str, seed: int) -> float:
         """Of the last exit, in %."""
         return 100 * float(self.of(name, strategy)[seed].alone[-1])
@@ -177,6 +193,7 @@ def summary(found: Found, budgets: list[float]) -> str:
         mean, above, below, p_value = against(scores[possible, j], base["scores"][possible])
         gain = against(areas[methods[j]].ravel(), base["areas"])
         same = methods[j] == REFERENCE
+        ends = found.each(found.end, methods[j]) - found.each(found.end, PLAIN)
         rows.append(
             [
                 methods[j],
@@ -188,6 +205,9 @@ def summary(found: Found, budgets: list[float]) -> str:
                 f"{gain[0]:+.3f}",
                 f"{gain[1]} : {gain[2]}",
                 "" if same else f"{gain[3]:.3f}",
+                *(f"{found.to_plain(budget, methods[j]):+.2f}" for budget in budgets),
+                f"{ends.mean():+.2f}",
+                f"{found.seconds_to_base(methods[j]):.2f}",
             ]
         )
     header = [
@@ -200,6 +220,9 @@ def summary(found: Found, budgets: list[float]) -> str:
         f"area to {REFERENCE}",
         "above : below, sets and seeds",
         "Wilcoxon p",
+        *(f"at {budget}, to plain" for budget in budgets),
+        "last exit, to plain",
+        f"seconds to {BASE}",
     ]
     tests = (
         ""

@@ -303,7 +303,7 @@ class CascadeBuilder:
         # The weights of the rows to come are not known, that these might be relative to their mean.
         table = _tensors(rows, relative=False)
         trainer = self._trainer(table, None, rng, options)
-        self.training.update(whole, self._shares(), trainer)
+        self._training_of(whole).update(whole, self._shares(), trainer)
         whole = self._settled(whole)
         network = self._kept(whole)
         heads = self._fit_heads(network, {}, rows, rng.randint(MAX_SEED, size=len(self.heads)))
@@ -341,9 +341,7 @@ class CascadeBuilder:
         network = self._begun(rows, rng, start)
         table = _tensors(rows, unlabelled=self.training.takes_unlabelled())
         trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
-        alone = self.training.needs_exits and network.n_exits == 1
-        training = JointTraining() if alone else self.training
-        training.train(network, self._shares(), trainer)
+        self._training_of(network).train(network, self._shares(), trainer)
         return self._settled(network), trainer.history
 
     def _trainer(
@@ -362,6 +360,11 @@ class CascadeBuilder:
             n_rows=n_rows,
             **options,
         )
+
+    def _training_of(self, network: MultiExitNetwork) -> TrainingStrategy:
+        """The strategy, unless there are too few exits for it."""
+        alone = self.training.needs_exits and network.n_exits == 1
+        return JointTraining() if alone else self.training
 
     def _shares(self) -> np.ndarray:
         """Cumulative cost of the backbone at each exit, as a share of all of it."""

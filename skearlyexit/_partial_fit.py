@@ -95,6 +95,8 @@ class PartialFitMixin(BaseEarlyExit):
                 "once. Use fit, or neural heads."
             )
         n_exits = len(builder.heads)
+        if n_exits > 1:
+            builder.decision.combination.check(len(classes), n_exits)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else nobody(n_exits)
         start, state = (None, {}) if first else (self._network, self._optimizer_state)
         # Every pass has a seed of its own, also where random_state is a number.

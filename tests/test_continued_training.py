@@ -203,6 +203,16 @@ class TestPartialFit:
         with pytest.raises(ValueError, match=message):
             streaming(**params).partial_fit(X, y, classes=CLASSES)
 
+    @pytest.mark.parametrize("training", ["gated", "combined", "combiner", "mixed"])
+    def test_one_exit_is_the_plain_network(self, training):
+        clf = streaming(training=training, exits=1).partial_fit(X, y, classes=CLASSES)
+        plain = streaming(exits=1).partial_fit(X, y, classes=CLASSES)
+        assert np.array_equal(clf.predict_proba(X_test), plain.predict_proba(X_test))
+
+    def test_a_combination_that_does_not_fit(self):
+        with pytest.raises(ValueError, match="Got 2 weights for 3 exits"):
+            streaming(combine=WeightedCombination([1, 2])).partial_fit(X, y, classes=CLASSES)
+
     def test_bad_rows(self):
         clf = streaming()
         with pytest.raises(ValueError, match="needs 'classes'"):

@@ -7,14 +7,50 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._base import BaseEarlyExit
 from skearlyexit._builder import MAX_SEED, Rows
 from skearlyexit._deciding import unlearned
 from skearlyexit._encode import rows_of_known_classes
-from skearlyexit._recipe import Recipe
 from skearlyexit.calibration import CalibratedPoint, Threshold, nobody
+from skearlyexit.combination import resolve_combination
+from skearlyexit.heads import resolve_head
+from skearlyexit.placement import resolve_placement
+from skearlyexit.policies import resolve_policy
+from skearlyexit.training import resolve_training
+
+
+def _goes_on(estimator: Any) -> bool:
+    """Whether its parameters allow for rows as they come; raises an error that says why not."""
+    training = resolve_training(estimator.training)
+    heads = estimator.head if isinstance(estimator.head, list | tuple) else [estimator.head]
+    learned = [
+        type(part).__name__
+        for part in (resolve_combination(estimator.combine), resolve_policy(estimator.policy))
+        if part.is_learned
+    ]
+    learned += ["temperatures"] if estimator.temperature_scaling else []
+    needs = ""
+    if training.obstacle_to_update():
+        needs = training.obstacle_to_update()
+    elif not all(resolve_head(head).is_neural for head in heads):
+        needs = "scikit-learn heads are fitted on all rows at once"
+    elif learned:
+        needs = f"held-out rows are learned from by {' and '.join(learned)}"
+    elif resolve_placement(estimator.exits).needs_probe:
+        needs = f"{type(estimator.exits).__name__} judges places by held-out rows"
+    elif estimator.early_stopping:
+        needs = "early_stopping=True holds rows out"
+    elif estimator.class_weight == "balanced":
+        needs = "class_weight='balanced' counts the rows of each class"
+    if needs:
+        raise AttributeError(
+            f"partial_fit makes one pass over rows as they come, and {needs}. Use fit, or other "
+            "parameters."
+        )
+    return True
 
 
 class PartialFitMixin(BaseEarlyExit):
@@ -22,6 +58,7 @@ class PartialFitMixin(BaseEarlyExit):
 
     classes_: np.ndarray
 
+    @available_if(_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
@@ -50,8 +87,12 @@ class PartialFitMixin(BaseEarlyExit):
         Raises
         ------
         ValueError
-            If labels are new, or the training, the heads, the policy or the combination cannot
-            learn from a part of the rows.
+            If labels are new, or the parameters ask for another network than the one there is.
+
+        Notes
+        -----
+        The method is there only where training, heads, policy, combination and exits can do with a
+        part of the rows.
         """
         before = dict(vars(self))
         first = not hasattr(self, "cascade_")
@@ -85,15 +126,9 @@ class PartialFitMixin(BaseEarlyExit):
         self._check_device()
         rng = check_random_state(self.random_state)
         recipe = self._recipe(rows, classes, rng)
-        self._check_updates(recipe)
         placed = recipe.placement.place(recipe.plan.candidates, None)
         recipe.cost.check(len(placed.ends))
         builder = recipe.builder(placed.ends)
-        if not all(head.is_neural for head in builder.heads):
-            raise ValueError(
-                "partial_fit trains neural heads on; scikit-learn heads are fitted on all rows at "
-                "once. Use fit, or neural heads."
-            )
         n_exits = len(builder.heads)
         if n_exits > 1:
             builder.decision.combination.check(len(classes), n_exits)
@@ -114,25 +149,6 @@ class PartialFitMixin(BaseEarlyExit):
         self._set_fitted(fit, builder, point, None, None)
         self.placement_report_ = placed.report
         self._n_updates = n_before + 1
-
-    def _check_updates(self, recipe: Recipe) -> None:
-        """Refuse what needs all rows at once."""
-        needs = ""
-        if recipe.strategy.obstacle_to_update():
-            needs = recipe.strategy.obstacle_to_update()
-        elif recipe.decision.n_learned:
-            needs = f"{' and '.join(recipe.decision.learned_parts)} learn from held-out rows"
-        elif recipe.placement.needs_probe:
-            needs = f"{type(recipe.placement).__name__} judges places by held-out rows"
-        elif self.early_stopping:
-            needs = "early_stopping=True holds rows out"
-        elif self.class_weight == "balanced":
-            needs = "class_weight='balanced' counts the rows of each class"
-        if needs:
-            raise ValueError(
-                f"partial_fit makes one pass over rows as they come, and {needs}. Use fit, or "
-                "other parameters."
-            )
 
 
 _REASON = (

@@ -7,7 +7,7 @@ from skearlyexit.heads._gate import FittedGate, build_gate
 from skearlyexit.heads._linear import LinearHead
 from skearlyexit.heads._mlp import MLPHead
 from skearlyexit.heads._pooling import GlobalAveragePooling, resolve_pooling
-from skearlyexit.heads._resolve import resolve_heads
+from skearlyexit.heads._resolve import resolve_head, resolve_heads
 
 __all__ = [
     "EstimatorHead",
@@ -21,6 +21,7 @@ __all__ = [
     "PooledModule",
     "align",
     "build_gate",
+    "resolve_head",
     "resolve_heads",
     "resolve_pooling",
 ]

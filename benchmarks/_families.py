@@ -71,7 +71,7 @@ FAMILIES: dict[str, dict[str, Params]] = {
         "local, similarity": {"training": LocalErrorTraining("similarity")},
     },
     "freezing": {
-        "freeze-out, cubic": {"training": FreezeOutTraining()},
+        "freeze-out, cubic": {"training": FreezeOutTraining(spacing="cubic")},
         "freeze-out, linear": {"training": FreezeOutTraining(spacing="linear")},
     },
     "experimental": {

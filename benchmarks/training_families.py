@@ -110,7 +110,7 @@ def clock(names: list[str], args: argparse.Namespace) -> list[str]:
     lines = ["Seconds of training by freeze-out against joint training of as many epochs:"]
     strategies = {
         "joint": JointTraining(),
-        "cubic": FreezeOutTraining(),
+        "cubic": FreezeOutTraining(spacing="cubic"),
         "linear": FreezeOutTraining(spacing="linear"),
     }
     for kind in ("tabular", "image"):

@@ -70,7 +70,7 @@ trainings = [
     CombinedTraining("free"),
     CombinedTraining("mean"),
     DistillationTraining("next"),
-    FreezeOutTraining(spacing="linear"),
+    FreezeOutTraining(spacing="cubic"),
     LayerwiseTraining(local="similarity"),
     LocalErrorTraining("feedback"),
     LocalErrorTraining("similarity"),
@@ -218,8 +218,8 @@ panels[0].legend(frameon=False, loc="upper left")
 # In the upper half neighbours lie closer together than their folds do. Their order means little,
 # and is another one in the right panel. The lower end lies further behind than that. It is no
 # verdict on those trainings: six epochs are few, of which ``"mixed"`` and ``"separate"`` leave
-# three to the early exits, and ``"freeze_out"`` one and a half to the stem. For the same gated
-# network confidence is a better score here than the gates are, on every fold.
+# three to the early exits, and ``FreezeOut(spacing='cubic')`` one and a half to the stem. For the
+# same gated network confidence is a better score here than the gates are, on every fold.
 
 # %%
 # Accuracy against cost

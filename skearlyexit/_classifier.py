@@ -360,14 +360,14 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
     def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Rows | None:
         if X_val is None and y_val is None:
             return None
-        y_val = labels_of(X_val, y_val)
-        if X_val is None or y_val is None:
+        if X_val is None or (y_val is None and not isinstance(X_val, torch.utils.data.Dataset)):
             raise ValueError("X_val and y_val must be given together; got only one of them.")
         if not self.early_stopping:
             raise ValueError(
                 "X_val and y_val are used by early stopping only; got them with "
                 "early_stopping=False. Set it to True, or use them in calibrate after fitting."
             )
+        y_val = labels_of(X_val, y_val)
         rows = self._validate_rows(X_val, "X_val")
         return Rows(rows, encode_labels(y_val, rows, classes))
 

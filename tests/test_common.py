@@ -21,8 +21,8 @@ pytestmark = pytest.mark.changes("numpy random state")
 SMALL = {
     "backbone": MLPBackbone(3, width=16, hidden=32),
     "exits": 3,
-    "max_epochs": 20,
-    "lr": 0.02,
+    "max_epochs": 12,
+    "lr": 0.03,
 }
 
 
@@ -40,12 +40,10 @@ CONFIGURATIONS = [
     small(head=KNeighborsClassifier(3), training="separate"),
     small(head=[DecisionTreeClassifier(max_depth=3), LogisticRegression(), "linear"]),
     small(policy="entropy"),
-    small(policy="margin"),
+    small(policy="margin", training="combined"),
     small(policy="patience"),
     small(dtype="float64", budget=0.7),
     small(calibration=None, threshold=0.8, early_stopping=True),
-    small(exits=1),
-    small(training="combined"),
     small(training="gated", policy="gate", combine="own"),
     small(training="auxiliary"),
 ]

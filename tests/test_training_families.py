@@ -422,7 +422,7 @@ class TestFreezeOut:
                 assert rate == pytest.approx(expected, abs=1e-12)
 
     def test_frozen_stages_stay_and_are_out_of_the_backward_pass(self):
-        notes = self.train(start=0.2)
+        notes = self.train(start=0.2, spacing="cubic")
         stops = [(0.2 + 0.8 * (i + 1) / K) ** 3 for i in range(K)]
         for i, stop in enumerate(stops[:-1]):
             frozen = [note for note in notes if note[0] >= stop]

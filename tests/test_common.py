@@ -31,17 +31,15 @@ def small(**params):
 
 
 CONFIGURATIONS = [
-    EarlyExitClassifier(),
-    small(head="linear", training="separate"),
-    small(head="mlp", training="joint"),
+    EarlyExitClassifier(max_epochs=15, lr=0.01),
+    small(head="linear", training="separate", policy="entropy"),
+    small(head="mlp", training="joint", policy="patience"),
     small(head=DecisionTreeClassifier(max_depth=5, min_weight_fraction_leaf=0.01)),
     small(head=make_pipeline(StandardScaler(), SVC())),
     small(head=SVC(), policy="patience"),
     small(head=KNeighborsClassifier(3), training="separate"),
     small(head=[DecisionTreeClassifier(max_depth=3), LogisticRegression(), "linear"]),
-    small(policy="entropy"),
     small(policy="margin", training="combined"),
-    small(policy="patience"),
     small(dtype="float64", budget=0.7),
     small(calibration=None, threshold=0.8, early_stopping=True),
     small(training="gated", policy="gate", combine="own"),

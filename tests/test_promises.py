@@ -121,7 +121,7 @@ def fitted(name):
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_run_equals_table(name, data):
     clf, X, medians = fitted(name)
@@ -144,7 +144,7 @@ def test_run_equals_table(name, data):
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_the_answer_for_a_row_is_its_own(name, data):
     """Any rows, in any order, in any slab, on any number of threads: the same bits."""
@@ -178,7 +178,7 @@ def test_a_stored_model_answers_the_same(name):
     assert same(again.predict_proba(X[:40], threshold=thresholds), expected[:40])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     n_features=st.integers(1, 40),
     n_classes=st.integers(2, 6),
@@ -197,7 +197,7 @@ def test_any_width_keeps_rows_apart(n_features, n_classes, width, hidden, seed):
     assert same(together, alone)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     channels=st.integers(1, 4),
     height=st.integers(1, 9),

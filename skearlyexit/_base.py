@@ -234,9 +234,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
 
     def _start(self, classes: np.ndarray) -> MultiExitNetwork | None:
         """Network to go on with, if any."""
-        if not self.warm_start:
-            return None
-        if not hasattr(self, "_network"):
+        if not (self.warm_start and hasattr(self, "_network")):
             return None
         if not np.array_equal(classes, self._fitted_classes):
             raise ValueError(

@@ -62,16 +62,26 @@ class Curve:
 
     def at(self, budget: float) -> tuple[float, float]:
         """Accuracy and cost on test rows for a budget; nan where it cannot be met."""
-        index = int(np.searchsorted(self.expected_costs, budget * (1 + 1e-12), side="right")) - 1
+        index = self._index(budget)
         if index < 0:
             return np.nan, np.nan
         return float(self.accuracies[index]), float(self.costs[index])
+
+    def expected(self, budget: float) -> float:
+        """Accuracy on validation rows for a budget; nan where it cannot be met."""
+        index = self._index(budget)
+        return float(self.expected_accuracies[index]) if index >= 0 else np.nan
 
     def area(self, low: float, high: float = 1.0) -> float:
         """Mean test accuracy over the budgets."""
         if self.expected_costs[0] > high:
             return np.nan
         return mean_of_steps(self.expected_costs, self.accuracies, low=low, high=high, below=0.0)
+
+    def _index(self, budget: float) -> int:
+        """The dearest point within a budget; -1 where there is none."""
+        allowed = budget * (1 + 1e-12)
+        return int(np.searchsorted(self.expected_costs, allowed, side="right")) - 1
 
     def cheapest(self, accuracy: float) -> tuple[float, float]:
         """Test cost and accuracy of the first point of a validation accuracy; nan without one."""

@@ -14,12 +14,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skearlyexit._builder import MAX_SEED, CascadeBuilder, Fit, Rows
+from skearlyexit._builder import MAX_SEED, CascadeBuilder, Fit
 from skearlyexit._deciding import HeldOutRows, decide, unlearned
 from skearlyexit._encode import streamed_with_labels
 from skearlyexit._operating import BaseOperated
 from skearlyexit._probe import ExitProbe, probing_split
 from skearlyexit._recipe import RecipeMixin
+from skearlyexit._rows import Rows
 from skearlyexit._splits import Split, calibration_splits
 from skearlyexit._streamed import is_streamed, streamed
 from skearlyexit._table import ExitTable

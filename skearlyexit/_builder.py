@@ -15,8 +15,8 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skearlyexit._decision import Decision
 from skearlyexit._plan import Plan, torch_dtype
+from skearlyexit._rows import Rows
 from skearlyexit._splits import cross_fitting_splits, hold_out
-from skearlyexit._streamed import rows_at
 from skearlyexit.backbones import Backbone
 from skearlyexit.cascade import Cascade
 from skearlyexit.combination import Combination
@@ -30,46 +30,9 @@ from skearlyexit.training import (
     TrainingRows,
     TrainingStrategy,
     isolated_random_state,
-    to_rows,
 )
 
 MAX_SEED = np.iinfo(np.int32).max
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows with what belongs to them.
-
-    Attributes
-    ----------
-    X : ndarray or StreamedRows of shape (n_samples, ...)
-    y : ndarray of shape (n_samples,)
-        Indices of classes.
-    weight : ndarray of shape (n_samples,) or None
-        Sample weight times class weight.
-    groups : ndarray of shape (n_samples,) or None
-    unlabelled : ndarray of shape (n_unlabelled, ...) or None
-        Further rows to train on; every part of the rows has all of them.
-    """
-
-    X: Any
-    y: np.ndarray
-    weight: np.ndarray | None = None
-    groups: np.ndarray | None = None
-    unlabelled: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    def take(self, index: np.ndarray) -> Rows:
-        """Some of the rows."""
-        return Rows(
-            rows_at(self.X, index),
-            self.y[index],
-            None if self.weight is None else self.weight[index],
-            None if self.groups is None else self.groups[index],
-            self.unlabelled,
-        )
 
 
 @dataclass(frozen=True)
@@ -301,7 +264,7 @@ class CascadeBuilder:
             "optimizer_state": copy.deepcopy(optimizer_state),
         }
         # The weights of the rows to come are not known, that these might be relative to their mean.
-        table = _tensors(rows, relative=False)
+        table = rows.tensors(relative=False)
         trainer = self._trainer(table, None, rng, options)
         self._training_of(whole).update(whole, self._shares(), trainer)
         whole = self._settled(whole)
@@ -339,7 +302,7 @@ class CascadeBuilder:
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
         rng = check_random_state(seed)
         network = self._begun(rows, rng, start)
-        table = _tensors(rows, unlabelled=self.training.takes_unlabelled())
+        table = rows.tensors(unlabelled=self.training.takes_unlabelled())
         trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
         self._training_of(network).train(network, self._shares(), trainer)
         return self._settled(network), trainer.history
@@ -354,7 +317,7 @@ class CascadeBuilder:
     ) -> Trainer:
         return Trainer(
             rows,
-            None if validation is None else _tensors(validation),
+            None if validation is None else validation.tensors(),
             device=self.device,
             seeds=count(rng.randint(MAX_SEED)),
             n_rows=n_rows,
@@ -500,8 +463,3 @@ class CascadeBuilder:
             fitted[i] if i in fitted else head.fit(**arguments(i))
             for i, head in enumerate(self.heads)
         ]
-
-
-def _tensors(rows: Rows, *, unlabelled: bool = False, relative: bool = True) -> TrainingRows:
-    further = rows.unlabelled if unlabelled else None
-    return to_rows(rows.X, rows.y, rows.weight, further, relative=relative)

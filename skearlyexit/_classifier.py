@@ -13,11 +13,11 @@ from joblib import Memory
 from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._builder import Rows
 from skearlyexit._encode import checked_weight, classification_rows
 from skearlyexit._labels import encode_labels
 from skearlyexit._partial_fit import PartialFitMixin
 from skearlyexit._predict import PredictMixin
+from skearlyexit._rows import Rows
 from skearlyexit._sources import labels_of
 from skearlyexit.calibration import Budget, Evidence, OperatingPoint
 from skearlyexit.combination import Combination

@@ -15,8 +15,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skearlyexit._builder import Rows
 from skearlyexit._labels import encode_labels
+from skearlyexit._rows import Rows
 from skearlyexit._sources import labels_of
 from skearlyexit._streamed import StreamedRows, rows_at, streamed
 

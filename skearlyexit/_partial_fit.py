@@ -11,9 +11,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._base import BaseEarlyExit
-from skearlyexit._builder import MAX_SEED, Rows
+from skearlyexit._builder import MAX_SEED
 from skearlyexit._deciding import unlearned
 from skearlyexit._encode import rows_of_known_classes
+from skearlyexit._rows import Rows
 from skearlyexit.calibration import CalibratedPoint, Threshold, nobody
 from skearlyexit.combination import resolve_combination
 from skearlyexit.heads import resolve_head

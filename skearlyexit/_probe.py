@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skearlyexit._builder import CascadeBuilder, Rows
+from skearlyexit._builder import CascadeBuilder
 from skearlyexit._deciding import HeldOutRows, unlearned
+from skearlyexit._rows import Rows
 from skearlyexit._splits import Split, hold_out
 from skearlyexit.placement import Probed
 from skearlyexit.runtime import outputs

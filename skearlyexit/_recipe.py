@@ -13,9 +13,10 @@ import torch
 from joblib import Memory
 from sklearn.utils.validation import check_memory
 
-from skearlyexit._builder import MAX_SEED, CascadeBuilder, Rows
+from skearlyexit._builder import MAX_SEED, CascadeBuilder
 from skearlyexit._decision import PLAIN, Decision
 from skearlyexit._plan import Plan
+from skearlyexit._rows import Rows
 from skearlyexit.backbones import resolve_backbone
 from skearlyexit.combination import (
     TRAINED,

@@ -9,8 +9,9 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit import Budget, GreedyPlacement, LearnedConfidencePolicy, MLPBackbone
-from skearlyexit._builder import CascadeBuilder, Rows
+from skearlyexit._builder import CascadeBuilder
 from skearlyexit._probe import PROBE_SHARE, probing_split
+from skearlyexit._rows import Rows
 from skearlyexit._splits import calibration_splits
 from skearlyexit.placement import Placed, Placement, PlacementReport
 from skearlyexit.placement._held_out import HeldOut

@@ -1,0 +1,60 @@
+"""Rows to learn from, with what belongs to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skearlyexit._streamed import rows_at
+from skearlyexit.training import TrainingRows, to_rows
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows with what belongs to them.
+
+    Attributes
+    ----------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+    y : ndarray of shape (n_samples,)
+        Indices of classes.
+    weight : ndarray of shape (n_samples,) or None
+        Sample weight times class weight.
+    groups : ndarray of shape (n_samples,) or None
+    unlabelled : ndarray of shape (n_unlabelled, ...) or None
+        Further rows to train on; every part of the rows has all of them.
+    """
+
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    unlabelled: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def take(self, index: np.ndarray) -> Rows:
+        """Some of the rows."""
+        return Rows(
+            rows_at(self.X, index),
+            self.y[index],
+            None if self.weight is None else self.weight[index],
+            None if self.groups is None else self.groups[index],
+            self.unlabelled,
+        )
+
+    def tensors(self, *, unlabelled: bool = False, relative: bool = True) -> TrainingRows:
+        """The rows as a trainer takes them.
+
+        Parameters
+        ----------
+        unlabelled : bool, default=False
+            Whether rows without labels are among them.
+        relative : bool, default=True
+            Whether weights count relative to their mean.
+        """
+        further = self.unlabelled if unlabelled else None
+        return to_rows(self.X, self.y, self.weight, further, relative=relative)

@@ -98,7 +98,7 @@ NETWORKS: dict[str, Params] = {
 
 #: Training rows at most, and epochs of joint training, by which the budget is measured.
 MAX_TRAIN = {"tabular": 4000, "image": 2500}
-EPOCHS = {"letter": 12, "magic": 8, "mnist5k": 6, "fashion": 6}
+EPOCHS = {"letter": 40, "magic": 25, "mnist5k": 16, "fashion": 16}
 BATCH_SIZE = {"tabular": 128, "image": 64}
 
 

@@ -32,6 +32,7 @@ from skearlyexit import LinearHead, MLPHead
 from skearlyexit.training import (
     CombinedTraining,
     DistillationTraining,
+    FreezeOutTraining,
     GatedTraining,
     JointTraining,
     MixedTraining,
@@ -65,6 +66,7 @@ def configurations(n_exits: int) -> dict[str, dict[str, Any]]:
     trainings: dict[str, TrainingStrategy] = {
         "joint": JointTraining(),
         "joint, 0.3": JointTraining(0.3),
+        "joint, depth": JointTraining("depth"),
         "joint, ramp": JointTraining("ramp"),
         "joint, equilibrium": JointTraining(equilibrium=True),
         "mixed": MixedTraining(),
@@ -77,11 +79,19 @@ def configurations(n_exits: int) -> dict[str, dict[str, Any]]:
         "separate": SeparateTraining(),
         "separate, backbone 0.8": SeparateTraining(backbone_share=0.8),
         "distillation, last": DistillationTraining(),
-        "distillation, last, alpha 0.3": DistillationTraining(alpha=0.3),
-        "distillation, last, temperature 1": DistillationTraining(temperature=1.0),
+        "distillation, last, alpha 1": DistillationTraining(alpha=1.0),
+        "distillation, last, temperature 3": DistillationTraining(alpha=0.1, temperature=3.0),
         "distillation, next": DistillationTraining("next"),
         "distillation, later": DistillationTraining("later"),
         "distillation, last, weights 0.3": DistillationTraining(weights=0.3),
+        "distillation, last, backbone 0.5": DistillationTraining(backbone_share=0.5),
+        "distillation, last, alpha 1, backbone 0.5": DistillationTraining(
+            alpha=1.0, backbone_share=0.5
+        ),
+        "distillation, last, weights 0.3, backbone 0.5": DistillationTraining(
+            weights=0.3, backbone_share=0.5
+        ),
+        "freeze-out": FreezeOutTraining(),
         "combined": CombinedTraining(),
         "gated": GatedTraining(),
         "gated, 0.02": GatedTraining(0.02),

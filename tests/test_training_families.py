@@ -196,9 +196,28 @@ def test_one_exit_has_no_teacher():
     assert clf.score(X_TEST, Y_TEST) == joint.score(X_TEST, Y_TEST)
 
 
+def test_a_teacher_that_was_trained_before():
+    first = quick(training=DistillationTraining(backbone_share=0.5), max_epochs=6)
+    first.fit(X_BLOBS, Y_BLOBS)
+    assert [each["phase"] for each in first.history_] == ["backbone"] * 3 + ["distillation"] * 3
+    # With nothing to imitate it is mixed training.
+    deaf = DistillationTraining(alpha=0.0, backbone_share=0.5)
+    found, mixed = (
+        quick(training=strategy, max_epochs=6).fit(X_BLOBS, Y_BLOBS).predict_proba(X_TEST)
+        for strategy in (deaf, "mixed")
+    )
+    np.testing.assert_array_equal(found, mixed)
+    online = quick(training=first.training, calibration=None)
+    online.partial_fit(X_BLOBS, Y_BLOBS, classes=np.unique(Y_BLOBS)).partial_fit(X_BLOBS, Y_BLOBS)
+    assert [each["phase"] for each in online.history_] == ["distillation"]
+    alone = quick(training=first.training, exits=1, max_epochs=6).fit(X_BLOBS, Y_BLOBS)
+    assert [each["phase"] for each in alone.history_] == ["distillation"] * 6
+
+
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
+        (DistillationTraining(backbone_share=1), "'backbone_share' parameter of Distillation"),
         (DistillationTraining("first"), "'teacher' parameter of DistillationTraining"),
         (DistillationTraining(temperature=0), "'temperature' parameter of DistillationTraining"),
         (DistillationTraining(alpha=-1), "'alpha' parameter of DistillationTraining"),

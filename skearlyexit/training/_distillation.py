@@ -40,6 +40,9 @@ class DistillationTraining(TrainingStrategy):
         What logits are divided by.
     weights : float, {"depth", "ramp"} or sequence of float, default=1.0
         Weights of the exits' own losses, as in `JointTraining`.
+    backbone_share : float, default=0.0
+        Share of the epochs given to the backbone alone before, so that the teacher knows
+        something when its pupils begin.
 
     References
     ----------
@@ -53,6 +56,7 @@ class DistillationTraining(TrainingStrategy):
         "teacher": [StrOptions(TEACHERS)],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
+        "backbone_share": [Interval(Real, 0, 1, closed="left")],
     }
     uses_unlabelled = True
 
@@ -63,11 +67,13 @@ class DistillationTraining(TrainingStrategy):
         alpha: float = 0.3,
         temperature: float = 1.0,
         weights: float | str | Sequence[float] = 1.0,
+        backbone_share: float = 0.0,
     ) -> None:
         self.teacher = teacher
         self.alpha = alpha
         self.temperature = temperature
         self.weights = weights
+        self.backbone_share = backbone_share
 
     def takes_unlabelled(self) -> bool:
         """Whether it learns from rows without labels with the parameters that it has."""
@@ -75,9 +81,23 @@ class DistillationTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        last = network.n_exits - 1
+        share = self.backbone_share if last else 0.0
+        if share:
+            trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")
+        self._distil(network, costs, trainer, 1.0 - share)
+
+    def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+        """Train everything on; see `TrainingStrategy.update`."""
+        self._distil(network, costs, trainer, 1.0)
+
+    def _distil(
+        self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer, share: float
+    ) -> None:
         weights = exit_weights(self.weights, costs, name=type(self).__name__)
         loss = DistillationLoss(weights, self.teacher, self.alpha, self.temperature)
-        trainer.fit(ExitView(network, range(network.n_exits)), loss, phase="distillation")
+        everything = ExitView(network, range(network.n_exits))
+        trainer.fit(everything, loss, share=share, phase="distillation")
 
     def obstacle_to_update(self) -> str:
         """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""

@@ -99,7 +99,7 @@ def configurations(n_exits: int) -> dict[str, dict[str, Any]]:
     configs: dict[str, dict[str, Any]] = {
         name: {"training": strategy} for name, strategy in trainings.items()
     }
-    for name in ("joint", "mixed"):
+    for name in ("mixed", "distillation, last"):
         for label, each in heads.items():
             configs[f"{name}, {label}"] = {"training": trainings[name], "head": each}
     return configs

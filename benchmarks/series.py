@@ -65,6 +65,7 @@ def vowels(args: argparse.Namespace) -> None:
             clf = EarlyExitClassifier(
                 RecurrentBackbone(cell, masked=True),
                 exits=[f"step{n}" for n in points],
+                training="mixed",
                 max_epochs=args.epochs,
                 batch_size=32,
                 random_state=seed,
@@ -82,6 +83,7 @@ def digits(args: argparse.Namespace) -> None:
         EarlyExitClassifier(
             GraphConvBackbone(grid_to_graph(8, 8), n_hops=6),
             exits=[f"hop{n}" for n in range(1, 6)],
+            training="mixed",
             max_epochs=args.epochs,
             random_state=seed,
         ).fit(X_train, y_train)

@@ -42,7 +42,12 @@ def fit_model(args: argparse.Namespace, parts: tuple[Arrays, Arrays, Arrays]) ->
     """Model at the operating point of the claims, calibrated on validation rows."""
     train, validation, (X_test, y_test) = parts
     clf = EarlyExitClassifier(
-        BACKBONE, exits=EXITS, calibration=None, max_epochs=args.epochs, random_state=0
+        BACKBONE,
+        exits=EXITS,
+        training="mixed",
+        calibration=None,
+        max_epochs=args.epochs,
+        random_state=0,
     ).fit(*train)
     clf.calibrate(*validation, operating_point=Budget(0.3))
     labels, exits = clf.predict(X_test, return_exits=True)

@@ -57,8 +57,8 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         How the weights are learned: ``"joint"``, ``"separate"``, ``"mixed"``, ``"distillation"``,
         ``"combined"``, ``"combiner"``, ``"gated"``, ``"layerwise"``, ``"local_error"``,
         ``"freeze_out"``, ``"auxiliary"``, or a strategy with its parameters. None is
-        ``"mixed"``: the backbone first, then everything together. With ``"separate"`` a network
-        given with weights keeps them.
+        ``"distillation"``: everything together, and earlier exits imitate the last one, too. With
+        ``"separate"`` a network given with weights keeps them.
     policy : str or Policy, default=None
         What makes a score of an answer: ``"confidence"``, ``"entropy"``, ``"margin"``,
         ``"patience"``; ``"learned"``, ``"cost_sensitive"`` or ``"scheduled"``, which learn from

@@ -52,9 +52,9 @@ def check_unlabelled(strategy: TrainingStrategy) -> None:
 
 
 def resolve_training(training: str | TrainingStrategy | None) -> TrainingStrategy:
-    """Strategy for a name or an object; None is mixed."""
+    """Strategy for a name or an object; None is distillation."""
     if training is None:
-        return MixedTraining()
+        return DistillationTraining()
     if isinstance(training, str):
         return STRATEGIES[training]()
     resolved: TrainingStrategy = clone(training)

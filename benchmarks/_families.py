@@ -44,6 +44,7 @@ FAMILIES: dict[str, dict[str, Params]] = {
         "distillation, last": {"training": DistillationTraining("last")},
         "distillation, next": {"training": DistillationTraining("next")},
         "distillation, later": {"training": DistillationTraining("later")},
+        "distillation, backbone 0.5": {"training": DistillationTraining(backbone_share=0.5)},
     },
     "combined": {
         "combined, softmax": {"training": CombinedTraining("softmax")},

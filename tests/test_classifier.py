@@ -157,7 +157,7 @@ def test_attributes(clf):
     assert clf.thresholds_.shape == (2,)
     assert clf.exit_names_ == ["block1", "block2", "block3"]
     assert list(clf.classes_) == [0, 1, 2, 3]
-    assert [epoch["phase"] for epoch in clf.history_] == ["backbone"] * 3 + ["joint"] * 3
+    assert [epoch["phase"] for epoch in clf.history_] == ["distillation"] * 6
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ class TestTrainerParameters:
     def test_verbose_shows_progress(self, capsys):
         quick(max_epochs=2, verbose=1, calibration=None).fit(X, y)
         shown = capsys.readouterr().out
-        assert "backbone: 1 epochs on 500 rows" in shown
+        assert "distillation: 2 epochs on 500 rows" in shown
         assert "train_loss" in shown
         quick(max_epochs=2, calibration=None).fit(X, y)
         assert capsys.readouterr().out == ""

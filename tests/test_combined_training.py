@@ -385,8 +385,8 @@ class TestAuxiliary:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"policy": "gate"}, "GatePolicy reads gates, which MixedTraining does not learn"),
-        ({"combine": "trained"}, "MixedTraining learns nothing of the kind"),
+        ({"policy": "gate"}, "GatePolicy reads gates, which DistillationTraining does not learn"),
+        ({"combine": "trained"}, "DistillationTraining learns nothing of the kind"),
         ({"training": CombinedTraining("least")}, "'rule' parameter of CombinedTraining"),
         ({"training": CombinerTraining(0)}, "'hidden' parameter of CombinerTraining"),
         ({"training": GatedTraining(-1)}, "'cost_weight' parameter of GatedTraining"),

@@ -90,7 +90,7 @@ def test_a_search_with_two_metrics():
     pipeline = make_pipeline(StandardScaler(), quick(max_epochs=2, operating_point=Budget(0.8)))
     search = GridSearchCV(
         pipeline,
-        {"earlyexitclassifier__operating_point": [Budget(0.6), Budget(0.9)]},
+        {"earlyexitclassifier__operating_point": [Budget(0.45), Budget(0.9)]},
         scoring={"accuracy": "accuracy", "accuracy@0.7": AccuracyAtBudget(0.7), "cost": MeanCost()},
         refit="accuracy@0.7",
         cv=2,

@@ -274,9 +274,10 @@ def test_divergence_is_an_error():
         quick(lr=1e30, optimizer="sgd", training="joint").fit(X, y)
 
 
-def test_one_exit_is_trained_in_one_go():
-    clf = quick(exits=1, max_epochs=6).fit(X, y)
-    assert [epoch["phase"] for epoch in clf.history_] == ["joint"] * 6
+@pytest.mark.parametrize(("training", "phase"), [("mixed", "joint"), (None, "distillation")])
+def test_one_exit_is_trained_in_one_go(training, phase):
+    clf = quick(exits=1, max_epochs=6, training=training).fit(X, y)
+    assert [epoch["phase"] for epoch in clf.history_] == [phase] * 6
 
 
 def test_callables_are_called_for_each_training_under_its_seed():

@@ -196,7 +196,7 @@ def test_one_exit_has_no_teacher():
     assert clf.score(X_TEST, Y_TEST) == joint.score(X_TEST, Y_TEST)
 
 
-def test_a_teacher_that_was_trained_before():
+def test_a_teacher_that_was_trained_before(capsys):
     first = quick(training=DistillationTraining(backbone_share=0.5), max_epochs=6)
     first.fit(X_BLOBS, Y_BLOBS)
     assert [each["phase"] for each in first.history_] == ["backbone"] * 3 + ["distillation"] * 3
@@ -210,6 +210,10 @@ def test_a_teacher_that_was_trained_before():
     online = quick(training=first.training, calibration=None)
     online.partial_fit(X_BLOBS, Y_BLOBS, classes=np.unique(Y_BLOBS)).partial_fit(X_BLOBS, Y_BLOBS)
     assert [each["phase"] for each in online.history_] == ["distillation"]
+    impossible = DistillationTraining(weights=[1.0], backbone_share=0.5)
+    with pytest.raises(ValueError, match="must be 2 non-negative numbers"):
+        quick(training=impossible, verbose=1).fit(X_BLOBS, Y_BLOBS)
+    assert capsys.readouterr().out == ""  # before anything is trained
     alone = quick(training=first.training, exits=1, max_epochs=6).fit(X_BLOBS, Y_BLOBS)
     assert [each["phase"] for each in alone.history_] == ["distillation"] * 6
 

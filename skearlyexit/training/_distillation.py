@@ -81,23 +81,22 @@ class DistillationTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        loss = self._loss(costs)
         last = network.n_exits - 1
         share = self.backbone_share if last else 0.0
         if share:
             trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")
-        self._distil(network, costs, trainer, 1.0 - share)
+        everything = ExitView(network, range(network.n_exits))
+        trainer.fit(everything, loss, share=1.0 - share, phase="distillation")
 
     def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train everything on; see `TrainingStrategy.update`."""
-        self._distil(network, costs, trainer, 1.0)
-
-    def _distil(
-        self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer, share: float
-    ) -> None:
-        weights = exit_weights(self.weights, costs, name=type(self).__name__)
-        loss = DistillationLoss(weights, self.teacher, self.alpha, self.temperature)
         everything = ExitView(network, range(network.n_exits))
-        trainer.fit(everything, loss, share=share, phase="distillation")
+        trainer.fit(everything, self._loss(costs), phase="distillation")
+
+    def _loss(self, costs: np.ndarray) -> DistillationLoss:
+        weights = exit_weights(self.weights, costs, name=type(self).__name__)
+        return DistillationLoss(weights, self.teacher, self.alpha, self.temperature)
 
     def obstacle_to_update(self) -> str:
         """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""

@@ -4,7 +4,8 @@ The drop is that against a plain network that was trained by itself for the same
 in points: both on the 10,000 test rows, thresholds the best for the budget on validation rows. A
 configuration is a way of training with heads; every one is judged with the exits' own answers and
 with weighted geometric means of all so far ("+ geometric"), which are learned from the validation
-rows, cross-fitted as a fit does it. Costs count heads and combinations.
+rows, cross-fitted as a fit does it. Costs count heads and combinations. They are sorted by what
+they lose on validation rows.
 
 Every training is a process of its own with one thread, and its outcome is kept in a folder outside
 the repository, which is to be deleted after the package has changed: an interrupted run goes on.
@@ -173,7 +174,7 @@ def report(done: dict[Any, Outcome], args: argparse.Namespace) -> str:
     return (
         f"## Fashion-MNIST, {args.train_rows} training rows, {args.epochs} epochs, {args.exits} "
         f"exits, {args.seeds} seeds\n\nPlain network {spread(100 * plain)} %. Drops in points, "
-        f"mean ± spread over seeds, sorted by that on validation rows.\n\n"
+        "mean ± spread over seeds, sorted by that on validation rows.\n\n"
         + table([row for _, row in lines], header)
     )
 

@@ -41,8 +41,8 @@ class DistillationTraining(TrainingStrategy):
     weights : float, {"depth", "ramp"} or sequence of float, default=1.0
         Weights of the exits' own losses, as in `JointTraining`.
     backbone_share : float, default=0.0
-        Share of the epochs given to the backbone alone before, so that the teacher knows
-        something when its pupils begin.
+        Share of the epochs given to the backbone alone before, 0 <= share < 1, so that the teacher
+        knows something when its pupils begin. With one exit there is no such phase.
 
     References
     ----------

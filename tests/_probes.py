@@ -145,8 +145,8 @@ def naive_test(probed, exits, form, max_drop):
     for k, place in enumerate(exits):
         head = (probed.heads[place] + probed.decisions[place]) / unit
         way = costs[k + 1] - costs[k]
-        charged = share[k] if form == "corrected" else share[k + 1]
-        sides.append((way * (share[k] - share[k + 1]), head * charged))
+        charged = head * share[k] if form == "corrected" else costs[k] * share[k + 1]
+        sides.append((way * (share[k] - share[k + 1]), charged))
     left = [here - onward for here, onward in zip(share, [*share[1:], 0.0], strict=True)]
     return sides, sum(cost * w for cost, w in zip(costs, left, strict=True))
 

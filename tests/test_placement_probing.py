@@ -211,19 +211,25 @@ class TestEfficiencyTest:
         }
         for title, value in expected.items():
             np.testing.assert_allclose(figures(result, title), [value, np.nan])
-        assert result.report.reasons[0] == "saves 30.00% of the network, its head costs 10.00%"
+        assert result.report.reasons[0] == "saves 30.00% of the network, is charged 10.00%"
 
     def test_forms_differ(self):
-        # The head costs 40: all rows pay 0.4 and half of them 0.2, and 0.3 is saved.
-        probed = small(heads=(40.0, 10.0))
-        dropping = [placed(EfficiencyTest(form, max_subsets=1), probed) for form in FORMS]
-        assert [result.ends for result in dropping] == [[1], [0, 1]]
-        assert [figures(result, "paid")[0] for result in dropping] == pytest.approx([0.4, 0.2])
-        # Of the subsets that pass, the cheaper one is without the exit.
+        # The exit saves 0.3. All samples pay the head, 0.24; as printed, the half of them that goes
+        # on is charged stage and head, 0.64.
+        probed = small(heads=(24.0, 10.0))
+        corrected, printed = (placed(EfficiencyTest(form), probed) for form in FORMS)
+        assert (corrected.ends, printed.ends) == ([0, 1], [1])
+        assert figures(corrected, "paid")[0] == pytest.approx(0.24)
+        assert figures(printed, "paid")[0] == pytest.approx(0.32)
+
+    def test_of_the_subsets_that_pass_the_cheapest_is_taken(self):
+        # No sample goes on, so that nothing is charged as printed; but the head costs 0.7.
+        probed = small([True] * 4, heads=(70.0, 10.0))
+        assert placed(EfficiencyTest("printed", max_subsets=1), probed).ends == [0, 1]
         result = placed(EfficiencyTest("printed"), probed)
         assert result.ends == [1]
         assert result.report.reasons[0] == (
-            "saves 30.00% of the network, its head costs 20.00%; "
+            "saves 60.00% of the network, is charged 0.00%; "
             "but rows would cost 110.00% instead of 100.00%"
         )
 

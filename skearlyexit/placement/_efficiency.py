@@ -20,7 +20,9 @@ class EfficiencyTest(ProbingPlacement):
 
     An exit stays if D (I - J) > H I: of the share I of the rows that reaches it, J goes on and pays
     D, the way to the next exit with the head there, while everybody who reached it has paid H, its
-    head and the decision. As printed in the survey the right side is H J.
+    head and the decision. As printed in the survey the right side is C J, with C the cumulative
+    cost of exiting here: all that was computed before the exit is charged to the samples that go
+    on, although they need it in any case. Late exits then pass only if nearly all samples exit.
 
     The test knows nothing of accuracy, so that thresholds have to keep it: each exit gets the
     lowest at which the rows that leave there lose at most `max_drop`. Thresholds come from every
@@ -34,7 +36,8 @@ class EfficiencyTest(ProbingPlacement):
     Parameters
     ----------
     form : {"corrected", "printed"}, default="corrected"
-        Whether the head is charged to all rows that reach the exit, or only to those that go on.
+        Whether the cost of the head is charged to all samples that reach the exit, or the
+        cumulative cost of the exit to those that go on.
     max_drop : float, default=0.0
         Largest loss of accuracy against the end at each exit: the weight of the rows that leave
         there wrong and would be right at the end, less that of the rows for which it is the other
@@ -47,8 +50,9 @@ class EfficiencyTest(ProbingPlacement):
     References
     ----------
     Scardapane, Scarpiniti, Baccarelli, Uncini, "Why should we add early exits to neural
-    networks?", Cognitive Computation 2020 (eq. 4). Panda, Sengupta, Roy, "Conditional deep
-    learning for energy-efficient and enhanced pattern recognition", DATE 2016.
+    networks?", Cognitive Computation 2020 (eq. 4). Panda, Sengupta, Roy, "Energy-efficient and
+    improved image recognition with conditional deep learning", ACM Journal on Emerging Technologies
+    in Computing Systems 2017.
 
     Examples
     --------
@@ -121,7 +125,7 @@ class _Trial:
             return "no threshold keeps the accuracy"
         if own["reach"] == 0:
             return "no row gets there"
-        return f"saves {own['saved']:.2%} of the network, its head costs {own['paid']:.2%}"
+        return f"saves {own['saved']:.2%} of the network, is charged {own['paid']:.2%}"
 
 
 class _Bench:
@@ -148,6 +152,7 @@ class _Bench:
         share = reach(evidence, thresholds)
         here, onward = share[:-1], share[1:]
         way, head = np.diff(evidence.costs), self.heads[at]
+        charged = head * here if self.form == "corrected" else evidence.costs[:-1] * onward
         figures = {
             "threshold": thresholds,
             "reach": here,
@@ -155,7 +160,7 @@ class _Bench:
             "way on": way,
             "head": head,
             "saved": way * (here - onward),
-            "paid": head * (here if self.form == "corrected" else onward),
+            "paid": charged,
         }
         return _Trial(tuple(at), figures, float(evidence.costs[0] + way @ onward))
 

@@ -46,9 +46,11 @@ class DistillationTraining(TrainingStrategy):
 
     References
     ----------
-    Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015. ``"last"``: Phuong
-    and Lampert, "Distillation-based training for multi-exit architectures", ICCV 2019. ``"next"``:
-    Li et al., "Improved techniques for training adaptive deep networks", ICCV 2019.
+    Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015.
+
+    From the last exit: Phuong and Lampert, "Distillation-based training for multi-exit
+    architectures", ICCV 2019; Li, Zhang, Qi, Yang, Huang, "Improved techniques for training
+    adaptive deep networks", ICCV 2019. ``"next"`` and ``"later"`` are variants of it.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from skearlyexit._rows import Rows
 from skearlyexit._splits import Split, calibration_splits
 from skearlyexit._streamed import is_streamed, streamed
 from skearlyexit._table import ExitTable
+from skearlyexit._weights import scaled
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
@@ -50,6 +52,11 @@ from skearlyexit.training import (
     SeparateTraining,
     TrainingStrategy,
     to_main_memory,
+)
+
+_CROSS_FITTED = (
+    "It holds for the models that the folds were left out of, and for the final one as far as it "
+    "is like them."
 )
 
 
@@ -176,6 +183,10 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         validation: Rows | None,
     ) -> None:
         """Fit on validated rows, and set the fitted attributes once all has gone well."""
+        largest_weight = None
+        if calibration_weight is not None:
+            largest_weight = float(calibration_weight.max())
+            calibration_weight = scaled(calibration_weight)
         request = self._requested_point()
         self._check_device()
         start = self._start(classes)
@@ -187,8 +198,8 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             self._check_warm(builder, splits, validation)
         n_exits = len(builder.heads)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
-        n_held = sum(len(held) for _, held in splits)
-        self._check_request(request, builder, n_exits, n_held)
+        index = np.concatenate([np.arange(0), *(held for _, held in splits)])
+        self._check_request(request, builder, n_exits, index, calibration_weight, largest_weight)
         if isinstance(request, Budget) and request.unit == "share":
             check_budget(request.value, builder.least_cost())
 
@@ -208,7 +219,6 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
 
         table = held_out = None
         if splits:
-            index = np.concatenate([held for _, held in splits])
             held_out = HeldOutRows(
                 np.concatenate(said),
                 rows.y[index],
@@ -227,9 +237,16 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         evidence = None
         if table is not None and held_out is not None:
             evidence = Evidence.from_table(
-                table, held_out.y, cascade.costs, held_out.weight, classes
+                table,
+                held_out.y,
+                cascade.costs,
+                held_out.weight,
+                classes,
+                largest_weight,
             )
         point, frontier = self._operate(request, cascade, evidence, by_hand)
+        if point.certified and (refit or builder.decision.n_learned):
+            point = replace(point, reason=f"{point.reason} {_CROSS_FITTED}")
         self._set_fitted(fit, builder, point, frontier, evidence)
         self.placement_report_ = placed.report
 

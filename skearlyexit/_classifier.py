@@ -13,12 +13,13 @@ from joblib import Memory
 from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._encode import checked_weight, classification_rows
+from skearlyexit._encode import classification_rows
 from skearlyexit._labels import encode_labels
 from skearlyexit._partial_fit import PartialFitMixin
 from skearlyexit._predict import PredictMixin
 from skearlyexit._rows import Rows
 from skearlyexit._sources import labels_of
+from skearlyexit._weights import checked_weight
 from skearlyexit.calibration import Budget, Evidence, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
@@ -299,7 +300,10 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
             Labels, of at least two classes. None takes those in the items of a Dataset, in one
             pass over it before all others; anything else needs them.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights in training and calibration; rows of weight 0 are left out.
+            Weights in training, where they count relative to their mean, and in calibration, where
+            no guarantee is given for samples of different weight unless the largest weight that
+            can occur is known: see `RiskControl`, and its parameter `max_weight`. Samples of
+            weight 0 are left out.
         X_val : array-like of shape (n_validation, ...), default=None
             Rows for early stopping, instead of a share of X; of any kind that X may be of.
         y_val : array-like of shape (n_validation,), default=None
@@ -445,6 +449,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         operating_point : OperatingPoint, default=None
             None: what the parameters of the estimator ask for.
         sample_weight : array-like of shape (n_samples,), default=None
+            As in `fit`.
 
         Returns
         -------
@@ -455,7 +460,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         check_is_fitted(self)
         y, X = labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
-        weight = checked_weight(sample_weight, X)
+        weight = None if sample_weight is None else checked_weight(sample_weight, X)
         table = self.exit_table(X)
         evidence = Evidence.from_table(table, encoded, self.costs_, weight, self.classes_)
         request = self._requested_point() if operating_point is None else operating_point

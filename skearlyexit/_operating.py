@@ -75,16 +75,36 @@ class BaseOperated(BaseEstimator):
         return self.operating_point
 
     def _check_request(
-        self, request: OperatingPoint | None, builder: CascadeBuilder, n_exits: int, n_rows: int
+        self,
+        request: OperatingPoint | None,
+        builder: CascadeBuilder,
+        n_exits: int,
+        held: np.ndarray,
+        weight: np.ndarray | None,
+        largest_weight: float | None,
     ) -> None:
-        """Refuse, before training, what so few calibration rows cannot do, if there are any."""
+        """Refuse, before training, what the calibration samples cannot do, if there are any.
+
+        Parameters
+        ----------
+        request : OperatingPoint or None
+        builder : CascadeBuilder
+        n_exits : int
+        held : ndarray of int
+            Calibration samples.
+        weight : ndarray of shape (n_samples,) or None
+            Weights of all samples.
+        largest_weight : float or None
+            As in `Evidence`.
+        """
         if request is not None:
             request.resolved(builder.cost.unit_name, 1.0)
         if n_exits == 1:
             return
-        if n_rows:
+        if len(held):
             if request is not None:
-                request.check_rows(n_rows)
+                known = None if weight is None else weight[held]
+                request.check_rows(len(held), known, largest_weight)
             return
         needed = builder.decision.learned_parts
         if not (request is None or isinstance(request, Threshold)):

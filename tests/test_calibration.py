@@ -506,13 +506,13 @@ class TestRiskControl:
         assert point.thresholds.tolist() == [0.0, 0.0]
         assert point.cost == pytest.approx(0.3)
 
-    def test_unequal_weights_are_worth_fewer_rows(self):
-        evidence = perfect(400)
-        weight = np.where(np.arange(400) < 40, 50.0, 1.0)  # worth 55 rows of equal weight
+    def test_unequal_weights_are_refused_and_equal_ones_are_none(self):
+        evidence = perfect(4000)
+        weight = np.where(np.arange(4000) < 40, 50.0, 1.0)
         uneven = Evidence(evidence.scores, evidence.correct, evidence.costs, weight)
-        scaled = Evidence(evidence.scores, evidence.correct, evidence.costs, np.full(400, 0.01))
+        scaled = Evidence(evidence.scores, evidence.correct, evidence.costs, np.full(4000, 0.01))
         assert np.isfinite(RiskControl().thresholds(scaled, None)).all()
-        with pytest.raises(NotCertifiedError):
+        with pytest.raises(NotCertifiedError, match="Give it as max_weight"):
             RiskControl().thresholds(uneven, None)
 
     @pytest.mark.parametrize("value", [0, 1, -0.1, float("nan")])

@@ -99,8 +99,23 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
             If what is asked for cannot be had.
         """
 
-    def check_rows(self, n_rows: int) -> None:
-        """Raise a ValueError if so few calibration rows cannot do, whatever they show."""
+    def check_rows(
+        self,
+        n_rows: int,
+        weight: np.ndarray | None = None,
+        largest_weight: float | None = None,
+    ) -> None:
+        """Raise a ValueError if the calibration samples cannot do, whatever they show.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of calibration samples.
+        weight : ndarray of shape (n_rows,), default=None
+            Their weights; None are equal ones.
+        largest_weight : float, default=None
+            As in `Evidence`.
+        """
 
     def resolved(self, unit: str, plain: float) -> OperatingPoint:
         """The same in units of the plain network.

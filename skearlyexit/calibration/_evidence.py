@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skearlyexit._table import ExitTable, exits_of
+from skearlyexit._weights import scaled
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,15 @@ class Evidence:
     costs : ndarray of shape (n_exits,)
         Cumulative, increasing.
     weight : ndarray of shape (n_samples,)
-        Sample weights.
+        Sample weights; where `largest_weight` is given, they and it are divided by the power of two
+        above it, so that sums of weights are finite.
     labels : ndarray of shape (n_samples, n_exits) or None, default=None
         What each exit answers; without, only the share of right answers can be judged.
     y : ndarray of shape (n_samples,) or None, default=None
         The true labels.
+    largest_weight : float or None, default=None
+        Largest sample weight that was given, of these samples or of others that came with them, in
+        the units of `sample_weight`.
     """
 
     scores: np.ndarray
@@ -35,6 +40,7 @@ class Evidence:
     weight: np.ndarray
     labels: np.ndarray | None = None
     y: np.ndarray | None = None
+    largest_weight: float | None = None
 
     @classmethod
     def from_table(
@@ -44,12 +50,13 @@ class Evidence:
         costs: np.ndarray,
         weight: np.ndarray | None = None,
         classes: np.ndarray | None = None,
+        largest_weight: float | None = None,
     ) -> Evidence:
         """Evidence of an exit table and the true classes by index; weight 0 leaves a row out.
 
         With `classes`, labels are those that they stand for.
         """
-        weight = np.ones(len(table)) if weight is None else np.asarray(weight, dtype=np.float64)
+        weight, largest = _scaled(len(table), weight, largest_weight)
         if np.isnan(table.probabilities).any():
             raise ValueError("Some exit answers with NaN on the calibration rows.")
         used = weight > 0
@@ -57,7 +64,16 @@ class Evidence:
         correct = labels == y[:, None]
         if classes is not None:
             labels, y = classes[labels], classes[y]
-        return cls(table.scores[used], correct, costs, weight[used], labels, y)
+        return cls(table.scores[used], correct, costs, weight[used], labels, y, largest)
+
+    @classmethod
+    def unanswered(
+        cls, n_rows: int, weight: np.ndarray | None, largest_weight: float | None
+    ) -> Evidence:
+        """Evidence of samples before training: two exits, and every score at its best."""
+        weight, largest = _scaled(n_rows, weight, largest_weight)
+        best = np.ones((n_rows, 2))
+        return cls(best, best.astype(bool), np.ones(2), weight, largest_weight=largest)
 
     @property
     def n_exits(self) -> int:
@@ -65,9 +81,12 @@ class Evidence:
         return int(self.scores.shape[1])
 
     @property
-    def n_effective(self) -> float:
-        """Number of rows of equal weight that tell as much."""
-        return float(self.weight.sum() ** 2 / np.sum(self.weight**2))
+    def weight_shares(self) -> tuple[np.ndarray, float]:
+        """Weights as shares of the largest sample weight that was given, and that weight."""
+        if self.largest_weight is None:
+            largest = float(self.weight.max())
+            return self.weight / largest, largest
+        return self.weight / scaled(np.float64(self.largest_weight)), self.largest_weight
 
     def leave(self, thresholds: np.ndarray) -> np.ndarray:
         """Exit at which each row leaves, shape (n_samples,)."""
@@ -86,3 +105,13 @@ class Evidence:
         """Share of the rows that leaves at each exit, shape (n_exits,)."""
         left = np.bincount(self.leave(thresholds), self.weight, self.n_exits)
         return np.asarray(left / self.weight.sum())
+
+
+def _scaled(
+    n_rows: int, weight: np.ndarray | None, largest: float | None
+) -> tuple[np.ndarray, float]:
+    """Weights divided by a power of two, unless `largest` says that they are, and the largest."""
+    weight = np.ones(n_rows) if weight is None else np.asarray(weight, dtype=np.float64)
+    if largest is not None:
+        return weight, largest
+    return scaled(weight), float(weight.max(initial=0.0))

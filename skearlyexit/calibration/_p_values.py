@@ -15,7 +15,7 @@ def binomial_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarr
     """Probability of at most this many losses among `n_rows` if the risk were `level`.
 
     The binomial distribution function, written for numbers that need not be whole. It is exact for
-    losses of 0 and 1.
+    losses of 0 and 1, and holds for samples of equal weight only.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ def binomial_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarr
 
 def hoeffding_bentkus_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarray:
     """The smaller of the bounds of Hoeffding and of Bentkus, for any losses in [0, 1].
+
+    It holds for samples of equal weight only.
 
     Parameters
     ----------
@@ -75,11 +77,16 @@ def betting_p_value(losses: np.ndarray, level: float, weight: np.ndarray) -> flo
     The stakes follow how much the losses seen so far vary, so that it is sharper than bounds that
     know the mean only where they vary little. Rows are taken in a fixed random order.
 
+    What is tested is whether ``E[weight * (losses - level)]`` is at least 0, which is valid however
+    weights and losses go together, since its terms are bounded whatever samples come.
+
     Parameters
     ----------
     losses : ndarray of shape (n_samples,)
     level : float
     weight : ndarray of shape (n_samples,)
+        As shares of a weight that no sample can exceed, seen or not. The largest weight among
+        these samples is no such bound: shares of it make the test invalid.
 
     Returns
     -------
@@ -91,8 +98,7 @@ def betting_p_value(losses: np.ndarray, level: float, weight: np.ndarray) -> flo
     the Royal Statistical Society B 2024.
     """
     order = _order(len(losses))
-    largest = weight.max()
-    excess = (weight / largest * (losses - level))[order]
+    excess = (weight * (losses - level))[order]
     # A stake may know the rows before only; it starts as if one of the widest spread had been seen.
     n_before = np.arange(len(losses))
     spread = (0.25 + np.append(0.0, np.cumsum(np.square(excess))[:-1])) / (n_before + 1)

@@ -4,13 +4,15 @@ import re
 
 import numpy as np
 import pytest
+from sklearn.metrics import make_scorer
 from sklearn.model_selection import PredefinedSplit
 
-from skearlyexit import RiskControl
+from skearlyexit import AccuracyDrop, RiskControl
 from skearlyexit.calibration import (
     ConformalRiskControl,
     Evidence,
     NotCertifiedError,
+    TargetAccuracy,
     _risk_control,
 )
 from tests._data import blobs, quick, same
@@ -251,3 +253,13 @@ class TestWhatCanBeCertified:
         for request in (RiskControl(0.1), RiskControl(0.1, test="betting")):
             with pytest.raises(NotCertifiedError):
                 request.calibrate(evidence_of(losing(0.0), np.ones(400)), None)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", [AccuracyDrop, TargetAccuracy])
+def test_a_metric_that_is_no_number(fitted, kind, value):
+    metric = make_scorer(lambda true, now: value)
+    before = fitted.operating_point_
+    with pytest.raises(ValueError, match=f"finite numbers. Got {value}"):
+        fitted.calibrate(X_TEST, Y_TEST, kind(0.1, metric=metric))
+    assert fitted.operating_point_ is before

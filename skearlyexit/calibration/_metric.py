@@ -57,7 +57,7 @@ def metric_value(
     Raises
     ------
     ValueError
-        If it needs probabilities.
+        If it needs probabilities, or its value is not finite.
     """
     assert evidence.labels is not None
     assert evidence.y is not None
@@ -73,6 +73,11 @@ def metric_value(
             f"The 'metric' parameter must be a scorer that works on labels. Got {metric!r} "
             "instead, which asks a model for more."
         ) from error
+    if not np.isfinite(value):
+        raise ValueError(
+            f"The 'metric' parameter must be a scorer whose values are finite numbers. Got {value} "
+            f"from {metric!r} on {len(exits)} calibration samples."
+        )
     return float(value)
 
 

@@ -183,10 +183,11 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         validation: Rows | None,
     ) -> None:
         """Fit on validated rows, and set the fitted attributes once all has gone well."""
-        largest_weight = None
+        scaled_weight = largest_weight = None
         if calibration_weight is not None:
+            scaled_weight = scaled(calibration_weight)
             largest_weight = float(calibration_weight.max())
-            calibration_weight = scaled(calibration_weight)
+            calibration_weight = scaled_weight / scaled_weight.mean()
         request = self._requested_point()
         self._check_device()
         start = self._start(classes)
@@ -199,7 +200,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         n_exits = len(builder.heads)
         by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
         index = np.concatenate([np.arange(0), *(held for _, held in splits)])
-        self._check_request(request, builder, n_exits, index, calibration_weight, largest_weight)
+        self._check_request(request, builder, n_exits, index, scaled_weight, largest_weight)
         if isinstance(request, Budget) and request.unit == "share":
             check_budget(request.value, builder.least_cost())
 
@@ -240,7 +241,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
                 table,
                 held_out.y,
                 cascade.costs,
-                held_out.weight,
+                None if scaled_weight is None else held_out.weight * scaled_weight.mean(),
                 classes,
                 largest_weight,
             )

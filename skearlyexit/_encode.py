@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
-    _check_sample_weight,
     _check_y,
     check_consistent_length,
     column_or_1d,
@@ -19,6 +18,7 @@ from skearlyexit._labels import encode_labels
 from skearlyexit._rows import Rows
 from skearlyexit._sources import labels_of
 from skearlyexit._streamed import StreamedRows, rows_at, streamed
+from skearlyexit._weights import checked_weight, scaled
 
 
 def classification_rows(
@@ -44,10 +44,10 @@ def classification_rows(
     Returns
     -------
     rows : Rows
-        Weighted by sample weight times class weight.
+        Weighted by sample weight times class weight, relative to their mean.
     classes : ndarray of shape (n_classes,)
     weight : ndarray of shape (n_samples,) or None
-        Sample weights of the rows kept.
+        Sample weights of the rows kept, in their own units.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def classification_rows(
     check_classification_targets(y)
     classes, encoded = np.unique(y, return_inverse=True)
     groups = None if groups is None else column_or_1d(groups)
-    weight = checked_weight(sample_weight, X)
+    weight = None if sample_weight is None else checked_weight(sample_weight, X)
     if weight is not None and not (weight > 0).all():
         used = weight > 0
         X, y, encoded, weight = rows_at(X, used), y[used], encoded[used], weight[used]
@@ -69,6 +69,8 @@ def classification_rows(
             f"{len(np.unique(encoded))} class."
         )
     training_weight = _training_weight(weight, class_weight, y)
+    if training_weight is not None:
+        training_weight = training_weight / training_weight.mean()
     return Rows(X, encoded, training_weight, groups), classes, weight
 
 
@@ -93,38 +95,46 @@ def rows_of_known_classes(
     Raises
     ------
     ValueError
-        If labels or weights do not fit, or no row is left.
+        If labels or weights do not fit, no row is left, or the dtype cannot hold the weights, which
+        count as they are.
     """
     if len(classes) < 2:
         raise ValueError(f"At least two classes are needed to learn from; got {len(classes)}.")
     encoded = encode_labels(y, X, classes)
-    weight = checked_weight(sample_weight, X)
+    weight = None if sample_weight is None else checked_weight(sample_weight, X)
     if class_weight is not None:
         # Of all classes, whichever these rows are of.
         by_class = _training_weight(None, class_weight, classes)
         assert by_class is not None
-        weight = by_class[encoded] if weight is None else by_class[encoded] * weight
+        with np.errstate(over="ignore", under="ignore"):
+            weight = by_class[encoded] if weight is None else by_class[encoded] * weight
     if weight is None:
         return Rows(X, encoded)
     used = weight > 0
     if not used.any():
         raise ValueError("All rows have weight 0; there is nothing to learn from.")
+    holds, largest = np.finfo(X.dtype), weight.max()
+    if not holds.tiny <= largest <= holds.max:
+        raise ValueError(
+            f"The weights of partial_fit count as they are, and {X.dtype} cannot hold the largest, "
+            f"{largest:g}. Divide them by their mean."
+        )
     return Rows(rows_at(X, used), encoded[used], weight[used])
 
 
 def _training_weight(
     weight: np.ndarray | None, class_weight: dict | str | None, y: np.ndarray
 ) -> np.ndarray | None:
-    """Sample weight times class weight."""
+    """Sample weight times class weight, scaled."""
     if class_weight is None:
-        return weight
+        return weight if weight is None else scaled(weight)
     by_class = compute_sample_weight(class_weight, y)
     if (by_class < 0).any() or not (by_class > 0).any():
         raise ValueError(
             "The 'class_weight' parameter must not be negative, nor 0 for all classes. Got "
             f"{class_weight!r} instead."
         )
-    return np.asarray(by_class if weight is None else by_class * weight)
+    return np.asarray(by_class if weight is None else scaled(by_class) * scaled(weight))
 
 
 def streamed_with_labels(
@@ -147,10 +157,3 @@ def streamed_with_labels(
     y = _check_y(y, estimator=estimator)
     check_consistent_length(rows, y)
     return rows, y
-
-
-def checked_weight(sample_weight: Any, X: Any) -> np.ndarray | None:
-    """Sample weights as an array, none of them negative."""
-    if sample_weight is None:
-        return None
-    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

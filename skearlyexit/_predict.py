@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score
 
 from skearlyexit._base import BaseEarlyExit
 from skearlyexit._sources import labels_of
+from skearlyexit._weights import checked_weight, scaled
 from skearlyexit.calibration import Budget
 
 
@@ -125,7 +126,8 @@ class PredictMixin(ClassifierMixin, BaseEarlyExit):
         score : float
         """
         labels = self.predict(X, threshold=threshold, budget=budget)
-        return float(accuracy_score(labels_of(X, y), labels, sample_weight=sample_weight))
+        weight = scaled(checked_weight(sample_weight, labels))
+        return float(accuracy_score(labels_of(X, y), labels, sample_weight=weight))
 
     def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
         """Predict labels at every exit.

@@ -302,13 +302,14 @@ def test_learned_parts_see_rows_of_their_own(monkeypatch):
     original = _operating.compute_frontier
 
     def compute_frontier(evidence):
-        seen["thresholds"] = [set(np.round(evidence.weight, 6))]
+        shares, largest = evidence.weight_shares
+        seen["thresholds"] = [set(np.round(shares * largest, 6))]
         return original(evidence)
 
     monkeypatch.setattr(_operating, "compute_frontier", compute_frontier)
     X, y, _, _ = blobs()
-    # Every row has a weight of its own, by which it is known again.
-    weight = 1 + np.arange(len(y)) / len(y)
+    # Every row has a weight of its own, by which it is known again; their mean is 1.
+    weight = 0.5 + (np.arange(len(y)) + 0.5) / len(y)
     clf = EarlyExitClassifier(
         policy="learned",
         combine="geometric",

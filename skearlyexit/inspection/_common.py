@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_consistent_length,
     column_or_1d,
 )
+
+from skearlyexit._weights import checked_weight, scaled
 
 
 def checked_rows(y_true: Any, *others: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -25,6 +26,7 @@ def checked_rows(y_true: Any, *others: Any, sample_weight: Any) -> tuple[np.ndar
     Returns
     -------
     y_true, weight : ndarray of shape (n_samples,)
+        Weights are scaled.
 
     Raises
     ------
@@ -33,12 +35,7 @@ def checked_rows(y_true: Any, *others: Any, sample_weight: Any) -> tuple[np.ndar
     """
     y_true = column_or_1d(y_true)
     check_consistent_length(y_true, *others)
-    weight = _check_sample_weight(
-        sample_weight, y_true[:, None], dtype=np.float64, ensure_non_negative=True
-    )
-    if not (weight > 0).any():
-        raise ValueError(f"There must be a row of positive weight. Got none among {len(weight)}.")
-    return y_true, weight
+    return y_true, scaled(checked_weight(sample_weight, y_true[:, None]))
 
 
 def checked_names(exit_names: Any, n_exits: int) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight
+
+from skearlyexit import _weights
 
 
 def checked_correct(correct: Any) -> np.ndarray:
@@ -49,10 +50,5 @@ def checked_costs(costs: Any, n_exits: int) -> np.ndarray:
 
 
 def checked_weight(weight: Any, rows: np.ndarray) -> np.ndarray:
-    """Weights of shape (n_samples,), none negative and one at least positive; None is ones."""
-    checked: np.ndarray = _check_sample_weight(
-        weight, rows.reshape(len(rows), -1), dtype=np.float64, ensure_non_negative=True
-    )
-    if not (checked > 0).any():
-        raise ValueError(f"There must be a row of positive weight. Got none among {len(checked)}.")
-    return checked
+    """Weights of shape (n_samples,) scaled; None is ones."""
+    return _weights.scaled(_weights.checked_weight(weight, rows.reshape(len(rows), -1)))

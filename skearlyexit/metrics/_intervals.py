@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import betainccinv, betaincinv, ndtri
 
+from skearlyexit._weights import scaled
+
 
 def proportion_interval(n_hits: Any, n_rows: Any, confidence_level: float = 0.95) -> np.ndarray:
     """Exact interval of Clopper and Pearson for a proportion.
@@ -104,6 +106,7 @@ def mean_interval(
     tail = _tail(confidence_level)
     values = np.asarray(values, dtype=np.float64)
     weight = np.ones(len(values)) if weight is None else np.asarray(weight, dtype=np.float64)
+    weight = scaled(weight)
     total = weight.sum()
     if total <= 0:
         return np.array([low, high], dtype=np.float64)
@@ -126,7 +129,8 @@ def mean_interval(
 def effective_rows(weight: np.ndarray) -> float:
     """Number of equal rows whose mean varies as much as the weighted mean, (sum w)^2 / sum w^2.
 
-    It holds for weights that have nothing to do with the values.
+    It holds for weights that have nothing to do with the values, so that no guarantee may rest on
+    it.
 
     Parameters
     ----------
@@ -141,6 +145,7 @@ def effective_rows(weight: np.ndarray) -> float:
     ----------
     Kish, "Survey sampling", Wiley 1965.
     """
+    weight = scaled(weight)
     squares = float(np.sum(np.square(weight)))
     return float(np.sum(weight)) ** 2 / squares if squares > 0 else 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skearlyexit._table import exits_of
+from skearlyexit.metrics._checks import checked_weight
 
 
 def cost_accuracy(
@@ -34,7 +35,7 @@ def cost_accuracy(
         In the unit of `costs`.
     accuracies : ndarray of shape (n_points,)
     """
-    rows = np.arange(len(correct))
+    rows, weight = np.arange(len(correct)), checked_weight(weight, correct)
     mean_costs, accuracies = np.empty(len(thresholds)), np.empty(len(thresholds))
     # One point after the other: all at once would need as many copies of the scores.
     for i, point in enumerate(thresholds):
@@ -73,6 +74,7 @@ def oracle(
     >>> oracle(np.array([[True, True], [False, True], [False, False]]), np.array([0.25, 1.0]))
     (0.5, 0.6666666666666666)
     """
+    weight = checked_weight(weight, correct)
     # argmax finds the first that is right, and the first of all where none is.
     cost = np.average(costs[correct.argmax(axis=1)], weights=weight)
     return float(cost), float(np.average(correct.any(axis=1), weights=weight))
@@ -104,6 +106,7 @@ def random_exits(
         That of the policy.
     accuracy : float
     """
+    weight = checked_weight(weight, correct)
     leave = np.bincount(exits, weight, minlength=len(costs)).astype(np.float64)
     leave /= leave.sum()
     alone = np.average(correct, axis=0, weights=weight)

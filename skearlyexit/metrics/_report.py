@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._table import ExitTable
+from skearlyexit._weights import scaled
 from skearlyexit.metrics._intervals import effective_rows, mean_interval, proportion_interval
 from skearlyexit.metrics._render import as_frame, as_html, as_text
 
@@ -145,7 +146,7 @@ class ExitReport:
         used = weight > 0
         if not used.any():
             raise ValueError("A report needs at least one row of positive weight. Got none.")
-        y_index, weight = np.asarray(y_index)[used], weight[used]
+        y_index, weight = np.asarray(y_index)[used], scaled(weight[used])
         correct = table.labels[used] == y_index[:, None]
         left = table.leave(thresholds) if exits is None else exits
         rows = _Rows(correct, left[used], costs, weight, confidence_level)

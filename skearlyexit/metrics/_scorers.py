@@ -115,7 +115,8 @@ class AccuracyAtBudget(ExitScorer):
             )
         budget = float(self.budget) / _unit(classifier, self.plain_cost)
         labels = classifier.predict(X, budget=budget)
-        return float(accuracy_score(y, labels, sample_weight=sample_weight))
+        weight = checked_weight(sample_weight, labels)
+        return float(accuracy_score(y, labels, sample_weight=weight))
 
 
 class AccuracyMinusCost(ExitScorer):
@@ -156,8 +157,9 @@ class AccuracyMinusCost(ExitScorer):
             )
         classifier, X = last_step(estimator, X)
         labels, exits = classifier.predict(X, return_exits=True)
-        accuracy = accuracy_score(y, labels, sample_weight=sample_weight)
-        cost = _mean_cost(classifier, exits, sample_weight, self.plain_cost)
+        weight = checked_weight(sample_weight, labels)
+        accuracy = accuracy_score(y, labels, sample_weight=weight)
+        cost = _mean_cost(classifier, exits, weight, self.plain_cost)
         return float(accuracy - float(self.weight) * cost)
 
 

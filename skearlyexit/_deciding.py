@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -70,7 +70,8 @@ def decide(
 
     A decision that learns is cross-fitted: the rows of each fold are judged by one that has learned
     from the other folds, and the final one learns from all. Rows that were held out once are
-    divided into folds for that. Scores of the folds are told in units of the final one.
+    divided into folds for that. Scores stay as the decisions of the folds gave them: the scores
+    that the final one gives to the samples it has learned from say nothing about new samples.
 
     Parameters
     ----------
@@ -101,35 +102,7 @@ def decide(
     for learned, held in splits:
         fitted = rows.take(learned).fit(decision, known, rng)
         tables.append(fitted.tabulate(rows.outputs[held]))
-    final = rows.fit(decision, known, rng)
-    units = final.tabulate(rows.outputs).scores
-    tables = [replace(table, scores=in_units_of(table.scores, units)) for table in tables]
-    return final, ExitTable.concatenate(tables), rows.take(order)
-
-
-def in_units_of(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Scores of one decision told as another would tell them: by rank, exit by exit.
-
-    Decisions that have learned from different rows order rows much alike, and give them other
-    numbers; thresholds chosen on one kind would let other shares leave by the other.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_samples, n_exits)
-    others : ndarray of shape (n_others, n_exits)
-
-    Returns
-    -------
-    scores : ndarray of shape (n_samples, n_exits)
-        Values among `others`; equal scores stay equal.
-    """
-    columns = []
-    for column, other in zip(scores.T, others.T, strict=True):
-        ranked = np.sort(column)
-        below, upto = (np.searchsorted(ranked, column, side=side) for side in ("left", "right"))
-        middle = (below + upto) / 2 / len(column)
-        columns.append(np.quantile(other, middle, method="nearest"))
-    return np.stack(columns, axis=1)
+    return rows.fit(decision, known, rng), ExitTable.concatenate(tables), rows.take(order)
 
 
 def _splits(rows: HeldOutRows, folds: Sequence[int], rng: np.random.RandomState) -> list[Split]:

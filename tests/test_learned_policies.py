@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from scipy.special import expit
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -17,9 +17,12 @@ from skearlyexit import (
     LearnedConfidencePolicy,
     ScheduledPolicy,
 )
-from skearlyexit._deciding import in_units_of
+from skearlyexit._deciding import N_FOLDS, HeldOutRows, decide
+from skearlyexit._decision import Decision
+from skearlyexit.calibration import Budget, Evidence, compute_frontier
+from skearlyexit.combination import OwnCombination
 from skearlyexit.experimental import ReinforcedPolicy
-from skearlyexit.policies import LogisticPolicy, answer_features, resolve_policy
+from skearlyexit.policies import LogisticPolicy, Policy, answer_features, resolve_policy
 from tests._data import blobs, quick, same
 
 COSTS = np.array([0.3, 0.7, 1.1])
@@ -41,6 +44,19 @@ def fit(policy, p, y, weight=None):
     weight = np.ones(len(y)) if weight is None else weight
     costs = COSTS[: p.shape[1]]
     return resolve_policy(policy).fit(p, y, costs=costs, sample_weight=weight, seed=0)
+
+
+class NumberOfSamplesLearnedFrom(Policy):
+    """Its score says how many samples it has learned from."""
+
+    is_learned = True
+
+    def fit(self, probabilities, y, **kwargs):
+        self.n_samples_ = len(y)
+        return self
+
+    def step(self, state, probabilities, exit_=0):
+        return np.full(len(probabilities), self.n_samples_ / 1000), None
 
 
 def chances(policy, p):
@@ -382,20 +398,32 @@ def test_places_are_judged_by_the_same_decision(exits):
     assert set(clf.exit_names_) <= {"stem", "block1", "block2", "block3"}
 
 
-class TestUnitsOfTheFinalDecision:
-    def test_by_hand(self):
-        told = in_units_of(np.array([[0.2], [0.9], [0.4], [0.4]]), np.array([[5.0], [6.0], [7.0]]))
-        assert told[:, 0].tolist() == [5.0, 7.0, 6.0, 6.0]
+class TestScoresThatThresholdsAreChosenOn:
+    """None of them comes from a policy that has learned from the sample."""
 
-    def test_order_and_shares_stay(self):
-        rng = np.random.default_rng(0)
-        scores, others = rng.random((300, 2)), rng.random((500, 2)) ** 5
-        told = in_units_of(scores, others)
-        for k in range(2):
-            assert np.all(np.diff(told[np.argsort(scores[:, k]), k]) >= 0)
-            for share in (0.1, 0.5, 0.9):
-                threshold = np.quantile(told[:, k], share)
-                assert np.mean(others[:, k] >= threshold) == pytest.approx(1 - share, abs=0.01)
+    @pytest.mark.parametrize("folds", [[200], [60, 80, 60]])
+    def test_are_those_of_the_policy_that_left_the_sample_out(self, folds):
+        p, y = simulated(n_rows=200)
+        held_out = HeldOutRows(p, y, None, None, None)
+        rule = Decision(None, OwnCombination(), NumberOfSamplesLearnedFrom())
+        final, table, _ = decide(rule, held_out, folds, lambda: COSTS, np.random.RandomState(0))
+        left_out = np.repeat(folds, folds) if len(folds) > 1 else np.full(200, 200 / N_FOLDS)
+        assert table.scores[:, 0].tolist() == ((200 - left_out) / 1000).tolist()
+        assert final.policy.n_samples_ == 200
+
+    def test_new_samples_exit_as_often_as_calibrated(self):
+        # A forest is certain of the samples it has learned from.
+        p, y = simulated(n_rows=1200, n_exits=2)
+        held_out = HeldOutRows(p[:200], y[:200], None, None, None)
+        policy = LearnedConfidencePolicy(ExtraTreesClassifier(10))
+        rule, costs = Decision(None, OwnCombination(), policy), np.array([0.2, 1.0])
+        final, table, held_out = decide(
+            rule, held_out, [200], lambda: costs, np.random.RandomState(0)
+        )
+        evidence = Evidence.from_table(table, held_out.y, costs)
+        thresholds = Budget(0.6).thresholds(evidence, compute_frontier(evidence))
+        cost = costs[final.tabulate(p[200:]).leave(thresholds)].mean()
+        assert cost == pytest.approx(0.6, abs=0.06)
 
 
 def test_a_product_of_two_classes_is_refused_before_training():

@@ -1,0 +1,180 @@
+"""Do budgets and guarantees hold for policies that learn from the calibration samples?
+
+Outputs of heads are drawn from a known distribution, so that nothing is trained but the policy.
+In each run a policy and its thresholds come from the same held-out samples, by cross-fitting, as
+in `EarlyExitClassifier.fit`; what was asked for is then measured on many new samples. A guarantee
+may be broken in a share of the runs of at most 1 - confidence, a budget only within sampling
+error.
+
+"Translated" is what must not be done: the cross-fitted scores are translated, by rank, into
+scores that the final policy gives to the samples it has learned from. "As they are" is what the
+package does.
+
+    python benchmarks/learned_policies.py
+    python benchmarks/learned_policies.py --runs 20
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import _one_thread  # noqa: F401 - before everything that starts threads
+import numpy as np
+from _report import table
+from joblib import Parallel, delayed
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+
+from skearlyexit._deciding import HeldOutRows, decide
+from skearlyexit._decision import Decision
+from skearlyexit._table import ExitTable
+from skearlyexit.calibration import Budget, Evidence, NotCertifiedError, RiskControl
+from skearlyexit.calibration import compute_frontier as frontier_of
+from skearlyexit.combination import GeometricCombination, OwnCombination, TemperatureScaling
+from skearlyexit.experimental import ReinforcedPolicy
+from skearlyexit.policies import (
+    ConfidencePolicy,
+    CostSensitivePolicy,
+    LearnedConfidencePolicy,
+    Policy,
+    ScheduledPolicy,
+)
+
+N_CLASSES, N_NEW = 10, 5000
+COSTS = np.array([0.25, 0.5, 0.75, 1.0])
+LEVEL, CONFIDENCE, BUDGET = 0.16, 0.9, 0.6
+#: Scores as calibration sees them.
+KINDS = ("translated", "as they are")
+
+
+def decisions() -> dict[str, Decision]:
+    """What is compared, by name; those that learn nothing or little show the sampling error."""
+    own = OwnCombination()
+
+    def by(policy: Policy) -> Decision:
+        return Decision(None, own, policy)
+
+    n_trees = {"n_estimators": 50}
+    return {
+        "confidence, nothing learned": by(ConfidencePolicy()),
+        "logistic regression": by(LearnedConfidencePolicy()),
+        "random forest": by(LearnedConfidencePolicy(RandomForestClassifier(**n_trees))),
+        "extra trees": by(LearnedConfidencePolicy(ExtraTreesClassifier(**n_trees))),
+        "boosting": by(LearnedConfidencePolicy(HistGradientBoostingClassifier(max_iter=50))),
+        "all probabilities, random forest": by(
+            LearnedConfidencePolicy(RandomForestClassifier(**n_trees), features="probabilities")
+        ),
+        "cost-sensitive": by(CostSensitivePolicy()),
+        "cost-sensitive, random forest": by(CostSensitivePolicy(RandomForestClassifier(**n_trees))),
+        "scheduled": by(ScheduledPolicy()),
+        "scheduled, all probabilities": by(ScheduledPolicy(features="probabilities")),
+        "reinforced": by(ReinforcedPolicy()),
+        "temperatures": Decision(TemperatureScaling(), own, ConfidencePolicy()),
+        "geometric combination": Decision(None, GeometricCombination(), ConfidencePolicy()),
+    }
+
+
+def draw(n_samples: int, rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs of heads that get better from exit to exit, and true classes."""
+    y = rng.randint(N_CLASSES, size=n_samples)
+    ease = rng.uniform(-0.2, 2.5, size=(n_samples, 1, 1))
+    skill = np.linspace(0.8, 2.4, len(COSTS))[:, None]
+    logits = skill * ease * np.eye(N_CLASSES)[y][:, None]
+    logits = 2 * (logits + 0.7 * rng.normal(size=logits.shape))
+    outputs = np.exp(logits - logits.max(axis=2, keepdims=True))
+    return outputs / outputs.sum(axis=2, keepdims=True), y
+
+
+def translated(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Scores replaced, by rank and exit by exit, by values among others."""
+    columns = []
+    for column, other in zip(scores.T, others.T, strict=True):
+        ranked = np.sort(column)
+        below, upto = (np.searchsorted(ranked, column, side=side) for side in ("left", "right"))
+        columns.append(np.quantile(other, (below + upto) / 2 / len(column), method="nearest"))
+    return np.stack(columns, axis=1)
+
+
+def one_run(name: str, n_samples: int, seed: int) -> dict[str, tuple[float, float]]:
+    """Risk under the guarantee and cost under the budget on new samples, by kind of scores."""
+    rng = np.random.RandomState(seed)
+    outputs, y = draw(n_samples, rng)
+    held_out = HeldOutRows(outputs, y, None, None, None)
+    final, scored, held_out = decide(
+        decisions()[name], held_out, [n_samples], lambda: COSTS, np.random.RandomState(seed)
+    )
+    new, y_new = draw(N_NEW, rng)
+    judged = final.tabulate(new)
+    right = judged.labels == y_new[:, None]
+    found = {}
+    for kind in KINDS:
+        seen = scored
+        if kind == "translated" and final.n_learned:
+            units = final.tabulate(held_out.outputs).scores
+            seen = replace(scored, scores=translated(scored.scores, units))
+        found[kind] = _measured(seen, held_out.y, judged, right)
+    return found
+
+
+def _measured(
+    seen: ExitTable, y: np.ndarray, judged: ExitTable, right: np.ndarray
+) -> tuple[float, float]:
+    evidence = Evidence.from_table(seen, y, COSTS)
+    frontier = frontier_of(evidence)
+    exits = judged.leave(Budget(BUDGET).thresholds(evidence, frontier))
+    cost = float(COSTS[exits].mean())
+    try:
+        control = RiskControl(LEVEL, confidence_level=CONFIDENCE)
+        exits = judged.leave(control.thresholds(evidence, frontier))
+    except NotCertifiedError:
+        exits = np.full(len(right), len(COSTS) - 1)
+    lost = right[:, -1] & ~right[np.arange(len(right)), exits]
+    return float(lost.mean()), cost
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=150)
+    parser.add_argument("--samples", type=int, default=600, help="held out in each run")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--output", default="benchmarks/results")
+    args = parser.parse_args()
+    rows = []
+    for name in decisions():
+        runs = Parallel(n_jobs=args.jobs)(
+            delayed(one_run)(name, args.samples, seed) for seed in range(args.runs)
+        )
+        found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for run in runs:
+            for kind, values in run.items():
+                found[kind].append(values)
+        row = [name]
+        for kind in KINDS:
+            risks, costs = np.array(found[kind]).T
+            row += [f"{np.mean(risks > LEVEL):.0%}", f"{costs.mean():.3f}"]
+        rows.append(row)
+        print(row, flush=True)
+    header = ["rule"]
+    for kind in KINDS:
+        header += [f"broken, {kind}", f"cost, {kind}"]
+    text = (
+        f"{args.runs} runs, {args.samples} held-out samples, {N_NEW} new ones, {len(COSTS)} exits. "
+        f"RiskControl({LEVEL}) may be broken in {1 - CONFIDENCE:.0%} of the runs; mean cost of "
+        f"Budget({BUDGET}) on new samples.\n\n{table(rows, header)}"
+    )
+    print(f"\n{text}")
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "learned_policies.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

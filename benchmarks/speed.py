@@ -93,7 +93,7 @@ def prepare_ideal(
     cascade = clf.cascade_
     batch_rows = _sizes(cascade.row_bytes, cascade.device)[1]
     exits = clf.predict(X, return_exits=True)[1]
-    used = _heads_in_use(cascade, clf.thresholds_)
+    used = _heads_in_use(cascade, clf.thresholds_, None)
     plan, carry = [], torch.tensor(X)
     with torch.inference_mode():
         for i, (stage, head) in enumerate(zip(clf.stages_, clf.heads_, strict=True)):

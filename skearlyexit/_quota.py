@@ -58,3 +58,27 @@ class Quota:
         if short <= 1e-12 * n_rows:
             return 0
         return min(n_rows, int(np.ceil(short / saved - 1e-12 * n_rows)))
+
+    def heads_needed(self, used: np.ndarray) -> np.ndarray:
+        """Heads that have to run so that samples can exit wherever the budget may ask for it.
+
+        Thresholds may have moved since the quota was made, and a sample cannot exit where no head
+        runs. One may be skipped only if what is left for each sample covers the next exit.
+
+        Parameters
+        ----------
+        used : ndarray of shape (n_exits,), bool
+            Heads that the thresholds need.
+
+        Returns
+        -------
+        needed : ndarray of shape (n_exits,), bool
+            These and further ones.
+        """
+        needed = used.copy()
+        left = self.budget  # at least so much for each sample that arrives
+        for exit_, onward in enumerate(self.onward):
+            needed[exit_] |= left < self.costs[exit_ + 1] * (1 - 1e-12)
+            if needed[exit_]:
+                left = max(left, onward)
+        return needed

@@ -69,7 +69,8 @@ def run(
     cascade : Cascade
     X : ndarray of shape (n_samples, ...)
     thresholds : ndarray of shape (n_exits - 1,)
-        Heads of exits that nobody can leave (above 1) are skipped unless the decision needs them.
+        Heads of exits that nobody can leave (above 1) are skipped unless the decision or the quota
+        needs them.
     quota : Quota or None, default=None
         Makes the surest rows leave, whatever the thresholds say, where the budget would otherwise
         be exceeded; it is kept on every slab.
@@ -81,7 +82,7 @@ def run(
     labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
     probabilities = np.empty((len(X), cascade.n_classes)) if with_probabilities else None
     answers = Answers(labels, exits, probabilities)
-    used = _heads_in_use(cascade, thresholds)
+    used = _heads_in_use(cascade, thresholds, quota)
     _visit(
         cascade,
         X,
@@ -202,11 +203,13 @@ class _Leaving:
         return leaves
 
 
-def _heads_in_use(cascade: Cascade, thresholds: np.ndarray) -> np.ndarray:
-    """Mask of the heads that have to run under these thresholds."""
+def _heads_in_use(cascade: Cascade, thresholds: np.ndarray, quota: Quota | None) -> np.ndarray:
+    """Mask of the heads that have to run under these thresholds and this quota."""
     if cascade.decision.combination.has_memory or cascade.combiner is not None:
         return np.ones(cascade.n_exits, dtype=bool)
     used = np.append(thresholds <= 1, True)
+    if quota is not None:
+        used = quota.heads_needed(used)
     if cascade.decision.policy.has_memory:
         # Whoever may leave at an exit is judged by the exits before it, too.
         used[:-1] = np.logical_or.accumulate(used[-2::-1])[::-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -88,13 +89,32 @@ class Evidence:
             return self.weight / largest, largest
         return self.weight / scaled(np.float64(self.largest_weight)), self.largest_weight
 
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Samples by descending score at each exit but the last, shape (n_exits - 1, n_samples)."""
+        return np.argsort(-self.scores[:, :-1].T, axis=1, kind="stable")
+
+    def take(self, rows: np.ndarray) -> Evidence:
+        """Some of the samples."""
+        return Evidence(
+            self.scores[rows],
+            self.correct[rows],
+            self.costs,
+            self.weight[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.y is None else self.y[rows],
+        )
+
     def leave(self, thresholds: np.ndarray) -> np.ndarray:
         """Exit at which each row leaves, shape (n_samples,)."""
         return exits_of(self.scores, thresholds)
 
     def evaluate(self, thresholds: np.ndarray) -> tuple[float, float]:
         """Mean cost and accuracy under these thresholds."""
-        exits = self.leave(thresholds)
+        return self.outcome(self.leave(thresholds))
+
+    def outcome(self, exits: np.ndarray) -> tuple[float, float]:
+        """Mean cost and accuracy if samples exit there."""
         right = self.correct[np.arange(len(exits)), exits]
         return (
             float(np.average(self.costs[exits], weights=self.weight)),
@@ -103,7 +123,11 @@ class Evidence:
 
     def shares(self, thresholds: np.ndarray) -> np.ndarray:
         """Share of the rows that leaves at each exit, shape (n_exits,)."""
-        left = np.bincount(self.leave(thresholds), self.weight, self.n_exits)
+        return self.exit_rates(self.leave(thresholds))
+
+    def exit_rates(self, exits: np.ndarray) -> np.ndarray:
+        """Share of the samples at each exit if they exit there, shape (n_exits,)."""
+        left = np.bincount(exits, self.weight, self.n_exits)
         return np.asarray(left / self.weight.sum())
 
 

@@ -35,15 +35,16 @@ def geometric_thresholds(evidence: Evidence, ratio: float) -> np.ndarray:
     shares /= shares.sum()
     total = evidence.weight.sum()
     thresholds = np.full(n_exits - 1, np.inf)
-    rows = np.arange(len(evidence.scores))
+    stays = np.ones(len(evidence.scores), dtype=bool)
     for exit_ in range(n_exits - 1):
-        scores = evidence.scores[rows, exit_]
-        order = np.argsort(-scores, kind="stable")
-        left = np.cumsum(evidence.weight[rows][order])
+        order = evidence.order[exit_]
+        rows = order[stays[order]]
+        left = np.cumsum(evidence.weight[rows])
         n_leaving = int(np.searchsorted(left, shares[exit_] * total * (1 + 1e-12), side="right"))
         if n_leaving:
-            thresholds[exit_] = scores[order[n_leaving - 1]]
-            rows = rows[scores < thresholds[exit_]]
+            scores = evidence.scores[:, exit_]
+            thresholds[exit_] = scores[rows[n_leaving - 1]]
+            stays &= scores < thresholds[exit_]
     return thresholds
 
 

@@ -17,6 +17,8 @@ COORDINATE_GRID_SIZE = 60
 MAX_EXHAUSTIVE = max(GRID_SIZES)
 #: Bounds of the coordinate search, and of what is kept of a frontier.
 MAX_ROUNDS, POINTS_A_ROUND, MAX_POINTS = 8, 40, 500
+#: Samples that the coordinate search looks at; of more it draws so many, always the same.
+SEARCHED_SAMPLES = 10_000
 
 
 def compute_frontier(evidence: Evidence) -> Frontier:
@@ -34,26 +36,50 @@ def compute_frontier(evidence: Evidence) -> Frontier:
     Returns
     -------
     frontier : Frontier
+
+    Notes
+    -----
+    With more than 10,000 samples and more than four exits, the coordinate search looks at 10,000
+    of the samples, drawn with a fixed seed. Mean costs and accuracies are those of all samples, so
+    that a budget is kept on all of them. What may be lost is accuracy at the same cost. On the
+    samples drawn, the accuracy of a point has a standard error of at most half a percentage point,
+    0.5 / sqrt(10,000), and the difference of two points that agree on most samples a much smaller
+    one. On 100,000 simulated samples with eight exits, a search over all of them found at most 0.06
+    percentage points more (``benchmarks/frontier.py``). With unequal weights the effective number
+    of samples drawn takes the place of 10,000.
     """
     n_choices = evidence.n_exits - 1
-    points = [_evaluated(evidence, np.full((1, n_choices), np.inf))]
+    candidates = [np.full((1, n_choices), np.inf)]
     if n_choices:
         size = GRID_SIZES.get(n_choices, COORDINATE_GRID_SIZE)
         grids = [
             quantile_grid(evidence.scores[:, i], size, evidence.weight) for i in range(n_choices)
         ]
-        family = np.array(
-            [geometric_thresholds(evidence, ratio) for ratio in np.geomspace(1e-3, 1e3, 61)]
-        )
-        points.append(_evaluated(evidence, family))
+        ratios = np.geomspace(1e-3, 1e3, 61)
+        candidates.append(np.array([geometric_thresholds(evidence, ratio) for ratio in ratios]))
         if n_choices <= MAX_EXHAUSTIVE:
-            points.append(search_all(evidence, grids))
+            candidates.append(search_all(evidence, grids)[0])
         else:
-            points.append(search_coordinates(evidence, grids))
-    frontier = Frontier.of(*(np.concatenate(column) for column in zip(*points, strict=True)))
-    lowest = np.array([lowest_equivalent(evidence, row) for row in frontier.thresholds])
-    shares = np.array([evidence.shares(row) for row in lowest])
-    return Frontier(lowest, frontier.costs, frontier.accuracies, shares)
+            candidates.append(search_coordinates(_searched(evidence), grids)[0])
+    thresholds = np.concatenate(candidates)
+    outcomes, lowest, shares = [], [], []
+    for row in thresholds:
+        exits = evidence.leave(row)
+        outcomes.append(evidence.outcome(exits))
+        lowest.append(_lowest(row, exits))
+        shares.append(evidence.exit_rates(exits))
+    costs, accuracies = np.array(outcomes).T
+    keep = efficient(costs, accuracies)
+    return Frontier(np.array(lowest)[keep], costs[keep], accuracies[keep], np.array(shares)[keep])
+
+
+def _searched(evidence: Evidence) -> Evidence:
+    """Samples that a search looks at which passes over them hundreds of times."""
+    n_samples = len(evidence.scores)
+    if n_samples <= SEARCHED_SAMPLES:
+        return evidence
+    drawn = np.random.RandomState(0).choice(n_samples, SEARCHED_SAMPLES, replace=False)
+    return evidence.take(np.sort(drawn))
 
 
 def lowest_equivalent(evidence: Evidence, thresholds: np.ndarray) -> np.ndarray:
@@ -62,11 +88,12 @@ def lowest_equivalent(evidence: Evidence, thresholds: np.ndarray) -> np.ndarray:
     A new row less sure than all calibration rows would otherwise go on, to exits that nothing is
     known of, and cost more than was asked for.
     """
+    return _lowest(thresholds, evidence.leave(thresholds))
+
+
+def _lowest(thresholds: np.ndarray, exits: np.ndarray) -> np.ndarray:
     lowest = thresholds.copy()
-    exits = evidence.leave(thresholds)
-    for exit_ in range(len(thresholds)):
-        if not np.any(exits > exit_):
-            lowest[exit_] = 0.0
+    lowest[exits.max() :] = 0.0
     return lowest
 
 
@@ -144,13 +171,12 @@ def thresholds_at(grids: list[np.ndarray], index: Sequence[np.ndarray]) -> np.nd
 
 def grid_bins(evidence: Evidence, grids: list[np.ndarray]) -> np.ndarray:
     """Index of the largest threshold that each score reaches, shape (n_samples, n_exits - 1)."""
-    return np.stack(
-        [
-            np.searchsorted(grid, evidence.scores[:, i], side="right") - 1
-            for i, grid in enumerate(grids)
-        ],
-        axis=1,
-    )
+    columns = [
+        np.searchsorted(grid, evidence.scores[:, i], side="right") - 1
+        for i, grid in enumerate(grids)
+    ]
+    # Each column contiguous, since a sweep takes one after the other.
+    return np.stack(columns).T
 
 
 def search_coordinates(evidence: Evidence, grids: list[np.ndarray]) -> Points:
@@ -208,17 +234,18 @@ def sweep(
     current = list(start)
     weight = evidence.weight / evidence.weight.sum()
     n_rows, n_choices = bins.shape
-    # Whether a row comes as far as each exit, under the thresholds before the sweep.
-    passes = bins < np.asarray(current)
-    reaches = np.ones((n_rows, n_choices + 1), dtype=bool)
-    np.logical_and.accumulate(passes, axis=1, out=reaches[:, 1:])
-    earlier_cost = _left_before(evidence.costs, reaches, weight)
-    earlier_right = _left_before(evidence.correct, reaches, weight)
+    # Where each row leaves under the thresholds before the sweep.
+    exits = np.full(n_rows, n_choices)
+    for exit_ in range(n_choices - 1, -1, -1):
+        exits[bins[:, exit_] >= current[exit_]] = exit_
+    right = evidence.correct[np.arange(n_rows), exits]
+    earlier_cost = _earlier(exits, weight * evidence.costs[exits], n_choices)
+    earlier_right = _earlier(exits, weight * right, n_choices)
     # What becomes of a row that goes on past the exit at hand.
     next_cost = np.full(n_rows, evidence.costs[-1])
     next_right = evidence.correct[:, -1].astype(np.float64)
     for exit_ in range(n_choices - 1, -1, -1):
-        rows = np.flatnonzero(reaches[:, exit_])
+        rows = np.flatnonzero(exits >= exit_)
         size = len(grids[exit_])
         here, w = bins[rows, exit_], weight[rows]
         on_cost, on_right = w * next_cost[rows], w * next_right[rows]
@@ -238,11 +265,10 @@ def sweep(
     return tuple(current)
 
 
-def _left_before(values: np.ndarray, reaches: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted sum of `values` over the rows that leave before each exit."""
-    leaves = reaches[:, :-1] & ~reaches[:, 1:]
-    sums = (leaves * np.broadcast_to(values, reaches.shape)[:, :-1]).T @ weight
-    return np.concatenate([[0.0], np.cumsum(sums)])
+def _earlier(exits: np.ndarray, values: np.ndarray, n_choices: int) -> np.ndarray:
+    """Sum of `values` over the rows that leave before each exit."""
+    sums = np.bincount(exits, values, minlength=n_choices + 1)
+    return np.concatenate([[0.0], np.cumsum(sums[:-1])])
 
 
 def _from_above(bins: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ from skearlyexit._recipe import RecipeMixin
 from skearlyexit._rows import Rows
 from skearlyexit._splits import Split, calibration_splits
 from skearlyexit._streamed import is_streamed, streamed
-from skearlyexit._table import ExitTable
+from skearlyexit._table import ExitTable, LabelTable
 from skearlyexit._weights import scaled
 from skearlyexit.calibration import (
     Budget,
@@ -43,7 +44,7 @@ from skearlyexit.combination import (
 from skearlyexit.costs import COSTS, Cost
 from skearlyexit.placement import Placed, Placement, PlacementReport
 from skearlyexit.policies import POLICIES, Policy
-from skearlyexit.runtime import embed, outputs, tabulate
+from skearlyexit.runtime import embed, label_table, outputs, tabulate
 from skearlyexit.training import (
     OPTIMIZERS,
     SCHEDULES,
@@ -205,12 +206,15 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             check_budget(request.value, builder.least_cost())
 
         seeds = rng.randint(MAX_SEED, size=len(splits) + 1)
-        said = []
+        said: list[Any] = []
+        # A decision that learns, or waits for the costs, needs what the heads say.
+        fitted_later = builder.decision.needs_costs
+        look: Callable[..., Any] = outputs if fitted_later else label_table
         for (train, held), seed in zip(splits, seeds[1:], strict=True):
             n_rows = len(rows) if refit else None
             fit = builder.fit(rows.take(train), validation, int(seed), n_rows=n_rows, start=start)
             cascade = fit.cascade
-            said.append(outputs(cascade, rows.take(held).X))
+            said.append(look(cascade, rows.take(held).X))
         if refit:
             fit = builder.fit(rows, validation, int(seeds[0]), start=start)
             cascade = fit.cascade
@@ -218,12 +222,14 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         def costs() -> np.ndarray:
             return builder.cost_table(cascade, rows.X, decided=False).cumulative
 
-        table = held_out = None
-        if splits:
+        table: ExitTable | LabelTable | None = None
+        y = rows.y[index]
+        weight = None if calibration_weight is None else calibration_weight[index]
+        if splits and fitted_later:
             held_out = HeldOutRows(
                 np.concatenate(said),
-                rows.y[index],
-                None if calibration_weight is None else calibration_weight[index],
+                y,
+                weight,
                 None if rows.weight is None else rows.weight[index],
                 None if rows.groups is None else rows.groups[index],
             )
@@ -231,20 +237,18 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             cascade.decision, table, held_out = decide(
                 builder.decision, held_out, folds, costs, rng
             )
+            y, weight = held_out.y, held_out.weight
+        elif splits:
+            table = LabelTable.concatenate(said)
         else:
             n_columns = len(classes) + builder.decision.gated
             cascade.decision = unlearned(builder.decision, costs, n_columns)
         cascade.cost_table = builder.cost_table(cascade, rows.X)
         evidence = None
-        if table is not None and held_out is not None:
-            evidence = Evidence.from_table(
-                table,
-                held_out.y,
-                cascade.costs,
-                None if scaled_weight is None else held_out.weight * scaled_weight.mean(),
-                classes,
-                largest_weight,
-            )
+        if table is not None:
+            if weight is not None and scaled_weight is not None:
+                weight = weight * scaled_weight.mean()
+            evidence = Evidence.from_table(table, y, cascade.costs, weight, classes, largest_weight)
         point, frontier = self._operate(request, cascade, evidence, by_hand)
         if point.certified and (refit or builder.decision.n_learned):
             point = replace(point, reason=f"{point.reason} {_CROSS_FITTED}")

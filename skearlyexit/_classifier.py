@@ -26,6 +26,7 @@ from skearlyexit.costs import Cost
 from skearlyexit.metrics import ExitReport
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
+from skearlyexit.runtime import label_table
 from skearlyexit.training import TrainingStrategy, check_unlabelled, resolve_training
 
 
@@ -417,7 +418,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         encoded = encode_labels(y, X, self.classes_)
         request = "" if point.request is None else point.request.description
         return ExitReport.from_table(
-            self.exit_table(X),
+            label_table(self.cascade_, X),
             encoded,
             point.thresholds,
             self.costs_,
@@ -461,7 +462,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         y, X = labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
         weight = None if sample_weight is None else checked_weight(sample_weight, X)
-        table = self.exit_table(X)
+        table = label_table(self.cascade_, X)
         evidence = Evidence.from_table(table, encoded, self.costs_, weight, self.classes_)
         request = self._requested_point() if operating_point is None else operating_point
         if request is not None:

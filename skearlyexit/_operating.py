@@ -29,7 +29,7 @@ from skearlyexit.calibration import (
 )
 from skearlyexit.cascade import Cascade
 from skearlyexit.costs import CostTable
-from skearlyexit.runtime import Answers, outputs, run
+from skearlyexit.runtime import Answers, label_table, run
 
 #: Calibration rows whose scores are remembered, for thresholds that follow a drift.
 REMEMBERED_ROWS = 1000
@@ -205,7 +205,7 @@ class BaseOperated(BaseEstimator):
                 "partial_calibrate moves what was calibrated, and this model was fitted without "
                 "calibration rows. Call calibrate(X, y) first."
             )
-        scores = self.cascade_.decision.tabulate(outputs(self.cascade_, X)).scores
+        scores = label_table(self.cascade_, X).scores
         recent = np.concatenate([self._recent_scores, scores])[-window:]
         point, frontier = self.operating_point_, self.frontier_
         assert point.shares is not None

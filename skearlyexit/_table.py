@@ -12,8 +12,64 @@ from typing import Any
 import numpy as np
 
 
+class ScoredExits:
+    """Base of what holds a score of every exit for every sample."""
+
+    scores: np.ndarray
+
+    @property
+    def n_exits(self) -> int:
+        """Number of exits, the last included."""
+        return int(self.scores.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def leave(self, thresholds: np.ndarray) -> np.ndarray:
+        """Exit at which each row leaves.
+
+        Parameters
+        ----------
+        thresholds : array-like of shape (n_exits - 1,)
+            A row leaves the first exit whose score reaches its threshold, or the last exit.
+
+        Returns
+        -------
+        exits : ndarray of shape (n_samples,)
+        """
+        return exits_of(self.scores, np.asarray(thresholds, dtype=np.float64))
+
+
 @dataclass(frozen=True)
-class ExitTable:
+class LabelTable(ScoredExits):
+    """Labels and scores of every exit, without the probabilities: small for any number of classes.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_samples, n_exits)
+        Index of the most probable class.
+    scores : ndarray of shape (n_samples, n_exits)
+        As in `ExitTable`.
+    has_nan : bool, default=False
+        Whether any probability was NaN.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    has_nan: bool = False
+
+    @staticmethod
+    def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
+        """One table of the samples of several."""
+        return LabelTable(
+            np.concatenate([table.labels for table in tables]),
+            np.concatenate([table.scores for table in tables]),
+            any(table.has_nan for table in tables),
+        )
+
+
+@dataclass(frozen=True)
+class ExitTable(ScoredExits):
     """Outputs of every exit for a set of rows.
 
     Attributes
@@ -36,26 +92,9 @@ class ExitTable:
         return np.asarray(self.probabilities.argmax(axis=2))
 
     @property
-    def n_exits(self) -> int:
-        """Number of exits, the last included."""
-        return int(self.probabilities.shape[1])
-
-    def __len__(self) -> int:
-        return len(self.probabilities)
-
-    def leave(self, thresholds: np.ndarray) -> np.ndarray:
-        """Exit at which each row leaves.
-
-        Parameters
-        ----------
-        thresholds : array-like of shape (n_exits - 1,)
-            A row leaves the first exit whose score reaches its threshold, or the last exit.
-
-        Returns
-        -------
-        exits : ndarray of shape (n_samples,)
-        """
-        return exits_of(self.scores, np.asarray(thresholds, dtype=np.float64))
+    def has_nan(self) -> bool:
+        """Whether any probability is NaN."""
+        return bool(np.isnan(self.probabilities).any())
 
     @staticmethod
     def concatenate(tables: Sequence[ExitTable]) -> ExitTable:

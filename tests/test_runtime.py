@@ -1,17 +1,21 @@
 """Execution: slabs, carries of several tensors, memory."""
 
+import copy
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from skearlyexit import EarlyExitClassifier
+from skearlyexit import Budget, EarlyExitClassifier
 from skearlyexit.backbones import Backbone, Block, Chain, PaddedLinear
-from skearlyexit.runtime import run, tabulate
+from skearlyexit.runtime import _torch, label_table, run, tabulate
 from tests._data import blobs, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -131,3 +135,37 @@ def test_many_threads_may_predict_at_once():
         found = list(pool.map(lambda n: clf.predict_proba(X_TEST[:n], threshold=0.6), sizes))
     assert all(same(answer, expected[:n]) for n, answer in zip(sizes, found, strict=True))
     # The test's own check of thread counts does the rest.
+
+
+@cache
+def many_classes():
+    """Fitted, not to be changed, and its samples."""
+    X, y = np.random.RandomState(0).randn(1200, 8).astype("float32"), np.arange(1200) % 400
+    return quick(calibration=None, threshold=0.5, max_epochs=1).fit(X, y), X, y
+
+
+class TestManyClasses:
+    """Memory is bounded by the slab, and nothing else changes."""
+
+    @pytest.mark.parametrize("step", ["predict", "calibrate", "partial_calibrate", "exit_report"])
+    def test_peak(self, step, monkeypatch):
+        clf, X, y = many_classes()
+        clf = copy.copy(clf).calibrate(X[:300], y[:300], Budget(1.0))
+        arguments = (X,) if step in ("predict", "partial_calibrate") else (X, y)
+        monkeypatch.setattr(_torch, "SLAB_BYTES", 2**21)
+        tracemalloc.start()
+        try:
+            getattr(clf, step)(*arguments)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < len(X) * 400 * 8  # the probabilities of all at one exit
+
+    @pytest.mark.parametrize("policy", ["confidence", "patience"])
+    @pytest.mark.parametrize("combine", [None, "geometric", "mean"])
+    def test_labels_and_scores_are_those_of_the_table(self, policy, combine):
+        X, y, X_new, _ = blobs()
+        clf = quick(policy=policy, combine=combine, max_epochs=1).fit(X, y)
+        table, small = clf.exit_table(X_new), label_table(clf.cascade_, X_new, slab_rows=48)
+        assert same(small.labels, table.labels)
+        assert same(small.scores, table.scores)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from skearlyexit._table import ExitTable, exits_of
+from skearlyexit._table import ExitTable, LabelTable, exits_of
 from skearlyexit._weights import scaled
 
 
@@ -46,7 +46,7 @@ class Evidence:
     @classmethod
     def from_table(
         cls,
-        table: ExitTable,
+        table: ExitTable | LabelTable,
         y: np.ndarray,
         costs: np.ndarray,
         weight: np.ndarray | None = None,
@@ -58,7 +58,7 @@ class Evidence:
         With `classes`, labels are those that they stand for.
         """
         weight, largest = _scaled(len(table), weight, largest_weight)
-        if np.isnan(table.probabilities).any():
+        if table.has_nan:
             raise ValueError("Some exit answers with NaN on the calibration rows.")
         used = weight > 0
         labels, y = table.labels[used], y[used]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit._table import ExitTable
+from skearlyexit._table import ExitTable, LabelTable
 from skearlyexit._weights import scaled
 from skearlyexit.metrics._intervals import effective_rows, mean_interval, proportion_interval
 from skearlyexit.metrics._render import as_frame, as_html, as_text
@@ -96,7 +96,7 @@ class ExitReport:
     @classmethod
     def from_table(
         cls,
-        table: ExitTable,
+        table: ExitTable | LabelTable,
         y_index: np.ndarray,
         thresholds: np.ndarray,
         costs: np.ndarray,
@@ -114,7 +114,7 @@ class ExitReport:
 
         Parameters
         ----------
-        table : ExitTable
+        table : ExitTable or LabelTable
         y_index : ndarray of shape (n_samples,)
             True classes, as indices into `classes`.
         thresholds : ndarray of shape (n_exits - 1,)

@@ -21,12 +21,14 @@ import torch
 from skearlyexit._decision import NO_STATE, Decision
 from skearlyexit._layers import GROUP
 from skearlyexit._quota import Quota
-from skearlyexit._table import ExitTable
+from skearlyexit._table import ExitTable, LabelTable
 from skearlyexit.cascade import Cascade
 
 #: Bytes of the widest embedding of a slab, and of a batch within it on the CPU, which a core's
 #: cache should hold.
 SLAB_BYTES = 2**26
+#: Arrays of probabilities alive at once: logits, probabilities, and what a policy makes of them.
+OUTPUT_COPIES = 4
 BATCH_BYTES = 2**18
 
 
@@ -115,6 +117,28 @@ def outputs(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) ->
 def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> ExitTable:
     """Answers and scores of every exit for every row."""
     return cascade.decision.tabulate(outputs(cascade, X, slab_rows=slab_rows))
+
+
+def label_table(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> LabelTable:
+    """Labels and scores of every exit for every sample; probabilities are kept for no slab."""
+    shape = len(X), cascade.n_exits
+    labels, scores = np.empty(shape, dtype=np.intp), np.empty(shape)
+    has_nan = False
+
+    def visitor(n_rows: int) -> Visitor:
+        state = NO_STATE
+
+        def record(exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
+            nonlocal state, has_nan
+            answer, scores[rows, exit_], state = cascade.decision.step(state, output, exit_)
+            labels[rows, exit_] = answer.argmax(axis=1)
+            has_nan |= bool(np.isnan(answer).any())
+            return np.zeros(len(rows), dtype=bool)
+
+        return record
+
+    _visit(cascade, X, np.ones(cascade.n_exits, dtype=bool), visitor, slab_rows)
+    return LabelTable(labels, scores, has_nan)
 
 
 def embed(
@@ -224,7 +248,9 @@ def _visit(
     slab_rows: int | None,
 ) -> None:
     """Take all rows through the network, a slab of them with a visitor of its own at a time."""
-    default_slab, batch_rows = _sizes(cascade.row_bytes, cascade.device)
+    row_bytes = max(cascade.row_bytes, _output_bytes(cascade))
+    default_slab = _sizes(row_bytes, cascade.device)[0]
+    batch_rows = min(default_slab, _sizes(cascade.row_bytes, cascade.device)[1])
     slab_rows = slab_rows or default_slab
     with torch.inference_mode():
         for start in range(0, len(X), slab_rows):
@@ -268,6 +294,12 @@ def _says(cascade: Cascade, exit_: int, embedding: torch.Tensor) -> np.ndarray:
     last = exit_ == cascade.n_exits - 1
     gate = np.ones((len(said), 1)) if last else cascade.gates[exit_].predict(embedding)
     return np.hstack([said, gate])
+
+
+def _output_bytes(cascade: Cascade) -> int:
+    """Memory of what a head, and those remembered by the combination, make of one sample."""
+    n_remembered = cascade.n_exits if cascade.decision.combination.has_memory else 0
+    return (OUTPUT_COPIES + n_remembered) * cascade.n_classes * np.dtype(np.float64).itemsize
 
 
 def _sizes(row_bytes: int, device: str) -> tuple[int, int]:

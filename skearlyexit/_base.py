@@ -380,6 +380,11 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         check_is_fitted(self)
         return tabulate(self.cascade_, self._validate_rows(X))
 
+    def _label_table(self, X: Any) -> LabelTable:
+        """Labels and scores of `exit_table`, without its memory."""
+        check_is_fitted(self)
+        return label_table(self.cascade_, self._validate_rows(X))
+
     def embed(self, X: Any, exit: int | str = -1) -> np.ndarray:
         """Embeddings that the head at an exit sees, after pooling.
 

@@ -8,13 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._base import BaseEarlyExit
 from skearlyexit._sources import labels_of
 from skearlyexit._weights import checked_weight, scaled
 from skearlyexit.calibration import Budget
-from skearlyexit.runtime import label_table
 
 
 class PredictMixin(ClassifierMixin, BaseEarlyExit):
@@ -143,8 +141,7 @@ class PredictMixin(ClassifierMixin, BaseEarlyExit):
         y : ndarray of shape (n_samples,)
             Labels of one exit after the other.
         """
-        check_is_fitted(self)
-        yield from self.classes_[label_table(self.cascade_, self._validate_rows(X)).labels.T]
+        yield from self.classes_[self._label_table(X).labels.T]
 
     def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
         """Predict class probabilities at every exit.

@@ -220,7 +220,7 @@ class CostAccuracyDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         classifier, X = last_step(estimator, X)
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
-        table = classifier.exit_table(X)
+        table = classifier._label_table(X)
         scale = 1.0 if plain_cost is None else classifier.cost_table_.plain / plain_cost
         frontier = classifier.frontier_
         unit = "plain network"

@@ -169,7 +169,7 @@ class ExtremeRowsDisplay:
         classifier, seen = last_step(estimator, X)
         asked = {"threshold": threshold, "budget": budget}
         labels, exits = classifier.predict(seen, return_exits=True, **asked)
-        scores = classifier.exit_table(seen).scores[np.arange(len(exits)), exits]
+        scores = classifier._label_table(seen).scores[np.arange(len(exits)), exits]
         if y is not None:
             encode_labels(y, exits, classifier.classes_)  # refuses others than the model knows
         if feature_names is None and hasattr(X, "columns"):

@@ -182,7 +182,7 @@ class OverthinkingDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         classifier, X = last_step(estimator, X)
-        labels = classifier.exit_table(X).labels
+        labels = classifier._label_table(X).labels
         return cls.from_predictions(
             encode_labels(y, labels, classifier.classes_),
             labels,

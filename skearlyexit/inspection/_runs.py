@@ -196,7 +196,7 @@ def _at_budgets(
     classifier: Any, X: Any, y: Any, budgets: np.ndarray, sample_weight: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean cost and accuracy of one model at each budget."""
-    table = classifier.exit_table(X)
+    table = classifier._label_table(X)
     y_index = encode_labels(y, table.labels, classifier.classes_)
     y_index, weight = checked_rows(y_index, table.labels, sample_weight=sample_weight)
     frontier = classifier.frontier_

@@ -259,7 +259,7 @@ class CostAccuracyArea(ExitScorer):
         """Mean accuracy over the budgets; see `ExitScorer.score`."""
         classifier, X = last_step(estimator, X)
         frontier = _check_frontier(classifier, self)
-        table = classifier.exit_table(X)
+        table = classifier._label_table(X)
         y = column_or_1d(y)
         correct = classifier.classes_[table.labels] == y[:, None]
         weight = checked_weight(sample_weight, correct)

@@ -45,8 +45,8 @@ def compute_frontier(evidence: Evidence) -> Frontier:
     samples drawn, the accuracy of a point has a standard error of at most half a percentage point,
     0.5 / sqrt(10,000), and the difference of two points that agree on most samples a much smaller
     one. On 100,000 simulated samples with eight exits, a search over all of them found at most 0.06
-    percentage points more (``benchmarks/frontier.py``). With unequal weights the effective number
-    of samples drawn takes the place of 10,000.
+    percentage points more, with sixteen 0.11 (``benchmarks/frontier.py``). With
+    unequal weights the effective number of samples drawn takes the place of 10,000.
     """
     n_choices = evidence.n_exits - 1
     candidates = [np.full((1, n_choices), np.inf)]

@@ -103,6 +103,7 @@ class Evidence:
             self.weight[rows],
             None if self.labels is None else self.labels[rows],
             None if self.y is None else self.y[rows],
+            self.largest_weight,
         )
 
     def leave(self, thresholds: np.ndarray) -> np.ndarray:

@@ -12,19 +12,18 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from joblib import Memory
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._builder import MAX_SEED, CascadeBuilder, Fit
 from skearlyexit._deciding import HeldOutRows, decide, unlearned
-from skearlyexit._encode import streamed_with_labels
+from skearlyexit._encode import further_rows, labelled_rows
 from skearlyexit._operating import BaseOperated
 from skearlyexit._probe import ExitProbe, probing_split
 from skearlyexit._recipe import RecipeMixin
 from skearlyexit._rows import Rows
 from skearlyexit._splits import Split, calibration_splits
-from skearlyexit._streamed import is_streamed, streamed
 from skearlyexit._table import ExitTable, LabelTable
 from skearlyexit._weights import scaled
 from skearlyexit.calibration import (
@@ -123,6 +122,11 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             state["_optimizer_state"] = to_main_memory(state["_optimizer_state"])
         return state
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     @property
     def stages_(self) -> list[torch.nn.Module]:
         """Parts of the network between exits."""
@@ -135,14 +139,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
         """Rows, as an array or streamed, and labels to learn from."""
-        if is_streamed(X):
-            X, y = streamed_with_labels(self, X, y, reset=reset)
-        else:
-            # What the dtype cannot hold becomes infinite, and is refused as that.
-            with np.errstate(over="ignore", invalid="ignore"):
-                X, y = validate_data(
-                    self, X, y, reset=reset, dtype=getattr(np, self.dtype), allow_nd=True
-                )
+        X, y = labelled_rows(self, X, y, reset=reset)
         if reset:
             self._row_shape = X.shape[1:]
         else:
@@ -151,21 +148,14 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
 
     def _validate_rows(self, X: Any, name: str = "X") -> Any:
         """Rows as an array of the estimator's dtype or streamed, of the shape seen in fit."""
-        if type(X) is np.ndarray and X.dtype.kind == "f" and not hasattr(self, "feature_names_in_"):
+        if type(X) is np.ndarray and X.dtype.kind == "f" and X.shape[1:] == self._row_shape:
             # What the general checks find out in a tenth of a millisecond is plain here.
             with np.errstate(over="ignore", invalid="ignore"):
-                rows = X.astype(self.dtype, copy=False)
-                if len(rows) and rows.shape[1:] == self._row_shape and np.isfinite(rows.sum()):
+                rows = X.astype(self.dtype, order="C", copy=False)
+                named = hasattr(self, "feature_names_in_")
+                if X.ndim and len(rows) and not named and np.isfinite(rows.sum()):
                     return rows
-        if is_streamed(X):
-            X = streamed(X, self.dtype, name)
-            validate_data(self, X, reset=False, skip_check_array=True)
-        else:
-            # What the dtype cannot hold becomes infinite, and is refused as that.
-            with np.errstate(over="ignore", invalid="ignore"):
-                X = validate_data(
-                    self, X, reset=False, dtype=getattr(np, self.dtype), allow_nd=True
-                )
+        X = further_rows(self, X, name)
         self._check_shape(X)
         return X
 

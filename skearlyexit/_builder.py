@@ -17,6 +17,7 @@ from skearlyexit._decision import Decision
 from skearlyexit._plan import Plan, torch_dtype
 from skearlyexit._rows import Rows
 from skearlyexit._splits import cross_fitting_splits, hold_out
+from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones import Backbone
 from skearlyexit.cascade import Cascade
 from skearlyexit.combination import Combination
@@ -158,7 +159,7 @@ class CascadeBuilder:
             Whether decisions are counted, which has to wait until they are fitted.
         """
         # What is measured should meet rows as various as those it is used on.
-        carry: Any = torch.tensor(X[:32]).to(cascade.device)
+        carry: Any = tensor_of(X[:32]).to(cascade.device)
         stages: list[Part] = []
         heads: list[Part] = []
         decisions: list[list[Part]] = []

@@ -14,10 +14,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skearlyexit._labels import encode_labels
+from skearlyexit._input import plain_input
+from skearlyexit._labels import check_labels, encode_labels
 from skearlyexit._rows import Rows
 from skearlyexit._sources import labels_of
-from skearlyexit._streamed import StreamedRows, rows_at, streamed
+from skearlyexit._streamed import is_streamed, rows_at, streamed
 from skearlyexit._weights import checked_weight, scaled
 
 
@@ -57,7 +58,7 @@ def classification_rows(
     check_consistent_length(X, groups)
     check_classification_targets(y)
     classes, encoded = np.unique(y, return_inverse=True)
-    groups = None if groups is None else column_or_1d(groups)
+    groups = None if groups is None else checked_groups(groups)
     weight = None if sample_weight is None else checked_weight(sample_weight, X)
     if weight is not None and not (weight > 0).all():
         used = weight > 0
@@ -137,23 +138,75 @@ def _training_weight(
     return np.asarray(by_class if weight is None else scaled(by_class) * scaled(weight))
 
 
-def streamed_with_labels(
-    estimator: Any, X: Any, y: Any, *, reset: bool = True
-) -> tuple[StreamedRows, np.ndarray]:
-    """Rows that are read as they are needed, for a fit, and their labels as an array.
+def labelled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, np.ndarray]:
+    """Rows to learn from, as an array or read as they are needed, and their labels as an array.
 
     Parameters
     ----------
     estimator : object
         Gets `n_features_in_`.
-    X : memmap or Dataset
+    X : array-like, sparse matrix, memmap or Dataset of shape (n_samples, ...)
     y : array-like of shape (n_samples,) or None
         None takes the labels that the items of a Dataset hold.
-    reset : bool, default=True
+    reset : bool
         Whether the rows say how many features there are, rather than being checked for it.
     """
-    rows = streamed(X, estimator.dtype)
-    _, y = validate_data(estimator, rows, labels_of(X, y), reset=reset, skip_check_array=True)
-    y = _check_y(y, estimator=estimator)
-    check_consistent_length(rows, y)
-    return rows, y
+    if is_streamed(X):
+        rows = streamed(X, estimator.dtype)
+        y = labels_of(X, y)
+        _, y = validate_data(estimator, rows, y, reset=reset, skip_check_array=True)
+        check_labels(y)
+        y = _check_y(y, estimator=estimator)
+        check_consistent_length(rows, y)
+        return rows, y
+    if y is not None:
+        check_labels(y)
+    # What the dtype cannot hold becomes infinite, and is refused as that.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return validate_data(
+            estimator,
+            plain_input(X),
+            y,
+            reset=reset,
+            dtype=getattr(np, estimator.dtype),
+            order="C",
+            allow_nd=True,
+        )
+
+
+def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
+    """Rows with as many features as those of fit, as an array or read as they are needed.
+
+    Parameters
+    ----------
+    estimator : object
+    X : array-like, sparse matrix, memmap or Dataset of shape (n_samples, ...)
+    name : str, default="X"
+        Of the argument, for errors.
+    """
+    if is_streamed(X):
+        rows = streamed(X, estimator.dtype, name)
+        validate_data(estimator, rows, reset=False, skip_check_array=True)
+        return rows
+    with np.errstate(over="ignore", invalid="ignore"):
+        return validate_data(
+            estimator,
+            plain_input(X, name),
+            reset=False,
+            dtype=getattr(np, estimator.dtype),
+            order="C",
+            allow_nd=True,
+        )
+
+
+def checked_groups(groups: Any) -> np.ndarray:
+    """Groups as an array, none of them missing."""
+    check_labels(groups, "groups")
+    found = column_or_1d(groups)
+    missing = np.isnan(found) if found.dtype.kind == "f" else np.zeros(len(found), dtype=bool)
+    if missing.any():
+        raise ValueError(
+            f"Input groups contains NaN or None: entry {int(missing.argmax())} is nan. Give every "
+            "row a group."
+        )
+    return found

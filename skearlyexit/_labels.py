@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 
@@ -24,6 +26,7 @@ def encode_labels(y: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:
     ValueError
         If a label is none of the classes, or rows and labels differ in number.
     """
+    check_labels(y)
     y = column_or_1d(y)
     check_consistent_length(X, y)
     unknown = np.setdiff1d(y, classes)
@@ -33,3 +36,33 @@ def encode_labels(y: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:
             f"{classes[:20].tolist()}."
         )
     return np.searchsorted(classes, y)
+
+
+def check_labels(y: Any, name: str = "y") -> None:
+    """Raise a ValueError if labels are missing, or strings beside numbers, which cannot be sorted.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+    name : str, default="y"
+        Of the argument, for errors.
+    """
+    dtype = getattr(y, "dtype", None)
+    if (isinstance(dtype, np.dtype) and dtype.kind != "O") or not isinstance(y, Iterable):
+        return  # NaN among numbers is found with them
+    labels = list(y)
+    are_texts = {kind: issubclass(kind, str | bytes) for kind in set(map(type, labels))}
+    if not all(are_texts.values()):
+        for i, label in enumerate(labels):
+            if label is None or is_scalar_nan(label) or is_pandas_na(label):
+                raise ValueError(
+                    f"Input {name} contains NaN or None: entry {i} is {label!r}. Leave such rows "
+                    "out, or give a value."
+                )
+    kinds = [are_texts[type(label)] for label in labels]
+    if len(set(kinds)) > 1:
+        i, k = kinds.index(True), kinds.index(False)
+        raise ValueError(
+            f"{name} mixes strings with other values: entry {i} is {labels[i]!r}, entry {k} is "
+            f"{labels[k]!r}. Give all of one kind."
+        )

@@ -10,6 +10,7 @@ import torch
 
 from skearlyexit._names import block_index
 from skearlyexit._random import isolated_random_state
+from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones import Backbone, BlockFacts, Network, measure_blocks
 from skearlyexit.costs import Cost
 from skearlyexit.placement import Candidates
@@ -50,7 +51,7 @@ class Plan:
         with isolated_random_state(seed):
             network = backbone.build(X, n_classes)
             network.to(torch_dtype(X))
-            facts = measure_blocks(network, torch.tensor(X[:2]), cost, device)
+            facts = measure_blocks(network, tensor_of(X[:2]), cost, device)
         links = _link_costs(cost, network, facts)
         priced = cost.priced_blocks(facts.names, network.aliases)
         candidates = Candidates(

@@ -1,4 +1,4 @@
-"""Where rows are read from that are not kept in memory: mapped files and torch datasets."""
+"""Where rows are read from as they are needed: mapped files, sparse matrices, torch datasets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from skearlyexit._input import item_array
 
 #: Of numpy's kinds of dtype, those that are real numbers.
 REAL_KINDS = "biuf"
@@ -30,18 +33,22 @@ class RowSource(Protocol):
 
 def is_source(X: Any) -> bool:
     """Whether rows are to be read from it as they are needed, or it is refused as such."""
-    return isinstance(X, np.memmap | Dataset | DataLoader)
+    return isinstance(X, np.memmap | Dataset | DataLoader) or sparse.issparse(X)
 
 
 def source_of(X: Any) -> RowSource:
-    """What reads the rows of a mapped file or a torch dataset.
+    """What reads the rows of a mapped file, a sparse matrix or a torch dataset.
 
     Raises
     ------
     TypeError, ValueError
         If it has no rows, or they cannot be drawn at random.
     """
-    source = _MappedRows(X) if isinstance(X, np.memmap) else _DatasetRows(_map_style(X))
+    source: RowSource
+    if sparse.issparse(X):
+        source = _SparseRows(X)
+    else:
+        source = _MappedRows(X) if isinstance(X, np.memmap) else _DatasetRows(_map_style(X))
     if not source.n_rows:
         raise ValueError(
             f"Found array with 0 sample(s) (shape={(0, *source.row_shape)}) while a minimum of 1 "
@@ -105,6 +112,36 @@ class _MappedRows:
             out[...] = self.values[positions]
 
 
+class _SparseRows:
+    """Rows of a sparse matrix or array, dense once they are read.
+
+    Parameters
+    ----------
+    matrix : sparse matrix or array of shape (n_samples, n_features)
+    """
+
+    def __init__(self, matrix: Any) -> None:
+        if matrix.dtype.kind not in REAL_KINDS:
+            raise ValueError(
+                f"X must hold real numbers. Got a sparse matrix of dtype {matrix.dtype}."
+            )
+        if matrix.ndim != 2:
+            raise ValueError(
+                f"Expected 2D array, got a sparse array of {matrix.ndim} axes. Give X of shape "
+                "(n_samples, n_features)."
+            )
+        self.matrix = matrix.tocsr()
+        self.n_rows, *columns = matrix.shape
+        self.row_shape = tuple(columns)
+
+    def read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
+        if isinstance(positions, range):
+            rows = self.matrix[positions.start : positions.stop]
+        else:
+            rows = self.matrix[positions]
+        out[...] = rows.toarray()
+
+
 class _DatasetRows:
     """Rows that are items of a torch dataset, or their first elements.
 
@@ -159,7 +196,7 @@ def _row(item: Any, position: int) -> Any:
         item = item[0]
     if isinstance(item, torch.Tensor) and not item.is_complex():
         return item
-    row = np.asarray(item)
+    row = item_array(item, f"Row {position} of X")
     if row.dtype.kind not in REAL_KINDS:
         raise TypeError(
             f"Row {position} of X must be an array or a tensor of real numbers. Got "

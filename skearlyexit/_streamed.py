@@ -14,7 +14,7 @@ from skearlyexit._sources import RowSource, is_source, source_of
 
 
 class StreamedRows:
-    """Rows of a mapped file or a torch dataset, of which only those asked for are in memory.
+    """Rows of a mapped file, a sparse matrix or a torch dataset; those asked for are in memory.
 
     Slices and arrays of integers give arrays, as they would of an array; `take` reads nothing.
 
@@ -139,7 +139,7 @@ def is_streamed(X: Any) -> bool:
 
 
 def streamed(X: Any, dtype: Any, name: str = "X") -> StreamedRows:
-    """Rows of a mapped file or a dataset as they are needed, of a dtype."""
+    """Rows of a source as they are needed, of a dtype."""
     return X if isinstance(X, StreamedRows) else StreamedRows(source_of(X), dtype, name=name)
 
 
@@ -152,3 +152,8 @@ def rows_at(X: Any, index: np.ndarray) -> Any:
     index : ndarray of int or bool
     """
     return X.take(index) if isinstance(X, StreamedRows) else X[index]
+
+
+def tensor_of(X: np.ndarray) -> torch.Tensor:
+    """Copy of an array as a tensor, whatever the order and direction of its axes."""
+    return torch.from_numpy(np.array(X, order="C"))

@@ -62,7 +62,7 @@ WITH_NAN = np.where(X.max() - 1e-9 < X, np.nan, X)
         (WITH_NAN, y, ValueError, "Input X contains NaN"),
         (X * np.inf, y, ValueError, "(?s)Input X contains .*(NaN|infinity)"),
         (X * 1e300, y, ValueError, "too large for dtype"),
-        (scipy.sparse.csr_matrix(X), y, TypeError, "Sparse data was passed"),
+        (scipy.sparse.csr_matrix(X * 1j), y, ValueError, "real numbers.*complex"),
         (X[:0], y[:0], ValueError, r"0 sample\(s\)"),
         (X[:1], y[:1], ValueError, "at least two classes"),
         (X, np.zeros(len(X)), ValueError, "at least two classes to learn from; got 1 class"),

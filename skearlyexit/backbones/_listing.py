@@ -10,6 +10,7 @@ import torch
 
 from skearlyexit._frames import aligned, import_pandas, preformatted
 from skearlyexit._random import isolated_random_state
+from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._measure import measure_blocks
 from skearlyexit.backbones._resolve import resolve_backbone
 
@@ -130,7 +131,7 @@ def list_exits(backbone: Any, sample: Any, *, n_classes: int = 2) -> ExitList:
     with isolated_random_state(0):
         network = resolved.build(X, n_classes)
         network.to(torch.float32)
-        facts = measure_blocks(network, torch.tensor(X[:2]))
+        facts = measure_blocks(network, tensor_of(X[:2]))
     others: list[list[str]] = [[] for _ in facts.names]
     for name, index in network.aliases.items():
         others[index].append(name)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
@@ -39,7 +40,7 @@ class SequentialBackbone(Backbone):
             names, blocks = names[:-1], blocks[:-1]
         if not blocks:
             raise ValueError("The backbone has no module but its softmax.")
-        sample = torch.tensor(X[:2])
+        sample = tensor_of(X[:2])
         # In one copy, so that what modules share stays shared.
         blocks = [block.to("cpu", sample.dtype) for block in copy.deepcopy(blocks)]
         output = run_network(Chain(blocks, names=names), sample)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._layout import Layout
 from skearlyexit.backbones._traced_network import Place, TracedNetwork, run_to
@@ -89,7 +90,7 @@ class TracedBackbone(Backbone):
             If it cannot be traced, fails on some number of rows, mixes rows, or does not return
             one tensor; the message says what helps.
         """
-        rows = torch.tensor(X[np.arange(3) % len(X)])
+        rows = tensor_of(X[np.arange(3) % len(X)])
         root = copy.deepcopy(self.module).to("cpu", rows.dtype)
         modes = [(module, module.training) for module in root.modules()]
         with torch.no_grad():

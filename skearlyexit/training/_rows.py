@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._streamed import StreamedRows
+from skearlyexit._streamed import StreamedRows, tensor_of
 
 #: What a network reads: one tensor, or several with the same rows.
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
@@ -148,4 +148,4 @@ def to_rows(
 
 
 def _tensor(X: Any) -> torch.Tensor | StreamedRows:
-    return X if isinstance(X, StreamedRows) else torch.tensor(X)
+    return X if isinstance(X, StreamedRows) else tensor_of(X)

@@ -1,0 +1,109 @@
+"""From what a user passes as X to arrays of numbers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+#: Modes of PIL images whose pixels are numbers that mean an intensity; others hold indices into a
+#: palette, or transparency beside a single channel.
+IMAGE_MODES = ("1", "L", "I", "I;16", "F", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
+
+
+def plain_input(X: Any, name: str = "X") -> Any:
+    """X as scikit-learn's validation takes it; what is no sequence of arrays stays as it is.
+
+    Parameters
+    ----------
+    X : array-like, or sequence of arrays, tensors, PIL images or items of a torch Dataset
+    name : str, default="X"
+        Of the argument, for errors.
+
+    Raises
+    ------
+    ValueError
+        If images or arrays differ in size, or dates and times are given for numbers.
+    """
+    dates = [column for column, dtype in _dtypes(X) if getattr(dtype, "kind", "") in ("m", "M")]
+    if dates:
+        raise ValueError(
+            f"{name} must hold numbers. Got dates or times in {dates[0]}; give a number in their "
+            "place, such as the seconds since a fixed date."
+        )
+    if isinstance(X, np.ndarray) and (X.dtype != object or X.ndim != 1):
+        return X
+    if not isinstance(X, list | tuple | np.ndarray) or not len(X):
+        return X
+    if isinstance(X, tuple) and all(isinstance(part, torch.Tensor) for part in X):
+        _refuse_slice(X, name)
+    first = _content(X[0])
+    if not _is_array(first) or not np.ndim(first):
+        return X
+    return _stacked(map(_content, X), name)
+
+
+def item_array(item: Any, what: str) -> np.ndarray:
+    """An array, tensor or PIL image as an array."""
+    if isinstance(item, torch.Tensor):
+        return item.detach().cpu().numpy()
+    mode = item.mode if _is_image(item) else None
+    if mode is not None and mode not in IMAGE_MODES:
+        raise ValueError(
+            f"{what} is a PIL image of mode {mode!r}, whose pixels are not intensities alone. Give "
+            "image.convert('RGB') or another of the modes " + ", ".join(map(repr, IMAGE_MODES))
+        )
+    return np.asarray(item)
+
+
+def _refuse_slice(X: tuple[torch.Tensor, ...], name: str) -> None:
+    """Raise a ValueError if tensors are the columns of several rows rather than rows."""
+    columns = len({part.shape for part in X}) > 1 and len({part.shape[:1] for part in X}) == 1
+    if columns or (len(X) == 1 and X[0].ndim > 1):
+        shapes = ", ".join(str(tuple(part.shape)) for part in X)
+        raise ValueError(
+            f"{name} is a tuple of tensors of shape {shapes}, as a slice of a TensorDataset gives. "
+            "Give torch.utils.data.Subset(dataset, range(start, stop)), or a tensor of the rows."
+        )
+
+
+def _dtypes(X: Any) -> Iterable[tuple[str, Any]]:
+    """What has a dtype of its own, and which."""
+    if isinstance(getattr(X, "dtypes", None), Iterable) and hasattr(X, "columns"):
+        return [(f"column {name!r}", X[name].dtype) for name in X.columns]
+    return [(f"an array of dtype {X.dtype}", X.dtype)] if isinstance(X, np.ndarray) else []
+
+
+def _content(item: Any) -> Any:
+    """What is a row in an item of a torch Dataset, which may be a tuple that a row begins."""
+    if isinstance(item, tuple) and item and _is_array(item[0]) and np.ndim(item[0]):
+        alone = len(item) == 1
+        labelled = len(item) == 2 and np.ndim(item[1]) == 0
+        if alone or labelled:
+            return item[0]
+    return item
+
+
+def _is_array(item: Any) -> bool:
+    return isinstance(item, np.ndarray | torch.Tensor) or _is_image(item)
+
+
+def _is_image(item: Any) -> bool:
+    # Who passes a PIL image has imported PIL.
+    pil = sys.modules.get("PIL.Image")
+    return pil is not None and isinstance(item, pil.Image)
+
+
+def _stacked(items: Iterable[Any], name: str) -> np.ndarray:
+    arrays = [item_array(item, f"Item {i} of {name}") for i, item in enumerate(items)]
+    shape = arrays[0].shape
+    for i, array in enumerate(arrays):
+        if array.shape != shape:
+            raise ValueError(
+                f"{name} holds images or arrays of different sizes: item 0 has shape {shape}, item "
+                f"{i} has shape {array.shape}. Bring them all to one size, and to as many channels."
+            )
+    return np.stack(arrays)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
@@ -292,6 +293,8 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
     ) -> tuple[CascadeBuilder, Placed, list[Split], bool]:
         """What fits cascades, with the exits placed, and the splits for calibration."""
         recipe = self._recipe(rows, classes, rng)
+        if recipe.plan.notice:
+            warnings.warn(recipe.plan.notice, UserWarning, stacklevel=6)
         placement, strategy, decision = recipe.placement, recipe.strategy, recipe.decision
         splits: list[Split] = []
         refit = True

@@ -188,7 +188,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
     On the CPU, for the ready-made networks, the heads of this package and scikit-learn's, the
     answer for a row is the same to the last bit whatever rows are asked with it.
 
-    Wherever X is taken it may be a `numpy.memmap`, a sparse matrix or a map-style torch Dataset too:
+    Wherever X is taken it may be a `numpy.memmap`, a sparse matrix or a map-style torch Dataset:
     rows are then read as they are needed and checked as they are read, and the model is that of the
     same rows in memory. A list of arrays, tensors or PIL images of one size is stacked.
 

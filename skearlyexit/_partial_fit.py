@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -127,6 +128,8 @@ class PartialFitMixin(BaseEarlyExit):
         self._check_device()
         rng = check_random_state(self.random_state)
         recipe = self._recipe(rows, classes, rng)
+        if first and recipe.plan.notice:
+            warnings.warn(recipe.plan.notice, UserWarning, stacklevel=5)
         placed = recipe.placement.place(recipe.plan.candidates, None)
         recipe.cost.check(len(placed.ends))
         builder = recipe.builder(placed.ends)

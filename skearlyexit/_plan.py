@@ -34,6 +34,8 @@ class Plan:
         Whether the network brings its own classifier.
     ends : list of int
         Blocks after which an exit stands.
+    notice : str, default=""
+        What the user should know about how the network reads rows.
     """
 
     facts: BlockFacts
@@ -42,6 +44,7 @@ class Plan:
     priced: list[bool]
     has_head: bool
     ends: list[int]
+    notice: str = ""
 
     @classmethod
     def measure(
@@ -67,7 +70,8 @@ class Plan:
             obstacles=network.obstacles,
         )
         ends = [len(facts.names) - 1]
-        return cls(facts, candidates, links, priced, network.head is not None, ends)
+        has_head = network.head is not None
+        return cls(facts, candidates, links, priced, has_head, ends, network.notice)
 
     def placed(self, ends: Sequence[int]) -> Plan:
         """The same network with exits after these blocks."""

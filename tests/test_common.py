@@ -46,11 +46,13 @@ CONFIGURATIONS = [
     small(training="auxiliary"),
 ]
 
-NEVER_EXACT = {
-    "check_sample_weight_equivalence_on_dense_data": (
-        "sample_weight is not equivalent to removing/repeating samples."
-    )
-}
+NEVER_EXACT = dict.fromkeys(
+    (
+        "check_sample_weight_equivalence_on_dense_data",
+        "check_sample_weight_equivalence_on_sparse_data",
+    ),
+    "sample_weight is not equivalent to removing/repeating samples.",
+)
 
 
 @parametrize_with_checks(CONFIGURATIONS, expected_failed_checks=lambda _: NEVER_EXACT)

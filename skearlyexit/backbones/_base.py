@@ -40,6 +40,8 @@ class Network(metaclass=ABCMeta):
         residual branch none should. None: after every block.
     obstacles : dict of str to str
         Names after which no exit can stand, and why.
+    notice : str, default=""
+        What the user should know about how rows are read; a warning says it once for each fit.
     """
 
     names: list[str]
@@ -48,6 +50,7 @@ class Network(metaclass=ABCMeta):
     aliases: dict[str, int] = field(default_factory=dict)
     natural: list[bool] | None = None
     obstacles: dict[str, str] = field(default_factory=dict)
+    notice: str = ""
 
     @abstractmethod
     def cut(self, ends: Sequence[int]) -> list[Block]:

@@ -24,6 +24,12 @@ def run_block(block: torch.nn.Module, carry: Any) -> tuple[Any, torch.Tensor]:
     return output
 
 
+def arranged(block: torch.nn.Module, carry: Any) -> Any:
+    """What comes into a block or stage, in the arrangement in which it looks at it, if any."""
+    own: Any = getattr(block, "arranged", None)
+    return carry if own is None else own(carry)
+
+
 class Stage(Block):
     """Blocks in a row.
 
@@ -39,6 +45,10 @@ class Stage(Block):
     def __init__(self, blocks: Sequence[torch.nn.Module]) -> None:
         super().__init__()
         self.blocks = torch.nn.ModuleList(blocks)
+
+    def arranged(self, carry: Any) -> Any:
+        """What comes in, in the arrangement in which the first block looks at it."""
+        return arranged(self.blocks[0], carry)
 
     def forward(self, carry: Any) -> tuple[Any, torch.Tensor]:
         """Run all blocks and return the last one's carry and embedding."""

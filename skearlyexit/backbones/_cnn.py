@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._layers import Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
+from skearlyexit.backbones._images import (
+    DATA_FORMATS,
+    ImageLayout,
+    Images,
+    checked_image_shape,
+    seems_channels_last,
+)
 
 
 class _ResidualBlock(torch.nn.Module):
@@ -38,6 +46,14 @@ class _ResidualBlock(torch.nn.Module):
         return torch.relu(self.shortcut(x) + self.branch(x))
 
 
+class _Stem(torch.nn.Sequential):
+    """Makes images of rows, then runs the modules after the first."""
+
+    def arranged(self, rows: torch.Tensor) -> torch.Tensor:
+        """The images."""
+        return self[0](rows)
+
+
 class CNNBackbone(Backbone):
     """Small residual network for images, in the manner of ResNet for small pictures.
 
@@ -54,8 +70,12 @@ class CNNBackbone(Backbone):
         Step of the first convolution. With 2 the network costs a quarter, and less of it lies
         before the first exits, since layers at full resolution cost most.
     image_shape : tuple of int or None, default=None
-        ``(channels, height, width)`` or ``(height, width)`` of rows that come as flat pixels.
-        None: rows come as images of shape (channels, height, width) or (height, width).
+        ``(channels, height, width)``, ``(height, width, channels)`` or ``(height, width)`` of rows
+        that come as flat pixels. None: rows come as images of such a shape.
+    data_format : {"auto", "channels_first", "channels_last"}, default="auto"
+        Which axis of an image holds the channels. With ``"auto"`` it is the last one if this is of
+        length 1, 3 or 4 and the first is not, which a warning says once for each fit, and else the
+        first.
 
     References
     ----------
@@ -74,6 +94,7 @@ class CNNBackbone(Backbone):
         "n_blocks": [Interval(Integral, 1, None, closed="left")],
         "stem_stride": [Interval(Integral, 1, None, closed="left")],
         "image_shape": [tuple, list, None],
+        "data_format": [StrOptions(set(DATA_FORMATS))],
     }
 
     def __init__(
@@ -83,29 +104,53 @@ class CNNBackbone(Backbone):
         n_blocks: int = 2,
         stem_stride: int = 1,
         image_shape: tuple[int, ...] | None = None,
+        data_format: str = "auto",
     ) -> None:
         self.widths = widths
         self.n_blocks = n_blocks
         self.stem_stride = stem_stride
         self.image_shape = image_shape
+        self.data_format = data_format
 
-    def _resolve_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(channels, height, width) of a row."""
-        shape = row_shape if self.image_shape is None else tuple(self.image_shape)
+    def _layout(self, row_shape: tuple[int, ...]) -> ImageLayout:
+        """How the rows are arranged to images."""
+        shape = row_shape
+        if self.image_shape is not None:
+            shape = checked_image_shape(self.image_shape)
+        if len(shape) not in (2, 3):
+            raise ValueError(
+                "CNNBackbone needs images of shape (channels, height, width) or (height, width, "
+                f"channels); got rows of shape {row_shape} and image_shape={self.image_shape!r}. "
+                "Give image_shape for flat pixels."
+            )
+        if math.prod(shape) != math.prod(row_shape):
+            raise ValueError(
+                f"CNNBackbone got image_shape={self.image_shape!r}, {math.prod(shape)} pixels, "
+                f"but rows of shape {row_shape}, {math.prod(row_shape)} values."
+            )
+        if len(row_shape) == 3 and _long_axes(row_shape) != _long_axes(shape):
+            raise ValueError(
+                f"CNNBackbone got image_shape={self.image_shape!r}, but rows that are images of "
+                f"shape {row_shape}. Leave image_shape out; data_format tells which axis holds the "
+                "channels."
+            )
         if len(shape) == 2:
-            shape = (1, *shape)
-        if len(shape) != 3:
-            raise ValueError(
-                "CNNBackbone needs images of shape (channels, height, width); got rows of shape "
-                f"{row_shape} and image_shape={self.image_shape!r}. Give image_shape for flat "
-                "pixels."
-            )
-        if np.prod(shape) != np.prod(row_shape):
-            raise ValueError(
-                f"CNNBackbone got image_shape={self.image_shape!r}, {int(np.prod(shape))} pixels, "
-                f"but rows of shape {row_shape}, {int(np.prod(row_shape))} values."
-            )
-        return shape
+            return ImageLayout((1, *shape), channels_last=False)
+        if self.data_format == "auto":
+            return ImageLayout(shape, seems_channels_last(shape))
+        return ImageLayout(shape, self.data_format == "channels_last")
+
+    def _notice(self, layout: ImageLayout) -> str:
+        """What to say where it was guessed which axis holds the channels."""
+        if not (self.data_format == "auto" and layout.channels_last):
+            return ""
+        height, width, n_channels = layout.shape
+        return (
+            f"Images of shape {layout.shape} are taken for {height} x {width} pixels with "
+            f"{n_channels} channels, which come last. Give "
+            "backbone=CNNBackbone(data_format='channels_last') if that is right, and "
+            "'channels_first' if not."
+        )
 
     def _checked_widths(self) -> Sequence[int]:
         if not len(self.widths) or any(not isinstance(w, Integral) or w < 1 for w in self.widths):
@@ -117,15 +162,14 @@ class CNNBackbone(Backbone):
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
         """Build a new network; see `Backbone.build`."""
-        shape = self._resolve_shape(X.shape[1:])
+        layout = self._layout(X.shape[1:])
         widths = [round_up(width) for width in self._checked_widths()]
         n_channels = widths[0]
-        stem = torch.nn.Sequential(
-            torch.nn.Flatten(),
-            torch.nn.Unflatten(1, shape),
-            Standardize(X, lambda rows: rows.reshape(len(rows), *shape)),
+        stem = _Stem(
+            Images(layout),
+            Standardize(X, layout.arrange),
             torch.nn.Conv2d(
-                shape[0], n_channels, 3, stride=self.stem_stride, padding=1, bias=False
+                layout.n_channels, n_channels, 3, stride=self.stem_stride, padding=1, bias=False
             ),
             torch.nn.BatchNorm2d(n_channels),
             torch.nn.ReLU(),
@@ -138,4 +182,8 @@ class CNNBackbone(Backbone):
                 blocks.append(_ResidualBlock(n_channels, width, stride))
                 names.append(f"group{group + 1}.block{index + 1}")
                 n_channels = width
-        return Chain(blocks, names=names)
+        return Chain(blocks, names=names, notice=self._notice(layout))
+
+
+def _long_axes(shape: tuple[int, ...]) -> list[int]:
+    return [n for n in shape if n > 1]

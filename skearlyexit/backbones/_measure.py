@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from skearlyexit.backbones._base import Block, Network
+from skearlyexit.backbones._images import hint_of_channels
 from skearlyexit.costs import Cost, MACsCost, Part
 
 
@@ -119,8 +120,9 @@ def _run_blocks(
             output = block(carry)
         except Exception as error:
             shapes = " and ".join(str(tuple(part.shape[1:])) for part in _parts_of(carry))
+            hint = hint_of_channels(tuple(sample.shape[1:]))
             raise ValueError(
-                f"Block {name!r} of the backbone fails on rows of shape {shapes}: {error}"
+                f"Block {name!r} of the backbone fails on rows of shape {shapes}: {error}{hint}"
             ) from error
         carry, embedding = output
         for part in _parts_of(carry):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch
 from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
+from skearlyexit.backbones._images import notice_of_convolutions
 from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
 from skearlyexit.backbones._measure import run_network
 
@@ -60,7 +62,9 @@ class SequentialBackbone(Backbone):
             for inner, _ in block.named_modules()
             if inner
         }
-        return Chain(blocks, names=names, head=head, given=True, obstacles=obstacles)
+        modules = chain.from_iterable(block.modules() for block in blocks)
+        notice = notice_of_convolutions(modules, X.shape[1:])
+        return Chain(blocks, names=names, head=head, given=True, obstacles=obstacles, notice=notice)
 
 
 def _named_blocks(

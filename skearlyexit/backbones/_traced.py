@@ -14,6 +14,7 @@ from torch import fx
 
 from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._base import Backbone, Network
+from skearlyexit.backbones._images import hint_of_channels, notice_of_convolutions
 from skearlyexit.backbones._layout import Layout
 from skearlyexit.backbones._traced_network import Place, TracedNetwork, run_to
 from skearlyexit.backbones._tracer import Leaf
@@ -97,14 +98,16 @@ class TracedBackbone(Backbone):
             try:
                 whole = root.eval()(rows.clone())
             except Exception as error:
+                shape = tuple(rows.shape[1:])
                 raise ValueError(
-                    f"The backbone fails on rows of shape {tuple(rows.shape[1:])}: {error}"
+                    f"The backbone fails on rows of shape {shape}: {error}{hint_of_channels(shape)}"
                 ) from error
         traced = trace(root, rows, self.leaf)
         root.eval()
         layout = self._layout(root, traced, rows, whole)
         places, names, aliases = _places(layout, traced)
         network = TracedNetwork(root, layout, places, names=names, aliases=aliases, given=True)
+        network.notice = notice_of_convolutions(root.modules(), X.shape[1:])
         network.obstacles = _obstacles(network, root, traced, layout)
         network.split_off_head(traced.calls, n_classes, rows)
         behind = {*names, *aliases} - {*network.names, *network.aliases}

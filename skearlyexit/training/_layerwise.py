@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._random import isolated_random_state
 from skearlyexit._streamed import StreamedRows
+from skearlyexit.backbones._chain import arranged
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._cached import CACHE_BYTES, passes_of, view_of_heads
 from skearlyexit.training._local_losses import (
@@ -127,13 +128,13 @@ class LayerwiseTraining(TrainingStrategy):
         rows = trainer.rows
         tables = [rows.X, *([] if rows.unlabelled is None else [rows.unlabelled])]
         passes = chain.from_iterable(passes_of(table, trainer.device) for table in tables)
-        standardized = StandardizedParts(_run(before, some) for some in passes)
+        standardized = StandardizedParts(arranged(stage, _run(before, some)) for some in passes)
         decoder = None
         if self.local == "reconstruction":
             came = _run(before, to_device(take(rows.X, slice(2)), trainer.device))
             embedding = _embedding(stage, came, trainer.device)
             with isolated_random_state(next(trainer.seeds) % 2**32):
-                decoder = Decoder(embedding, floating(came))
+                decoder = Decoder(embedding, floating(arranged(stage, came)))
         labelled = head if self.local_share < 1 else None
         view = LocalStageView(before, stage, labelled, standardized, decoder, exit_=exit_)
         trainer.fit(view, LOCAL_LOSSES[self.local](self.local_share), phase=f"stage {exit_}")
@@ -233,7 +234,7 @@ class LocalStageView(StageView):
         carry, embedding = self._through(carry)
         logits = [self.learning[1](embedding)] if self.has_head else []
         made = self.learning[-1](embedding) if self.has_decoder else embedding
-        return [*logits, made, self.standardized(carry)]
+        return [*logits, made, self.standardized(arranged(self.learning[0], carry))]
 
 
 def stage_by_stage(

@@ -1,0 +1,108 @@
+"""Images: which axis holds the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+
+import numpy as np
+import torch
+
+#: Numbers of channels of usual images: grey, colors, colors with transparency.
+USUAL_CHANNELS = (1, 3, 4)
+
+DATA_FORMATS = ("auto", "channels_first", "channels_last")
+
+
+def seems_channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether the last axis of a shape is one of channels as surely as the first is none."""
+    return len(shape) == 3 and shape[2] in USUAL_CHANNELS and shape[0] not in USUAL_CHANNELS
+
+
+def checked_image_shape(image_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of an image as a tuple of two or three positive integers, or a ValueError."""
+    shape = tuple(image_shape)
+    if len(shape) not in (2, 3) or any(not isinstance(n, Integral) or n < 1 for n in shape):
+        raise ValueError(
+            "The 'image_shape' parameter of CNNBackbone must be two or three positive integers, "
+            f"(height, width) or (channels, height, width). Got {image_shape!r} instead."
+        )
+    return tuple(int(n) for n in shape)
+
+
+class ImageLayout:
+    """How rows are arranged to images of shape (channels, height, width).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (channels, height, width), or (height, width, channels).
+    channels_last : bool
+    """
+
+    def __init__(self, shape: tuple[int, ...], channels_last: bool) -> None:
+        self.shape, self.channels_last = shape, channels_last
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return self.shape[2 if self.channels_last else 0]
+
+    def arrange(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of any shape as an array of shape (n, channels, height, width)."""
+        images = rows.reshape(len(rows), *self.shape)
+        # In memory order, as sums in another order differ in the last bits.
+        return np.ascontiguousarray(np.moveaxis(images, -1, 1)) if self.channels_last else images
+
+
+class Images(torch.nn.Module):
+    """Images of rows of any shape.
+
+    Parameters
+    ----------
+    layout : ImageLayout
+
+    Notes
+    -----
+    **Shape**: (n, ...) to (n, channels, height, width).
+    """
+
+    def __init__(self, layout: ImageLayout) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        images = rows.flatten(1).unflatten(1, self.layout.shape)
+        # Convolutions of tensors in another memory order differ in the last bits.
+        return images.movedim(-1, 1).contiguous() if self.layout.channels_last else images
+
+
+def notice_of_convolutions(modules: Iterable[torch.nn.Module], shape: tuple[int, ...]) -> str:
+    """What to say where a network reads the height of images for their channels, or nothing.
+
+    Parameters
+    ----------
+    modules : iterable of torch.nn.Module
+        All of a network, in their order.
+    shape : tuple of int
+        Of a row.
+    """
+    if not seems_channels_last(shape):
+        return ""
+    first = next((each for each in modules if isinstance(each, torch.nn.Conv2d)), None)
+    if first is None or first.in_channels != shape[0]:
+        return ""
+    return (
+        f"The first convolution of the backbone reads rows of shape {shape} as {shape[0]} channels "
+        f"of {shape[1]} x {shape[2]} pixels.{hint_of_channels(shape)}"
+    )
+
+
+def hint_of_channels(shape: tuple[int, ...]) -> str:
+    """What helps where rows are images with channels last, or nothing where they do not seem so."""
+    if not seems_channels_last(shape):
+        return ""
+    return (
+        " If the last axis holds the channels, give np.moveaxis(X, -1, 1): torch networks take "
+        "images with channels first, and get the rows as they are."
+    )

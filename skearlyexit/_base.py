@@ -22,9 +22,10 @@ from skearlyexit._deciding import HeldOutRows, decide, unlearned
 from skearlyexit._encode import further_rows, labelled_rows
 from skearlyexit._operating import BaseOperated
 from skearlyexit._probe import ExitProbe, probing_split
-from skearlyexit._recipe import RecipeMixin
+from skearlyexit._recipe import Recipe, RecipeMixin
 from skearlyexit._rows import Rows
 from skearlyexit._splits import Split, calibration_splits
+from skearlyexit._streamed import checked, in_precision, look_through
 from skearlyexit._table import ExitTable, LabelTable
 from skearlyexit._weights import scaled
 from skearlyexit.calibration import (
@@ -147,18 +148,29 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             self._check_shape(X)
         return X, y
 
-    def _validate_rows(self, X: Any, name: str = "X") -> Any:
-        """Rows as an array of the estimator's dtype or streamed, of the shape seen in fit."""
-        if type(X) is np.ndarray and X.dtype.kind == "f" and X.shape[1:] == self._row_shape:
-            # What the general checks find out in a tenth of a millisecond is plain here.
-            with np.errstate(over="ignore", invalid="ignore"):
-                rows = X.astype(self.dtype, order="C", copy=False)
-                named = hasattr(self, "feature_names_in_")
-                if X.ndim and len(rows) and not named and np.isfinite(rows.sum()):
-                    return rows
+    def _further_rows(self, X: Any, name: str) -> Any:
+        """Rows for fit besides those to learn from, as they were given, of the same shape."""
         X = further_rows(self, X, name)
         self._check_shape(X)
         return X
+
+    def _validate_rows(self, X: Any) -> Any:
+        """Rows to answer, as an array of the dtype that the network reads or streamed."""
+        return checked(self._numeric_rows(X), self.cascade_.check)
+
+    def _numeric_rows(self, X: Any) -> Any:
+        # In numpy's terms: of the rows, which may be wider than the network.
+        dtype = np.float64 if self.cascade_.dtype == torch.float64 else np.float32
+        if type(X) is np.ndarray and X.dtype.kind == "f" and X.shape[1:] == self._row_shape:
+            # What the general checks find out in a tenth of a millisecond is plain here.
+            with np.errstate(over="ignore", invalid="ignore"):
+                rows = X.astype(dtype, copy=False)
+                named = hasattr(self, "feature_names_in_")
+                if X.ndim and len(rows) and not named and np.isfinite(rows.sum(dtype=self.dtype)):
+                    return rows
+        X = further_rows(self, X)
+        self._check_shape(X)
+        return in_precision(X, dtype)
 
     def _check_shape(self, X: Any) -> None:
         if X.shape[1:] != self._row_shape:
@@ -184,8 +196,16 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         self._check_device()
         start = self._start(classes)
         rng = check_random_state(self.random_state)
+        recipe = self._recipe(rows, classes, rng, None if start is None else self.cascade_.dtype)
+        for notice in recipe.notices:
+            warnings.warn(notice, UserWarning, stacklevel=5)
+        rows = recipe.rows
+        look_through(rows.unlabelled, recipe.plan.check, "X_unlabelled")
+        if validation is not None:
+            validation = validation.cast(rows.X.dtype)
+            look_through(validation.X, recipe.plan.check, "X_val")
         builder, placed, splits, refit = self._prepare(
-            rows, classes, calibration_weight, validation, rng
+            recipe, classes, calibration_weight, validation, rng
         )
         if self.warm_start:
             self._check_warm(builder, splits, validation)
@@ -285,17 +305,15 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
 
     def _prepare(
         self,
-        rows: Rows,
+        recipe: Recipe,
         classes: np.ndarray,
         calibration_weight: np.ndarray | None,
         validation: Rows | None,
         rng: np.random.RandomState,
     ) -> tuple[CascadeBuilder, Placed, list[Split], bool]:
         """What fits cascades, with the exits placed, and the splits for calibration."""
-        recipe = self._recipe(rows, classes, rng)
-        if recipe.plan.notice:
-            warnings.warn(recipe.plan.notice, UserWarning, stacklevel=6)
-        placement, strategy, decision = recipe.placement, recipe.strategy, recipe.decision
+        rows, placement = recipe.rows, recipe.placement
+        strategy, decision = recipe.strategy, recipe.decision
         splits: list[Split] = []
         refit = True
         probe = None

@@ -27,8 +27,8 @@ def blocks(X: Any) -> Iterator[np.ndarray]:
 
 def channel_moments(
     X: Any, arrange: Callable[[np.ndarray], np.ndarray] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, in double precision.
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Mean and standard deviation of each channel, in double precision, and of how many values.
 
     In two passes over blocks, so that rows give the same whether they lie in memory or are read.
 
@@ -42,6 +42,8 @@ def channel_moments(
     Returns
     -------
     mean, deviation : ndarray of shape (1, n_channels, 1, ...)
+    n_values : int
+        Of a channel.
     """
 
     def arranged() -> Iterator[np.ndarray]:
@@ -55,7 +57,8 @@ def channel_moments(
 
     mean = reduce(np.add, map(total, arranged())) / sum(counts)
     squares = reduce(np.add, (_sum(_squared(block - mean)) for block in arranged()))
-    return mean, np.sqrt(squares / sum(counts))
+    n_values = sum(counts)
+    return mean, np.sqrt(squares / n_values), n_values
 
 
 def _sum(block: np.ndarray) -> np.ndarray:

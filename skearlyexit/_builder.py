@@ -84,6 +84,8 @@ class CascadeBuilder:
     validation_fraction : float or None
         Share of the rows held out for early stopping; None trains without.
     device : str
+    dtype : torch.dtype
+        Precision of the network.
     n_jobs : int or None
     """
 
@@ -102,6 +104,7 @@ class CascadeBuilder:
     trainer_options: dict[str, Any]
     validation_fraction: float | None
     device: str
+    dtype: torch.dtype
     n_jobs: int | None
 
     @property
@@ -265,7 +268,7 @@ class CascadeBuilder:
             "optimizer_state": copy.deepcopy(optimizer_state),
         }
         # The weights of the rows to come are not known, that these might be relative to their mean.
-        table = rows.tensors(relative=False)
+        table = rows.tensors(self.dtype, relative=False)
         trainer = self._trainer(table, None, rng, options)
         self._training_of(whole).update(whole, self._shares(), trainer)
         whole = self._settled(whole)
@@ -286,6 +289,7 @@ class CascadeBuilder:
             row_bytes=self.plan.facts.row_bytes,
             device=self.device,
             dtype=torch_dtype(rows.X),
+            check=self.plan.check,
         )
 
     def _combiner(self, network: MultiExitNetwork) -> Combination | None:
@@ -303,7 +307,7 @@ class CascadeBuilder:
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
         rng = check_random_state(seed)
         network = self._begun(rows, rng, start)
-        table = rows.tensors(unlabelled=self.training.takes_unlabelled())
+        table = rows.tensors(self.dtype, unlabelled=self.training.takes_unlabelled())
         trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
         self._training_of(network).train(network, self._shares(), trainer)
         return self._settled(network), trainer.history
@@ -318,7 +322,7 @@ class CascadeBuilder:
     ) -> Trainer:
         return Trainer(
             rows,
-            None if validation is None else validation.tensors(),
+            None if validation is None else validation.tensors(self.dtype),
             device=self.device,
             seeds=count(rng.randint(MAX_SEED)),
             n_rows=n_rows,
@@ -365,7 +369,7 @@ class CascadeBuilder:
         """Build the network with new weights; those of a part do not depend on the other parts."""
         with isolated_random_state(rng.randint(MAX_SEED)):
             built = self.backbone.build(rows.X, self.n_classes)
-            built.to(torch_dtype(rows.X))
+            built.to(self.dtype)
         modules: list[torch.nn.Module] = []
         plan = self.trained_plan
         for head, embedding in zip(self.trained_heads, plan.embeddings, strict=True):

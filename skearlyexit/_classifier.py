@@ -125,7 +125,9 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
     device : str, default="cpu"
         Torch device that trains and runs the network.
     dtype : {"float32", "float64"}, default="float32"
-        Precision of the network.
+        Precision of the network. With ``"float32"`` the ready-made networks still tell values far
+        from zero apart, such as times in seconds: these are centered in double precision before
+        they are rounded. A network of yours gets them rounded, with a warning.
     memory : str, path or joblib.Memory, default=None
         Folder in which the phases of training are kept, each under the network, data, settings and
         seed it started from. The same phase is trained once and then read, by other fits and other
@@ -358,7 +360,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
             return None
         check_unlabelled(resolve_training(self.training))
         try:
-            return self._validate_rows(X_unlabelled, "X_unlabelled")
+            return self._further_rows(X_unlabelled, "X_unlabelled")
         except ValueError as error:
             raise ValueError(f"X_unlabelled must hold rows like those of X. {error}") from error
 
@@ -373,7 +375,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
                 "early_stopping=False. Set it to True, or use them in calibrate after fitting."
             )
         y_val = labels_of(X_val, y_val)
-        rows = self._validate_rows(X_val, "X_val")
+        rows = self._further_rows(X_val, "X_val")
         return Rows(rows, encode_labels(y_val, rows, classes))
 
     def exit_report(

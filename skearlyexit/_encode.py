@@ -14,7 +14,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skearlyexit._input import plain_input
+from skearlyexit._input import check_range, given_dtype, plain_input
 from skearlyexit._labels import check_labels, encode_labels
 from skearlyexit._rows import Rows
 from skearlyexit._sources import labels_of
@@ -139,7 +139,7 @@ def _training_weight(
 
 
 def labelled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, np.ndarray]:
-    """Rows to learn from, as an array or read as they are needed, and their labels as an array.
+    """Rows to learn from, as they were given or read as they are needed, and labels as an array.
 
     Parameters
     ----------
@@ -161,21 +161,17 @@ def labelled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, 
         return rows, y
     if y is not None:
         check_labels(y)
+    X = plain_input(X)
+    dtype = np.dtype(given_dtype(X, estimator.dtype))
     # What the dtype cannot hold becomes infinite, and is refused as that.
     with np.errstate(over="ignore", invalid="ignore"):
-        return validate_data(
-            estimator,
-            plain_input(X),
-            y,
-            reset=reset,
-            dtype=getattr(np, estimator.dtype),
-            order="C",
-            allow_nd=True,
-        )
+        X, y = validate_data(estimator, X, y, reset=reset, dtype=dtype, allow_nd=True)
+    check_range(X, estimator.dtype)
+    return X, y
 
 
 def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
-    """Rows with as many features as those of fit, as an array or read as they are needed.
+    """Rows with as many features as those of fit, as they were given or read as they are needed.
 
     Parameters
     ----------
@@ -188,15 +184,12 @@ def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
         rows = streamed(X, estimator.dtype, name)
         validate_data(estimator, rows, reset=False, skip_check_array=True)
         return rows
+    X = plain_input(X, name)
+    dtype = np.dtype(given_dtype(X, estimator.dtype))
     with np.errstate(over="ignore", invalid="ignore"):
-        return validate_data(
-            estimator,
-            plain_input(X, name),
-            reset=False,
-            dtype=getattr(np, estimator.dtype),
-            order="C",
-            allow_nd=True,
-        )
+        X = validate_data(estimator, X, reset=False, dtype=dtype, allow_nd=True)
+    check_range(X, estimator.dtype, name)
+    return X
 
 
 def checked_groups(groups: Any) -> np.ndarray:

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+#: Up to this size single precision holds every integer.
+EXACT_INTEGERS = 2**24
+
 #: Modes of PIL images whose pixels are numbers that mean an intensity; others hold indices into a
 #: palette, or transparency beside a single channel.
 IMAGE_MODES = ("1", "L", "I", "I;16", "F", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
@@ -57,6 +60,46 @@ def item_array(item: Any, what: str) -> np.ndarray:
             "image.convert('RGB') or another of the modes " + ", ".join(map(repr, IMAGE_MODES))
         )
     return np.asarray(item)
+
+
+def fits_single(dtype: Any) -> bool:
+    """Whether single precision holds all numbers of a dtype."""
+    return isinstance(dtype, np.dtype) and np.can_cast(dtype, np.float32, "safe")
+
+
+def given_dtype(X: Any, dtype: str) -> str:
+    """Precision in which rows are kept until it is known which one the network reads.
+
+    Parameters
+    ----------
+    X : array-like
+    dtype : {"float32", "float64"}
+        Precision of the network.
+    """
+    if dtype == "float64":
+        return dtype
+    found = [kind for _, kind in _dtypes(X)]
+    if found and all(map(fits_single, found)):
+        return dtype
+    is_exact = (
+        isinstance(X, np.ndarray)
+        and X.dtype.kind in "iu"
+        and X.size
+        and X.max() <= EXACT_INTEGERS
+        and X.min() >= -EXACT_INTEGERS
+    )
+    return dtype if is_exact else "float64"
+
+
+def check_range(X: np.ndarray, dtype: str, name: str = "X") -> None:
+    """Raise a ValueError if numbers are too large for the network's precision."""
+    if X.dtype == dtype or not X.size:
+        return
+    largest = np.finfo(dtype).max
+    if X.max() > largest or X.min() < -largest:
+        raise ValueError(
+            f"Input {name} contains infinity or a value too large for dtype('{dtype}')."
+        )
 
 
 def _refuse_slice(X: tuple[torch.Tensor, ...], name: str) -> None:

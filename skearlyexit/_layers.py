@@ -17,6 +17,9 @@ from skearlyexit._blocks import channel_moments
 #: not full is summed in another order, which shows in the last bits.
 GROUP = 16
 
+#: Of the mean of a channel: a standard deviation below it is of few digits in single precision.
+COARSE = 2**11 * float(np.finfo(np.float32).eps)
+
 
 def round_up(n: int) -> int:
     """Smallest multiple of `GROUP` that is at least `n`."""
@@ -126,23 +129,43 @@ class Standardize(torch.nn.Module):
     arrange : callable, default=None
         Brings some of the rows into that shape, where X is of another.
 
+    Attributes
+    ----------
+    is_coarse : bool
+        Whether rounding to single precision would move values of a channel by more than some
+        ten-thousandths of their standard deviation, as with numbers far from zero.
+    may_be_coarse : bool
+        The same, counting channels that never change: in X as it is given, they may have been
+        rounded already.
+
     Notes
     -----
-    **Shape**: (n, n_channels, ...) to the same.
+    **Shape**: (n, n_channels, ...) to the same. Rows in double precision, in a network in single
+    precision, are centered before they are rounded.
     """
 
     mean: torch.Tensor
+    rest: torch.Tensor
     scale: torch.Tensor
 
     def __init__(self, X: Any, arrange: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
         super().__init__()
-        mean, deviation = channel_moments(X, arrange)
+        mean, deviation, n_values = channel_moments(X, arrange)
         # What rounding leaves of the deviation of a constant channel is no deviation.
-        tiny = 10 * np.finfo(X.dtype).eps * np.abs(mean)
-        scale = np.where(deviation > tiny, deviation, 1.0)
+        digits = max(10 * np.finfo(X.dtype).eps, n_values * np.finfo(np.float64).eps)
+        varies = deviation > digits * np.abs(mean)
+        scale = np.where(varies, deviation, 1.0)
+        near = deviation < COARSE * np.abs(mean)
+        self.is_coarse, self.may_be_coarse = bool((near & varies).any()), bool(near.any())
+        # What is lost of the mean where the network is in single precision.
+        rest = mean - mean.astype(np.float32)
         self.register_buffer("mean", torch.from_numpy(mean.astype(X.dtype)))
+        self.register_buffer("rest", torch.from_numpy(rest.astype(X.dtype)))
         self.register_buffer("scale", torch.from_numpy(scale.astype(X.dtype)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (n, n_channels, ...) to the same shape."""
-        return (x - self.mean) / self.scale
+        centered = x - self.mean
+        if x.dtype == self.mean.dtype:
+            return centered / self.scale
+        return ((centered - self.rest) / self.scale).to(self.mean.dtype)

@@ -127,9 +127,10 @@ class PartialFitMixin(BaseEarlyExit):
         request = self._requested_point()
         self._check_device()
         rng = check_random_state(self.random_state)
-        recipe = self._recipe(rows, classes, rng)
-        if first and recipe.plan.notice:
-            warnings.warn(recipe.plan.notice, UserWarning, stacklevel=5)
+        recipe = self._recipe(rows, classes, rng, None if first else self.cascade_.dtype)
+        rows = recipe.rows
+        for notice in recipe.notices if first else []:
+            warnings.warn(notice, UserWarning, stacklevel=5)
         placed = recipe.placement.place(recipe.plan.candidates, None)
         recipe.cost.check(len(placed.ends))
         builder = recipe.builder(placed.ends)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from skearlyexit._layers import Standardize
 from skearlyexit._names import block_index
 from skearlyexit._random import isolated_random_state
-from skearlyexit._streamed import tensor_of
+from skearlyexit._streamed import RowCheck, tensor_of
 from skearlyexit.backbones import Backbone, BlockFacts, Network, measure_blocks
 from skearlyexit.costs import Cost
 from skearlyexit.placement import Candidates
@@ -36,6 +37,10 @@ class Plan:
         Blocks after which an exit stands.
     notice : str, default=""
         What the user should know about how the network reads rows.
+    check : callable or None, default=None
+        Raises an error unless the network can take rows; see `Network`.
+    standardize : Standardize or None, default=None
+        What it standardizes rows with, if it does.
     """
 
     facts: BlockFacts
@@ -45,6 +50,8 @@ class Plan:
     has_head: bool
     ends: list[int]
     notice: str = ""
+    check: RowCheck | None = None
+    standardize: Standardize | None = None
 
     @classmethod
     def measure(
@@ -71,7 +78,17 @@ class Plan:
         )
         ends = [len(facts.names) - 1]
         has_head = network.head is not None
-        return cls(facts, candidates, links, priced, has_head, ends, network.notice)
+        return cls(
+            facts,
+            candidates,
+            links,
+            priced,
+            has_head,
+            ends,
+            notice=network.notice,
+            check=network.check,
+            standardize=network.standardize,
+        )
 
     def placed(self, ends: Sequence[int]) -> Plan:
         """The same network with exits after these blocks."""

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_memory
 from skearlyexit._builder import MAX_SEED, CascadeBuilder
 from skearlyexit._decision import PLAIN, Decision
 from skearlyexit._plan import Plan
+from skearlyexit._precision import is_exact, notice_of_rounding, rows_as_read
 from skearlyexit._rows import Rows
 from skearlyexit.backbones import resolve_backbone
 from skearlyexit.combination import (
@@ -42,6 +43,8 @@ class Recipe:
 
     Attributes
     ----------
+    rows : Rows
+        What is learned from, in the precision in which the network reads it.
     plan : Plan
         The network, measured, with an exit at its end only.
     placement : Placement
@@ -51,14 +54,18 @@ class Recipe:
     cost : Cost
     make : callable
         From blocks after which exits stand, and a strategy, to what fits cascades.
+    notices : list of str
+        What the user should know about how rows are read.
     """
 
+    rows: Rows
     plan: Plan
     placement: Placement
     strategy: TrainingStrategy
     decision: Decision
     cost: Cost
     make: Callable[[Sequence[int], TrainingStrategy], CascadeBuilder]
+    notices: list[str]
 
     def builder(
         self, ends: Sequence[int], strategy: TrainingStrategy | None = None
@@ -97,14 +104,26 @@ class RecipeMixin:
     random_state: int | np.random.RandomState | None
     verbose: int
 
-    def _recipe(self, rows: Rows, classes: np.ndarray, rng: np.random.RandomState) -> Recipe:
-        backbone = resolve_backbone(self.backbone, rows.X, len(classes))
+    def _recipe(
+        self,
+        given: Rows,
+        classes: np.ndarray,
+        rng: np.random.RandomState,
+        before: torch.dtype | None = None,
+    ) -> Recipe:
+        """What fits cascades; `before` is the precision of rows for a network that goes on."""
+        single = given.cast(self.dtype)
+        backbone = resolve_backbone(self.backbone, single.X, len(classes))
         placement = resolve_placement(self.exits)
         cost = resolve_cost(self.cost)
         seed = rng.randint(MAX_SEED)
         strategy = resolve_training(self.training)
         decision = self._decision(strategy)
-        plan = Plan.measure(backbone, cost, rows.X, len(classes), seed, self.device)
+        plan = Plan.measure(backbone, cost, single.X, len(classes), seed, self.device)
+        rows = rows_as_read(given, single, plan, backbone, len(classes), before)
+        notices = [plan.notice]
+        if plan.standardize is None and not is_exact(given, single):
+            notices.append(notice_of_rounding(given.cast(np.float64).X))
         asks_training = self.combine is None or self.combine == TRAINED
 
         def make(ends: Sequence[int], training: TrainingStrategy) -> CascadeBuilder:
@@ -131,10 +150,12 @@ class RecipeMixin:
                 trainer_options=self._trainer_options(),
                 validation_fraction=self.validation_fraction if self.early_stopping else None,
                 device=self.device,
+                dtype=getattr(torch, self.dtype),
                 n_jobs=self.n_jobs,
             )
 
-        return Recipe(plan, placement, strategy, decision, cost, make)
+        said = [notice for notice in notices if notice]
+        return Recipe(rows, plan, placement, strategy, decision, cost, make, said)
 
     def _decision(self, strategy: TrainingStrategy) -> Decision:
         """Temperature, combination and policy, if there is what they need."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
-from skearlyexit._streamed import rows_at
+from skearlyexit._streamed import in_precision, rows_at
 from skearlyexit.training import TrainingRows, to_rows
 
 
@@ -46,15 +47,24 @@ class Rows:
             self.unlabelled,
         )
 
-    def tensors(self, *, unlabelled: bool = False, relative: bool = True) -> TrainingRows:
+    def cast(self, dtype: Any) -> Rows:
+        """The same rows in a precision."""
+        further = None if self.unlabelled is None else in_precision(self.unlabelled, dtype)
+        return replace(self, X=in_precision(self.X, dtype), unlabelled=further)
+
+    def tensors(
+        self, dtype: torch.dtype, *, unlabelled: bool = False, relative: bool = True
+    ) -> TrainingRows:
         """The rows as a trainer takes them.
 
         Parameters
         ----------
+        dtype : torch.dtype
+            Precision of weights.
         unlabelled : bool, default=False
             Whether rows without labels are among them.
         relative : bool, default=True
             Whether weights count relative to their mean.
         """
         further = self.unlabelled if unlabelled else None
-        return to_rows(self.X, self.y, self.weight, further, relative=relative)
+        return to_rows(self.X, self.y, self.weight, further, relative=relative, dtype=dtype)

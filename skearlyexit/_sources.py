@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from skearlyexit._input import item_array
+from skearlyexit._input import fits_single, item_array
 
 #: Of numpy's kinds of dtype, those that are real numbers.
 REAL_KINDS = "biuf"
@@ -22,8 +22,11 @@ class RowSource(Protocol):
     ----------
     n_rows : int
     row_shape : tuple of int
+    is_single : bool
+        Whether single precision holds all numbers of their dtype.
     """
 
+    is_single: bool
     n_rows: int
     row_shape: tuple[int, ...]
 
@@ -97,6 +100,7 @@ class _MappedRows:
             raise ValueError("X must be an array of rows. Got a memmap of a single number.")
         # As a plain array, which is indexed faster and is mapped as before.
         self.values = mapped.view(np.ndarray)
+        self.is_single = fits_single(mapped.dtype)
         self.n_rows = len(mapped)
         self.row_shape = mapped.shape[1:]
         # Of any other array numpy's `take` makes a whole copy first.
@@ -131,6 +135,7 @@ class _SparseRows:
                 "(n_samples, n_features)."
             )
         self.matrix = matrix.tocsr()
+        self.is_single = fits_single(matrix.dtype)
         self.n_rows, *columns = matrix.shape
         self.row_shape = tuple(columns)
 
@@ -154,7 +159,9 @@ class _DatasetRows:
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.n_rows = len(dataset)
-        self.row_shape = tuple(_row(dataset[0], 0).shape) if self.n_rows else ()
+        first = item_array(_row(dataset[0], 0), "Row 0 of X") if self.n_rows else np.empty(())
+        self.row_shape = first.shape
+        self.is_single = fits_single(first.dtype)
 
     def read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
         for target, position in zip(out, map(int, positions), strict=True):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -11,6 +13,10 @@ import torch
 
 from skearlyexit._blocks import blocks
 from skearlyexit._sources import RowSource, is_source, source_of
+
+#: Raises an error unless the network can take rows, given their positions and the name of the
+#: argument.
+RowCheck = Callable[[np.ndarray, np.ndarray | range, str], None]
 
 
 class StreamedRows:
@@ -32,6 +38,10 @@ class StreamedRows:
     ----------
     shape : tuple of int
     dtype : dtype
+    limit : dtype
+        That `dtype` was at first, for which no number may be too large.
+    check : callable or None
+        Called with rows that were read, their positions and the name.
     """
 
     def __init__(
@@ -39,10 +49,15 @@ class StreamedRows:
     ) -> None:
         self.source = source
         self.name = name
-        self.dtype = np.dtype(dtype)
+        self.dtype = self.limit = np.dtype(dtype)
         self.index = index
-        n_rows = source.n_rows if index is None else len(index)
-        self.shape: tuple[int, ...] = (n_rows, *source.row_shape)
+        self.check: RowCheck | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and the shape of one."""
+        n_rows = self.source.n_rows if self.index is None else len(self.index)
+        return (n_rows, *self.source.row_shape)
 
     @property
     def ndim(self) -> int:
@@ -78,7 +93,21 @@ class StreamedRows:
         positions = self._positions(index)
         if isinstance(positions, range):
             positions = np.arange(positions.start, positions.stop)
-        return StreamedRows(self.source, self.dtype, positions, self.name)
+        return self._changed(index=positions)
+
+    def cast(self, dtype: Any) -> StreamedRows:
+        """The same rows in another precision; nothing is read."""
+        return self._changed(dtype=np.dtype(dtype))
+
+    def checked(self, check: RowCheck) -> StreamedRows:
+        """The same rows, that are checked as they are read."""
+        return self._changed(check=check)
+
+    def _changed(self, **changes: Any) -> StreamedRows:
+        changed = copy.copy(self)
+        changed.__dict__.pop("digest", None)
+        changed.__dict__.update(changes)
+        return changed
 
     @cached_property
     def digest(self) -> str:
@@ -115,18 +144,24 @@ class StreamedRows:
         return np.where(index < 0, index + len(self), index)
 
     def _read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
+        self._read_numbers(positions, out)
+        if self.check is not None:
+            self.check(out, positions, self.name)
+
+    def _read_numbers(self, positions: np.ndarray | range, out: np.ndarray) -> None:
         # What the dtype cannot hold becomes infinite, and is refused as that.
         with np.errstate(over="ignore", invalid="ignore"):
             self.source.read(positions, out)
-            if np.isfinite(out.sum()):  # quicker than to look at each number
+            if np.isfinite(out.sum(dtype=self.limit)):  # quicker than to look at each number
                 return
-        finite = np.isfinite(out.reshape(len(out), -1)).all(axis=1)
+            held = out.astype(self.limit, copy=False)
+        finite = np.isfinite(held.reshape(len(out), -1)).all(axis=1)
         if finite.all():
             return
         at = int(finite.argmin())
-        values = out[at].ravel()
+        values = held[at].ravel()
         value = values[~np.isfinite(values)][0]
-        large = f"infinity or a value too large for dtype('{self.dtype}')"
+        large = f"infinity or a value too large for dtype('{self.limit}')"
         raise ValueError(
             f"Row {positions[at]} of {self.name} contains {'NaN' if np.isnan(value) else large}. "
             "Leave such rows out, or give numbers for what is missing."
@@ -152,6 +187,57 @@ def rows_at(X: Any, index: np.ndarray) -> Any:
     index : ndarray of int or bool
     """
     return X.take(index) if isinstance(X, StreamedRows) else X[index]
+
+
+def is_single(X: Any) -> bool:
+    """Whether rows were given in a precision that single precision holds."""
+    return X.source.is_single if isinstance(X, StreamedRows) else X.dtype != np.float64
+
+
+def in_precision(X: Any, dtype: Any) -> Any:
+    """Rows in a precision, in memory in the order of their axes.
+
+    Parameters
+    ----------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+    dtype : dtype
+    """
+    if isinstance(X, StreamedRows):
+        return X if X.dtype == dtype else X.cast(dtype)
+    return X.astype(dtype, order="C", copy=False)
+
+
+def checked(X: Any, check: RowCheck | None) -> Any:
+    """The rows, checked now if they are in memory, and else as they are read.
+
+    Parameters
+    ----------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+    check : callable or None
+        None takes all rows.
+    """
+    if check is None:
+        return X
+    if isinstance(X, StreamedRows):
+        return X.checked(check)
+    _look_through(X, check, "X")
+    return X
+
+
+def look_through(X: Any, check: RowCheck | None, name: str) -> None:
+    """Check rows now, also if they are streamed; what is in memory holds numbers already."""
+    if isinstance(X, StreamedRows):
+        for _ in blocks(X if check is None else X.checked(check)):
+            pass
+    elif X is not None and check is not None:
+        _look_through(X, check, name)
+
+
+def _look_through(X: np.ndarray, check: RowCheck, name: str) -> None:
+    start = 0
+    for block in blocks(X):
+        check(block, range(start, start + len(block)), name)
+        start += len(block)
 
 
 def tensor_of(X: np.ndarray) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +41,9 @@ class Cascade:
     device : str
         Where the stages run.
     dtype : torch.dtype
+        Of the rows that the first stage reads.
+    check : callable or None, default=None
+        Raises an error unless the first stage can take rows; see `Network`.
     """
 
     stages: list[torch.nn.Module]
@@ -52,6 +56,7 @@ class Cascade:
     row_bytes: int
     device: str
     dtype: torch.dtype
+    check: Callable[..., None] | None = None
 
     @property
     def n_exits(self) -> int:

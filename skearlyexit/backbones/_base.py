@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+
+from skearlyexit._layers import Standardize
 
 
 class Block(torch.nn.Module):
@@ -40,6 +42,12 @@ class Network(metaclass=ABCMeta):
         residual branch none should. None: after every block.
     obstacles : dict of str to str
         Names after which no exit can stand, and why.
+    standardize : Standardize or None, default=None
+        What standardizes rows before anything else; it then reads them in double precision where
+        they are given so and single precision would not do.
+    check : callable or None, default=None
+        Raises an error unless the network can take rows; called as ``check(rows, positions,
+        name)``, the last two for the error, wherever rows come in after the first.
     notice : str, default=""
         What the user should know about how rows are read; a warning says it once for each fit.
     """
@@ -50,6 +58,8 @@ class Network(metaclass=ABCMeta):
     aliases: dict[str, int] = field(default_factory=dict)
     natural: list[bool] | None = None
     obstacles: dict[str, str] = field(default_factory=dict)
+    standardize: Standardize | None = None
+    check: Callable[..., None] | None = None
     notice: str = ""
 
     @abstractmethod

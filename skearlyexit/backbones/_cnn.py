@@ -165,9 +165,10 @@ class CNNBackbone(Backbone):
         layout = self._layout(X.shape[1:])
         widths = [round_up(width) for width in self._checked_widths()]
         n_channels = widths[0]
+        standardize = Standardize(X, layout.arrange)
         stem = _Stem(
             Images(layout),
-            Standardize(X, layout.arrange),
+            standardize,
             torch.nn.Conv2d(
                 layout.n_channels, n_channels, 3, stride=self.stem_stride, padding=1, bias=False
             ),
@@ -182,7 +183,7 @@ class CNNBackbone(Backbone):
                 blocks.append(_ResidualBlock(n_channels, width, stride))
                 names.append(f"group{group + 1}.block{index + 1}")
                 n_channels = width
-        return Chain(blocks, names=names, notice=self._notice(layout))
+        return Chain(blocks, names=names, standardize=standardize, notice=self._notice(layout))
 
 
 def _long_axes(shape: tuple[int, ...]) -> list[int]:

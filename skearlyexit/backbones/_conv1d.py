@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval
 from skearlyexit._layers import _BatchNorm, round_up
 from skearlyexit.backbones._base import Backbone, Block, Network
 from skearlyexit.backbones._chain import Chain
-from skearlyexit.backbones._series import SeriesInput, check_series
+from skearlyexit.backbones._series import SeriesInput, check_series, mask_check
 
 
 class _Normalized(torch.nn.Module):
@@ -210,8 +210,9 @@ class Conv1DBackbone(Backbone):
         check_series(X, masked=self.masked, name="Conv1DBackbone")
         widths = [round_up(width) for width in self.widths]
         n_channels = widths[0]
+        entry = SeriesInput(X, self.masked)
         blocks: list[torch.nn.Module] = [
-            _Stem(SeriesInput(X, self.masked), n_channels, self.kernel_size, self.stem_stride)
+            _Stem(entry, n_channels, self.kernel_size, self.stem_stride)
         ]
         names = ["stem"]
         for group, width in enumerate(widths):
@@ -220,4 +221,5 @@ class Conv1DBackbone(Backbone):
                 blocks.append(_ResidualBlock(n_channels, width, self.kernel_size, stride))
                 names.append(f"group{group + 1}.block{index + 1}")
                 n_channels = width
-        return Chain(blocks, names=names)
+        check = mask_check(self.masked, "Conv1DBackbone")
+        return Chain(blocks, names=names, standardize=entry.standardize, check=check)

@@ -124,8 +124,10 @@ class GraphConvBackbone(Backbone):
         # sizes than multiples of 16 are not the same on every number of threads.
         filled = np.pad(propagation(adjacency), (0, -len(adjacency) % GROUP))
         matrix = torch.from_numpy(filled.astype(X.dtype))
-        blocks = [_Stem(X, width), *(_Hop(matrix, width) for _ in range(self.n_hops))]
-        return Chain(blocks, names=["stem", *(f"hop{i + 1}" for i in range(self.n_hops))])
+        stem = _Stem(X, width)
+        blocks = [stem, *(_Hop(matrix, width) for _ in range(self.n_hops))]
+        names = ["stem", *(f"hop{i + 1}" for i in range(self.n_hops))]
+        return Chain(blocks, names=names, standardize=stem.standardize)
 
 
 def propagation(adjacency: np.ndarray) -> np.ndarray:

@@ -76,11 +76,8 @@ class MLPBackbone(Backbone):
         """Build a new network; see `Backbone.build`. Rows of any shape are flattened."""
         width, hidden = round_up(self.width), round_up(self.hidden)
         n_features = math.prod(X.shape[1:])
-        stem = torch.nn.Sequential(
-            torch.nn.Flatten(),
-            Standardize(X, lambda rows: rows.reshape(len(rows), -1)),
-            PaddedLinear(n_features, width),
-        )
+        standardize = Standardize(X, lambda rows: rows.reshape(len(rows), -1))
+        stem = torch.nn.Sequential(torch.nn.Flatten(), standardize, PaddedLinear(n_features, width))
         blocks = [_ResidualBlock(width, hidden, self.dropout) for _ in range(self.n_blocks)]
         names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]
-        return Chain([stem, *blocks], names=names)
+        return Chain([stem, *blocks], names=names, standardize=standardize)

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skearlyexit._layers import GROUP, round_up
 from skearlyexit.backbones._base import Backbone, Block, Network
 from skearlyexit.backbones._chain import Chain
-from skearlyexit.backbones._series import SeriesInput, check_series, last_observed
+from skearlyexit.backbones._series import SeriesInput, check_series, last_observed, mask_check
 
 Cell = type[torch.nn.LSTM | torch.nn.GRU]
 State = tuple[torch.Tensor, ...]
@@ -276,10 +276,15 @@ class RecurrentBackbone(Backbone):
         check_series(X, masked=self.masked, name="RecurrentBackbone")
         cell, width = _CELLS[self.cell], round_up(self.width)
         entry = SeriesInput(X, self.masked)
+        facts: dict[str, Any] = {
+            "standardize": entry.standardize,
+            "check": mask_check(self.masked, "RecurrentBackbone"),
+        }
         if self.exits_along == "time":
             n_read = [*range(self.step, X.shape[2], self.step), X.shape[2]]
             reader = _Reader(cell, entry, width, self.n_layers, self.dropout)
-            return _ReadingNetwork(reader, n_read, names=[f"step{n}" for n in n_read])
+            names = [f"step{n}" for n in n_read]
+            return _ReadingNetwork(reader, n_read, names=names, **facts)
         blocks: list[torch.nn.Module] = [
             _Layer(
                 _layers(cell, width if i else entry.n_channels, width, 1, self.dropout),
@@ -288,4 +293,5 @@ class RecurrentBackbone(Backbone):
             )
             for i in range(self.n_layers)
         ]
-        return Chain(blocks, names=[f"layer{i + 1}" for i in range(self.n_layers)])
+        names = [f"layer{i + 1}" for i in range(self.n_layers)]
+        return Chain(blocks, names=names, **facts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,32 @@ def check_series(X: np.ndarray, *, masked: bool, name: str) -> None:
         )
 
 
+def check_masks(rows: np.ndarray, positions: Sequence[int], argument: str, *, name: str) -> None:
+    """Raise a ValueError unless the last channel of each row is a mask.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, n_channels, n_timepoints)
+    positions : sequence of int
+        Of the rows, for the error.
+    argument, name : str
+        Of the argument that holds the rows, and of the backbone.
+    """
+    right = _are_masks(rows[:, -1])
+    if not right.all():
+        raise ValueError(
+            f"{name}(masked=True) takes the last channel of {argument} for a mask: ones where a "
+            "point was observed, at least one, and after them zeros for padding. Got something "
+            f"else in row {positions[int(right.argmin())]}. Make {argument} with "
+            "skearlyexit.pad_series."
+        )
+
+
+def mask_check(masked: bool, name: str) -> Callable[..., None] | None:
+    """What checks rows for the backbone of that name, if they have a mask."""
+    return partial(check_masks, name=name) if masked else None
+
+
 def _are_masks(mask: np.ndarray) -> np.ndarray:
     """Whether each row of numbers is a mask: ones, at least one, and then zeros."""
     right = ((mask == 0) | (mask == 1)).all(axis=1)
@@ -134,9 +161,9 @@ class SeriesInput(torch.nn.Module):
         """Values and mask of (a piece of) series."""
         if not self.masked:
             return self.standardize(x), None
-        mask = x[:, -1:]
+        values, mask = self.standardize(x[:, :-1]), x[:, -1:]
         # Not by a product with the mask: what stands in the padding may be too large for any.
-        return torch.where(mask > 0, self.standardize(x[:, :-1]), 0), mask
+        return torch.where(mask > 0, values, 0), mask.to(values.dtype)
 
 
 def last_observed(

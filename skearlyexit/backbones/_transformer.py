@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval
 from skearlyexit._layers import PaddedLinear, Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Block, Network
 from skearlyexit.backbones._chain import Chain
-from skearlyexit.backbones._series import SeriesInput, check_series
+from skearlyexit.backbones._series import SeriesInput, check_series, mask_check
 
 
 class _FeatureTokens(torch.nn.Module):
@@ -51,6 +51,7 @@ class _PointTokens(torch.nn.Module):
     def __init__(self, X: np.ndarray, masked: bool, width: int) -> None:
         super().__init__()
         self.entry = SeriesInput(X, masked)
+        self.standardize = self.entry.standardize
         self.map = PaddedLinear(self.entry.n_channels, width)
         self.register_buffer("positions", encode_positions(X.shape[2], width))
 
@@ -238,7 +239,7 @@ class TransformerBackbone(Backbone):
                 f"{width}, width={self.width!r} rounded up to a multiple of 16. Got {self.n_heads} "
                 "heads instead."
             )
-        tokens: torch.nn.Module
+        tokens: _FeatureTokens | _PointTokens
         if X.ndim == 2 and not self.masked:
             tokens = _FeatureTokens(X, width)
         else:
@@ -250,4 +251,6 @@ class TransformerBackbone(Backbone):
             for _ in range(self.n_blocks)
         ]
         names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]
-        return Chain([_Stem(tokens, width), *blocks], names=names)
+        stem = _Stem(tokens, width)
+        check = mask_check(self.masked, "TransformerBackbone")
+        return Chain([stem, *blocks], names=names, standardize=tokens.standardize, check=check)

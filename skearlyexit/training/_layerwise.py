@@ -234,7 +234,8 @@ class LocalStageView(StageView):
         carry, embedding = self._through(carry)
         logits = [self.learning[1](embedding)] if self.has_head else []
         made = self.learning[-1](embedding) if self.has_decoder else embedding
-        return [*logits, made, self.standardized(arranged(self.learning[0], carry))]
+        came = self.standardized(arranged(self.learning[0], carry))
+        return [*logits, made, came.to(made.dtype)]
 
 
 def stage_by_stage(

@@ -134,6 +134,7 @@ def to_rows(
     unlabelled: Any = None,
     *,
     relative: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> TrainingRows:
     """Rows of arrays as tensors, with weights relative to a mean of 1; streamed rows stay so."""
     if weight is not None and relative:
@@ -142,7 +143,7 @@ def to_rows(
     return TrainingRows(
         _tensor(X),
         torch.tensor(y, dtype=torch.int64),
-        None if weight is None else torch.tensor(weight.astype(X.dtype)),
+        None if weight is None else tensor_of(weight).to(dtype),
         None if unlabelled is None else _tensor(unlabelled),
     )
 

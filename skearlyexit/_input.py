@@ -52,7 +52,9 @@ def plain_input(X: Any, name: str = "X") -> Any:
 def item_array(item: Any, what: str) -> np.ndarray:
     """An array, tensor or PIL image as an array."""
     if isinstance(item, torch.Tensor):
-        return item.detach().cpu().numpy()
+        item = item.detach().cpu()
+        # Numpy does not know it.
+        return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
     mode = item.mode if _is_image(item) else None
     if mode is not None and mode not in IMAGE_MODES:
         raise ValueError(
@@ -116,7 +118,9 @@ def _refuse_slice(X: tuple[torch.Tensor, ...], name: str) -> None:
 def _dtypes(X: Any) -> Iterable[tuple[str, Any]]:
     """What has a dtype of its own, and which."""
     if isinstance(getattr(X, "dtypes", None), Iterable) and hasattr(X, "columns"):
-        return [(f"column {name!r}", X[name].dtype) for name in X.columns]
+        return [
+            (f"column {name!r}", dtype) for name, dtype in zip(X.columns, X.dtypes, strict=True)
+        ]
     return [(f"an array of dtype {X.dtype}", X.dtype)] if isinstance(X, np.ndarray) else []
 
 

@@ -3,6 +3,8 @@
 import pickle
 import warnings
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,10 @@ from torch.utils.data import Dataset
 
 from skearlyexit import CNNBackbone, EarlyExitClassifier, LayerwiseTraining, TracedBackbone
 from skearlyexit import _blocks as blocks_module
+from skearlyexit.inspection import ExtremeRowsDisplay
 from tests._data import make, same
 
+matplotlib.use("Agg")
 RNG = np.random.RandomState(0)
 y = np.arange(120) % 3
 # Which color a corner has.
@@ -166,6 +170,15 @@ def test_images_that_are_refused(rows, words):
         with pytest.raises(ValueError, match=words.replace("of X", "of X_val")):
             clf.set_params(early_stopping=True).fit(LAST, y, X_val=rows, y_val=y)
     assert same(clf.predict_proba(LAST), before)
+
+
+@pytest.mark.filterwarnings("ignore:Images of shape")
+def test_the_display_shows_pictures():
+    clf = quick(max_epochs=1).fit(PICTURES, y)
+    display = ExtremeRowsDisplay.from_estimator(clf, PICTURES, y, n_rows=1)
+    plt.close("all")
+    wanted = (LAST - float(LAST.min())) / (LAST.max() - LAST.min())
+    np.testing.assert_allclose(display.rows, wanted)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ LAYOUTS = {
     "every second": lambda rows: np.repeat(rows, 2, axis=0)[::2],
     "tensor": torch.tensor,
     "list of arrays": list,
+    "list of doubles": lambda rows: list(torch.tensor(rows, dtype=torch.float64)),
     "list of tensors": lambda rows: list(torch.tensor(rows)),
     "array of arrays": lambda rows: np.array([None, *rows], dtype=object)[1:],
     "items of a dataset": lambda rows: [(row,) for row in torch.tensor(rows)],
@@ -185,3 +186,17 @@ def test_groups_with_missing_entries(missing):
         quick(**PARAMS).fit(X, y, groups=groups)
     with pytest.raises(ValueError, match="groups mixes strings"):
         quick(**PARAMS).fit(X, y, groups=["a", *range(len(y) - 1)])
+
+
+def test_half_precision_of_torch():
+    rows = torch.tensor(X).bfloat16()
+    wanted = quick(**PARAMS).fit(rows.float().numpy(), y).predict_proba(X_NEW)
+    for given in (list(rows), TensorDataset(rows)):
+        assert same(quick(**PARAMS).fit(given, y).predict_proba(X_NEW), wanted)
+
+
+def test_columns_of_one_name():
+    frame = pd.DataFrame(X[:, :3], columns=["a", "b", "a"])
+    frame["when"] = DATES
+    with pytest.raises(ValueError, match="dates or times in column 'when'"):
+        quick(**PARAMS).fit(frame, y)

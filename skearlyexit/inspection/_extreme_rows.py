@@ -135,16 +135,16 @@ class ExtremeRowsDisplay:
         estimator : EarlyExitClassifier or Pipeline
             Fitted; of a pipeline, the last step is the classifier, and drawn are the rows as they
             are before the first step.
-        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width), \
+                (n_samples, channels, height, width) or (n_samples, height, width, channels)
             Numbers. Rows of two or three axes are images, with one channel or three.
         y : array-like of shape (n_samples,), default=None
             True labels. If given, wrong answers are marked.
         n_rows : int, default=4
             Easiest, and hardest, rows of each exit. Where fewer leave they are shared out.
         image_shape : sequence of int, default=None
-            ``(height, width)`` or ``(channels, height, width)`` of images that come as flat
-            pixels. None draws flat rows as a heat map of standardised features.
+            Shape, as above, of images that come as flat pixels. None draws flat rows as a heat map
+            of standardised features.
         feature_names : sequence of str, default=None
             None takes the columns of a data frame, or numbers the features.
         threshold : float or sequence of float, default=None
@@ -210,8 +210,8 @@ class ExtremeRowsDisplay:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width), \
+                (n_samples, channels, height, width) or (n_samples, height, width, channels)
             Numbers. Rows of two or three axes are images, with one channel or three.
         exits : array-like of shape (n_samples,)
             Exit at which each row leaves, from 0.
@@ -228,8 +228,8 @@ class ExtremeRowsDisplay:
         n_rows : int, default=4
             Easiest, and hardest, rows of each exit. Where fewer leave they are shared out.
         image_shape : sequence of int, default=None
-            ``(height, width)`` or ``(channels, height, width)`` of images that come as flat
-            pixels. None draws flat rows as a heat map of standardised features.
+            Shape, as above, of images that come as flat pixels. None draws flat rows as a heat map
+            of standardised features.
         feature_names : sequence of str, default=None
             None numbers the features.
         ax : matplotlib Axes, default=None

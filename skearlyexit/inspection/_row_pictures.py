@@ -31,16 +31,18 @@ def image_rows(rows: np.ndarray, image_shape: Sequence[int] | None) -> np.ndarra
         )
     if len(shape) == 2:
         shape = (1, *shape)
-    if len(shape) != 3 or shape[0] not in (1, 3):
+    # The first axis where either may be meant, as in the networks.
+    axes = [axis for axis in (0, 2) if len(shape) == 3 and shape[axis] in (1, 3)]
+    if not axes:
         raise ValueError(
-            "Images must be of shape (height, width) or (channels, height, width) with one channel "
-            f"or three. Got {tuple(shape)}."
+            "Images must be of shape (height, width), (channels, height, width) or (height, width, "
+            f"channels) with one channel or three. Got {tuple(shape)}."
         )
-    images = rows.reshape(len(rows), *shape)
-    if shape[0] == 1:
-        return images[:, 0]
+    images = np.moveaxis(rows.reshape(len(rows), *shape), 1 + axes[0], -1)
+    if images.shape[-1] == 1:
+        return images[..., 0]
     low, high = images.min(), images.max()
-    return np.moveaxis((images - low) / (high - low if high > low else 1.0), 1, -1)
+    return (images - low) / (high - low if high > low else 1.0)
 
 
 def draw_images(

@@ -81,6 +81,7 @@ def rows_of_known_classes(
     sample_weight: Any,
     class_weight: dict | str | None,
     classes: np.ndarray,
+    dtype: str,
 ) -> Rows:
     """Rows of some of the classes to go on learning from; those of weight 0 are left out.
 
@@ -92,6 +93,8 @@ def rows_of_known_classes(
     sample_weight, class_weight : as in the estimators
     classes : ndarray of shape (n_classes,)
         Sorted; at least two.
+    dtype : {"float32", "float64"}
+        Precision of the network, in which weights are used.
 
     Raises
     ------
@@ -114,10 +117,10 @@ def rows_of_known_classes(
     used = weight > 0
     if not used.any():
         raise ValueError("All rows have weight 0; there is nothing to learn from.")
-    holds, largest = np.finfo(X.dtype), weight.max()
+    holds, largest = np.finfo(dtype), weight.max()
     if not holds.tiny <= largest <= holds.max:
         raise ValueError(
-            f"The weights of partial_fit count as they are, and {X.dtype} cannot hold the largest, "
+            f"The weights of partial_fit count as they are, and {dtype} cannot hold the largest, "
             f"{largest:g}. Divide them by their mean."
         )
     return Rows(rows_at(X, used), encoded[used], weight[used])

@@ -118,7 +118,7 @@ class PartialFitMixin(BaseEarlyExit):
                 f"{np.unique(classes)[:20].tolist()} instead."
             )
         X, y = self._checked_rows(X, y, reset=first)
-        rows = rows_of_known_classes(X, y, sample_weight, self.class_weight, known)
+        rows = rows_of_known_classes(X, y, sample_weight, self.class_weight, known, self.dtype)
         self._update_cascade(rows, known)
         self.classes_ = known
 

@@ -103,7 +103,9 @@ class Labelled(Dataset):
         return X[i], int(y[i])
 
 
-@pytest.mark.parametrize("dataset", [TensorDataset(torch.tensor(X)), Labelled()], ids=["tensors", "own"])
+@pytest.mark.parametrize(
+    "dataset", [TensorDataset(torch.tensor(X)), Labelled()], ids=["tensors", "own"]
+)
 def test_cross_validation_of_a_dataset_is_that_of_its_rows(dataset):
     clf = quick(**PARAMS)
     assert same(cross_val_score(clf, dataset, y, cv=2), cross_val_score(clf, X, y, cv=2))

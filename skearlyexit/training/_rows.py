@@ -134,9 +134,14 @@ def to_rows(
     unlabelled: Any = None,
     *,
     relative: bool = True,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> TrainingRows:
-    """Rows of arrays as tensors, with weights relative to a mean of 1; streamed rows stay so."""
+    """Rows of arrays as tensors, with weights relative to a mean of 1; streamed rows stay so.
+
+    Weights are of the precision of the network, or else of X.
+    """
+    if dtype is None:
+        dtype = torch.float64 if X.dtype == np.float64 else torch.float32
     if weight is not None and relative:
         weight = weight / weight.max()  # whose sum may otherwise overflow
         weight = weight / weight.mean()

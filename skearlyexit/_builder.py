@@ -19,6 +19,7 @@ from skearlyexit._rows import Rows
 from skearlyexit._splits import cross_fitting_splits, hold_out
 from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones import Backbone
+from skearlyexit.backbones._base import stages_of
 from skearlyexit.cascade import Cascade
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost, CostTable, Part, Reading
@@ -384,7 +385,7 @@ class CascadeBuilder:
                 with isolated_random_state(rng.randint(MAX_SEED)):
                     gates.append(build_gate(embedding).to(embedding.dtype))
         return MultiExitNetwork(
-            built.cut(plan.ends),
+            stages_of(built, plan.ends),
             modules,
             stand_ins=[i for i, head in enumerate(self.trained_heads) if not head.is_neural],
             given=built.given and self.keep_given,

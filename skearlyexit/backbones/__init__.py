@@ -1,8 +1,8 @@
 """Networks to put exits into: ready-made ones, and any that the user brings."""
 
 from skearlyexit._layers import PaddedLinear, Standardize
-from skearlyexit.backbones._base import Backbone, Block, Network
-from skearlyexit.backbones._chain import Chain, Stage
+from skearlyexit.backbones._base import Backbone, Network
+from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._cnn import CNNBackbone
 from skearlyexit.backbones._conv1d import Conv1DBackbone
 from skearlyexit.backbones._graph_conv import GraphConvBackbone
@@ -13,6 +13,7 @@ from skearlyexit.backbones._recurrent import RecurrentBackbone
 from skearlyexit.backbones._resolve import resolve_backbone
 from skearlyexit.backbones._sequential import SequentialBackbone
 from skearlyexit.backbones._series import pad_series
+from skearlyexit.backbones._stage import Block, Stage
 from skearlyexit.backbones._traced import TracedBackbone
 from skearlyexit.backbones._transformer import TransformerBackbone
 from skearlyexit.backbones._untraceable import UntraceableError

@@ -12,15 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from skearlyexit._layers import Standardize
-
-
-class Block(torch.nn.Module):
-    """A module whose `forward` returns ``(carry, embedding)``.
-
-    The carry is what the next block is called with, a tensor or a tuple of tensors whose first
-    axis is the row; the embedding is the one tensor that a head sees. In a `Chain`, any other
-    module stands for a block whose output is both.
-    """
+from skearlyexit.backbones._stage import Block, Stage
 
 
 @dataclass(kw_only=True)
@@ -80,6 +72,22 @@ class Network(metaclass=ABCMeta):
     @abstractmethod
     def to(self, dtype: torch.dtype) -> None:
         """Change the precision of all weights, the head's included."""
+
+
+def stages_of(network: Network, ends: Sequence[int]) -> list[Block]:
+    """Stages of a network, none of which writes into what it is called with.
+
+    Parameters
+    ----------
+    network : Network
+    ends : sequence of int
+        As in `Network.cut`.
+
+    Returns
+    -------
+    stages : list of Block
+    """
+    return [stage if stage.keeps_input else Stage([stage]) for stage in network.cut(ends)]
 
 
 class Backbone(BaseEstimator, metaclass=ABCMeta):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import types
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import fx
 
-from skearlyexit.backbones._base import Block
 from skearlyexit.backbones._modes import MODE
+from skearlyexit.backbones._stage import Block
 
 
 class GraphPart(torch.nn.Module):
@@ -27,6 +27,9 @@ class GraphPart(torch.nn.Module):
         Network that the graph names parts of; these are shared, under the names that they have
         there.
     """
+
+    #: `Layout.copy` has the graph copy what it would write into.
+    keeps_input: ClassVar[bool] = True
 
     def __init__(self, graph: fx.Graph, root: torch.nn.Module) -> None:
         super().__init__()

@@ -49,6 +49,11 @@ class Layout:
     def _written_by(self, node: fx.Node) -> set[int]:
         return {piece for each in node.meta["writes"] for piece in self.values[each].memory}
 
+    def _maybe_written_by(self, node: fx.Node) -> set[int]:
+        """The same, and what a module or function that is taken whole may write into."""
+        given = node.all_input_nodes if node.meta.get("may_write") else ()
+        return self._written_by(node).union(*(self.values[each].memory for each in given))
+
     def crossing(self, cut: int) -> tuple[list[fx.Node], list[fx.Node]]:
         """What a cut after the operation at a position has to hand on.
 
@@ -107,7 +112,7 @@ class Layout:
         copies: dict[fx.Node, Any] = {node: graph.placeholder(node.name) for node in carried}
         first = copies[carried[0]]
         inside = self.nodes[start:stop]
-        changed = {piece for node in inside for piece in self._written_by(node)}
+        changed = {piece for node in inside for piece in self._maybe_written_by(node)}
         for node in carried:
             if self.values[node].memory & changed:
                 # What was handed on may still be looked at by a head, or be the user's.

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit.backbones._base import Block, Network
+from skearlyexit.backbones._base import Network, stages_of
 from skearlyexit.backbones._images import hint_of_channels
+from skearlyexit.backbones._stage import Block
 from skearlyexit.costs import Cost, MACsCost, Part
 
 
@@ -63,7 +64,7 @@ def measure_blocks(
         If a block fails on these rows, changes the number of rows or returns something else than
         one tensor (or, for a `Block`, a carry and an embedding).
     """
-    blocks = network.cut(range(len(network.names)))
+    blocks = stages_of(network, range(len(network.names)))
     with torch.no_grad(), _evaluating(blocks):
         carries: list[Any] = [sample]
         embeddings = []
@@ -92,7 +93,7 @@ def measure_blocks(
 
 def run_network(network: Network, sample: torch.Tensor) -> torch.Tensor:
     """What the last block of a network returns; raises what `measure_blocks` does."""
-    blocks = network.cut(range(len(network.names)))
+    blocks = stages_of(network, range(len(network.names)))
     with torch.no_grad(), _evaluating(blocks):
         *_, (_, embedding) = _run_blocks(blocks, network.names, sample)
     return embedding

@@ -13,9 +13,10 @@ import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._layers import GROUP, round_up
-from skearlyexit.backbones._base import Backbone, Block, Network
+from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._series import SeriesInput, check_series, last_observed, mask_check
+from skearlyexit.backbones._stage import Block
 
 Cell = type[torch.nn.LSTM | torch.nn.GRU]
 State = tuple[torch.Tensor, ...]

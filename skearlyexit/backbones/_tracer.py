@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from skearlyexit._in_place import may_write
 from skearlyexit._random import isolated_random_state
 from skearlyexit.backbones._proxy import (
     IN_PLACE,
+    Applied,
     Proxy,
     Value,
     is_fixed,
@@ -32,6 +34,9 @@ from skearlyexit.backbones._proxy import (
     tensors_of,
 )
 from skearlyexit.backbones._untraceable import RowsError, UntraceableError, explanation
+
+#: Packages whose functions change their arguments only where torch notices it.
+_KNOWN = ("torch", "skearlyexit", "_operator", "builtins", "math")
 
 #: A submodule by name, a class of modules, or a function.
 Leaf = str | type[torch.nn.Module] | Callable[..., Any]
@@ -211,6 +216,7 @@ class Tracer(fx.Tracer):
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, *args, **kwargs)
         node.meta["writes"] = {node.args[0]} if self._says_it_changes(node) else set()
+        node.meta["may_write"] = self._may_write(node)
         if kind == "get_attr":
             runs, _ = self._run(kind, node.target, (), {})
             self._note(node, runs, [runs[1]])
@@ -231,6 +237,15 @@ class Tracer(fx.Tracer):
             or node.target in IN_PLACE
             or (node.op == "call_module" and self._attribute(name, "inplace"))
         )
+
+    def _may_write(self, node: fx.Node) -> bool:
+        """Whether it is taken whole and may change its arguments without torch noticing it."""
+        if node.op == "call_module":
+            return may_write([self.root.get_submodule(str(node.target))])
+        if node.op != "call_function":
+            return False
+        function = node.target.function if isinstance(node.target, Applied) else node.target
+        return str(getattr(function, "__module__", None)).split(".")[0] not in _KNOWN
 
     def _attribute(self, path: str, name: str) -> Any:
         return vars(self.root.get_submodule(path)).get(name)

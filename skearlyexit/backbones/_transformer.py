@@ -12,9 +12,10 @@ import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit._layers import PaddedLinear, Standardize, round_up
-from skearlyexit.backbones._base import Backbone, Block, Network
+from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._series import SeriesInput, check_series, mask_check
+from skearlyexit.backbones._stage import Block
 
 
 class _FeatureTokens(torch.nn.Module):

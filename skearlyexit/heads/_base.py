@@ -10,17 +10,19 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
+from skearlyexit._in_place import keeping_input
 from skearlyexit._layers import Normalized
 from skearlyexit.costs import Part
 from skearlyexit.heads._pooling import resolve_pooling
 
 
 class PooledModule(torch.nn.Module):
-    """Pooling, then a module on vectors.
+    """Pooling, then a module on vectors; neither writes into what it is called with.
 
     Parameters
     ----------
     pooling, body : torch.nn.Module
+        One that may write into its input is called with a copy.
 
     Notes
     -----
@@ -29,8 +31,8 @@ class PooledModule(torch.nn.Module):
 
     def __init__(self, pooling: torch.nn.Module, body: torch.nn.Module) -> None:
         super().__init__()
-        self.pooling = pooling
-        self.body = body
+        self.pooling = keeping_input(pooling)
+        self.body = keeping_input(body)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         return self.body(self.pooling(embedding))

@@ -6,6 +6,8 @@ import copy
 
 import torch
 
+from skearlyexit._in_place import keeping_input
+
 
 class GlobalAveragePooling(torch.nn.Module):
     """Mean over every axis after the channels; vectors stay as they are.
@@ -30,7 +32,8 @@ def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
     ----------
     pooling : {"average", "flatten"} or torch.nn.Module
         The global average over positions, all values as they are, or a module of the user's, which
-        is copied, and whose output is flattened; its weights are learned with the network.
+        is copied, and whose output is flattened; its weights are learned with the network. It is
+        called with a copy of the embedding if it may write into it.
 
     Raises
     ------
@@ -38,7 +41,7 @@ def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
         If it is none of these.
     """
     if isinstance(pooling, torch.nn.Module):
-        return torch.nn.Sequential(copy.deepcopy(pooling), torch.nn.Flatten())
+        return keeping_input(torch.nn.Sequential(copy.deepcopy(pooling), torch.nn.Flatten()))
     if pooling not in _POOLINGS:
         raise ValueError(
             f"The 'pooling' of a head must be one of {sorted(_POOLINGS)} or a torch module. "

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._random import isolated_random_state
 from skearlyexit._streamed import StreamedRows
-from skearlyexit.backbones._chain import arranged
+from skearlyexit.backbones._stage import arranged
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._cached import CACHE_BYTES, passes_of, view_of_heads
 from skearlyexit.training._local_losses import (

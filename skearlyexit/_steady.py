@@ -97,7 +97,8 @@ class SteadyClassifier:
             # Rows of one class, as a small fold may have: nothing to learn but that class.
             estimator = DummyClassifier(strategy="prior")
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max))):
-            _fit(estimator, X, y, weight)
+            # Of its own, since some estimators write into what they are given.
+            _fit(estimator, X.copy(), y, None if weight is None else weight.copy())
         if needs_probabilities and not hasattr(estimator, "predict_proba"):
             raise ValueError(
                 f"{type(_last_step(estimator)).__name__} has neither predict_proba nor "
@@ -131,6 +132,7 @@ class SteadyClassifier:
         return self._answer(_filled_up(vectors, n_call if self.fixed_rows else n_rows))[:n_rows]
 
     def _answer(self, vectors: np.ndarray) -> np.ndarray:
+        vectors = vectors.copy()  # which the estimator may write into
         probabilities = np.zeros((len(vectors), len(self.classes)))
         if hasattr(self.model, "predict_proba"):
             known = np.searchsorted(self.classes, self.model.classes_)

@@ -418,7 +418,7 @@ class TestLocalErrors:
         assert found == pytest.approx(expected, rel=1e-6)
 
     def test_maps_are_compared_by_the_spread_of_channels(self):
-        maps = torch.tensor(np.random.default_rng(0).normal(size=(4, 3, 5, 5)))
+        maps = torch.tensor(np.random.default_rng(0).normal(size=(4, 6, 5, 5)))
         by_hand = similarities(torch.tensor(maps.numpy().std(axis=(2, 3))))
         torch.testing.assert_close(similarities(maps), by_hand)
 

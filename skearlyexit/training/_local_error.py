@@ -195,9 +195,8 @@ class SimilarityLoss(ExitLoss):
             return crossed
         wanted = similarities(self._labels(target[0], answers[0]))
         weight = target[1] if len(target) > 1 else None
-        missed = sum(
-            pair_error(similarities(embedding), wanted, weight) for embedding in embeddings
-        )
+        made = map(embedding_similarities, embeddings)
+        missed = sum(pair_error(each, wanted, weight) for each in made)
         return (1 - self.beta) * crossed + self.beta * missed
 
     def _labels(self, y: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -212,12 +211,35 @@ class SimilarityLoss(ExitLoss):
         return one_hot @ self.projection
 
 
+def embedding_similarities(embedding: torch.Tensor) -> torch.Tensor:
+    """Similarities of the embeddings of a batch, to learn from; see `similarities`.
+
+    Raises
+    ------
+    ValueError
+        If an embedding has at most two values. Less their mean they have one direction at most, so
+        that the similarities have no gradient.
+    """
+    n_values = embedding[0].numel()
+    if n_values < 3:
+        raise ValueError(
+            "Similarities between embeddings can be learned from only if each has at least 3 "
+            f"values. Got an exit whose embeddings are of shape {tuple(embedding.shape[1:])}; put "
+            "it elsewhere, or train without similarities."
+        )
+    return similarities(embedding)
+
+
 def similarities(vectors: torch.Tensor) -> torch.Tensor:
     """Cosines between rows, each row less its own mean, shape (n, n).
 
-    Of a map of features, what is compared is the spread of each channel over its positions.
+    Of a map of features, what is compared is the spread of each channel over its positions. A map
+    with one position has no spread, and one with at most three channels too few numbers; of these,
+    all values are compared, as in the authors' own code.
     """
     if vectors.ndim > 2:
-        vectors = vectors.flatten(2).std(dim=2, correction=0)
+        maps = vectors.flatten(2)
+        spread = maps.shape[1] > 3 and maps.shape[2] > 1
+        vectors = maps.std(dim=2, correction=0) if spread else maps.flatten(1)
     centered = vectors - vectors.mean(dim=1, keepdim=True)
     return F.normalize(centered, dim=1) @ F.normalize(centered, dim=1).T

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from skearlyexit.training._local_error import similarities
+from skearlyexit.training._local_error import embedding_similarities
 from skearlyexit.training._loss import ExitLoss, Target
 from skearlyexit.training._unlabelled import all_weights, mean_over_rows, pair_error
 
@@ -65,9 +65,9 @@ class SimilarityMatchingLoss(LocalLoss):
     def missed(
         self, made: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor | None
     ) -> torch.Tensor:
-        """Mean squared difference of cosines over pairs of rows; see `similarities`."""
+        """Mean squared difference of cosines over pairs of rows; see `embedding_similarities`."""
         directions = F.normalize(wanted, dim=1)
-        return pair_error(similarities(made), directions @ directions.T, weight)
+        return pair_error(embedding_similarities(made), directions @ directions.T, weight)
 
 
 LOCAL_LOSSES: dict[str, type[LocalLoss]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -28,8 +28,9 @@ class LocalErrorTraining(TrainingStrategy):
     ----------
     error : {"decoupled", "feedback", "similarity"}, default="decoupled"
         ``"decoupled"``: cross-entropy of the exit's head. ``"feedback"``: the head stays the random
-        projection that it starts as, and what it hands back to the stage goes through another fixed
-        random matrix, of the same signs, instead of its own transpose; heads have to be linear.
+        projection that it starts as, and its linear layer hands the error back to the stage through
+        another fixed random matrix, of the same signs, instead of its own transpose; heads have to
+        be linear.
         ``"similarity"``: cross-entropy, and how far similarities between the embeddings of a batch
         are from those between its labels.
     beta : float, default=0.9
@@ -129,29 +130,45 @@ class FeedbackView(LocalView):
             self.feedback.register_buffer(str(i), _feedback(self.heads[str(i)], seed + i))
 
     def _answers(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
-        logits = []
-        for i, embedding in zip(self.exits, embeddings, strict=True):
-            head: Any = self.heads[str(i)]
-            vectors = head.pooling(embedding)
-            answer = head.body(vectors.detach())
-            logits.append(_Feedback.apply(vectors, answer, self.feedback.get_buffer(str(i))))
-        return logits
+        hooks = [
+            _linear_layer(head).register_forward_hook(_handing_back(self.feedback.get_buffer(i)))
+            for i, head in self.heads.items()
+        ]
+        try:
+            return super()._answers(embeddings)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _handing_back(matrix: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """Hook of a linear layer that hands its errors back through another matrix."""
+
+    def hook(layer: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        handed: torch.Tensor = _Feedback.apply(inputs[0], output.detach(), matrix)
+        return handed
+
+    return hook
 
 
 def _feedback(head: torch.nn.Module, seed: int) -> torch.Tensor:
     """Random matrix from errors to vectors, of the signs of a linear head's weights."""
-    linear: list[Any] = [
-        part for part in head.modules() if isinstance(part, torch.nn.Linear | PaddedLinear)
-    ]
+    linear = _linear_layer(head)
+    weight = linear.weight.detach()[:, : linear.in_features]
+    generator = torch.Generator().manual_seed(seed)
+    magnitude = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+    return weight.sign() * magnitude.to(weight) / weight.shape[1] ** 0.5
+
+
+def _linear_layer(head: torch.nn.Module) -> Any:
+    """The one linear layer of a head."""
+    linear = [part for part in head.modules() if isinstance(part, torch.nn.Linear | PaddedLinear)]
     if len(linear) != 1:
         raise ValueError(
             "LocalErrorTraining(error='feedback') hands errors back through one random matrix, and "
             f"needs linear heads. Got one with {len(linear)} linear layers; give head='linear'."
         )
-    weight = linear[0].weight.detach()[:, : linear[0].in_features]
-    generator = torch.Generator().manual_seed(seed)
-    magnitude = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
-    return weight.sign() * magnitude.to(weight) / weight.shape[1] ** 0.5
+    return linear[0]
 
 
 class _Feedback(torch.autograd.Function):

@@ -101,7 +101,7 @@ class TestSchedules:
             ("pareto", 5, [20, 36, 49, 60, 100]),  # 20, 36, 48.8, 59.04
             ("fine", 5, [5, 10, 15, 19, 100]),  # 5, 9.75, 14.26, 18.55
             ("golden", 5, [15, 24, 39, 62, 100]),  # 14.6, 23.6, 38.2, 61.8
-            ([0.5, 0.101, 0.9], 4, [11, 50, 90, 100]),
+            ([0.101, 0.5, 0.9], 4, [11, 50, 90, 100]),
             ((0.25,), 9, [25, 100]),
             (np.array([0.3]), 4, [30, 100]),
             ([], 4, [100]),
@@ -151,6 +151,13 @@ class TestCandidates:
         assert FixedExits(["c"]).place(blocks).ends == [2, 5]
 
 
+@pytest.mark.parametrize("schedule", [[0.6, 0.2], [0.2, 0.2, 0.6], (0.2, 0.6, 0.2)])
+def test_shares_in_another_order_or_given_twice_are_refused(schedule):
+    with pytest.raises(ValueError, match="must be ascending and name each share once") as error:
+        CostShare(schedule=schedule).place(candidates([1, 1, 1, 1]))
+    assert str(error.value).endswith(f"Got {schedule!r}; give [0.2, 0.6].")
+
+
 class TestFixedExits:
     blocks = Candidates(["stem", "a", "b", "c"], np.ones(4))
 
@@ -158,11 +165,11 @@ class TestFixedExits:
         ("given_", "expected"),
         [
             (["stem", "b"], [0, 2, 3]),
-            ([1, "stem"], [0, 1, 3]),
+            (["stem", 1], [0, 1, 3]),
             ([-2], [2, 3]),
             ([-4, -1], [0, 3]),
-            (["c", 3, -1], [3]),
-            ([np.int64(1), "a"], [1, 3]),
+            (["c"], [3]),
+            ([np.int64(1), "b"], [1, 2, 3]),
             ([], [3]),
         ],
     )
@@ -171,17 +178,37 @@ class TestFixedExits:
 
     def test_aliases(self):
         blocks = Candidates(["conv", "relu", "fc"], np.ones(3), aliases={"features.1": 1})
-        placed = FixedExits(["features.1", "conv"]).place(blocks)
+        placed = FixedExits(["conv", "features.1"]).place(blocks)
         assert placed.ends == [0, 1, 2]
         assert str(placed.report) == "\n".join(
             [
-                "exits=['features.1', 'conv']",
+                "exits=['conv', 'features.1']",
                 "block    cost  exit  why",
                 "conv    33.3%   yes  asked for as 'conv'",
                 "relu    66.7%   yes  asked for as 'features.1'",
                 "fc     100.0%   yes  the end",
             ]
         )
+
+    @pytest.mark.parametrize(
+        ("given_", "in_order"),
+        [
+            (["b", "stem"], ["stem", "b"]),
+            ([-2, 1], [1, -2]),
+            (["stem", "c", "a"], ["stem", "a", "c"]),
+        ],
+    )
+    def test_another_order_than_the_network_s_is_refused(self, given_, in_order):
+        with pytest.raises(ValueError, match="in the order of the network") as error:
+            FixedExits(given_).place(self.blocks)
+        assert str(error.value).endswith(f"Got {given_!r}; give {in_order!r}.")
+
+    @pytest.mark.parametrize("given_", [["a", "a"], [1, "a"], ["c", -1], [2, -2], ["stem", 3, "c"]])
+    def test_the_same_block_twice_is_refused(self, given_):
+        first, second = given_[-2:]
+        with pytest.raises(ValueError, match="must name each block once") as error:
+            FixedExits(given_).place(self.blocks)
+        assert str(error.value).endswith(f"{first!r} and {second!r} are the same block.")
 
     def test_a_name_of_a_block_comes_before_an_alias(self):
         blocks = Candidates(["a", "b", "c"], np.ones(3), aliases={"b": 0})
@@ -220,7 +247,7 @@ class TestResolve:
         blocks = candidates([1, 1, 1, 1])
         assert resolve_placement(2).place(blocks).ends == [1, 3]
         assert resolve_placement(np.int64(4)).place(blocks).ends == [0, 1, 2, 3]
-        assert resolve_placement(("block1", 0)).place(blocks).ends == [0, 1, 3]
+        assert resolve_placement((0, "block1")).place(blocks).ends == [0, 1, 3]
         assert resolve_placement(np.array([0, 2])).place(blocks).ends == [0, 2, 3]
 
     def test_placement_object_is_copied(self):

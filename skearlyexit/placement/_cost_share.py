@@ -40,7 +40,8 @@ class CostShare(Placement):
         Shares of the n early exits i = 0 ... n - 1: ``"linear"`` (i + 1) / (n + 1);
         ``"sdn"`` 0.9 (i + 1) / n, which for seven exits is 15, 30, ... 90 %; ``"pareto"``
         1 - 0.8^(i + 1); ``"fine"`` 1 - 0.95^(i + 1); ``"golden"`` phi^(i - n) with the golden
-        ratio phi. Or the shares themselves, between 0 and 1; then `n_exits` is not used.
+        ratio phi. Or the shares themselves, ascending and between 0 and 1; then `n_exits` is
+        not used.
 
     References
     ----------
@@ -107,4 +108,11 @@ class CostShare(Placement):
                 "The 'schedule' parameter of CostShare must be a name or shares of the cost "
                 f"between 0 and 1. Got {self.schedule!r} instead."
             )
-        return np.sort(shares)
+        in_order = np.unique(shares)
+        if not np.array_equal(shares, in_order):
+            raise ValueError(
+                "The 'schedule' parameter of CostShare must be ascending and name each share once, "
+                f"since heads and thresholds are given in that order. Got {self.schedule!r}; give "
+                f"{in_order.tolist()!r}."
+            )
+        return shares

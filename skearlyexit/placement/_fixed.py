@@ -21,7 +21,13 @@ class FixedExits(Placement):
     Parameters
     ----------
     blocks : sequence of int or str
-        In any order. Negative indices count from the end.
+        Each once, in the order of the network. Negative indices count from the end.
+
+    Raises
+    ------
+    ValueError
+        By `place`, if a block is none of the network's, is named twice, or is named after one that
+        comes later. What is given for each exit, such as heads, would not be where it was meant.
 
     Examples
     --------
@@ -41,7 +47,22 @@ class FixedExits(Placement):
                 f"[{self.blocks!r}]."
             )
         end = len(candidates.names) - 1
-        asked = {self._index(block, candidates): block for block in self.blocks}
+        asked = {}
+        for block in self.blocks:
+            index = self._index(block, candidates)
+            if index in asked:
+                raise ValueError(
+                    f"The 'exits' parameter must name each block once. Got {list(self.blocks)!r}, "
+                    f"in which {asked[index]!r} and {block!r} are the same block."
+                )
+            asked[index] = block
+        in_order = [asked[index] for index in sorted(asked)]
+        if in_order != list(asked.values()):
+            raise ValueError(
+                "The 'exits' parameter must name blocks in the order of the network, since heads "
+                f"and thresholds are given in that order. Got {list(self.blocks)!r}; give "
+                f"{in_order!r}."
+            )
         ends = sorted({*asked, end})
         report = PlacementReport(
             f"exits={list(self.blocks)!r}",

@@ -70,8 +70,6 @@ class CascadeBuilder:
         One for each exit.
     trained_plan, trained_heads : Plan, list of Head
         The same with exits that are dropped after training.
-    keep_own_head : bool
-        Whether a network that brings its own classifier keeps it at the last exit.
     keep_given : bool
         Whether training may take weights that came from the user for trained ones.
     training : TrainingStrategy
@@ -96,7 +94,6 @@ class CascadeBuilder:
     heads: Sequence[Head]
     trained_plan: Plan
     trained_heads: Sequence[Head]
-    keep_own_head: bool
     keep_given: bool
     training: TrainingStrategy
     combined: bool
@@ -120,8 +117,8 @@ class CascadeBuilder:
 
     def least_cost(self) -> float:
         """Lower bound, known before training, of what leaving at the first exit will cost."""
-        own_head = self.keep_own_head and self.plan.has_head
-        if not self.heads[-1].is_neural or own_head or not self.cost.is_exact:
+        last = self.heads[-1]
+        if not last.is_neural or last.is_own or not self.cost.is_exact:
             return 0.0  # the unit itself is not known yet
         parts = []
         with isolated_random_state(0):
@@ -375,10 +372,11 @@ class CascadeBuilder:
         plan = self.trained_plan
         for head, embedding in zip(self.trained_heads, plan.embeddings, strict=True):
             with isolated_random_state(rng.randint(MAX_SEED)):
-                modules.append(head.build(embedding, self.n_classes).to(embedding.dtype))
-        own_head = built.head if self.keep_own_head else None
-        if own_head is not None:
-            modules[-1] = PooledModule(torch.nn.Identity(), own_head)
+                if head.is_own:
+                    assert built.head is not None
+                    modules.append(PooledModule(torch.nn.Identity(), built.head))
+                else:
+                    modules.append(head.build(embedding, self.n_classes).to(embedding.dtype))
         gates: list[torch.nn.Module] = []
         if self.training.has_gates:
             for embedding in plan.embeddings[:-1]:
@@ -389,7 +387,7 @@ class CascadeBuilder:
             modules,
             stand_ins=[i for i, head in enumerate(self.trained_heads) if not head.is_neural],
             given=built.given and self.keep_given,
-            given_head=own_head is not None,
+            given_head=self.trained_heads[-1].is_own,
             gates=gates,
             n_classes=self.n_classes,
         )

@@ -53,8 +53,9 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         such as `ExactPlacement`. 1 is the plain network.
     head : object, default=None
         What predicts at the exits: ``"linear"``, ``"mlp"``, a head object, any scikit-learn
-        classifier, or a sequence with one for each exit. None is linear, except that a network
-        that brings its own classifier keeps it at the last exit.
+        classifier, or a sequence with one for each exit, in which ``"own"`` at the last exit is
+        the classifier that the network brings. None is linear, except that a network that brings
+        its own classifier keeps it at the last exit.
     training : str or TrainingStrategy, default=None
         How the weights are learned: ``"joint"``, ``"separate"``, ``"mixed"``, ``"distillation"``,
         ``"combined"``, ``"combiner"``, ``"gated"``, ``"layerwise"``, ``"local_error"``,

@@ -127,7 +127,7 @@ class RecipeMixin:
         asks_training = self.combine is None or self.combine == TRAINED
 
         def make(ends: Sequence[int], training: TrainingStrategy) -> CascadeBuilder:
-            heads = resolve_heads(self.head, len(ends))
+            heads = resolve_heads(self.head, len(ends), has_own=plan.has_head)
             kept = ends[-1:] if training.drops_exits else ends
             combined = asks_training and training.combines and len(kept) > 1
             if combined:
@@ -141,7 +141,6 @@ class RecipeMixin:
                 heads=heads[-len(kept) :],
                 trained_plan=plan.placed(ends),
                 trained_heads=heads,
-                keep_own_head=self.head is None,
                 keep_given=strategy.keeps_given,
                 training=training,
                 combined=combined,

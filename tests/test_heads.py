@@ -26,7 +26,7 @@ from skearlyexit.heads import (
     resolve_pooling,
 )
 from skearlyexit.heads._base import PooledModule
-from tests._data import digits, make
+from tests._data import blobs, digits, make, quick, same
 
 X, Y = load_iris(return_X_y=True)
 rng = np.random.default_rng(0)
@@ -263,7 +263,7 @@ class TestResolveHeads:
             resolve_heads(head, 2)
 
     def test_unknown_name(self):
-        with pytest.raises(ValueError, match=r"one of \['linear', 'mlp'\].*Got 'tree' instead"):
+        with pytest.raises(ValueError, match=r"one of \['linear', 'mlp', 'own'\].*Got 'tree' instead"):
             resolve_heads("tree", 2)
 
     @pytest.mark.parametrize(
@@ -423,3 +423,47 @@ def test_statistics_are_right_after_one_step():
     torch.testing.assert_close(normalization.running_var, x.var(dim=0))
     module(x + 4)
     torch.testing.assert_close(normalization.running_mean, x.mean(dim=0) + 2)
+
+
+class TestOwnClassifier:
+    """What the network brings, at the last exit next to other heads."""
+
+    module = make(
+        lambda: nn.Sequential(nn.Linear(13, 16), nn.ReLU(), nn.Linear(16, 8), nn.Linear(8, 4))
+    )
+
+    def fit(self, head, **params):
+        params = {"exits": ["1"], "training": "separate", "calibration": None, **params}
+        return quick(backbone=self.module, head=head, **params).fit(*blobs()[:2])
+
+    def test_it_stays_as_it_is(self):
+        X = blobs()[2]
+        clf = self.fit([LogisticRegression(), "own"])
+        with torch.no_grad():
+            expected = torch.softmax(self.module(torch.tensor(X, dtype=torch.float32)), dim=1)
+        table = clf.exit_table(X)
+        np.testing.assert_allclose(table.probabilities[:, 1], expected.numpy(), atol=1e-6)
+        assert isinstance(clf.heads_[0], LogisticRegression)
+        assert clf.costs_[1] > 1  # the plain network with its own classifier, and a head before
+        assert clf.cost_table_.plain == 13 * 16 + 16 * 8 + 8 * 4
+
+    def test_it_learns_with_the_network_in_other_trainings(self):
+        X = blobs()[2]
+        tables = [
+            self.fit(head, training="joint").exit_table(X).probabilities
+            for head in (None, [None, "own"])
+        ]
+        assert same(*tables)
+
+    def test_alone(self):
+        clf = self.fit("own", exits=1)
+        assert torch.equal(clf.heads_[0].body[0].weight, self.module[3].weight)
+
+    @pytest.mark.parametrize("head", ["own", ["own", "linear"], ["own", "own"]])
+    def test_only_at_the_last_exit(self, head):
+        with pytest.raises(ValueError, match=r"last exit only\. Got 'own' .* at exit 0 of 2"):
+            self.fit(head)
+
+    def test_network_without_one(self):
+        with pytest.raises(ValueError, match="the backbone brings none"):
+            quick(head=[None, None, "own"]).fit(*blobs()[:2])

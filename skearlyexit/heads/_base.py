@@ -83,6 +83,8 @@ class Head(BaseEstimator, metaclass=ABCMeta):
     is_neural : bool
         Whether the module of `build` is the head itself. If not, that module only stands in its
         place while the network is trained, and `fit` makes the head from frozen embeddings.
+    is_own : bool
+        Whether the network's own classifier takes its place, and `build` is not called.
     cross_fit : int or None
         Number of folds in which those embeddings are cross-fitted; None takes the embeddings of
         rows that the network has seen.
@@ -90,6 +92,7 @@ class Head(BaseEstimator, metaclass=ABCMeta):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     is_neural: ClassVar[bool]
+    is_own: ClassVar[bool] = False
     cross_fit: int | None = None
 
     @abstractmethod

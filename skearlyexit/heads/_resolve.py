@@ -10,24 +10,32 @@ from skearlyexit.heads._base import Head
 from skearlyexit.heads._estimator import EstimatorHead
 from skearlyexit.heads._linear import LinearHead
 from skearlyexit.heads._mlp import MLPHead
+from skearlyexit.heads._own import OwnHead
 
-_NAMES: dict[str, type[Head]] = {"linear": LinearHead, "mlp": MLPHead}
+_NAMES: dict[str, type[Head]] = {"linear": LinearHead, "mlp": MLPHead, "own": OwnHead}
 
 
-def resolve_heads(head: Any, n_exits: int) -> list[Head]:
+def resolve_heads(head: Any, n_exits: int, *, has_own: bool = False) -> list[Head]:
     """One head for each exit.
 
     Parameters
     ----------
-    head : None, {"linear", "mlp"}, Head, scikit-learn classifier, or sequence of them
-        One for all exits, or a sequence with one for each. None is linear.
+    head : None, {"linear", "mlp", "own"}, Head, scikit-learn classifier, or sequence of them
+        One for all exits, or a sequence with one for each. ``"own"``, at the last exit only, is the
+        network's own classifier. None is linear, and the network's own classifier at the last exit
+        if it brings one.
     n_exits : int
+    has_own : bool, default=False
+        Whether the network brings its own classifier.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no head or no classifier, or a sequence of another length.
+        If it is no head or no classifier, or a sequence of another length, or the network's own
+        classifier is asked for where there is none.
     """
+    if head is None and has_own:
+        head = [None] * (n_exits - 1) + ["own"]
     if not isinstance(head, list | tuple):
         head = [head] * n_exits
     if len(head) != n_exits:
@@ -35,7 +43,20 @@ def resolve_heads(head: Any, n_exits: int) -> list[Head]:
             f"The 'head' parameter holds {len(head)} heads for {n_exits} exits; give one head for "
             "all or one for each, the last exit included."
         )
-    return [resolve_head(each) for each in head]
+    heads = [resolve_head(each) for each in head]
+    misplaced = [i for i, each in enumerate(heads[:-1]) if each.is_own]
+    if misplaced:
+        raise ValueError(
+            "The network's own classifier answers at the last exit only. Got 'own' in the 'head' "
+            f"parameter at exit {misplaced[0]} of {n_exits}; give a sequence that ends in 'own'."
+        )
+    if heads[-1].is_own and not has_own:
+        raise ValueError(
+            "The 'head' parameter asks for the network's own classifier, and the backbone brings "
+            "none: it does not end in a layer with one output per class. Got 'own'; give another "
+            "head for the last exit, such as 'linear'."
+        )
+    return heads
 
 
 def resolve_head(head: Any) -> Head:

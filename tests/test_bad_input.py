@@ -85,7 +85,7 @@ def test_data(rows, labels, error, words):
         ({"exits": 0}, ValueError, "'exits' parameter"),
         ({"head": LinearRegression()}, TypeError, "which is no classifier"),
         ({"head": SVC}, TypeError, "with its parentheses"),
-        ({"head": "forest"}, ValueError, r"one of \['linear', 'mlp'\].*'forest'"),
+        ({"head": "forest"}, ValueError, r"one of \['linear', 'mlp', 'own'\].*'forest'"),
         ({"head": ["linear", SVC()]}, ValueError, "holds 2 heads for 3 exits"),
         ({"head": LinearHead(pooling="max")}, ValueError, r"\['average', 'flatten'\].*'max'"),
         ({"training": "jointly"}, ValueError, "'training' parameter"),

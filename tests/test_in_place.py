@@ -343,6 +343,34 @@ class TestNetworks:
             assert ours["valid_loss"] == pytest.approx(theirs["valid_loss"], abs=1e-3)
 
 
+class Negative(nn.Sequential):
+    """A chain that does more than to run its modules."""
+
+    def forward(self, x):
+        return super().forward(-x.flatten(1))
+
+
+class TestChainsOfTheirOwn:
+    def make(self, kind):
+        return make(lambda: kind(nn.Linear(32, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)))
+
+    def test_own_forward_is_run(self):
+        net = self.make(Negative)
+        clf = fitted(net, ["0"], training="separate")
+        with torch.no_grad():
+            expected = torch.softmax(net(torch.tensor(IMAGES)), dim=1)
+        found = clf.exit_table(IMAGES).probabilities[:, -1]
+        assert_allclose(found, expected.numpy(), rtol=0, atol=1e-5)
+        with pytest.raises(ValueError, match="forward or hooks of its own"):
+            fitted(SequentialBackbone(net), [0])
+
+    def test_hooks_of_the_chain_are_not_left_out(self):
+        net = self.make(nn.Sequential)
+        net.register_forward_pre_hook(lambda module, args: (-args[0].flatten(1),))
+        with pytest.raises(ValueError, match="forward or hooks of its own"):
+            fitted(net, [0])
+
+
 class TestHeads:
     @pytest.mark.parametrize("training", ["joint", "separate"])
     @pytest.mark.parametrize(

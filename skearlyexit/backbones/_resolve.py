@@ -28,6 +28,9 @@ _NAMES: dict[str, type[Backbone]] = {
     "transformer": TransformerBackbone,
 }
 
+#: What a chain does; one with a `forward` of its own does something else.
+_RUN = torch.nn.Sequential.forward
+
 
 def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
     """Backbone object for what the user passed.
@@ -69,6 +72,8 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
             backbone, "module_", msg="The skorch net given as 'backbone' is not fitted."
         )
         return resolve_backbone(backbone.module_, X, n_classes)
+    if isinstance(backbone, torch.nn.Sequential) and type(backbone).forward is not _RUN:
+        return TracedBackbone(backbone)
     if isinstance(backbone, torch.nn.Sequential | torch.nn.ModuleList | list | tuple):
         return SequentialBackbone(backbone)
     if isinstance(backbone, torch.nn.Module):

@@ -67,10 +67,23 @@ class SequentialBackbone(Backbone):
         return Chain(blocks, names=names, head=head, given=True, obstacles=obstacles, notice=notice)
 
 
+def _is_plain_chain(modules: torch.nn.Module) -> bool:
+    """Whether a chain does nothing but run its modules one after another."""
+    hooks = modules._forward_hooks or modules._forward_pre_hooks
+    runs = (torch.nn.Sequential.forward, torch.nn.ModuleList.forward)
+    return not hooks and type(modules).forward in runs and "forward" not in vars(modules)
+
+
 def _named_blocks(
     modules: torch.nn.Module | Sequence[torch.nn.Module],
 ) -> tuple[list[str], list[torch.nn.Module]]:
     if isinstance(modules, torch.nn.Sequential | torch.nn.ModuleList):
+        if not _is_plain_chain(modules):
+            raise ValueError(
+                f"The chain given as backbone, a {type(modules).__name__}, has a forward or hooks "
+                "of its own, which an exit between its modules would leave out. Give "
+                "TracedBackbone(chain), or hooks to its modules."
+            )
         # Not named_children, which leaves out a module's second place.
         pairs = list(modules._modules.items())
     elif isinstance(modules, torch.nn.Module):

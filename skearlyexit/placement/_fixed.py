@@ -47,7 +47,7 @@ class FixedExits(Placement):
                 f"[{self.blocks!r}]."
             )
         end = len(candidates.names) - 1
-        asked = {}
+        asked: dict[int, int | str] = {}
         for block in self.blocks:
             index = self._index(block, candidates)
             if index in asked:

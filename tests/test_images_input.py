@@ -105,7 +105,8 @@ def test_the_parameter_decides_and_nothing_is_said(reference):
 
 
 @pytest.mark.parametrize(
-    ("shape", "n_channels"), [((1, 8, 6), 1), ((3, 8, 3), 3), ((4, 8, 1), 4), ((8, 6), 1)]
+    ("shape", "n_channels"),
+    [((1, 8, 6), 1), ((3, 8, 3), 3), ((4, 8, 1), 4), ((8, 6), 1), ((16, 4, 4), 16)],
 )
 def test_what_may_be_channels_first_is_left_alone(shape, n_channels):
     rows = np.resize(FIRST, (120, *shape))

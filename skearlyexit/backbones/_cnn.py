@@ -74,8 +74,8 @@ class CNNBackbone(Backbone):
         that come as flat pixels. None: rows come as images of such a shape.
     data_format : {"auto", "channels_first", "channels_last"}, default="auto"
         Which axis of an image holds the channels. With ``"auto"`` it is the last one if this is of
-        length 1, 3 or 4 and the first is not, which a warning says once for each fit, and else the
-        first.
+        length 1, 3 or 4, the first is not, and the second is of another length than the last; a
+        warning says so once for each fit. Otherwise it is the first.
 
     References
     ----------

@@ -15,8 +15,13 @@ DATA_FORMATS = ("auto", "channels_first", "channels_last")
 
 
 def seems_channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether the last axis of a shape is one of channels as surely as the first is none."""
-    return len(shape) == 3 and shape[2] in USUAL_CHANNELS and shape[0] not in USUAL_CHANNELS
+    """Whether the last axis of a shape is one of channels as surely as the first is none.
+
+    Maps of features, of shape (512, 1, 1) or (64, 4, 4), are as wide as they are high.
+    """
+    if len(shape) != 3 or shape[1] == shape[2]:
+        return False
+    return shape[2] in USUAL_CHANNELS and shape[0] not in USUAL_CHANNELS
 
 
 def checked_image_shape(image_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from skearlyexit._layers import GROUP
 from skearlyexit._random import isolated_random_state
-from skearlyexit._threads import single_blas_thread
+from skearlyexit._threads import on_single_blas_thread
 
 #: Rows of a call: at most, and exactly where the answer would depend on their number.
 LARGEST_CALL = 1024
@@ -96,7 +96,7 @@ class SteadyClassifier:
         if np.all(y == y[0]):
             # Rows of one class, as a small fold may have: nothing to learn but that class.
             estimator = DummyClassifier(strategy="prior")
-        with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max))):
+        with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
             # Of its own, since some estimators write into what they are given.
             _fit(estimator, X.copy(), y, None if weight is None else weight.copy())
         if needs_probabilities and not hasattr(estimator, "predict_proba"):
@@ -123,9 +123,11 @@ class SteadyClassifier:
         n_rows = len(vectors)
         vectors = _filled_up(vectors, n_rows + -n_rows % GROUP)
         n_call = FIXED_ROWS if self.fixed_rows else LARGEST_CALL
-        with single_blas_thread():
-            calls = (vectors[i : i + n_call] for i in range(0, len(vectors), n_call))
-            return np.concatenate([self._answer_filled_up(call, n_call) for call in calls])[:n_rows]
+        calls = [vectors[i : i + n_call] for i in range(0, len(vectors), n_call)]
+        answers = on_single_blas_thread(
+            lambda: [self._answer_filled_up(call, n_call) for call in calls]
+        )
+        return np.concatenate(answers)[:n_rows]
 
     def _answer_filled_up(self, vectors: np.ndarray, n_call: int) -> np.ndarray:
         n_rows = len(vectors)
@@ -145,9 +147,12 @@ class SteadyClassifier:
     def _depends_on_company(self, vectors: np.ndarray) -> bool:
         """Whether answers differ, if only in the last bits, between calls of few and many rows."""
         few = vectors[np.arange(64) % len(vectors)]
-        with single_blas_thread():
+
+        def answers() -> tuple[np.ndarray, list[np.ndarray]]:
             in_many = self._answer(np.tile(few, (LARGEST_CALL // len(few), 1)))
-            by_few = [self._answer(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
+            return in_many, [self._answer(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
+
+        in_many, by_few = on_single_blas_thread(answers)
         return not np.array_equal(in_many[: len(few)], np.concatenate(by_few))
 
 

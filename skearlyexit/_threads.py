@@ -1,27 +1,100 @@
-"""Matrix products of numpy on one thread, so that a row's result is the same in any batch."""
+"""Matrix products of numpy on one thread, so that a sample's result is the same in any batch."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-# The limit is process-wide, and only the thread that set it can lift it. Were two threads inside,
-# the first to leave would lift it for the other.
-_lock = threading.RLock()
+Result = TypeVar("Result")
+
+
+class _Limit:
+    """The limit to one thread, in force while any call needs it.
+
+    The number of threads belongs to the process, but with libraries that run on OpenMP it belongs
+    to each thread, and no other can lift the limit there.
+    """
+
+    def __init__(self) -> None:
+        # Held for a moment only, never over the call, which may start threads that come here.
+        self.guard = threading.RLock()
+        # The calls under way, each with its thread, and the numbers of threads before the first.
+        self.calls: dict[object, int] = {}
+        self.n_threads: list[int] = []
+
+    def set(self, call: object) -> None:
+        """Begin a call."""
+        with self.guard:
+            if not self.calls:
+                self.n_threads = [library.get_num_threads() for library in _libraries()]
+            self.calls[call] = threading.get_ident()
+            for library in _libraries():
+                _set(library, 1)
+
+    def lift(self, call: object) -> None:
+        """End a call; to be repeated if it was interrupted."""
+        with self.guard:
+            if call not in self.calls:
+                return
+            others = [thread for other, thread in self.calls.items() if other is not call]
+            for library, n_threads in zip(_libraries(), self.n_threads, strict=True):
+                by_thread = getattr(library, "threading_layer", None) == "openmp"
+                if threading.get_ident() not in others if by_thread else not others:
+                    _set(library, n_threads)
+            del self.calls[call]
+
+    def forget_others(self) -> None:
+        """End the calls of threads that a fork has not taken along."""
+        self.guard = threading.RLock()
+        for call in [
+            each for each, thread in self.calls.items() if thread != threading.get_ident()
+        ]:
+            self.lift(call)
 
 
 @cache
-def _controller() -> ThreadpoolController:
+def _libraries() -> list[Any]:
     # Finding the loaded libraries takes a millisecond; they stay loaded.
-    return ThreadpoolController().select(user_api="blas")
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
-@contextmanager
-def single_blas_thread() -> Iterator[None]:
-    """Limit BLAS to one thread inside, for one Python thread at a time."""
-    with _lock, _controller().limit(limits=1):
-        yield
+def _set(library: Any, n_threads: int) -> None:
+    # threadpoolctl reserves a library that is shared by all threads for the thread that has set its
+    # limit, and ignores the others. Here it may be another one that lifts it.
+    release = getattr(library, "clear_controlling_thread", lambda *, force: None)
+    release(force=True)
+    library.set_num_threads(n_threads)
+    release(force=True)
+
+
+_limit = _Limit()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _limit.guard.acquire(),
+        after_in_parent=lambda: _limit.guard.release(),
+        after_in_child=lambda: _limit.forget_others(),
+    )
+
+
+def on_single_blas_thread(function: Callable[[], Result]) -> Result:
+    """Call a function while BLAS is limited to one thread.
+
+    An interrupt may come at any line. That is why this is no context manager, which has lines
+    between setting the limit and the block that lifts it.
+    """
+    call = object()
+    try:
+        _limit.set(call)
+        return function()
+    finally:
+        try:
+            _limit.lift(call)
+        except BaseException:
+            _limit.lift(call)
+            raise

@@ -155,13 +155,21 @@ class BaseOperated(BaseEstimator):
     def _set_point(
         self, point: CalibratedPoint, frontier: Frontier | None, evidence: Evidence | None
     ) -> None:
-        self.operating_point_ = point
-        self.thresholds_ = point.thresholds
-        self.frontier_ = frontier
         scores = np.empty((0, self.n_exits_)) if evidence is None else evidence.scores
         # In a random order, since the first are forgotten first.
         order = np.random.RandomState(0).permutation(len(scores))[:REMEMBERED_ROWS]
-        self._recent_scores = scores[order]
+        self._set_at_once(point, frontier, scores[order])
+
+    def _set_at_once(
+        self, point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray
+    ) -> None:
+        # One operation, since an interrupt may come between any two.
+        self.__dict__.update(
+            operating_point_=point,
+            thresholds_=point.thresholds,
+            frontier_=frontier,
+            _recent_scores=recent,
+        )
 
     def partial_calibrate(self, X: Any, *, window: int = REMEMBERED_ROWS) -> Self:
         """Move the thresholds with rows that drift, so that the mean cost stays; needs no labels.
@@ -213,7 +221,7 @@ class BaseOperated(BaseEstimator):
         thresholds = thresholds_for_shares(recent, point.shares)
         moved = np.array([thresholds_for_shares(recent, shares) for shares in frontier.shares])
         exits = exits_of(recent, thresholds)
-        self.operating_point_ = replace(
+        moved_point = replace(
             point,
             thresholds=thresholds,
             n_rows=len(recent),
@@ -222,9 +230,7 @@ class BaseOperated(BaseEstimator):
             certified=None if point.certified is None else False,
             reason=f"Moved with the last {len(recent)} rows, without labels, to keep the cost.",
         )
-        self.thresholds_ = thresholds
-        self.frontier_ = replace(frontier, thresholds=moved)
-        self._recent_scores = recent
+        self._set_at_once(moved_point, replace(frontier, thresholds=moved), recent)
         return self
 
     def _point(self, threshold: Any, budget: float | Budget | None) -> CalibratedPoint:

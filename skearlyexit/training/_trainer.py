@@ -17,6 +17,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skearlyexit._random import isolated_random_state
 from skearlyexit.training._acceleration import accelerated
+from skearlyexit.training._interrupts import train
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
 from skearlyexit.training._network import View
@@ -163,7 +164,7 @@ class Trainer:
         # A phase draws from generators of its own, so that it depends on none before it.
         seed = next(self.seeds) % 2**32
 
-        def train() -> list[dict[str, Any]]:
+        def run() -> list[dict[str, Any]]:
             if self.verbose:
                 print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} rows")
             with isolated_random_state(seed, self.device):
@@ -173,10 +174,10 @@ class Trainer:
             return history
 
         if self.memory is None:
-            history = train()
+            history = run()
         else:
             facts = [module, loss, self._facts(), n_epochs, seed]
-            history = self._recall(self.memory, module, facts, train, phase)
+            history = self._recall(self.memory, module, facts, run, phase)
         self.history.extend({"phase": phase, **epoch} for epoch in history)
 
     def _stretch(self) -> float:
@@ -239,7 +240,7 @@ class Trainer:
                 compiled=self.compiled,
                 device=self.device,
             ):
-                net.partial_fit(self.rows, None)
+                train(net, self.rows)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -255,9 +256,6 @@ class Trainer:
             )
         if self.optimizer_state is not None:
             self.optimizer_state = {"kind": kind, "state": net.optimizer_.state_dict()["state"]}
-        if net.history and "dur" not in net.history[-1]:
-            # skorch takes an interrupt for the wish to end training here.
-            raise KeyboardInterrupt
         keys = ("epoch", "train_loss", "valid_loss", "dur")
         return [
             {key: epoch[key] for key in keys if key in epoch} | record

@@ -231,7 +231,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             cascade = fit.cascade
 
         def costs() -> np.ndarray:
-            return builder.cost_table(cascade, rows.X, decided=False).cumulative
+            return builder.untimed_costs(cascade, rows.X)
 
         table: ExitTable | LabelTable | None = None
         y = rows.y[index]

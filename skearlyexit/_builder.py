@@ -22,7 +22,7 @@ from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._base import stages_of
 from skearlyexit.cascade import Cascade
 from skearlyexit.combination import Combination
-from skearlyexit.costs import Cost, CostTable, Part, Reading
+from skearlyexit.costs import Cost, CostTable, MACsCost, Part, Reading
 from skearlyexit.heads import FittedGate, FittedHead, Head, PooledModule, align, build_gate
 from skearlyexit.runtime import embed
 from skearlyexit.training import (
@@ -159,6 +159,30 @@ class CascadeBuilder:
         decided : bool, default=True
             Whether decisions are counted, which has to wait until they are fitted.
         """
+        return self._cost_table(*self._parts(cascade, X, decided))
+
+    def untimed_costs(self, cascade: Cascade, X: np.ndarray) -> np.ndarray:
+        """Cumulative costs for what is fitted: the same for every fit with the same seed.
+
+        Heads whose cost is timed count as free. Where the stages are timed, the operations of
+        stages and heads are counted instead.
+
+        Returns
+        -------
+        costs : ndarray of shape (n_exits,)
+            In units of the plain backbone, decisions not counted.
+        """
+        stages, heads, decisions = self._parts(cascade, X, decided=False)
+        table = self._cost_table(stages, heads, decisions)
+        if not any(stage.how == "measured" for stage in table.stages):
+            return table.untimed
+        counted = np.array([reading.value for reading in MACsCost().read(stages)])
+        return self._cost_table(stages, heads, decisions, MACsCost(), counted).untimed
+
+    def _parts(
+        self, cascade: Cascade, X: np.ndarray, decided: bool
+    ) -> tuple[list[Part], list[Part], list[list[Part]]]:
+        """Stages, heads and decisions with what they are called with."""
         # What is measured should meet rows as various as those it is used on.
         carry: Any = tensor_of(X[:32]).to(cascade.device)
         stages: list[Part] = []
@@ -180,17 +204,24 @@ class CascadeBuilder:
                     decision = cascade.decision.part(self.n_classes, i, last=i == last)
                     parts += [] if decision is None else [decision]
                 decisions.append(parts)
-        return self._cost_table(stages, heads, decisions)
+        return stages, heads, decisions
 
     def _cost_table(
-        self, stages: Sequence[Part], heads: Sequence[Part], decisions: Sequence[Sequence[Part]]
+        self,
+        stages: Sequence[Part],
+        heads: Sequence[Part],
+        decisions: Sequence[Sequence[Part]],
+        cost: Cost | None = None,
+        blocks: np.ndarray | None = None,
     ) -> CostTable:
+        links = self.plan.links if cost is None else np.zeros(len(self.plan.links))
+        cost = self.cost if cost is None else cost
+        blocks = self.plan.block_costs if blocks is None else blocks
         read = [part for parts in decisions for part in parts]
-        staged, headed, found = self.cost.of_cascade(stages, heads, read, self.plan.block_costs)
+        staged, headed, found = cost.of_cascade(stages, heads, read, blocks)
         values = iter(found)
         decided = [Reading.total([next(values) for _ in parts]) for parts in decisions]
-        names, links = self.plan.names, self.plan.links
-        return CostTable(self.cost.unit_name, names, staged, headed, links, decided)
+        return CostTable(cost.unit_name, self.plan.names, staged, headed, links, decided)
 
     def fit(
         self,

@@ -146,7 +146,7 @@ class PartialFitMixin(BaseEarlyExit):
         cascade = fit.cascade
 
         def costs() -> np.ndarray:
-            return builder.cost_table(cascade, rows.X, decided=False).cumulative
+            return builder.untimed_costs(cascade, rows.X)
 
         cascade.decision = unlearned(builder.decision, costs, len(classes) + builder.decision.gated)
         cascade.cost_table = builder.cost_table(cascade, rows.X)

@@ -61,7 +61,7 @@ class ExitProbe:
         )
 
         def known() -> np.ndarray:
-            return builder.cost_table(cascade, train.X, decided=False).cumulative
+            return builder.untimed_costs(cascade, train.X)
 
         if builder.decision.n_learned:
             # One decision is asked about many subsets of the places, so that it cannot be

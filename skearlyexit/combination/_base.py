@@ -82,7 +82,8 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         y : ndarray of shape (n_samples,)
             True classes, by index.
         costs : ndarray of shape (n_exits,)
-            Cumulative, in units of the plain network, decisions not counted.
+            Cumulative, in units of the plain network, decisions not counted; heads whose cost is
+            timed count as free, since no two timings are the same.
         sample_weight : ndarray of shape (n_samples,)
         """
         return self

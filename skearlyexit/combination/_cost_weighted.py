@@ -12,6 +12,8 @@ from skearlyexit.combination._mean import MeanCombination
 class CostWeightedCombination(MeanCombination):
     """Mean of the probabilities of all heads so far, weighted by what it costs to get to each.
 
+    Heads whose cost is timed count as free here, since no two timings are the same.
+
     Attributes
     ----------
     costs_ : ndarray of shape (n_exits,)

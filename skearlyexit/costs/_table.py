@@ -76,6 +76,18 @@ class CostTable:
         """Cost of leaving at each exit as a share of the plain network's; see `exit_costs`."""
         return exit_costs(self.stage_costs, self.head_costs, self.decision_costs)
 
+    @property
+    def untimed(self) -> np.ndarray:
+        """As `cumulative`, but heads and decisions whose cost was timed count as free.
+
+        Another timing would give other values; what a model answers must not depend on it.
+        """
+        heads, decisions = (
+            [0.0 if reading.how == "measured" else reading.value for reading in readings]
+            for readings in (self.heads, self.decisions)
+        )
+        return exit_costs(self.stage_costs, heads, decisions)
+
     def _columns(self) -> dict[str, list[Any]]:
         until = self.cumulative
         columns: dict[str, list[Any]] = {"exit": list(self.names)}

@@ -27,10 +27,11 @@ def round_up(n: int) -> int:
 
 
 class PaddedLinear(torch.nn.Module):
-    """Linear layer whose inner width is filled up to a multiple of 16 with zeros.
+    """Linear layer whose widths are filled up to multiples of 16 with zeros.
 
     With an odd inner width the last bits of a row's result depend on how many rows are computed
-    together. The zeros change no result and get no gradient.
+    together, and with an odd outer width above 16 on the number of threads too. The zeros change no
+    result and get no gradient.
 
     Parameters
     ----------
@@ -45,6 +46,8 @@ class PaddedLinear(torch.nn.Module):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.n_zeros = round_up(in_features) - in_features
+        # A single group of outputs is not shared out among threads.
+        self.n_more = round_up(out_features) - out_features if out_features > GROUP else 0
         bound = 1 / math.sqrt(in_features)
         weight = torch.empty(out_features, in_features).uniform_(-bound, bound)
         self.weight = torch.nn.Parameter(F.pad(weight, (0, self.n_zeros)))
@@ -54,7 +57,14 @@ class PaddedLinear(torch.nn.Module):
         """Map (n, in_features) to (n, out_features)."""
         if self.n_zeros:
             x = F.pad(x, (0, self.n_zeros))
-        return F.linear(x, self.weight, self.bias)
+        if not self.n_more:
+            return F.linear(x, self.weight, self.bias)
+        # Parameters keep their shape, so that nothing learns, counts or stores the zeros.
+        weight, bias = (
+            F.pad(self.weight, (0, 0, 0, self.n_more)),
+            F.pad(self.bias, (0, self.n_more)),
+        )
+        return F.linear(x, weight, bias)[..., : self.out_features].contiguous()
 
 
 class _BatchNorm(torch.nn.BatchNorm1d):

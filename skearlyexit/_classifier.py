@@ -135,6 +135,10 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         processes too: a search over scikit-learn heads, policies or operating points trains the
         network once per fold. The folder grows until it is cleared, callbacks are not called
         for what is read, and without an integer `random_state` hardly anything is ever the same.
+        Code of the user is followed through functions, classes and modules, also where it is
+        imported inside a function. What it finds by other means, such as files of data, names
+        given as strings (``getattr``, ``importlib``) or environment variables, is not seen:
+        clear the folder when that changes. A damaged entry is replaced with a warning.
     n_jobs : int, default=None
         Scikit-learn heads fitted at the same time.
     callbacks : list of skorch callbacks, default=None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dis
 import functools
+import importlib
 import pickle
 import site
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,10 @@ def _parts(obj: Any) -> list[Any] | None:
     if isinstance(obj, types.FunctionType) and _is_to_be_read(obj):
         cells = [cell.cell_contents for cell in obj.__closure__ or ()]
         used = {name: obj.__globals__.get(name) for name in sorted(set(_globals(obj.__code__)))}
+        modules = {**used, **dict(_imported(obj.__code__, obj.__globals__.get("__package__")))}
         inner = [] if not hasattr(obj, "__wrapped__") else [obj.__wrapped__]
         signature = [obj.__qualname__, obj.__defaults__, obj.__kwdefaults__]
-        return [*signature, obj.__code__, cells, used, _reached(obj.__code__, used), inner]
+        return [*signature, obj.__code__, cells, used, _reached(obj.__code__, modules), inner]
     if isinstance(obj, type) and _is_to_be_read(obj):
         return [obj.__qualname__, list(obj.__bases__), dict(_members(obj))]
     if isinstance(obj, functools.cached_property):
@@ -106,7 +108,9 @@ def _parts(obj: Any) -> list[Any] | None:
     if hasattr(obj, "cache_info") and hasattr(obj, "__wrapped__"):
         return ["lru_cache", obj.__wrapped__]
     if isinstance(obj, types.CodeType):
-        return [obj.co_code, obj.co_names, obj.co_varnames, obj.co_freevars, list(obj.co_consts)]
+        arguments = [obj.co_argcount, obj.co_posonlyargcount, obj.co_kwonlyargcount, obj.co_flags]
+        names = [obj.co_names, obj.co_varnames, obj.co_freevars]
+        return [*arguments, obj.co_code, obj.co_exceptiontable, *names, list(obj.co_consts)]
     if isinstance(obj, types.ModuleType):
         return ["module", obj.__name__]
     if isinstance(obj, frozenset):
@@ -158,16 +162,51 @@ def _globals(code: types.CodeType) -> Iterator[str]:
             yield from _globals(constant)
 
 
+def _imported(code: types.CodeType, package: str | None) -> Iterator[tuple[str, Any]]:
+    """Modules that some code imports when it runs."""
+    constants: list[Any] = []
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            level, names = constants
+            yield from _modules("." * level + str(instruction.argval), names or (), package)
+        constants = [*constants[-1:], instruction.argval]
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _imported(constant, package)
+
+
+def _modules(
+    name: str, parts: Sequence[str], package: str | None
+) -> Iterator[tuple[str, types.ModuleType]]:
+    """What ``import name`` or ``from name import parts`` makes known."""
+    try:
+        module = importlib.import_module(name, package)
+    except Exception:
+        return  # what cannot be imported cannot be run either
+    yield name, module
+    top = module.__name__.split(".")[0]
+    yield top, sys.modules[top]
+    for part in parts:
+        if not hasattr(module, part) and hasattr(module, "__path__"):
+            yield from _modules(f"{module.__name__}.{part}", (), None)
+
+
 def _reached(code: types.CodeType, used: dict[str, Any]) -> dict[str, Any]:
     """What code may reach through modules of the user's: their attributes that it mentions."""
-    names = set(_all_names(code))
-    return {
-        f"{key}.{name}": getattr(module, name)
-        for key, module in used.items()
-        if isinstance(module, types.ModuleType) and not _is_installed(module)
-        for name in sorted(names)
-        if hasattr(module, name)
-    }
+    names = sorted(set(_all_names(code)))
+    found: dict[str, Any] = {}
+    waiting, seen = list(used.items()), set()
+    while waiting:
+        key, module = waiting.pop()
+        is_read = isinstance(module, types.ModuleType) and not _is_installed(module)
+        if not is_read or (key, id(module)) in seen:
+            continue
+        seen.add((key, id(module)))
+        inner = {f"{key}.{name}": getattr(module, name) for name in names if hasattr(module, name)}
+        found |= inner
+        known = {number for _, number in seen}
+        waiting += [(name, value) for name, value in inner.items() if id(value) not in known]
+    return found
 
 
 def _all_names(code: types.CodeType) -> Iterator[str]:
@@ -192,6 +231,9 @@ def _is_to_be_read(obj: Any) -> bool:
 def _is_installed(module: types.ModuleType) -> bool:
     """Whether a module is Python's own or of an installed package."""
     file = getattr(module, "__file__", None)
+    if file is None:
+        # A package of folders without __init__.py.
+        file = next(iter(getattr(module, "__path__", ())), None)
     if file is None:
         return module.__name__ != "__main__"
     path = Path(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -56,18 +57,48 @@ class TrainingMemory:
             trained.append(True)
             return train()
 
-        # Another number of threads adds up in another order, and trains another network.
-        surroundings = [__version__, torch.get_num_threads()]
-        surroundings += [version(name) for name in ("torch", "skorch")]
-        key = fingerprint([surroundings, facts])
+        key = fingerprint([_surroundings(), facts])
+        cached = self.memory.cache(_recall, ignore=["train"])
+        # What is there is read without a lock, which a read-only folder has no place for.
+        if cached.check_call_in_cache(key, train_now) and (found := _read(cached, key)):
+            return found[0], True
         with FileLock(self._lock(key)):
-            outcome = self.memory.cache(_recall, ignore=["train"])(key, train_now)
+            outcome = cached(key, train_now)
         return outcome, not trained
 
     def _lock(self, key: str) -> Path:
         folder = Path(self.memory.store_backend.location) / "skearlyexit-locks"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{key}.lock"
+
+
+def _read(cached: Any, key: str) -> list[Outcome]:
+    """The outcome of an entry that is there; none if it is damaged, which is then removed."""
+    result = cached.call_and_shelve(key, None)
+    try:
+        return [result.get()]
+    except Exception as error:
+        folder = Path(result.store_backend.location).joinpath(*result._call_id)
+        warnings.warn(
+            f"An entry of 'memory' is damaged and cannot be read, {folder / 'output.pkl'}: "
+            f"{type(error).__name__}: {str(error)[:200]}. It is removed and trained anew; if the "
+            "folder cannot be written to, remove it by hand.",
+            UserWarning,
+            stacklevel=2,
+        )
+        result.clear()
+        return []
+
+
+def _surroundings() -> list[Any]:
+    """Settings of the process on which the numbers of a training depend."""
+    settings = [__version__, *(version(name) for name in ("torch", "skorch"))]
+    # Another number of threads adds up in another order, and trains another network.
+    settings += [str(torch.get_num_threads()), torch.get_float32_matmul_precision()]
+    settings += [str(torch.get_default_dtype()), str(torch.are_deterministic_algorithms_enabled())]
+    cudnn = torch.backends.cudnn
+    flags = [torch.backends.mkldnn.enabled, cudnn.enabled, cudnn.deterministic, cudnn.benchmark]
+    return [*settings, *map(bool, flags)]
 
 
 def _recall(key: str, train: Callable[[], Outcome]) -> Outcome:

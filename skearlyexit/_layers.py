@@ -31,7 +31,7 @@ class PaddedLinear(torch.nn.Module):
 
     With an odd inner width the last bits of a row's result depend on how many rows are computed
     together, and with an odd outer width above 16 on the number of threads too. The zeros change no
-    result and get no gradient.
+    result and get no gradient; as they are multiplied, they count as operations.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class PaddedLinear(torch.nn.Module):
             x = F.pad(x, (0, self.n_zeros))
         if not self.n_more:
             return F.linear(x, self.weight, self.bias)
-        # Parameters keep their shape, so that nothing learns, counts or stores the zeros.
+        # Parameters keep their shape, so that the zeros are neither learned nor stored.
         weight, bias = (
             F.pad(self.weight, (0, 0, 0, self.n_more)),
             F.pad(self.bias, (0, self.n_more)),

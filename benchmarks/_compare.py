@@ -42,7 +42,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skearlyexit import AccuracyDrop, Budget, EarlyExitClassifier, RiskControl, Threshold
 from skearlyexit.calibration import OperatingPoint
-from skearlyexit.costs import estimator_macs
+from skearlyexit.costs import UncountedError, estimator_macs
 
 #: What is asked of the validation rows. The claims are about CLAIMED.
 CLAIMED = "drop 0.2 %"
@@ -170,7 +170,7 @@ class Study:
             points = self._operate(estimator, validation)
         else:
             network = isinstance(estimator, EarlyExitClassifier)
-            macs = estimator.cost_table_.plain if network else estimator_macs(estimator)
+            macs = estimator.cost_table_.plain if network else _macs_of(estimator)
             points = {ONLY: {"accuracy": estimator.score(*self.data.test), "macs": macs}}
         self.store.keep(name, seed, estimator)
         accuracies = {k: p.get("accuracy", float("nan")) for k, p in points.items()}
@@ -284,3 +284,11 @@ def _fit_quietly(estimator: Any, train: Arrays) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return estimator.fit(*train)
+
+
+def _macs_of(estimator: Any) -> float:
+    """Counted operations per row, NaN where there is no count."""
+    try:
+        return estimator_macs(estimator)
+    except UncountedError:
+        return float("nan")

@@ -13,15 +13,18 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import BernoulliNB, GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from skearlyexit.costs import estimator_macs, exit_costs, module_macs
+from skearlyexit.costs import UncountedError, estimator_macs, exit_costs, module_macs
+from skearlyexit.costs._estimators import SCALAR
 
 X, Y = load_iris(return_X_y=True)
 N, D, C = 150, 4, 3
@@ -178,29 +181,17 @@ class TestEstimatorMacs:
     @pytest.mark.parametrize("depth", [1, 3, None])
     def test_tree_is_its_mean_path(self, depth):
         tree = DecisionTreeClassifier(max_depth=depth, random_state=0).fit(X, Y)
-        assert estimator_macs(tree) == pytest.approx(comparisons(tree, X).mean())
+        assert estimator_macs(tree) == pytest.approx(SCALAR * comparisons(tree, X).mean())
 
     def test_tree_weighs_its_rows(self):
         weight = np.where(Y == 0, 10.0, 1.0)
         tree = DecisionTreeClassifier(random_state=0).fit(X, Y, weight)
         expected = np.average(comparisons(tree, X), weights=weight)
-        assert estimator_macs(tree) == pytest.approx(expected)
-
-    def test_forest_is_its_trees_and_the_sum_of_their_votes(self):
-        forest = RandomForestClassifier(7, random_state=0).fit(X, Y)
-        paths = [
-            comparisons(tree, X[rows]).mean()
-            for tree, rows in zip(forest.estimators_, forest.estimators_samples_, strict=True)
-        ]
-        assert estimator_macs(forest) == pytest.approx(sum(paths) + 7 * C)
-
-    def test_adaptive_boosting_is_its_members(self):
-        boosting = AdaBoostClassifier(n_estimators=4, random_state=0).fit(X, Y)
-        assert estimator_macs(boosting) == 4 * (1 + C)  # stumps
+        assert estimator_macs(tree) == pytest.approx(SCALAR * expected)
 
     def test_gradient_boosting_is_its_trees(self):
         boosting = GradientBoostingClassifier(n_estimators=3, random_state=0).fit(X, Y)
-        paths = [comparisons(tree, X).mean() + 1 for tree in boosting.estimators_.ravel()]
+        paths = [SCALAR * comparisons(tree, X).mean() + 1 for tree in boosting.estimators_.ravel()]
         assert len(paths) == 3 * C
         assert estimator_macs(boosting) == pytest.approx(sum(paths))
 
@@ -209,22 +200,51 @@ class TestEstimatorMacs:
             X, Y
         )
         trees = [tree.nodes for iteration in boosting._predictors for tree in iteration]
-        paths = [np.mean([boosted_path(nodes, row) for row in X]) + 1 for nodes in trees]
+        paths = [SCALAR * np.mean([boosted_path(nodes, row) for row in X]) + 1 for nodes in trees]
         assert len(paths) == 4 * C
         assert estimator_macs(boosting) == pytest.approx(sum(paths))
-        assert 4 * C * 2 < estimator_macs(boosting) <= 4 * C * 6
+        assert 4 * C * SCALAR < estimator_macs(boosting) <= 4 * C * (5 * SCALAR + 1)
 
-    def test_support_vectors(self):
-        model = SVC(random_state=0).fit(X, Y)
+    @pytest.mark.parametrize("kind", [SVC, NuSVC])
+    @pytest.mark.parametrize(
+        ("kernel", "per_feature", "per_vector"),
+        [("linear", 1, 0), ("poly", 1, 0), ("rbf", 2, SCALAR), ("sigmoid", 1, SCALAR)],
+    )
+    def test_support_vectors_are_all_evaluated(self, kind, kernel, per_feature, per_vector):
+        model = kind(kernel=kernel, random_state=0).fit(X, Y)
         n_vectors = len(model.support_)
-        # The kernel's inner products; then each vector is used by the pairs of classes.
-        assert n_vectors * D <= estimator_macs(model) <= n_vectors * (D + C - 1) + 2 * C
-        few = SVC(C=100.0, random_state=0).fit(X, Y)
-        assert len(few.support_) < n_vectors
-        assert estimator_macs(few) < estimator_macs(model)
+        assert n_vectors > C  # more than the coefficients of a linear model would take
+        # Each vector is used by the pairs of classes that its own is in.
+        expected = n_vectors * (per_feature * D + per_vector + C - 1)
+        assert estimator_macs(model) == expected
 
-    def test_neighbours_are_searched_by_brute_force(self):
-        assert estimator_macs(KNeighborsClassifier(3).fit(X, Y)) == N * D
+    def test_fewer_support_vectors_cost_less(self):
+        few, many = (SVC(kernel="linear", C=c, random_state=0).fit(X, Y) for c in (100.0, 0.01))
+        assert len(few.support_) < len(many.support_)
+        assert estimator_macs(few) < estimator_macs(many)
+
+    def test_neighbors_searched_by_brute_force(self):
+        model = KNeighborsClassifier(3, algorithm="brute").fit(X, Y)
+        assert estimator_macs(model) == N * D
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            SVC(kernel=lambda a, b: a @ b.T, random_state=0),
+            KNeighborsClassifier(algorithm="kd_tree"),
+            RandomForestClassifier(2, random_state=0),
+            AdaBoostClassifier(n_estimators=2, random_state=0),
+            GaussianNB(),
+            BernoulliNB(),
+            NearestCentroid(),
+            OneVsRestClassifier(LogisticRegression()),
+            CalibratedClassifierCV(DecisionTreeClassifier(random_state=0), cv=2),
+        ],
+        ids=lambda model: type(model).__name__,
+    )
+    def test_what_a_count_would_miss_has_none(self, model):
+        with pytest.raises(UncountedError, match=type(model).__name__):
+            estimator_macs(model.fit(X, Y))
 
     def test_pipeline_is_its_steps(self):
         model = make_pipeline(StandardScaler(), "passthrough", LogisticRegression()).fit(X, Y)
@@ -233,12 +253,6 @@ class TestEstimatorMacs:
     def test_pipeline_with_a_step_left_out(self):
         steps = [("scale", None), ("model", LogisticRegression(max_iter=1000))]
         assert estimator_macs(Pipeline(steps).fit(X, Y)) == D * C + C
-
-    @pytest.mark.parametrize(("ensemble", "n_members"), [(False, 1), (True, 3)])
-    def test_calibrated_classifier_is_its_members_and_their_calibrators(self, ensemble, n_members):
-        tree = DecisionTreeClassifier(max_depth=1, random_state=0)
-        model = CalibratedClassifierCV(tree, cv=3, ensemble=ensemble).fit(X, Y)
-        assert estimator_macs(model) == n_members * (1 + C)
 
     def test_other_kinds_may_be_registered(self):
         class Lookup(LogisticRegression):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
+from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._base import BaseEarlyExit
@@ -24,8 +25,25 @@ from skearlyexit.policies import resolve_policy
 from skearlyexit.training import resolve_training
 
 
-def _goes_on(estimator: Any) -> bool:
-    """Whether its parameters allow for rows as they come; raises an error that says why not."""
+class _AvailableIf(_AvailableIfDescriptor):
+    """Method that is there where a check passes; the error says why not, elsewhere."""
+
+    def _check(self, obj: Any, owner: Any) -> None:
+        try:
+            self.check(obj)
+        except Exception as error:
+            raise AttributeError(
+                f"This {owner.__name__!r} has no attribute {self.attribute_name!r}. {error}"
+            ) from error
+
+
+def _available_if(check: Callable[[Any], None]) -> Callable[[Callable[..., Any]], Any]:
+    """As scikit-learn's, whose error leaves out what the check has raised."""
+    return lambda method: _AvailableIf(method, check, attribute_name=method.__name__)
+
+
+def _check_goes_on(estimator: Any) -> None:
+    """Raise an error that says why not, unless its parameters allow for rows as they come."""
     training = resolve_training(estimator.training)
     heads = estimator.head if isinstance(estimator.head, list | tuple) else [estimator.head]
     learned = [
@@ -52,7 +70,6 @@ def _goes_on(estimator: Any) -> bool:
             f"partial_fit makes one pass over rows as they come, and {needs}. Use fit, or other "
             "parameters."
         )
-    return True
 
 
 class PartialFitMixin(BaseEarlyExit):
@@ -60,7 +77,7 @@ class PartialFitMixin(BaseEarlyExit):
 
     classes_: np.ndarray
 
-    @available_if(_goes_on)
+    @_available_if(_check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
@@ -94,7 +111,9 @@ class PartialFitMixin(BaseEarlyExit):
         Notes
         -----
         The method is there only where training, heads, policy, combination and exits can do with a
-        part of the rows.
+        part of the rows. Batch normalization cannot be trained on a single sample: a call with one,
+        as with the end of a stream, is normalized by the statistics of the samples before, which it
+        leaves as they are.
         """
         before = dict(vars(self))
         first = not hasattr(self, "cascade_")

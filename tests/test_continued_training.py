@@ -15,6 +15,7 @@ from skearlyexit import (
     EstimatorHead,
     ExactPlacement,
     JointTraining,
+    LinearHead,
     LocalErrorTraining,
     MaxCombination,
     MixedTraining,
@@ -205,7 +206,27 @@ class TestPartialFit:
         assert not hasattr(clf, "partial_fit")
         with pytest.raises(AttributeError) as raised:
             clf.partial_fit(X, y, classes=CLASSES)
-        assert message in str(raised.value.__cause__)
+        assert message in str(raised.value)
+        assert "has no attribute 'partial_fit'" in str(raised.value)
+
+    @pytest.mark.parametrize("training", ["joint", "gated", LocalErrorTraining()], ids=str)
+    def test_a_single_sample_and_batch_normalization(self, training):
+        head = LinearHead(normalize=True)
+        clf = streaming(training=training, head=head)
+        clf.partial_fit(X[:40], y[:40], classes=CLASSES)
+        before = weights(clf)
+        statistics = [
+            {k: v.clone() for k, v in part.state_dict().items() if "running" in k}
+            for part in clf._network.heads
+        ]
+        clf.partial_fit(X[40:41], y[40:41])
+        assert not torch.equal(weights(clf), before)
+        for part, old in zip(clf._network.heads, statistics, strict=True):
+            assert old  # the head does normalize
+            assert all(torch.equal(part.state_dict()[name], old[name]) for name in old)
+        # A stream goes on after it, and its first sample may come alone.
+        clf.partial_fit(X[41:80], y[41:80])
+        streaming(training=training, head=head).partial_fit(X[:1], y[:1], classes=CLASSES)
 
     @pytest.mark.parametrize("training", ["gated", "combined", "combiner", "mixed"])
     def test_one_exit_is_the_plain_network(self, training):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -227,3 +228,20 @@ def scale_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
         return x  # a mask has no gradient
     scaled: torch.Tensor = _ScaledGradient.apply(x, factor)
     return scaled
+
+
+@contextmanager
+def settled_statistics(module: torch.nn.Module) -> Iterator[None]:
+    """Let batch normalization use the statistics that it has, also in training."""
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    norms = [each for each in module.modules() if isinstance(each, kind)]
+
+    def settle(norm: torch.nn.Module, _: Any) -> None:
+        norm.eval()
+
+    hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

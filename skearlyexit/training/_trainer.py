@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -20,7 +21,7 @@ from skearlyexit.training._acceleration import accelerated
 from skearlyexit.training._interrupts import train
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
-from skearlyexit.training._network import View
+from skearlyexit.training._network import View, settled_statistics
 from skearlyexit.training._rows import Batches, TrainingRows, n_batches
 
 
@@ -233,21 +234,24 @@ class Trainer:
             # Rates and the like are those of now.
             fresh = net.optimizer_.state_dict()
             net.optimizer_.load_state_dict({**fresh, "state": self.optimizer_state["state"]})
+        single = len(self.rows) == 1 and not self.rows.n_unlabelled
         try:
-            with accelerated(
-                module,
-                mixed_precision=self.mixed_precision,
-                compiled=self.compiled,
-                device=self.device,
+            with (
+                settled_statistics(module) if single else nullcontext(),
+                accelerated(
+                    module,
+                    mixed_precision=self.mixed_precision,
+                    compiled=self.compiled,
+                    device=self.device,
+                ),
             ):
                 train(net, self.rows)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ValueError(
-                "A batch of one row cannot be normalised. Give batch_size at least 2, and every "
-                "training at least two rows, or a network without batch normalisation and heads "
-                "such as LinearHead(normalize=False)."
+                "A batch of one row cannot be normalised. Give batch_size at least 2, or a network "
+                "without batch normalisation and heads such as LinearHead(normalize=False)."
             ) from error
         if not all(torch.isfinite(parameter).all() for parameter in parameters):
             raise ValueError(

@@ -1,11 +1,16 @@
 """Settings of the documentation."""
 
+import contextlib
+import doctest
 import inspect
+import io
 import pathlib
 import re
 import shutil
+from typing import Any
 
-from docutils.nodes import Element, SkipNode, TextElement, reference
+from docutils.nodes import Element, Node, SkipNode, TextElement, literal_block, reference
+from docutils.parsers.rst import Directive
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
@@ -92,6 +97,24 @@ html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 
 
+class Printed(Directive):
+    """What an expression prints after the examples of the page above it, run while building."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[Node]:
+        """Run the examples above, and show the expression as text."""
+        lines = pathlib.Path(self.state.document["source"]).read_text().splitlines()
+        namespace: dict[str, Any] = {}
+        with contextlib.redirect_stdout(io.StringIO()):
+            above = "\n".join(lines[: self.lineno - 1])
+            for example in doctest.DocTestParser().get_examples(above):
+                exec(example.source, namespace)
+        text = str(eval(self.arguments[0], namespace))
+        return [literal_block(text, text, language="none")]
+
+
 def skip_member(
     app: Sphinx, what: str, name: str, member: object, skip: bool, options: object
 ) -> bool | None:
@@ -142,6 +165,7 @@ def write_formula(translator: HTML5Translator, node: Element) -> None:
 
 def setup(app: Sphinx) -> None:
     """Connect the above."""
+    app.add_directive("printed", Printed)
     app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-skip-member", skip_member)
     app.connect("missing-reference", find_reference)

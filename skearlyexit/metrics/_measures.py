@@ -69,8 +69,6 @@ def oracle(
     Examples
     --------
     >>> import numpy as np
-
-    from skearlyexit._table import exits_of
     >>> oracle(np.array([[True, True], [False, True], [False, False]]), np.array([0.25, 1.0]))
     (0.5, 0.6666666666666666)
     """

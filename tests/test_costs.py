@@ -24,7 +24,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit.costs import UncountedError, estimator_macs, exit_costs, module_macs
-from skearlyexit.costs._estimators import SCALAR
+from skearlyexit.costs._estimators import CALL, SCALAR
 
 X, Y = load_iris(return_X_y=True)
 N, D, C = 150, 4, 3
@@ -195,6 +195,23 @@ class TestEstimatorMacs:
         assert len(paths) == 3 * C
         assert estimator_macs(boosting) == pytest.approx(sum(paths))
 
+    @pytest.mark.parametrize("kind", [RandomForestClassifier, AdaBoostClassifier])
+    def test_ensemble_calls_its_members(self, kind):
+        model = kind(n_estimators=4, random_state=0).fit(X, Y)
+        members = [estimator_macs(member) for member in model.estimators_]
+        assert len(members) == 4
+        assert estimator_macs(model) == pytest.approx(sum(members) + 4 * (CALL + C))
+
+    def test_one_model_a_class(self):
+        model = OneVsRestClassifier(LogisticRegression()).fit(X, Y)
+        assert estimator_macs(model) == C * (D + 1 + CALL + C)
+
+    def test_calibration_calls_for_every_class(self):
+        tree = DecisionTreeClassifier(random_state=0)
+        model = CalibratedClassifierCV(tree, cv=2, ensemble=False).fit(X, Y)
+        expected = estimator_macs(tree.fit(X, Y)) + C * (CALL + SCALAR)
+        assert estimator_macs(model) == pytest.approx(expected)
+
     def test_histogram_boosting_is_its_trees(self):
         boosting = HistGradientBoostingClassifier(max_iter=4, max_leaf_nodes=6, random_state=0).fit(
             X, Y
@@ -232,13 +249,9 @@ class TestEstimatorMacs:
         [
             SVC(kernel=lambda a, b: a @ b.T, random_state=0),
             KNeighborsClassifier(algorithm="kd_tree"),
-            RandomForestClassifier(2, random_state=0),
-            AdaBoostClassifier(n_estimators=2, random_state=0),
             GaussianNB(),
             BernoulliNB(),
             NearestCentroid(),
-            OneVsRestClassifier(LogisticRegression()),
-            CalibratedClassifierCV(DecisionTreeClassifier(random_state=0), cv=2),
         ],
         ids=lambda model: type(model).__name__,
     )

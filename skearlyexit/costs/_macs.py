@@ -24,9 +24,9 @@ TIMED_ROWS, TIMED_REPEATS = 256, 9
 class MACsCost(Cost):
     """Multiply-accumulates per row, by torch's counter and by stated counts for estimators.
 
-    An estimator of a kind that has no count, such as a forest, is timed, and its time turned into
-    operations at the rate at which this machine was seen to run the network itself. Two fits then
-    differ in its cost, and in thresholds that depend on it.
+    An estimator of a kind that has no count is timed, and its time turned into operations at the
+    rate at which this machine was seen to run the network itself. Two fits then differ in its cost,
+    and in thresholds that depend on it.
 
     Parameters
     ----------

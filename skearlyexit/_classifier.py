@@ -165,7 +165,9 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
     stages_ : list of torch.nn.Module
         Parts of the network between exits. A stage returns ``(carry, embedding)``.
     heads_ : list
-        Torch module or fitted scikit-learn estimator of each exit.
+        Torch module or fitted scikit-learn estimator of each exit. The ``classes_`` of an
+        estimator are labels of y, or, where it takes no labels but 0, 1, ..., indices of
+        `classes_`; see `EstimatorHead`.
     costs_ : ndarray of shape (n_exits,)
         Cumulative cost of leaving at each exit, in units of the plain network: every stage, head
         and decision until then.

@@ -36,14 +36,19 @@ class SteadyClassifier:
     Attributes
     ----------
     model : fitted estimator
-    classes : ndarray of shape (n_classes,)
-        Classes of the task; the estimator may know fewer of them.
+    labels : ndarray of shape (n_known,)
+        Sorted labels that the estimator knows, in its own terms.
+    columns : ndarray of shape (n_known,)
+        Indices of the classes that they stand for; the estimator may know fewer than there are.
+    n_classes : int
     fixed_rows : bool, default=False
         Whether it is always called with the same number of rows.
     """
 
     model: Any
-    classes: np.ndarray
+    labels: np.ndarray
+    columns: np.ndarray
+    n_classes: int
     fixed_rows: bool = False
 
     @classmethod
@@ -66,7 +71,8 @@ class SteadyClassifier:
         calibrated, are then left out of it with a warning. One whose `fit` takes no `sample_weight`
         is fitted on rows drawn by weight. Parameters `random_state` that are None are set from the
         seed; `n_jobs` is set to 1 after fitting, so that a prediction does not depend on how work
-        is shared out.
+        is shared out. An estimator that fails with the labels is fitted on the integers 0, 1, ...
+        in their place, since some take no others.
 
         Parameters
         ----------
@@ -97,15 +103,65 @@ class SteadyClassifier:
             # Rows of one class, as a small fold may have: nothing to learn but that class.
             estimator = DummyClassifier(strategy="prior")
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
-            # Of its own, since some estimators write into what they are given.
-            _fit(estimator, X.copy(), y, None if weight is None else weight.copy())
-        if needs_probabilities and not hasattr(estimator, "predict_proba"):
+            fitted = cls._on_labels_it_takes(estimator, X, y, weight, classes)
+        if needs_probabilities and not hasattr(fitted.model, "predict_proba"):
             raise ValueError(
                 f"{type(_last_step(estimator)).__name__} has neither predict_proba nor "
                 f"decision_function. {advice}"
             )
+        return fitted
+
+    @classmethod
+    def _on_labels_it_takes(
+        cls,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        classes: np.ndarray,
+    ) -> SteadyClassifier:
+        """Fit on the labels, or on the integers 0, 1, ... if the estimator fails with them."""
+        every = np.arange(len(classes))
+        try:
+            return cls._fitted(clone(estimator), X, y, weight, classes, every, len(classes))
+        except Exception:
+            present, codes = np.unique(np.searchsorted(classes, y), return_inverse=True)
+            if y.dtype.kind in "iu" and np.array_equal(classes[present], np.arange(len(present))):
+                raise
+            encoded = encode_class_weight(clone(estimator), classes[present])
+            try:
+                return cls._fitted(
+                    encoded, X, codes, weight, np.arange(len(present)), present, len(classes)
+                )
+            except Exception:
+                pass  # the labels were not what it failed with
+            raise
+
+    @classmethod
+    def _fitted(
+        cls,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        labels: np.ndarray,
+        columns: np.ndarray,
+        n_classes: int,
+    ) -> SteadyClassifier:
+        """The estimator, fitted on labels that stand for some of the classes, if it answers."""
+        # Memory of its own, since some estimators write into what they are given.
+        _fit(estimator, X.copy(), y, None if weight is None else weight.copy())
+        known = np.asarray(getattr(estimator, "classes_", np.unique(y))).tolist()
+        positions = {label: i for i, label in enumerate(labels.tolist())}
+        if len(set(known)) < len(known) or not set(known) <= set(positions):
+            raise ValueError(
+                f"{type(_last_step(estimator)).__name__} was fitted on the labels "
+                f"{np.unique(y)[:20].tolist()}, and its classes_ are {known[:20]}. A classifier "
+                "must set classes_ to labels that it was fitted on, each once."
+            )
+        index = np.array([positions[label] for label in known], dtype=np.intp)
         _run_in_one_job(estimator, set())
-        fitted = cls(_as_stored(estimator), classes)
+        fitted = cls(_as_stored(estimator), labels[index], columns[index], n_classes)
         fitted.fixed_rows = fitted._depends_on_company(X)
         return fitted
 
@@ -135,13 +191,25 @@ class SteadyClassifier:
 
     def _answer(self, vectors: np.ndarray) -> np.ndarray:
         vectors = vectors.copy()  # which the estimator may write into
-        probabilities = np.zeros((len(vectors), len(self.classes)))
+        probabilities = np.zeros((len(vectors), self.n_classes))
         if hasattr(self.model, "predict_proba"):
-            known = np.searchsorted(self.classes, self.model.classes_)
-            probabilities[:, known] = self.model.predict_proba(vectors)
-        else:
-            labels = np.searchsorted(self.classes, self.model.predict(vectors))
-            probabilities[np.arange(len(vectors)), labels] = 1.0
+            found = np.array(self.model.predict_proba(vectors), dtype=np.float64)
+            if found.shape != (len(vectors), len(self.labels)):
+                raise ValueError(
+                    f"predict_proba of {type(_last_step(self.model)).__name__} must return one "
+                    f"column for each of its {len(self.labels)} classes. Got an array of shape "
+                    f"{found.shape} for {len(vectors)} samples."
+                )
+            probabilities[:, self.columns] = _normalized(found)
+            return probabilities
+        predicted = np.asarray(self.model.predict(vectors))
+        is_label = predicted[:, None] == self.labels
+        if not np.all(is_label.any(axis=1)):
+            raise ValueError(
+                f"predict of {type(_last_step(self.model)).__name__} must return labels among its "
+                f"classes, {self.labels[:20].tolist()}. Got {np.unique(predicted)[:20].tolist()}."
+            )
+        probabilities[np.arange(len(vectors)), self.columns[is_label.argmax(axis=1)]] = 1.0
         return probabilities
 
     def _depends_on_company(self, vectors: np.ndarray) -> bool:
@@ -154,6 +222,44 @@ class SteadyClassifier:
 
         in_many, by_few = on_single_blas_thread(answers)
         return not np.array_equal(in_many[: len(few)], np.concatenate(by_few))
+
+
+def _normalized(probabilities: np.ndarray) -> np.ndarray:
+    """Rows that add up to 1; those of a classifier in single precision are off by 1e-7."""
+    total = np.ascontiguousarray(probabilities).sum(axis=1)
+    off = np.abs(total - 1) > 1e-13
+    if off.any():
+        with np.errstate(invalid="ignore", divide="ignore"):
+            probabilities[off] /= total[off, None]
+    return probabilities
+
+
+def encode_class_weight(estimator: Any, classes: np.ndarray) -> Any:
+    """Set every `class_weight` by label, at any depth, to one by index of the label.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Changed in place, grids of a search over `class_weight` too.
+    classes : ndarray of shape (n_classes,)
+        Labels in the order of their indices; weights of others are left out.
+    """
+    index = {label: i for i, label in enumerate(classes.tolist())}
+
+    def encoded(name: str, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(encoded(name, each) for each in value)
+        if not isinstance(value, dict):
+            return value
+        if name.rpartition("__")[2] == "class_weight":
+            return {index[label]: each for label, each in value.items() if label in index}
+        return {key: encoded(str(key), each) for key, each in value.items()}
+
+    names = ("class_weight", "param_grid", "param_distributions")
+    for name, value in estimator.get_params(deep=True).items():
+        if name.rpartition("__")[2] in names:
+            estimator.set_params(**{name: encoded(name, value)})
+    return estimator
 
 
 def _filled_up(rows: np.ndarray, n_rows: int) -> np.ndarray:

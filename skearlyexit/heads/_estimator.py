@@ -69,6 +69,12 @@ class EstimatorHead(Head):
 
     Notes
     -----
+    The classifier is fitted on the labels of the user, so that those are its ``classes_``, and
+    parameters that name labels, such as `class_weight`, are as for the classifier alone. If its
+    `fit` fails with them, as that of a classifier does that takes only 0, 1, ..., it is fitted on
+    these in the place of the sorted labels, and so are the keys of its `class_weight`; its
+    ``classes_`` are then indices of ``classes_`` of the early-exit classifier.
+
     Cross-fitted embeddings were seen to make decision trees order rows better by how sure they are
     on two sets, and otherwise to help nothing and sometimes to harm; see the user guide.
     """
@@ -104,7 +110,7 @@ class EstimatorHead(Head):
         needs_probabilities: bool,
         seed: int,
     ) -> FittedHead:
-        """Fit a clone of the estimator, on the labels as they are; see `Head.fit`."""
+        """Fit a clone of the estimator on the pooled embeddings; see `Head.fit`."""
         assert embeddings is not None
         steady = SteadyClassifier.fit(
             self.estimator,

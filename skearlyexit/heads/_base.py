@@ -146,8 +146,9 @@ class NeuralExit(FittedHead):
 
     def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
         """Softmax of the logits; see `FittedHead.predict_proba`."""
-        logits = self.model(embedding)
-        return torch.softmax(logits, dim=1).to("cpu", torch.float64).numpy()
+        # In double precision, in which probabilities add up to 1 as numpy and scikit-learn ask.
+        logits = self.model(embedding).to("cpu", torch.float64)
+        return torch.softmax(logits, dim=1).numpy()
 
     def to(self, device: torch.device | str) -> None:
         """Move the module."""

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from skearlyexit._builder import MAX_SEED, CascadeBuilder, Fit
 from skearlyexit._deciding import HeldOutRows, decide, unlearned
 from skearlyexit._encode import further_rows, labelled_rows
+from skearlyexit._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit._operating import BaseOperated
 from skearlyexit._probe import ExitProbe, probing_split
 from skearlyexit._recipe import Recipe, RecipeMixin
@@ -99,7 +100,11 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         "device": [str],
         "dtype": [StrOptions({"float32", "float64"})],
         "memory": [str, os.PathLike, Memory, None],
-        "n_jobs": [Integral, None],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
         "callbacks": [list, tuple, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -225,7 +230,9 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             n_rows = len(rows) if refit else None
             fit = builder.fit(rows.take(train), validation, int(seed), n_rows=n_rows, start=start)
             cascade = fit.cascade
-            said.append(look(cascade, rows.take(held).X))
+            held_rows = rows.take(held)
+            with located(held_rows.positions, ADVICE_IN_FIT):
+                said.append(look(cascade, held_rows.X))
         if refit:
             fit = builder.fit(rows, validation, int(seeds[0]), start=start)
             cascade = fit.cascade
@@ -245,9 +252,10 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
                 None if rows.groups is None else rows.groups[index],
             )
             folds = [len(part) for part in said]
-            cascade.decision, table, held_out = decide(
-                builder.decision, held_out, folds, costs, rng
-            )
+            with among_held_out():
+                cascade.decision, table, held_out = decide(
+                    builder.decision, held_out, folds, costs, rng
+                )
             y, weight = held_out.y, held_out.weight
         elif splits:
             table = LabelTable.concatenate(said)
@@ -318,6 +326,8 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         refit = True
         probe = None
         if placement.needs_probe:
+            if self.calibration is None:
+                self._check_request(self._requested_point(), recipe.builder(recipe.plan.ends), 2, 0)
             if isinstance(self.head, list | tuple):
                 raise ValueError(
                     f"{type(placement).__name__} tries the same head at every place; the 'head' "

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from skearlyexit._decision import Decision
+from skearlyexit._not_finite import ADVICE_IN_FIT, check_outputs, located
 from skearlyexit._plan import Plan, torch_dtype
 from skearlyexit._rows import Rows
 from skearlyexit._splits import cross_fitting_splits, hold_out
@@ -35,6 +36,8 @@ from skearlyexit.training import (
 )
 
 MAX_SEED = np.iinfo(np.int32).max
+#: Training rows that a trained network is tried on.
+TRIAL_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -300,7 +303,7 @@ class CascadeBuilder:
         table = rows.tensors(self.dtype, relative=False)
         trainer = self._trainer(table, None, rng, options)
         self._training_of(whole).update(whole, self._shares(), trainer)
-        whole = self._settled(whole)
+        whole = self._settled(whole, rows)
         network = self._kept(whole)
         heads = self._fit_heads(network, {}, rows, rng.randint(MAX_SEED, size=len(self.heads)))
         cascade = self._cascade(network, heads, rows)
@@ -339,7 +342,7 @@ class CascadeBuilder:
         table = rows.tensors(self.dtype, unlabelled=self.training.takes_unlabelled())
         trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
         self._training_of(network).train(network, self._shares(), trainer)
-        return self._settled(network), trainer.history
+        return self._settled(network, rows), trainer.history
 
     def _trainer(
         self,
@@ -368,10 +371,17 @@ class CascadeBuilder:
         total = np.cumsum(self.trained_plan.stage_costs)
         return np.asarray(total / (total[-1] or 1.0))
 
-    def _settled(self, network: MultiExitNetwork) -> MultiExitNetwork:
-        """The network as it is used."""
+    def _settled(self, network: MultiExitNetwork, rows: Rows) -> MultiExitNetwork:
+        """The network as it is used, if it answers some of the rows that it was trained on."""
         network.requires_grad_(False)
-        return network.to(self.device).eval()
+        network.to(self.device).eval()
+        carry: Any = torch.tensor(rows.X[:TRIAL_ROWS]).to(self.device)
+        with torch.inference_mode(), located(rows.positions, ADVICE_IN_FIT):
+            for exit_, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
+                carry, embedding = stage(carry)
+                probabilities = torch.softmax(head(embedding), dim=1).cpu().numpy()
+                check_outputs(probabilities, f"After training the outputs of exit {exit_} are")
+        return network
 
     def _kept(self, network: MultiExitNetwork) -> MultiExitNetwork:
         """The network without the exits that only helped to train."""
@@ -428,14 +438,15 @@ class CascadeBuilder:
         poolings: dict[int, Any] = {i: network.heads[i].pooling for i in sorted(network.stand_ins)}
         if not poolings:
             return {}
-        return embed(
-            network.stages,
-            poolings,
-            rows.X,
-            device=self.device,
-            dtype=torch_dtype(rows.X),
-            row_bytes=self.plan.facts.row_bytes,
-        )
+        with located(rows.positions, ADVICE_IN_FIT):
+            return embed(
+                network.stages,
+                poolings,
+                rows.X,
+                device=self.device,
+                dtype=torch_dtype(rows.X),
+                row_bytes=self.plan.facts.row_bytes,
+            )
 
     def _cross_fit(
         self,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
+from skearlyexit._not_finite import check_outputs
 from skearlyexit._splits import hold_out
 from skearlyexit._table import ExitTable
 from skearlyexit.combination import Combination, OwnCombination, TemperatureScaling
@@ -88,20 +89,29 @@ class Decision:
         output : ndarray of shape (n_samples, n_classes)
             What the head says; one column more, the gate, if there are gates.
         exit_ : int
+
+        Raises
+        ------
+        OutputsNotFiniteError
+            If temperature or combination make no probabilities of it.
         """
         # Kernels for strided memory may add up in another order.
         output = np.ascontiguousarray(self._of_classes(output))
         if self.scaling is not None:
             output = self.scaling.step(output, exit_)
-        return self.combination.step(state[0], output, exit_)
+        answer, combined = self.combination.step(state[0], output, exit_)
+        if answer is not output or self.scaling is not None:
+            check_outputs(answer, f"The probabilities of {type(self.combination).__name__} are")
+        return answer, combined
 
     def step(
         self, state: State, output: np.ndarray, exit_: int
     ) -> tuple[np.ndarray, np.ndarray, State]:
-        """Answer at an exit, its score, and what is remembered."""
+        """Answer at an exit, its score, and what is remembered; raises as `answer` does."""
         answer, combined = self.answer(state, output, exit_)
         seen = np.hstack([answer, output[:, -1:]]) if self.policy.reads_gate else answer
         score, judged = self.policy.step(state[1], np.ascontiguousarray(seen), exit_)
+        check_outputs(score, f"The scores of {type(self.policy).__name__} are")
         return answer, score, (combined, judged)
 
     def tabulate(self, outputs: np.ndarray, exits: Sequence[int] | None = None) -> ExitTable:

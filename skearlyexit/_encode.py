@@ -60,8 +60,10 @@ def classification_rows(
     classes, encoded = np.unique(y, return_inverse=True)
     groups = None if groups is None else checked_groups(groups)
     weight = None if sample_weight is None else checked_weight(sample_weight, X)
+    index = None
     if weight is not None and not (weight > 0).all():
         used = weight > 0
+        index = np.flatnonzero(used)
         X, y, encoded, weight = rows_at(X, used), y[used], encoded[used], weight[used]
         groups = None if groups is None else groups[used]
     if len(np.unique(encoded)) < 2:
@@ -72,7 +74,7 @@ def classification_rows(
     training_weight = _training_weight(weight, class_weight, y)
     if training_weight is not None:
         training_weight = training_weight / training_weight.mean()
-    return Rows(X, encoded, training_weight, groups), classes, weight
+    return Rows(X, encoded, training_weight, groups, index=index), classes, weight
 
 
 def rows_of_known_classes(
@@ -123,7 +125,7 @@ def rows_of_known_classes(
             f"The weights of partial_fit count as they are, and {dtype} cannot hold the largest, "
             f"{largest:g}. Divide them by their mean."
         )
-    return Rows(rows_at(X, used), encoded[used], weight[used])
+    return Rows(rows_at(X, used), encoded[used], weight[used], index=np.flatnonzero(used))
 
 
 def _training_weight(
@@ -133,9 +135,10 @@ def _training_weight(
     if class_weight is None:
         return weight if weight is None else scaled(weight)
     by_class = compute_sample_weight(class_weight, y)
-    if (by_class < 0).any() or not (by_class > 0).any():
+    if not (np.isfinite(by_class) & (by_class >= 0)).all() or not (by_class > 0).any():
         raise ValueError(
-            "The 'class_weight' parameter must not be negative, nor 0 for all classes. Got "
+            "The 'class_weight' parameter must be finite, must not be negative, nor 0 for all "
+            "classes. Got "
             f"{class_weight!r} instead."
         )
     return np.asarray(by_class if weight is None else scaled(by_class) * scaled(weight))

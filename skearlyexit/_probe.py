@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._builder import CascadeBuilder
 from skearlyexit._deciding import HeldOutRows, unlearned
+from skearlyexit._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit._rows import Rows
 from skearlyexit._splits import Split, hold_out
 from skearlyexit.placement import Probed
@@ -52,8 +53,10 @@ class ExitProbe:
         builder = self.make_builder(places)
         train, held = self.rows.take(self.train), self.rows.take(self.held)
         cascade = builder.fit(train, self.validation, self.seed).cascade
+        with located(held.positions, ADVICE_IN_FIT):
+            found = outputs(cascade, held.X)
         rows = HeldOutRows(
-            outputs(cascade, held.X),
+            found,
             held.y,
             None if self.weight is None else self.weight[self.held],
             held.weight,
@@ -73,11 +76,13 @@ class ExitProbe:
         else:
             decision = unlearned(builder.decision, known, builder.n_classes)
         cascade.decision = decision
+        with among_held_out():
+            table = decision.tabulate(rows.outputs)
         costs = builder.cost_table(cascade, train.X)
         return Probed(
             np.asarray(places),
             rows.outputs,
-            decision.tabulate(rows.outputs),
+            table,
             rows.y,
             np.ones(len(rows.y)) if rows.weight is None else rows.weight,
             costs.stage_costs,

@@ -26,6 +26,8 @@ class Rows:
     groups : ndarray of shape (n_samples,) or None
     unlabelled : ndarray of shape (n_unlabelled, ...) or None
         Further rows to train on; every part of the rows has all of them.
+    index : ndarray of shape (n_samples,) or None
+        Positions of the rows in what the user gave; None are all of it.
     """
 
     X: Any
@@ -33,9 +35,15 @@ class Rows:
     weight: np.ndarray | None = None
     groups: np.ndarray | None = None
     unlabelled: np.ndarray | None = None
+    index: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.X)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Positions of the rows in what the user gave, shape (n_samples,)."""
+        return np.arange(len(self)) if self.index is None else self.index
 
     def take(self, index: np.ndarray) -> Rows:
         """Some of the rows."""
@@ -45,6 +53,7 @@ class Rows:
             None if self.weight is None else self.weight[index],
             None if self.groups is None else self.groups[index],
             self.unlabelled,
+            self.positions[index],
         )
 
     def cast(self, dtype: Any) -> Rows:

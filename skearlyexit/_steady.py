@@ -229,8 +229,9 @@ def _normalized(probabilities: np.ndarray) -> np.ndarray:
     total = np.ascontiguousarray(probabilities).sum(axis=1)
     off = np.abs(total - 1) > 1e-13
     if off.any():
-        with np.errstate(invalid="ignore", divide="ignore"):
-            probabilities[off] /= total[off, None]
+        # Nothing can be made of what adds up to 0 or less.
+        with np.errstate(invalid="ignore"):
+            probabilities[off] /= np.where(total > 0, total, np.nan)[off, None]
     return probabilities
 
 

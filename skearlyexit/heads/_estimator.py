@@ -32,7 +32,13 @@ class EstimatorExit(FittedHead):
 
     def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
         """Probabilities of the estimator, or its labels as such; see `FittedHead.predict_proba`."""
-        return self.steady.predict_proba(self.pooling(embedding).to("cpu", torch.float64).numpy())
+        vectors = self.pooling(embedding).to("cpu", torch.float64).numpy()
+        if np.isfinite(vectors.sum()):
+            return self.steady.predict_proba(vectors)
+        # Some estimators refuse a whole batch for one sample, others take NaN for a missing value.
+        finite = np.isfinite(vectors).all(axis=1, keepdims=True)
+        answers = self.steady.predict_proba(np.where(finite, vectors, 0.0))
+        return np.where(finite, answers, np.nan)
 
     def part(self, embedding: torch.Tensor) -> Part:
         """Estimator and pooling; see `FittedHead.part`."""

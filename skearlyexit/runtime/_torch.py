@@ -20,6 +20,7 @@ import torch
 
 from skearlyexit._decision import NO_STATE, Decision
 from skearlyexit._layers import GROUP
+from skearlyexit._not_finite import OutputsNotFiniteError, check_embeddings, check_outputs, located
 from skearlyexit._quota import Quota
 from skearlyexit._table import ExitTable, LabelTable
 from skearlyexit.cascade import Cascade
@@ -163,6 +164,11 @@ def embed(
     Returns
     -------
     embeddings : dict of int to ndarray of shape (n_samples, n_features), float64
+
+    Raises
+    ------
+    OutputsNotFiniteError
+        If any of them is NaN or infinite.
     """
     parts: dict[int, list[np.ndarray]] = {exit_: [] for exit_ in poolings}
     slab_rows, batch_rows = _sizes(row_bytes, device)
@@ -176,7 +182,10 @@ def embed(
                 if i in poolings:
                     vectors = poolings[i](embedding)[:n_rows]
                     parts[i].append(vectors.to("cpu", torch.float64).numpy())
-    return {exit_: np.concatenate(slabs) for exit_, slabs in parts.items()}
+    embeddings = {exit_: np.concatenate(slabs) for exit_, slabs in parts.items()}
+    for exit_, vectors in embeddings.items():
+        check_embeddings(vectors, f"The embeddings of exit {exit_} are")
+    return embeddings
 
 
 class _Leaving:
@@ -247,7 +256,14 @@ def _visit(
     visitor: Callable[[int], Visitor],
     slab_rows: int | None,
 ) -> None:
-    """Take all rows through the network, a slab of them with a visitor of its own at a time."""
+    """Take all rows through the network, a slab of them with a visitor of its own at a time.
+
+    Raises
+    ------
+    OutputsNotFiniteError
+        If any head that runs gives no answer; all slabs are looked at before.
+    """
+    failed: list[OutputsNotFiniteError] = []
     row_bytes = max(cascade.row_bytes, _output_bytes(cascade))
     default_slab = _sizes(row_bytes, cascade.device)[0]
     batch_rows = min(default_slab, _sizes(cascade.row_bytes, cascade.device)[1])
@@ -256,7 +272,13 @@ def _visit(
         for start in range(0, len(X), slab_rows):
             rows = np.arange(start, min(start + slab_rows, len(X)))
             carry = _load(X[rows[0] : rows[-1] + 1], cascade.device, cascade.dtype)
-            _visit_slab(cascade, rows, carry, used, visitor(len(rows)), batch_rows)
+            try:
+                _visit_slab(cascade, rows, carry, used, visitor(len(rows)), batch_rows)
+            except OutputsNotFiniteError as error:
+                failed.append(error)
+    if failed:
+        positions = np.concatenate([error.positions for error in failed])
+        raise OutputsNotFiniteError(failed[0].what, positions)
 
 
 def _visit_slab(
@@ -276,7 +298,9 @@ def _visit_slab(
         if cascade.combiner is not None:
             answer, combined = cascade.combiner.step(combined, output, exit_)
             output = np.hstack([answer, output[:, cascade.n_classes :]])
-        leaves = visitor(exit_, rows, output)
+        with located(rows):
+            check_outputs(output, f"The outputs of exit {exit_} are")
+            leaves = visitor(exit_, rows, output)
         stay = np.flatnonzero(~leaves)
         if not len(stay):
             return

@@ -253,10 +253,18 @@ class Trainer:
                 "A batch of one row cannot be normalised. Give batch_size at least 2, or a network "
                 "without batch normalisation and heads such as LinearHead(normalize=False)."
             ) from error
-        if not all(torch.isfinite(parameter).all() for parameter in parameters):
+        diverged = _diverged(module, parameters)
+        if (
+            not diverged
+            and self.patience is None
+            and not math.isfinite(net.history[-1, "train_loss"])
+        ):
+            diverged = "its loss is"
+        if diverged:
             raise ValueError(
-                f"The training diverged in its phase {phase!r}: weights are no longer finite. "
-                "Lower lr, scale the rows, or look for NaN in what the backbone returns."
+                f"The training diverged in its phase {phase!r}: {diverged} no longer finite. Lower "
+                f"lr (it is {self.lr!r}), scale the features, or look for NaN in what the backbone "
+                "returns."
             )
         if self.optimizer_state is not None:
             self.optimizer_state = {"kind": kind, "state": net.optimizer_.state_dict()["state"]}
@@ -306,6 +314,17 @@ class Trainer:
         if not isinstance(self.optimizer, str):
             return self.optimizer(parameters, lr=lr)
         return OPTIMIZERS[self.optimizer](parameters, lr=lr, fused=True)
+
+
+def _diverged(module: View, parameters: Sequence[torch.nn.Parameter]) -> str:
+    """What of a trained module is not finite, as the beginning of a sentence; empty if all is."""
+    if not all(torch.isfinite(parameter).all() for parameter in parameters):
+        return "weights are"
+    for part in module.trained_part().modules():
+        statistics = [getattr(part, name, None) for name in ("running_mean", "running_var")]
+        if not all(each is None or torch.isfinite(each).all() for each in statistics):
+            return "statistics of batch normalization are"
+    return ""
 
 
 def to_main_memory(state: Any) -> Any:

@@ -67,7 +67,9 @@ class GivenCost(Cost):
 
     def check(self, n_exits: int | None) -> None:
         """Refuse a number of heads that is not that of the exits; see `Cost.check`."""
+        _checked([self.decision], 1, "decision")
         if not np.ndim(self.heads):
+            _checked([self.heads], 1, "heads")
             return
         if n_exits is None:
             raise ValueError(

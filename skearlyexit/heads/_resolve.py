@@ -73,10 +73,16 @@ def resolve_head(head: Any) -> Head:
     if isinstance(head, Head):
         head = clone(head)
         head._validate_params()
+        if isinstance(head, EstimatorHead):
+            _check_classifier(head.estimator)
         return head
+    _check_classifier(head)
+    return EstimatorHead(head)
+
+
+def _check_classifier(head: Any) -> None:
     if isinstance(head, type) or not hasattr(head, "fit") or not is_classifier(head):
         raise TypeError(
             "A head must be None, a name, a head object or a scikit-learn classifier with its "
             f"parentheses. Got {head!r} instead, which is no classifier."
         )
-    return EstimatorHead(head)

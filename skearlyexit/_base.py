@@ -326,14 +326,16 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         refit = True
         probe = None
         if placement.needs_probe:
-            if self.calibration is None:
-                self._check_request(self._requested_point(), recipe.builder(recipe.plan.ends), 2, 0)
             if isinstance(self.head, list | tuple):
                 raise ValueError(
                     f"{type(placement).__name__} tries the same head at every place; the 'head' "
                     f"parameter of {type(self).__name__} must be a single one. Got "
                     f"{len(self.head)} instead."
                 )
+            if self.calibration is None:
+                request, nothing = self._requested_point(), np.arange(0)
+                alone = recipe.builder(recipe.plan.ends)
+                self._check_request(request, alone, 2, nothing, None, None)
             if decision.policy.reads_gate:
                 raise ValueError(
                     f"{type(placement).__name__} judges places by heads that are trained "
@@ -343,9 +345,9 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             recipe.cost.check(None)
             splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
             probing, splits = probing_split(rows, splits, refit, rng)
-            alone = strategy if isinstance(strategy, SeparateTraining) else SeparateTraining()
+            separate = strategy if isinstance(strategy, SeparateTraining) else SeparateTraining()
             probe = ExitProbe(
-                lambda ends: recipe.builder(ends, alone),
+                lambda ends: recipe.builder(ends, separate),
                 rows,
                 validation,
                 calibration_weight,

@@ -176,6 +176,13 @@ class RecipeMixin:
         return Decision(scaling, combination, policy)
 
     def _check_device(self) -> None:
+        default = torch.empty(0).device
+        if default.type != "cpu":
+            raise ValueError(
+                "Networks are built in main memory, and torch's default device is "
+                f"{str(default)!r}. Call torch.set_default_device('cpu'), and give the 'device' "
+                f"parameter of {type(self).__name__} instead."
+            )
         try:
             torch.zeros(1, device=self.device).item()
         except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -171,6 +171,14 @@ def test_parameters_of_strategies(params, words):
         quick(**params).fit(X, y)
 
 
+def test_another_default_device():
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match=r"default device is 'meta'.*set_default_device"),
+    ):
+        quick(optimizer=never).fit(X, y)
+
+
 def test_module_of_another_width():
     module = make(lambda: nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 4)))
     with pytest.raises(ValueError, match=r"Block '0' of the backbone fails on rows of shape \(13,"):

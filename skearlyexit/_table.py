@@ -50,13 +50,10 @@ class LabelTable(ScoredExits):
         Index of the most probable class.
     scores : ndarray of shape (n_samples, n_exits)
         As in `ExitTable`.
-    has_nan : bool, default=False
-        Whether any probability was NaN.
     """
 
     labels: np.ndarray
     scores: np.ndarray
-    has_nan: bool = False
 
     @staticmethod
     def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
@@ -64,7 +61,6 @@ class LabelTable(ScoredExits):
         return LabelTable(
             np.concatenate([table.labels for table in tables]),
             np.concatenate([table.scores for table in tables]),
-            any(table.has_nan for table in tables),
         )
 
 
@@ -90,11 +86,6 @@ class ExitTable(ScoredExits):
     def labels(self) -> np.ndarray:
         """Index of the most probable class, shape (n_samples, n_exits)."""
         return np.asarray(self.probabilities.argmax(axis=2))
-
-    @property
-    def has_nan(self) -> bool:
-        """Whether any probability is NaN."""
-        return bool(np.isnan(self.probabilities).any())
 
     @staticmethod
     def concatenate(tables: Sequence[ExitTable]) -> ExitTable:

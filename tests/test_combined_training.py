@@ -26,7 +26,7 @@ from skearlyexit import (
     WeightedCombination,
 )
 from skearlyexit.combination import GatedCombination, MaxCombination, RecurrentCombination
-from skearlyexit.runtime import outputs
+from skearlyexit.runtime import label_table, outputs
 from skearlyexit.training._combined import CombinedView, Maximum, WeightedSum
 from skearlyexit.training._combiner import Reader
 from skearlyexit.training._gated import GatedLoss, GatedView, leaving_chances
@@ -331,16 +331,18 @@ class TestWhatIsTrainedTravels:
         seen = []
 
         def watching(cascade, rows, **kwargs):
+            table = label_table(cascade, rows, **kwargs)
             said = outputs(cascade, rows, **kwargs)
+            assert np.array_equal(table.labels, cascade.decision.tabulate(said).labels)
             apart = outputs(replace(cascade, combiner=None), rows, **kwargs)
             state = None
             for i in range(said.shape[1]):
                 answer, state = cascade.combiner.step(state, np.ascontiguousarray(apart[:, i]), i)
                 np.testing.assert_allclose(said[:, i, : answer.shape[1]], answer, atol=1e-12)
             seen.append(cascade.combiner)
-            return said
+            return table
 
-        with mock.patch("skearlyexit._base.outputs", watching):
+        with mock.patch("skearlyexit._base.label_table", watching):
             clf = quick(training=training, calibration=2).fit(X, y)
         assert len(seen) == 2
         assert seen[0] is not seen[1]

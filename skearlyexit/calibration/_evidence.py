@@ -58,7 +58,7 @@ class Evidence:
         With `classes`, labels are those that they stand for.
         """
         weight, largest = _scaled(len(table), weight, largest_weight)
-        if table.has_nan:
+        if isinstance(table, ExitTable) and np.isnan(table.probabilities).any():
             raise ValueError("Some exit answers with NaN on the calibration rows.")
         used = weight > 0
         labels, y = table.labels[used], y[used]

@@ -124,22 +124,20 @@ def label_table(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None
     """Labels and scores of every exit for every sample; probabilities are kept for no slab."""
     shape = len(X), cascade.n_exits
     labels, scores = np.empty(shape, dtype=np.intp), np.empty(shape)
-    has_nan = False
 
     def visitor(n_rows: int) -> Visitor:
         state = NO_STATE
 
         def record(exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
-            nonlocal state, has_nan
+            nonlocal state
             answer, scores[rows, exit_], state = cascade.decision.step(state, output, exit_)
             labels[rows, exit_] = answer.argmax(axis=1)
-            has_nan |= bool(np.isnan(answer).any())
             return np.zeros(len(rows), dtype=bool)
 
         return record
 
     _visit(cascade, X, np.ones(cascade.n_exits, dtype=bool), visitor, slab_rows)
-    return LabelTable(labels, scores, has_nan)
+    return LabelTable(labels, scores)
 
 
 def embed(

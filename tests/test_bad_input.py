@@ -136,6 +136,8 @@ def test_data(rows, labels, error, words):
         ({"class_weight": "fair"}, ValueError, "'class_weight' parameter"),
         ({"class_weight": {0: -1.0}}, ValueError, "must not be negative"),
         ({"class_weight": {0: np.nan}}, ValueError, "'class_weight' parameter must be finite"),
+        ({"backbone": nn.Identity()}, ValueError, "backbone does nothing"),
+        ({"exits": 10**9}, ValueError, "'n_exits' parameter of CostShare.*100000"),
         ({"n_jobs": 0}, ValueError, "'n_jobs' parameter"),
         ({"head": EstimatorHead(None)}, TypeError, "Got None instead, which is no classifier"),
         ({"head": EstimatorHead(LinearRegression())}, TypeError, "which is no classifier"),

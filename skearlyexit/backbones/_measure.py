@@ -64,6 +64,11 @@ def measure_blocks(
         If a block fails on these rows, changes the number of rows or returns something else than
         one tensor (or, for a `Block`, a carry and an embedding).
     """
+    if not network.names:
+        raise ValueError(
+            "The backbone does nothing that an exit could stand after. Give one that has at least "
+            "one layer, or None."
+        )
     blocks = stages_of(network, range(len(network.names)))
     with torch.no_grad(), _evaluating(blocks):
         carries: list[Any] = [sample]

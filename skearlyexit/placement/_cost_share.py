@@ -24,6 +24,9 @@ SCHEDULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "golden": lambda i, n: _GOLDEN ** (i - n),
 }
 
+#: More than any network has candidates for; the shares of all are held in memory.
+MAX_EXITS = 100_000
+
 
 class CostShare(Placement):
     """Exits where the backbone's cumulative cost first reaches given shares of the total.
@@ -57,7 +60,7 @@ class CostShare(Placement):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_exits": [Interval(Integral, 1, None, closed="left")],
+        "n_exits": [Interval(Integral, 1, MAX_EXITS, closed="both")],
         "schedule": [StrOptions(set(SCHEDULES)), "array-like"],
     }
 

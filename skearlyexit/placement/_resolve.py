@@ -19,5 +19,7 @@ def resolve_placement(exits: Any) -> Placement:
         placement._validate_params()
         return placement
     if isinstance(exits, Integral):
-        return CostShare(int(exits))
+        exits = CostShare(int(exits))
+        exits._validate_params()
+        return exits
     return FixedExits(list(exits))

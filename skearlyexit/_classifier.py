@@ -14,6 +14,7 @@ from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._encode import classification_rows
+from skearlyexit._gradients import gradients
 from skearlyexit._labels import encode_labels
 from skearlyexit._partial_fit import PartialFitMixin
 from skearlyexit._predict import PredictMixin
@@ -337,7 +338,8 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         """
         before = dict(vars(self))
         try:
-            self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabelled)
+            with gradients():
+                self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabelled)
         except BaseException:
             # A model that was fitted before stays as it was.
             self.__dict__ = before

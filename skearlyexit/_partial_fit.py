@@ -16,6 +16,7 @@ from skearlyexit._base import BaseEarlyExit
 from skearlyexit._builder import MAX_SEED
 from skearlyexit._deciding import unlearned
 from skearlyexit._encode import rows_of_known_classes
+from skearlyexit._gradients import gradients
 from skearlyexit._rows import Rows
 from skearlyexit.calibration import CalibratedPoint, Threshold, nobody
 from skearlyexit.combination import resolve_combination
@@ -118,7 +119,8 @@ class PartialFitMixin(BaseEarlyExit):
         before = dict(vars(self))
         first = not hasattr(self, "cascade_")
         try:
-            self._partial_fit(X, y, classes, sample_weight, first)
+            with gradients():
+                self._partial_fit(X, y, classes, sample_weight, first)
         except BaseException:
             self.__dict__ = before
             raise

@@ -23,7 +23,8 @@ class FreezeOutTraining(TrainingStrategy):
     """Joint training in which each stage, with its head, has a learning rate that falls to 0.
 
     The rate of stage i falls along half a cosine to 0 at the share t_i of the run; from there on
-    the stage is out of the backward pass. The estimator's `lr_schedule` is not followed.
+    the stage is out of the backward pass. Weights that stages share have the rate of the last of
+    these stages. The estimator's `lr_schedule` is not followed.
 
     Parameters
     ----------
@@ -105,22 +106,23 @@ class FreezingView(ExitView):
         self.stops = list(stops)
         self.scaled = scaled
         self.n_frozen = 0
+        modules = [module for stage in self.stages for module in stage.modules()]
+        self.shares_modules = len(set(modules)) < len(modules)
 
     def advance(self, progress: float) -> None:
         """Count the stages whose time is over."""
         self.n_frozen = sum(progress >= stop for stop in self.stops[:-1])
 
     def groups(self) -> list[list[torch.nn.Parameter]]:
-        """Parameters of each stage with its head."""
-        return [
-            [
-                each
-                for part in (stage, self.heads[str(i)])
-                for each in part.parameters()
-                if each.requires_grad
-            ]
+        """Parameters of each stage with its head; what stages share is with the last of them."""
+        last = {
+            each: i
             for i, stage in enumerate(self.stages)
-        ]
+            for part in (stage, self.heads[str(i)])
+            for each in part.parameters()
+            if each.requires_grad
+        }
+        return [[each for each in last if last[each] == i] for i in range(len(self.stages))]
 
     def rate(self, group: int, progress: float) -> float:
         """Half a cosine to the time at which the stage stops."""
@@ -136,7 +138,15 @@ class FreezingView(ExitView):
         for i in range(self.n_frozen):
             self.stages[i].eval()
             self.heads[str(i)].eval()
+        if mode and self.n_frozen:
+            self._train_remaining()
         return self
+
+    def _train_remaining(self) -> None:
+        """Switch to training what stages that still learn share with stages that do not."""
+        if self.shares_modules:
+            for stage in self.stages[self.n_frozen :]:
+                stage.train()
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
         if not self.training:
@@ -149,6 +159,7 @@ class FreezingView(ExitView):
                 stage.eval()
                 with torch.no_grad():
                     carry, _ = stage(carry)
+                self._train_remaining()
             else:
                 carry, embedding = stage(carry)
                 logits.append(self.heads[str(i)](embedding))

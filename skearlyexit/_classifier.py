@@ -144,8 +144,10 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         Scikit-learn heads fitted at the same time.
     callbacks : list of skorch callbacks, default=None
         Copied, and used in every phase of every training. They can monitor ``train_loss`` and,
-        with `early_stopping`, ``valid_loss``. `skorch.callbacks.EarlyStopping` ends a phase; a
-        ``KeyboardInterrupt`` from any other callback ends `fit`, as one from the keyboard does.
+        with `early_stopping`, ``valid_loss``; ``EpochScoring`` and ``BatchScoring``, which score
+        one prediction instead of one for each exit, are refused. `skorch.callbacks.EarlyStopping`
+        ends a phase; a ``KeyboardInterrupt`` from any other callback ends `fit`, as one from the
+        keyboard does.
     random_state : int, RandomState instance or None, default=None
         Seeds weights, batches, splits and heads. None draws the seed from numpy's own generator.
     verbose : int, default=0

@@ -32,6 +32,7 @@ from skearlyexit.policies import Policy, resolve_policy
 from skearlyexit.training import (
     TrainingMemory,
     TrainingStrategy,
+    check_callbacks,
     check_mixed_precision,
     resolve_training,
 )
@@ -112,6 +113,7 @@ class RecipeMixin:
         before: torch.dtype | None = None,
     ) -> Recipe:
         """What fits cascades; `before` is the precision of rows for a network that goes on."""
+        check_callbacks(self.callbacks, early_stopping=self.early_stopping)
         single = given.cast(self.dtype)
         backbone = resolve_backbone(self.backbone, single.X, len(classes))
         placement = resolve_placement(self.exits)

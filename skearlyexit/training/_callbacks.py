@@ -1,0 +1,58 @@
+"""Callbacks of skorch that cannot do here what they do there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from skorch.callbacks import BatchScoring, Checkpoint, EarlyStopping, EpochScoring, LRScheduler
+
+_LOGS = (
+    "What callbacks can monitor is 'train_loss' and, with early_stopping=True, 'valid_loss', and "
+    "what an own callback records in on_epoch_end."
+)
+
+
+def check_callbacks(callbacks: Sequence[Any] | None, *, early_stopping: bool) -> None:
+    """Raise an error if a callback needs what a training does not give it.
+
+    Parameters
+    ----------
+    callbacks : sequence of skorch callbacks, or None
+        As skorch takes them: objects, classes, or pairs of a name and one of these.
+    early_stopping : bool
+        Whether there is a validation loss.
+
+    Raises
+    ------
+    ValueError
+        If one scores predictions, or monitors a validation loss that there is not.
+    """
+    for given in callbacks or ():
+        callback = given[1] if isinstance(given, tuple) else given
+        kind = callback if isinstance(callback, type) else type(callback)
+        if issubclass(kind, EpochScoring | BatchScoring):
+            raise ValueError(
+                f"The 'callbacks' parameter must not contain {kind.__name__}: it scores one "
+                "prediction, and a network in training returns one for each exit. "
+                f"{_LOGS} Remove it, and use exit_report(X, y) after fit."
+            )
+        monitor = _monitored(callback, kind)
+        if not early_stopping and monitor in ("valid_loss", "valid_loss_best"):
+            raise ValueError(
+                f"The callback {kind.__name__} of the 'callbacks' parameter monitors {monitor!r}, "
+                f"which is not there with early_stopping=False. {_LOGS} Set early_stopping=True, "
+                f"or give {kind.__name__}(monitor='{monitor.replace('valid', 'train')}')."
+            )
+
+
+def _monitored(callback: Any, kind: type) -> Any:
+    """What the callback looks up in the history."""
+    if issubclass(kind, LRScheduler):
+        policy = getattr(callback, "policy", None)
+        if "ReduceLROnPlateau" not in (policy, getattr(policy, "__name__", None)):
+            return None
+    elif not issubclass(kind, EarlyStopping | Checkpoint):
+        return None
+    made = callback() if isinstance(callback, type) else callback
+    return made.monitor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -37,11 +38,12 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
 
     Parameters
     ----------
-    backbone : None, str, Backbone, torch.nn.Module, sequence of them, skorch net or callable
+    backbone : None, str, Backbone, module, sequence of modules, skorch net, class or callable
         None chooses by the shape of X: convolutional for images, a perceptron for vectors. An
         ``nn.Sequential`` or a list is a chain of modules, any other module is traced. A fitted
         skorch net gives its module. A callable is called as ``backbone(row_shape, n_classes)`` for
-        each training, and returns any of the others, whose weights are taken for a mere start.
+        each training, and returns any of the others, whose weights are taken for a mere start. A
+        class is called without arguments.
     X : ndarray of shape (n_samples, ...)
     n_classes : int
 
@@ -78,12 +80,27 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
         return SequentialBackbone(backbone)
     if isinstance(backbone, torch.nn.Module):
         return TracedBackbone(backbone)
+    if isinstance(backbone, type):
+        _check_bare(backbone)
+        return CallableBackbone(lambda row_shape, n_classes: backbone())
     if callable(backbone):
         return CallableBackbone(backbone)
     raise TypeError(
         "The 'backbone' parameter must be None, a name, a backbone object, a torch module, a list "
         f"of modules, a fitted skorch net or a callable. Got {backbone!r} instead."
     )
+
+
+def _check_bare(kind: type) -> None:
+    """Raise an error if a class cannot be called without arguments."""
+    try:
+        inspect.signature(kind).bind()
+    except TypeError as error:
+        raise TypeError(
+            f"The 'backbone' parameter got the class {kind.__name__}, which is made without "
+            f"arguments, and that fails: {error}. Give an instance, such as "
+            f"{kind.__name__}(...), or a function of (row_shape, n_classes) that returns one."
+        ) from error
 
 
 class CallableBackbone(Backbone):

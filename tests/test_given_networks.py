@@ -1,0 +1,52 @@
+"""Networks as users may hold them: classes, compiled and parametrized modules."""
+
+import pytest
+from torch import nn
+
+from skearlyexit import MLPBackbone
+from tests._data import blobs, make, quick, same
+
+X, y, X_NEW, Y_NEW = blobs()
+
+
+class Bare(nn.Module):
+    """A network that needs no arguments."""
+
+    def __init__(self, width=24):
+        super().__init__()
+        self.first, self.second, self.last = (
+            nn.Linear(13, width),
+            nn.Linear(width, width),
+            nn.Linear(width, 4),
+        )
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x).relu()).relu())
+
+
+class Sized(Bare):
+    """One that does."""
+
+    def __init__(self, width):
+        super().__init__(width)
+
+
+def test_a_class_is_made_for_every_training():
+    params = {"exits": ["first"], "calibration": None, "max_epochs": 2}
+    for training in ("joint", "separate"):
+        params["training"] = training
+        clf = quick(backbone=Bare, **params).fit(X, y)
+        expected = quick(backbone=lambda row_shape, n_classes: Bare(), **params).fit(X, y)
+        assert same(clf.predict_proba(X_NEW), expected.predict_proba(X_NEW))
+        other = quick(backbone=Bare, **{**params, "random_state": 1}).fit(X, y)
+        assert not same(clf.predict_proba(X_NEW), other.predict_proba(X_NEW))
+    assert {epoch["phase"] for epoch in clf.history_} == {"backbone", "heads"}
+    clf.set_params(backbone=MLPBackbone, exits=2)
+    assert isinstance(clf.fit(X, y).stages_[0], nn.Module)
+
+
+def test_a_class_that_needs_arguments():
+    words = r"class Sized, .* missing a required argument: 'width'\. Give an instance.* function of"
+    with pytest.raises(TypeError, match=words):
+        quick(backbone=Sized).fit(X, y)
+    assert quick(backbone=make(lambda: Sized(8)), exits=["first"], max_epochs=1).fit(X, y).n_exits_

@@ -1,9 +1,10 @@
 """Networks as users may hold them: classes, compiled and parametrized modules."""
 
 import pytest
+import torch
 from torch import nn
 
-from skearlyexit import MLPBackbone
+from skearlyexit import MLPBackbone, SequentialBackbone, TracedBackbone
 from tests._data import blobs, make, quick, same
 
 X, y, X_NEW, Y_NEW = blobs()
@@ -50,3 +51,37 @@ def test_a_class_that_needs_arguments():
     with pytest.raises(TypeError, match=words):
         quick(backbone=Sized).fit(X, y)
     assert quick(backbone=make(lambda: Sized(8)), exits=["first"], max_epochs=1).fit(X, y).n_exits_
+
+
+class Nested(nn.Module):
+    """Parts of it are compiled."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.compile(Bare())
+        self.tail = nn.Sequential(nn.ReLU(), torch.compile(nn.Linear(4, 4)))
+
+    def forward(self, x):
+        return self.tail(self.body(x))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_compiled_networks_are_taken_as_they_were():
+    def chain():
+        return nn.Sequential(nn.Linear(13, 24), nn.ReLU(), nn.Linear(24, 24), nn.Linear(24, 4))
+
+    plain, params = make(chain), {"exits": [1], "calibration": None, "max_epochs": 2}
+    expected = quick(backbone=plain, **params).fit(X, y).predict_proba(X_NEW)
+    parts = [*plain[:2], torch.compile(plain[2]), plain[3]]
+    compiled = torch.compile(plain)
+    kinds = [compiled, parts, nn.Sequential(*parts), SequentialBackbone(compiled)]
+    for network in [*kinds, lambda row_shape, n_classes: compiled]:
+        clf = quick(backbone=network, training="joint", **params)
+        given = quick(backbone=plain, training="joint", **params)
+        assert same(clf.fit(X, y).predict_proba(X_NEW), given.fit(X, y).predict_proba(X_NEW))
+    assert type(compiled).__name__ == type(parts[2]).__name__ == "OptimizedModule"
+    assert same(quick(backbone=plain, **params).fit(X, y).predict_proba(X_NEW), expected)
+    nested = quick(backbone=make(Nested), **{**params, "exits": ["body.first", "body"]})
+    assert nested.fit(X, y).exit_names_[:2] == ["body.first", "body"]
+    traced = quick(backbone=TracedBackbone(torch.compile(make(Bare))), **{**params, "exits": [0]})
+    assert traced.fit(X, y).exit_names_[0] == "first"

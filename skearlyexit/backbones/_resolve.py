@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._cnn import CNNBackbone
 from skearlyexit.backbones._conv1d import Conv1DBackbone
+from skearlyexit.backbones._copies import uncompiled
 from skearlyexit.backbones._mlp import MLPBackbone
 from skearlyexit.backbones._recurrent import RecurrentBackbone
 from skearlyexit.backbones._sequential import SequentialBackbone
@@ -56,6 +57,7 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
     TypeError, ValueError
         If it is none of these, or a skorch net that is not fitted.
     """
+    backbone = uncompiled(backbone)
     if backbone is None:
         return CNNBackbone() if X.ndim > 2 else MLPBackbone()
     if isinstance(backbone, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import chain
 
@@ -12,6 +11,7 @@ import torch
 from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
+from skearlyexit.backbones._copies import copied, uncompiled
 from skearlyexit.backbones._images import notice_of_convolutions
 from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
 from skearlyexit.backbones._measure import run_network
@@ -37,14 +37,14 @@ class SequentialBackbone(Backbone):
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
         """Copy the modules; see `Backbone.build`."""
-        names, blocks = _named_blocks(self.modules)
+        names, blocks = _named_blocks(uncompiled(self.modules))
         if isinstance(blocks[-1], PROBABILITIES):
             names, blocks = names[:-1], blocks[:-1]
         if not blocks:
             raise ValueError("The backbone has no module but its softmax.")
         sample = tensor_of(X[:2])
         # In one copy, so that what modules share stays shared.
-        blocks = [block.to("cpu", sample.dtype) for block in copy.deepcopy(blocks)]
+        blocks = [block.to("cpu", sample.dtype) for block in copied(blocks)]
         output = run_network(Chain(blocks, names=names), sample)
         head = None
         start = _start_of_classifier(blocks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from operator import getitem
@@ -14,6 +13,7 @@ from torch import fx
 
 from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._base import Backbone, Network
+from skearlyexit.backbones._copies import copied
 from skearlyexit.backbones._images import hint_of_channels, notice_of_convolutions
 from skearlyexit.backbones._layout import Layout
 from skearlyexit.backbones._traced_network import Place, TracedNetwork, run_to
@@ -92,7 +92,7 @@ class TracedBackbone(Backbone):
             one tensor; the message says what helps.
         """
         rows = tensor_of(X[np.arange(3) % len(X)])
-        root = copy.deepcopy(self.module).to("cpu", rows.dtype)
+        root = copied([self.module])[0].to("cpu", rows.dtype)
         modes = [(module, module.training) for module in root.modules()]
         with torch.no_grad():
             try:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -133,6 +133,35 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, and those of objects given as parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            ``<parameter>__<own parameter>`` sets one of an object, such as ``backbone__width``.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or no object that could have it.
+        """
+        own = self.get_params(deep=False)
+        for key in params:
+            name, nested, inner = key.partition("__")
+            value = params.get(name, own.get(name))
+            if nested and name in own and not hasattr(value, "set_params"):
+                raise ValueError(
+                    f"{key!r} sets {inner!r} of the object given as {name!r}, and that is "
+                    f"{value!r}. Give an object first, such as "
+                    f"{type(self).__name__}(backbone=MLPBackbone()) for parameters of a backbone."
+                )
+        return super().set_params(**params)
 
     @property
     def stages_(self) -> list[torch.nn.Module]:

@@ -48,7 +48,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         traced (see `TracedBackbone`), or an ``nn.Sequential`` or list of modules, copied and
         trained on from the weights it has; a fitted skorch net; or a callable
         ``f(row_shape, n_classes)`` that returns one of these and is called for every training, as
-        is a class, without arguments.
+        is a class, without arguments unless it needs these two.
     exits : int, sequence of int or str, or Placement, default=4
         Number of exits at equal shares of the network's cost, the last included; the blocks or
         submodules, by name or index, after which exits stand besides the last; or a placement

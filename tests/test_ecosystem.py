@@ -16,7 +16,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from skearlyexit import JointTraining, MLPBackbone, PatiencePolicy, SeparateTraining
+from skearlyexit import (
+    EarlyExitClassifier,
+    JointTraining,
+    MLPBackbone,
+    PatiencePolicy,
+    SeparateTraining,
+)
 from tests._data import blobs, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -129,3 +135,16 @@ def test_clone_keeps_the_parameters():
     assert twin.backbone is not clf.backbone
     assert twin.backbone.width == 48
     assert str(twin.get_params()) == str(clf.get_params())
+
+
+@pytest.mark.parametrize(
+    "key", ["backbone__width", "policy__patience", "training__weights", "head__hidden"]
+)
+def test_parameters_of_an_object_that_was_not_given(key):
+    clf = EarlyExitClassifier()
+    with pytest.raises(ValueError, match=r"that is None\. Give an object first, such as"):
+        clf.set_params(max_epochs=3, **{key: 32})
+    assert clf.max_epochs == EarlyExitClassifier().max_epochs
+    assert clf.set_params(backbone=MLPBackbone(), backbone__width=32).backbone.width == 32
+    with pytest.raises(ValueError, match="Invalid parameter 'nothing'"):
+        clf.set_params(nothing__width=32)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 
 from skearlyexit import MLPBackbone, SequentialBackbone, TracedBackbone
@@ -85,3 +86,44 @@ def test_compiled_networks_are_taken_as_they_were():
     assert nested.fit(X, y).exit_names_[:2] == ["body.first", "body"]
     traced = quick(backbone=TracedBackbone(torch.compile(make(Bare))), **{**params, "exits": [0]})
     assert traced.fit(X, y).exit_names_[0] == "first"
+
+
+class Asking(Bare):
+    """One that needs the shape of a row and the number of classes."""
+
+    def __init__(self, row_shape, n_classes):
+        super().__init__()
+        self.last = nn.Linear(24, n_classes)
+
+
+def test_a_class_that_needs_what_a_function_is_given():
+    assert quick(backbone=Asking, exits=["first"], max_epochs=1).fit(X, y).n_exits_ == 2
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_parametrized_modules(kind, traced):
+    parametrized = getattr(nn.utils.parametrizations, kind)
+
+    def build():
+        layers = parametrized(nn.Linear(13, 16)), nn.ReLU(), parametrized(nn.Linear(16, 16))
+        return nn.Sequential(*layers, nn.ReLU(), nn.Linear(16, 4))
+
+    network = make(build)
+    backbone = TracedBackbone(network) if traced else network
+    clf = quick(backbone=backbone, exits=[1], max_epochs=3).fit(X, y)
+    labels, exits = clf.predict(X_NEW, threshold=0.5, return_exits=True)
+    table = clf.exit_table(X_NEW)
+    assert same(exits, table.leave([0.5]))
+    assert same(labels, clf.classes_[table.labels[range(len(X_NEW)), exits]])
+    assert same(clone(clf).fit(X, y).predict_proba(X_NEW), clf.predict_proba(X_NEW))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("traced", [False, True])
+def test_weight_norm_by_hooks(traced):
+    network = make(
+        lambda: nn.Sequential(nn.utils.weight_norm(nn.Linear(13, 8)), nn.ReLU(), nn.Linear(8, 4))
+    )
+    with pytest.raises(ValueError, match=r"Use torch\.nn\.utils\.parametrizations\.weight_norm"):
+        quick(backbone=TracedBackbone(network) if traced else network, exits=[0]).fit(X, y)

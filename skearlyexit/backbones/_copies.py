@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.weight_norm import WeightNorm
 
 #: Where `torch.compile` puts the module that it compiles.
 _ORIGINAL = "_orig_mod"
@@ -19,8 +20,22 @@ def uncompiled(module: Any) -> Any:
     return module
 
 
+def check_copyable(value: Any) -> None:
+    """Raise a ValueError if torch cannot copy a module, or one of a sequence of them."""
+    if isinstance(value, list | tuple):
+        for each in value:
+            check_copyable(each)
+    for each in value.modules() if isinstance(value, torch.nn.Module) else ():
+        if any(isinstance(hook, WeightNorm) for hook in each._forward_pre_hooks.values()):
+            raise ValueError(
+                f"A {type(each).__name__} of the backbone has torch.nn.utils.weight_norm, which "
+                "torch cannot copy. Use torch.nn.utils.parametrizations.weight_norm instead."
+            )
+
+
 def copied(modules: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
     """Copy of modules, in which what they share stays shared, and none is compiled."""
+    check_copyable(list(modules))
     copies = torch.nn.ModuleList(copy.deepcopy(list(modules)))
     for parent in list(copies.modules()):
         for name, child in parent._modules.items():

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._cnn import CNNBackbone
 from skearlyexit.backbones._conv1d import Conv1DBackbone
-from skearlyexit.backbones._copies import uncompiled
+from skearlyexit.backbones._copies import check_copyable, uncompiled
 from skearlyexit.backbones._mlp import MLPBackbone
 from skearlyexit.backbones._recurrent import RecurrentBackbone
 from skearlyexit.backbones._sequential import SequentialBackbone
@@ -44,7 +44,7 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
         ``nn.Sequential`` or a list is a chain of modules, any other module is traced. A fitted
         skorch net gives its module. A callable is called as ``backbone(row_shape, n_classes)`` for
         each training, and returns any of the others, whose weights are taken for a mere start. A
-        class is called without arguments.
+        class is called without arguments, unless these two are what it needs.
     X : ndarray of shape (n_samples, ...)
     n_classes : int
 
@@ -68,6 +68,8 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
             )
         return _NAMES[backbone]()
     if isinstance(backbone, Backbone):
+        for value in backbone.get_params(deep=False).values():
+            check_copyable(value)
         backbone = clone(backbone)
         backbone._validate_params()
         return backbone
@@ -82,7 +84,7 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
         return SequentialBackbone(backbone)
     if isinstance(backbone, torch.nn.Module):
         return TracedBackbone(backbone)
-    if isinstance(backbone, type):
+    if isinstance(backbone, type) and not _takes(backbone, X.shape[1:], n_classes):
         _check_bare(backbone)
         return CallableBackbone(lambda row_shape, n_classes: backbone())
     if callable(backbone):
@@ -91,6 +93,17 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
         "The 'backbone' parameter must be None, a name, a backbone object, a torch module, a list "
         f"of modules, a fitted skorch net or a callable. Got {backbone!r} instead."
     )
+
+
+def _takes(kind: type, *args: Any) -> bool:
+    """Whether a class needs such arguments, and no others."""
+    signature = inspect.signature(kind)
+    needed = [each for each in signature.parameters.values() if each.default is each.empty]
+    try:
+        signature.bind(*args)
+    except TypeError:
+        return False
+    return len([each for each in needed if each.kind is each.POSITIONAL_OR_KEYWORD]) == len(args)
 
 
 def _check_bare(kind: type) -> None:

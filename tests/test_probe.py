@@ -13,6 +13,7 @@ from skearlyexit._builder import CascadeBuilder
 from skearlyexit._probe import PROBE_SHARE, probing_split
 from skearlyexit._rows import Rows
 from skearlyexit._splits import calibration_splits
+from skearlyexit.costs._estimators import SCALAR
 from skearlyexit.placement import Placed, Placement, PlacementReport
 from skearlyexit.placement._held_out import HeldOut
 from tests._data import blobs, make, quick, same
@@ -108,7 +109,8 @@ def test_what_is_probed(curious):
     n_rows = len(probed.y)
     assert probed.table.probabilities.shape == (n_rows, 4, 4)
     assert list(probed.stages) == [16 * 16] + [2 * 16 * 16] * 3
-    assert np.all((probed.heads > 0) & (probed.heads <= 3))  # comparisons of trees of depth 3
+    # Comparisons of trees of depth 3.
+    assert np.all((probed.heads > 0) & (probed.heads <= 3 * SCALAR))
     assert probed.decisions.tolist() == [4, 4, 4, 0]
     assert (probed.table.labels[:, -1] == probed.y).mean() > 0.3
 

@@ -375,7 +375,7 @@ class CascadeBuilder:
         """The network as it is used, if it answers some of the rows that it was trained on."""
         network.requires_grad_(False)
         network.to(self.device).eval()
-        carry: Any = torch.tensor(rows.X[:TRIAL_ROWS]).to(self.device)
+        carry: Any = tensor_of(rows.X[:TRIAL_ROWS]).to(self.device)
         with torch.inference_mode(), located(rows.positions, ADVICE_IN_FIT):
             for exit_, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
                 carry, embedding = stage(carry)

@@ -84,6 +84,15 @@ def _interrupt(*args):
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def interruptible():
+    """Take interrupts as Python does, also where the process was started to ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_early_stopping_stops_is_raised():
     stopping = EarlyStopping(monitor="growing", patience=2, sink=_interrupt)
     clf = quick(training="joint", calibration=None, callbacks=[Losing(), stopping])

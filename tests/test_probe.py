@@ -64,14 +64,16 @@ def judged(monkeypatch):
     from skearlyexit import _base, _probe
 
     tables = []
-    original = _base.outputs
 
-    def outputs(cascade, X, **kwargs):
-        tables.append((cascade.n_exits, X[:, 0].copy()))
-        return original(cascade, X, **kwargs)
+    def watched(look):
+        def watching(cascade, X, **kwargs):
+            tables.append((cascade.n_exits, X[:, 0].copy()))
+            return look(cascade, X, **kwargs)
 
-    for module in (_base, _probe):
-        monkeypatch.setattr(module, "outputs", outputs)
+        return watching
+
+    for module, name in ((_base, "outputs"), (_base, "label_table"), (_probe, "outputs")):
+        monkeypatch.setattr(module, name, watched(getattr(module, name)))
     return tables
 
 

@@ -22,6 +22,7 @@ from skearlyexit import (
     pad_series,
 )
 from skearlyexit import _blocks as blocks_module
+from skearlyexit._builder import TRIAL_ROWS
 from skearlyexit._streamed import StreamedRows, streamed
 from skearlyexit.runtime import _torch as runtime_module
 from tests._data import blobs, make, quick, same
@@ -295,7 +296,9 @@ def test_every_row_is_drawn_once_an_epoch():
 
     clf = quick(training="joint", exits=1, calibration=None, max_epochs=3)
     clf.fit(Noted(X), y)
-    epochs = np.array(drawn[-3 * len(X) - 32 : -32]).reshape(3, -1)  # the last are for the costs
+    # The last are for a trial of the trained network, and for the costs.
+    n_last = min(TRIAL_ROWS, len(X)) + 32
+    epochs = np.array(drawn[-3 * len(X) - n_last : -n_last]).reshape(3, -1)
     for epoch in epochs:
         assert sorted(epoch) == list(range(len(X)))
     assert not same(epochs[0], epochs[1])

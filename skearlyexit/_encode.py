@@ -55,10 +55,10 @@ def classification_rows(
     ValueError
         If labels, weights or groups do not fit, or fewer than two classes are left.
     """
+    groups = None if groups is None else checked_groups(groups)
     check_consistent_length(X, groups)
     check_classification_targets(y)
     classes, encoded = np.unique(y, return_inverse=True)
-    groups = None if groups is None else checked_groups(groups)
     weight = None if sample_weight is None else checked_weight(sample_weight, X)
     index = None
     if weight is not None and not (weight > 0).all():
@@ -201,7 +201,7 @@ def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
 def checked_groups(groups: Any) -> np.ndarray:
     """Groups as an array, none of them missing."""
     check_labels(groups, "groups")
-    found = column_or_1d(groups)
+    found: np.ndarray = column_or_1d(groups)
     missing = np.isnan(found) if found.dtype.kind == "f" else np.zeros(len(found), dtype=bool)
     if missing.any():
         raise ValueError(

@@ -39,7 +39,7 @@ def encode_labels(y: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def check_labels(y: Any, name: str = "y") -> None:
-    """Raise a ValueError if labels are missing, or strings beside numbers, which cannot be sorted.
+    """Raise a ValueError if labels are missing or cannot be sorted, as strings beside numbers.
 
     Parameters
     ----------
@@ -66,3 +66,11 @@ def check_labels(y: Any, name: str = "y") -> None:
             f"{name} mixes strings with other values: entry {i} is {labels[i]!r}, entry {k} is "
             f"{labels[k]!r}. Give all of one kind."
         )
+    if not any(kinds):
+        try:
+            np.sort(np.asarray(y), axis=None)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name} must hold one value for each row, all of a kind that can be sorted, such "
+                f"as numbers or strings. Got {labels[0]!r} as the first. ({error})"
+            ) from error

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._available_if import _AvailableIfDescriptor
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._base import BaseEarlyExit
@@ -17,6 +18,7 @@ from skearlyexit._builder import MAX_SEED
 from skearlyexit._deciding import unlearned
 from skearlyexit._encode import rows_of_known_classes
 from skearlyexit._gradients import gradients
+from skearlyexit._labels import check_labels
 from skearlyexit._rows import Rows
 from skearlyexit.calibration import CalibratedPoint, Threshold, nobody
 from skearlyexit.combination import resolve_combination
@@ -71,6 +73,14 @@ def _check_goes_on(estimator: Any) -> None:
             f"partial_fit makes one pass over rows as they come, and {needs}. Use fit, or other "
             "parameters."
         )
+
+
+def _distinct(classes: Any) -> np.ndarray:
+    """Classes in order, as they were given to partial_fit."""
+    check_labels(classes, "classes")
+    distinct: np.ndarray = np.unique(column_or_1d(classes))
+    check_classification_targets(distinct)
+    return distinct
 
 
 class PartialFitMixin(BaseEarlyExit):
@@ -132,11 +142,12 @@ class PartialFitMixin(BaseEarlyExit):
                 "The first call of partial_fit needs 'classes', all labels that will ever be seen. "
                 "Got None."
             )
-        known = np.unique(column_or_1d(classes)) if first else self.classes_
-        if classes is not None and not np.array_equal(np.unique(classes), known):
+        given = self.classes_ if classes is None else _distinct(classes)
+        known = given if first else self.classes_
+        if not np.array_equal(given, known):
             raise ValueError(
                 f"'classes' must be those of the first call, {known[:20].tolist()}. Got "
-                f"{np.unique(classes)[:20].tolist()} instead."
+                f"{given[:20].tolist()} instead."
             )
         X, y = self._checked_rows(X, y, reset=first)
         rows = rows_of_known_classes(X, y, sample_weight, self.class_weight, known, self.dtype)

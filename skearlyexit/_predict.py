@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._base import BaseEarlyExit
+from skearlyexit._labels import check_labels
 from skearlyexit._sources import labels_of
 from skearlyexit._weights import checked_weight, scaled
 from skearlyexit.calibration import Budget
@@ -125,9 +127,12 @@ class PredictMixin(ClassifierMixin, BaseEarlyExit):
         -------
         score : float
         """
+        y = labels_of(X, y)
+        check_labels(y)
+        y = column_or_1d(y)
         labels = self.predict(X, threshold=threshold, budget=budget)
         weight = scaled(checked_weight(sample_weight, labels))
-        return float(accuracy_score(labels_of(X, y), labels, sample_weight=weight))
+        return float(accuracy_score(y, labels, sample_weight=weight))
 
     def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
         """Predict labels at every exit.

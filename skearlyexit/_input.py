@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def plain_input(X: Any, name: str = "X") -> Any:
     Raises
     ------
     ValueError
-        If images or arrays differ in size, or dates and times are given for numbers.
+        If rows, images or arrays differ in size, or dates and times are given for numbers.
     """
     dates = [column for column, dtype in _dtypes(X) if getattr(dtype, "kind", "") in ("m", "M")]
     if dates:
@@ -44,6 +44,8 @@ def plain_input(X: Any, name: str = "X") -> Any:
     if isinstance(X, tuple) and all(isinstance(part, torch.Tensor) for part in X):
         _refuse_slice(X, name)
     first = _content(X[0])
+    if isinstance(first, list | tuple):
+        _refuse_ragged(X, name)
     if not _is_array(first) or not np.ndim(first):
         return X
     return _stacked(map(_content, X), name)
@@ -113,6 +115,17 @@ def _refuse_slice(X: tuple[torch.Tensor, ...], name: str) -> None:
             f"{name} is a tuple of tensors of shape {shapes}, as a slice of a TensorDataset gives. "
             "Give torch.utils.data.Subset(dataset, range(start, stop)), or a tensor of the rows."
         )
+
+
+def _refuse_ragged(X: Sequence[Any], name: str) -> None:
+    """Raise a ValueError if rows that are lists differ in length."""
+    n_values = len(X[0])
+    for i, row in enumerate(X):
+        if isinstance(row, list | tuple) and len(row) != n_values:
+            raise ValueError(
+                f"{name} holds rows of different lengths: row 0 has {n_values} values, row {i} has "
+                f"{len(row)}. Give every row the same number of values."
+            )
 
 
 def _dtypes(X: Any) -> Iterable[tuple[str, Any]]:

@@ -27,9 +27,15 @@ def checked_weight(sample_weight: Any, rows: Any) -> np.ndarray:
         If weights are negative, not finite, all 0, of another number, or so far apart that float64
         cannot hold the smallest positive one as a share of the largest.
     """
-    weight: np.ndarray = _check_sample_weight(
-        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-    )
+    try:
+        weight: np.ndarray = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "sample_weight must hold one finite number for each row, none of them negative. "
+            f"({error})"
+        ) from error
     check_span(weight)
     return weight
 

@@ -22,4 +22,11 @@ def resolve_placement(exits: Any) -> Placement:
         exits = CostShare(int(exits))
         exits._validate_params()
         return exits
-    return FixedExits(list(exits))
+    try:
+        names = list(exits)
+    except TypeError:
+        raise TypeError(
+            "The 'exits' parameter must be a number of exits, a sequence of names or indices of "
+            f"blocks, or a placement, made rather than a class. Got {exits!r} instead."
+        ) from None
+    return FixedExits(names)

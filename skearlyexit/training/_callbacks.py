@@ -25,12 +25,21 @@ def check_callbacks(callbacks: Sequence[Any] | None, *, early_stopping: bool) ->
 
     Raises
     ------
+    TypeError
+        If one is no callback.
     ValueError
         If one scores predictions, or monitors a validation loss that there is not.
     """
     for given in callbacks or ():
-        callback = given[1] if isinstance(given, tuple) else given
+        callback = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+        if callback is None:
+            continue
         kind = callback if isinstance(callback, type) else type(callback)
+        if not hasattr(kind, "set_params"):
+            raise TypeError(
+                "The 'callbacks' parameter must hold callbacks of skorch, or pairs of a name and a "
+                f"callback. Got {given!r} instead."
+            )
         if issubclass(kind, EpochScoring | BatchScoring):
             raise ValueError(
                 f"The 'callbacks' parameter must not contain {kind.__name__}: it scores one "

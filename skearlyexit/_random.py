@@ -113,7 +113,7 @@ class _Turns:
             if turn is self.taken[-1]:
                 turn.restore()
             else:
-                # Threads that nobody waited for are still drawing; the last of them restores.
+                # Threads that were not waited for are still drawing; the last of them restores.
                 inner = self.taken[self.taken.index(turn) + 1]
                 inner.states |= turn.states
             self.taken.remove(turn)

@@ -72,8 +72,8 @@ def run(
     cascade : Cascade
     X : ndarray of shape (n_samples, ...)
     thresholds : ndarray of shape (n_exits - 1,)
-        Heads of exits that no sample can take (above 1) are skipped unless the decision or the quota
-        needs them.
+        Heads of exits that no sample can take (above 1) are skipped unless the decision or the
+        quota needs them.
     quota : Quota or None, default=None
         Makes the surest rows leave, whatever the thresholds say, where the budget would otherwise
         be exceeded; it is kept on every slab.

@@ -14,6 +14,8 @@ import torch
 from joblib.externals.loky import reusable_executor
 from threadpoolctl import threadpool_info
 
+from skearlyexit.training import Trainer
+
 torch.set_num_threads(1)
 
 
@@ -62,3 +64,13 @@ def no_idle_processes():
     yield
     if reusable_executor._executor is not None:
         reusable_executor._executor.shutdown(wait=True)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """No training is begun."""
+
+    def begun(*args, **kwargs):
+        raise AssertionError("a training was begun")
+
+    monkeypatch.setattr(Trainer, "fit", begun)

@@ -10,7 +10,6 @@ from skorch.callbacks import (
 )
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from skearlyexit.training import Trainer
 from tests._data import blobs, quick
 
 X, y, _, _ = blobs()
@@ -24,16 +23,6 @@ MONITORS = [
     LRScheduler("ReduceLROnPlateau", monitor="valid_loss"),
     LRScheduler(ReduceLROnPlateau, monitor="valid_loss"),
 ]
-
-
-@pytest.fixture
-def untrained(monkeypatch):
-    """No training is begun."""
-
-    def begun(*args, **kwargs):
-        raise AssertionError("a training was begun")
-
-    monkeypatch.setattr(Trainer, "fit", begun)
 
 
 @pytest.mark.usefixtures("untrained")

@@ -44,15 +44,14 @@ def fitted():
 
 
 class TestWeights:
+    @pytest.mark.usefixtures("untrained")
     @pytest.mark.parametrize("request_", [RiskControl(0.2), ConformalRiskControl(0.2)])
     def test_different_ones_are_refused_without_a_bound(self, fitted, request_):
         weight = UNEVEN[: len(X_TEST)]
         with pytest.raises(NotCertifiedError, match=r"different weights.*Give it as max_weight"):
             fitted.calibrate(X_TEST, Y_TEST, request_, sample_weight=weight)
         with pytest.raises(NotCertifiedError, match="different weights"):
-            quick(operating_point=request_, callbacks=["none to be called"]).fit(
-                X, y, sample_weight=UNEVEN
-            )
+            quick(operating_point=request_).fit(X, y, sample_weight=UNEVEN)
 
     def test_without_a_request_no_sample_exits_early(self):
         clf = quick().fit(X, y, sample_weight=UNEVEN)
@@ -79,12 +78,13 @@ class TestWeights:
         with pytest.raises(NotCertifiedError, match="different weights"):
             clf.fit(X, y, sample_weight=weight)
 
+    @pytest.mark.usefixtures("untrained")
     @pytest.mark.parametrize("kind", [RiskControl, ConformalRiskControl])
     def test_bound_is_checked_before_training(self, kind):
-        clf = quick(operating_point=kind(0.3, max_weight=10), callbacks=["none to be called"])
+        clf = quick(operating_point=kind(0.3, max_weight=10))
         with pytest.raises(ValueError, match="Got 10, and a sample of weight 20"):
             clf.fit(X, y, sample_weight=UNEVEN)
-        too_few = quick(operating_point=kind(0.01, max_weight=20), callbacks=["none"])
+        too_few = quick(operating_point=kind(0.01, max_weight=20))
         with pytest.raises(NotCertifiedError, match="150 calibration rows"):
             too_few.fit(X, y, sample_weight=UNEVEN)
 

@@ -426,7 +426,8 @@ class TestScoresThatThresholdsAreChosenOn:
         assert cost == pytest.approx(0.6, abs=0.06)
 
 
+@pytest.mark.usefixtures("untrained")
 def test_a_product_of_two_classes_is_refused_before_training():
     X, y, _, _ = blobs()
     with pytest.raises(ValueError, match="needs at least 3; got 2"):
-        quick(combine="product", callbacks=["none to be called"]).fit(X, y % 2)
+        quick(combine="product").fit(X, y % 2)

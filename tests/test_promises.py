@@ -208,7 +208,10 @@ def test_images_of_any_shape_are_kept_apart(channels, height, width, dtype):
     rng = np.random.RandomState(0)
     X, y = rng.randn(40, channels, height, width), np.arange(40) % 3
     clf = quick(
-        backbone=CNNBackbone((5, 7), n_blocks=1), max_epochs=1, exits=["stem"], dtype=dtype
+        backbone=CNNBackbone((5, 7), n_blocks=1, data_format="channels_first"),
+        max_epochs=1,
+        exits=["stem"],
+        dtype=dtype,
     ).fit(X, y)
     together = clf.predict_proba(X, threshold=0.4)
     alone = np.concatenate([clf.predict_proba(row[None], threshold=0.4) for row in X])

@@ -93,11 +93,12 @@ class TestOfAnySize:
             assert np.array_equal(measure(), plain[name]()), name
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("reason", IMPOSSIBLE)
 def test_what_cannot_be_is_refused_everywhere(clf, reason):
     weight = IMPOSSIBLE[reason]
     before = clf.operating_point_
-    untrained = quick(callbacks=["none to be called"])
+    untrained = quick()
     ways = everywhere(clf, weight) | {
         "fit": lambda: untrained.fit(X_TEST, Y_TEST, weight),
         "partial_fit": lambda: untrained.partial_fit(X_TEST, Y_TEST, np.unique(y), weight),

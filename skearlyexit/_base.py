@@ -58,8 +58,8 @@ from skearlyexit.training import (
 )
 
 _CROSS_FITTED = (
-    "It holds for the models that the folds were left out of, and for the final one as far as it "
-    "is like them."
+    "It holds for the models that were fitted without each fold, and for the final one only as far "
+    "as it behaves like them."
 )
 
 

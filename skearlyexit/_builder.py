@@ -23,7 +23,8 @@ from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._base import stages_of
 from skearlyexit.cascade import Cascade
 from skearlyexit.combination import Combination
-from skearlyexit.costs import Cost, CostTable, MACsCost, Part, Reading
+from skearlyexit.costs import Cost, CostTable, Part, Reading, exit_costs
+from skearlyexit.costs._macs import counted
 from skearlyexit.heads import FittedGate, FittedHead, Head, PooledModule, align, build_gate
 from skearlyexit.runtime import embed
 from skearlyexit.training import (
@@ -167,8 +168,8 @@ class CascadeBuilder:
     def untimed_costs(self, cascade: Cascade, X: np.ndarray) -> np.ndarray:
         """Cumulative costs for what is fitted: the same for every fit with the same seed.
 
-        Heads whose cost is timed count as free. Where the stages are timed, the operations of
-        stages and heads are counted instead.
+        Where stages are timed, the operations of stages and heads are counted instead. What has no
+        count is free, and a stage has one operation at least.
 
         Returns
         -------
@@ -176,11 +177,12 @@ class CascadeBuilder:
             In units of the plain backbone, decisions not counted.
         """
         stages, heads, decisions = self._parts(cascade, X, decided=False)
-        table = self._cost_table(stages, heads, decisions)
-        if not any(stage.how == "measured" for stage in table.stages):
-            return table.untimed
-        counted = np.array([reading.value for reading in MACsCost().read(stages)])
-        return self._cost_table(stages, heads, decisions, MACsCost(), counted).untimed
+        if self.cost.is_exact:
+            return self._cost_table(stages, heads, decisions).untimed
+        values = [
+            [reading.value for reading in counted(parts)] for parts in (stages, heads, *decisions)
+        ]
+        return exit_costs(np.maximum(values[0], 1), values[1], [sum(each) for each in values[2:]])
 
     def _parts(
         self, cascade: Cascade, X: np.ndarray, decided: bool
@@ -214,17 +216,14 @@ class CascadeBuilder:
         stages: Sequence[Part],
         heads: Sequence[Part],
         decisions: Sequence[Sequence[Part]],
-        cost: Cost | None = None,
-        blocks: np.ndarray | None = None,
     ) -> CostTable:
-        links = self.plan.links if cost is None else np.zeros(len(self.plan.links))
-        cost = self.cost if cost is None else cost
-        blocks = self.plan.block_costs if blocks is None else blocks
         read = [part for parts in decisions for part in parts]
-        staged, headed, found = cost.of_cascade(stages, heads, read, blocks)
+        staged, headed, found = self.cost.of_cascade(stages, heads, read, self.plan.block_costs)
         values = iter(found)
         decided = [Reading.total([next(values) for _ in parts]) for parts in decisions]
-        return CostTable(cost.unit_name, self.plan.names, staged, headed, links, decided)
+        return CostTable(
+            self.cost.unit_name, self.plan.names, staged, headed, self.plan.links, decided
+        )
 
     def fit(
         self,

@@ -27,7 +27,7 @@ from skearlyexit.costs import Cost
 from skearlyexit.metrics import ExitReport
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
-from skearlyexit.runtime import label_table
+from skearlyexit.runtime import label_table, run
 from skearlyexit.training import TrainingStrategy, check_unlabelled, resolve_training
 
 
@@ -119,7 +119,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         Whether `fit` goes on from the weights of the fit before, with all its phases. The network
         may have seen any row then, so that `calibration` has to be None.
     mixed_precision : bool, default=False
-        Whether training does in bfloat16 what bears it. Answers are computed in float32.
+        Whether training runs under bfloat16 autocast. Predictions are computed in float32.
     compile : bool or dict, default=False
         Whether the passes of training are compiled, by ``torch.compile`` with the keyword
         arguments in a dict. That takes up to minutes, for every phase of every training.
@@ -137,10 +137,10 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         processes too: a search over scikit-learn heads, policies or operating points trains the
         network once per fold. The folder grows until it is cleared, callbacks are not called
         for what is read, and without an integer `random_state` hardly anything is ever the same.
-        Code of the user is followed through functions, classes and modules, also where it is
-        imported inside a function. What it finds by other means, such as files of data, names
-        given as strings (``getattr``, ``importlib``) or environment variables, is not seen:
-        clear the folder when that changes. A damaged entry is replaced with a warning.
+        The key includes the code of functions, classes and modules of yours that the parameters
+        refer to; modules that a function imports are imported for it. Files, names in strings
+        (``getattr``, ``importlib``) and environment variables are not included: clear the folder
+        when they change. A damaged entry is replaced with a warning.
     n_jobs : int, default=None
         Scikit-learn heads fitted at the same time.
     callbacks : list of skorch callbacks, default=None
@@ -431,13 +431,16 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         point = self._point(threshold, budget)
         y, X = labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
+        exits = None
+        if point.quota is not None:
+            exits = run(self.cascade_, X, point.thresholds, quota=point.quota).exits
         request = "" if point.request is None else point.request.description
         return ExitReport.from_table(
             label_table(self.cascade_, X),
             encoded,
             point.thresholds,
             self.costs_,
-            exits=None if point.quota is None else self._run(X, point).exits,
+            exits=exits,
             classes=self.classes_,
             exit_names=self.exit_names_,
             weight=checked_weight(sample_weight, X),

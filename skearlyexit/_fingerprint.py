@@ -166,6 +166,8 @@ def _imported(code: types.CodeType, package: str | None) -> Iterator[tuple[str, 
     """Modules that some code imports when it runs."""
     constants: list[Any] = []
     for instruction in dis.get_instructions(code):
+        if instruction.opname == "EXTENDED_ARG":
+            continue  # the argument of the next instruction has it already
         if instruction.opname == "IMPORT_NAME":
             level, names = constants
             yield from _modules("." * level + str(instruction.argval), names or (), package)
@@ -181,7 +183,7 @@ def _modules(
     """What ``import name`` or ``from name import parts`` makes known."""
     try:
         module = importlib.import_module(name, package)
-    except Exception:
+    except (Exception, SystemExit):
         return  # what cannot be imported cannot be run either
     yield name, module
     top = module.__name__.split(".")[0]

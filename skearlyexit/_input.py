@@ -31,6 +31,8 @@ def plain_input(X: Any, name: str = "X") -> Any:
     ValueError
         If rows, images or arrays differ in size, or dates and times are given for numbers.
     """
+    if isinstance(X, torch.Tensor):
+        return item_array(X, name)
     dates = [column for column, dtype in _dtypes(X) if getattr(dtype, "kind", "") in ("m", "M")]
     if dates:
         raise ValueError(
@@ -60,8 +62,8 @@ def item_array(item: Any, what: str) -> np.ndarray:
     mode = item.mode if _is_image(item) else None
     if mode is not None and mode not in IMAGE_MODES:
         raise ValueError(
-            f"{what} is a PIL image of mode {mode!r}, whose pixels are not intensities alone. Give "
-            "image.convert('RGB') or another of the modes " + ", ".join(map(repr, IMAGE_MODES))
+            f"{what} is a PIL image of mode {mode!r}, which is not a plain intensity image. Give "
+            f"image.convert('RGB') or another of the modes {', '.join(map(repr, IMAGE_MODES))}."
         )
     return np.asarray(item)
 

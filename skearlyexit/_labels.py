@@ -50,7 +50,7 @@ def check_labels(y: Any, name: str = "y") -> None:
     dtype = getattr(y, "dtype", None)
     if (isinstance(dtype, np.dtype) and dtype.kind != "O") or not isinstance(y, Iterable):
         return  # NaN among numbers is found with them
-    labels = list(y)
+    labels = np.asarray(y, dtype=object).ravel().tolist()
     are_texts = {kind: issubclass(kind, str | bytes) for kind in set(map(type, labels))}
     if not all(are_texts.values()):
         for i, label in enumerate(labels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class PaddedLinear(torch.nn.Module):
         return F.linear(x, weight, bias)[..., : self.out_features].contiguous()
 
 
-class _BatchNorm(torch.nn.BatchNorm1d):
+class PaddedBatchNorm(torch.nn.BatchNorm1d):
     """Batch normalisation whose running statistics start as the mean over the batches so far.
 
     They are right after a single step; torch's own start at 0 and 1, of which a third is left after
@@ -104,9 +104,12 @@ class Normalized(torch.nn.Module):
     **Shape**: (n, n_features) to what the body returns.
     """
 
+    #: Whatever the body does: the normalisation hands it an array of its own.
+    keeps_input: ClassVar[bool] = True
+
     def __init__(self, n_features: int, body: torch.nn.Sequential) -> None:
         super().__init__()
-        self.normalization = _BatchNorm(n_features)
+        self.normalization = PaddedBatchNorm(n_features)
         self.body = body
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:

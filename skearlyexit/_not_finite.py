@@ -8,13 +8,14 @@ from contextlib import contextmanager
 import numpy as np
 
 ADVICE = (
-    "Check these samples for values that overflow, and the backbone for what it divides by or "
-    "takes the logarithm of."
+    "Check these samples for values that overflow, and the backbone for divisions by zero and "
+    "logarithms of numbers that are not positive."
 )
 #: Where training is over only just.
 ADVICE_IN_FIT = (
     "Training may have diverged: lower lr or scale the features. Else check these samples for "
-    "values that overflow, and the backbone for what it divides by or takes the logarithm of."
+    "values that overflow, and the backbone for divisions by zero and logarithms of numbers that "
+    "are not positive."
 )
 
 
@@ -89,7 +90,7 @@ def check_outputs(outputs: np.ndarray, what: str) -> None:
     if not len(outputs) or outputs.min() >= 0:
         return
     good = (outputs.reshape(len(outputs), -1) >= 0).all(axis=1)
-    raise OutputsNotFiniteError(f"{what} NaN, infinite or negative", np.flatnonzero(~good))
+    raise OutputsNotFiniteError(f"{what} NaN or negative", np.flatnonzero(~good))
 
 
 def check_embeddings(vectors: np.ndarray, what: str) -> None:

@@ -93,7 +93,7 @@ class PartialFitMixin(BaseEarlyExit):
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> Self:
-        """Train on, by one pass over these rows.
+        """Continue training with one pass over these rows.
 
         Stages and heads go on from where `fit` or the last call has left them, at a constant
         learning rate. The thresholds are not those of the new network, so that nobody leaves early,
@@ -121,10 +121,10 @@ class PartialFitMixin(BaseEarlyExit):
 
         Notes
         -----
-        The method is there only where training, heads, policy, combination and exits can do with a
-        part of the rows. Batch normalization cannot be trained on a single sample: a call with one,
-        as with the end of a stream, is normalized by the statistics of the samples before, which it
-        leaves as they are.
+        The method is there only where training, heads, policy, combination and exits support
+        incremental fitting. Batch normalization cannot be trained on a single sample: a call with
+        one, as with the end of a stream, is normalized by the statistics of the samples before,
+        which it leaves as they are.
         """
         before = dict(vars(self))
         first = not hasattr(self, "cascade_")

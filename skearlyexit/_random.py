@@ -25,7 +25,9 @@ class isolated_random_state:  # noqa: N801
         Device whose generator is restored too.
     shared : bool, default=False
         Whether what is called inside may start threads and wait for them, as an estimator of the
-        user may do. These threads do not wait for the end of the turn; they have turns within it.
+        user may do. Threads that start during the turn do not wait for its end; they have turns
+        within it. Where such a thread belongs to somebody else, an estimator that draws from the
+        process-wide generators instead of a `random_state` is not repeatable.
     """
 
     def __init__(self, seed: int, device: str = "cpu", *, shared: bool = False) -> None:

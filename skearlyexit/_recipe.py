@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -155,6 +154,11 @@ class RecipeMixin:
                 n_jobs=self.n_jobs,
             )
 
+        if self.memory is not None and self.random_state is None:
+            notices.append(
+                f"The 'memory' parameter of {type(self).__name__} has no effect with "
+                "random_state=None, under which no two trainings are the same. Give an integer."
+            )
         said = [notice for notice in notices if notice]
         return Recipe(rows, plan, placement, strategy, decision, cost, make, said)
 
@@ -181,9 +185,9 @@ class RecipeMixin:
         default = torch.empty(0).device
         if default.type != "cpu":
             raise ValueError(
-                "Networks are built in main memory, and torch's default device is "
-                f"{str(default)!r}. Call torch.set_default_device('cpu'), and give the 'device' "
-                f"parameter of {type(self).__name__} instead."
+                f"torch's default device must be the CPU. Got {str(default)!r} instead. Call "
+                "torch.set_default_device('cpu'), and give the 'device' parameter of "
+                f"{type(self).__name__} instead."
             )
         try:
             torch.zeros(1, device=self.device).item()
@@ -214,13 +218,7 @@ class RecipeMixin:
         if self.memory is None:
             return None
         if self.random_state is None:
-            warnings.warn(
-                f"The 'memory' parameter of {type(self).__name__} has no effect with "
-                "random_state=None, under which no two trainings are the same. Give an integer.",
-                UserWarning,
-                stacklevel=6,
-            )
-            return None
+            return None  # no two trainings are the same
         path = isinstance(self.memory, str | os.PathLike)
         try:
             memory = check_memory(os.fspath(self.memory) if path else self.memory)

@@ -128,8 +128,8 @@ class SteadyClassifier:
             present, codes = np.unique(np.searchsorted(classes, y), return_inverse=True)
             if y.dtype.kind in "iu" and np.array_equal(classes[present], np.arange(len(present))):
                 raise
-            encoded = encode_class_weight(clone(estimator), classes[present])
             try:
+                encoded = encode_class_weight(clone(estimator), classes, present)
                 return cls._fitted(
                     encoded, X, codes, weight, np.arange(len(present)), present, len(classes)
                 )
@@ -162,7 +162,7 @@ class SteadyClassifier:
         index = np.array([positions[label] for label in known], dtype=np.intp)
         _run_in_one_job(estimator, set())
         fitted = cls(_as_stored(estimator), labels[index], columns[index], n_classes)
-        fitted.fixed_rows = fitted._depends_on_company(X)
+        fitted.fixed_rows = fitted._depends_on_others(X)
         return fitted
 
     def predict_proba(self, vectors: np.ndarray) -> np.ndarray:
@@ -212,7 +212,7 @@ class SteadyClassifier:
         probabilities[np.arange(len(vectors)), self.columns[is_label.argmax(axis=1)]] = 1.0
         return probabilities
 
-    def _depends_on_company(self, vectors: np.ndarray) -> bool:
+    def _depends_on_others(self, vectors: np.ndarray) -> bool:
         """Whether answers differ, if only in the last bits, between calls of few and many rows."""
         few = vectors[np.arange(64) % len(vectors)]
 
@@ -235,7 +235,7 @@ def _normalized(probabilities: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def encode_class_weight(estimator: Any, classes: np.ndarray) -> Any:
+def encode_class_weight(estimator: Any, classes: np.ndarray, present: np.ndarray) -> Any:
     """Set every `class_weight` by label, at any depth, to one by index of the label.
 
     Parameters
@@ -243,9 +243,16 @@ def encode_class_weight(estimator: Any, classes: np.ndarray) -> Any:
     estimator : estimator
         Changed in place, grids of a search over `class_weight` too.
     classes : ndarray of shape (n_classes,)
-        Labels in the order of their indices; weights of others are left out.
+    present : ndarray of shape (n_present,)
+        Indices of the classes that are counted, in order; weights of other classes are left out.
+
+    Raises
+    ------
+    KeyError
+        If a weight is for a label that is not among the classes.
     """
-    index = {label: i for i, label in enumerate(classes.tolist())}
+    index = dict.fromkeys(classes.tolist())
+    index |= {label: i for i, label in enumerate(classes[present].tolist())}
 
     def encoded(name: str, value: Any) -> Any:
         if isinstance(value, list | tuple):
@@ -253,7 +260,9 @@ def encode_class_weight(estimator: Any, classes: np.ndarray) -> Any:
         if not isinstance(value, dict):
             return value
         if name.rpartition("__")[2] == "class_weight":
-            return {index[label]: each for label, each in value.items() if label in index}
+            weights = {index[label]: each for label, each in value.items()}
+            weights.pop(None, None)
+            return weights
         return {key: encoded(str(key), each) for key, each in value.items()}
 
     names = ("class_weight", "param_grid", "param_distributions")

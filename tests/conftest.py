@@ -12,14 +12,20 @@ import numpy as np
 import pytest
 import torch
 from joblib.externals.loky import reusable_executor
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController
 
 from skearlyexit.training import Trainer
 
 torch.set_num_threads(1)
 
 
-def _states():
+@pytest.fixture(scope="module")
+def libraries():
+    """Those of BLAS and OpenMP that are loaded before a module of tests."""
+    return ThreadpoolController()
+
+
+def _states(libraries):
     return {
         "torch random state": torch.random.get_rng_state().numpy().tobytes(),
         "numpy random state": str(np.random.get_state()),
@@ -27,32 +33,20 @@ def _states():
         "torch threads": torch.get_num_threads(),
         "torch default dtype": torch.get_default_dtype(),
         "torch gradients": torch.is_grad_enabled(),
-        "BLAS threads": {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()},
+        "BLAS threads": {pool["filepath"]: pool["num_threads"] for pool in libraries.info()},
     }
 
 
 @pytest.fixture(autouse=True)
-def leaves_no_trace(request):
+def leaves_no_trace(request, libraries):
     """Fail a test during which the package changed the state of the process."""
     marker = request.node.get_closest_marker("changes")
     allowed = marker.args if marker else ()
-    before = _states()
+    before = _states(libraries)
     yield
-    after = _states()
-    changed = [
-        name
-        for name in before
-        if before[name] != after[name]
-        and name not in allowed
-        and not (name == "BLAS threads" and _only_new(before, after))
-    ]
+    after = _states(libraries)
+    changed = [name for name in before if before[name] != after[name] and name not in allowed]
     assert not changed, f"the test left another {', '.join(changed)} behind"
-
-
-def _only_new(before, after):
-    """Whether libraries were loaded, and none that was there changed."""
-    old, new = before["BLAS threads"], after["BLAS threads"]
-    return all(new.get(path) == n_threads for path, n_threads in old.items())
 
 
 @pytest.fixture(autouse=True, scope="module")

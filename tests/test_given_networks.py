@@ -1,5 +1,7 @@
 """Networks as users may hold them: classes, compiled and parametrized modules."""
 
+import re
+
 import pytest
 import torch
 from sklearn.base import clone
@@ -52,6 +54,14 @@ def test_a_class_that_needs_arguments():
     with pytest.raises(TypeError, match=words):
         quick(backbone=Sized).fit(X, y)
     assert quick(backbone=make(lambda: Sized(8)), exits=["first"], max_epochs=1).fit(X, y).n_exits_
+
+
+@pytest.mark.parametrize("backbone", [dict, int, 3])
+def test_what_is_no_backbone(backbone):
+    with pytest.raises(
+        TypeError, match=rf"must be None, a name, .* Got {re.escape(str(backbone))}"
+    ):
+        quick(backbone=backbone).fit(X, y)
 
 
 class Nested(nn.Module):

@@ -92,7 +92,7 @@ class TestWeights:
     def test_with_a_bound(self, kind):
         clf = quick(operating_point=kind(0.4, max_weight=20)).fit(X, y, sample_weight=UNEVEN)
         assert clf.operating_point_.certified
-        assert "counted by weights of at most 20" in clf.operating_point_.reason
+        assert "weighted by sample weights up to 20" in clf.operating_point_.reason
         assert np.isfinite(clf.thresholds_).all()
         huge = quick(operating_point=kind(0.4, max_weight=20e200))
         huge.fit(X, y, sample_weight=1e200 * UNEVEN)
@@ -162,7 +162,7 @@ class TestWeights:
         held = clf.operating_point_
         assert held.certified
         assert held.n_rows == 150
-        assert "counted by weights" not in held.reason
+        assert "weighted by" not in held.reason
 
     def test_follow_their_samples_through_cross_fitting(self):
         point = RiskControl(0.4, max_weight=20)
@@ -193,9 +193,9 @@ class TestSentences:
     def test_say_that_folds_stand_for_the_final_model(self, calibration, folds):
         clf = quick(operating_point=RiskControl(0.3), calibration=calibration).fit(X, y)
         assert clf.operating_point_.certified
-        assert ("for the final one as far as it is like them" in clf.operating_point_.reason) is (
-            folds
-        )
+        assert (
+            "for the final one only as far as it behaves like them" in clf.operating_point_.reason
+        ) is (folds)
 
 
 class TestWhatCanBeCertified:

@@ -98,10 +98,18 @@ def test_class_weights_are_translated_at_any_depth():
         make_pipeline(StandardScaler(), forest),
         [{"randomforestclassifier__class_weight": [weights, "balanced", None]}],
     )
-    found = encode_class_weight(CalibratedClassifierCV(search), np.array(["a", "b"]))
+    found = encode_class_weight(
+        CalibratedClassifierCV(search), np.array(["a", "b", "z"]), np.array([0, 1])
+    )
     assert found.estimator.estimator[-1].class_weight == index
     (grid,) = found.estimator.param_grid
     assert grid == {"randomforestclassifier__class_weight": [index, "balanced", None]}
+
+
+@pytest.mark.parametrize("weights", [{"rose": 1.0, "typo": 5.0}, {0: 1.0, 1: 5.0}])
+def test_class_weights_of_labels_that_are_none_are_refused(weights):
+    with pytest.raises(ValueError, match="are not in class_weight"):
+        steady(LogisticRegression(class_weight=weights), NAMES[y], np.sort(NAMES))
 
 
 def test_other_parameters_that_name_labels_stay_valid():

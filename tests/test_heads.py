@@ -16,6 +16,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit import CNNBackbone, EarlyExitClassifier
+from skearlyexit._layers import PaddedLinear
 from skearlyexit.costs import MACsCost
 from skearlyexit.heads import (
     EstimatorHead,
@@ -25,7 +26,7 @@ from skearlyexit.heads import (
     resolve_heads,
     resolve_pooling,
 )
-from skearlyexit.heads._base import PooledModule
+from skearlyexit.heads._base import NeuralHead, PooledModule
 from tests._data import blobs, digits, make, quick, same
 
 X, Y = load_iris(return_X_y=True)
@@ -352,8 +353,18 @@ class TestNeuralHeads:
         assert found.dtype == np.float64
 
 
+class WritingHead(NeuralHead):
+    """A layer of it writes into its input."""
+
+    def body(self, n_features, n_classes):
+        layers = PaddedLinear(n_features, 8), nn.ReLU(inplace=True), PaddedLinear(8, n_classes)
+        return nn.Sequential(*layers)
+
+
 @pytest.mark.parametrize(
-    "head", [LinearHead(normalize=True), MLPHead((12,), normalize=True)], ids=str
+    "head",
+    [LinearHead(normalize=True), MLPHead((12,), normalize=True), WritingHead(normalize=True)],
+    ids=str,
 )
 def test_normalisation_is_folded_once_trained(head):
     embedding = torch.randn(64, 21, generator=torch.Generator().manual_seed(0)) * 30 + 7

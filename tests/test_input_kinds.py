@@ -193,8 +193,26 @@ def test_groups_with_missing_entries(missing):
 def test_half_precision_of_torch():
     rows = torch.tensor(X).bfloat16()
     wanted = quick(**PARAMS).fit(rows.float().numpy(), y).predict_proba(X_NEW)
-    for given in (list(rows), TensorDataset(rows)):
+    for given in (rows, list(rows), TensorDataset(rows)):
         assert same(quick(**PARAMS).fit(given, y).predict_proba(X_NEW), wanted)
+
+
+def test_a_tensor_with_a_gradient():
+    rows = torch.tensor(X_NEW, requires_grad=True)
+    clf = quick(**PARAMS).fit(X, y)
+    assert same(clf.predict_proba(rows), clf.predict_proba(X_NEW))
+
+
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
+def test_labels_in_a_column():
+    column = np.array(["a", "b"], dtype=object)[y % 2].reshape(-1, 1)
+    expected = quick(**PARAMS).fit(X, column.ravel()).predict(X_NEW)
+    for labels in (column, pd.DataFrame(column, columns=[None])):
+        assert np.array_equal(quick(**PARAMS).fit(X, labels).predict(X_NEW), expected)
+    column[3] = None
+    for labels in (column, pd.DataFrame(column, columns=["kind"])):
+        with pytest.raises(ValueError, match="y contains NaN or None: entry 3 is"):
+            quick(**PARAMS).fit(X, labels)
 
 
 def test_columns_of_one_name():

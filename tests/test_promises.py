@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+from functools import cache
 
 import joblib
 import numpy as np
@@ -105,19 +106,25 @@ for _training, _policy, _more in (
         "policy": _policy,
         **_more,
     }
-_fitted = {}
 
 
+@cache
 def fitted(name):
     """Classifier of that configuration, test rows, and thresholds at which half of them leave."""
-    if name not in _fitted:
-        params = dict(CONFIGURATIONS[name])
-        n_classes = params.pop("n_classes", 4)
-        X, y, X_test, _ = digits() if params.pop("images", False) else blobs(n_classes=n_classes)
-        clf = quick(**params).fit(X, y)
-        scores = clf.exit_table(X_test).scores[:, :-1]
-        _fitted[name] = clf, X_test.astype(clf.dtype), np.quantile(scores, 0.5, axis=0)
-    return _fitted[name]
+    params = dict(CONFIGURATIONS[name])
+    n_classes = params.pop("n_classes", 4)
+    X, y, X_test, _ = digits() if params.pop("images", False) else blobs(n_classes=n_classes)
+    clf = quick(**params).fit(X, y)
+    X_test = X_test[:300].astype(clf.dtype)
+    return clf, X_test, np.quantile(clf.exit_table(X_test).scores[:, :-1], 0.5, axis=0)
+
+
+@cache
+def of_all_rows(name):
+    """Answers and outputs of that classifier for all test rows at once."""
+    clf, X, thresholds = fitted(name)
+    answers = run(clf.cascade_, X, thresholds, with_probabilities=True)
+    return answers, clf.exit_table(X)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -127,7 +134,7 @@ def test_run_equals_table(name, data):
     clf, X, medians = fitted(name)
     threshold = st.one_of(st.floats(0, 1), st.just(np.inf), st.sampled_from(list(medians)))
     thresholds = np.array([data.draw(threshold) for _ in medians])
-    table = clf.exit_table(X)
+    _, table = of_all_rows(name)
     labels, exits = clf.predict(X, threshold=thresholds, return_exits=True)
     expected = np.array(
         [
@@ -149,7 +156,7 @@ def test_run_equals_table(name, data):
 def test_the_answer_for_a_row_is_its_own(name, data):
     """Any rows, in any order, in any slab, on any number of threads: the same bits."""
     clf, X, thresholds = fitted(name)
-    reference = run(clf.cascade_, X, thresholds, with_probabilities=True)
+    reference, _ = of_all_rows(name)
     seed = data.draw(st.integers(0, 2**16))
     n_rows = data.draw(st.one_of(st.integers(1, 40), st.integers(1, len(X))))
     rows = np.random.RandomState(seed).permutation(len(X))[:n_rows]
@@ -173,7 +180,7 @@ def test_the_answer_for_a_row_is_its_own(name, data):
 def test_a_stored_model_answers_the_same(name):
     clf, X, thresholds = fitted(name)
     again = pickle.loads(pickle.dumps(clf))
-    expected = clf.predict_proba(X, threshold=thresholds)
+    expected = of_all_rows(name)[0].probabilities
     assert same(again.predict_proba(X, threshold=thresholds), expected)
     assert same(again.predict_proba(X[:40], threshold=thresholds), expected[:40])
 
@@ -409,7 +416,6 @@ class TestSameSeedSameModel:
         grid = {
             "head": ["linear", DecisionTreeClassifier(max_depth=3)],
             "training": ["joint", "separate"],
-            "policy": ["confidence", "patience"],
             "threshold": [0.5, 0.9],
         }
         estimator = quick(

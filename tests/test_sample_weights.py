@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.model_selection import PredefinedSplit
 from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit import AccuracyDrop, LearnedConfidencePolicy, RiskControl, metrics
@@ -129,3 +130,11 @@ def test_intervals_of_any_size():
         assert metrics.mean_interval([0, 1, 0, 1], 0, 1, weight=factor / 4 * weight) == (
             pytest.approx(metrics.mean_interval([0, 1, 0, 1], 0, 1, weight=weight))
         )
+
+
+def test_a_training_without_a_weight():
+    """A class of weight 0 is all that the first fold trains on."""
+    split = PredefinedSplit(np.where(y % 2 == 0, -1, 0))
+    clf = quick(class_weight={0: 0.0, 1: 1.0}, calibration=split)
+    with pytest.raises(ValueError, match=r"All \d+ samples of this training have weight 0"):
+        clf.fit(X, y % 2)

@@ -103,6 +103,20 @@ def test_functions_of_other_modules_count(key_of, code):
     assert key_of(code, **PACKAGE | {"pkg/sub.py": "# why\n" + ACT.format(1)}) == first
 
 
+def test_imports_inside_a_long_function_count(key_of):
+    """Its constants and names have numbers that take more than one byte."""
+    lines = [f"    a{i} = x.name{i} + {i}.5" for i in range(300)]
+    code = "\n".join(["def f(x):", *lines, "    import pkg.sub", "    return pkg.sub.act(x)\n"])
+    first = key_of(code, **PACKAGE)
+    assert key_of(code, **PACKAGE | {"pkg/sub.py": ACT.format(2)}) != first
+
+
+def test_an_import_that_ends_the_process(key_of):
+    files = {"pkg/__init__.py": "", "pkg/sub.py": "raise SystemExit(3)\n"}
+    code = "def f(x):\n    if x:\n        import pkg.sub\n    return x\n"
+    assert key_of(code, **files) == key_of(code, **files)
+
+
 @pytest.mark.parametrize(("before", "after"), SEEN.values(), ids=SEEN)
 def test_what_changes_the_result_changes_the_key(key_of, before, after):
     assert key_of(before) != key_of(after)

@@ -2,6 +2,7 @@ import copy
 from functools import cache
 
 import numpy as np
+import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -57,6 +58,13 @@ def test_ties_that_move_a_later_threshold_to_infinity():
     for argument in (None, budget):
         _, exits = clf.predict(X_NEW[never], budget=argument, return_exits=True)
         assert clf.costs_[exits].mean() <= budget.value * ROUNDING
+
+
+def test_a_report_of_a_data_frame():
+    clf = quick(max_epochs=2, budget=0.9).fit(pd.DataFrame(X).add_prefix("x"), Y)
+    budget = Budget(float(clf.costs_.mean()), strict=True)
+    report = clf.exit_report(pd.DataFrame(X_NEW).add_prefix("x"), Y_NEW, budget=budget)
+    assert report.mean_cost <= budget.value * ROUNDING
 
 
 @given(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.naive_bayes import GaussianNB
+from torch import nn
 
 from skearlyexit import CostSensitivePolicy, ScheduledPolicy
 from skearlyexit.costs import _macs, _seconds
@@ -62,3 +63,10 @@ def test_counted_costs_are_the_weights():
     table = clf.cost_table_
     weights = np.cumsum(table.stage_costs + table.head_costs) / table.plain
     assert clf.cascade_.decision.combination.costs_ == pytest.approx(weights)
+
+
+def test_a_network_without_operations():
+    clf = quick(
+        backbone=[nn.Identity(), nn.ReLU()], exits=[0], head=Uncounted(), policy="learned"
+    ).set_params(cost="seconds")
+    assert clf.fit(X, y).n_exits_ == 2

@@ -84,32 +84,41 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
         return SequentialBackbone(backbone)
     if isinstance(backbone, torch.nn.Module):
         return TracedBackbone(backbone)
-    if isinstance(backbone, type) and not _takes(backbone, X.shape[1:], n_classes):
-        _check_bare(backbone)
+    signature = _signature(backbone)
+    if signature is not None:
+        row_shape = X.shape[1:]
+        needs_both = _takes(signature, row_shape, n_classes) and not _takes(signature, row_shape)
+        if needs_both or not isinstance(backbone, type):
+            return CallableBackbone(backbone)
+        _check_bare(backbone, signature)
         return CallableBackbone(lambda row_shape, n_classes: backbone())
-    if callable(backbone):
-        return CallableBackbone(backbone)
     raise TypeError(
         "The 'backbone' parameter must be None, a name, a backbone object, a torch module, a list "
         f"of modules, a fitted skorch net or a callable. Got {backbone!r} instead."
     )
 
 
-def _takes(kind: type, *args: Any) -> bool:
-    """Whether a class needs such arguments, and no others."""
-    signature = inspect.signature(kind)
-    needed = [each for each in signature.parameters.values() if each.default is each.empty]
+def _signature(value: Any) -> inspect.Signature | None:
+    """What a function or class can be called with, if it can be told."""
+    try:
+        return inspect.signature(value)
+    except (TypeError, ValueError):
+        return None  # not callable, or a type of Python's own
+
+
+def _takes(signature: inspect.Signature, *args: Any) -> bool:
+    """Whether a call with these arguments is possible."""
     try:
         signature.bind(*args)
     except TypeError:
         return False
-    return len([each for each in needed if each.kind is each.POSITIONAL_OR_KEYWORD]) == len(args)
+    return True
 
 
-def _check_bare(kind: type) -> None:
+def _check_bare(kind: type, signature: inspect.Signature) -> None:
     """Raise an error if a class cannot be called without arguments."""
     try:
-        inspect.signature(kind).bind()
+        signature.bind()
     except TypeError as error:
         raise TypeError(
             f"The 'backbone' parameter got the class {kind.__name__}, which is made without "

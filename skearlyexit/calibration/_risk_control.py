@@ -27,7 +27,7 @@ FAMILY = 1.0 - (np.arange(501) / 500) ** 3
 _SENTENCES = {
     "harm": "are wrong on leaving and would have been right at the end",
     "disagreement": "are answered otherwise than at the end",
-    "accuracy_drop": "are lost by leaving, those that it gains taken off",
+    "accuracy_drop": "are lost by leaving early, net of those that it gains",
 }
 
 
@@ -90,10 +90,10 @@ class _OverFamily(OperatingPoint):
     def _sentence(self) -> str:
         samples = "new rows"
         if self.max_weight is not None:
-            samples += f", counted by weights of at most {self.max_weight:g},"
+            samples += f", weighted by sample weights up to {self.max_weight:g},"
         if isinstance(self.risk, str):
-            return f"of {samples} {_SENTENCES[self.risk]}"
-        return f"of the largest loss is lost on {samples} in the mean"
+            return f"at most {_percent(self.target_level, 2)} of {samples} {_SENTENCES[self.risk]}"
+        return f"the mean loss of {samples} is at most {self.target_level:g}"
 
 
 class RiskControl(_OverFamily):
@@ -106,7 +106,7 @@ class RiskControl(_OverFamily):
 
     The guarantee assumes that calibration samples and new ones are drawn independently from the
     same source, which samples of one group are not. With cross-fitted calibration samples it holds
-    for the models of the folds, and for the final one as far as it is like them.
+    for the models of the folds, and for the final one only as far as it behaves like them.
 
     Samples that all weigh the same are tested as if they had no weights. If they have different
     weights, the risk is the weighted mean of the losses, ``E[weight * loss] / E[weight]``. It can
@@ -277,10 +277,7 @@ class RiskControl(_OverFamily):
 
     def certify(self) -> tuple[bool | None, str]:
         """What is guaranteed; see `OperatingPoint.certify`."""
-        return True, (
-            f"With {_percent(self.confidence_level, 0)} confidence at most "
-            f"{_percent(self.target_level, 2)} {self._sentence()}."
-        )
+        return True, (f"With {_percent(self.confidence_level, 0)} confidence {self._sentence()}.")
 
 
 class ConformalRiskControl(_OverFamily):
@@ -293,7 +290,7 @@ class ConformalRiskControl(_OverFamily):
 
     It assumes what `RiskControl` assumes. If samples have different weights, what is bounded is the
     expected ``weight * loss`` as a share of the expected weight, for which `max_weight` has to be
-    given: the one more sample then weighs as much.
+    given: the additional sample then has this weight.
 
     Parameters
     ----------
@@ -374,9 +371,7 @@ class ConformalRiskControl(_OverFamily):
 
     def certify(self) -> tuple[bool | None, str]:
         """What is guaranteed; see `OperatingPoint.certify`."""
-        return True, (
-            f"In expectation at most {_percent(self.target_level, 2)} {self._sentence()}."
-        )
+        return True, f"In expectation {self._sentence()}."
 
 
 def _least_level(p_value: Callable[[float], Any], delta: float) -> float | None:

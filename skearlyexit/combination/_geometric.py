@@ -97,7 +97,7 @@ class GeometricCombination(Combination):
 
 
 def _sum(logs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted sum over the heads, one after the other: a row's sum is the same in any company."""
+    """Weighted sum over the heads, in order, so that rows do not depend on one another."""
     total = np.zeros((len(logs), logs.shape[2]))
     for i, weight in enumerate(weights):
         total += weight * logs[:, i]

@@ -83,7 +83,7 @@ class RecurrentCombination(Combination):
         if state is None:
             state = np.zeros((n_rows, self.reader.hidden))
         logs = np.log(np.maximum(probabilities, LEAST))
-        # Filled up to a multiple of 16 rows, so that a row's answer is the same in any company.
+        # Filled up to a multiple of 16 rows, so that a row's answer does not depend on the others.
         read, remembered = (
             torch.zeros((round_up(n_rows), each.shape[1]), dtype=dtype) for each in (logs, state)
         )

@@ -62,7 +62,7 @@ from sklearn.tree import BaseDecisionTree
 #: Multiply-accumulates that take as long as a comparison in a tree or an exponential.
 SCALAR = 50.0
 #: Those that take as long as a sample's share of a call of a member of an ensemble, of which 256
-#: samples are in one call: about 0.1 ms on the machine that `SCALAR` was measured on.
+#: samples are in one call: about 0.1 ms. Both were measured by benchmarks/estimator_costs.py.
 CALL = 5000.0
 
 

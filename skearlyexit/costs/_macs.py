@@ -106,6 +106,17 @@ class MACsCost(Cost):
             )
 
 
+def counted(parts: Sequence[Part]) -> list[Reading]:
+    """Multiply-accumulates per row of each part, 0 where there is no count."""
+    readings = []
+    for part in parts:
+        try:
+            readings.append(Reading.exactly(_count(part)))
+        except UncountedError:
+            readings.append(Reading.exactly(0.0))
+    return readings
+
+
 def _count(part: Part) -> float:
     """Operations per row."""
     if part.macs is not None:

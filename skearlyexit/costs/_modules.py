@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -38,14 +40,36 @@ def module_macs(module: torch.nn.Module, inputs: Any, n_rows: int) -> tuple[floa
     24.0
     """
     with torch.no_grad():
-        outputs = module(inputs)
         try:
-            flops = _count(_without_memory(module), _to_meta(inputs))
-        except Exception:
-            # Some modules look at values, or make tensors of their own, and need real memory.
-            with _unfused():
-                flops = _count(module, inputs)
+            with _FusedKernels() as fused:
+                flops, outputs = _count(module, inputs)
+        except AssertionError:
+            # The counter does not take outputs that are parameters.
+            fused.found, outputs = True, module(inputs)
+        if fused.found:
+            try:
+                flops, _ = _count(_without_memory(module), _to_meta(inputs))
+            except Exception:
+                # Some modules look at values, or make tensors of their own, and need real memory.
+                with _unfused():
+                    flops, _ = _count(module, inputs)
     return flops / 2 / n_rows, outputs
+
+
+class _FusedKernels(TorchDispatchMode):
+    """Finds kernels of several products each, of which the counter knows nothing."""
+
+    _names = re.compile("rnn|lstm|gru|attention|encoder_layer")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.found |= self._names.search(func.name()) is not None
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -63,10 +87,10 @@ def _unfused() -> Iterator[None]:
         library.enabled = onednn
 
 
-def _count(module: torch.nn.Module, inputs: Any) -> int:
+def _count(module: torch.nn.Module, inputs: Any) -> tuple[int, Any]:
     with FlopCounterMode(display=False) as counter:
-        module(inputs)
-    return counter.get_total_flops()
+        outputs = module(inputs)
+    return counter.get_total_flops(), outputs
 
 
 def _without_memory(module: torch.nn.Module) -> torch.nn.Module:

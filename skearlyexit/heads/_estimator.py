@@ -77,8 +77,8 @@ class EstimatorHead(Head):
     -----
     The classifier is fitted on the labels of the user, so that those are its ``classes_``, and
     parameters that name labels, such as `class_weight`, are as for the classifier alone. If its
-    `fit` fails with them, as that of a classifier does that takes only 0, 1, ..., it is fitted on
-    these in the place of the sorted labels, and so are the keys of its `class_weight`; its
+    `fit` fails with them, since some classifiers take only 0, ..., n_classes - 1, it is fitted on
+    the indices of the labels, and the keys of its `class_weight` are replaced by these; its
     ``classes_`` are then indices of ``classes_`` of the early-exit classifier.
 
     Cross-fitted embeddings were seen to make decision trees order rows better by how sure they are

@@ -325,8 +325,8 @@ def _checked_values(X: Any, n_samples: int) -> np.ndarray:
         ) from error
     if values.ndim < 2 or not np.isfinite(values).all():
         raise ValueError(
-            "'X' must be finite, of shape (n_samples, n_features), (n_samples, height, width) or "
-            f"(n_samples, channels, height, width). Got shape {values.shape}"
-            + (" with NaN or infinity." if values.ndim >= 2 else ".")
+            "'X' must be finite, of shape (n_samples, n_features), (n_samples, height, width), "
+            "(n_samples, channels, height, width) or (n_samples, height, width, channels). Got "
+            f"shape {values.shape}" + (" with NaN or infinity." if values.ndim >= 2 else ".")
         )
     return values

@@ -27,6 +27,6 @@ def resolve_placement(exits: Any) -> Placement:
     except TypeError:
         raise TypeError(
             "The 'exits' parameter must be a number of exits, a sequence of names or indices of "
-            f"blocks, or a placement, made rather than a class. Got {exits!r} instead."
+            f"blocks, or a placement object, not its class. Got {exits!r} instead."
         ) from None
     return FixedExits(names)

@@ -5,7 +5,7 @@ full batches of survivors, and memory is bounded by the slab.
 
 Every pass is filled up to a multiple of 16 rows by repeating a real one, and works on memory that
 torch allocated. Together with inner widths that are multiples of 16 this makes the result for a
-row, to the last bit, the same in whatever company it is computed.
+row, to the last bit, the same whatever other rows are computed with it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from skorch.callbacks import BatchScoring, Checkpoint, EarlyStopping, EpochScori
 
 _LOGS = (
     "What callbacks can monitor is 'train_loss' and, with early_stopping=True, 'valid_loss', and "
-    "what an own callback records in on_epoch_end."
+    "what a custom callback records in on_epoch_end."
 )
 
 

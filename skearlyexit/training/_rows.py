@@ -143,6 +143,11 @@ def to_rows(
     if dtype is None:
         dtype = torch.float64 if X.dtype == np.float64 else torch.float32
     if weight is not None and relative:
+        if not weight.any():
+            raise ValueError(
+                f"All {len(weight)} samples of this training have weight 0, by sample_weight or "
+                "class_weight. Hold out others, or give them a weight."
+            )
         weight = weight / weight.max()  # whose sum may otherwise overflow
         weight = weight / weight.mean()
     return TrainingRows(

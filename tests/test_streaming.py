@@ -130,7 +130,7 @@ CONFIGURATIONS = {
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_mapped_file_is_fitted_like_the_array(mapped, name):
-    params = CONFIGURATIONS[name]
+    params = {"max_epochs": 2, **CONFIGURATIONS[name]}
     reference = quick(**params).fit(X, y)
     clf = quick(**params).fit(mapped(X), y)
     assert_alike(clf, mapped(X_NEW), reference, X_NEW)
@@ -219,8 +219,9 @@ def test_a_dataset_is_fitted_like_the_array(name, head):
         dataset = Items([(np.array(row), label) for row, label in zip(X, y, strict=True)])
     else:
         dataset = DATASETS[name]
-    reference = quick(head=head).fit(X, y)
-    for clf in (quick(head=head).fit(dataset), quick(head=head).fit(dataset, y)):
+    params = {"head": head, "max_epochs": 2}
+    reference = quick(**params).fit(X, y)
+    for clf in (quick(**params).fit(dataset), quick(**params).fit(dataset, y)):
         assert clf.n_features_in_ == 13
         assert same(clf.predict_proba(dataset), reference.predict_proba(X))
         assert same(clf.predict(dataset, threshold=0.5), reference.predict(X, threshold=0.5))

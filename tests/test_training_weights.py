@@ -35,8 +35,8 @@ TRAININGS = [
 ]
 
 
-def fitted(training, **params):
-    return quick(training=training, calibration=None, max_epochs=10, lr=0.01, **params)
+def fitted(training, max_epochs=10, **params):
+    return quick(training=training, calibration=None, max_epochs=max_epochs, lr=0.01, **params)
 
 
 @pytest.mark.parametrize("training", TRAININGS, ids=str)
@@ -49,7 +49,7 @@ def test_a_class_that_weighs_more_is_answered_more_often_at_every_exit(training)
 
 @pytest.mark.parametrize("training", TRAININGS, ids=str)
 def test_weights_of_classes_are_weights_of_their_rows(training):
-    by_class = fitted(training, class_weight={0: 0.3, 3: 4.0}).fit(X, y)
+    by_class = fitted(training, 2, class_weight={0: 0.3, 3: 4.0}).fit(X, y)
     weight = np.choose(y, [0.3, 1.0, 1.0, 4.0])
-    by_row = fitted(training).fit(X, y, sample_weight=weight)
+    by_row = fitted(training, 2).fit(X, y, sample_weight=weight)
     assert np.array_equal(by_class.predict_proba(X_test), by_row.predict_proba(X_test))

@@ -46,7 +46,8 @@ from skearlyexit.combination import (
 from skearlyexit.costs import COSTS, Cost
 from skearlyexit.placement import Placed, Placement, PlacementReport
 from skearlyexit.policies import POLICIES, Policy
-from skearlyexit.runtime import embed, label_table, outputs, tabulate
+from skearlyexit.runtime import embed, outputs, tabulate
+from skearlyexit.runtime._torch import label_table
 from skearlyexit.training import (
     OPTIMIZERS,
     SCHEDULES,

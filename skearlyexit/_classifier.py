@@ -27,7 +27,8 @@ from skearlyexit.costs import Cost
 from skearlyexit.metrics import ExitReport
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
-from skearlyexit.runtime import label_table, run
+from skearlyexit.runtime import run
+from skearlyexit.runtime._torch import label_table
 from skearlyexit.training import TrainingStrategy, check_unlabelled, resolve_training
 
 

@@ -29,7 +29,8 @@ from skearlyexit.calibration import (
 )
 from skearlyexit.cascade import Cascade
 from skearlyexit.costs import CostTable
-from skearlyexit.runtime import Answers, label_table, run
+from skearlyexit.runtime import Answers, run
+from skearlyexit.runtime._torch import label_table
 
 #: Calibration rows whose scores are remembered, for thresholds that follow a drift.
 REMEMBERED_ROWS = 1000

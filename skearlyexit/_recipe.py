@@ -31,10 +31,10 @@ from skearlyexit.policies import Policy, resolve_policy
 from skearlyexit.training import (
     TrainingMemory,
     TrainingStrategy,
-    check_callbacks,
     check_mixed_precision,
     resolve_training,
 )
+from skearlyexit.training._callbacks import check_callbacks
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from skearlyexit import (
     WeightedCombination,
 )
 from skearlyexit.combination import GatedCombination, MaxCombination, RecurrentCombination
-from skearlyexit.runtime import label_table, outputs
+from skearlyexit.runtime import outputs
+from skearlyexit.runtime._torch import label_table
 from skearlyexit.training._combined import CombinedView, Maximum, WeightedSum
 from skearlyexit.training._combiner import Reader
 from skearlyexit.training._gated import GatedLoss, GatedView, leaving_chances

@@ -1,5 +1,5 @@
 """How a cascade is executed."""
 
-from skearlyexit.runtime._torch import Answers, embed, label_table, outputs, run, tabulate
+from skearlyexit.runtime._torch import Answers, embed, outputs, run, tabulate
 
-__all__ = ["Answers", "embed", "label_table", "outputs", "run", "tabulate"]
+__all__ = ["Answers", "embed", "outputs", "run", "tabulate"]

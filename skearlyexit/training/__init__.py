@@ -4,7 +4,6 @@ from skearlyexit._random import isolated_random_state
 from skearlyexit.training._acceleration import check_mixed_precision
 from skearlyexit.training._auxiliary import AuxiliaryTraining
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._callbacks import check_callbacks
 from skearlyexit.training._combined import CombinedTraining
 from skearlyexit.training._combiner import CombinerTraining
 from skearlyexit.training._distillation import DistillationTraining
@@ -46,7 +45,6 @@ __all__ = [
     "TrainingRows",
     "TrainingStrategy",
     "View",
-    "check_callbacks",
     "check_mixed_precision",
     "check_unlabelled",
     "isolated_random_state",

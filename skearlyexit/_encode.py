@@ -191,6 +191,10 @@ def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
         validate_data(estimator, rows, reset=False, skip_check_array=True)
         return rows
     X = plain_input(X, name)
+    shape = getattr(X, "shape", None)
+    if isinstance(shape, tuple) and max(len(shape) - 1, len(estimator._row_shape)) > 1:
+        # Before scikit-learn counts features, which images do not have.
+        estimator._check_shape(X)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
     with np.errstate(over="ignore", invalid="ignore"):
         X = validate_data(estimator, X, reset=False, dtype=dtype, allow_nd=True)

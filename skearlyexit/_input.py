@@ -33,6 +33,8 @@ def plain_input(X: Any, name: str = "X") -> Any:
     """
     if isinstance(X, torch.Tensor):
         return item_array(X, name)
+    if _is_image(X):
+        raise ValueError(f"{name} is a single PIL image. Give a list of images, such as [{name}].")
     dates = [column for column, dtype in _dtypes(X) if getattr(dtype, "kind", "") in ("m", "M")]
     if dates:
         raise ValueError(

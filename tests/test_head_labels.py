@@ -8,7 +8,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
-from sklearn.naive_bayes import GaussianNB
+from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
@@ -160,3 +160,9 @@ def test_the_error_is_the_first_one():
 def test_wrong_classes(head, words):
     with pytest.raises(ValueError, match=f"(?s){words}"):
         quick(head=head).fit(X, y)
+
+
+def test_an_estimator_that_cannot_take_embeddings_is_named():
+    with pytest.raises(ValueError, match="Negative values") as caught:
+        quick(head=MultinomialNB()).fit(X, y)
+    assert "fitting MultinomialNB as a head, on embeddings" in caught.value.__notes__[0]

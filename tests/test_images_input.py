@@ -143,7 +143,22 @@ def test_gray_pictures(reference):
     gray = [picture.convert("L") for picture in PICTURES]
     clf = quick().fit(gray, y)
     rows = np.stack([np.asarray(picture) for picture in gray])
-    assert same(clf.predict_proba(gray), quick().fit(rows, y).predict_proba(rows))
+    together = clf.predict_proba(gray)
+    assert same(together, quick().fit(rows, y).predict_proba(rows))
+    # With one channel, the axes of channels first and last are the same numbers in memory.
+    last = quick(backbone=CNNBackbone((8,), n_blocks=1, data_format="channels_last"))
+    last.fit(rows[..., None], y)
+    assert same(last.predict_proba(rows[..., None]), together)
+    alone = [last.predict_proba(row[None, :, :, None]) for row in rows[:20]]
+    assert same(np.concatenate(alone), together[:20])
+
+
+@pytest.mark.filterwarnings("ignore:Images of shape")
+def test_images_of_another_shape_than_in_fit(reference):
+    flat, small = FIRST.reshape(len(y), -1), [picture.resize((5, 5)) for picture in PICTURES]
+    for rows, shape in (flat, r"\(144,\)"), (small, r"\(5, 5, 3\)"), (FIRST[:, 0], r"\(8, 6\)"):
+        with pytest.raises(ValueError, match=rf"rows of shape {shape}, but .* on rows of shape"):
+            reference.predict(rows)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +170,9 @@ def test_gray_pictures(reference):
          r"different sizes: item 0 has shape \(8, 6, 3\), item 9 has shape \(8, 6\)"),
         ([picture.convert("P") for picture in PICTURES], "Item 0 of X is a PIL image of mode 'P'"),
         (FIRST, r"rows of shape \(3, 8, 6\), but .* fitted on rows of shape \(8, 6, 3\)"),
+        (PICTURES[0], "is a single PIL image. Give a list of images, such as"),
     ],
-    ids=["sizes", "modes", "palette", "channels first"],
+    ids=["sizes", "modes", "palette", "channels first", "alone"],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Images of shape")
 def test_images_that_are_refused(rows, words):

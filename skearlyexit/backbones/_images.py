@@ -56,8 +56,11 @@ class ImageLayout:
     def arrange(self, rows: np.ndarray) -> np.ndarray:
         """Rows of any shape as an array of shape (n, channels, height, width)."""
         images = rows.reshape(len(rows), *self.shape)
+        if not self.channels_last:
+            return images
         # In memory order, as sums in another order differ in the last bits.
-        return np.ascontiguousarray(np.moveaxis(images, -1, 1)) if self.channels_last else images
+        images = np.moveaxis(images, -1, 1)
+        return images.reshape(len(rows), -1).reshape(images.shape)
 
 
 class Images(torch.nn.Module):
@@ -78,8 +81,12 @@ class Images(torch.nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         images = rows.flatten(1).unflatten(1, self.layout.shape)
-        # Convolutions of tensors in another memory order differ in the last bits.
-        return images.movedim(-1, 1).contiguous() if self.layout.channels_last else images
+        if not self.layout.channels_last:
+            return images
+        # Convolutions of tensors in another memory order differ in the last bits. To be contiguous
+        # is not enough: with one channel, a tensor is that in either order.
+        images = images.movedim(-1, 1)
+        return images.flatten(1).unflatten(1, images.shape[1:])
 
 
 def notice_of_convolutions(modules: Iterable[torch.nn.Module], shape: tuple[int, ...]) -> str:

@@ -118,14 +118,21 @@ class EstimatorHead(Head):
     ) -> FittedHead:
         """Fit a clone of the estimator on the pooled embeddings; see `Head.fit`."""
         assert embeddings is not None
-        steady = SteadyClassifier.fit(
-            self.estimator,
-            embeddings,
-            classes[y],
-            sample_weight,
-            classes=classes,
-            needs_probabilities=needs_probabilities,
-            seed=seed,
-            advice=_ADVICE,
-        )
+        try:
+            steady = SteadyClassifier.fit(
+                self.estimator,
+                embeddings,
+                classes[y],
+                sample_weight,
+                classes=classes,
+                needs_probabilities=needs_probabilities,
+                seed=seed,
+                advice=_ADVICE,
+            )
+        except Exception as error:
+            error.add_note(
+                f"This comes from fitting {type(self.estimator).__name__} as a head, on embeddings "
+                f"of the network of shape {embeddings.shape} and not on X."
+            )
+            raise
         return EstimatorExit(steady.model, module.pooling, steady)

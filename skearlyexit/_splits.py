@@ -108,7 +108,15 @@ def calibration_splits(
                 f"The 'calibration' splitter {calibration!r} leaves no row to fit on. Give one "
                 "whose training parts are not empty."
             )
-        splits.append((train, held[unseen[held]]))
+        n_both = len(np.intersect1d(train, held))
+        if n_both:
+            raise ValueError(
+                f"The 'calibration' splitter {calibration!r} holds out {n_both} samples that it "
+                "also trains on, on which nothing can be calibrated. Give one whose parts do not "
+                "overlap."
+            )
+        once = held[np.sort(np.unique(held, return_index=True)[1])]
+        splits.append((train, once[unseen[once]]))
         unseen[held] = False
     return [(train, held) for train, held in splits if len(held)], True
 

@@ -176,3 +176,27 @@ def test_rows_held_out_twice_are_one_piece_of_evidence():
     held = np.concatenate([held for _, held in splits])
     assert len(np.unique(held)) == len(held) > 18
     assert all(np.intersect1d(train, held).size == 0 for train, held in splits)
+
+
+class Parts:
+    """A splitter that gives one split."""
+
+    def __init__(self, train, held):
+        self.parts = np.asarray(train), np.asarray(held)
+
+    def split(self, X, y=None, groups=None):
+        yield self.parts
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        return 1
+
+
+def test_rows_that_are_learned_from_calibrate_nothing():
+    with pytest.raises(ValueError, match="holds out 5 samples that it also trains on"):
+        calibration_splits(Parts(range(20), range(15, 30)), labels([15, 15]), None, rng())
+
+
+def test_a_row_counts_once_within_a_split_too():
+    splitter = Parts(range(20), np.repeat(range(20, 30), 7))
+    ((_, held),), _ = calibration_splits(splitter, labels([15, 15]), None, rng())
+    assert held.tolist() == list(range(20, 30))

@@ -5,13 +5,16 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from sklearn.naive_bayes import GaussianNB
 from skorch.callbacks import Callback, EarlyStopping
 from threadpoolctl import ThreadpoolController
+from torch import nn
 
+from skearlyexit import list_exits
 from skearlyexit._threads import _Limit, on_single_blas_thread
 from skearlyexit.training import SeparateTraining
-from tests._data import blobs, quick, same
+from tests._data import blobs, make, quick, same
 
 X, y, X_NEW, Y_NEW = blobs()
 
@@ -147,3 +150,39 @@ def test_interrupts_in_predict_leave_the_limit_as_it_was():
         signal.signal(signal.SIGALRM, handler)
     assert n_interrupts
     assert same(clf.predict(X_NEW), expected)
+
+
+class Interrupted(nn.Module):
+    """A network during whose first trace the user presses Ctrl-C."""
+
+    n_traces, went_on = 0, False
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(13, 8), nn.Linear(8, 4)
+
+    def forward(self, rows):
+        if type(rows) is not torch.Tensor:
+            Interrupted.n_traces += 1
+            if Interrupted.n_traces == 1:
+                signal.raise_signal(signal.SIGINT)
+                Interrupted.went_on = True
+        return self.last(torch.relu(self.first(rows)))
+
+
+def test_an_interrupt_while_a_network_is_traced():
+    def pressed(number, frame):
+        raise KeyboardInterrupt
+
+    functions = nn.Module.__call__, nn.Module.__getattr__, torch.zeros, torch.arange
+    module, handler = make(Interrupted), signal.signal(signal.SIGINT, pressed)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list_exits(module, X)
+        assert signal.getsignal(signal.SIGINT) is pressed
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert (nn.Module.__call__, nn.Module.__getattr__, torch.zeros, torch.arange) == functions
+    # It came once the trace had ended, and everything was put back.
+    assert (Interrupted.n_traces, Interrupted.went_on) == (1, True)
+    assert "first" in str(list_exits(module, X))

@@ -18,6 +18,7 @@ import torch
 from torch import fx
 
 from skearlyexit._in_place import may_write
+from skearlyexit._interrupts import deferred_interrupts
 from skearlyexit._random import isolated_random_state
 from skearlyexit.backbones._proxy import (
     IN_PLACE,
@@ -105,6 +106,7 @@ class Tracer(fx.Tracer):
                 # Two threads take turns here, since what follows replaces functions of torch for
                 # the whole process.
                 isolated_random_state(0),
+                deferred_interrupts(),
                 torch.enable_grad(),  # what the module itself keeps out of it is seen
                 recorded_factories(self),
                 recorded_gradients(self),

@@ -208,10 +208,9 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         return in_precision(X, dtype)
 
     def _check_shape(self, X: Any) -> None:
-        row_shape = X.shape[1:]
-        if row_shape != self._row_shape:
+        if X.shape[1:] != self._row_shape:
             raise ValueError(
-                f"X has rows of shape {row_shape}, but {type(self).__name__} was fitted on rows "
+                f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
                 f"of shape {self._row_shape}."
             )
 

@@ -24,7 +24,7 @@ from skearlyexit.backbones._base import stages_of
 from skearlyexit.cascade import Cascade
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost, CostTable, Part, Reading, exit_costs
-from skearlyexit.costs._macs import counted
+from skearlyexit.costs._macs import counted_or_free
 from skearlyexit.heads import FittedGate, FittedHead, Head, PooledModule, align, build_gate
 from skearlyexit.runtime import embed
 from skearlyexit.training import (
@@ -179,10 +179,11 @@ class CascadeBuilder:
         stages, heads, decisions = self._parts(cascade, X, decided=False)
         if self.cost.is_exact:
             return self._cost_table(stages, heads, decisions).untimed
-        values = [
-            [reading.value for reading in counted(parts)] for parts in (stages, heads, *decisions)
-        ]
-        return exit_costs(np.maximum(values[0], 1), values[1], [sum(each) for each in values[2:]])
+        return exit_costs(
+            [max(1.0, counted_or_free(part)) for part in stages],
+            [counted_or_free(part) for part in heads],
+            [sum(map(counted_or_free, parts)) for parts in decisions],
+        )
 
     def _parts(
         self, cascade: Cascade, X: np.ndarray, decided: bool

@@ -29,7 +29,8 @@ def plain_input(X: Any, name: str = "X") -> Any:
     Raises
     ------
     ValueError
-        If rows, images or arrays differ in size, or dates and times are given for numbers.
+        If rows, images or arrays differ in size, dates and times are given for numbers, or a single
+        image for a list of images.
     """
     if isinstance(X, torch.Tensor):
         return item_array(X, name)

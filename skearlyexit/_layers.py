@@ -67,7 +67,7 @@ class PaddedLinear(torch.nn.Module):
         return F.linear(x, weight, bias)[..., : self.out_features].contiguous()
 
 
-class PaddedBatchNorm(torch.nn.BatchNorm1d):
+class CumulativeBatchNorm(torch.nn.BatchNorm1d):
     """Batch normalisation whose running statistics start as the mean over the batches so far.
 
     They are right after a single step; torch's own start at 0 and 1, of which a third is left after
@@ -109,7 +109,7 @@ class Normalized(torch.nn.Module):
 
     def __init__(self, n_features: int, body: torch.nn.Sequential) -> None:
         super().__init__()
-        self.normalization = PaddedBatchNorm(n_features)
+        self.normalization = CumulativeBatchNorm(n_features)
         self.body = body
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:

@@ -246,9 +246,9 @@ class BaseOperated(BaseEstimator):
             return replace(self.operating_point_, thresholds=self.thresholds_)
         if self.frontier_ is None:
             raise ValueError(
-                "A budget needs a calibration, and this model has none: it was fitted without "
-                "calibration rows, or trained on by partial_fit since. Call calibrate(X, y) with "
-                "rows that it was not fitted on, or give a threshold."
+                "A budget needs calibration rows, and this model has none: it was fitted without "
+                "any, or trained on by partial_fit since. Call calibrate(X, y) with rows that it "
+                "was not fitted on, or give a threshold."
             )
         share, strict = budget, False
         if isinstance(budget, Budget):

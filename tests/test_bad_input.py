@@ -291,7 +291,7 @@ def test_answers_that_are_nan():
 
 def test_budget_without_calibration_rows():
     clf = quick(calibration=None).fit(X, y)
-    with pytest.raises(ValueError, match=r"fitted without calibration.*calibrate"):
+    with pytest.raises(ValueError, match=r"fitted without any.*calibrate"):
         clf.predict(X, budget=0.9)
     with pytest.raises(ValueError, match="too few rows to hold any out"):
         quick(calibration="auto", budget=0.9).fit(X[[0, 1]], [0, 1])

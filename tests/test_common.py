@@ -41,6 +41,7 @@ CONFIGURATIONS = [
     small(head=[DecisionTreeClassifier(max_depth=3), LogisticRegression(), "linear"]),
     small(training="combined", calibration=None, threshold=0.8, early_stopping=True),
     small(training="gated", policy="gate", combine="own"),
+    small(training="auxiliary"),
 ]
 
 NEVER_EXACT = dict.fromkeys(

@@ -195,7 +195,7 @@ class TestSentences:
         assert clf.operating_point_.certified
         assert (
             "for the final one only as far as it behaves like them" in clf.operating_point_.reason
-        ) is (folds)
+        ) is folds
 
 
 class TestWhatCanBeCertified:

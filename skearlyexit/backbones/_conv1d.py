@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit._layers import PaddedBatchNorm, round_up
+from skearlyexit._layers import CumulativeBatchNorm, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._series import SeriesInput, check_series, mask_check
@@ -33,7 +33,7 @@ class _Normalized(torch.nn.Module):
         self.convolution = torch.nn.Conv1d(
             n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
         )
-        self.normalization = PaddedBatchNorm(n_out)
+        self.normalization = CumulativeBatchNorm(n_out)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         x = self._convolve(x)

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from scipy import sparse
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit._layers import GROUP, PaddedBatchNorm, Standardize, round_up
+from skearlyexit._layers import GROUP, CumulativeBatchNorm, Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 
@@ -29,7 +29,7 @@ class _Stem(torch.nn.Module):
         n_channels = 1 if X.ndim == 2 else X.shape[1]
         self.standardize = Standardize(X, lambda rows: rows.reshape(len(rows), n_channels, -1))
         self.map = torch.nn.Conv1d(n_channels, width, 1, bias=False)
-        self.normalization = PaddedBatchNorm(width)
+        self.normalization = CumulativeBatchNorm(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         signals = x[:, None] if x.ndim == 2 else x
@@ -50,7 +50,7 @@ class _Hop(torch.nn.Module):
         super().__init__()
         self.register_buffer("propagation", propagation)
         self.map = torch.nn.Conv1d(width, width, 1, bias=False)
-        self.normalization = PaddedBatchNorm(width)
+        self.normalization = CumulativeBatchNorm(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n_nodes = x.shape[2]

@@ -88,10 +88,10 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
     if signature is not None:
         row_shape = X.shape[1:]
         needs_both = _takes(signature, row_shape, n_classes) and not _takes(signature, row_shape)
-        if needs_both or not isinstance(backbone, type):
-            return CallableBackbone(backbone)
-        _check_bare(backbone, signature)
-        return CallableBackbone(lambda row_shape, n_classes: backbone())
+        if isinstance(backbone, type) and not needs_both:
+            _check_bare(backbone, signature)
+            return CallableBackbone(lambda row_shape, n_classes: backbone())
+        return CallableBackbone(backbone)
     raise TypeError(
         "The 'backbone' parameter must be None, a name, a backbone object, a torch module, a list "
         f"of modules, a fitted skorch net or a callable. Got {backbone!r} instead."

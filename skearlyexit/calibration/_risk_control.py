@@ -277,7 +277,7 @@ class RiskControl(_OverFamily):
 
     def certify(self) -> tuple[bool | None, str]:
         """What is guaranteed; see `OperatingPoint.certify`."""
-        return True, (f"With {_percent(self.confidence_level, 0)} confidence {self._sentence()}.")
+        return True, f"With {_percent(self.confidence_level, 0)} confidence {self._sentence()}."
 
 
 class ConformalRiskControl(_OverFamily):

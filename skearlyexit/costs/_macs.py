@@ -106,15 +106,12 @@ class MACsCost(Cost):
             )
 
 
-def counted(parts: Sequence[Part]) -> list[Reading]:
-    """Multiply-accumulates per row of each part, 0 where there is no count."""
-    readings = []
-    for part in parts:
-        try:
-            readings.append(Reading.exactly(_count(part)))
-        except UncountedError:
-            readings.append(Reading.exactly(0.0))
-    return readings
+def counted_or_free(part: Part) -> float:
+    """Multiply-accumulates per row of a part, 0 if there is no count."""
+    try:
+        return _count(part)
+    except UncountedError:
+        return 0.0
 
 
 def _count(part: Part) -> float:

@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 from dataclasses import replace
 
@@ -105,6 +106,19 @@ class TestExact:
         if n_places == 4:
             # Its last steps are on a finer grid.
             assert max(gains) > 0
+
+    @pytest.mark.parametrize("n_places", [12, 16, 17, 24])
+    def test_any_number_of_exits_is_searched_in_bounded_memory(self, n_places):
+        evidence = evidence_of(simulated(0, 300, n_places), range(n_places))
+        budget = float(evidence.costs.mean())
+        tracemalloc.start()
+        thresholds, cost, accuracy = best_at_budget(evidence, budget)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 50e6
+        assert cost <= budget * (1 + 1e-12)
+        assert evidence.evaluate(thresholds) == (cost, accuracy)
+        assert accuracy > evidence.correct[:, 0].mean()
 
     def test_of_equal_ones_the_cheapest_then_the_first(self):
         # Every place is right, so that all leave at the first exit.

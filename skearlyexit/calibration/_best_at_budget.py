@@ -33,7 +33,8 @@ def best_at_budget(evidence: Evidence, budget: float) -> tuple[np.ndarray, float
     Every combination on a grid is tried, the grid of `compute_frontier` with up to four exits and a
     coarser one with more; then one threshold at a time is changed on a finer grid while that helps.
     With more than four exits that starts from the best points for several prices of cost as well.
-    It takes a small part of the time of `compute_frontier` and finds points that are about as good.
+    It takes a small part of the time of `compute_frontier` and finds points that are about as good;
+    with more than twelve exits they may be several points of accuracy worse.
 
     Parameters
     ----------
@@ -56,11 +57,15 @@ def best_at_budget(evidence: Evidence, budget: float) -> tuple[np.ndarray, float
     n_choices = evidence.n_exits - 1
     thresholds = np.empty(0)
     if n_choices:
-        size = GRID_SIZES.get(n_choices, max(2, int(MAX_COMBINATIONS ** (1 / n_choices)) - 2))
+        # Between 0 and infinity, which are in every grid.
+        size = GRID_SIZES.get(n_choices, int(MAX_COMBINATIONS ** (1 / n_choices)) - 2)
         coarse, fine = (
             [quantile_grid(column, n, evidence.weight) for column in evidence.scores[:, :-1].T]
-            for n in (size, FINE_GRID_SIZE)
+            for n in (max(size, 0), FINE_GRID_SIZE)
         )
+        if size < 0:
+            # With so many exits, two thresholds each are too many: all samples exit at once.
+            coarse = [grid[:1] for grid in coarse]
         grids = [np.union1d(*pair) for pair in zip(coarse, fine, strict=True)]
         bins = grid_bins(evidence, grids)
         found = _best_combination(evidence, coarse, grids, budget)

@@ -31,6 +31,14 @@ def check_copyable(value: Any) -> None:
                 f"A {type(each).__name__} of the backbone has torch.nn.utils.weight_norm, which "
                 "torch cannot copy. Use torch.nn.utils.parametrizations.weight_norm instead."
             )
+        for name, parameter in each._parameters.items():
+            if parameter is not None and (
+                parameter._backward_hooks or parameter._post_accumulate_grad_hooks
+            ):
+                raise ValueError(
+                    f"The parameter {name!r} of a {type(each).__name__} of the backbone has hooks, "
+                    "which torch does not copy. Give hooks to modules instead."
+                )
 
 
 def copied(modules: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:

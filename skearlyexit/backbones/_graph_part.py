@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Collection
 from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar
@@ -26,18 +27,24 @@ class GraphPart(torch.nn.Module):
     root : torch.nn.Module
         Network that the graph names parts of; these are shared, under the names that they have
         there.
+    in_evaluation : collection of str, default=()
+        Submodules of it that stay in evaluation mode when the rest is trained.
     """
 
     #: `Layout.copy` has the graph copy what it would write into.
     keeps_input: ClassVar[bool] = True
 
-    def __init__(self, graph: fx.Graph, root: torch.nn.Module) -> None:
+    def __init__(
+        self, graph: fx.Graph, root: torch.nn.Module, in_evaluation: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self.training = root.training
         used = [node for node in graph.nodes if node.op in ("call_module", "get_attr")]
         # A module before what lies in it, which then is there already.
         for target in sorted({str(node.target) for node in used} - {MODE}, key=len):
             _share(root, self, target)
+        kept = {id(root.get_submodule(name)) for name in in_evaluation}
+        self._in_evaluation = [module for module in self.modules() if id(module) in kept]
         code = graph.python_code("self")
         lines = code.src.splitlines()
         # What registers functions for later tracings.
@@ -67,6 +74,13 @@ class GraphPart(torch.nn.Module):
             for name, value in self._used_globals.items()
         }
         self._compile()
+
+    def train(self, mode: bool = True) -> GraphPart:
+        """Switch between training and evaluation, as the whole network does."""
+        super().train(mode)
+        for module in self._in_evaluation:
+            module.eval()
+        return self
 
     def forward(self, carry: Any) -> Any:
         """Run the operations."""

@@ -62,6 +62,14 @@ def differing(first: Tracer, second: Tracer) -> Iterator[str]:
             b.meta["writes"] |= {nodes[1][position[0][node]] for node in a.meta["writes"]}
 
 
+def unsteady(first: Tracer, second: Tracer) -> Iterator[str]:
+    """Modules that are not the same twice: two traces in one mode differ there."""
+    yield from differing(first, second)
+    for node in second.graph.nodes:
+        if _has_choice(node.meta.get("merged")):
+            yield second.owners.get(node, "")
+
+
 class _DiffersError(Exception):
     """Arguments that no choice between constants can make equal."""
 
@@ -94,7 +102,8 @@ def _merge(a: Any, b: Any, places_a: dict[fx.Node, int], places_b: dict[fx.Node,
     if isinstance(a, slice):
         parts = [(a.start, b.start), (a.stop, b.stop), (a.step, b.step)]
         return slice(*(_merge(x, y, places_a, places_b) for x, y in parts))
-    return b if a == b else _Choice(a, b)
+    are_nan = a != a and b != b
+    return b if are_nan or a == b else _Choice(a, b)
 
 
 def choose(training: bool, in_training: Any, evaluating: Any) -> Any:

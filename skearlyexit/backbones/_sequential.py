@@ -15,6 +15,7 @@ from skearlyexit.backbones._copies import copied, uncompiled
 from skearlyexit.backbones._images import notice_of_convolutions
 from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
 from skearlyexit.backbones._measure import run_network
+from skearlyexit.backbones._tracer import has_hooks
 
 
 class SequentialBackbone(Backbone):
@@ -69,9 +70,10 @@ class SequentialBackbone(Backbone):
 
 def _is_plain_chain(modules: torch.nn.Module) -> bool:
     """Whether a chain does nothing but run its modules one after another."""
-    hooks = modules._forward_hooks or modules._forward_pre_hooks
     runs = (torch.nn.Sequential.forward, torch.nn.ModuleList.forward)
-    return not hooks and type(modules).forward in runs and "forward" not in vars(modules)
+    own_train = type(modules).train is not torch.nn.Module.train
+    own = has_hooks(modules) or own_train or {"forward", "train"} & vars(modules).keys()
+    return not own and type(modules).forward in runs
 
 
 def _named_blocks(
@@ -80,9 +82,9 @@ def _named_blocks(
     if isinstance(modules, torch.nn.Sequential | torch.nn.ModuleList):
         if not _is_plain_chain(modules):
             raise ValueError(
-                f"The chain given as backbone, a {type(modules).__name__}, has a forward or hooks "
-                "of its own, which an exit between its modules would leave out. Give "
-                "TracedBackbone(chain), or hooks to its modules."
+                f"The chain given as backbone, a {type(modules).__name__}, has a "
+                "forward or hooks of its own, or a train, which an exit between its modules would "
+                "leave out. Give TracedBackbone(chain), or hooks to its modules."
             )
         # Not named_children, which leaves out a module's second place.
         pairs = list(modules._modules.items())

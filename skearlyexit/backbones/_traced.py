@@ -17,7 +17,7 @@ from skearlyexit.backbones._copies import copied
 from skearlyexit.backbones._images import hint_of_channels, notice_of_convolutions
 from skearlyexit.backbones._layout import Layout
 from skearlyexit.backbones._traced_network import Place, TracedNetwork, run_to
-from skearlyexit.backbones._tracer import Leaf
+from skearlyexit.backbones._tracer import Leaf, has_hooks
 from skearlyexit.backbones._tracing import Trace, trace
 
 
@@ -52,9 +52,10 @@ class TracedBackbone(Backbone):
     Notes
     -----
     The module is run on three of the rows to see what it consists of. It may do what it wants with
-    the shapes of rows, but not with the numbers in them. A submodule that does other things in
-    training than in evaluation, beyond constants such as the ``training`` of a dropout, is taken
-    whole; what is returned in training only, as by auxiliary classifiers, is left out.
+    the shapes of rows, but not with the numbers in them. A submodule is taken whole if it has
+    hooks, if it does other things in training than in evaluation, beyond constants such as the
+    ``training`` of a dropout, or if it does other things each time, as with random numbers that are
+    not torch's. What is returned in training only, as by auxiliary classifiers, is left out.
 
     Examples
     --------
@@ -92,6 +93,11 @@ class TracedBackbone(Backbone):
             one tensor; the message says what helps.
         """
         rows = tensor_of(X[np.arange(3) % len(X)])
+        if has_hooks(self.module):
+            raise ValueError(
+                "The module given as backbone has hooks of its own, which an exit within it would "
+                "leave out. Give hooks to its submodules."
+            )
         root = copied([self.module])[0].to("cpu", rows.dtype)
         modes = [(module, module.training) for module in root.modules()]
         with torch.no_grad():
@@ -106,7 +112,9 @@ class TracedBackbone(Backbone):
         root.eval()
         layout = self._layout(root, traced, rows, whole)
         places, names, aliases = _places(layout, traced)
-        network = TracedNetwork(root, layout, places, names=names, aliases=aliases, given=True)
+        network = TracedNetwork(
+            root, layout, places, traced.in_evaluation, names=names, aliases=aliases, given=True
+        )
         network.notice = notice_of_convolutions(root.modules(), X.shape[1:])
         network.obstacles = _obstacles(network, root, traced, layout)
         network.split_off_head(traced.calls, n_classes, rows)
@@ -185,8 +193,8 @@ def _obstacles(
         inside = [leaf for leaf in traced.leaves if name.startswith(f"{leaf}.")]
         if name not in outputs:
             reasons[name] = (
-                f"it lies in {inside[0]!r}, which runs other operations in training than in "
-                "evaluation and is taken whole."
+                f"it lies in {inside[0]!r}, which is taken whole: it runs other operations in "
+                "training than in evaluation, or other ones each time."
                 if inside
                 else "it is not called, or lies in a submodule that is taken whole."
             )

@@ -50,11 +50,14 @@ class TracedNetwork(Network):
     layout : Layout
     places : list of Place
         After each of them an exit may stand.
+    in_evaluation : set of str
+        Submodules that stay in evaluation mode when the rest is trained.
     """
 
     root: torch.nn.Module
     layout: Layout
     places: list[Place]
+    in_evaluation: set[str]
 
     def __post_init__(self) -> None:
         natural = [place.carried == [self.layout.nodes[place.position]] for place in self.places]
@@ -71,7 +74,7 @@ class TracedNetwork(Network):
             single = len(place.carried) == 1
             carry = place.carried[0] if single else tuple(place.carried)
             graph = self.layout.copy(start, place.position + 1, carried, (carry, embedding))
-            stages.append(GraphStage(graph, self.root))
+            stages.append(GraphStage(graph, self.root, self.in_evaluation))
             start, carried = place.position + 1, place.carried
         return stages
 
@@ -90,7 +93,7 @@ class TracedNetwork(Network):
             carried, obstacles = layout.crossing(position)
             if carried == [embedding] and not obstacles:
                 graph = layout.copy(position + 1, layout.position[last] + 1, carried, last)
-                self.head = GraphPart(graph, self.root)
+                self.head = GraphPart(graph, self.root, self.in_evaluation)
                 with torch.no_grad():
                     if are_probabilities(run_to(layout, self.root, rows, last)):
                         self.head = torch.nn.Sequential(self.head, Log())

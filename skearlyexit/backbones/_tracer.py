@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import random
 import sys
 import threading
 from collections import Counter
@@ -14,6 +15,7 @@ from itertools import count
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -92,8 +94,15 @@ class Tracer(fx.Tracer):
         self.thread = threading.get_ident()
         self.memory: dict[int, int] = {}
         self.fresh = count()
+        self.generators: Any = None
+        self.drawing: set[str] = set()
 
-    def run(self, root: torch.nn.Module) -> None:
+    def run(self, root: torch.nn.Module, seed: int = 0) -> None:
+        """Record what a module does.
+
+        Submodules whose own code draws random numbers of Python or numpy, which would be recorded
+        as constants, are noted in `drawing`.
+        """
         names = {name for name, _ in root.named_modules()}
         unknown = sorted(name for name in self.names if name not in names)
         if unknown:
@@ -101,18 +110,23 @@ class Tracer(fx.Tracer):
                 f"The 'leaf' list names {unknown}, which the module does not have. Its submodules "
                 f"are {sorted(names - {''})[:40]}."
             )
+        for name, constant in self.constants.items():
+            if not hasattr(root, name):
+                setattr(root, name, constant)
         try:
             with (
                 # Two threads take turns here, since what follows replaces functions of torch for
                 # the whole process.
-                isolated_random_state(0),
+                isolated_random_state(seed),
                 deferred_interrupts(),
                 torch.enable_grad(),  # what the module itself keeps out of it is seen
                 recorded_factories(self),
                 recorded_gradients(self),
                 replaced_builtins(root),
             ):
+                self.generators = _generators()
                 self.graph = self.trace(root)
+                self._note_draws()
         except Exception as error:
             raise UntraceableError(explanation(root, self.stack, error)) from error
 
@@ -127,6 +141,7 @@ class Tracer(fx.Tracer):
         return (
             module_qualified_name in self.names
             or isinstance(m, self.kinds)
+            or has_hooks(m)
             or bool(super().is_leaf_module(m, module_qualified_name))
         )
 
@@ -136,9 +151,11 @@ class Tracer(fx.Tracer):
         if self._is_not_looked_at():
             return forward(*args, **kwargs)
         path = self.path_of_module(m)
+        self._note_draws()
         self.stack.append(path)
         before = next(iter(reversed(self.graph.nodes)))
         output = super().call_module(m, forward, args, kwargs)
+        self._note_draws()
         self.stack.pop()  # not on an error, which is to tell where it happened
         self.n_calls[path] += 1
         name = path if self.n_calls[path] == 1 else f"{path}:{self.n_calls[path]}"
@@ -165,7 +182,11 @@ class Tracer(fx.Tracer):
         """Record an operation, unless what it gives is a fixed number or size."""
         given = [each for each in leaves_of((args, kwargs)) if isinstance(each, Proxy)]
         known = is_known(kind, target, args, kwargs)
+        if _is_foreign(kind, target):
+            self._note_draws()
         runs, writes = self._run(kind, target, args, kwargs)
+        if _is_foreign(kind, target):
+            self.generators = _generators()  # it will draw each time that it runs
         if known and is_fixed(runs, target):
             return runs[0]
         changed = [each for each in given if each.node in writes]
@@ -244,10 +265,14 @@ class Tracer(fx.Tracer):
         """Whether it is taken whole and may change its arguments without torch noticing it."""
         if node.op == "call_module":
             return may_write([self.root.get_submodule(str(node.target))])
-        if node.op != "call_function":
-            return False
-        function = node.target.function if isinstance(node.target, Applied) else node.target
-        return str(getattr(function, "__module__", None)).split(".")[0] not in _KNOWN
+        return _is_foreign(node.op, node.target)
+
+    def _note_draws(self) -> None:
+        """Note whether the code that has just run has drawn numbers."""
+        now = _generators()
+        if now != self.generators:
+            self.drawing.add(self.stack[-1])
+        self.generators = now
 
     def _attribute(self, path: str, name: str) -> Any:
         return vars(self.root.get_submodule(path)).get(name)
@@ -301,6 +326,26 @@ class Tracer(fx.Tracer):
         if isinstance(obj, Proxy):
             return iter([operator.getitem(obj, i) for i in range(len(obj))])
         return super().iter(obj)
+
+
+def has_hooks(module: torch.nn.Module) -> bool:
+    """Whether calling a module does more than its forward, now or in the backward pass."""
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
+
+
+def _is_foreign(kind: str, target: Any) -> bool:
+    """Whether an operation is a module, or a function of somebody else's, that is taken whole."""
+    if kind != "call_function":
+        return kind == "call_module"
+    function = target.function if isinstance(target, Applied) else target
+    return str(getattr(function, "__module__", None)).split(".")[0] not in _KNOWN
+
+
+def _generators() -> tuple[Any, ...]:
+    """States of Python's and numpy's generators."""
+    _, numbers, position, *_ = np.random.get_state()
+    return random.getstate(), np.asarray(numbers).tobytes(), position
 
 
 def _modules_with(functions: Sequence[Callable[..., Any]]) -> list[ModuleType]:

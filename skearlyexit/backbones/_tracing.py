@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import fx
 
-from skearlyexit.backbones._modes import ask_for_mode, differing, drop_auxiliary_outputs
+from skearlyexit.backbones._modes import ask_for_mode, differing, drop_auxiliary_outputs, unsteady
 from skearlyexit.backbones._tracer import Call, Leaf, Tracer
 from skearlyexit.backbones._untraceable import UntraceableError
 
@@ -29,11 +29,14 @@ class Trace:
         In the order in which they ended.
     leaves : set of str
         Submodules that were taken whole though they might be looked into.
+    in_evaluation : set of str
+        Submodules that stay in evaluation mode when the whole is trained, by a `train` of its own.
     """
 
     graph: fx.Graph
     calls: list[Call]
     leaves: set[str] = field(default_factory=set)
+    in_evaluation: set[str] = field(default_factory=set)
 
 
 def trace(root: torch.nn.Module, rows: torch.Tensor, leaves: Sequence[Leaf] = ()) -> Trace:
@@ -42,12 +45,13 @@ def trace(root: torch.nn.Module, rows: torch.Tensor, leaves: Sequence[Leaf] = ()
     A module is run on two and on three rows side by side, in both modes. What follows from the
     shapes alone and is the same for both is taken for fixed. Where a constant differs between the
     modes, such as the ``training`` of a dropout, the graph asks for the mode. A submodule that
-    runs other operations in training than in evaluation is taken whole.
+    runs other operations in training than in evaluation, or is not the same twice in training, as
+    with random numbers that are not torch's or a counter, is taken whole.
 
     Parameters
     ----------
     root : torch.nn.Module
-        Called with rows as its only argument. Its mode is changed.
+        Called with rows as its only argument. Left in evaluation mode.
     rows : Tensor
         Three of them, which the module can be called with.
     leaves : sequence of str, class or callable, default=()
@@ -60,18 +64,32 @@ def trace(root: torch.nn.Module, rows: torch.Tensor, leaves: Sequence[Leaf] = ()
     """
     whole: set[str] = set()
     constants: dict[str, torch.Tensor] = {}
+    # Training changes statistics, and whatever else a module counts.
+    twin = copy.deepcopy(root).train()
+    in_evaluation = {name for name, module in twin.named_modules() if not module.training}
     while True:
         evaluating = Tracer(leaves, whole, rows, constants)
         evaluating.run(root.eval())
         in_training = Tracer(leaves, whole, rows, constants)
+        again = Tracer(leaves, whole, rows, constants)
         try:
-            with _buffers_kept(root):
-                in_training.run(root.train())
+            for seed, tracer in enumerate([in_training, again]):
+                tracer.run(twin.train(), seed)
         except UntraceableError:
-            path = in_training.stack[-1]
+            path = tracer.stack[-1]
             if not path or path in whole:
                 raise
             whole.add(path)  # which does something else in training, then
+            continue
+        changing = evaluating.drawing | in_training.drawing | set(unsteady(in_training, again))
+        if "" in changing:
+            raise UntraceableError(
+                "The backbone cannot be cut: its own forward does something else each time, as "
+                "with random numbers that are not torch's or with a counter. Put that into a "
+                "submodule, or into a function that is named in the 'leaf' list of TracedBackbone."
+            )
+        if changing:
+            whole |= changing
             continue
         order = list(evaluating.graph.nodes)
         drop_auxiliary_outputs(in_training.graph, evaluating.graph)
@@ -80,7 +98,8 @@ def trace(root: torch.nn.Module, rows: torch.Tensor, leaves: Sequence[Leaf] = ()
             graph = evaluating.graph
             ask_for_mode(graph)
             _tidy(graph)
-            return Trace(graph, list(_kept(evaluating.calls, order, set(graph.nodes))), whole)
+            calls = list(_kept(evaluating.calls, order, set(graph.nodes)))
+            return Trace(graph, calls, whole, in_evaluation)
         if "" in different:
             raise UntraceableError(
                 "The backbone cannot be cut: its own forward runs other operations in training "
@@ -97,23 +116,6 @@ def _kept(calls: Sequence[Call], order: list[fx.Node], kept: set[fx.Node]) -> It
         if call.output in kept:
             earlier = reversed(order[: position[call.before] + 1])
             yield replace(call, before=next(node for node in earlier if node in kept))
-
-
-@contextmanager
-def _buffers_kept(root: torch.nn.Module) -> Iterator[None]:
-    """Undo what a run in training mode does to running statistics."""
-    kept = [
-        (module, name, buffer, buffer.clone())
-        for module in root.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for module, name, buffer, value in kept:
-                module._buffers[name] = buffer.copy_(value)
 
 
 def _tidy(graph: fx.Graph) -> None:

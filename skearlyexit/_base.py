@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from skearlyexit._builder import MAX_SEED, CascadeBuilder, Fit
 from skearlyexit._deciding import HeldOutRows, decide, unlearned
 from skearlyexit._encode import further_rows, labelled_rows
+from skearlyexit._interrupts import quietly
 from skearlyexit._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit._operating import BaseOperated
 from skearlyexit._probe import ExitProbe, probing_split
@@ -198,11 +199,9 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         dtype = np.float64 if self.cascade_.dtype == torch.float64 else np.float32
         if type(X) is np.ndarray and X.dtype.kind == "f" and X.shape[1:] == self._row_shape:
             # What the general checks find out in a tenth of a millisecond is plain here.
-            with np.errstate(over="ignore", invalid="ignore"):
-                rows = X.astype(dtype, copy=False)
-                named = hasattr(self, "feature_names_in_")
-                if X.ndim and len(rows) and not named and np.isfinite(rows.sum(dtype=self.dtype)):
-                    return rows
+            rows, total = quietly(lambda: _cast_and_sum(X, dtype, self.dtype), "over", "invalid")
+            if len(rows) and not hasattr(self, "feature_names_in_") and np.isfinite(total):
+                return rows
         X = further_rows(self, X)
         self._check_shape(X)
         return in_precision(X, dtype)
@@ -475,3 +474,8 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             dtype=cascade.dtype,
             row_bytes=cascade.row_bytes,
         )[index]
+
+
+def _cast_and_sum(X: np.ndarray, dtype: Any, of_sum: Any) -> tuple[np.ndarray, Any]:
+    rows = X.astype(dtype, copy=False)
+    return rows, rows.sum(dtype=of_sum)

@@ -400,8 +400,7 @@ class CascadeBuilder:
                 "is to be trained on. Leave backbone, exits, head and dtype as they were, or fit "
                 "with warm_start=False."
             )
-        network.load_state_dict(start.state_of_network())
-        network.combiner = copy.deepcopy(start.combiner)
+        network.go_on_from(start)
         return network
 
     def _build(self, rows: Rows, rng: np.random.RandomState) -> MultiExitNetwork:

@@ -18,6 +18,7 @@ from skearlyexit._gradients import gradients
 from skearlyexit._labels import encode_labels
 from skearlyexit._partial_fit import PartialFitMixin
 from skearlyexit._predict import PredictMixin
+from skearlyexit._random import ending_turns
 from skearlyexit._rows import Rows
 from skearlyexit._sources import labels_of
 from skearlyexit._weights import checked_weight
@@ -343,7 +344,9 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         before = dict(vars(self))
         try:
             with gradients():
-                self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabelled)
+                ending_turns(
+                    lambda: self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabelled)
+                )
         except BaseException:
             # A model that was fitted before stays as it was.
             self.__dict__ = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.utils.validation import (
 )
 
 from skearlyexit._input import check_range, given_dtype, plain_input
+from skearlyexit._interrupts import quietly
 from skearlyexit._labels import check_labels, encode_labels
 from skearlyexit._rows import Rows
 from skearlyexit._sources import labels_of
@@ -112,8 +114,9 @@ def rows_of_known_classes(
         # Of all classes, whichever these rows are of.
         by_class = _training_weight(None, class_weight, classes)
         assert by_class is not None
-        with np.errstate(over="ignore", under="ignore"):
-            weight = by_class[encoded] if weight is None else by_class[encoded] * weight
+        own = by_class[encoded]
+        given = weight
+        weight = own if given is None else quietly(lambda: own * given, "over", "under")
     if weight is None:
         return Rows(X, encoded)
     used = weight > 0
@@ -170,8 +173,8 @@ def labelled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, 
     X = plain_input(X)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
     # What the dtype cannot hold becomes infinite, and is refused as that.
-    with np.errstate(over="ignore", invalid="ignore"):
-        X, y = validate_data(estimator, X, y, reset=reset, dtype=dtype, allow_nd=True)
+    validate = partial(validate_data, estimator, X, y, reset=reset, dtype=dtype, allow_nd=True)
+    X, y = quietly(validate, "over", "invalid")
     check_range(X, estimator.dtype)
     return X, y
 
@@ -196,8 +199,8 @@ def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
         # Before scikit-learn counts features, which images do not have.
         estimator._check_shape(X)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
-    with np.errstate(over="ignore", invalid="ignore"):
-        X = validate_data(estimator, X, reset=False, dtype=dtype, allow_nd=True)
+    validate = partial(validate_data, estimator, X, reset=False, dtype=dtype, allow_nd=True)
+    X = quietly(validate, "over", "invalid")
     check_range(X, estimator.dtype, name)
     return X
 

@@ -1,12 +1,31 @@
-"""Interrupts that wait."""
+"""Interrupts that wait, and what they cannot leave behind."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+import numpy as np
+
+Result = TypeVar("Result")
+
+
+def quietly(function: Callable[[], Result], *kinds: str) -> Result:
+    """Call a function while numpy ignores floating-point errors of some kinds.
+
+    This is done in a context of its own, which ends with the call. `np.errstate` has Python code
+    that puts back what was before, and an interrupt may come before it does.
+    """
+
+    def call() -> Result:
+        np.seterr(**dict.fromkeys(kinds, "ignore"))  # type: ignore[arg-type]
+        return function()
+
+    return copy_context().run(call)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from skearlyexit._deciding import unlearned
 from skearlyexit._encode import rows_of_known_classes
 from skearlyexit._gradients import gradients
 from skearlyexit._labels import check_labels
+from skearlyexit._random import ending_turns
 from skearlyexit._rows import Rows
 from skearlyexit.calibration import CalibratedPoint, Threshold, nobody
 from skearlyexit.combination import resolve_combination
@@ -130,7 +131,7 @@ class PartialFitMixin(BaseEarlyExit):
         first = not hasattr(self, "cascade_")
         try:
             with gradients():
-                self._partial_fit(X, y, classes, sample_weight, first)
+                ending_turns(lambda: self._partial_fit(X, y, classes, sample_weight, first))
         except BaseException:
             self.__dict__ = before
             raise

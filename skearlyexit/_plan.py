@@ -61,7 +61,7 @@ class Plan:
         with isolated_random_state(seed):
             network = backbone.build(X, n_classes)
             network.to(torch_dtype(X))
-            facts = measure_blocks(network, tensor_of(X[:2]), cost, device)
+            facts = measure_blocks(network, tensor_of(X[np.arange(3) % len(X)]), cost, device)
         links = _link_costs(cost, network, facts)
         priced = cost.priced_blocks(facts.names, network.aliases)
         candidates = Candidates(

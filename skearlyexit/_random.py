@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+
+Result = TypeVar("Result")
 
 
 class isolated_random_state:  # noqa: N801
@@ -128,6 +131,22 @@ class _Turns:
 
 
 _turns = _Turns()
+
+
+def ending_turns(function: Callable[[], Result]) -> Result:
+    """Call a function, of which no turn is left where an interrupt ends it.
+
+    An interrupt may come when the end of a turn has been called and has not begun.
+    """
+    before = list(_turns.taken)
+    try:
+        return function()
+    except BaseException:
+        for turn in _turns.taken[::-1]:
+            if turn not in before and turn.owner is threading.current_thread():
+                _turns.end(turn)
+        raise
+
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
+from skearlyexit._interrupts import quietly
 from skearlyexit._layers import GROUP
 from skearlyexit._random import isolated_random_state
 from skearlyexit._threads import on_single_blas_thread
@@ -230,8 +231,8 @@ def _normalized(probabilities: np.ndarray) -> np.ndarray:
     off = np.abs(total - 1) > 1e-13
     if off.any():
         # Nothing can be made of what adds up to 0 or less.
-        with np.errstate(invalid="ignore"):
-            probabilities[off] /= np.where(total > 0, total, np.nan)[off, None]
+        by = np.where(total > 0, total, np.nan)[off, None]
+        probabilities[off] = quietly(lambda: probabilities[off] / by, "invalid")
     return probabilities
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from skearlyexit._blocks import blocks
+from skearlyexit._interrupts import quietly
 from skearlyexit._sources import RowSource, is_source, source_of
 
 #: Raises an error unless the network can take rows, given their positions and the name of the
@@ -144,17 +145,16 @@ class StreamedRows:
         return np.where(index < 0, index + len(self), index)
 
     def _read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
-        self._read_numbers(positions, out)
+        # What the dtype cannot hold becomes infinite, and is refused as that.
+        quietly(lambda: self._read_numbers(positions, out), "over", "invalid")
         if self.check is not None:
             self.check(out, positions, self.name)
 
     def _read_numbers(self, positions: np.ndarray | range, out: np.ndarray) -> None:
-        # What the dtype cannot hold becomes infinite, and is refused as that.
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.source.read(positions, out)
-            if np.isfinite(out.sum(dtype=self.limit)):  # quicker than to look at each number
-                return
-            held = out.astype(self.limit, copy=False)
+        self.source.read(positions, out)
+        if np.isfinite(out.sum(dtype=self.limit)):  # quicker than to look at each number
+            return
+        held = out.astype(self.limit, copy=False)
         finite = np.isfinite(held.reshape(len(out), -1)).all(axis=1)
         if finite.all():
             return

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 from torch import nn
 
 from skearlyexit import list_exits
+from skearlyexit._random import isolated_random_state
 from skearlyexit._threads import _Limit, on_single_blas_thread
 from skearlyexit.training import SeparateTraining
 from tests._data import blobs, make, quick, same
@@ -186,3 +188,48 @@ def test_an_interrupt_while_a_network_is_traced():
     # It came once the trace had ended, and everything was put back.
     assert (Interrupted.n_traces, Interrupted.went_on) == (1, True)
     assert "first" in str(list_exits(module, X))
+
+
+@pytest.mark.parametrize(
+    "train",
+    [lambda clf: clf.fit(X, y), lambda clf: clf.partial_fit(X, y, classes=np.unique(y))],
+    ids=["fit", "partial_fit"],
+)
+def test_an_interrupt_before_a_turn_ends_ends_it(monkeypatch, train):
+    """As one that comes when `__exit__` has been called, and has not begun."""
+    done, calls = isolated_random_state.__exit__, []
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        done(self, *args)
+
+    clf = quick(calibration=None, training="joint", max_epochs=1)
+    monkeypatch.setattr(isolated_random_state, "__exit__", interrupted)
+    before = torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        train(clf)
+    monkeypatch.undo()
+    assert torch.equal(torch.get_rng_state(), before)
+    with ThreadPoolExecutor(1) as pool:  # where it would wait for ever
+        pool.submit(clf.fit, X, y).result(timeout=60)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer on this system")
+def test_interrupts_leave_the_errors_of_numpy_as_they_were():
+    clf = quick(calibration=None, max_epochs=1).fit(X, y)
+    before, handler = np.geterr(), signal.signal(signal.SIGALRM, signal.default_int_handler)
+    rng = np.random.RandomState(0)
+    try:
+        for _ in range(1500):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-4))
+                clf._validate_rows(X_NEW)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                pass
+            assert np.geterr() == before
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)

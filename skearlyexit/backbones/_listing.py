@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from skearlyexit._frames import aligned, import_pandas, preformatted
-from skearlyexit._random import isolated_random_state
+from skearlyexit._random import ending_turns, isolated_random_state
 from skearlyexit._streamed import tensor_of
-from skearlyexit.backbones._measure import measure_blocks
+from skearlyexit.backbones._base import Backbone, Network
+from skearlyexit.backbones._measure import BlockFacts, measure_blocks
 from skearlyexit.backbones._resolve import resolve_backbone
 
 
@@ -128,10 +129,7 @@ def list_exits(backbone: Any, sample: Any, *, n_classes: int = 2) -> ExitList:
     """
     X = np.asarray(sample, dtype=np.float32)
     resolved = resolve_backbone(backbone, X, n_classes)
-    with isolated_random_state(0):
-        network = resolved.build(X, n_classes)
-        network.to(torch.float32)
-        facts = measure_blocks(network, tensor_of(X[:2]))
+    network, facts = ending_turns(lambda: _measured(resolved, X, n_classes))
     others: list[list[str]] = [[] for _ in facts.names]
     for name, index in network.aliases.items():
         others[index].append(name)
@@ -146,3 +144,10 @@ def list_exits(backbone: Any, sample: Any, *, n_classes: int = 2) -> ExitList:
         np.ones(n_places, dtype=bool) if network.natural is None else np.array(network.natural),
         network.head is not None,
     )
+
+
+def _measured(backbone: Backbone, X: np.ndarray, n_classes: int) -> tuple[Network, BlockFacts]:
+    with isolated_random_state(0):
+        network = backbone.build(X, n_classes)
+        network.to(torch.float32)
+        return network, measure_blocks(network, tensor_of(X[np.arange(3) % len(X)]))

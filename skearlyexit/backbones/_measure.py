@@ -52,7 +52,8 @@ def measure_blocks(
     ----------
     network : Network
     sample : Tensor of shape (n, ...)
-        A few rows.
+        Three rows, or as many as there are. What is found is that of the first two; by the others
+        it is checked that what is said of a row does not depend on those beside it.
     cost : Cost, default=None
         What the blocks' costs are told in; None counts multiply-accumulates.
     device : str, default="cpu"
@@ -61,8 +62,8 @@ def measure_blocks(
     Raises
     ------
     ValueError
-        If a block fails on these rows, changes the number of rows or returns something else than
-        one tensor (or, for a `Block`, a carry and an embedding).
+        If a block fails on these rows, mixes them, changes their number or returns something else
+        than one tensor (or, for a `Block`, a carry and an embedding).
     """
     if not network.names:
         raise ValueError(
@@ -70,12 +71,14 @@ def measure_blocks(
             "one layer, or None."
         )
     blocks = stages_of(network, range(len(network.names)))
+    few = sample[:2]
     with torch.no_grad(), _evaluating(blocks):
-        carries: list[Any] = [sample]
+        carries: list[Any] = [few]
         embeddings = []
-        for carry, embedding in _run_blocks(blocks, network.names, sample):
+        for carry, embedding in _run_blocks(blocks, network.names, few):
             carries.append(carry)
             embeddings.append(embedding)
+        _check_apart(blocks, network.names, sample, embeddings)
         parts = [
             Part(block.to(device), _moved(carry, device), block)
             for block, carry in zip(blocks, carries[:-1], strict=True)
@@ -102,6 +105,43 @@ def run_network(network: Network, sample: torch.Tensor) -> torch.Tensor:
     with torch.no_grad(), _evaluating(blocks):
         *_, (_, embedding) = _run_blocks(blocks, network.names, sample)
     return embedding
+
+
+def _check_apart(
+    blocks: list[Block], names: list[str], sample: torch.Tensor, embeddings: list[torch.Tensor]
+) -> None:
+    """Raise a ValueError if what blocks give for the first two rows is not theirs alone."""
+    before = [embedding.clone() for embedding in embeddings]
+    more = sample if len(sample) > 2 else torch.cat([sample, sample[:1]])
+    n_rows = len(before[0])
+
+    def check(rows: torch.Tensor, taken: slice) -> None:
+        for name, first, (_, again) in zip(
+            names, before, _run_blocks(blocks, names, rows), strict=True
+        ):
+            if not are_close(again[taken].flip(0), first):
+                raise ValueError(
+                    f"Block {name!r} of the backbone mixes rows, or is not the same twice: what it "
+                    "returns for a row changes with the rows beside it, or from call to call, so "
+                    "that rows cannot leave one by one. Modules such as nn.TransformerEncoderLayer "
+                    "need batch_first=True, and batch normalization track_running_stats=True."
+                )
+
+    check(more.flip(0), slice(len(more) - n_rows, None))
+    for name, first, now in zip(names, before, embeddings, strict=True):
+        if not torch.equal(first.nan_to_num(), now.nan_to_num()):
+            raise ValueError(
+                f"Block {name!r} of the backbone returns the same memory in every call, so that "
+                "what it has returned before changes. Let it return a new tensor."
+            )
+    # What it keeps of one call may happen to be the same for these, but not for those again.
+    check(more[:n_rows].flip(0), slice(None))
+
+
+def are_close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors are the same but for rounding."""
+    scale = max(1.0, float(b.nan_to_num(posinf=0.0, neginf=0.0).abs().max()))
+    return a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-4 * scale, equal_nan=True)
 
 
 @contextmanager

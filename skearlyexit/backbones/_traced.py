@@ -16,6 +16,7 @@ from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._copies import copied
 from skearlyexit.backbones._images import hint_of_channels, notice_of_convolutions
 from skearlyexit.backbones._layout import Layout
+from skearlyexit.backbones._measure import are_close
 from skearlyexit.backbones._traced_network import Place, TracedNetwork, run_to
 from skearlyexit.backbones._tracer import Leaf, has_hooks
 from skearlyexit.backbones._tracing import Trace, trace
@@ -245,25 +246,20 @@ def _check_same(
             alone = root(rows[:1].clone())
         except Exception:
             alone = one  # one row is not for this network
-        same = _close(two, whole[:2]) or _close(graph(rows), whole)
+        same = are_close(two, whole[:2]) or are_close(graph(rows), whole)
     if not same:
         raise ValueError(
             "What was traced of the backbone computes something else than the backbone: its "
             "operations depend on more than its rows. Take the submodule that does in the 'leaf' "
             "list of TracedBackbone, or give the network as a list of stages."
         )
-    if not _close(two, whole[:2]):
+    if not are_close(two, whole[:2]):
         raise ValueError(
             "The backbone mixes rows: what it returns for two rows depends on a third beside them, "
             "so that rows cannot leave it one by one."
         )
-    if not _close(one, alone):
+    if not are_close(one, alone):
         raise ValueError(
             "The backbone does other things with one row than with several. Take the submodule "
             "that does in the 'leaf' list of TracedBackbone."
         )
-
-
-def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    scale = max(1.0, float(b.nan_to_num(posinf=0.0, neginf=0.0).abs().max()))
-    return a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-4 * scale, equal_nan=True)

@@ -15,10 +15,11 @@ from joblib import Memory
 
 from skearlyexit._fingerprint import fingerprint
 from skearlyexit._version import __version__
+from skearlyexit.training._state import State, put_state, state_of
 
-#: What a phase leaves behind: tensors of the trained part by name, the part's key with them in it,
-#: and entries of the history.
-Outcome = tuple[dict[str, torch.Tensor], str, list[dict[str, Any]]]
+#: What a phase leaves behind: the state of the trained part, the part's key in that state, and
+#: entries of the history.
+Outcome = tuple[State, str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class TrainingMemory:
             return train()
 
         key = fingerprint([_surroundings(), facts])
-        cached = self.memory.cache(_recall, ignore=["train"])
+        cached = self.memory.cache(_outcome, ignore=["train"])
         # What is there is read without a lock, which a read-only folder has no place for.
         if cached.check_call_in_cache(key, train_now) and (found := _read(cached, key)):
             return found[0], True
@@ -101,19 +102,13 @@ def _surroundings() -> list[Any]:
     return [*settings, *map(bool, flags)]
 
 
-def _recall(key: str, train: Callable[[], Outcome]) -> Outcome:
+def _outcome(key: str, train: Callable[[], Outcome]) -> Outcome:
     return train()
 
 
 def outcome_of(module: torch.nn.Module, history: list[dict[str, Any]]) -> Outcome:
     """What a module in evaluation mode has become."""
-    return tensors_of(module), fingerprint(module), history
-
-
-def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Copies, in main memory, of all parameters and buffers."""
-    named = [*module.named_parameters(), *module.named_buffers()]
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in named}
+    return state_of(module, "cpu"), fingerprint(module), history
 
 
 def restore(module: torch.nn.Module, outcome: Outcome) -> bool:
@@ -124,16 +119,10 @@ def restore(module: torch.nn.Module, outcome: Outcome) -> bool:
     restored : bool
         False if it keeps something else that training changed; it is then left as it was.
     """
-    tensors, key, _ = outcome
-    before = tensors_of(module)
-    _put(module, tensors)
+    state, key, _ = outcome
+    before = state_of(module)
+    put_state(module, state)
     if fingerprint(module) == key:
         return True
-    _put(module, before)
+    put_state(module, before)
     return False
-
-
-@torch.no_grad()
-def _put(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        tensor.copy_(tensors[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABCMeta, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import torch
 
 from skearlyexit.backbones import Block, Stage
 from skearlyexit.combination import Combination
+from skearlyexit.training._state import put_state, state_of
 
 
 class MultiExitNetwork(torch.nn.Module):
@@ -71,18 +73,26 @@ class MultiExitNetwork(torch.nn.Module):
         if type(own) is not type(combiner) or own.settings != combiner.settings:
             self.combiner = combiner
 
-    def state_of_network(self) -> dict[str, torch.Tensor]:
-        """Tensors of stages, heads and gates by name."""
-        state = self.state_dict().items()
-        return {name: tensor for name, tensor in state if not name.startswith("combiner.")}
-
     def is_like(self, other: MultiExitNetwork) -> bool:
-        """Whether stages, heads and gates have the same tensors, whatever is in them."""
+        """Whether stages, heads and gates have the same weights, whatever is in them."""
         shapes, others = (
-            {name: (tensor.shape, tensor.dtype) for name, tensor in each.state_of_network().items()}
+            {
+                name: (value.shape, value.dtype)
+                for name, value in each.state_dict().items()
+                if isinstance(value, torch.Tensor) and not name.startswith("combiner.")
+            }
             for each in (self, other)
         )
         return shapes == others
+
+    def go_on_from(self, other: MultiExitNetwork) -> None:
+        """Take all that a network like this one has learned."""
+        for own, parts in zip(self._parts(), other._parts(), strict=True):
+            put_state(own, state_of(parts))
+        self.combiner = copy.deepcopy(other.combiner)
+
+    def _parts(self) -> list[torch.nn.ModuleList]:
+        return [self.stages, self.heads, self.gates]
 
     def joined(self) -> MultiExitNetwork:
         """The same network with its last exit only."""

@@ -23,6 +23,7 @@ from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
 from skearlyexit.training._network import View, settled_statistics
 from skearlyexit.training._rows import Batches, TrainingRows, n_batches
+from skearlyexit.training._state import State, put_state, state_of
 
 
 class _Progress(Callback):
@@ -61,6 +62,23 @@ class _Progress(Callback):
         for training, part in ((True, "train"), (False, "valid")):
             record |= tallies[training].take(part, len(exits))
         self.records_.append(record)
+
+
+class _Stopping(EarlyStopping):
+    """Early stopping that returns to all that the network was, not only to its `state_dict`."""
+
+    def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        super().on_train_begin(net, **kwargs)
+        self.best_: State | None = None
+
+    def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        super().on_epoch_end(net, **kwargs)
+        if self.best_epoch_ == net.history[-1, "epoch"]:
+            self.best_ = state_of(net.module_)
+
+    def on_train_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        if self.best_ is not None and self.best_epoch_ != net.history[-1, "epoch"]:
+            put_state(net.module_, self.best_)
 
 
 def cosine(progress: float) -> float:
@@ -281,7 +299,7 @@ class Trainer:
         progress = _Progress(n_steps, SCHEDULES[self.lr_schedule])
         callbacks: list[Any] = [("skearlyexit_progress", progress)]
         if self.patience is not None:
-            stopping = EarlyStopping(patience=self.patience, load_best=True, sink=_silent)
+            stopping = _Stopping(patience=self.patience, sink=_silent)
             callbacks.append(("skearlyexit_early_stopping", stopping))
         net = skorch.NeuralNet(
             module,

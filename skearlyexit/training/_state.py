@@ -1,0 +1,63 @@
+"""What a module has learned."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class State:
+    """All tensors of a module, also those that no ``state_dict`` holds.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        Copies of parameters, of buffers, whether persistent or not, and of tensors that are plain
+        attributes of the module or of its submodules, by name.
+    extra : dict of str to object
+        What submodules give as their `get_extra_state`, by their names.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    extra: dict[str, Any]
+
+
+def state_of(module: torch.nn.Module, device: str | None = None) -> State:
+    """Copy of what a module has learned, on a device or where it is."""
+    tensors = {
+        name: tensor.detach().to(device or tensor.device, copy=True)
+        for name, tensor in _tensors_of(module).items()
+    }
+    extra = {
+        name: copy.deepcopy(part.get_extra_state())
+        for name, part in module.named_modules()
+        if type(part).get_extra_state is not torch.nn.Module.get_extra_state
+    }
+    return State(tensors, extra)
+
+
+@torch.no_grad()
+def put_state(module: torch.nn.Module, state: State) -> None:
+    """Make a module what it, or one like it, has been."""
+    own = _tensors_of(module)
+    for name, tensor in state.tensors.items():
+        if name in own and own[name].shape == tensor.shape:
+            own[name].copy_(tensor)
+        else:  # a tensor that its module makes anew, with as many entries as it then has
+            path, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(path), attribute, tensor.clone())
+    for name, extra in state.extra.items():
+        module.get_submodule(name).set_extra_state(copy.deepcopy(extra))
+
+
+def _tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = dict(module.named_parameters())
+    found |= module.named_buffers()
+    for path, part in module.named_modules():
+        plain = {name: each for name, each in vars(part).items() if isinstance(each, torch.Tensor)}
+        found |= {f"{path}.{name}" if path else name: each for name, each in plain.items()}
+    return found

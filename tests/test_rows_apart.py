@@ -1,0 +1,89 @@
+"""A row's answer depends on nothing but the row: networks of which this is not true are refused."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skearlyexit import SequentialBackbone
+from skearlyexit.backbones import Backbone
+from skearlyexit.backbones._chain import Chain
+from tests._data import blobs, make, quick
+
+X, y, X_NEW, Y_NEW = blobs()
+
+
+class Attending(nn.Module):
+    """Attention along the axis that torch takes by default, here that of the rows."""
+
+    def __init__(self, **params):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(13, 1, 16, dropout=0.0, **params)
+
+    def forward(self, x):
+        return self.layer(x[:, None]).flatten(1)
+
+
+class Remembering(nn.Module):
+    """Adds what it has seen in the call before."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = 0.0
+
+    def forward(self, x):
+        output = x + self.last
+        self.last = x.detach().mean()
+        return output
+
+
+class Reusing(nn.Module):
+    """Returns the same memory in every call, as far as it is large enough."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = torch.empty(4096, 13)
+
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            return x * 2
+        return torch.mul(x, 2, out=self.memory[: len(x)])
+
+
+MIXING = {
+    "attention": Attending,
+    "batch statistics": lambda: nn.BatchNorm1d(13, track_running_stats=False),
+    "softmax over rows": lambda: nn.Softmax(dim=0),
+    "memory": Remembering,
+}
+
+
+class Own(Backbone):
+    """A backbone that a user has written."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+
+    def build(self, X, n_classes):
+        return Chain([*self.blocks], names=[str(i) for i in range(len(self.blocks))])
+
+
+@pytest.mark.parametrize("kind", [list, SequentialBackbone, Own])
+@pytest.mark.parametrize("mixing", MIXING)
+def test_mixed_rows_are_refused(mixing, kind):
+    blocks = make(lambda: [nn.Linear(13, 13), MIXING[mixing](), nn.Linear(13, 16)])
+    with pytest.raises(ValueError, match="Block '1' of the backbone mixes rows"):
+        quick(backbone=kind(blocks), exits=[0]).fit(X, y)
+
+
+def test_outputs_that_are_overwritten_are_refused():
+    blocks = make(lambda: [nn.Linear(13, 13), Reusing(), nn.Linear(13, 16)])
+    with pytest.raises(ValueError, match="Block '1' of the backbone returns the same memory"):
+        quick(backbone=blocks, exits=[0]).fit(X, y)
+
+
+def test_attention_within_rows_is_taken():
+    blocks = make(lambda: [nn.Linear(13, 13), Attending(batch_first=True), nn.Linear(13, 16)])
+    clf = quick(backbone=blocks, exits=[0], max_epochs=1).fit(X, y)
+    alone = np.vstack([clf.predict_proba(row[None]) for row in X_NEW[:5]])
+    assert np.array_equal(clf.predict_proba(X_NEW[:5]), alone)

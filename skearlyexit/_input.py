@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,6 +18,9 @@ EXACT_INTEGERS = 2**24
 IMAGE_MODES = ("1", "L", "I", "I;16", "F", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 
 
+_DATES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
+
+
 def plain_input(X: Any, name: str = "X") -> Any:
     """X as scikit-learn's validation takes it; what is no sequence of arrays stays as it is.
 
@@ -29,17 +33,22 @@ def plain_input(X: Any, name: str = "X") -> Any:
     Raises
     ------
     ValueError
-        If rows, images or arrays differ in size, dates and times are given for numbers, or a single
-        image for a list of images.
+        If rows, images or arrays differ in size, images in their mode, dates and times are given
+        for numbers, a single image for a list of images, or an array with masked entries.
     """
     if isinstance(X, torch.Tensor):
         return item_array(X, name)
     if _is_image(X):
         raise ValueError(f"{name} is a single PIL image. Give a list of images, such as [{name}].")
-    dates = [column for column, dtype in _dtypes(X) if getattr(dtype, "kind", "") in ("m", "M")]
+    if np.ma.is_masked(X):
+        raise ValueError(
+            f"{name} is an array with masked entries, whose numbers would be read all the same. "
+            f"Fill them in, as by {name}.filled(...) or an imputer."
+        )
+    dates = _dates(X)
     if dates:
         raise ValueError(
-            f"{name} must hold numbers. Got dates or times in {dates[0]}; give a number in their "
+            f"{name} must hold numbers. Got dates or times in {dates}; give a number in their "
             "place, such as the seconds since a fixed date."
         )
     if isinstance(X, np.ndarray) and (X.dtype != object or X.ndim != 1):
@@ -142,6 +151,30 @@ def _dtypes(X: Any) -> Iterable[tuple[str, Any]]:
     return [(f"an array of dtype {X.dtype}", X.dtype)] if isinstance(X, np.ndarray) else []
 
 
+def _dates(X: Any) -> str:
+    """Where X holds dates or times, if anywhere; numpy would make numbers of some of them."""
+    for where, dtype in _dtypes(X):
+        if getattr(dtype, "kind", "") in ("m", "M"):
+            return where
+    values: dict[str, Any] = {}
+    if isinstance(X, np.ndarray) and X.dtype == object:
+        values["an array of objects"] = X.ravel()
+    elif isinstance(X, list | tuple):
+        rows = (row for row in X if isinstance(row, list | tuple))
+        values["a list"] = (value for row in rows for value in row)
+    elif hasattr(X, "iloc") and hasattr(X, "columns"):
+        columns = zip(X.columns, X.dtypes, strict=True)
+        values = {
+            f"column {name!r}": X.iloc[:, i]
+            for i, (name, dtype) in enumerate(columns)
+            if getattr(dtype, "kind", "") == "O"
+        }
+    for where, some in values.items():
+        if any(issubclass(kind, _DATES) for kind in set(map(type, some))):
+            return where
+    return ""
+
+
 def _content(item: Any) -> Any:
     """What is a row in an item of a torch Dataset, which may be a tuple that a row begins."""
     if isinstance(item, tuple) and item and _is_array(item[0]) and np.ndim(item[0]):
@@ -163,7 +196,15 @@ def _is_image(item: Any) -> bool:
 
 
 def _stacked(items: Iterable[Any], name: str) -> np.ndarray:
-    arrays = [item_array(item, f"Item {i} of {name}") for i, item in enumerate(items)]
+    arrays, modes = [], []
+    for i, item in enumerate(items):
+        arrays.append(item_array(item, f"Item {i} of {name}"))
+        modes.append(item.mode if _is_image(item) else None)
+        if modes[i] != modes[0] and None not in (modes[i], modes[0]):
+            raise ValueError(
+                f"{name} holds images of different modes: item 0 has {modes[0]!r}, item {i} has "
+                f"{modes[i]!r}. Bring them all to one, as by image.convert({modes[0]!r})."
+            )
     shape = arrays[0].shape
     for i, array in enumerate(arrays):
         if array.shape != shape:

@@ -167,12 +167,14 @@ def test_images_of_another_shape_than_in_fit(reference):
         ([*PICTURES[:7], PICTURES[7].resize((5, 8)), *PICTURES[8:]],
          r"different sizes: item 0 has shape \(8, 6, 3\), item 7 has shape \(8, 5, 3\)"),
         ([*PICTURES[:9], PICTURES[9].convert("L"), *PICTURES[10:]],
-         r"different sizes: item 0 has shape \(8, 6, 3\), item 9 has shape \(8, 6\)"),
+         "different modes: item 0 has 'RGB', item 9 has 'L'"),
+        ([*PICTURES[:9], PICTURES[9].convert("HSV"), *PICTURES[10:]],
+         "different modes: item 0 has 'RGB', item 9 has 'HSV'"),
         ([picture.convert("P") for picture in PICTURES], "Item 0 of X is a PIL image of mode 'P'"),
         (FIRST, r"rows of shape \(3, 8, 6\), but .* fitted on rows of shape \(8, 6, 3\)"),
         (PICTURES[0], "is a single PIL image. Give a list of images, such as"),
     ],
-    ids=["sizes", "modes", "palette", "channels first", "alone"],
+    ids=["sizes", "modes", "modes of one size", "palette", "channels first", "alone"],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Images of shape")
 def test_images_that_are_refused(rows, words):

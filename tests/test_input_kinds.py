@@ -124,6 +124,14 @@ def test_sparse_rows_are_read_some_at_a_time(monkeypatch):
 
 MISSING = X.astype(object)
 MISSING[5, 2] = None
+
+
+def objects(values):
+    found = np.empty(len(values), dtype=object)
+    found[:] = list(values)
+    return found
+
+
 DATES = pd.date_range("2020", periods=len(X)).to_numpy()
 SPOILT = scipy.sparse.lil_array(X)
 SPOILT[5, 2] = np.nan
@@ -135,6 +143,10 @@ SPOILT[5, 2] = np.nan
         (pd.DataFrame({"a": X[:, 0], "when": DATES}), "dates or times in column 'when'"),
         (pd.DataFrame({"a": X[:, 0], "b": DATES - DATES[0]}), "dates or times in column 'b'"),
         (DATES[:, None], "dates or times in an array of dtype datetime64"),
+        (DATES[:, None].astype("M8[D]").astype(object), "dates or times in an array of objects"),
+        ([[1.0, day] for day in DATES], "dates or times in a list"),
+        (pd.DataFrame({"a": X[:, 0], "b": objects(DATES)}), "dates or times in column 'b'"),
+        (np.ma.masked_array(X, mask=X > 1), r"masked entries.* Fill them in, as by X\.filled"),
         (MISSING, "NaN"),
         (np.array(3.0), "Expected 2D array, got scalar array"),
         ([*X[:7], X[7, :5], *X[8:]], r"item 0 has shape \(13,\), item 7 has shape \(5,\)"),

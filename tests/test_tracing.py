@@ -1,6 +1,7 @@
 """Networks of any form: traced, cut anywhere, and still the same."""
 
 import copy
+import operator
 import pickle
 import threading
 from functools import cache
@@ -444,6 +445,30 @@ def test_neither_heads_nor_rows_see_later_changes(name):
     rows = torch.tensor(X)
     network.cut([len(network.names) - 1])[0](rows)
     assert same(rows.numpy(), X)
+
+
+@pytest.mark.parametrize(
+    "name", ["iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor"]
+)
+def test_operators_that_change_what_another_name_has_too(name):
+    def forward(self, x):
+        first = self.first(x)
+        kept = mask = first > 0
+        if name in ("iand", "ior", "ixor"):
+            mask = getattr(operator, name)(mask, first > 0.3)
+        else:
+            kept = first
+            first = getattr(operator, name)(first, 2.0)
+        return self.last(torch.cat([first, kept.to(first.dtype)], dim=1))
+
+    layers = make(lambda: {"first": nn.Linear(13, 4), "last": nn.Linear(8, N_CLASSES)})
+    module = odd(forward, **layers).double()
+    network = network_of(module, VECTORS)
+    rows = torch.tensor(VECTORS)
+    logits = run(network.cut([len(network.names) - 1]), network.head, rows)
+    torch.testing.assert_close(logits, module(rows))
+    stored = pickle.loads(pickle.dumps(network.cut([len(network.names) - 1])))
+    torch.testing.assert_close(run(stored, network.head, rows), logits)
 
 
 def test_tied_weights_stay_tied():

@@ -66,20 +66,29 @@ class Value:
         return f"a {self.kind.__name__}"
 
 
-def _in_place(name: str) -> Callable[[Any, Any], Any]:
-    operation = getattr(operator, name)
+@dataclass(frozen=True)
+class InPlace:
+    """Operator that changes its first argument.
 
-    def run(a: Any, b: Any) -> Any:
-        return operation(a, b)
+    In its place torch.fx would have one that does not, and its own code for them changes numbers
+    too, which Python does not.
+    """
 
-    run.__name__ = run.__qualname__ = f"{name}_"
-    return run
+    name: str
+
+    @property
+    def __name__(self) -> str:
+        return f"{self.name}_"
+
+    def __call__(self, a: Any, b: Any) -> Any:
+        return getattr(operator, self.name)(a, b)
 
 
-# Operators that change their first argument, which torch.fx would replace by those that do not. By
-# functions of ours, since its own code for them changes numbers too, which Python does not.
-iadd_, isub_, imul_, itruediv_ = map(_in_place, ("iadd", "isub", "imul", "itruediv"))
-IN_PLACE = (iadd_, isub_, imul_, itruediv_, operator.setitem)
+_CHANGING = (
+    *("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow"),
+    *("iand", "ior", "ixor", "ilshift", "irshift"),
+)
+IN_PLACE = (*map(InPlace, _CHANGING), operator.setitem)
 
 
 class Proxy(fx.Proxy):
@@ -131,20 +140,16 @@ class Proxy(fx.Proxy):
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         return self.tracer.create_proxy("call_function", function, (self, *args), {})
 
-    def __iadd__(self, other: Any) -> Any:
-        return self._call(iadd_, other)
-
-    def __isub__(self, other: Any) -> Any:
-        return self._call(isub_, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self._call(imul_, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._call(itruediv_, other)
-
     def __setitem__(self, key: Any, value: Any) -> None:
         self._call(operator.setitem, key, value)
+
+
+def _recorded(operator_: InPlace) -> Callable[[Proxy, Any], Any]:
+    return lambda proxy, other: proxy._call(operator_, other)
+
+
+for _operator in map(InPlace, _CHANGING):
+    setattr(Proxy, f"__{_operator.name}__", _recorded(_operator))
 
 
 def picked(value: Any, run: int) -> Any:

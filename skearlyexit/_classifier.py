@@ -141,8 +141,9 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         for what is read, and without an integer `random_state` hardly anything is ever the same.
         The key includes the code of functions, classes and modules of yours that the parameters
         refer to; modules that a function imports are imported for it. Files, names in strings
-        (``getattr``, ``importlib``) and environment variables are not included: clear the folder
-        when they change. A damaged entry is replaced with a warning.
+        (``getattr``, ``importlib``), environment variables and installed packages that are changed
+        at run time are not included: clear the folder when they change. A damaged entry is replaced
+        with a warning.
     n_jobs : int, default=None
         Scikit-learn heads fitted at the same time.
     callbacks : list of skorch callbacks, default=None

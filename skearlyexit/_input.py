@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,17 +40,7 @@ def plain_input(X: Any, name: str = "X") -> Any:
         return item_array(X, name)
     if _is_image(X):
         raise ValueError(f"{name} is a single PIL image. Give a list of images, such as [{name}].")
-    if np.ma.is_masked(X):
-        raise ValueError(
-            f"{name} is an array with masked entries, whose numbers would be read all the same. "
-            f"Fill them in, as by {name}.filled(...) or an imputer."
-        )
-    dates = _dates(X)
-    if dates:
-        raise ValueError(
-            f"{name} must hold numbers. Got dates or times in {dates}; give a number in their "
-            "place, such as the seconds since a fixed date."
-        )
+    _refuse_what_looks_like_numbers(X, name)
     if isinstance(X, np.ndarray) and (X.dtype != object or X.ndim != 1):
         return X
     if not isinstance(X, list | tuple | np.ndarray) or not len(X):
@@ -77,6 +67,7 @@ def item_array(item: Any, what: str) -> np.ndarray:
             f"{what} is a PIL image of mode {mode!r}, which is not a plain intensity image. Give "
             f"image.convert('RGB') or another of the modes {', '.join(map(repr, IMAGE_MODES))}."
         )
+    _refuse_what_looks_like_numbers(item, what)
     return np.asarray(item)
 
 
@@ -151,28 +142,50 @@ def _dtypes(X: Any) -> Iterable[tuple[str, Any]]:
     return [(f"an array of dtype {X.dtype}", X.dtype)] if isinstance(X, np.ndarray) else []
 
 
+def _refuse_what_looks_like_numbers(X: Any, name: str) -> None:
+    """Raise a ValueError if numpy would make numbers of dates, or of entries that are masked."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"{name} is an array with masked entries, whose numbers would be read all the same. "
+            "Fill them in, as by its method 'filled' or an imputer."
+        )
+    dates = _dates(X)
+    if dates:
+        raise ValueError(
+            f"{name} must hold numbers. Got dates or times in {dates}; give a number in their "
+            "place, such as the seconds since a fixed date."
+        )
+
+
 def _dates(X: Any) -> str:
-    """Where X holds dates or times, if anywhere; numpy would make numbers of some of them."""
+    """Where there are dates or times, if anywhere."""
     for where, dtype in _dtypes(X):
-        if getattr(dtype, "kind", "") in ("m", "M"):
+        # As numpy and pandas have it, and as polars does.
+        is_temporal = getattr(dtype, "is_temporal", bool)
+        if getattr(dtype, "kind", "") in ("m", "M") or (callable(is_temporal) and is_temporal()):
             return where
-    values: dict[str, Any] = {}
+    values: dict[str, Iterable[Any]] = {}
     if isinstance(X, np.ndarray) and X.dtype == object:
         values["an array of objects"] = X.ravel()
     elif isinstance(X, list | tuple):
-        rows = (row for row in X if isinstance(row, list | tuple))
-        values["a list"] = (value for row in rows for value in row)
+        values["a list"] = _entries(X)
     elif hasattr(X, "iloc") and hasattr(X, "columns"):
-        columns = zip(X.columns, X.dtypes, strict=True)
-        values = {
-            f"column {name!r}": X.iloc[:, i]
-            for i, (name, dtype) in enumerate(columns)
-            if getattr(dtype, "kind", "") == "O"
-        }
+        kinds = zip(X.columns, X.dtypes, strict=True)
+        objects = [i for i, (_, dtype) in enumerate(kinds) if getattr(dtype, "kind", "") == "O"]
+        values = {f"column {X.columns[i]!r}": X.iloc[:, i].to_numpy() for i in objects}
     for where, some in values.items():
         if any(issubclass(kind, _DATES) for kind in set(map(type, some))):
             return where
     return ""
+
+
+def _entries(X: Sequence[Any]) -> Iterator[Any]:
+    """What is in a list of lists of any depth."""
+    for part in X:
+        if isinstance(part, list | tuple):
+            yield from _entries(part)
+        else:
+            yield part
 
 
 def _content(item: Any) -> Any:
@@ -199,7 +212,8 @@ def _stacked(items: Iterable[Any], name: str) -> np.ndarray:
     arrays, modes = [], []
     for i, item in enumerate(items):
         arrays.append(item_array(item, f"Item {i} of {name}"))
-        modes.append(item.mode if _is_image(item) else None)
+        # Those of 16 bits are numbers as others are.
+        modes.append(item.mode.split(";")[0] if _is_image(item) else None)
         if modes[i] != modes[0] and None not in (modes[i], modes[0]):
             raise ValueError(
                 f"{name} holds images of different modes: item 0 has {modes[0]!r}, item {i} has "

@@ -11,8 +11,9 @@ import torch
 from skearlyexit._layers import Standardize
 from skearlyexit._names import block_index
 from skearlyexit._random import isolated_random_state
-from skearlyexit._streamed import RowCheck, tensor_of
+from skearlyexit._streamed import RowCheck
 from skearlyexit.backbones import Backbone, BlockFacts, Network, measure_blocks
+from skearlyexit.backbones._measure import trial_rows
 from skearlyexit.costs import Cost
 from skearlyexit.placement import Candidates
 
@@ -61,7 +62,7 @@ class Plan:
         with isolated_random_state(seed):
             network = backbone.build(X, n_classes)
             network.to(torch_dtype(X))
-            facts = measure_blocks(network, tensor_of(X[np.arange(3) % len(X)]), cost, device)
+            facts = measure_blocks(network, trial_rows(X), cost, device)
         links = _link_costs(cost, network, facts)
         priced = cost.priced_blocks(facts.names, network.aliases)
         candidates = Candidates(

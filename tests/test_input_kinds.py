@@ -132,6 +132,14 @@ def objects(values):
     return found
 
 
+class MaskedRows(Dataset):
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, i):
+        return np.ma.masked_array(X[i], mask=X[i] > 1), y[i]
+
+
 DATES = pd.date_range("2020", periods=len(X)).to_numpy()
 SPOILT = scipy.sparse.lil_array(X)
 SPOILT[5, 2] = np.nan
@@ -146,7 +154,11 @@ SPOILT[5, 2] = np.nan
         (DATES[:, None].astype("M8[D]").astype(object), "dates or times in an array of objects"),
         ([[1.0, day] for day in DATES], "dates or times in a list"),
         (pd.DataFrame({"a": X[:, 0], "b": objects(DATES)}), "dates or times in column 'b'"),
-        (np.ma.masked_array(X, mask=X > 1), r"masked entries.* Fill them in, as by X\.filled"),
+        (np.ma.masked_array(X, mask=X > 1), "X is an array with masked entries"),
+        ([np.ma.masked_array(row, mask=row > 1) for row in X], "Item 0 of X is an array with mask"),
+        ([np.array([day, day]) for day in DATES], "Item 0 of X must hold numbers. Got dates"),
+        ([[[1.0, day], [2.0, day]] for day in DATES], "dates or times in a list"),
+        (MaskedRows(), "Row 0 of X is an array with masked entries"),
         (MISSING, "NaN"),
         (np.array(3.0), "Expected 2D array, got scalar array"),
         ([*X[:7], X[7, :5], *X[8:]], r"item 0 has shape \(13,\), item 7 has shape \(5,\)"),
@@ -232,3 +244,9 @@ def test_columns_of_one_name():
     frame["when"] = DATES
     with pytest.raises(ValueError, match="dates or times in column 'when'"):
         quick(**PARAMS).fit(frame, y)
+
+
+def test_a_column_that_is_called_like_a_part_of_a_masked_array():
+    frame = pd.DataFrame(X, columns=[f"feature {i}" for i in range(X.shape[1])])
+    frame["_mask"] = X[:, 0] > 0
+    assert quick(**PARAMS).fit(frame, y).n_features_in_ == X.shape[1] + 1

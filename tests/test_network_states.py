@@ -66,6 +66,36 @@ def test_training_goes_on_from_it(keeps, how):
     torch.testing.assert_close(center(clf), before.lerp(mean, 0.1), rtol=1e-4, atol=1e-3)
 
 
+class Growing(nn.Module):
+    """Keeps a buffer that grows, one of other numbers than at first, and one that is expanded."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.empty(0))
+        self.total = torch.tensor(0)
+        self.mask = torch.ones(1).expand(13)
+
+    def forward(self, x):
+        if self.training:
+            self.seen = torch.cat([self.seen, x.detach()[:1, 0]])
+            self.total = self.total + 0.5
+        return x * self.mask
+
+
+@pytest.mark.parametrize("how", ["partial_fit", "warm_start"])
+def test_training_goes_on_from_what_has_become_another_tensor(how):
+    def build():
+        return [Growing(), nn.Linear(13, 24), nn.ReLU()]
+
+    params = {"training": "joint", "calibration": None, "batch_size": 500, "max_epochs": 1}
+    clf = quick(backbone=make(build), exits=[1], warm_start=True, **params).fit(X, y)
+    again = clf.partial_fit if how == "partial_fit" else clf.fit
+    for n_epochs in (2, 3):
+        again(X, y)
+        kept = clf.stages_[0].get_submodule("blocks.0")
+        assert (len(kept.seen), float(kept.total)) == (n_epochs, n_epochs / 2)
+
+
 class Watching(Callback):
     """Notes the means after every epoch."""
 

@@ -50,12 +50,28 @@ class Reusing(nn.Module):
         return torch.mul(x, 2, out=self.memory[: len(x)])
 
 
+class Noisy(nn.Module):
+    """Draws at random, also in evaluation mode."""
+
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 MIXING = {
     "attention": Attending,
     "batch statistics": lambda: nn.BatchNorm1d(13, track_running_stats=False),
     "softmax over rows": lambda: nn.Softmax(dim=0),
-    "memory": Remembering,
 }
+UNSTEADY = {"memory": Remembering, "random numbers": Noisy}
 
 
 class Own(Backbone):
@@ -76,6 +92,23 @@ def test_mixed_rows_are_refused(mixing, kind):
         quick(backbone=kind(blocks), exits=[0]).fit(X, y)
 
 
+@pytest.mark.parametrize("mixing", MIXING)
+def test_the_first_rows_may_be_equal(mixing):
+    rows = X.copy()
+    rows[:10] = 0
+    blocks = make(lambda: [nn.Linear(13, 13), MIXING[mixing](), nn.Linear(13, 16)])
+    with pytest.raises(ValueError, match="mixes rows"):
+        quick(backbone=blocks, exits=[0]).fit(rows, y)
+
+
+@pytest.mark.parametrize("kind", [list, SequentialBackbone, Own])
+@pytest.mark.parametrize("unsteady", UNSTEADY)
+def test_other_answers_in_other_calls_are_refused(unsteady, kind):
+    blocks = make(lambda: [nn.Linear(13, 13), UNSTEADY[unsteady](), nn.Linear(13, 16)])
+    with pytest.raises(ValueError, match="Block '1' of the backbone does not return the same"):
+        quick(backbone=kind(blocks), exits=[0]).fit(X, y)
+
+
 def test_outputs_that_are_overwritten_are_refused():
     blocks = make(lambda: [nn.Linear(13, 13), Reusing(), nn.Linear(13, 16)])
     with pytest.raises(ValueError, match="Block '1' of the backbone returns the same memory"):
@@ -87,3 +120,21 @@ def test_attention_within_rows_is_taken():
     clf = quick(backbone=blocks, exits=[0], max_epochs=1).fit(X, y)
     alone = np.vstack([clf.predict_proba(row[None]) for row in X_NEW[:5]])
     assert np.array_equal(clf.predict_proba(X_NEW[:5]), alone)
+
+
+@pytest.mark.parametrize(
+    ("function", "scale"),
+    [
+        (torch.sin, 1e4),  # of large numbers: rounding is amplified, and nothing is mixed
+        (lambda x: x > 0, 1.0),
+        (lambda x: (x * 10).long(), 1.0),
+    ],
+    ids=["sine", "booleans", "integers"],
+)
+def test_functions_of_each_row_are_taken(function, scale):
+    def build():
+        last = nn.Identity() if function is torch.sin else Function(torch.Tensor.float)
+        return [nn.Linear(13, 13), Function(function), last, nn.Linear(13, 16)]
+
+    clf = quick(backbone=make(build), exits=[0], max_epochs=1).fit(X * scale, y)
+    assert clf.n_exits_ == 2

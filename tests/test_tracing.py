@@ -17,6 +17,7 @@ from torch import nn
 
 from skearlyexit import EarlyExitClassifier, TracedBackbone, list_exits
 from skearlyexit.backbones import UntraceableError, measure_blocks
+from skearlyexit.backbones._proxy import IN_PLACE
 from tests import _architectures as nets
 from tests._architectures import ARCHITECTURES, N_CLASSES
 from tests._data import make, same
@@ -447,19 +448,20 @@ def test_neither_heads_nor_rows_see_later_changes(name):
     assert same(rows.numpy(), X)
 
 
-@pytest.mark.parametrize(
-    "name", ["iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor"]
-)
+@pytest.mark.parametrize("name", [each.name for each in IN_PLACE[:-1]])
 def test_operators_that_change_what_another_name_has_too(name):
     def forward(self, x):
         first = self.first(x)
-        kept = mask = first > 0
+        kept = changed = first
         if name in ("iand", "ior", "ixor"):
-            mask = getattr(operator, name)(mask, first > 0.3)
+            kept = changed = first > 0
+            changed = getattr(operator, name)(changed, first.sin() > 0.3)
+        elif "shift" in name:
+            kept = changed = (first * 4).long()
+            changed = getattr(operator, name)(changed, 1)
         else:
-            kept = first
-            first = getattr(operator, name)(first, 2.0)
-        return self.last(torch.cat([first, kept.to(first.dtype)], dim=1))
+            changed = getattr(operator, name)(changed, 2.0)
+        return self.last(torch.cat([changed, kept], dim=1).to(first.dtype))
 
     layers = make(lambda: {"first": nn.Linear(13, 4), "last": nn.Linear(8, N_CLASSES)})
     module = odd(forward, **layers).double()

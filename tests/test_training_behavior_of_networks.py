@@ -23,10 +23,11 @@ class Inner(nn.Module):
         super().__init__()
         self.linear, self.norm = nn.Linear(13, 13), nn.BatchNorm1d(13)
         self.change = change
-        self.n_calls = 0
+        self.n_calls, self.rng = 0, np.random.default_rng(0)
 
     def forward(self, x):
-        self.n_calls += 1
+        if self.change is drop_by_counter:
+            self.n_calls += 1
         return self.change(self, self.norm(self.linear(x)))
 
 
@@ -60,10 +61,16 @@ def drop_by_numpy(module, x):
 
 
 def drop_by_counter(module, x):
-    return x * (module.n_calls % 3 > 0) if module.training else x
+    return x * 0 if module.training and module.n_calls % 10 == 0 else x
 
 
-@pytest.mark.parametrize("change", [drop_by_python, drop_by_numpy, drop_by_counter])
+def drop_by_own_generator(module, x):
+    return x * 0 if module.training and module.rng.random() < 0.1 else x
+
+
+@pytest.mark.parametrize(
+    "change", [drop_by_python, drop_by_numpy, drop_by_counter, drop_by_own_generator]
+)
 def test_numbers_that_are_not_torchs_are_drawn_in_every_call(change):
     network = network_of(make(partial(Net, change)).double())
     dropped = [bool((output == 0).all()) for output in in_training(network)]
@@ -75,7 +82,7 @@ def test_numbers_that_are_not_torchs_are_drawn_in_every_call(change):
 
 def test_numbers_of_a_generator_of_its_own():
     def noisy(module, x):
-        return x * rng.random() if module.training else x
+        return x + (rng.random() if module.training else 0.0)
 
     rng = np.random.default_rng(0)
     outputs = in_training(network_of(make(partial(Net, noisy)).double()), 3)
@@ -100,6 +107,14 @@ class KeepsStatistics(Net):
         return self
 
 
+class Freezes(KeepsStatistics):
+    def train(self, mode=True):
+        super().train(mode)
+        for parameter in self.inner.norm.parameters():
+            parameter.requires_grad = not mode
+        return self
+
+
 def keeps_statistics(chain, mode=True):
     nn.Module.train(chain, mode)
     chain[1].eval()
@@ -114,6 +129,15 @@ def test_a_train_of_its_own_is_followed(training):
     assert norms
     assert all(int(norm.num_batches_tracked) == 0 for norm in norms)
     assert not torch.equal(norms[0].weight, module.inner.norm.weight)
+
+
+def test_what_a_train_of_its_own_freezes_stays():
+    module = make(partial(Freezes, lambda module, x: x))
+    clf = quick(backbone=TracedBackbone(module), exits=["inner"], training="joint").fit(X, y)
+    (norm,) = (m for m in clf.stages_[0].modules() if isinstance(m, nn.BatchNorm1d))
+    (linear,) = (m for m in clf.stages_[0].modules() if isinstance(m, nn.Linear))
+    assert torch.equal(norm.weight, module.inner.norm.weight)
+    assert not torch.equal(linear.weight, module.inner.linear.weight)
 
 
 def test_a_chain_with_a_train_of_its_own_is_refused():

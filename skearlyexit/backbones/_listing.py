@@ -10,9 +10,8 @@ import torch
 
 from skearlyexit._frames import aligned, import_pandas, preformatted
 from skearlyexit._random import ending_turns, isolated_random_state
-from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._base import Backbone, Network
-from skearlyexit.backbones._measure import BlockFacts, measure_blocks
+from skearlyexit.backbones._measure import BlockFacts, measure_blocks, trial_rows
 from skearlyexit.backbones._resolve import resolve_backbone
 
 
@@ -150,4 +149,4 @@ def _measured(backbone: Backbone, X: np.ndarray, n_classes: int) -> tuple[Networ
     with isolated_random_state(0):
         network = backbone.build(X, n_classes)
         network.to(torch.float32)
-        return network, measure_blocks(network, tensor_of(X[np.arange(3) % len(X)]))
+        return network, measure_blocks(network, trial_rows(X))

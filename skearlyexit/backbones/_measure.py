@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._base import Network, stages_of
 from skearlyexit.backbones._images import hint_of_channels
 from skearlyexit.backbones._stage import Block
 from skearlyexit.costs import Cost, MACsCost, Part
+
+#: Rows among which different ones are looked for.
+N_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -107,39 +112,81 @@ def run_network(network: Network, sample: torch.Tensor) -> torch.Tensor:
     return embedding
 
 
+def trial_rows(X: Any) -> torch.Tensor:
+    """Three rows to try a network on, different ones if the first few are not all equal."""
+    first, chosen = X[:N_LOOKED_AT], [0]
+    for i in range(1, len(first)):
+        if len(chosen) < 3 and not any(np.array_equal(first[i], first[j]) for j in chosen):
+            chosen.append(i)
+    return tensor_of(X[np.resize(chosen, 3)])
+
+
 def _check_apart(
     blocks: list[Block], names: list[str], sample: torch.Tensor, embeddings: list[torch.Tensor]
 ) -> None:
     """Raise a ValueError if what blocks give for the first two rows is not theirs alone."""
+    error = _mixing(blocks, names, sample, embeddings)
+    if error is not None and not _is_rounding(blocks, names, sample):
+        raise error
+
+
+def _mixing(
+    blocks: list[Block], names: list[str], sample: torch.Tensor, embeddings: list[torch.Tensor]
+) -> ValueError | None:
     before = [embedding.clone() for embedding in embeddings]
     more = sample if len(sample) > 2 else torch.cat([sample, sample[:1]])
     n_rows = len(before[0])
 
-    def check(rows: torch.Tensor, taken: slice) -> None:
-        for name, first, (_, again) in zip(
-            names, before, _run_blocks(blocks, names, rows), strict=True
-        ):
-            if not are_close(again[taken].flip(0), first):
-                raise ValueError(
-                    f"Block {name!r} of the backbone mixes rows, or is not the same twice: what it "
-                    "returns for a row changes with the rows beside it, or from call to call, so "
-                    "that rows cannot leave one by one. Modules such as nn.TransformerEncoderLayer "
-                    "need batch_first=True, and batch normalization track_running_stats=True."
-                )
+    def changed(rows: torch.Tensor, taken: slice) -> str:
+        again = _run_blocks(blocks, names, rows)
+        for name, first, (_, embedding) in zip(names, before, again, strict=True):
+            if not are_close(embedding[taken].flip(0), first):
+                return name
+        return ""
 
-    check(more.flip(0), slice(len(more) - n_rows, None))
-    for name, first, now in zip(names, before, embeddings, strict=True):
+    whole = slice(None)
+    name = changed(more[:n_rows].flip(0), whole)
+    mixed = "" if name else changed(more.flip(0), slice(len(more) - n_rows, None))
+    for reused, first, now in zip(names, before, embeddings, strict=True):
         if not torch.equal(first.nan_to_num(), now.nan_to_num()):
-            raise ValueError(
-                f"Block {name!r} of the backbone returns the same memory in every call, so that "
+            return ValueError(
+                f"Block {reused!r} of the backbone returns the same memory in every call, so that "
                 "what it has returned before changes. Let it return a new tensor."
             )
-    # What it keeps of one call may happen to be the same for these, but not for those again.
-    check(more[:n_rows].flip(0), slice(None))
+    if mixed:
+        return ValueError(
+            f"Block {mixed!r} of the backbone mixes rows: what it returns for a row changes with "
+            "the rows beside it, so that rows cannot leave one by one. Modules such as "
+            "nn.TransformerEncoderLayer need batch_first=True, and batch normalization "
+            "track_running_stats=True."
+        )
+    # What it keeps of a call may have been the same for these rows, but not after others.
+    name = name or changed(more[:n_rows].flip(0), whole)
+    if name:
+        return ValueError(
+            f"Block {name!r} of the backbone does not return the same for the same rows in every "
+            "call. In evaluation mode it must not draw random numbers, keep anything from call to "
+            "call, or mix rows."
+        )
+    return None
+
+
+def _is_rounding(blocks: list[Block], names: list[str], sample: torch.Tensor) -> bool:
+    """Whether there is no difference in double precision, if the blocks can be run in it."""
+    if not sample.is_floating_point():
+        return False
+    copies, rows = [block.double() for block in copy.deepcopy(blocks)], sample.double()
+    try:
+        embeddings = [embedding for _, embedding in _run_blocks(copies, names, rows[:2])]
+        return _mixing(copies, names, rows, embeddings) is None
+    except ValueError:
+        return False
 
 
 def are_close(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors are the same but for rounding."""
+    if not (b.is_floating_point() or b.is_complex()):
+        return torch.equal(a, b)
     scale = max(1.0, float(b.nan_to_num(posinf=0.0, neginf=0.0).abs().max()))
     return a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-4 * scale, equal_nan=True)
 

@@ -8,13 +8,12 @@ from itertools import chain
 import numpy as np
 import torch
 
-from skearlyexit._streamed import tensor_of
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._copies import copied, uncompiled
 from skearlyexit.backbones._images import notice_of_convolutions
 from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
-from skearlyexit.backbones._measure import run_network
+from skearlyexit.backbones._measure import run_network, trial_rows
 from skearlyexit.backbones._tracer import has_hooks
 
 
@@ -43,7 +42,7 @@ class SequentialBackbone(Backbone):
             names, blocks = names[:-1], blocks[:-1]
         if not blocks:
             raise ValueError("The backbone has no module but its softmax.")
-        sample = tensor_of(X[:2])
+        sample = trial_rows(X)[:2]
         # In one copy, so that what modules share stays shared.
         blocks = [block.to("cpu", sample.dtype) for block in copied(blocks)]
         output = run_network(Chain(blocks, names=names), sample)
@@ -84,7 +83,7 @@ def _named_blocks(
             raise ValueError(
                 f"The chain given as backbone, a {type(modules).__name__}, has a "
                 "forward or hooks of its own, or a train, which an exit between its modules would "
-                "leave out. Give TracedBackbone(chain), or hooks to its modules."
+                "leave out. Give TracedBackbone(chain), and hooks to its modules."
             )
         # Not named_children, which leaves out a module's second place.
         pairs = list(modules._modules.items())

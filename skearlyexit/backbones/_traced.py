@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import fx
 
-from skearlyexit._streamed import tensor_of
+from skearlyexit._random import ending_turns
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._copies import copied
 from skearlyexit.backbones._images import hint_of_channels, notice_of_convolutions
 from skearlyexit.backbones._layout import Layout
-from skearlyexit.backbones._measure import are_close
+from skearlyexit.backbones._measure import are_close, trial_rows
 from skearlyexit.backbones._traced_network import Place, TracedNetwork, run_to
 from skearlyexit.backbones._tracer import Leaf, has_hooks
 from skearlyexit.backbones._tracing import Trace, trace
@@ -93,7 +93,7 @@ class TracedBackbone(Backbone):
             If it cannot be traced, fails on some number of rows, mixes rows, or does not return
             one tensor; the message says what helps.
         """
-        rows = tensor_of(X[np.arange(3) % len(X)])
+        rows = trial_rows(X)
         if has_hooks(self.module):
             raise ValueError(
                 "The module given as backbone has hooks of its own, which an exit within it would "
@@ -109,7 +109,9 @@ class TracedBackbone(Backbone):
                 raise ValueError(
                     f"The backbone fails on rows of shape {shape}: {error}{hint_of_channels(shape)}"
                 ) from error
-        traced = trace(root, rows, self.leaf)
+        # For each fold a network is built anew; what is taken whole stays the same.
+        traced = ending_turns(lambda: trace(root, rows, self.leaf, vars(self).get("_whole")))
+        self._whole = traced.leaves
         root.eval()
         layout = self._layout(root, traced, rows, whole)
         places, names, aliases = _places(layout, traced)
@@ -124,6 +126,8 @@ class TracedBackbone(Backbone):
         network.obstacles |= dict.fromkeys(behind, reason)
         for module, mode in modes:
             module.training = mode
+        for name, parameter in root.named_parameters():
+            parameter.requires_grad_(traced.trainable[name])
         return network
 
     def _layout(
@@ -197,7 +201,8 @@ def _obstacles(
                 f"it lies in {inside[0]!r}, which is taken whole: it runs other operations in "
                 "training than in evaluation, or other ones each time."
                 if inside
-                else "it is not called, or lies in a submodule that is taken whole."
+                else "it is not called, or lies in a submodule that is taken whole, as those with "
+                "hooks are."
             )
             continue
         node = outputs[name]

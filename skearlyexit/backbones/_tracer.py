@@ -77,6 +77,8 @@ class Tracer(fx.Tracer):
         whole: set[str],
         rows: torch.Tensor,
         constants: dict[str, torch.Tensor],
+        *,
+        watches: bool = True,
     ) -> None:
         functions = [leaf for leaf in leaves if callable(leaf) and not isinstance(leaf, type)]
         # The second takes no proxies, and is still met in older code.
@@ -94,14 +96,17 @@ class Tracer(fx.Tracer):
         self.thread = threading.get_ident()
         self.memory: dict[int, int] = {}
         self.fresh = count()
+        self.watches = watches
         self.generators: Any = None
         self.drawing: set[str] = set()
+        self.counting: set[str] = set()
 
     def run(self, root: torch.nn.Module, seed: int = 0) -> None:
         """Record what a module does.
 
         Submodules whose own code draws random numbers of Python or numpy, which would be recorded
-        as constants, are noted in `drawing`.
+        as constants, are noted in `drawing`; those that change a number among their attributes, or
+        draw from a generator that is one, in `counting`. Neither unless the tracer `watches`.
         """
         names = {name for name, _ in root.named_modules()}
         unknown = sorted(name for name in self.names if name not in names)
@@ -124,9 +129,11 @@ class Tracer(fx.Tracer):
                 recorded_gradients(self),
                 replaced_builtins(root),
             ):
-                self.generators = _generators()
+                self.generators, kept = self._states(), self._kept_by(root)
                 self.graph = self.trace(root)
                 self._note_draws()
+                if self._kept_by(root) != kept:
+                    self.counting.add("")
         except Exception as error:
             raise UntraceableError(explanation(root, self.stack, error)) from error
 
@@ -153,9 +160,11 @@ class Tracer(fx.Tracer):
         path = self.path_of_module(m)
         self._note_draws()
         self.stack.append(path)
-        before = next(iter(reversed(self.graph.nodes)))
+        before, kept = next(iter(reversed(self.graph.nodes))), self._kept_by(m)
         output = super().call_module(m, forward, args, kwargs)
         self._note_draws()
+        if self._kept_by(m) != kept and not self.is_leaf_module(m, path):
+            self.counting.add(path)
         self.stack.pop()  # not on an error, which is to tell where it happened
         self.n_calls[path] += 1
         name = path if self.n_calls[path] == 1 else f"{path}:{self.n_calls[path]}"
@@ -186,7 +195,7 @@ class Tracer(fx.Tracer):
             self._note_draws()
         runs, writes = self._run(kind, target, args, kwargs)
         if _is_foreign(kind, target):
-            self.generators = _generators()  # it will draw each time that it runs
+            self.generators = self._states()  # it will draw each time that it runs
         if known and is_fixed(runs, target):
             return runs[0]
         changed = [each for each in given if each.node in writes]
@@ -269,10 +278,16 @@ class Tracer(fx.Tracer):
 
     def _note_draws(self) -> None:
         """Note whether the code that has just run has drawn numbers."""
-        now = _generators()
+        now = self._states()
         if now != self.generators:
             self.drawing.add(self.stack[-1])
         self.generators = now
+
+    def _states(self) -> Any:
+        return _generators() if self.watches else None
+
+    def _kept_by(self, module: torch.nn.Module) -> Any:
+        return _kept_by(module) if self.watches else None
 
     def _attribute(self, path: str, name: str) -> Any:
         return vars(self.root.get_submodule(path)).get(name)
@@ -346,6 +361,21 @@ def _generators() -> tuple[Any, ...]:
     """States of Python's and numpy's generators."""
     _, numbers, position, *_ = np.random.get_state()
     return random.getstate(), np.asarray(numbers).tobytes(), position
+
+
+def _kept_by(module: torch.nn.Module) -> dict[str, Any]:
+    """Numbers among the attributes of a module, and states of generators."""
+    found: dict[str, Any] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, np.random.Generator):
+            found[name] = str(value.bit_generator.state)
+        elif isinstance(value, np.random.RandomState):
+            found[name] = str(value.get_state(legacy=False))
+        elif isinstance(value, random.Random):
+            found[name] = value.getstate()
+        elif isinstance(value, int | float):
+            found[name] = value
+    return found
 
 
 def _modules_with(functions: Sequence[Callable[..., Any]]) -> list[ModuleType]:

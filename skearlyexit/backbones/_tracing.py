@@ -6,6 +6,7 @@ import copy
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,15 +32,23 @@ class Trace:
         Submodules that were taken whole though they might be looked into.
     in_evaluation : set of str
         Submodules that stay in evaluation mode when the whole is trained, by a `train` of its own.
+    trainable : dict of str to bool
+        Whether each parameter is trained then.
     """
 
     graph: fx.Graph
     calls: list[Call]
     leaves: set[str] = field(default_factory=set)
     in_evaluation: set[str] = field(default_factory=set)
+    trainable: dict[str, bool] = field(default_factory=dict)
 
 
-def trace(root: torch.nn.Module, rows: torch.Tensor, leaves: Sequence[Leaf] = ()) -> Trace:
+def trace(
+    root: torch.nn.Module,
+    rows: torch.Tensor,
+    leaves: Sequence[Leaf] = (),
+    known: set[str] | None = None,
+) -> Trace:
     """Operations of a module, with its mode as one of the inputs.
 
     A module is run on two and on three rows side by side, in both modes. What follows from the
@@ -56,37 +65,47 @@ def trace(root: torch.nn.Module, rows: torch.Tensor, leaves: Sequence[Leaf] = ()
         Three of them, which the module can be called with.
     leaves : sequence of str, class or callable, default=()
         Submodules, by name or class, and functions to be taken whole.
+    known : set of str, default=None
+        Submodules that an earlier trace of the same module has taken whole besides; None looks for
+        them.
 
     Raises
     ------
     UntraceableError
         If an operation stands in the way; the message says which.
     """
-    whole: set[str] = set()
+    whole = set(known or ())
     constants: dict[str, torch.Tensor] = {}
     # Training changes statistics, and whatever else a module counts.
     twin = copy.deepcopy(root).train()
     in_evaluation = {name for name, module in twin.named_modules() if not module.training}
+    trainable = {name: weight.requires_grad for name, weight in twin.named_parameters()}
     while True:
-        evaluating = Tracer(leaves, whole, rows, constants)
+        make = partial(Tracer, leaves, whole, rows, constants, watches=known is None)
+        evaluating = make()
         evaluating.run(root.eval())
-        in_training = Tracer(leaves, whole, rows, constants)
-        again = Tracer(leaves, whole, rows, constants)
+        in_training = make()
+        again = make() if known is None else in_training
         try:
-            for seed, tracer in enumerate([in_training, again]):
-                tracer.run(twin.train(), seed)
+            in_training.run(twin.train())
+            if again is not in_training:
+                again.run(twin.train(), seed=1)
         except UntraceableError:
-            path = tracer.stack[-1]
+            path = in_training.stack[-1] or again.stack[-1]
             if not path or path in whole:
                 raise
             whole.add(path)  # which does something else in training, then
             continue
-        changing = evaluating.drawing | in_training.drawing | set(unsteady(in_training, again))
+        changing = evaluating.drawing | in_training.drawing
+        if again is not in_training:
+            # What is kept once, as a size or a mask, stays the same from the second call on.
+            changing |= again.counting | set(unsteady(in_training, again))
         if "" in changing:
             raise UntraceableError(
                 "The backbone cannot be cut: its own forward does something else each time, as "
                 "with random numbers that are not torch's or with a counter. Put that into a "
-                "submodule, or into a function that is named in the 'leaf' list of TracedBackbone."
+                "submodule of its own, or into a function that is named in the 'leaf' list of "
+                "TracedBackbone."
             )
         if changing:
             whole |= changing
@@ -99,7 +118,7 @@ def trace(root: torch.nn.Module, rows: torch.Tensor, leaves: Sequence[Leaf] = ()
             ask_for_mode(graph)
             _tidy(graph)
             calls = list(_kept(evaluating.calls, order, set(graph.nodes)))
-            return Trace(graph, calls, whole, in_evaluation)
+            return Trace(graph, calls, whole, in_evaluation, trainable)
         if "" in different:
             raise UntraceableError(
                 "The backbone cannot be cut: its own forward runs other operations in training "

@@ -76,11 +76,11 @@ class MultiExitNetwork(torch.nn.Module):
     def is_like(self, other: MultiExitNetwork) -> bool:
         """Whether stages, heads and gates have the same weights, whatever is in them."""
         shapes, others = (
-            {
-                name: (value.shape, value.dtype)
-                for name, value in each.state_dict().items()
-                if isinstance(value, torch.Tensor) and not name.startswith("combiner.")
-            }
+            [
+                (name, weight.shape, weight.dtype)
+                for part in each._parts()
+                for name, weight in part.named_parameters()
+            ]
             for each in (self, other)
         )
         return shapes == others

@@ -11,7 +11,9 @@ import torch
 
 @dataclass(frozen=True)
 class State:
-    """All tensors of a module, also those that no ``state_dict`` holds.
+    """What a module has learned, also what no ``state_dict`` holds.
+
+    Not what it keeps otherwise, such as numbers or tensors in a list.
 
     Attributes
     ----------
@@ -45,13 +47,29 @@ def put_state(module: torch.nn.Module, state: State) -> None:
     """Make a module what it, or one like it, has been."""
     own = _tensors_of(module)
     for name, tensor in state.tensors.items():
-        if name in own and own[name].shape == tensor.shape:
+        if name in own and _may_hold(own[name], tensor):
             own[name].copy_(tensor)
-        else:  # a tensor that its module makes anew, with as many entries as it then has
-            path, _, attribute = name.rpartition(".")
-            setattr(module.get_submodule(path), attribute, tensor.clone())
+        else:  # a tensor that its module makes anew, as it then has to be
+            _set(module, name, tensor.clone())
+    for name in own.keys() - state.tensors.keys():
+        _set(module, name, None)
     for name, extra in state.extra.items():
         module.get_submodule(name).set_extra_state(copy.deepcopy(extra))
+
+
+def _set(module: torch.nn.Module, name: str, value: Any) -> None:
+    path, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(path), attribute, value)
+
+
+def _may_hold(own: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether a tensor can be written into without losing any of it."""
+    if (own.shape, own.dtype) != (other.shape, other.dtype):
+        return False
+    is_expanded = own.layout == torch.strided and any(
+        stride == 0 and size > 1 for stride, size in zip(own.stride(), own.shape, strict=True)
+    )
+    return not is_expanded
 
 
 def _tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -31,13 +31,10 @@ from skearlyexit._streamed import checked, in_precision, look_through
 from skearlyexit._table import ExitTable, LabelTable
 from skearlyexit._weights import scaled
 from skearlyexit.calibration import (
-    Budget,
     CalibratedPoint,
     Evidence,
     Frontier,
     OperatingPoint,
-    Threshold,
-    check_budget,
 )
 from skearlyexit.combination import (
     COMBINATIONS,
@@ -244,12 +241,8 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         if self.warm_start:
             self._check_warm(builder, splits, validation)
         n_exits = len(builder.heads)
-        by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else None
         index = np.concatenate([np.arange(0), *(held for _, held in splits)])
         self._check_request(request, builder, n_exits, index, scaled_weight, largest_weight)
-        if isinstance(request, Budget) and request.unit == "share":
-            check_budget(request.value, builder.least_cost())
-
         seeds = rng.randint(MAX_SEED, size=len(splits) + 1)
         said: list[Any] = []
         # A decision that learns, or waits for the costs, needs what the heads say.
@@ -297,7 +290,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
             if weight is not None and scaled_weight is not None:
                 weight = weight * scaled_weight.mean()
             evidence = Evidence.from_table(table, y, cascade.costs, weight, classes, largest_weight)
-        point, frontier = self._operate(request, cascade, evidence, by_hand)
+        point, frontier = self._operate(request, cascade, evidence)
         if point.certified and (refit or builder.decision.n_learned):
             point = replace(point, reason=f"{point.reason} {_CROSS_FITTED}")
         self._set_fitted(fit, builder, point, frontier, evidence)

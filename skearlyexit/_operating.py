@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._builder import CascadeBuilder
-from skearlyexit._quota import Quota
 from skearlyexit._table import exits_of
 from skearlyexit.calibration import (
     Budget,
@@ -27,6 +26,7 @@ from skearlyexit.calibration import (
     nobody,
     thresholds_for_shares,
 )
+from skearlyexit.calibration._budget import look_up
 from skearlyexit.cascade import Cascade
 from skearlyexit.costs import CostTable
 from skearlyexit.runtime import Answers, run
@@ -100,6 +100,8 @@ class BaseOperated(BaseEstimator):
         """
         if request is not None:
             request.resolved(builder.cost.unit_name, 1.0)
+            request.fixed_thresholds(n_exits)
+            request.check_costs(builder.least_cost)
         if n_exits == 1:
             return
         if len(held):
@@ -108,7 +110,7 @@ class BaseOperated(BaseEstimator):
                 request.check_rows(len(held), known, largest_weight)
             return
         needed = builder.decision.learned_parts
-        if not (request is None or isinstance(request, Threshold)):
+        if request is not None and request.needs_samples:
             needed.append(type(request).__name__)
         if not needed:
             return
@@ -126,7 +128,6 @@ class BaseOperated(BaseEstimator):
         request: OperatingPoint | None,
         cascade: Cascade,
         evidence: Evidence | None,
-        by_hand: np.ndarray | None = None,
     ) -> tuple[CalibratedPoint, Frontier | None]:
         """Operating point and frontier for the request, or for the default one."""
         assert cascade.cost_table is not None
@@ -135,13 +136,14 @@ class BaseOperated(BaseEstimator):
             frontier = Frontier(
                 np.empty((1, 0)), cascade.costs, np.array([np.nan]), np.ones((1, 1))
             )
-            if isinstance(asked, Budget):
-                frontier.at_budget(asked.value)
+            if asked is not None:
+                asked.check_costs(lambda: float(frontier.costs[0]))
             return CalibratedPoint(request, np.empty(0), reason="There is one exit."), frontier
         if evidence is None:
-            thresholds = nobody(cascade.n_exits) if by_hand is None else by_hand
-            reason = "No calibration rows: every row runs to the last exit."
-            return CalibratedPoint(request, thresholds, reason="" if request else reason), None
+            if request is None:
+                reason = "No calibration rows: every row runs to the last exit."
+                return CalibratedPoint(None, nobody(cascade.n_exits), reason=reason), None
+            return CalibratedPoint(request, request.fixed_thresholds(cascade.n_exits)), None
         frontier = compute_frontier(evidence)
         if asked is not None:
             return replace(asked.calibrate(evidence, frontier), request=request), frontier
@@ -240,8 +242,8 @@ class BaseOperated(BaseEstimator):
         if threshold is not None and budget is not None:
             raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
         if threshold is not None:
-            by_hand = Threshold(threshold)
-            return CalibratedPoint(by_hand, by_hand.by_hand(self.n_exits_))
+            given = Threshold(threshold)
+            return CalibratedPoint(given, given.fixed_thresholds(self.n_exits_))
         if budget is None:
             return replace(self.operating_point_, thresholds=self.thresholds_)
         if self.frontier_ is None:
@@ -250,17 +252,8 @@ class BaseOperated(BaseEstimator):
                 "any, or trained on by partial_fit since. Call calibrate(X, y) with rows that it "
                 "was not fitted on, or give a threshold."
             )
-        share, strict = budget, False
-        if isinstance(budget, Budget):
-            share = budget.looked_up(self.cost_table_.unit, self.cost_table_.plain)
-            strict = budget.strict
-        at = self.frontier_.at_budget(share)
-        assert self.frontier_.shares is not None
-        shares = self.frontier_.shares[at]
-        quota = Quota.of_shares(share, self.costs_, shares) if strict else None
-        thresholds = self.frontier_.thresholds[at]
-        request = budget if isinstance(budget, Budget) else Budget(budget)
-        return CalibratedPoint(request, thresholds, shares=shares, quota=quota)
+        table = self.cost_table_
+        return look_up(budget, self.frontier_, self.costs_, table.unit, table.plain)
 
     def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
         X = self._validate_rows(X)

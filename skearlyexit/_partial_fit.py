@@ -21,7 +21,7 @@ from skearlyexit._gradients import gradients
 from skearlyexit._labels import check_labels
 from skearlyexit._random import ending_turns
 from skearlyexit._rows import Rows
-from skearlyexit.calibration import CalibratedPoint, Threshold, nobody
+from skearlyexit.calibration import CalibratedPoint, nobody
 from skearlyexit.combination import resolve_combination
 from skearlyexit.heads import resolve_head
 from skearlyexit.placement import resolve_placement
@@ -170,7 +170,7 @@ class PartialFitMixin(BaseEarlyExit):
         n_exits = len(builder.heads)
         if n_exits > 1:
             builder.decision.combination.check(len(classes), n_exits)
-        by_hand = request.by_hand(n_exits) if isinstance(request, Threshold) else nobody(n_exits)
+        fixed = nobody(n_exits) if request is None else request.fixed_thresholds(n_exits)
         start, state = (None, {}) if first else (self._network, self._optimizer_state)
         # Every pass has a seed of its own, also where random_state is a number.
         n_before = 0 if first else self._n_updates
@@ -183,7 +183,7 @@ class PartialFitMixin(BaseEarlyExit):
 
         cascade.decision = unlearned(builder.decision, costs, len(classes) + builder.decision.gated)
         cascade.cost_table = builder.cost_table(cascade, rows.X)
-        point = CalibratedPoint(request, by_hand, reason=_REASON)
+        point = CalibratedPoint(request, fixed, reason=_REASON)
         self._set_fitted(fit, builder, point, None, None)
         self.placement_report_ = placed.report
         self._n_updates = n_before + 1

@@ -385,7 +385,7 @@ class TestThreshold:
         ],
     )
     def test_is_what_was_given(self, value, expected):
-        assert Threshold(value).by_hand(3).tolist() == expected
+        assert Threshold(value).fixed_thresholds(3).tolist() == expected
         evidence = simulated(0, 20, 3)
         point = Threshold(value).calibrate(evidence, compute_frontier(evidence))
         assert point.thresholds.tolist() == expected
@@ -393,17 +393,17 @@ class TestThreshold:
         assert point.certified is None
 
     def test_one_exit_needs_none(self):
-        assert Threshold(0.5).by_hand(1).shape == (0,)
+        assert Threshold(0.5).fixed_thresholds(1).shape == (0,)
 
     @pytest.mark.parametrize("value", [[0.5], [0.1, 0.2, 0.3], [[0.5, 0.5]], []])
     def test_wrong_number(self, value):
         with pytest.raises(ValueError, match="a number or 2 of them, one for each of the 3 exits"):
-            Threshold(value).by_hand(3)
+            Threshold(value).fixed_thresholds(3)
 
     @pytest.mark.parametrize("value", [-0.1, [0.5, -1e-9], float("nan"), [np.nan, 0.5], -np.inf])
     def test_no_threshold(self, value):
         with pytest.raises(ValueError, match="must not be negative or nan"):
-            Threshold(value).by_hand(3)
+            Threshold(value).fixed_thresholds(3)
 
 
 def naive_risk(evidence, threshold):

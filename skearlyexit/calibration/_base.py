@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, ClassVar
@@ -56,11 +57,14 @@ class NotCertifiedError(ValueError):
 class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
     """What a user asks of an early-exit model.
 
-    One that needs no held-out rows also has a method ``by_hand(n_exits)``, which gives its
-    thresholds without any.
+    Attributes
+    ----------
+    needs_samples : bool
+        Whether thresholds are chosen by calibration samples.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    needs_samples: ClassVar[bool] = True
     #: Parameters that `description` names even if they are the defaults.
     _told: ClassVar[tuple[str, ...]] = ("value",)
 
@@ -97,6 +101,28 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         ------
         ValueError
             If what is asked for cannot be had.
+        """
+
+    def fixed_thresholds(self, n_exits: int) -> np.ndarray:
+        """Thresholds where there are no calibration samples, shape (n_exits - 1,).
+
+        If they are chosen by such samples, no sample exits early without any.
+
+        Raises
+        ------
+        ValueError
+            If the thresholds do not fit the number of exits.
+        """
+        return nobody(n_exits)
+
+    def check_costs(self, least_cost: Callable[[], float]) -> None:
+        """Raise a ValueError if no thresholds cost as little as is asked for.
+
+        Parameters
+        ----------
+        least_cost : callable
+            Called without arguments, and only if it matters: a lower bound of the cost of the first
+            exit, in units of the plain network.
         """
 
     def check_rows(

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._quota import Quota
-from skearlyexit.calibration._base import OperatingPoint
+from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint
 from skearlyexit.calibration._evidence import Evidence
 from skearlyexit.calibration._frontier import Frontier, check_budget
 from skearlyexit.calibration._geometric import geometric_budget
@@ -117,6 +117,11 @@ class Budget(OperatingPoint):
         share: Budget = clone(self).set_params(value=value, unit="share", rate=None)
         return share
 
+    def check_costs(self, least_cost: Callable[[], float]) -> None:
+        """Compare with the budget, if it is a share; see `OperatingPoint.check_costs`."""
+        if self.unit == "share":
+            check_budget(self.value, least_cost())
+
     def looked_up(self, unit: str, plain: float) -> float:
         """The share, for a look-up on a frontier, where nothing can be searched any more.
 
@@ -149,3 +154,34 @@ class Budget(OperatingPoint):
         if not self.strict:
             return None
         return Quota.of_shares(self.value, evidence.costs, evidence.shares(thresholds))
+
+
+def look_up(
+    budget: float | Budget, frontier: Frontier, costs: np.ndarray, unit: str, plain: float
+) -> CalibratedPoint:
+    """Operating point for a budget, by what is known from the calibration.
+
+    Parameters
+    ----------
+    budget : float or Budget
+        A number is a share of the plain network.
+    frontier : Frontier
+    costs : ndarray of shape (n_exits,)
+        Cumulative cost of each exit.
+    unit : str
+        Unit of costs, such as "MACs".
+    plain : float
+        Cost of the plain network in that unit.
+
+    Raises
+    ------
+    ValueError
+        If the budget cannot be met, or asks for what a look-up cannot give.
+    """
+    request = budget if isinstance(budget, Budget) else Budget(budget)
+    share = request.looked_up(unit, plain) if request is budget else request.value
+    at = frontier.at_budget(share)
+    assert frontier.shares is not None
+    shares = frontier.shares[at]
+    quota = Quota.of_shares(share, costs, shares) if request.strict else None
+    return CalibratedPoint(request, frontier.thresholds[at], shares=shares, quota=quota)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,19 +24,21 @@ class Threshold(OperatingPoint):
 
     Examples
     --------
-    >>> Threshold(0.9).by_hand(n_exits=3)
+    >>> Threshold(0.9).fixed_thresholds(n_exits=3)
     array([0.9, 0.9])
     """
+
+    needs_samples: ClassVar[bool] = False
 
     def __init__(self, value: float | Sequence[float]) -> None:
         self.value = value
 
     def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
         """Check and spread the value; see `OperatingPoint.thresholds`."""
-        return self.by_hand(evidence.n_exits)
+        return self.fixed_thresholds(evidence.n_exits)
 
-    def by_hand(self, n_exits: int) -> np.ndarray:
-        """Thresholds of shape (n_exits - 1,); raises a ValueError if the value does not fit."""
+    def fixed_thresholds(self, n_exits: int) -> np.ndarray:
+        """Check and spread the value; see `OperatingPoint.fixed_thresholds`."""
         if isinstance(self.value, Real):
             thresholds = np.full(n_exits - 1, float(self.value))
         else:

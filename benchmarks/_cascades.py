@@ -21,7 +21,7 @@ from _formats import MissingData
 from sklearn.model_selection import train_test_split
 
 from skearlyexit import EarlyExitClassifier
-from skearlyexit._decision import Decision
+from skearlyexit._cascade._exit_rule import Decision
 from skearlyexit.costs import CostTable, MACsCost, Reading
 from skearlyexit.runtime import outputs
 

@@ -29,9 +29,9 @@ from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
 from skearlyexit import EarlyExitClassifier
-from skearlyexit._deciding import HeldOutRows, decide
-from skearlyexit._decision import Decision
-from skearlyexit._table import ExitTable
+from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._exit_table import ExitTable
+from skearlyexit._fitting._exit_rule import HeldOutRows, decide
 from skearlyexit.calibration import Evidence, Frontier, compute_frontier
 from skearlyexit.combination import GeometricCombination
 from skearlyexit.metrics import cost_accuracy

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from skearlyexit import CostShare, TracedBackbone
-from skearlyexit._random import isolated_random_state
+from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.backbones import measure_blocks
 from skearlyexit.placement import Candidates
 

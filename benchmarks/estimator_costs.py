@@ -59,7 +59,7 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from skearlyexit._steady import FIXED_ROWS, SteadyClassifier
+from skearlyexit._determinism._classifier import FIXED_ROWS, SteadyClassifier
 from skearlyexit.costs import UncountedError, estimator_macs, module_macs
 from skearlyexit.training import isolated_random_state
 

@@ -35,7 +35,7 @@ from _report import table
 from _synthetic import Population, draw
 from scipy.stats import binom
 
-from skearlyexit._decision import Decision
+from skearlyexit._cascade._exit_rule import Decision
 from skearlyexit.calibration import (
     AccuracyDrop,
     ConformalRiskControl,

@@ -31,9 +31,9 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 
-from skearlyexit._deciding import HeldOutRows, decide
-from skearlyexit._decision import Decision
-from skearlyexit._table import ExitTable
+from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._exit_table import ExitTable
+from skearlyexit._fitting._exit_rule import HeldOutRows, decide
 from skearlyexit.calibration import Budget, Evidence, NotCertifiedError, RiskControl
 from skearlyexit.calibration import compute_frontier as frontier_of
 from skearlyexit.combination import GeometricCombination, OwnCombination, TemperatureScaling

@@ -32,10 +32,10 @@ from _report import spread, table
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from skearlyexit._deciding import HeldOutRows, decide
-from skearlyexit._decision import Decision
-from skearlyexit._splits import hold_out
-from skearlyexit._table import ExitTable
+from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._data._splits import hold_out
+from skearlyexit._exit_table import ExitTable
+from skearlyexit._fitting._exit_rule import HeldOutRows, decide
 from skearlyexit.calibration import Budget, Evidence, Frontier, check_budget, compute_frontier
 from skearlyexit.calibration._risk_control import FAMILY
 from skearlyexit.combination import (

@@ -1,7 +1,7 @@
 """Early-exit neural networks behind the scikit-learn interface."""
 
 from skearlyexit._classifier import EarlyExitClassifier
-from skearlyexit._table import ExitTable
+from skearlyexit._exit_table import ExitTable
 from skearlyexit._version import __version__
 from skearlyexit.backbones import (
     CNNBackbone,

@@ -17,19 +17,19 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._builder import MAX_SEED, CascadeBuilder, Fit
-from skearlyexit._deciding import HeldOutRows, decide, unlearned
-from skearlyexit._encode import further_rows, labelled_rows
-from skearlyexit._interrupts import quietly
-from skearlyexit._not_finite import ADVICE_IN_FIT, among_held_out, located
+from skearlyexit._data._encode import further_rows, labelled_rows
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._splits import Split, calibration_splits
+from skearlyexit._data._streamed import checked, in_precision, look_through
+from skearlyexit._data._weights import scaled
+from skearlyexit._exit_table import ExitTable, LabelTable
+from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeBuilder, Fit
+from skearlyexit._fitting._exit_probe import ExitProbe, probing_split
+from skearlyexit._fitting._exit_rule import HeldOutRows, decide, unlearned
+from skearlyexit._fitting._spec import Recipe, RecipeMixin
 from skearlyexit._operating import BaseOperated
-from skearlyexit._probe import ExitProbe, probing_split
-from skearlyexit._recipe import Recipe, RecipeMixin
-from skearlyexit._rows import Rows
-from skearlyexit._splits import Split, calibration_splits
-from skearlyexit._streamed import checked, in_precision, look_through
-from skearlyexit._table import ExitTable, LabelTable
-from skearlyexit._weights import scaled
+from skearlyexit._utils._interrupts import quietly
+from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit.calibration import (
     CalibratedPoint,
     Evidence,
@@ -173,7 +173,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         return [head.model for head in self.cascade_.heads]
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
-        """Rows, as an array or streamed, and labels to learn from."""
+        """Samples, as an array or streamed, and labels to learn from."""
         X, y = labelled_rows(self, X, y, reset=reset)
         if reset:
             self._row_shape = X.shape[1:]
@@ -182,13 +182,13 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         return X, y
 
     def _further_rows(self, X: Any, name: str) -> Any:
-        """Rows for fit besides those to learn from, as they were given, of the same shape."""
+        """Samples for fit besides those to learn from, as they were given, of the same shape."""
         X = further_rows(self, X, name)
         self._check_shape(X)
         return X
 
     def _validate_rows(self, X: Any) -> Any:
-        """Rows to answer, as an array of the dtype that the network reads or streamed."""
+        """Samples to answer, as an array of the dtype that the network reads or streamed."""
         return checked(self._numeric_rows(X), self.cascade_.check)
 
     def _numeric_rows(self, X: Any) -> Any:
@@ -212,10 +212,10 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
 
     def _fit_cascade(
         self,
-        rows: Rows,
+        rows: Samples,
         classes: np.ndarray,
         calibration_weight: np.ndarray | None,
-        validation: Rows | None,
+        validation: Samples | None,
     ) -> None:
         """Fit on validated rows, and set the fitted attributes once all has gone well."""
         scaled_weight = largest_weight = None
@@ -308,7 +308,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         return self._network
 
     def _check_warm(
-        self, builder: CascadeBuilder, splits: list[Split], validation: Rows | None
+        self, builder: CascadeBuilder, splits: list[Split], validation: Samples | None
     ) -> None:
         """Refuse what needs rows that the network has not seen in a fit before."""
         if splits:
@@ -338,7 +338,7 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         recipe: Recipe,
         classes: np.ndarray,
         calibration_weight: np.ndarray | None,
-        validation: Rows | None,
+        validation: Samples | None,
         rng: np.random.RandomState,
     ) -> tuple[CascadeBuilder, Placed, list[Split], bool]:
         """What fits cascades, with the exits placed, and the splits for calibration."""

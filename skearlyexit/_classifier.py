@@ -13,15 +13,15 @@ from joblib import Memory
 from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._encode import classification_rows
-from skearlyexit._gradients import gradients
-from skearlyexit._labels import encode_labels
+from skearlyexit._data._encode import classification_rows
+from skearlyexit._data._labels import encode_labels
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._sources import labels_of
+from skearlyexit._data._weights import checked_weight
+from skearlyexit._determinism._random import ending_turns
 from skearlyexit._partial_fit import PartialFitMixin
 from skearlyexit._predict import PredictMixin
-from skearlyexit._random import ending_turns
-from skearlyexit._rows import Rows
-from skearlyexit._sources import labels_of
-from skearlyexit._weights import checked_weight
+from skearlyexit._utils._gradients import gradients
 from skearlyexit.calibration import Budget, Evidence, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
@@ -107,7 +107,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
     lr_schedule : {"cosine", "constant"}, default="cosine"
         How the learning rate changes within each phase of the training.
     batch_size : int, default=128
-        Rows of a training step.
+        Samples of a training step.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         A callable is called as ``optimizer(parameters, lr=lr)``.
     early_stopping : bool, default=False
@@ -323,11 +323,11 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
             can occur is known: see `RiskControl`, and its parameter `max_weight`. Samples of
             weight 0 are left out.
         X_val : array-like of shape (n_validation, ...), default=None
-            Rows for early stopping, instead of a share of X; of any kind that X may be of.
+            Samples for early stopping, instead of a share of X; of any kind that X may be of.
         y_val : array-like of shape (n_validation,), default=None
             Their labels. None takes those in the items of a Dataset.
         groups : array-like of shape (n_samples,), default=None
-            Rows of a group are never split between fitting, validation and calibration.
+            Samples of a group are never split between fitting, validation and calibration.
         X_unlabelled : array-like of shape (n_unlabelled, ...), default=None
             Further rows, without labels, for a `training` that learns from such. Every network
             trains on all of them, with as many in each batch as rows of X; nothing is calibrated
@@ -382,7 +382,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         except ValueError as error:
             raise ValueError(f"X_unlabelled must hold rows like those of X. {error}") from error
 
-    def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Rows | None:
+    def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Samples | None:
         if X_val is None and y_val is None:
             return None
         if X_val is None or (y_val is None and not isinstance(X_val, torch.utils.data.Dataset)):
@@ -394,7 +394,7 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
             )
         y_val = labels_of(X_val, y_val)
         rows = self._further_rows(X_val, "X_val")
-        return Rows(rows, encode_labels(y_val, rows, classes))
+        return Samples(rows, encode_labels(y_val, rows, classes))
 
     def exit_report(
         self,
@@ -411,11 +411,11 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            Rows that the model was neither fitted nor calibrated on.
+            Samples that the model was neither fitted nor calibrated on.
         y : array-like of shape (n_samples,), default=None
             Labels among `classes_`. None takes those in the items of a torch Dataset.
         sample_weight : array-like of shape (n_samples,), default=None
-            Rows of weight 0 are left out.
+            Samples of weight 0 are left out.
         threshold : float or sequence of float, default=None
             As in `predict`.
         budget : float or Budget, default=None

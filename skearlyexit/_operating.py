@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._builder import CascadeBuilder
-from skearlyexit._table import exits_of
+from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._exit_table import exits_of
+from skearlyexit._fitting._cascade_fitter import CascadeBuilder
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
@@ -27,7 +28,6 @@ from skearlyexit.calibration import (
     thresholds_for_shares,
 )
 from skearlyexit.calibration._budget import look_up
-from skearlyexit.cascade import Cascade
 from skearlyexit.costs import CostTable
 from skearlyexit.runtime import Answers, run
 from skearlyexit.runtime._torch import label_table

@@ -14,13 +14,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._base import BaseEarlyExit
-from skearlyexit._builder import MAX_SEED
-from skearlyexit._deciding import unlearned
-from skearlyexit._encode import rows_of_known_classes
-from skearlyexit._gradients import gradients
-from skearlyexit._labels import check_labels
-from skearlyexit._random import ending_turns
-from skearlyexit._rows import Rows
+from skearlyexit._data._encode import rows_of_known_classes
+from skearlyexit._data._labels import check_labels
+from skearlyexit._data._samples import Samples
+from skearlyexit._determinism._random import ending_turns
+from skearlyexit._fitting._cascade_fitter import MAX_SEED
+from skearlyexit._fitting._exit_rule import unlearned
+from skearlyexit._utils._gradients import gradients
 from skearlyexit.calibration import CalibratedPoint, nobody
 from skearlyexit.combination import resolve_combination
 from skearlyexit.heads import resolve_head
@@ -155,7 +155,7 @@ class PartialFitMixin(BaseEarlyExit):
         self._update_cascade(rows, known)
         self.classes_ = known
 
-    def _update_cascade(self, rows: Rows, classes: np.ndarray) -> None:
+    def _update_cascade(self, rows: Samples, classes: np.ndarray) -> None:
         first = not hasattr(self, "cascade_")
         request = self._requested_point()
         self._check_device()

@@ -11,9 +11,9 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._base import BaseEarlyExit
-from skearlyexit._labels import check_labels
-from skearlyexit._sources import labels_of
-from skearlyexit._weights import checked_weight, scaled
+from skearlyexit._data._labels import check_labels
+from skearlyexit._data._sources import labels_of
+from skearlyexit._data._weights import checked_weight, scaled
 from skearlyexit.calibration import Budget
 
 

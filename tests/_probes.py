@@ -5,8 +5,8 @@ from itertools import combinations, product
 
 import numpy as np
 
-from skearlyexit._decision import Decision
-from skearlyexit._table import ExitTable
+from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._exit_table import ExitTable
 from skearlyexit.combination import OwnCombination
 from skearlyexit.placement import Candidates, Probed
 from skearlyexit.policies import ConfidencePolicy, Policy

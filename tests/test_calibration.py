@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from skearlyexit._table import ExitTable
+from skearlyexit._exit_table import ExitTable
 from skearlyexit.calibration import (
     AccuracyDrop,
     Budget,

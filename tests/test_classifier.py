@@ -26,7 +26,7 @@ from skearlyexit import (
     RiskControl,
     Threshold,
 )
-from skearlyexit.cascade import Cascade
+from skearlyexit._cascade._cascade import Cascade
 from tests._data import blobs, digits, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()

@@ -17,8 +17,8 @@ from sklearn.naive_bayes import GaussianNB
 from threadpoolctl import ThreadpoolController
 
 from skearlyexit import EarlyExitClassifier, MLPBackbone
-from skearlyexit._random import isolated_random_state
-from skearlyexit._threads import on_single_blas_thread
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._determinism._threads import on_single_blas_thread
 from tests._data import blobs, quick, same
 
 X, y, X_NEW, Y_NEW = blobs()

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skearlyexit import EstimatorHead, LearnedConfidencePolicy
-from skearlyexit._steady import SteadyClassifier, encode_class_weight
+from skearlyexit._determinism._classifier import SteadyClassifier, encode_class_weight
 from tests._data import blobs, quick, same
 from tests._estimators import OfOutputs, OnlyIndices
 

@@ -16,7 +16,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit import CNNBackbone, EarlyExitClassifier
-from skearlyexit._layers import PaddedLinear
+from skearlyexit._determinism._layers import PaddedLinear
 from skearlyexit.costs import MACsCost
 from skearlyexit.heads import (
     EstimatorHead,

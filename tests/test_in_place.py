@@ -20,7 +20,7 @@ from skearlyexit import (
     SequentialBackbone,
     TracedBackbone,
 )
-from skearlyexit._steady import SteadyClassifier
+from skearlyexit._determinism._classifier import SteadyClassifier
 from skearlyexit.backbones import Backbone, Block, Chain, Network
 from skearlyexit.training import ExitView
 from tests._data import make, same

@@ -13,8 +13,8 @@ from threadpoolctl import ThreadpoolController
 from torch import nn
 
 from skearlyexit import list_exits
-from skearlyexit._random import isolated_random_state
-from skearlyexit._threads import _Limit, on_single_blas_thread
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._determinism._threads import _Limit, on_single_blas_thread
 from skearlyexit.training import SeparateTraining
 from tests._data import blobs, make, quick, same
 

@@ -17,8 +17,8 @@ from skearlyexit import (
     LearnedConfidencePolicy,
     ScheduledPolicy,
 )
-from skearlyexit._deciding import N_FOLDS, HeldOutRows, decide
-from skearlyexit._decision import Decision
+from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._fitting._exit_rule import N_FOLDS, HeldOutRows, decide
 from skearlyexit.calibration import Budget, Evidence, compute_frontier
 from skearlyexit.combination import OwnCombination
 from skearlyexit.experimental import ReinforcedPolicy

@@ -26,9 +26,9 @@ from skearlyexit import (
     MLPBackbone,
     MLPHead,
 )
-from skearlyexit._fingerprint import fingerprint
 from skearlyexit.heads import LinearHead
 from skearlyexit.training import ExitLoss, ExitView, TrainingStrategy
+from skearlyexit.training._fingerprint import fingerprint
 from tests._data import blobs, make, quick, same
 
 
@@ -504,7 +504,7 @@ def test_keys_are_the_same_in_every_process():
     program = textwrap.dedent(
         """
         import torch
-        from skearlyexit._fingerprint import fingerprint
+        from skearlyexit.training._fingerprint import fingerprint
 
         class Net(torch.nn.Module):
             sizes = {"a", "b", "c"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binom, binomtest, multinomial, norm
 
-from skearlyexit._table import ExitTable
+from skearlyexit._exit_table import ExitTable
 from skearlyexit.metrics import (
     ExitReport,
     cost_accuracy,

@@ -9,7 +9,7 @@ from sklearn.naive_bayes import GaussianNB
 from torch import nn
 
 from skearlyexit import EarlyExitClassifier, MLPBackbone
-from skearlyexit._decision import Decision
+from skearlyexit._cascade._exit_rule import Decision
 from skearlyexit.combination import MeanCombination, OwnCombination
 from skearlyexit.policies import ConfidencePolicy
 from tests._data import blobs, make, quick, same

@@ -9,8 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, make_scorer
 from sklearn.model_selection import GridSearchCV
 
 from skearlyexit import AccuracyDrop, Budget, RiskControl, TargetAccuracy, Threshold
-from skearlyexit._quota import Quota
-from skearlyexit._table import ExitTable
+from skearlyexit._exit_table import ExitTable
 from skearlyexit.calibration import (
     ConformalRiskControl,
     Evidence,
@@ -20,6 +19,7 @@ from skearlyexit.calibration import (
 )
 from skearlyexit.calibration._p_values import betting_p_value, hoeffding_bentkus_p_value
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
+from skearlyexit.calibration._strict_budget import Quota
 from tests._data import blobs, quick, same
 from tests.test_calibration import evidences, naive_exit, simulated
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skearlyexit._table import ExitTable
+from skearlyexit._exit_table import ExitTable
 from skearlyexit.calibration import Evidence, compute_frontier
 from skearlyexit.calibration._best_at_budget import best_at_budget
 from skearlyexit.placement import (

@@ -9,10 +9,10 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit import Budget, GreedyPlacement, LearnedConfidencePolicy, MLPBackbone
-from skearlyexit._builder import CascadeBuilder
-from skearlyexit._probe import PROBE_SHARE, probing_split
-from skearlyexit._rows import Rows
-from skearlyexit._splits import calibration_splits
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._splits import calibration_splits
+from skearlyexit._fitting._cascade_fitter import CascadeBuilder
+from skearlyexit._fitting._exit_probe import PROBE_SHARE, probing_split
 from skearlyexit.costs._estimators import SCALAR
 from skearlyexit.placement import Placed, Placement, PlacementReport
 from skearlyexit.placement._held_out import HeldOut
@@ -46,7 +46,7 @@ def curious():
 
 @pytest.fixture
 def fits(monkeypatch):
-    """Rows of every cascade that is fitted, by their first column, and how many exits it has."""
+    """Samples of every cascade that is fitted, by their first column, and how many exits it has."""
     fitted = []
     original = CascadeBuilder.fit
 
@@ -60,7 +60,7 @@ def fits(monkeypatch):
 
 @pytest.fixture
 def judged(monkeypatch):
-    """Rows of every exit table that is made while fitting."""
+    """Samples of every exit table that is made while fitting."""
     from skearlyexit import _base, _probe
 
     tables = []
@@ -167,7 +167,7 @@ def test_budget_is_kept_with_probing(curious):
 def test_groups_stay_together(calibration):
     rng = np.random.RandomState(0)
     groups = rng.randint(30, size=len(y))
-    rows = Rows(X, y, None, groups)
+    rows = Samples(X, y, None, groups)
     splits, refit = calibration_splits(calibration, y, groups, rng)
     (train, held), splits = probing_split(rows, splits, refit, rng)
     assert disjoint(groups[train], groups[held])
@@ -180,7 +180,7 @@ def test_what_the_splitter_keeps_apart_stays_apart():
     patient = np.repeat(np.arange(50), 10)
     rng = np.random.RandomState(0)
     folds, refit = calibration_splits(PredefinedSplit(patient % 3), y, None, rng)
-    (train, held), splits = probing_split(Rows(X, y), folds, refit, rng)
+    (train, held), splits = probing_split(Samples(X, y), folds, refit, rng)
     assert disjoint(patient[train], patient[held])
     assert all(disjoint(patient[fit], patient[calibrate]) for fit, calibrate in splits)
 
@@ -239,6 +239,6 @@ def test_a_network_with_one_place_is_not_probed(fits):
 
 
 def test_too_few_rows():
-    rows = Rows(X[:2], np.array([0, 1]))
+    rows = Samples(X[:2], np.array([0, 1]))
     with pytest.raises(ValueError, match="needs more rows than 2"):
         probing_split(rows, [], True, np.random.RandomState(0))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import skearlyexit.training._memory as memory_module
-from skearlyexit._fingerprint import fingerprint
+from skearlyexit.training._fingerprint import fingerprint
 from tests._data import blobs, quick, same
 
 X, y, X_NEW, Y_NEW = blobs()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, KFold, RepeatedStratifiedKFold, ShuffleSplit
 
-from skearlyexit._splits import AUTO_CROSS_FIT_BELOW, calibration_splits, hold_out
+from skearlyexit._data._splits import AUTO_CROSS_FIT_BELOW, calibration_splits, hold_out
 
 
 def rng(seed=0):

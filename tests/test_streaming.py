@@ -22,8 +22,8 @@ from skearlyexit import (
     pad_series,
 )
 from skearlyexit import _blocks as blocks_module
-from skearlyexit._builder import TRIAL_ROWS
-from skearlyexit._streamed import StreamedRows, streamed
+from skearlyexit._data._streamed import StreamedRows, streamed
+from skearlyexit._fitting._cascade_fitter import TRIAL_ROWS
 from skearlyexit.runtime import _torch as runtime_module
 from tests._data import blobs, make, quick, same
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from skearlyexit import Budget, MLPBackbone
-from skearlyexit._quota import Quota
 from skearlyexit.calibration._frontier import ROUNDING
+from skearlyexit.calibration._strict_budget import Quota
 from skearlyexit.runtime import run
 from tests._data import blobs, quick
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from skearlyexit import EarlyExitClassifier, TracedBackbone, list_exits
 from skearlyexit.backbones import UntraceableError, measure_blocks
-from skearlyexit.backbones._proxy import IN_PLACE
+from skearlyexit.backbones._tracing._proxy import IN_PLACE
 from tests import _architectures as nets
 from tests._architectures import ARCHITECTURES, N_CLASSES
 from tests._data import make, same

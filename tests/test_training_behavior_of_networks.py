@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from skearlyexit import TracedBackbone
-from skearlyexit._random import isolated_random_state
+from skearlyexit._determinism._random import isolated_random_state
 from tests._data import blobs, make, quick
 
 X, y, X_NEW, Y_NEW = blobs()

@@ -1,6 +1,6 @@
 """Networks to put exits into: ready-made ones, and any that the user brings."""
 
-from skearlyexit._layers import PaddedLinear, Standardize
+from skearlyexit._determinism._layers import PaddedLinear, Standardize
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._cnn import CNNBackbone
@@ -15,8 +15,8 @@ from skearlyexit.backbones._sequential import SequentialBackbone
 from skearlyexit.backbones._series import pad_series
 from skearlyexit.backbones._stage import Block, Stage
 from skearlyexit.backbones._traced import TracedBackbone
+from skearlyexit.backbones._tracing._untraceable import UntraceableError
 from skearlyexit.backbones._transformer import TransformerBackbone
-from skearlyexit.backbones._untraceable import UntraceableError
 
 __all__ = [
     "Backbone",

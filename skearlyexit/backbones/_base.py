@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from skearlyexit._layers import Standardize
+from skearlyexit._determinism._layers import Standardize
 from skearlyexit.backbones._stage import Block, Stage
 
 

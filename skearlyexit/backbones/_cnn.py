@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit._layers import Standardize, round_up
+from skearlyexit._determinism._layers import Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._images import (

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit._layers import CumulativeBatchNorm, round_up
+from skearlyexit._determinism._layers import CumulativeBatchNorm, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._series import SeriesInput, check_series, mask_check

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._frames import aligned, import_pandas, preformatted
-from skearlyexit._random import ending_turns, isolated_random_state
+from skearlyexit._determinism._random import ending_turns, isolated_random_state
+from skearlyexit._utils._frames import aligned, import_pandas, preformatted
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._measure import BlockFacts, measure_blocks, trial_rows
 from skearlyexit.backbones._resolve import resolve_backbone

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._streamed import tensor_of
+from skearlyexit._data._streamed import tensor_of
 from skearlyexit.backbones._base import Network, stages_of
 from skearlyexit.backbones._images import hint_of_channels
 from skearlyexit.backbones._stage import Block

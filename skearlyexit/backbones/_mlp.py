@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit._layers import PaddedLinear, Standardize, round_up
+from skearlyexit._determinism._layers import PaddedLinear, Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 

@@ -14,7 +14,7 @@ from skearlyexit.backbones._copies import copied, uncompiled
 from skearlyexit.backbones._images import notice_of_convolutions
 from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
 from skearlyexit.backbones._measure import run_network, trial_rows
-from skearlyexit.backbones._tracer import has_hooks
+from skearlyexit.backbones._tracing._tracer import has_hooks
 
 
 class SequentialBackbone(Backbone):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._blocks import blocks
-from skearlyexit._layers import Standardize
+from skearlyexit._data._chunks import blocks
+from skearlyexit._determinism._layers import Standardize
 
 
 def pad_series(series: Sequence[Any], length: int | None = None) -> np.ndarray:

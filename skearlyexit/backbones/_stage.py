@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from skearlyexit._in_place import Copy, may_write
+from skearlyexit._determinism._in_place import Copy, may_write
 
 
 class Block(torch.nn.Module):

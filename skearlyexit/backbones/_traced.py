@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import fx
 
-from skearlyexit._random import ending_turns
+from skearlyexit._determinism._random import ending_turns
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._copies import copied
 from skearlyexit.backbones._images import hint_of_channels, notice_of_convolutions
-from skearlyexit.backbones._layout import Layout
 from skearlyexit.backbones._measure import are_close, trial_rows
-from skearlyexit.backbones._traced_network import Place, TracedNetwork, run_to
-from skearlyexit.backbones._tracer import Leaf, has_hooks
-from skearlyexit.backbones._tracing import Trace, trace
+from skearlyexit.backbones._tracing._layout import Layout
+from skearlyexit.backbones._tracing._trace import Trace, trace
+from skearlyexit.backbones._tracing._traced_network import Place, TracedNetwork, run_to
+from skearlyexit.backbones._tracing._tracer import Leaf, has_hooks
 
 
 class TracedBackbone(Backbone):

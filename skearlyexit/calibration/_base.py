@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skearlyexit._quota import Quota
 from skearlyexit.calibration._evidence import Evidence
 from skearlyexit.calibration._frontier import Frontier
+from skearlyexit.calibration._strict_budget import Quota
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit._quota import Quota
 from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint
 from skearlyexit.calibration._evidence import Evidence
 from skearlyexit.calibration._frontier import Frontier, check_budget
@@ -22,6 +21,7 @@ from skearlyexit.calibration._metric import (
     value_at,
 )
 from skearlyexit.calibration._search import lowest_equivalent
+from skearlyexit.calibration._strict_budget import Quota
 
 
 class Budget(OperatingPoint):

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from skearlyexit._table import ExitTable, LabelTable, exits_of
-from skearlyexit._weights import scaled
+from skearlyexit._data._weights import scaled
+from skearlyexit._exit_table import ExitTable, LabelTable, exits_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from skearlyexit._layers import PaddedLinear, round_up
+from skearlyexit._determinism._layers import PaddedLinear, round_up
 from skearlyexit.combination._base import LEAST, Combination, State
 
 

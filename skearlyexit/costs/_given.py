@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skearlyexit._names import block_index
+from skearlyexit._utils._names import block_index
 from skearlyexit.costs._base import Cost
 from skearlyexit.costs._parts import Part, Reading
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit._frames import aligned, import_pandas, preformatted
+from skearlyexit._utils._frames import aligned, import_pandas, preformatted
 from skearlyexit.costs._compose import exit_costs
 from skearlyexit.costs._parts import Reading
 

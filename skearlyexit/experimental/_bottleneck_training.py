@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit._layers import Standardize
-from skearlyexit._random import isolated_random_state
+from skearlyexit._determinism._layers import Standardize
+from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.training import (
     ExitLoss,
     MultiExitNetwork,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit._random import isolated_random_state
+from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.training import (
     ExitLoss,
     MultiExitNetwork,

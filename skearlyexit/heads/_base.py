@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from skearlyexit._in_place import keeping_input
-from skearlyexit._layers import Normalized
+from skearlyexit._determinism._in_place import keeping_input
+from skearlyexit._determinism._layers import Normalized
 from skearlyexit.costs import Part
 from skearlyexit.heads._pooling import resolve_pooling
 

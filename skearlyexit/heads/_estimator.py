@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit._steady import SteadyClassifier
+from skearlyexit._determinism._classifier import SteadyClassifier
 from skearlyexit.costs import Part
 from skearlyexit.heads._base import FittedHead, Head, PooledModule
 from skearlyexit.heads._linear import LinearHead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from skearlyexit._layers import PaddedLinear
+from skearlyexit._determinism._layers import PaddedLinear
 from skearlyexit.heads._base import NeuralHead
 
 

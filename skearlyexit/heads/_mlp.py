@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from skearlyexit._layers import PaddedLinear
+from skearlyexit._determinism._layers import PaddedLinear
 from skearlyexit.heads._base import NeuralHead
 
 

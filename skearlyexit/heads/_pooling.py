@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from skearlyexit._in_place import keeping_input
+from skearlyexit._determinism._in_place import keeping_input
 
 
 class GlobalAveragePooling(torch.nn.Module):

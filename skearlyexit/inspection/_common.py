@@ -10,7 +10,7 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from skearlyexit._weights import checked_weight, scaled
+from skearlyexit._data._weights import checked_weight, scaled
 
 
 def checked_rows(y_true: Any, *others: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length
 
-from skearlyexit._labels import encode_labels
-from skearlyexit._table import exits_of
-from skearlyexit._unwrap import last_step
+from skearlyexit._data._labels import encode_labels
+from skearlyexit._exit_table import exits_of
+from skearlyexit._utils._unwrap import last_step
 from skearlyexit.inspection._common import checked_exits, checked_rows
 from skearlyexit.inspection._marks import draw, draw_legend, set_log
 from skearlyexit.metrics import cost_accuracy, oracle, random_exits

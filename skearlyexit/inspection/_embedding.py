@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length
 
-from skearlyexit._unwrap import last_step
+from skearlyexit._utils._unwrap import last_step
 from skearlyexit.inspection._common import checked_exits, checked_names, exit_colours
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import column_or_1d
 
-from skearlyexit._labels import encode_labels
-from skearlyexit._unwrap import last_step
+from skearlyexit._data._labels import encode_labels
+from skearlyexit._utils._unwrap import last_step
 from skearlyexit.inspection._common import checked_rows, exit_colours
 
 #: Inches: width of a figure and of its axes, height of a bar, of title and axis together, and the

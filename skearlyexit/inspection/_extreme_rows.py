@@ -11,8 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import column_or_1d
 
-from skearlyexit._labels import encode_labels
-from skearlyexit._unwrap import last_step
+from skearlyexit._data._labels import encode_labels
+from skearlyexit._utils._unwrap import last_step
 from skearlyexit.inspection._common import checked_exits, checked_names
 from skearlyexit.inspection._row_pictures import draw_images, draw_table, image_rows
 

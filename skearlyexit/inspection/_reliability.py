@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skearlyexit._labels import encode_labels
-from skearlyexit._unwrap import last_step
+from skearlyexit._data._labels import encode_labels
+from skearlyexit._utils._unwrap import last_step
 from skearlyexit.inspection._common import checked_names, exit_colours
 from skearlyexit.metrics import ReliabilityCurve, reliability_curve
 

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_array
 
-from skearlyexit._labels import encode_labels
-from skearlyexit._unwrap import last_step
+from skearlyexit._data._labels import encode_labels
+from skearlyexit._utils._unwrap import last_step
 from skearlyexit.inspection._common import checked_rows
 from skearlyexit.metrics import cost_accuracy
 

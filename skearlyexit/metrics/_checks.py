@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit import _weights
+from skearlyexit._data import _weights
 
 
 def checked_correct(correct: Any) -> np.ndarray:

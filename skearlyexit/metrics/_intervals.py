@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betainccinv, betaincinv, ndtri
 
-from skearlyexit._weights import scaled
+from skearlyexit._data._weights import scaled
 
 
 def proportion_interval(n_hits: Any, n_rows: Any, confidence_level: float = 0.95) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skearlyexit._table import exits_of
+from skearlyexit._exit_table import exits_of
 from skearlyexit.metrics._checks import checked_weight
 
 

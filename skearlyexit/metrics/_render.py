@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit._frames import import_pandas
+from skearlyexit._utils._frames import import_pandas
 
 #: An `ExitReport`, whose file imports this one.
 Report = Any

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit._table import ExitTable, LabelTable
-from skearlyexit._weights import scaled
+from skearlyexit._data._weights import scaled
+from skearlyexit._exit_table import ExitTable, LabelTable
 from skearlyexit.metrics._intervals import effective_rows, mean_interval, proportion_interval
 from skearlyexit.metrics._render import as_frame, as_html, as_text
 

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import column_or_1d
 
-from skearlyexit._unwrap import last_step
+from skearlyexit._utils._unwrap import last_step
 from skearlyexit.metrics._checks import checked_weight
 from skearlyexit.metrics._curve import mean_of_steps
 from skearlyexit.metrics._measures import cost_accuracy

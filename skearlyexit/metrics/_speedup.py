@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit._unwrap import last_step
+from skearlyexit._utils._unwrap import last_step
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skearlyexit._decision import Decision
-from skearlyexit._table import ExitTable
+from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._exit_table import ExitTable
 from skearlyexit.costs import exit_costs
 from skearlyexit.placement._report import PlacementReport
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from skearlyexit._names import block_index
+from skearlyexit._utils._names import block_index
 from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
 from skearlyexit.placement._report import PlacementReport
 

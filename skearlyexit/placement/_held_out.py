@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skearlyexit._table import ExitTable
+from skearlyexit._exit_table import ExitTable
 from skearlyexit.calibration import Evidence
 from skearlyexit.placement._base import Probed
 

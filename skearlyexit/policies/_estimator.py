@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
-from skearlyexit._steady import SteadyClassifier
+from skearlyexit._determinism._classifier import SteadyClassifier
 from skearlyexit.costs import estimator_macs
 from skearlyexit.policies._base import Policy, State
 from skearlyexit.policies._features import FEATURES, answer_features, n_operations

@@ -18,12 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._decision import NO_STATE, Decision
-from skearlyexit._layers import GROUP
-from skearlyexit._not_finite import OutputsNotFiniteError, check_embeddings, check_outputs, located
-from skearlyexit._quota import Quota
-from skearlyexit._table import ExitTable, LabelTable
-from skearlyexit.cascade import Cascade
+from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._exit_rule import NO_STATE, Decision
+from skearlyexit._determinism._layers import GROUP
+from skearlyexit._exit_table import ExitTable, LabelTable
+from skearlyexit._utils._not_finite import (
+    OutputsNotFiniteError,
+    check_embeddings,
+    check_outputs,
+    located,
+)
+from skearlyexit.calibration._strict_budget import Quota
 
 #: Bytes of the widest embedding of a slab, and of a batch within it on the CPU, which a core's
 #: cache should hold.

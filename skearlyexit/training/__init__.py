@@ -1,6 +1,6 @@
 """How the weights are learned: one strategy a file, all driven by one trainer."""
 
-from skearlyexit._random import isolated_random_state
+from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.training._acceleration import check_mixed_precision
 from skearlyexit.training._auxiliary import AuxiliaryTraining
 from skearlyexit.training._base import TrainingStrategy

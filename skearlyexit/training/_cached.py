@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn.modules.dropout import _DropoutNd
 
-from skearlyexit._streamed import StreamedRows
+from skearlyexit._data._streamed import StreamedRows
 from skearlyexit.training._network import ExitView, MultiExitNetwork, View
 from skearlyexit.training._rows import Inputs, TrainingRows, n_rows_of, take, to_device
 from skearlyexit.training._trainer import Trainer

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit._random import isolated_random_state
+from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.combination import Combination, OutputReader, RecurrentCombination
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._combined import CombinedView

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit._random import isolated_random_state
-from skearlyexit._streamed import StreamedRows
+from skearlyexit._data._streamed import StreamedRows
+from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.backbones._stage import arranged
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._cached import CACHE_BYTES, passes_of, view_of_heads

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit._layers import PaddedLinear
+from skearlyexit._determinism._layers import PaddedLinear
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._loss import ExitLoss, Target
 from skearlyexit.training._network import ExitView, MultiExitNetwork

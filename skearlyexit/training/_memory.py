@@ -13,8 +13,8 @@ import torch
 from filelock import FileLock
 from joblib import Memory
 
-from skearlyexit._fingerprint import fingerprint
 from skearlyexit._version import __version__
+from skearlyexit.training._fingerprint import fingerprint
 from skearlyexit.training._state import State, put_state, state_of
 
 #: What a phase leaves behind: the state of the trained part, the part's key in that state, and

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._streamed import StreamedRows, tensor_of
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._streamed import StreamedRows, tensor_of
 
 #: What a network reads: one tensor, or several with the same rows.
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
@@ -125,6 +126,26 @@ def to_device(inputs: Inputs, device: str) -> Inputs:
     if isinstance(inputs, tuple):
         return tuple(part.to(device) for part in inputs)
     return inputs.to(device)
+
+
+def training_rows(
+    samples: Samples, dtype: torch.dtype, *, unlabelled: bool = False, relative: bool = True
+) -> TrainingRows:
+    """Samples as a trainer takes them.
+
+    Parameters
+    ----------
+    samples : Samples
+    dtype : torch.dtype
+        Precision of weights.
+    unlabelled : bool, default=False
+        Whether samples without labels are among them.
+    relative : bool, default=True
+        Whether weights count relative to their mean.
+    """
+    further = samples.unlabelled if unlabelled else None
+    X, y, weight = samples.X, samples.y, samples.weight
+    return to_rows(X, y, weight, further, relative=relative, dtype=dtype)
 
 
 def to_rows(

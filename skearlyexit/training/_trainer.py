@@ -16,7 +16,7 @@ import skorch
 import torch
 from skorch.callbacks import Callback, EarlyStopping
 
-from skearlyexit._random import isolated_random_state
+from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.training._acceleration import accelerated
 from skearlyexit.training._interrupts import train
 from skearlyexit.training._loss import ExitLoss

@@ -20,7 +20,7 @@ import skorch
 import torch
 from joblib.hashing import NumpyHasher
 
-from skearlyexit._streamed import StreamedRows
+from skearlyexit._data._streamed import StreamedRows
 
 _ERRORS = (
     pickle.PickleError,

@@ -15,13 +15,13 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skearlyexit._input import check_range, given_dtype, plain_input
-from skearlyexit._interrupts import quietly
-from skearlyexit._labels import check_labels, encode_labels
-from skearlyexit._rows import Rows
-from skearlyexit._sources import labels_of
-from skearlyexit._streamed import is_streamed, rows_at, streamed
-from skearlyexit._weights import checked_weight, scaled
+from skearlyexit._data._input import check_range, given_dtype, plain_input
+from skearlyexit._data._labels import check_labels, encode_labels
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._sources import labels_of
+from skearlyexit._data._streamed import is_streamed, rows_at, streamed
+from skearlyexit._data._weights import checked_weight, scaled
+from skearlyexit._utils._interrupts import quietly
 
 
 def classification_rows(
@@ -32,8 +32,8 @@ def classification_rows(
     groups: Any,
     *,
     name: str,
-) -> tuple[Rows, np.ndarray, np.ndarray | None]:
-    """Rows to learn a classification from; those of weight 0 are left out.
+) -> tuple[Samples, np.ndarray, np.ndarray | None]:
+    """Samples to learn a classification from; those of weight 0 are left out.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def classification_rows(
 
     Returns
     -------
-    rows : Rows
+    rows : Samples
         Weighted by sample weight times class weight, relative to their mean.
     classes : ndarray of shape (n_classes,)
     weight : ndarray of shape (n_samples,) or None
@@ -76,7 +76,7 @@ def classification_rows(
     training_weight = _training_weight(weight, class_weight, y)
     if training_weight is not None:
         training_weight = training_weight / training_weight.mean()
-    return Rows(X, encoded, training_weight, groups, index=index), classes, weight
+    return Samples(X, encoded, training_weight, groups, index=index), classes, weight
 
 
 def rows_of_known_classes(
@@ -86,8 +86,8 @@ def rows_of_known_classes(
     class_weight: dict | str | None,
     classes: np.ndarray,
     dtype: str,
-) -> Rows:
-    """Rows of some of the classes to go on learning from; those of weight 0 are left out.
+) -> Samples:
+    """Samples of some of the classes to go on learning from; those of weight 0 are left out.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def rows_of_known_classes(
         given = weight
         weight = own if given is None else quietly(lambda: own * given, "over", "under")
     if weight is None:
-        return Rows(X, encoded)
+        return Samples(X, encoded)
     used = weight > 0
     if not used.any():
         raise ValueError("All rows have weight 0; there is nothing to learn from.")
@@ -128,7 +128,7 @@ def rows_of_known_classes(
             f"The weights of partial_fit count as they are, and {dtype} cannot hold the largest, "
             f"{largest:g}. Divide them by their mean."
         )
-    return Rows(rows_at(X, used), encoded[used], weight[used], index=np.flatnonzero(used))
+    return Samples(rows_at(X, used), encoded[used], weight[used], index=np.flatnonzero(used))
 
 
 def _training_weight(
@@ -148,7 +148,7 @@ def _training_weight(
 
 
 def labelled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, np.ndarray]:
-    """Rows to learn from, as they were given or read as they are needed, and labels as an array.
+    """Samples to learn from, as they were given or read as they are needed, and labels as an array.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def labelled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, 
 
 
 def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
-    """Rows with as many features as those of fit, as they were given or read as they are needed.
+    """Samples with as many features as those of fit, as they were given or read as they are needed.
 
     Parameters
     ----------

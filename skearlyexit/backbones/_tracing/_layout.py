@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from skearlyexit.backbones._modes import choose
-from skearlyexit.backbones._proxy import Value, draws
+from skearlyexit.backbones._tracing._modes import choose
+from skearlyexit.backbones._tracing._proxy import Value, draws
 
 
 class Layout:

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from skearlyexit.backbones._modes import MODE
 from skearlyexit.backbones._stage import Block
+from skearlyexit.backbones._tracing._modes import MODE
 
 
 class GraphPart(torch.nn.Module):

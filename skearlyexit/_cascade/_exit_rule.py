@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
-from skearlyexit._not_finite import check_outputs
-from skearlyexit._splits import hold_out
-from skearlyexit._table import ExitTable
+from skearlyexit._data._splits import hold_out
+from skearlyexit._exit_table import ExitTable
+from skearlyexit._utils._not_finite import check_outputs
 from skearlyexit.combination import Combination, OwnCombination, TemperatureScaling
 from skearlyexit.costs import Part, UncountedError
 from skearlyexit.policies import ConfidencePolicy, Policy

@@ -1,4 +1,4 @@
-"""Rows to learn from, with what belongs to them."""
+"""Samples with what belongs to them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from skearlyexit._streamed import in_precision, rows_at
-from skearlyexit.training import TrainingRows, to_rows
+from skearlyexit._data._streamed import in_precision, rows_at
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows with what belongs to them.
+class Samples:
+    """Samples with what belongs to them.
 
     Attributes
     ----------
@@ -45,9 +43,9 @@ class Rows:
         """Positions of the rows in what the user gave, shape (n_samples,)."""
         return np.arange(len(self)) if self.index is None else self.index
 
-    def take(self, index: np.ndarray) -> Rows:
+    def take(self, index: np.ndarray) -> Samples:
         """Some of the rows."""
-        return Rows(
+        return Samples(
             rows_at(self.X, index),
             self.y[index],
             None if self.weight is None else self.weight[index],
@@ -56,24 +54,7 @@ class Rows:
             self.positions[index],
         )
 
-    def cast(self, dtype: Any) -> Rows:
+    def cast(self, dtype: Any) -> Samples:
         """The same rows in a precision."""
         further = None if self.unlabelled is None else in_precision(self.unlabelled, dtype)
         return replace(self, X=in_precision(self.X, dtype), unlabelled=further)
-
-    def tensors(
-        self, dtype: torch.dtype, *, unlabelled: bool = False, relative: bool = True
-    ) -> TrainingRows:
-        """The rows as a trainer takes them.
-
-        Parameters
-        ----------
-        dtype : torch.dtype
-            Precision of weights.
-        unlabelled : bool, default=False
-            Whether rows without labels are among them.
-        relative : bool, default=True
-            Whether weights count relative to their mean.
-        """
-        further = self.unlabelled if unlabelled else None
-        return to_rows(self.X, self.y, self.weight, further, relative=relative, dtype=dtype)

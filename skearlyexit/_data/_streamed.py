@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from skearlyexit._blocks import blocks
-from skearlyexit._interrupts import quietly
-from skearlyexit._sources import RowSource, is_source, source_of
+from skearlyexit._data._chunks import blocks
+from skearlyexit._data._sources import RowSource, is_source, source_of
+from skearlyexit._utils._interrupts import quietly
 
 #: Raises an error unless the network can take rows, given their positions and the name of the
 #: argument.

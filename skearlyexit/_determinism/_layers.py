@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from skearlyexit._blocks import channel_moments
+from skearlyexit._data._chunks import channel_moments
 
 #: Matrix kernels treat rows, and terms of a product, in groups of up to this many. A group that is
 #: not full is summed in another order, which shows in the last bits.

@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import fx
 
 from skearlyexit.backbones._base import Network
-from skearlyexit.backbones._graph_part import GraphPart, GraphStage
-from skearlyexit.backbones._layout import Layout
 from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
 from skearlyexit.backbones._stage import Block
-from skearlyexit.backbones._tracer import Call
+from skearlyexit.backbones._tracing._graph_part import GraphPart, GraphStage
+from skearlyexit.backbones._tracing._layout import Layout
+from skearlyexit.backbones._tracing._tracer import Call
 
 _SOFTMAX = (F.softmax, F.log_softmax, torch.softmax, torch.log_softmax)
 _SOFTMAX_METHODS = ("softmax", "log_softmax")

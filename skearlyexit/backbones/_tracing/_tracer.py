@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import fx
 
-from skearlyexit._in_place import may_write
-from skearlyexit._interrupts import deferred_interrupts
-from skearlyexit._random import isolated_random_state
-from skearlyexit.backbones._proxy import (
+from skearlyexit._determinism._in_place import may_write
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._utils._interrupts import deferred_interrupts
+from skearlyexit.backbones._tracing._proxy import (
     IN_PLACE,
     Applied,
     Proxy,
@@ -36,7 +36,7 @@ from skearlyexit.backbones._proxy import (
     replaced_builtins,
     tensors_of,
 )
-from skearlyexit.backbones._untraceable import RowsError, UntraceableError, explanation
+from skearlyexit.backbones._tracing._untraceable import RowsError, UntraceableError, explanation
 
 #: Packages whose functions change their arguments only where torch notices it.
 _KNOWN = ("torch", "skearlyexit", "_operator", "builtins", "math")

@@ -9,7 +9,7 @@ import torch
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from skearlyexit._layers import Normalized, PaddedLinear
+from skearlyexit._determinism._layers import Normalized, PaddedLinear
 
 
 class Copy(torch.nn.Module):

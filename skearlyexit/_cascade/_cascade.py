@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._decision import Decision
+from skearlyexit._cascade._exit_rule import Decision
 from skearlyexit.combination import Combination
 from skearlyexit.costs import CostTable
 from skearlyexit.heads import FittedGate, FittedHead

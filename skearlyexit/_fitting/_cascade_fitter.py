@@ -13,15 +13,16 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from skearlyexit._decision import Decision
-from skearlyexit._not_finite import ADVICE_IN_FIT, check_outputs, located
-from skearlyexit._plan import Plan, torch_dtype
-from skearlyexit._rows import Rows
-from skearlyexit._splits import cross_fitting_splits, hold_out
-from skearlyexit._streamed import tensor_of
+from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._splits import cross_fitting_splits, hold_out
+from skearlyexit._data._streamed import tensor_of
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._fitting._measured_network import Plan, torch_dtype
+from skearlyexit._utils._not_finite import ADVICE_IN_FIT, check_outputs, located
 from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._base import stages_of
-from skearlyexit.cascade import Cascade
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost, CostTable, Part, Reading, exit_costs
 from skearlyexit.costs._macs import counted_or_free
@@ -33,8 +34,8 @@ from skearlyexit.training import (
     Trainer,
     TrainingRows,
     TrainingStrategy,
-    isolated_random_state,
 )
+from skearlyexit.training._rows import training_rows
 
 MAX_SEED = np.iinfo(np.int32).max
 #: Training rows that a trained network is tried on.
@@ -228,8 +229,8 @@ class CascadeBuilder:
 
     def fit(
         self,
-        rows: Rows,
-        validation: Rows | None,
+        rows: Samples,
+        validation: Samples | None,
         seed: int,
         *,
         n_rows: int | None = None,
@@ -239,9 +240,9 @@ class CascadeBuilder:
 
         Parameters
         ----------
-        rows : Rows
-        validation : Rows or None
-            Rows for early stopping instead of a share of `rows`.
+        rows : Samples
+        validation : Samples or None
+            Samples for early stopping instead of a share of `rows`.
         seed : int
         n_rows : int or None, default=None
             How many rows the final model is fitted on. Fewer are trained on for more epochs: a
@@ -275,7 +276,7 @@ class CascadeBuilder:
 
     def update(
         self,
-        rows: Rows,
+        rows: Samples,
         seed: int,
         start: MultiExitNetwork | None,
         optimizer_state: dict[str, Any],
@@ -284,7 +285,7 @@ class CascadeBuilder:
 
         Parameters
         ----------
-        rows : Rows
+        rows : Samples
         seed : int
         start : MultiExitNetwork or None
             Copied; None begins with a new one.
@@ -300,7 +301,7 @@ class CascadeBuilder:
             "optimizer_state": copy.deepcopy(optimizer_state),
         }
         # The weights of the rows to come are not known, that these might be relative to their mean.
-        table = rows.tensors(self.dtype, relative=False)
+        table = training_rows(rows, self.dtype, relative=False)
         trainer = self._trainer(table, None, rng, options)
         self._training_of(whole).update(whole, self._shares(), trainer)
         whole = self._settled(whole, rows)
@@ -309,7 +310,9 @@ class CascadeBuilder:
         cascade = self._cascade(network, heads, rows)
         return Fit(cascade, trainer.history, whole, trainer.optimizer_state)
 
-    def _cascade(self, network: MultiExitNetwork, heads: list[FittedHead], rows: Rows) -> Cascade:
+    def _cascade(
+        self, network: MultiExitNetwork, heads: list[FittedHead], rows: Samples
+    ) -> Cascade:
         return Cascade(
             stages=list(network.stages),
             heads=heads,
@@ -331,15 +334,15 @@ class CascadeBuilder:
 
     def _train(
         self,
-        rows: Rows,
-        validation: Rows | None,
+        rows: Samples,
+        validation: Samples | None,
         seed: int,
         n_rows: int,
         start: MultiExitNetwork | None = None,
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
         rng = check_random_state(seed)
         network = self._begun(rows, rng, start)
-        table = rows.tensors(self.dtype, unlabelled=self.training.takes_unlabelled())
+        table = training_rows(rows, self.dtype, unlabelled=self.training.takes_unlabelled())
         trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
         self._training_of(network).train(network, self._shares(), trainer)
         return self._settled(network, rows), trainer.history
@@ -347,14 +350,14 @@ class CascadeBuilder:
     def _trainer(
         self,
         rows: TrainingRows,
-        validation: Rows | None,
+        validation: Samples | None,
         rng: np.random.RandomState,
         options: dict[str, Any],
         n_rows: int | None = None,
     ) -> Trainer:
         return Trainer(
             rows,
-            None if validation is None else validation.tensors(self.dtype),
+            None if validation is None else training_rows(validation, self.dtype),
             device=self.device,
             seeds=count(rng.randint(MAX_SEED)),
             n_rows=n_rows,
@@ -371,7 +374,7 @@ class CascadeBuilder:
         total = np.cumsum(self.trained_plan.stage_costs)
         return np.asarray(total / (total[-1] or 1.0))
 
-    def _settled(self, network: MultiExitNetwork, rows: Rows) -> MultiExitNetwork:
+    def _settled(self, network: MultiExitNetwork, rows: Samples) -> MultiExitNetwork:
         """The network as it is used, if it answers some of the rows that it was trained on."""
         network.requires_grad_(False)
         network.to(self.device).eval()
@@ -388,7 +391,7 @@ class CascadeBuilder:
         return network.joined() if self.training.drops_exits else network
 
     def _begun(
-        self, rows: Rows, rng: np.random.RandomState, start: MultiExitNetwork | None
+        self, rows: Samples, rng: np.random.RandomState, start: MultiExitNetwork | None
     ) -> MultiExitNetwork:
         """A new network, with the weights of the one to go on with if there is one."""
         network = self._build(rows, rng)
@@ -403,7 +406,7 @@ class CascadeBuilder:
         network.go_on_from(start)
         return network
 
-    def _build(self, rows: Rows, rng: np.random.RandomState) -> MultiExitNetwork:
+    def _build(self, rows: Samples, rng: np.random.RandomState) -> MultiExitNetwork:
         """Build the network with new weights; those of a part do not depend on the other parts."""
         with isolated_random_state(rng.randint(MAX_SEED)):
             built = self.backbone.build(rows.X, self.n_classes)
@@ -432,7 +435,7 @@ class CascadeBuilder:
             n_classes=self.n_classes,
         )
 
-    def _embed(self, network: MultiExitNetwork, rows: Rows) -> dict[int, np.ndarray]:
+    def _embed(self, network: MultiExitNetwork, rows: Samples) -> dict[int, np.ndarray]:
         """Pooled embeddings at the exits whose heads are fitted on them."""
         poolings: dict[int, Any] = {i: network.heads[i].pooling for i in sorted(network.stand_ins)}
         if not poolings:
@@ -451,8 +454,8 @@ class CascadeBuilder:
         self,
         n_folds: int,
         embeddings: dict[int, np.ndarray],
-        rows: Rows,
-        validation: Rows | None,
+        rows: Samples,
+        validation: Samples | None,
         seed: int,
         n_rows: int,
     ) -> dict[int, np.ndarray]:
@@ -485,7 +488,7 @@ class CascadeBuilder:
         self,
         network: MultiExitNetwork,
         embeddings: dict[int, np.ndarray],
-        rows: Rows,
+        rows: Samples,
         seeds: np.ndarray,
     ) -> list[FittedHead]:
         """Heads that answer; those that are no torch modules are fitted in parallel."""

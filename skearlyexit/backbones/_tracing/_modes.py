@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import fx
 
-from skearlyexit.backbones._proxy import Value
-from skearlyexit.backbones._tracer import Tracer
+from skearlyexit.backbones._tracing._proxy import Value
+from skearlyexit.backbones._tracing._tracer import Tracer
 
 #: Attribute of a module that says in which mode it is, as a node of a graph.
 MODE = "training"

@@ -16,10 +16,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
-from skearlyexit._interrupts import quietly
-from skearlyexit._layers import GROUP
-from skearlyexit._random import isolated_random_state
-from skearlyexit._threads import on_single_blas_thread
+from skearlyexit._determinism._layers import GROUP
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._determinism._threads import on_single_blas_thread
+from skearlyexit._utils._interrupts import quietly
 
 #: Rows of a call: at most, and exactly where the answer would depend on their number.
 LARGEST_CALL = 1024

@@ -20,7 +20,7 @@ class RowsError(ValueError):
 def explanation(root: torch.nn.Module, stack: Sequence[str], error: Exception) -> str:
     """What stands in the way of tracing, where, and what helps."""
     # The innermost line that is neither torch's nor ours is the operation.
-    ours = {str(Path(torch.__file__).parent), str(Path(__file__).parent)}
+    ours = {str(Path(torch.__file__).parent), str(Path(__file__).parents[2])}
     lines = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

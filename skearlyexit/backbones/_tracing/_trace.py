@@ -12,9 +12,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from skearlyexit.backbones._modes import ask_for_mode, differing, drop_auxiliary_outputs, unsteady
-from skearlyexit.backbones._tracer import Call, Leaf, Tracer
-from skearlyexit.backbones._untraceable import UntraceableError
+from skearlyexit.backbones._tracing._modes import (
+    ask_for_mode,
+    differing,
+    drop_auxiliary_outputs,
+    unsteady,
+)
+from skearlyexit.backbones._tracing._tracer import Call, Leaf, Tracer
+from skearlyexit.backbones._tracing._untraceable import UntraceableError
 
 
 @dataclass

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skearlyexit._builder import CascadeBuilder
-from skearlyexit._deciding import HeldOutRows, unlearned
-from skearlyexit._not_finite import ADVICE_IN_FIT, among_held_out, located
-from skearlyexit._rows import Rows
-from skearlyexit._splits import Split, hold_out
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._splits import Split, hold_out
+from skearlyexit._fitting._cascade_fitter import CascadeBuilder
+from skearlyexit._fitting._exit_rule import HeldOutRows, unlearned
+from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit.placement import Probed
 from skearlyexit.runtime import outputs
 
@@ -30,19 +30,19 @@ class ExitProbe:
     ----------
     make_builder : callable
         From ascending indices of blocks to what fits a cascade with exits there.
-    rows : Rows
-    validation : Rows or None
-        Rows for early stopping, instead of a share of those that it fits on.
+    rows : Samples
+    validation : Samples or None
+        Samples for early stopping, instead of a share of those that it fits on.
     weight : ndarray of shape (n_samples,) or None
         Weights of all rows in judging, as in calibration.
     train, held : ndarray of int
-        Rows that it fits on, and rows that it is judged on.
+        Samples that it fits on, and rows that it is judged on.
     seed : int
     """
 
     make_builder: Callable[[Sequence[int]], CascadeBuilder]
-    rows: Rows
-    validation: Rows | None
+    rows: Samples
+    validation: Samples | None
     weight: np.ndarray | None
     train: np.ndarray
     held: np.ndarray
@@ -94,9 +94,9 @@ class ExitProbe:
 
 
 def probing_split(
-    rows: Rows, splits: list[Split], refit: bool, rng: np.random.RandomState
+    rows: Samples, splits: list[Split], refit: bool, rng: np.random.RandomState
 ) -> tuple[Split, list[Split]]:
-    """Rows to train and to judge exits on, and splits for calibration without the latter.
+    """Samples to train and to judge exits on, and splits for calibration without the latter.
 
     Thresholds are to be calibrated on rows that the places of the exits were not chosen by, so
     that the rows which judge them leave the calibration. Where rows for calibration are held out

@@ -7,34 +7,34 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._plan import Plan
-from skearlyexit._random import isolated_random_state
-from skearlyexit._rows import Rows
-from skearlyexit._streamed import is_single
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._streamed import is_single
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._fitting._measured_network import Plan
 from skearlyexit.backbones import Backbone
 
-#: Rows that are looked at for what rounding does to them.
+#: Samples that are looked at for what rounding does to them.
 N_SAMPLED = 1000
 
 
 def rows_as_read(
-    given: Rows,
-    single: Rows,
+    given: Samples,
+    single: Samples,
     plan: Plan,
     backbone: Backbone,
     n_classes: int,
     before: torch.dtype | None,
-) -> Rows:
-    """Rows in the precision in which the network reads them.
+) -> Samples:
+    """Samples in the precision in which the network reads them.
 
     That of the network itself, unless it standardizes rows and they are so far from zero that
     single precision could not tell them apart: these are read in double precision.
 
     Parameters
     ----------
-    given : Rows
+    given : Samples
         In the precision in which the user gave them.
-    single : Rows
+    single : Samples
         The same in that of the network.
     plan : Plan
         The network, measured on `single`.
@@ -53,7 +53,7 @@ def rows_as_read(
     return double if standardize is not None and standardize.is_coarse else single
 
 
-def is_exact(given: Rows, single: Rows) -> bool:
+def is_exact(given: Samples, single: Samples) -> bool:
     """Whether nothing was rounded."""
     return single.X.dtype == np.float64 or is_single(given.X)
 

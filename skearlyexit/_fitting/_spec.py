@@ -12,11 +12,11 @@ import torch
 from joblib import Memory
 from sklearn.utils.validation import check_memory
 
-from skearlyexit._builder import MAX_SEED, CascadeBuilder
-from skearlyexit._decision import PLAIN, Decision
-from skearlyexit._plan import Plan
-from skearlyexit._precision import is_exact, notice_of_rounding, rows_as_read
-from skearlyexit._rows import Rows
+from skearlyexit._cascade._exit_rule import PLAIN, Decision
+from skearlyexit._data._samples import Samples
+from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeBuilder
+from skearlyexit._fitting._measured_network import Plan
+from skearlyexit._fitting._precision import is_exact, notice_of_rounding, rows_as_read
 from skearlyexit.backbones import resolve_backbone
 from skearlyexit.combination import (
     TRAINED,
@@ -43,7 +43,7 @@ class Recipe:
 
     Attributes
     ----------
-    rows : Rows
+    rows : Samples
         What is learned from, in the precision in which the network reads it.
     plan : Plan
         The network, measured, with an exit at its end only.
@@ -58,7 +58,7 @@ class Recipe:
         What the user should know about how rows are read.
     """
 
-    rows: Rows
+    rows: Samples
     plan: Plan
     placement: Placement
     strategy: TrainingStrategy
@@ -106,7 +106,7 @@ class RecipeMixin:
 
     def _recipe(
         self,
-        given: Rows,
+        given: Samples,
         classes: np.ndarray,
         rng: np.random.RandomState,
         before: torch.dtype | None = None,

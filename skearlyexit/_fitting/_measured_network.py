@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from skearlyexit._layers import Standardize
-from skearlyexit._names import block_index
-from skearlyexit._random import isolated_random_state
-from skearlyexit._streamed import RowCheck
+from skearlyexit._data._streamed import RowCheck
+from skearlyexit._determinism._layers import Standardize
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._utils._names import block_index
 from skearlyexit.backbones import Backbone, BlockFacts, Network, measure_blocks
 from skearlyexit.backbones._measure import trial_rows
 from skearlyexit.costs import Cost

@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from skearlyexit._input import fits_single, item_array
+from skearlyexit._data._input import fits_single, item_array
 
 #: Of numpy's kinds of dtype, those that are real numbers.
 REAL_KINDS = "biuf"

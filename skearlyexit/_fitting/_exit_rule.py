@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skearlyexit._decision import Decision
-from skearlyexit._splits import Split, cross_fitting_splits
-from skearlyexit._table import ExitTable
+from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._data._splits import Split, cross_fitting_splits
+from skearlyexit._exit_table import ExitTable
 
 #: Folds of rows that were held out once, for a decision that learns.
 N_FOLDS = 5

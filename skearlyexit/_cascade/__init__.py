@@ -1,0 +1,1 @@
+"""The fitted object as passive data, and the rule by which samples exit."""

@@ -1,0 +1,1 @@
+"""From what a user passes in to samples: validation, lazily read arrays, chunks, splits."""

@@ -1,0 +1,1 @@
+"""The same results whatever runs beside: batch-invariant layers and classifiers, seeds, threads."""

@@ -1,0 +1,1 @@
+"""What rooms share and know nothing of."""

@@ -1,0 +1,59 @@
+"""The structure of the package: which room imports which, as CONTRIBUTING says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "skearlyexit"
+ROW = re.compile(r"^\| `(\w+)` \| .+ \| (.+) \|$", re.MULTILINE)
+#: The estimators, which lie above all rooms.
+ESTIMATORS = {
+    "__init__",
+    "_base",
+    "_classifier",
+    "_operating",
+    "_partial_fit",
+    "_predict",
+    "_version",
+}
+
+
+def stated():
+    """Which rooms import which others, by the table; rooms in its order."""
+    rooms = {}
+    for room, imports in ROW.findall((ROOT / "CONTRIBUTING.md").read_text()):
+        rooms[room] = set(rooms) if imports == "all above" else set(re.findall(r"`(\w+)`", imports))
+    return rooms
+
+
+def imported():
+    """Which rooms import which others, by the code."""
+    rooms = {}
+    for file in PACKAGE.rglob("*.py"):
+        first, *inside = file.relative_to(PACKAGE).parts
+        room = first if inside else file.stem
+        found = re.findall(
+            r"^\s*(?:from|import) skearlyexit\.(\w+)", file.read_text(), re.MULTILINE
+        )
+        rooms.setdefault(room, set()).update(set(found) - {room, "_version"})
+    return rooms
+
+
+def test_every_room_is_in_the_table():
+    assert stated().keys() == imported().keys() - ESTIMATORS
+
+
+@pytest.mark.parametrize("room", stated())
+def test_imports_are_those_of_the_table(room):
+    if room == "_fitting":
+        assert imported()[room] <= stated()[room]
+    else:
+        assert imported()[room] == stated()[room]
+
+
+def test_imports_run_down():
+    rooms = list(stated())
+    for room, others in stated().items():
+        assert all(rooms.index(other) < rooms.index(room) for other in others)

@@ -120,7 +120,7 @@ def load(name: str, seed: int, folder: str = DEFAULT_CACHE) -> Saved:
         random_state=seed,
     ).fit(*train)
     seconds = time.perf_counter() - start
-    said, said_test = outputs(clf.cascade_, X_pool), outputs(clf.cascade_, X_test)
+    said, said_test = outputs(clf.cascade_.network, X_pool), outputs(clf.cascade_.network, X_test)
     encoded, encoded_test = (np.searchsorted(clf.classes_, y) for y in (y_pool, y_test))
     saved = Saved(clf, said, encoded, said_test, encoded_test)
     path.parent.mkdir(parents=True, exist_ok=True)

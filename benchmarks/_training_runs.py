@@ -261,9 +261,9 @@ def train(job: Job, rows: dict[str, np.ndarray]) -> Outcome:
         else:
             saved = Saved(
                 clf,
-                outputs(clf.cascade_, rows["X_val"]),
+                outputs(clf.cascade_.network, rows["X_val"]),
                 y_val,
-                outputs(clf.cascade_, rows["X_test"]),
+                outputs(clf.cascade_.network, rows["X_test"]),
                 y_test,
             )
             curves[rule] = combined(saved, job.seed)

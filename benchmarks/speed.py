@@ -91,7 +91,7 @@ def prepare_ideal(
 ) -> list[tuple[torch.nn.Module, torch.nn.Module | None, tuple[torch.Tensor, ...]]]:
     """Stage, head and ready batches of survivors, for every exit that some row reaches."""
     cascade = clf.cascade_
-    batch_rows = _sizes(cascade.row_bytes, cascade.device)[1]
+    batch_rows = _sizes(cascade.network.row_bytes, cascade.network.device)[1]
     exits = clf.predict(X, return_exits=True)[1]
     used = _heads_in_use(cascade, clf.thresholds_, None)
     plan, carry = [], torch.tensor(X)

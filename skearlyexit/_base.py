@@ -1,413 +1,166 @@
-"""What the estimators share: parameters, the order of fitting, operating points."""
+"""What is asked of any fitted estimator with exits."""
 
 from __future__ import annotations
 
-import copy
-import os
-import warnings
-from collections.abc import Callable
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
-from joblib import Memory
-from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._data._encode import further_rows, labelled_rows
-from skearlyexit._data._samples import Samples
-from skearlyexit._data._splits import Split, calibration_splits
-from skearlyexit._data._streamed import checked, in_precision, look_through
-from skearlyexit._data._weights import scaled
-from skearlyexit._exit_table import ExitTable, LabelTable
-from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeBuilder, Fit
-from skearlyexit._fitting._exit_probe import ExitProbe, probing_split
-from skearlyexit._fitting._exit_rule import HeldOutRows, decide, unlearned
-from skearlyexit._fitting._spec import Recipe, RecipeMixin
-from skearlyexit._operating import BaseOperated
-from skearlyexit._utils._interrupts import quietly
-from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
+from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._data._labels import encode_labels
+from skearlyexit._data._sources import labels_of
+from skearlyexit._data._weights import checked_weight
+from skearlyexit._exit_table import ExitTable, LabelTable, exits_of
+from skearlyexit._fitting._operating_point import choose_point, requested_point
 from skearlyexit.calibration import (
+    Budget,
     CalibratedPoint,
     Evidence,
     Frontier,
     OperatingPoint,
+    Threshold,
+    thresholds_for_shares,
 )
-from skearlyexit.combination import (
-    COMBINATIONS,
-    TRAINED,
-    Combination,
-)
-from skearlyexit.costs import COSTS, Cost
-from skearlyexit.placement import Placed, Placement, PlacementReport
-from skearlyexit.policies import POLICIES, Policy
-from skearlyexit.runtime import embed, outputs, tabulate
+from skearlyexit.calibration._budget import look_up
+from skearlyexit.costs import CostTable
+from skearlyexit.metrics import ExitReport
+from skearlyexit.runtime import Answers, run, tabulate
 from skearlyexit.runtime._torch import label_table
-from skearlyexit.training import (
-    OPTIMIZERS,
-    SCHEDULES,
-    STRATEGIES,
-    MultiExitNetwork,
-    SeparateTraining,
-    TrainingStrategy,
-    to_main_memory,
-)
 
-_CROSS_FITTED = (
-    "It holds for the models that were fitted without each fold, and for the final one only as far "
-    "as it behaves like them."
-)
+#: Calibration rows whose scores are remembered, for thresholds that follow a drift.
+REMEMBERED_ROWS = 1000
 
 
-class BaseEarlyExit(RecipeMixin, BaseOperated):
-    """Base of the early-exit estimators."""
+class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
+    """Base of estimators with exits: predictions, operating points and reports."""
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "backbone": "no_validation",
-        "exits": [Interval(Integral, 1, None, closed="left"), "array-like", Placement],
-        "head": "no_validation",
-        "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
-        "policy": [StrOptions(set(POLICIES)), Policy, None],
-        "combine": [StrOptions({*COMBINATIONS, TRAINED}), Combination, None],
-        "temperature_scaling": ["boolean"],
-        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
-        "budget": [Interval(Real, 0, None, closed="right"), None],
-        "operating_point": [OperatingPoint, None],
-        "cost": [StrOptions(set(COSTS)), Cost],
-        "calibration": [
-            Interval(RealNotInt, 0, 1, closed="neither"),
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split", "get_n_splits"]),
-            StrOptions({"auto"}),
-            None,
-        ],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions(set(SCHEDULES))],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(RealNotInt, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "warm_start": ["boolean"],
-        "mixed_precision": ["boolean"],
-        "compile": ["boolean", dict],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
-        "device": [str],
-        "dtype": [StrOptions({"float32", "float64"})],
-        "memory": [str, os.PathLike, Memory, None],
-        "n_jobs": [
-            Interval(Integral, None, -1, closed="right"),
-            Interval(Integral, 1, None, closed="left"),
-            None,
-        ],
-        "callbacks": [list, tuple, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
-
-    # What `fit` sets, besides what scikit-learn itself does.
+    classes_: np.ndarray
+    cascade_: Cascade
+    n_exits_: int
     exit_names_: list[str]
-    placement_report_: PlacementReport
-    history_: list[dict[str, Any]]
+    costs_: np.ndarray
+    cost_table_: CostTable
+    thresholds_: np.ndarray
+    frontier_: Frontier | None
+    operating_point_: CalibratedPoint
+    _recent_scores: np.ndarray
 
-    # What a training that goes on starts from.
-    _network: MultiExitNetwork
-    _optimizer_state: dict[str, Any]
-    _fitted_classes: np.ndarray
-    _n_updates: int
+    # Arguments of these methods are for this estimator wherever they are passed in.
+    __metadata_request__predict: ClassVar[dict[str, bool]] = {
+        "threshold": True,
+        "budget": True,
+        "return_exits": True,
+    }
+    __metadata_request__predict_proba = __metadata_request__predict
+    __metadata_request__score: ClassVar[dict[str, bool]] = {"threshold": True, "budget": True}
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Stored in main memory, as the cascade is, whatever it runs on.
-        state = dict(super().__getstate__())
-        if "cascade_" in state and state["cascade_"].device != "cpu":
-            state["_network"] = copy.deepcopy(state["_network"]).to("cpu")
-            state["_optimizer_state"] = to_main_memory(state["_optimizer_state"])
-        return state
+    @abstractmethod
+    def _validate_rows(self, X: Any) -> Any:
+        """Samples to answer, as the cascade reads them."""
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, and those of objects given as parameters.
+    def predict(
+        self,
+        X: Any,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+        return_exits: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict labels.
 
         Parameters
         ----------
-        **params : dict
-            ``<parameter>__<own parameter>`` sets one of an object, such as ``backbone__width``.
+        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
+            Rows; of a `numpy.memmap` or a torch Dataset, some at a time are in memory.
+        threshold : float or sequence of float, default=None
+            Thresholds for this call instead of `thresholds_`.
+        budget : float or Budget, default=None
+            Largest mean cost per row for this call, in units of the plain network; looked up on
+            `frontier_`. ``Budget(0.4, strict=True)`` keeps it on these very rows.
+        return_exits : bool, default=False
+            Whether to return the exits too.
 
         Returns
         -------
-        self : estimator
+        y : ndarray of shape (n_samples,)
+            Labels.
+        exits : ndarray of shape (n_samples,)
+            Exit at which each row left, from 0; only with `return_exits`.
 
         Raises
         ------
         ValueError
-            If there is no such parameter, or no object that could have it.
+            If both operating points are given, or the budget cannot be met.
         """
-        own = self.get_params(deep=False)
-        for key in params:
-            name, nested, inner = key.partition("__")
-            value = params.get(name, own.get(name))
-            if nested and name in own and not hasattr(value, "set_params"):
-                raise ValueError(
-                    f"{key!r} sets {inner!r} of the object given as {name!r}, and that is "
-                    f"{value!r}. Give an object first, such as "
-                    f"{type(self).__name__}(backbone=MLPBackbone()) for parameters of a backbone."
-                )
-        return super().set_params(**params)
+        answers = self._run(X, self._point(threshold, budget))
+        labels = self.classes_[answers.labels]
+        return (labels, answers.exits) if return_exits else labels
 
-    @property
-    def stages_(self) -> list[torch.nn.Module]:
-        """Parts of the network between exits."""
-        return list(self.cascade_.stages)
-
-    @property
-    def heads_(self) -> list[Any]:
-        """Torch module or fitted scikit-learn estimator of each exit."""
-        return [head.model for head in self.cascade_.heads]
-
-    def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
-        """Samples, as an array or streamed, and labels to learn from."""
-        X, y = labelled_rows(self, X, y, reset=reset)
-        if reset:
-            self._row_shape = X.shape[1:]
-        else:
-            self._check_shape(X)
-        return X, y
-
-    def _further_rows(self, X: Any, name: str) -> Any:
-        """Samples for fit besides those to learn from, as they were given, of the same shape."""
-        X = further_rows(self, X, name)
-        self._check_shape(X)
-        return X
-
-    def _validate_rows(self, X: Any) -> Any:
-        """Samples to answer, as an array of the dtype that the network reads or streamed."""
-        return checked(self._numeric_rows(X), self.cascade_.check)
-
-    def _numeric_rows(self, X: Any) -> Any:
-        # In numpy's terms: of the rows, which may be wider than the network.
-        dtype = np.float64 if self.cascade_.dtype == torch.float64 else np.float32
-        if type(X) is np.ndarray and X.dtype.kind == "f" and X.shape[1:] == self._row_shape:
-            # What the general checks find out in a tenth of a millisecond is plain here.
-            rows, total = quietly(lambda: _cast_and_sum(X, dtype, self.dtype), "over", "invalid")
-            if len(rows) and not hasattr(self, "feature_names_in_") and np.isfinite(total):
-                return rows
-        X = further_rows(self, X)
-        self._check_shape(X)
-        return in_precision(X, dtype)
-
-    def _check_shape(self, X: Any) -> None:
-        if X.shape[1:] != self._row_shape:
-            raise ValueError(
-                f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
-                f"of shape {self._row_shape}."
-            )
-
-    def _fit_cascade(
+    def predict_proba(
         self,
-        rows: Samples,
-        classes: np.ndarray,
-        calibration_weight: np.ndarray | None,
-        validation: Samples | None,
-    ) -> None:
-        """Fit on validated rows, and set the fitted attributes once all has gone well."""
-        scaled_weight = largest_weight = None
-        if calibration_weight is not None:
-            scaled_weight = scaled(calibration_weight)
-            largest_weight = float(calibration_weight.max())
-            calibration_weight = scaled_weight / scaled_weight.mean()
-        request = self._requested_point()
-        self._check_device()
-        start = self._start(classes)
-        rng = check_random_state(self.random_state)
-        recipe = self._recipe(rows, classes, rng, None if start is None else self.cascade_.dtype)
-        for notice in recipe.notices:
-            warnings.warn(notice, UserWarning, stacklevel=5)
-        rows = recipe.rows
-        look_through(rows.unlabelled, recipe.plan.check, "X_unlabelled")
-        if validation is not None:
-            validation = validation.cast(rows.X.dtype)
-            look_through(validation.X, recipe.plan.check, "X_val")
-        builder, placed, splits, refit = self._prepare(
-            recipe, classes, calibration_weight, validation, rng
-        )
-        if self.warm_start:
-            self._check_warm(builder, splits, validation)
-        n_exits = len(builder.heads)
-        index = np.concatenate([np.arange(0), *(held for _, held in splits)])
-        self._check_request(request, builder, n_exits, index, scaled_weight, largest_weight)
-        seeds = rng.randint(MAX_SEED, size=len(splits) + 1)
-        said: list[Any] = []
-        # A decision that learns, or waits for the costs, needs what the heads say.
-        fitted_later = builder.decision.needs_costs
-        look: Callable[..., Any] = outputs if fitted_later else label_table
-        for (train, held), seed in zip(splits, seeds[1:], strict=True):
-            n_rows = len(rows) if refit else None
-            fit = builder.fit(rows.take(train), validation, int(seed), n_rows=n_rows, start=start)
-            cascade = fit.cascade
-            held_rows = rows.take(held)
-            with located(held_rows.positions, ADVICE_IN_FIT):
-                said.append(look(cascade, held_rows.X))
-        if refit:
-            fit = builder.fit(rows, validation, int(seeds[0]), start=start)
-            cascade = fit.cascade
+        X: Any,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+        return_exits: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict class probabilities, those of the exit at which each row leaves.
 
-        def costs() -> np.ndarray:
-            return builder.untimed_costs(cascade, rows.X)
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        threshold : float or sequence of float, default=None
+            As in `predict`.
+        budget : float or Budget, default=None
+            As in `predict`.
+        return_exits : bool, default=False
+            Whether to return the exits too.
 
-        table: ExitTable | LabelTable | None = None
-        y = rows.y[index]
-        weight = None if calibration_weight is None else calibration_weight[index]
-        if splits and fitted_later:
-            held_out = HeldOutRows(
-                np.concatenate(said),
-                y,
-                weight,
-                None if rows.weight is None else rows.weight[index],
-                None if rows.groups is None else rows.groups[index],
-            )
-            folds = [len(part) for part in said]
-            with among_held_out():
-                cascade.decision, table, held_out = decide(
-                    builder.decision, held_out, folds, costs, rng
-                )
-            y, weight = held_out.y, held_out.weight
-        elif splits:
-            table = LabelTable.concatenate(said)
-        else:
-            n_columns = len(classes) + builder.decision.gated
-            cascade.decision = unlearned(builder.decision, costs, n_columns)
-        cascade.cost_table = builder.cost_table(cascade, rows.X)
-        evidence = None
-        if table is not None:
-            if weight is not None and scaled_weight is not None:
-                weight = weight * scaled_weight.mean()
-            evidence = Evidence.from_table(table, y, cascade.costs, weight, classes, largest_weight)
-        point, frontier = self._operate(request, cascade, evidence)
-        if point.certified and (refit or builder.decision.n_learned):
-            point = replace(point, reason=f"{point.reason} {_CROSS_FITTED}")
-        self._set_fitted(fit, builder, point, frontier, evidence)
-        self.placement_report_ = placed.report
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Columns as in `classes_`. A head that gives labels only has all its probability on its
+            label.
+        exits : ndarray of shape (n_samples,)
+            Only with `return_exits`.
+        """
+        answers = self._run(X, self._point(threshold, budget), with_probabilities=True)
+        assert answers.probabilities is not None
+        return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
 
-    def _start(self, classes: np.ndarray) -> MultiExitNetwork | None:
-        """Network to go on with, if any."""
-        if not (self.warm_start and hasattr(self, "_network")):
-            return None
-        if not np.array_equal(classes, self._fitted_classes):
-            raise ValueError(
-                "With warm_start=True y must hold the classes of the fit before, "
-                f"{self._fitted_classes[:20].tolist()}. Got {classes[:20].tolist()}."
-            )
-        return self._network
+    def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
+        """Predict labels at every exit.
 
-    def _check_warm(
-        self, builder: CascadeBuilder, splits: list[Split], validation: Samples | None
-    ) -> None:
-        """Refuse what needs rows that the network has not seen in a fit before."""
-        if splits:
-            raise ValueError(
-                "With warm_start=True the network may have seen any row, so that none of them can "
-                "be held out for thresholds. Give calibration=None, and call calibrate with other "
-                f"rows. Got calibration={self.calibration!r}."
-            )
-        if (
-            self.early_stopping
-            and validation is None
-            and not isinstance(self.random_state, Integral)
-        ):
-            raise ValueError(
-                "With warm_start=True and early_stopping=True every fit has to hold out the same "
-                "rows. Give X_val and y_val, or an integer for random_state. Got "
-                f"random_state={self.random_state!r}."
-            )
-        if any(head.cross_fit for head in builder.heads):
-            raise ValueError(
-                "A head with cross_fit needs networks that have not seen the rows, and with "
-                "warm_start=True they would fall behind the one that goes on. Give cross_fit=None."
-            )
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
 
-    def _prepare(
-        self,
-        recipe: Recipe,
-        classes: np.ndarray,
-        calibration_weight: np.ndarray | None,
-        validation: Samples | None,
-        rng: np.random.RandomState,
-    ) -> tuple[CascadeBuilder, Placed, list[Split], bool]:
-        """What fits cascades, with the exits placed, and the splits for calibration."""
-        rows, placement = recipe.rows, recipe.placement
-        strategy, decision = recipe.strategy, recipe.decision
-        splits: list[Split] = []
-        refit = True
-        probe = None
-        if placement.needs_probe:
-            if isinstance(self.head, list | tuple):
-                raise ValueError(
-                    f"{type(placement).__name__} tries the same head at every place; the 'head' "
-                    f"parameter of {type(self).__name__} must be a single one. Got "
-                    f"{len(self.head)} instead."
-                )
-            if self.calibration is None:
-                request, nothing = self._requested_point(), np.arange(0)
-                alone = recipe.builder(recipe.plan.ends)
-                self._check_request(request, alone, 2, nothing, None, None)
-            if decision.policy.reads_gate:
-                raise ValueError(
-                    f"{type(placement).__name__} judges places by heads that are trained "
-                    "separately, without gates to read. Give exits by number or name with "
-                    f"{type(decision.policy).__name__}."
-                )
-            recipe.cost.check(None)
-            splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
-            probing, splits = probing_split(rows, splits, refit, rng)
-            separate = strategy if isinstance(strategy, SeparateTraining) else SeparateTraining()
-            probe = ExitProbe(
-                lambda ends: recipe.builder(ends, separate),
-                rows,
-                validation,
-                calibration_weight,
-                *probing,
-                rng.randint(MAX_SEED),
-            )
-        placed = placement.place(recipe.plan.candidates, probe)
-        recipe.cost.check(len(placed.ends))
-        n_exits = 1 if strategy.drops_exits else len(placed.ends)
-        if n_exits > 1:
-            decision.combination.check(len(classes), n_exits)
-        if probe is None and n_exits > 1:
-            splits, refit = calibration_splits(self.calibration, rows.y, rows.groups, rng)
-        if n_exits == 1:
-            splits, refit = [], True
-        return recipe.builder(placed.ends), placed, splits, refit
+        Yields
+        ------
+        y : ndarray of shape (n_samples,)
+            Labels of one exit after the other.
+        """
+        yield from self.classes_[self._label_table(X).labels.T]
 
-    def _set_fitted(
-        self,
-        fit: Fit,
-        builder: CascadeBuilder,
-        point: CalibratedPoint,
-        frontier: Frontier | None,
-        evidence: Evidence | None,
-    ) -> None:
-        cascade = fit.cascade
-        self.cascade_ = cascade
-        self.n_exits_ = cascade.n_exits
-        self.exit_names_ = builder.plan.names
-        self.history_ = fit.history
-        self._network = fit.network
-        self._optimizer_state = fit.optimizer_state or {}
-        self._fitted_classes = builder.classes
-        self._n_updates = 0
-        self.costs_ = cascade.costs
-        assert cascade.cost_table is not None
-        self.cost_table_ = cascade.cost_table
-        self._set_point(point, frontier, evidence)
+    def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
+        """Predict class probabilities at every exit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Yields
+        ------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Probabilities of one exit after the other.
+        """
+        yield from self.exit_table(X).probabilities.swapaxes(0, 1)
 
     def exit_table(self, X: Any) -> ExitTable:
         """Outputs of every exit for every row, whether it would leave there or not.
@@ -425,50 +178,221 @@ class BaseEarlyExit(RecipeMixin, BaseOperated):
         check_is_fitted(self)
         return tabulate(self.cascade_, self._validate_rows(X))
 
-    def _label_table(self, X: Any) -> LabelTable:
-        """Labels and scores of `exit_table`, without its memory."""
-        check_is_fitted(self)
-        return label_table(self.cascade_, self._validate_rows(X))
-
-    def embed(self, X: Any, exit: int | str = -1) -> np.ndarray:
-        """Embeddings that the head at an exit sees, after pooling.
+    def exit_report(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+        confidence_level: float = 0.95,
+    ) -> ExitReport:
+        """Tell where rows leave, and what that saves and loses.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-        exit : int or str, default=-1
-            Number of the exit, negative from the end, or its name.
+            Samples that the model was neither fitted nor calibrated on.
+        y : array-like of shape (n_samples,), default=None
+            Labels among `classes_`. None takes those in the items of a torch Dataset.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Samples of weight 0 are left out.
+        threshold : float or sequence of float, default=None
+            As in `predict`.
+        budget : float or Budget, default=None
+            As in `predict`.
+        confidence_level : float, default=0.95
+            Of every interval.
 
         Returns
         -------
-        embeddings : ndarray of shape (n_samples, n_embedding)
+        report : ExitReport
+            Prints as a page of text or HTML; ``report.to_frame()`` is a data frame.
 
         Raises
         ------
         ValueError
-            If there is no such exit.
+            If data or arguments do not fit, or the budget cannot be met.
+        """
+        point = self._point(threshold, budget)
+        y, X = labels_of(X, y), self._validate_rows(X)
+        encoded = encode_labels(y, X, self.classes_)
+        exits = None
+        if point.quota is not None:
+            exits = run(self.cascade_, X, point.thresholds, quota=point.quota).exits
+        request = "" if point.request is None else point.request.description
+        return ExitReport.from_table(
+            self._tabulated(X),
+            encoded,
+            point.thresholds,
+            self.costs_,
+            exits=exits,
+            classes=self.classes_,
+            exit_names=self.exit_names_,
+            weight=checked_weight(sample_weight, X),
+            confidence_level=confidence_level,
+            request=request,
+            certified=point.certified,
+            reason=point.reason,
+        )
+
+    def calibrate(
+        self,
+        X: Any,
+        y: Any = None,
+        operating_point: OperatingPoint | None = None,
+        *,
+        sample_weight: Any = None,
+    ) -> Self:
+        """Choose thresholds anew, on rows that the model was not fitted on.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,), default=None
+            Labels among `classes_`. None takes those in the items of a torch Dataset.
+        operating_point : OperatingPoint, default=None
+            None: what the parameters of the estimator ask for.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in `fit`.
+
+        Returns
+        -------
+        self : object
+            With new `frontier_`, `operating_point_` and `thresholds_`. On an error nothing is
+            changed.
         """
         check_is_fitted(self)
-        if exit in self.exit_names_:
-            index = self.exit_names_.index(exit)
-        elif isinstance(exit, Integral) and -self.n_exits_ <= exit < self.n_exits_:
-            index = int(exit) % self.n_exits_
-        else:
+        y, X = labels_of(X, y), self._validate_rows(X)
+        encoded = encode_labels(y, X, self.classes_)
+        weight = None if sample_weight is None else checked_weight(sample_weight, X)
+        table = self._tabulated(X)
+        evidence = Evidence.from_table(table, encoded, self.costs_, weight, self.classes_)
+        request = requested_point(self) if operating_point is None else operating_point
+        if request is not None:
+            if not isinstance(request, OperatingPoint):
+                raise TypeError(
+                    "'operating_point' must be an object such as Budget(0.4), with its "
+                    f"parentheses; got {request!r}."
+                )
+            request._validate_params()
+        point, frontier = choose_point(request, self.cascade_, evidence)
+        self._set_point(point, frontier, _remembered(evidence.scores))
+        return self
+
+    def partial_calibrate(self, X: Any, *, window: int = REMEMBERED_ROWS) -> Self:
+        """Move the thresholds with rows that drift, so that the mean cost stays; needs no labels.
+
+        The scores of the last rows seen are remembered, at first those of the calibration rows.
+        Thresholds are moved to where, of the rows remembered, as many leave at each exit as the
+        operating point let leave when it was calibrated; those of all other budgets move too. The
+        accuracy follows the drift: it is not known, and what was certified no longer is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            New rows in the order of time; all exits are computed for them.
+        window : int, default=1000
+            How many of the last rows count.
+
+        Returns
+        -------
+        self : object
+            With new `thresholds_`, `operating_point_` and `frontier_`. On an error nothing is
+            changed.
+
+        Raises
+        ------
+        ValueError
+            If there was no calibration.
+
+        Notes
+        -----
+        Running quantiles of the score keep a budget under drift; how well is a matter of how long
+        the window is against how fast the rows change.
+        """
+        check_is_fitted(self)
+        if not isinstance(window, Integral) or window < 1:
+            raise ValueError(f"'window' must be a positive integer; got {window!r}.")
+        X = self._validate_rows(X)
+        if self.n_exits_ == 1:
+            return self
+        if self.frontier_ is None:
             raise ValueError(
-                f"'exit' must be one of {self.exit_names_}, or 0 to {self.n_exits_ - 1}, or "
-                f"negative from the end; got {exit!r}."
+                "partial_calibrate moves what was calibrated, and this model was fitted without "
+                "calibration rows. Call calibrate(X, y) first."
             )
-        cascade = self.cascade_
-        return embed(
-            cascade.stages,
-            {index: cascade.heads[index].pooling},
-            self._validate_rows(X),
-            device=cascade.device,
-            dtype=cascade.dtype,
-            row_bytes=cascade.row_bytes,
-        )[index]
+        scores = self._tabulated(X).scores
+        recent = np.concatenate([self._recent_scores, scores])[-window:]
+        point, frontier = self.operating_point_, self.frontier_
+        assert point.shares is not None
+        assert frontier.shares is not None
+        thresholds = thresholds_for_shares(recent, point.shares)
+        moved = np.array([thresholds_for_shares(recent, shares) for shares in frontier.shares])
+        exits = exits_of(recent, thresholds)
+        moved_point = replace(
+            point,
+            thresholds=thresholds,
+            n_rows=len(recent),
+            cost=float(self.costs_[exits].mean()),
+            accuracy=np.nan,
+            certified=None if point.certified is None else False,
+            reason=f"Moved with the last {len(recent)} rows, without labels, to keep the cost.",
+        )
+        self._set_point(moved_point, replace(frontier, thresholds=moved), recent)
+        return self
+
+    def _point(self, threshold: Any, budget: float | Budget | None) -> CalibratedPoint:
+        """Operating point for what a predict-like method was asked for."""
+        check_is_fitted(self)
+        if threshold is not None and budget is not None:
+            raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
+        if threshold is not None:
+            given = Threshold(threshold)
+            return CalibratedPoint(given, given.fixed_thresholds(self.n_exits_))
+        if budget is None:
+            return replace(self.operating_point_, thresholds=self.thresholds_)
+        if self.frontier_ is None:
+            raise ValueError(
+                "A budget needs calibration rows, and this model has none: it was fitted without "
+                "any, or trained on by partial_fit since. Call calibrate(X, y) with rows that it "
+                "was not fitted on, or give a threshold."
+            )
+        table = self.cost_table_
+        return look_up(budget, self.frontier_, self.costs_, table.unit, table.plain)
+
+    def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
+        X = self._validate_rows(X)
+        return run(
+            self.cascade_,
+            X,
+            point.thresholds,
+            quota=point.quota,
+            with_probabilities=with_probabilities,
+        )
+
+    def _label_table(self, X: Any) -> LabelTable:
+        """Labels and scores of `exit_table`, without its memory."""
+        check_is_fitted(self)
+        return self._tabulated(self._validate_rows(X))
+
+    def _tabulated(self, X: Any) -> LabelTable:
+        return label_table(self.cascade_.network, self.cascade_.decision, X)
+
+    def _set_point(
+        self, point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray
+    ) -> None:
+        # One operation, since an interrupt may come between any two.
+        self.__dict__.update(
+            operating_point_=point,
+            thresholds_=point.thresholds,
+            frontier_=frontier,
+            _recent_scores=recent,
+        )
 
 
-def _cast_and_sum(X: np.ndarray, dtype: Any, of_sum: Any) -> tuple[np.ndarray, Any]:
-    rows = X.astype(dtype, copy=False)
-    return rows, rows.sum(dtype=of_sum)
+def _remembered(scores: np.ndarray) -> np.ndarray:
+    """Scores of calibration samples in a random order, since the first are forgotten first."""
+    order = np.random.RandomState(0).permutation(len(scores))[:REMEMBERED_ROWS]
+    return scores[order]

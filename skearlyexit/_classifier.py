@@ -10,30 +10,27 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Memory
-from sklearn.base import _fit_context
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._data._encode import classification_rows
-from skearlyexit._data._labels import encode_labels
-from skearlyexit._data._samples import Samples
+from skearlyexit._data._labels import check_labels
 from skearlyexit._data._sources import labels_of
-from skearlyexit._data._weights import checked_weight
+from skearlyexit._data._weights import checked_weight, scaled
 from skearlyexit._determinism._random import ending_turns
-from skearlyexit._partial_fit import PartialFitMixin
-from skearlyexit._predict import PredictMixin
+from skearlyexit._fitting._fit import fit_model
+from skearlyexit._network_base import BaseEarlyExitNetwork
 from skearlyexit._utils._gradients import gradients
-from skearlyexit.calibration import Budget, Evidence, OperatingPoint
+from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
-from skearlyexit.metrics import ExitReport
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
-from skearlyexit.runtime import run
-from skearlyexit.runtime._torch import label_table
-from skearlyexit.training import TrainingStrategy, check_unlabelled, resolve_training
+from skearlyexit.training import TrainingStrategy
 
 
-class EarlyExitClassifier(PredictMixin, PartialFitMixin):
+class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
     """Neural network whose easy rows leave early.
 
     The network is cut into stages, and after each stands a head that can already answer. A row
@@ -365,135 +362,45 @@ class EarlyExitClassifier(PredictMixin, PartialFitMixin):
         X_unlabelled: Any,
     ) -> None:
         X, y = self._checked_rows(X, y)
-        rows, classes, weight = classification_rows(
+        samples, classes, weight = classification_rows(
             X, y, sample_weight, self.class_weight, groups, name=type(self).__name__
         )
-        rows = replace(rows, unlabelled=self._unlabelled_rows(X_unlabelled))
+        samples = replace(samples, unlabelled=self._unlabelled_rows(X_unlabelled))
         validation = self._validation_rows(X_val, y_val, classes)
-        self._fit_cascade(rows, classes, weight, validation)
-        self.classes_ = classes
+        start = self._start(classes)
+        read_as = None if start is None else self.cascade_.network.dtype
+        model = fit_model(self, samples, classes, weight, validation, start, read_as)
+        self._set_fitted(model, classes)
 
-    def _unlabelled_rows(self, X_unlabelled: Any) -> np.ndarray | None:
-        if X_unlabelled is None:
-            return None
-        check_unlabelled(resolve_training(self.training))
-        try:
-            return self._further_rows(X_unlabelled, "X_unlabelled")
-        except ValueError as error:
-            raise ValueError(f"X_unlabelled must hold rows like those of X. {error}") from error
-
-    def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Samples | None:
-        if X_val is None and y_val is None:
-            return None
-        if X_val is None or (y_val is None and not isinstance(X_val, torch.utils.data.Dataset)):
-            raise ValueError("X_val and y_val must be given together; got only one of them.")
-        if not self.early_stopping:
-            raise ValueError(
-                "X_val and y_val are used by early stopping only; got them with "
-                "early_stopping=False. Set it to True, or use them in calibrate after fitting."
-            )
-        y_val = labels_of(X_val, y_val)
-        rows = self._further_rows(X_val, "X_val")
-        return Samples(rows, encode_labels(y_val, rows, classes))
-
-    def exit_report(
+    def score(
         self,
         X: Any,
         y: Any = None,
-        *,
         sample_weight: Any = None,
+        *,
         threshold: float | Sequence[float] | None = None,
         budget: float | Budget | None = None,
-        confidence_level: float = 0.95,
-    ) -> ExitReport:
-        """Tell where rows leave, and what that saves and loses.
+    ) -> float:
+        """Accuracy.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            Samples that the model was neither fitted nor calibrated on.
         y : array-like of shape (n_samples,), default=None
-            Labels among `classes_`. None takes those in the items of a torch Dataset.
+            None takes the labels in the items of a torch Dataset.
         sample_weight : array-like of shape (n_samples,), default=None
-            Samples of weight 0 are left out.
         threshold : float or sequence of float, default=None
             As in `predict`.
         budget : float or Budget, default=None
             As in `predict`.
-        confidence_level : float, default=0.95
-            Of every interval.
 
         Returns
         -------
-        report : ExitReport
-            Prints as a page of text or HTML; ``report.to_frame()`` is a data frame.
-
-        Raises
-        ------
-        ValueError
-            If data or arguments do not fit, or the budget cannot be met.
+        score : float
         """
-        point = self._point(threshold, budget)
-        y, X = labels_of(X, y), self._validate_rows(X)
-        encoded = encode_labels(y, X, self.classes_)
-        exits = None
-        if point.quota is not None:
-            exits = run(self.cascade_, X, point.thresholds, quota=point.quota).exits
-        request = "" if point.request is None else point.request.description
-        return ExitReport.from_table(
-            label_table(self.cascade_, X),
-            encoded,
-            point.thresholds,
-            self.costs_,
-            exits=exits,
-            classes=self.classes_,
-            exit_names=self.exit_names_,
-            weight=checked_weight(sample_weight, X),
-            confidence_level=confidence_level,
-            request=request,
-            certified=point.certified,
-            reason=point.reason,
-        )
-
-    def calibrate(
-        self,
-        X: Any,
-        y: Any = None,
-        operating_point: OperatingPoint | None = None,
-        *,
-        sample_weight: Any = None,
-    ) -> EarlyExitClassifier:
-        """Choose thresholds anew, on rows that the model was not fitted on.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-        y : array-like of shape (n_samples,), default=None
-            Labels among `classes_`. None takes those in the items of a torch Dataset.
-        operating_point : OperatingPoint, default=None
-            None: what the parameters of the estimator ask for.
-        sample_weight : array-like of shape (n_samples,), default=None
-            As in `fit`.
-
-        Returns
-        -------
-        self : EarlyExitClassifier
-            With new `frontier_`, `operating_point_` and `thresholds_`. On an error nothing is
-            changed.
-        """
-        check_is_fitted(self)
-        y, X = labels_of(X, y), self._validate_rows(X)
-        encoded = encode_labels(y, X, self.classes_)
-        weight = None if sample_weight is None else checked_weight(sample_weight, X)
-        table = label_table(self.cascade_, X)
-        evidence = Evidence.from_table(table, encoded, self.costs_, weight, self.classes_)
-        request = self._requested_point() if operating_point is None else operating_point
-        if request is not None:
-            if not isinstance(request, OperatingPoint):
-                raise TypeError(
-                    "'operating_point' must be an object such as Budget(0.4), with its "
-                    f"parentheses; got {request!r}."
-                )
-            request._validate_params()
-        self._set_point(*self._operate(request, self.cascade_, evidence), evidence)
-        return self
+        y = labels_of(X, y)
+        check_labels(y)
+        y = column_or_1d(y)
+        labels = self.predict(X, threshold=threshold, budget=budget)
+        weight = scaled(checked_weight(sample_weight, labels))
+        return float(accuracy_score(y, labels, sample_weight=weight))

@@ -1,6 +1,7 @@
 """The interface: what every parameter and method does."""
 
 import pickle
+from dataclasses import replace
 from typing import ClassVar
 
 import joblib
@@ -26,7 +27,7 @@ from skearlyexit import (
     RiskControl,
     Threshold,
 )
-from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._cascade import FittedNetwork
 from tests._data import blobs, digits, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -334,27 +335,26 @@ class TestStorage:
         assert same(again.predict(X_TEST, budget=0.9), clf.predict(X_TEST, budget=0.9))
 
     def test_a_model_of_an_accelerator_loads_without_one(self, clf):
-        state = {**pickle.loads(pickle.dumps(clf)).cascade_.__dict__, "device": "cuda"}
-        loaded = Cascade.__new__(Cascade)
+        state = {**pickle.loads(pickle.dumps(clf)).cascade_.network.__dict__, "device": "cuda"}
+        loaded = FittedNetwork.__new__(FittedNetwork)
         if torch.cuda.is_available():
             pytest.skip("this machine has the accelerator")
         with pytest.warns(UserWarning, match="trained on 'cuda'.*will run on the CPU"):
             loaded.__setstate__(state)
         model = pickle.loads(pickle.dumps(clf))
-        model.cascade_ = loaded
+        model.cascade_ = replace(model.cascade_, network=loaded)
         assert same(model.predict_proba(X_TEST), clf.predict_proba(X_TEST))
 
     def test_what_is_stored_lies_in_main_memory(self, clf):
         """Meta tensors stand for those of an accelerator: they cannot be moved back by mistake."""
         model = pickle.loads(pickle.dumps(clf))
-        model.cascade_.to("cpu")
         moved = []
-        model.cascade_.device = "elsewhere"
-        for stage in model.cascade_.stages:
+        network = replace(model.cascade_.network.moved("cpu"), device="elsewhere")
+        for stage in network.stages:
             stage.to = lambda device: moved.append(device)
         with pytest.raises(AttributeError):  # a function cannot be copied by pickle
-            pickle.dumps(model.cascade_)
-        model.cascade_.__getstate__()
+            pickle.dumps(network)
+        network.__getstate__()
         assert set(moved) == {"cpu"}
 
 

@@ -147,7 +147,7 @@ class TestReader:
     def test_its_memory_counts(self):
         plain = quick(training="joint", cost="bytes").fit(X, y)
         read = quick(training="combiner", cost="bytes").fit(X, y)
-        size = sum(each.numel() * 4 for each in read.cascade_.combiner.reader.parameters())
+        size = sum(each.numel() * 4 for each in read.cascade_.network.combiner.reader.parameters())
         found = read.cost_table_.decision_costs - plain.cost_table_.decision_costs
         np.testing.assert_allclose(found, [size, 0, 0])
 
@@ -244,7 +244,7 @@ class TestGates:
         assert np.array_equal(table.scores, table.gates)
         assert (table.gates[:, -1] == 1).all()
         embeddings = clf.embed(X_test, exit=0)
-        layer = clf.cascade_.gates[0].model.body[0]
+        layer = clf.cascade_.network.gates[0].model.body[0]
         weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
         logit = embeddings @ weight[:, : embeddings.shape[1]].T.astype(np.float64) + bias
         np.testing.assert_allclose(table.gates[:, 0], expit(logit[:, 0]), atol=1e-5)
@@ -252,14 +252,14 @@ class TestGates:
     def test_gates_that_nobody_reads_are_not_run(self):
         clf = quick(training="gated", combine="own").fit(X, y)
         joint = quick(training="joint").fit(X, y)
-        assert clf.cascade_.gates == []
+        assert clf.cascade_.network.gates == []
         assert clf.exit_table(X_test).gates is None
         np.testing.assert_array_equal(clf.costs_, joint.costs_)
 
     def test_gates_count_among_the_costs(self):
         plain = quick(training="joint", policy="patience").fit(X, y)
         gated = quick(training="gated", policy="gate", combine="own").fit(X, y)
-        width = gated.cascade_.gates[0].model.body[0].weight.shape[1]
+        width = gated.cascade_.network.gates[0].model.body[0].weight.shape[1]
         np.testing.assert_allclose(gated.cost_table_.decision_costs, [width, width, 0])
         assert gated.cost_table_.plain == plain.cost_table_.plain
 
@@ -304,15 +304,15 @@ class TestWhatIsTrainedTravels:
         clf = quick(training=training).fit(X, y)
         asked = quick(training=training, combine="trained").fit(X, y)
         own = quick(training=training, combine="own").fit(X, y)
-        assert isinstance(clf.cascade_.combiner, kind)
+        assert isinstance(clf.cascade_.network.combiner, kind)
         expected = clf.predict_proba(X_test, threshold=2)
         assert np.array_equal(asked.predict_proba(X_test, threshold=2), expected)
-        assert own.cascade_.combiner is None
+        assert own.cascade_.network.combiner is None
         # What the heads alone say is put together by hand.
-        said = outputs(replace(clf.cascade_, combiner=None), X_test.astype(np.float32))
+        said = outputs(replace(clf.cascade_.network, combiner=None), X_test.astype(np.float32))
         state = None
         for i in range(clf.n_exits_):
-            answer, state = clf.cascade_.combiner.step(state, said[:, i], i)
+            answer, state = clf.cascade_.network.combiner.step(state, said[:, i], i)
         np.testing.assert_allclose(answer, expected, atol=1e-12)
 
     def test_stored_and_read_again(self, training, kind):
@@ -331,23 +331,23 @@ class TestWhatIsTrainedTravels:
         """Held-out rows are answered by what their own fold's network has learned."""
         seen = []
 
-        def watching(cascade, rows, **kwargs):
-            table = label_table(cascade, rows, **kwargs)
-            said = outputs(cascade, rows, **kwargs)
-            assert np.array_equal(table.labels, cascade.decision.tabulate(said).labels)
-            apart = outputs(replace(cascade, combiner=None), rows, **kwargs)
+        def watching(network, decision, rows):
+            table = label_table(network, decision, rows)
+            said = outputs(network, rows)
+            assert np.array_equal(table.labels, decision.tabulate(said).labels)
+            apart = outputs(replace(network, combiner=None), rows)
             state = None
             for i in range(said.shape[1]):
-                answer, state = cascade.combiner.step(state, np.ascontiguousarray(apart[:, i]), i)
+                answer, state = network.combiner.step(state, np.ascontiguousarray(apart[:, i]), i)
                 np.testing.assert_allclose(said[:, i, : answer.shape[1]], answer, atol=1e-12)
-            seen.append(cascade.combiner)
+            seen.append(network.combiner)
             return table
 
-        with mock.patch("skearlyexit._base.label_table", watching):
+        with mock.patch("skearlyexit._fitting._fit.label_table", watching):
             clf = quick(training=training, calibration=2).fit(X, y)
         assert len(seen) == 2
         assert seen[0] is not seen[1]
-        assert clf.cascade_.combiner not in seen
+        assert clf.cascade_.network.combiner not in seen
 
 
 @pytest.mark.parametrize("training", ["gated", CombinedTraining("softmax"), "auxiliary"])
@@ -417,7 +417,7 @@ def test_refused_before_training(params, message):
 def test_a_rule_after_training_needs_no_trained_one():
     head = ["linear", SVC(), "linear"]
     clf = quick(training="combiner", head=head, combine="mean").fit(X, y)
-    assert clf.cascade_.combiner is None
+    assert clf.cascade_.network.combiner is None
 
 
 def test_view_and_network_share_the_combiner():

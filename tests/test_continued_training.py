@@ -148,7 +148,7 @@ class TestPartialFit:
         adamw = sgd.set_params(optimizer="adamw").partial_fit(X, y)
         assert adamw.score(X_test, y_test) > 0.4
         other = copy.deepcopy(clf).set_params(training="combined").partial_fit(X, y)
-        assert isinstance(other.cascade_.combiner, WeightedCombination)
+        assert isinstance(other.cascade_.network.combiner, WeightedCombination)
 
     def test_settings_of_the_optimizer_are_those_of_now(self):
         def decaying(parameters, lr):
@@ -285,8 +285,8 @@ class TestWarmStart:
 
     def test_what_was_learned_beside_the_network_goes_on_too(self):
         clf = streaming(training=CombinedTraining("free"), warm_start=True, max_epochs=10)
-        first = clf.fit(X, y).cascade_.combiner.weights
-        second = clf.set_params(max_epochs=1, lr=1e-6).fit(X, y).cascade_.combiner.weights
+        first = clf.fit(X, y).cascade_.network.combiner.weights
+        second = clf.set_params(max_epochs=1, lr=1e-6).fit(X, y).cascade_.network.combiner.weights
         np.testing.assert_allclose(first, second, atol=1e-3)
         assert np.abs(np.array(first) - 1 / 3).max() > 0.01
 
@@ -296,8 +296,10 @@ class TestWarmStart:
     )
     def test_another_way_to_combine_begins_anew(self, training, kind):
         clf = streaming(training="combined", warm_start=True).fit(X, y)
-        assert isinstance(clf.cascade_.combiner, WeightedCombination)
-        assert isinstance(clf.set_params(training=training).fit(X, y).cascade_.combiner, kind)
+        assert isinstance(clf.cascade_.network.combiner, WeightedCombination)
+        assert isinstance(
+            clf.set_params(training=training).fit(X, y).cascade_.network.combiner, kind
+        )
 
     def test_settings_of_the_network_are_those_of_now(self):
         clf = streaming(backbone=MLPBackbone(3, width=32, dropout=0.1), warm_start=True).fit(X, y)

@@ -22,7 +22,7 @@ from skearlyexit import (
     TransformerBackbone,
     pad_series,
 )
-from skearlyexit import _blocks as blocks_module
+from skearlyexit._data import _chunks as chunks_module
 from tests._data import blobs, make, quick, same
 
 X, y, X_NEW, Y_NEW = blobs()
@@ -76,7 +76,7 @@ def test_rows_that_are_read_as_they_are_needed(far, kind, tmp_path, monkeypatch)
     wanted = far.predict_proba(X_NEW + FAR)
     assert same(clf.predict_proba(given(X_NEW + FAR)), wanted)
     assert same(clf.predict_proba(X_NEW + FAR), wanted)
-    monkeypatch.setattr(blocks_module, "BLOCK_VALUES", 500)
+    monkeypatch.setattr(chunks_module, "BLOCK_VALUES", 500)
     with pytest.raises(ValueError, match=r"too large for dtype\('float32'\)"):
         clf.predict(given(np.where(X_NEW > 3, 1e300, X_NEW)))
 
@@ -147,7 +147,7 @@ def test_every_training(params):
     params = {**PARAMS, "max_epochs": 2, **params}
     clf = quick(**params).fit(X + FAR, y)
     near = quick(**params).fit(X, y)
-    assert clf.cascade_.stages[0].blocks[0][2].weight.dtype == torch.float32
+    assert clf.cascade_.network.stages[0].blocks[0][2].weight.dtype == torch.float32
     assert np.mean(clf.predict(X_NEW + FAR) == near.predict(X_NEW)) > 0.9
 
 
@@ -179,7 +179,7 @@ def test_what_single_precision_holds_is_read_in_it():
     ones = np.column_stack([X, np.ones(len(X)), np.zeros(len(X)), np.full(len(X), 0.1)])
     for rows in (X, ones, X.astype(np.float32) + FAR.astype(np.float32), np.abs(X).astype(int)):
         clf = quick(**PARAMS).fit(rows, y)
-        assert clf.cascade_.dtype == torch.float32
+        assert clf.cascade_.network.dtype == torch.float32
         assert clf.predict(rows[:5]).shape == (5,)
 
 
@@ -194,7 +194,7 @@ class TestNetworksOfTheUser:
     def test_get_rows_in_their_precision_with_a_warning(self):
         with pytest.warns(UserWarning, match="values of 12 features of X apart.*feature 1 "):
             clf = quick(**OWN, backbone=self.net()).fit(X + FAR, y)
-        assert clf.cascade_.dtype == torch.float32
+        assert clf.cascade_.network.dtype == torch.float32
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             quick(**OWN, backbone=self.net(), dtype="float64").fit(X + FAR, y)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from skearlyexit import CNNBackbone, EarlyExitClassifier, LayerwiseTraining, TracedBackbone
-from skearlyexit import _blocks as blocks_module
+from skearlyexit._data import _chunks as chunks_module
 from skearlyexit.inspection import ExtremeRowsDisplay
 from tests._data import make, same
 
@@ -63,7 +63,7 @@ KINDS = ["array", "doubles", "transposed view", "list", "PIL", "memmap", "datase
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_channels_last_are_answered_like_channels_first(reference, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(blocks_module, "BLOCK_VALUES", 5000)  # more than one
+    monkeypatch.setattr(chunks_module, "BLOCK_VALUES", 5000)  # more than one
     rows = {
         "array": LAST,
         "doubles": LAST.astype(float),

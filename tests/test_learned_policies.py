@@ -296,7 +296,7 @@ def test_thresholds_are_not_chosen_on_rows_that_the_policy_learned_from():
 
 def test_learned_parts_see_rows_of_their_own(monkeypatch):
     """Temperature, combination and policy: disjoint rows, and none of those that they judge."""
-    from skearlyexit import _operating
+    from skearlyexit._fitting import _operating_point
     from skearlyexit.combination import GeometricCombination, TemperatureScaling
 
     seen = {}
@@ -315,14 +315,14 @@ def test_learned_parts_see_rows_of_their_own(monkeypatch):
 
     for cls in (TemperatureScaling, GeometricCombination, LearnedConfidencePolicy):
         spy(cls, "fit")
-    original = _operating.compute_frontier
+    original = _operating_point.compute_frontier
 
     def compute_frontier(evidence):
         shares, largest = evidence.weight_shares
         seen["thresholds"] = [set(np.round(shares * largest, 6))]
         return original(evidence)
 
-    monkeypatch.setattr(_operating, "compute_frontier", compute_frontier)
+    monkeypatch.setattr(_operating_point, "compute_frontier", compute_frontier)
     X, y, _, _ = blobs()
     # Every row has a weight of its own, by which it is known again; their mean is 1.
     weight = 0.5 + (np.arange(len(y)) + 0.5) / len(y)

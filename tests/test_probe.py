@@ -61,18 +61,18 @@ def fits(monkeypatch):
 @pytest.fixture
 def judged(monkeypatch):
     """Samples of every exit table that is made while fitting."""
-    from skearlyexit import _base, _probe
+    from skearlyexit._fitting import _exit_probe, _fit
 
     tables = []
 
     def watched(look):
-        def watching(cascade, X, **kwargs):
-            tables.append((cascade.n_exits, X[:, 0].copy()))
-            return look(cascade, X, **kwargs)
+        def watching(network, *args):
+            tables.append((network.n_exits, args[-1][:, 0].copy()))
+            return look(network, *args)
 
         return watching
 
-    for module, name in ((_base, "outputs"), (_base, "label_table"), (_probe, "outputs")):
+    for module, name in ((_fit, "outputs"), (_fit, "label_table"), (_exit_probe, "outputs")):
         monkeypatch.setattr(module, name, watched(getattr(module, name)))
     return tables
 
@@ -206,11 +206,11 @@ def test_given_weights_are_judged_as_they_will_be(curious, training, n_trained):
     trained = []
     original = CascadeBuilder.cost_table
 
-    def cost_table(self, cascade, X):
-        weights = [value for stage in cascade.stages for value in stage.state_dict().values()]
+    def cost_table(self, network, decision, X):
+        weights = [value for stage in network.stages for value in stage.state_dict().values()]
         same = [torch.equal(a, b) for a, b in zip(before, weights, strict=True)]
         trained.append(sum(not each for each in same[::2]))
-        return original(self, cascade, X)
+        return original(self, network, decision, X)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CascadeBuilder, "cost_table", cost_table)

@@ -253,7 +253,7 @@ def test_heads_of_exits_that_nobody_can_leave_do_not_run():
     X, y, X_test, _ = blobs()
     clf = quick(head=DecisionTreeClassifier(max_depth=3)).fit(X, y)
     calls = []
-    for i, head in enumerate(clf.cascade_.heads):
+    for i, head in enumerate(clf.cascade_.network.heads):
         answer = head.predict_proba
         head.predict_proba = lambda rows, i=i, answer=answer: calls.append(i) or answer(rows)
     clf.predict(X_test, threshold=[np.inf, 0.5])

@@ -167,6 +167,9 @@ class TestManyClasses:
     def test_labels_and_scores_are_those_of_the_table(self, policy, combine):
         X, y, X_new, _ = blobs()
         clf = quick(policy=policy, combine=combine, max_epochs=1).fit(X, y)
-        table, small = clf.exit_table(X_new), label_table(clf.cascade_, X_new, slab_rows=48)
+        table, small = (
+            clf.exit_table(X_new),
+            label_table(clf.cascade_.network, clf.cascade_.decision, X_new, slab_rows=48),
+        )
         assert same(small.labels, table.labels)
         assert same(small.scores, table.scores)

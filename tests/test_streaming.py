@@ -21,7 +21,7 @@ from skearlyexit import (
     TransformerBackbone,
     pad_series,
 )
-from skearlyexit import _blocks as blocks_module
+from skearlyexit._data import _chunks as chunks_module
 from skearlyexit._data._streamed import StreamedRows, streamed
 from skearlyexit._fitting._cascade_fitter import TRIAL_ROWS
 from skearlyexit.runtime import _torch as runtime_module
@@ -84,7 +84,7 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(StreamedRows, "_read", count)
     monkeypatch.setattr(runtime_module, "SLAB_BYTES", 1)
-    monkeypatch.setattr(blocks_module, "BLOCK_VALUES", 256 * X.shape[1])
+    monkeypatch.setattr(chunks_module, "BLOCK_VALUES", 256 * X.shape[1])
     return found
 
 
@@ -145,17 +145,17 @@ def test_numbers_of_other_kinds_are_converted_as_they_are_read(mapped, kind, dty
 
 
 def test_more_than_a_block_is_summed_like_the_array(mapped, monkeypatch):
-    monkeypatch.setattr(blocks_module, "BLOCK_VALUES", 100)
+    monkeypatch.setattr(chunks_module, "BLOCK_VALUES", 100)
     wide = quick(dtype="float64").fit(mapped(X.astype(float)), y)
     assert_alike(wide, mapped(X_NEW), quick(dtype="float64").fit(X.astype(float), y), X_NEW)
 
 
 def test_blocks_change_what_is_learned_by_rounding_only(monkeypatch):
-    whole = blocks_module.channel_moments(X)
+    whole = chunks_module.channel_moments(X)
     assert same(whole[0], X.mean(axis=0, dtype=float, keepdims=True))
     assert same(whole[1], X.std(axis=0, dtype=float, keepdims=True))
-    monkeypatch.setattr(blocks_module, "BLOCK_VALUES", 100)
-    for found, expected in zip(blocks_module.channel_moments(X), whole, strict=True):
+    monkeypatch.setattr(chunks_module, "BLOCK_VALUES", 100)
+    for found, expected in zip(chunks_module.channel_moments(X), whole, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -168,7 +168,7 @@ def test_other_layouts_of_a_file(mapped):
 
 
 def test_images_and_masked_series(mapped, monkeypatch):
-    monkeypatch.setattr(blocks_module, "BLOCK_VALUES", 500)
+    monkeypatch.setattr(chunks_module, "BLOCK_VALUES", 500)
     images = np.pad(X, ((0, 0), (0, 3))).reshape(-1, 1, 4, 4)
     series = pad_series([row[None, : 5 + i % 9] for i, row in enumerate(X)])
     for rows, backbone in (
@@ -182,7 +182,7 @@ def test_images_and_masked_series(mapped, monkeypatch):
 
 
 def test_a_mask_that_is_none_is_found_behind_the_first_block(mapped, monkeypatch):
-    monkeypatch.setattr(blocks_module, "BLOCK_VALUES", 500)
+    monkeypatch.setattr(chunks_module, "BLOCK_VALUES", 500)
     series = pad_series([row[None] for row in X])
     series[321, -1, 2] = 0
     clf = quick(backbone=Conv1DBackbone((8,), n_blocks=1, masked=True), exits=1)

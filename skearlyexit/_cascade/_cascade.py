@@ -17,9 +17,9 @@ from skearlyexit.costs import CostTable
 from skearlyexit.heads import FittedGate, FittedHead
 
 
-@dataclass
-class Cascade:
-    """Everything that prediction needs.
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A fitted network with exits: from samples to the outputs of its heads.
 
     Attributes
     ----------
@@ -31,11 +31,7 @@ class Cascade:
         One for each exit but the last, or none at all.
     combiner : Combination or None
         What training has learned to make of the heads, before any decision.
-    decision : Decision
-        What is made of the heads' outputs.
     n_classes : int
-    cost_table : CostTable or None
-        What its parts cost; None for one that only serves to calibrate another.
     row_bytes : int
         Largest memory of one row between two blocks.
     device : str
@@ -50,9 +46,7 @@ class Cascade:
     heads: list[FittedHead]
     gates: list[FittedGate]
     combiner: Combination | None
-    decision: Decision
     n_classes: int
-    cost_table: CostTable | None
     row_bytes: int
     device: str
     dtype: torch.dtype
@@ -63,28 +57,22 @@ class Cascade:
         """Number of exits, the last included."""
         return len(self.stages)
 
-    @property
-    def costs(self) -> np.ndarray:
-        """Cumulative cost of leaving at each exit; see `skearlyexit.costs.exit_costs`."""
-        assert self.cost_table is not None
-        return self.cost_table.cumulative
-
-    def to(self, device: str) -> None:
-        """Move stages and heads."""
+    def moved(self, device: str) -> FittedNetwork:
+        """The same on a device, to which the modules themselves are moved."""
         for stage in self.stages:
             stage.to(device)
         for head in self.heads:
             head.to(device)
         for gate in self.gates:
             gate.to(device)
-        self.device = device
+        return replace(self, device=device)
 
     def __getstate__(self) -> dict[str, Any]:
         # Stored in main memory, whatever it runs on: it may be loaded where no such device is.
         state = dict(self.__dict__)
         if self.device != "cpu":
             moved = {name: copy.deepcopy(state[name]) for name in ("stages", "heads", "gates")}
-            replace(self, **moved).to("cpu")
+            replace(self, **moved).moved("cpu")
             state |= moved
         return state
 
@@ -94,7 +82,7 @@ class Cascade:
             return
         wanted = self.device
         try:
-            self.to(wanted)
+            self.moved(wanted)
         except (RuntimeError, AssertionError):
             warnings.warn(
                 f"The model was trained on {wanted!r}, which this machine does not have; it will "
@@ -102,4 +90,32 @@ class Cascade:
                 UserWarning,
                 stacklevel=2,
             )
-            self.to("cpu")
+            self.__dict__.update(self.moved("cpu").__dict__)
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Everything that prediction needs.
+
+    Attributes
+    ----------
+    network : FittedNetwork
+    decision : Decision
+        What is made of the outputs of its heads.
+    cost_table : CostTable
+        What its parts cost.
+    """
+
+    network: FittedNetwork
+    decision: Decision
+    cost_table: CostTable
+
+    @property
+    def n_exits(self) -> int:
+        """Number of exits, the last included."""
+        return self.network.n_exits
+
+    @property
+    def costs(self) -> np.ndarray:
+        """Cumulative cost of leaving at each exit; see `skearlyexit.costs.exit_costs`."""
+        return self.cost_table.cumulative

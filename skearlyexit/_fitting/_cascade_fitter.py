@@ -13,7 +13,7 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._cascade import FittedNetwork
 from skearlyexit._cascade._exit_rule import Decision
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import cross_fitting_splits, hold_out
@@ -48,17 +48,17 @@ class Fit:
 
     Attributes
     ----------
-    cascade : Cascade
+    network : FittedNetwork
     history : list of dict
-    network : MultiExitNetwork
-        As it was trained, to go on with.
+    trained : MultiExitNetwork
+        The network as it was trained, to go on with.
     optimizer_state : dict or None
         To go on with, too; None after a training from the beginning.
     """
 
-    cascade: Cascade
+    network: FittedNetwork
     history: list[dict[str, Any]]
-    network: MultiExitNetwork
+    trained: MultiExitNetwork
     optimizer_state: dict[str, Any] | None = None
 
 
@@ -154,19 +154,19 @@ class CascadeBuilder:
             decisions[0].append(combination.part(self.n_classes, 0, gated=self.decision.gated))
         return float(self._cost_table([], parts, decisions).cumulative[0])
 
-    def cost_table(self, cascade: Cascade, X: np.ndarray, *, decided: bool = True) -> CostTable:
-        """What the parts of a cascade cost, read off on a few of the rows.
+    def cost_table(self, network: FittedNetwork, decision: Decision, X: np.ndarray) -> CostTable:
+        """What the parts of a network, and what is made of its outputs, cost on a few samples.
 
         Parameters
         ----------
-        cascade : Cascade
+        network : FittedNetwork
+        decision : Decision
+            Fitted.
         X : ndarray of shape (n_samples, ...)
-        decided : bool, default=True
-            Whether decisions are counted, which has to wait until they are fitted.
         """
-        return self._cost_table(*self._parts(cascade, X, decided))
+        return self._cost_table(*self._parts(network, X, decision))
 
-    def untimed_costs(self, cascade: Cascade, X: np.ndarray) -> np.ndarray:
+    def untimed_costs(self, network: FittedNetwork, X: np.ndarray) -> np.ndarray:
         """Cumulative costs for what is fitted: the same for every fit with the same seed.
 
         Where stages are timed, the operations of stages and heads are counted instead. What has no
@@ -177,7 +177,7 @@ class CascadeBuilder:
         costs : ndarray of shape (n_exits,)
             In units of the plain backbone, decisions not counted.
         """
-        stages, heads, decisions = self._parts(cascade, X, decided=False)
+        stages, heads, decisions = self._parts(network, X, None)
         if self.cost.is_exact:
             return self._cost_table(stages, heads, decisions).untimed
         return exit_costs(
@@ -187,29 +187,29 @@ class CascadeBuilder:
         )
 
     def _parts(
-        self, cascade: Cascade, X: np.ndarray, decided: bool
+        self, network: FittedNetwork, X: np.ndarray, decision: Decision | None
     ) -> tuple[list[Part], list[Part], list[list[Part]]]:
         """Stages, heads and decisions with what they are called with."""
         # What is measured should meet rows as various as those it is used on.
-        carry: Any = tensor_of(X[:32]).to(cascade.device)
+        carry: Any = tensor_of(X[:32]).to(network.device)
         stages: list[Part] = []
         heads: list[Part] = []
         decisions: list[list[Part]] = []
-        last = cascade.n_exits - 1
+        last = network.n_exits - 1
         with torch.inference_mode():
-            for i, (stage, head) in enumerate(zip(cascade.stages, cascade.heads, strict=True)):
+            for i, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
                 stages.append(Part(stage, carry, stage))
                 carry, embedding = stage(carry)
                 heads.append(head.part(embedding))
                 parts = []
-                if cascade.combiner is not None:
-                    gated = bool(cascade.gates)
-                    parts.append(cascade.combiner.part(self.n_classes, i, gated=gated))
-                if cascade.gates and i < last:
-                    parts.append(cascade.gates[i].part(embedding))
-                if decided:
-                    decision = cascade.decision.part(self.n_classes, i, last=i == last)
-                    parts += [] if decision is None else [decision]
+                if network.combiner is not None:
+                    gated = bool(network.gates)
+                    parts.append(network.combiner.part(self.n_classes, i, gated=gated))
+                if network.gates and i < last:
+                    parts.append(network.gates[i].part(embedding))
+                if decision is not None:
+                    decided = decision.part(self.n_classes, i, last=i == last)
+                    parts += [] if decided is None else [decided]
                 decisions.append(parts)
         return stages, heads, decisions
 
@@ -272,7 +272,7 @@ class CascadeBuilder:
             embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed, n_rows)
         head_seeds = rng.randint(MAX_SEED, size=len(self.heads))
         heads = self._fit_heads(network, embeddings, rows, head_seeds)
-        return Fit(self._cascade(network, heads, rows), history, whole)
+        return Fit(self._fitted(network, heads, rows), history, whole)
 
     def update(
         self,
@@ -307,20 +307,18 @@ class CascadeBuilder:
         whole = self._settled(whole, rows)
         network = self._kept(whole)
         heads = self._fit_heads(network, {}, rows, rng.randint(MAX_SEED, size=len(self.heads)))
-        cascade = self._cascade(network, heads, rows)
-        return Fit(cascade, trainer.history, whole, trainer.optimizer_state)
+        fitted = self._fitted(network, heads, rows)
+        return Fit(fitted, trainer.history, whole, trainer.optimizer_state)
 
-    def _cascade(
+    def _fitted(
         self, network: MultiExitNetwork, heads: list[FittedHead], rows: Samples
-    ) -> Cascade:
-        return Cascade(
+    ) -> FittedNetwork:
+        return FittedNetwork(
             stages=list(network.stages),
             heads=heads,
             gates=[FittedGate.of(each) for each in network.gates] if self.decision.gated else [],
             combiner=self._combiner(network),
-            decision=self.decision.copy(),
             n_classes=self.n_classes,
-            cost_table=None,
             row_bytes=self.plan.facts.row_bytes,
             device=self.device,
             dtype=torch_dtype(rows.X),

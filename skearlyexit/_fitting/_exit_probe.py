@@ -52,9 +52,9 @@ class ExitProbe:
         """Answers of exits after these blocks, the last block among them."""
         builder = self.make_builder(places)
         train, held = self.rows.take(self.train), self.rows.take(self.held)
-        cascade = builder.fit(train, self.validation, self.seed).cascade
+        network = builder.fit(train, self.validation, self.seed).network
         with located(held.positions, ADVICE_IN_FIT):
-            found = outputs(cascade, held.X)
+            found = outputs(network, held.X)
         rows = HeldOutRows(
             found,
             held.y,
@@ -64,7 +64,7 @@ class ExitProbe:
         )
 
         def known() -> np.ndarray:
-            return builder.untimed_costs(cascade, train.X)
+            return builder.untimed_costs(network, train.X)
 
         if builder.decision.n_learned:
             # One decision is asked about many subsets of the places, so that it cannot be
@@ -75,10 +75,9 @@ class ExitProbe:
             rows = rows.take(judged)
         else:
             decision = unlearned(builder.decision, known, builder.n_classes)
-        cascade.decision = decision
         with among_held_out():
             table = decision.tabulate(rows.outputs)
-        costs = builder.cost_table(cascade, train.X)
+        costs = builder.cost_table(network, decision, train.X)
         return Probed(
             np.asarray(places),
             rows.outputs,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import NO_STATE, Decision
 from skearlyexit._determinism._layers import GROUP
 from skearlyexit._exit_table import ExitTable, LabelTable
@@ -87,21 +87,23 @@ def run(
     slab_rows : int or None, default=None
         Rows taken through the network together; None bounds them by memory.
     """
+    network, decision = cascade.network, cascade.decision
     labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
-    probabilities = np.empty((len(X), cascade.n_classes)) if with_probabilities else None
+    probabilities = np.empty((len(X), network.n_classes)) if with_probabilities else None
     answers = Answers(labels, exits, probabilities)
     used = _heads_in_use(cascade, thresholds, quota)
     _visit(
-        cascade,
+        network,
+        decision,
         X,
         used,
-        lambda n_rows: _Leaving(cascade.decision, thresholds, quota, n_rows, answers),
+        lambda n_rows: _Leaving(decision, thresholds, quota, n_rows, answers),
         slab_rows,
     )
     return answers
 
 
-def outputs(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> np.ndarray:
+def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = None) -> np.ndarray:
     """What every head says of every row: a run in which nobody leaves and every head answers.
 
     Returns
@@ -110,24 +112,27 @@ def outputs(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) ->
         Before any temperature, combination or policy. With one column more, the gate, if there are
         gates.
     """
-    found = np.empty((len(X), cascade.n_exits, cascade.n_classes + bool(cascade.gates)))
+    found = np.empty((len(X), network.n_exits, network.n_classes + bool(network.gates)))
 
     def record(exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
         found[rows, exit_] = output
         return np.zeros(len(rows), dtype=bool)
 
-    _visit(cascade, X, np.ones(cascade.n_exits, dtype=bool), lambda n_rows: record, slab_rows)
+    used = np.ones(network.n_exits, dtype=bool)
+    _visit(network, None, X, used, lambda n_rows: record, slab_rows)
     return found
 
 
 def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> ExitTable:
     """Answers and scores of every exit for every row."""
-    return cascade.decision.tabulate(outputs(cascade, X, slab_rows=slab_rows))
+    return cascade.decision.tabulate(outputs(cascade.network, X, slab_rows=slab_rows))
 
 
-def label_table(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> LabelTable:
+def label_table(
+    network: FittedNetwork, decision: Decision, X: np.ndarray, *, slab_rows: int | None = None
+) -> LabelTable:
     """Labels and scores of every exit for every sample; probabilities are kept for no slab."""
-    shape = len(X), cascade.n_exits
+    shape = len(X), network.n_exits
     labels, scores = np.empty(shape, dtype=np.intp), np.empty(shape)
 
     def visitor(n_rows: int) -> Visitor:
@@ -135,13 +140,13 @@ def label_table(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None
 
         def record(exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
             nonlocal state
-            answer, scores[rows, exit_], state = cascade.decision.step(state, output, exit_)
+            answer, scores[rows, exit_], state = decision.step(state, output, exit_)
             labels[rows, exit_] = answer.argmax(axis=1)
             return np.zeros(len(rows), dtype=bool)
 
         return record
 
-    _visit(cascade, X, np.ones(cascade.n_exits, dtype=bool), visitor, slab_rows)
+    _visit(network, decision, X, np.ones(network.n_exits, dtype=bool), visitor, slab_rows)
     return LabelTable(labels, scores)
 
 
@@ -162,7 +167,7 @@ def embed(
     poolings : dict of int to torch.nn.Module
         For each stage asked for, the module that makes vectors of its embeddings.
     X : ndarray of shape (n_samples, ...)
-    device, dtype, row_bytes : as in `Cascade`
+    device, dtype, row_bytes : as in `FittedNetwork`
 
     Returns
     -------
@@ -241,7 +246,7 @@ class _Leaving:
 
 def _heads_in_use(cascade: Cascade, thresholds: np.ndarray, quota: Quota | None) -> np.ndarray:
     """Mask of the heads that have to run under these thresholds and this quota."""
-    if cascade.decision.combination.has_memory or cascade.combiner is not None:
+    if cascade.decision.combination.has_memory or cascade.network.combiner is not None:
         return np.ones(cascade.n_exits, dtype=bool)
     used = np.append(thresholds <= 1, True)
     if quota is not None:
@@ -253,7 +258,8 @@ def _heads_in_use(cascade: Cascade, thresholds: np.ndarray, quota: Quota | None)
 
 
 def _visit(
-    cascade: Cascade,
+    network: FittedNetwork,
+    decision: Decision | None,
     X: np.ndarray,
     used: np.ndarray,
     visitor: Callable[[int], Visitor],
@@ -267,16 +273,16 @@ def _visit(
         If any head that runs gives no answer; all slabs are looked at before.
     """
     failed: list[OutputsNotFiniteError] = []
-    row_bytes = max(cascade.row_bytes, _output_bytes(cascade))
-    default_slab = _sizes(row_bytes, cascade.device)[0]
-    batch_rows = min(default_slab, _sizes(cascade.row_bytes, cascade.device)[1])
+    row_bytes = max(network.row_bytes, _output_bytes(network, decision))
+    default_slab = _sizes(row_bytes, network.device)[0]
+    batch_rows = min(default_slab, _sizes(network.row_bytes, network.device)[1])
     slab_rows = slab_rows or default_slab
     with torch.inference_mode():
         for start in range(0, len(X), slab_rows):
             rows = np.arange(start, min(start + slab_rows, len(X)))
-            carry = _load(X[rows[0] : rows[-1] + 1], cascade.device, cascade.dtype)
+            carry = _load(X[rows[0] : rows[-1] + 1], network.device, network.dtype)
             try:
-                _visit_slab(cascade, rows, carry, used, visitor(len(rows)), batch_rows)
+                _visit_slab(network, rows, carry, used, visitor(len(rows)), batch_rows)
             except OutputsNotFiniteError as error:
                 failed.append(error)
     if failed:
@@ -285,7 +291,7 @@ def _visit(
 
 
 def _visit_slab(
-    cascade: Cascade,
+    network: FittedNetwork,
     rows: np.ndarray,
     carry: Any,
     used: np.ndarray,
@@ -293,14 +299,14 @@ def _visit_slab(
     batch_rows: int,
 ) -> None:
     combined: np.ndarray | None = None
-    for exit_, stage in enumerate(cascade.stages):
+    for exit_, stage in enumerate(network.stages):
         carry, embedding = _run_stage(stage, carry, batch_rows)
         if not used[exit_]:
             continue
-        output = _says(cascade, exit_, embedding)[: len(rows)]
-        if cascade.combiner is not None:
-            answer, combined = cascade.combiner.step(combined, output, exit_)
-            output = np.hstack([answer, output[:, cascade.n_classes :]])
+        output = _says(network, exit_, embedding)[: len(rows)]
+        if network.combiner is not None:
+            answer, combined = network.combiner.step(combined, output, exit_)
+            output = np.hstack([answer, output[:, network.n_classes :]])
         with located(rows):
             check_outputs(output, f"The outputs of exit {exit_} are")
             leaves = visitor(exit_, rows, output)
@@ -313,20 +319,21 @@ def _visit_slab(
             combined = None if combined is None else combined[stay]
 
 
-def _says(cascade: Cascade, exit_: int, embedding: torch.Tensor) -> np.ndarray:
+def _says(network: FittedNetwork, exit_: int, embedding: torch.Tensor) -> np.ndarray:
     """What head and gate say of embeddings."""
-    said = cascade.heads[exit_].predict_proba(embedding)
-    if not cascade.gates:
+    said = network.heads[exit_].predict_proba(embedding)
+    if not network.gates:
         return said
-    last = exit_ == cascade.n_exits - 1
-    gate = np.ones((len(said), 1)) if last else cascade.gates[exit_].predict(embedding)
+    last = exit_ == network.n_exits - 1
+    gate = np.ones((len(said), 1)) if last else network.gates[exit_].predict(embedding)
     return np.hstack([said, gate])
 
 
-def _output_bytes(cascade: Cascade) -> int:
+def _output_bytes(network: FittedNetwork, decision: Decision | None) -> int:
     """Memory of what a head, and those remembered by the combination, make of one sample."""
-    n_remembered = cascade.n_exits if cascade.decision.combination.has_memory else 0
-    return (OUTPUT_COPIES + n_remembered) * cascade.n_classes * np.dtype(np.float64).itemsize
+    remembers = decision is not None and decision.combination.has_memory
+    n_remembered = network.n_exits if remembers else 0
+    return (OUTPUT_COPIES + n_remembered) * network.n_classes * np.dtype(np.float64).itemsize
 
 
 def _sizes(row_bytes: int, device: str) -> tuple[int, int]:

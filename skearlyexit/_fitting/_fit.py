@@ -1,0 +1,264 @@
+"""From samples and parameters to a fitted model, step by step."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from skearlyexit._cascade._cascade import Cascade, FittedNetwork
+from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._streamed import look_through
+from skearlyexit._exit_table import ExitTable, LabelTable
+from skearlyexit._fitting._cascade_fitter import MAX_SEED, Fit
+from skearlyexit._fitting._exit_rule import HeldOutRows, decide, unlearned
+from skearlyexit._fitting._operating_point import (
+    CalibrationWeights,
+    check_request,
+    choose_point,
+    of_folds,
+    requested_point,
+)
+from skearlyexit._fitting._placing import Placed, place_exits
+from skearlyexit._fitting._spec import make_spec
+from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
+from skearlyexit.calibration import CalibratedPoint, Evidence, Frontier
+from skearlyexit.placement import PlacementReport
+from skearlyexit.runtime import outputs
+from skearlyexit.runtime._torch import label_table
+from skearlyexit.training import MultiExitNetwork
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """What a fit leaves to the estimator.
+
+    Attributes
+    ----------
+    cascade : Cascade
+    exit_names : list of str
+    placement_report : PlacementReport
+    history : list of dict
+    trained : MultiExitNetwork
+        The network as it was trained, to go on with.
+    optimizer_state : dict
+        To go on with, too; empty after a training from the beginning.
+    point : CalibratedPoint
+    frontier : Frontier or None
+    scores : ndarray of shape (n_samples, n_exits)
+        Of the calibration samples.
+    """
+
+    cascade: Cascade
+    exit_names: list[str]
+    placement_report: PlacementReport
+    history: list[dict[str, Any]]
+    trained: MultiExitNetwork
+    optimizer_state: dict[str, Any]
+    point: CalibratedPoint
+    frontier: Frontier | None
+    scores: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        cascade: Cascade,
+        fit: Fit,
+        placed: Placed,
+        point: CalibratedPoint,
+        frontier: Frontier | None = None,
+        scores: np.ndarray | None = None,
+    ) -> FittedModel:
+        """From what the steps of a fit give."""
+        return cls(
+            cascade,
+            placed.builder.plan.names,
+            placed.report,
+            fit.history,
+            fit.trained,
+            fit.optimizer_state or {},
+            point,
+            frontier,
+            np.empty((0, cascade.n_exits)) if scores is None else scores,
+        )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Answers of exits for samples that neither network, heads nor exit rule have seen.
+
+    Attributes
+    ----------
+    table : ExitTable or LabelTable
+    y : ndarray of shape (n_samples,)
+    weight : ndarray of shape (n_samples,) or None
+        Relative to the mean of all samples.
+    """
+
+    table: ExitTable | LabelTable
+    y: np.ndarray
+    weight: np.ndarray | None
+
+
+def fit_model(
+    params: Any,
+    samples: Samples,
+    classes: np.ndarray,
+    weight: np.ndarray | None,
+    validation: Samples | None,
+    start: MultiExitNetwork | None = None,
+    read_as: torch.dtype | None = None,
+) -> FittedModel:
+    """Fit a cascade, and calibrate its thresholds.
+
+    Parameters
+    ----------
+    params : estimator
+        With the parameters of `EarlyExitClassifier`.
+    samples : Samples
+    classes : ndarray of shape (n_classes,)
+    weight : ndarray of shape (n_samples,) or None
+        Weights in calibration.
+    validation : Samples or None
+        For early stopping, instead of a share of `samples`.
+    start : MultiExitNetwork or None, default=None
+        A network to go on with; it is copied.
+    read_as : torch.dtype or None, default=None
+        Precision in which that one has read samples.
+    """
+    weights = CalibrationWeights.of(weight)
+    request = requested_point(params)
+    rng = check_random_state(params.random_state)
+    spec = make_spec(params, samples, classes, rng, read_as)
+    for notice in spec.notices:
+        warnings.warn(notice, UserWarning, stacklevel=STACK_LEVEL)
+    samples = spec.rows
+    look_through(samples.unlabelled, spec.plan.check, "X_unlabelled")
+    if validation is not None:
+        validation = validation.cast(samples.X.dtype)
+        look_through(validation.X, spec.plan.check, "X_val")
+    placed = place_exits(params, spec, classes, weights, validation, rng)
+    builder = placed.builder
+    if params.warm_start:
+        _check_warm(params, placed, validation)
+    check_request(
+        request,
+        builder,
+        len(builder.heads),
+        placed.held,
+        weights,
+        holds_out=params.calibration is not None,
+    )
+    fit, found = _fit_networks(placed, samples, validation, start, rng)
+    decision, judged = _fit_rule(placed, fit.network, samples, found, weights, rng)
+    cost_table = builder.cost_table(fit.network, decision, samples.X)
+    cascade = Cascade(fit.network, decision, cost_table)
+    evidence = None if judged is None else _evidence(judged, cascade, weights, classes)
+    point, frontier = choose_point(request, cascade, evidence)
+    if placed.refit or builder.decision.n_learned:
+        point = of_folds(point)
+    scores = None if evidence is None else evidence.scores
+    return FittedModel.of(cascade, fit, placed, point, frontier, scores)
+
+
+#: From a warning in a function that `fit` calls to the line that calls `fit`.
+STACK_LEVEL = 5
+
+
+def _fit_networks(
+    placed: Placed,
+    samples: Samples,
+    validation: Samples | None,
+    start: MultiExitNetwork | None,
+    rng: np.random.RandomState,
+) -> tuple[Fit, list[Any]]:
+    """The final network, and outputs or label tables of each split's calibration samples."""
+    builder = placed.builder
+    seeds = rng.randint(MAX_SEED, size=len(placed.splits) + 1)
+    found: list[Any] = []
+    for (train, held), seed in zip(placed.splits, seeds[1:], strict=True):
+        n_rows = len(samples) if placed.refit else None
+        part = samples.take(train)
+        fit = builder.fit(part, validation, int(seed), n_rows=n_rows, start=start)
+        held_out = samples.take(held)
+        with located(held_out.positions, ADVICE_IN_FIT):
+            # A decision that learns, or waits for the costs, needs what the heads say.
+            if builder.decision.needs_costs:
+                found.append(outputs(fit.network, held_out.X))
+            else:
+                found.append(label_table(fit.network, builder.decision, held_out.X))
+    if placed.refit:
+        fit = builder.fit(samples, validation, int(seeds[0]), start=start)
+    return fit, found
+
+
+def _fit_rule(
+    placed: Placed,
+    network: FittedNetwork,
+    samples: Samples,
+    found: list[Any],
+    weights: CalibrationWeights,
+    rng: np.random.RandomState,
+) -> tuple[Decision, Judged | None]:
+    """Fit what is made of the heads' outputs, and judge the calibration samples by it."""
+    decision, held = placed.builder.decision, placed.held
+
+    def costs() -> np.ndarray:
+        return placed.builder.untimed_costs(network, samples.X)
+
+    if not found:
+        return unlearned(decision, costs, network.n_classes + decision.gated), None
+    y, relative = samples.y[held], weights.relative
+    weight = None if relative is None else relative[held]
+    if not decision.needs_costs:
+        return decision.copy(), Judged(LabelTable.concatenate(found), y, weight)
+    held_out = HeldOutRows(
+        np.concatenate(found),
+        y,
+        weight,
+        None if samples.weight is None else samples.weight[held],
+        None if samples.groups is None else samples.groups[held],
+    )
+    folds = [len(part) for part in found]
+    with among_held_out():
+        decision, table, held_out = decide(decision, held_out, folds, costs, rng)
+    return decision, Judged(table, held_out.y, held_out.weight)
+
+
+def _evidence(
+    judged: Judged, cascade: Cascade, weights: CalibrationWeights, classes: np.ndarray
+) -> Evidence:
+    weight = judged.weight
+    if weight is not None and weights.scaled is not None:
+        weight = weight * weights.scaled.mean()
+    return Evidence.from_table(
+        judged.table, judged.y, cascade.costs, weight, classes, weights.largest
+    )
+
+
+def _check_warm(params: Any, placed: Placed, validation: Samples | None) -> None:
+    """Refuse what needs samples that the network has not seen in a fit before."""
+    if placed.splits:
+        raise ValueError(
+            "With warm_start=True the network may have seen any row, so that none of them can "
+            "be held out for thresholds. Give calibration=None, and call calibrate with other "
+            f"rows. Got calibration={params.calibration!r}."
+        )
+    repeats = isinstance(params.random_state, Integral)
+    if params.early_stopping and validation is None and not repeats:
+        raise ValueError(
+            "With warm_start=True and early_stopping=True every fit has to hold out the same "
+            "rows. Give X_val and y_val, or an integer for random_state. Got "
+            f"random_state={params.random_state!r}."
+        )
+    if any(head.cross_fit for head in placed.builder.heads):
+        raise ValueError(
+            "A head with cross_fit needs networks that have not seen the rows, and with "
+            "warm_start=True they would fall behind the one that goes on. Give cross_fit=None."
+        )

@@ -1,0 +1,107 @@
+"""Where the exits stand, and which samples calibrate them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._splits import Split, calibration_splits
+from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeBuilder
+from skearlyexit._fitting._exit_probe import ExitProbe, probing_split
+from skearlyexit._fitting._operating_point import (
+    CalibrationWeights,
+    check_request,
+    requested_point,
+)
+from skearlyexit._fitting._spec import Recipe
+from skearlyexit.placement import PlacementReport
+from skearlyexit.training import SeparateTraining
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What is to be fitted.
+
+    Attributes
+    ----------
+    builder : CascadeBuilder
+        What fits cascades with exits where they stand.
+    report : PlacementReport
+        What spoke for and against each place.
+    splits : list of (train, held)
+        Samples to fit on and to calibrate on, by index; empty without calibration.
+    refit : bool
+        Whether the final model is fitted on all samples once more.
+    """
+
+    builder: CascadeBuilder
+    report: PlacementReport
+    splits: list[Split]
+    refit: bool
+
+    @property
+    def held(self) -> np.ndarray:
+        """Index of all calibration samples, split by split."""
+        return np.concatenate([np.arange(0), *(held for _, held in self.splits)])
+
+
+def place_exits(
+    params: Any,
+    spec: Recipe,
+    classes: np.ndarray,
+    weights: CalibrationWeights,
+    validation: Samples | None,
+    rng: np.random.RandomState,
+) -> Placed:
+    """Choose where exits stand, by heads on trial if the placement asks for them."""
+    samples, placement = spec.rows, spec.placement
+    splits: list[Split] = []
+    refit = True
+    probe = None
+    if placement.needs_probe:
+        _check_probe(params, spec)
+        splits, refit = calibration_splits(params.calibration, samples.y, samples.groups, rng)
+        probing, splits = probing_split(samples, splits, refit, rng)
+        is_separate = isinstance(spec.strategy, SeparateTraining)
+        separate = spec.strategy if is_separate else SeparateTraining()
+        probe = ExitProbe(
+            lambda ends: spec.builder(ends, separate),
+            samples,
+            validation,
+            weights.relative,
+            *probing,
+            rng.randint(MAX_SEED),
+        )
+    placed = placement.place(spec.plan.candidates, probe)
+    spec.cost.check(len(placed.ends))
+    n_exits = 1 if spec.strategy.drops_exits else len(placed.ends)
+    if n_exits > 1:
+        spec.decision.combination.check(len(classes), n_exits)
+    if probe is None and n_exits > 1:
+        splits, refit = calibration_splits(params.calibration, samples.y, samples.groups, rng)
+    if n_exits == 1:
+        splits, refit = [], True
+    return Placed(spec.builder(placed.ends), placed.report, splits, refit)
+
+
+def _check_probe(params: Any, spec: Recipe) -> None:
+    """Raise a ValueError if heads on trial are asked for where they cannot be."""
+    kind = type(spec.placement).__name__
+    if isinstance(params.head, list | tuple):
+        raise ValueError(
+            f"{kind} tries the same head at every place; the 'head' parameter of "
+            f"{type(params).__name__} must be a single one. Got {len(params.head)} instead."
+        )
+    if params.calibration is None:
+        alone, nothing = spec.builder(spec.plan.ends), np.arange(0)
+        request = requested_point(params)
+        check_request(request, alone, 2, nothing, CalibrationWeights(), holds_out=False)
+    if spec.decision.policy.reads_gate:
+        raise ValueError(
+            f"{kind} judges places by heads that are trained separately, without gates to read. "
+            f"Give exits by number or name with {type(spec.decision.policy).__name__}."
+        )
+    spec.cost.check(None)

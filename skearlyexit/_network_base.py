@@ -1,0 +1,394 @@
+"""What estimators share that fit a network with exits."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from joblib import Memory
+from sklearn.base import _fit_context
+from sklearn.utils import Tags
+from sklearn.utils._available_if import _AvailableIfDescriptor
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from skearlyexit._base import BaseEarlyExit, _remembered
+from skearlyexit._data._encode import further_rows, labelled_rows, rows_of_known_classes
+from skearlyexit._data._labels import check_labels, encode_labels
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._sources import labels_of
+from skearlyexit._data._streamed import checked, in_precision
+from skearlyexit._determinism._random import ending_turns
+from skearlyexit._fitting._fit import FittedModel
+from skearlyexit._fitting._partial_fit import Standing, check_goes_on, update_model
+from skearlyexit._utils._gradients import gradients
+from skearlyexit._utils._interrupts import quietly
+from skearlyexit.calibration import OperatingPoint
+from skearlyexit.combination import COMBINATIONS, TRAINED, Combination
+from skearlyexit.costs import COSTS, Cost
+from skearlyexit.placement import Placement, PlacementReport
+from skearlyexit.policies import POLICIES, Policy
+from skearlyexit.runtime import embed
+from skearlyexit.training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    STRATEGIES,
+    MultiExitNetwork,
+    TrainingStrategy,
+    check_unlabelled,
+    resolve_training,
+    to_main_memory,
+)
+
+
+class _AvailableIf(_AvailableIfDescriptor):
+    """Method that is there where a check passes; the error says why not, elsewhere."""
+
+    def _check(self, obj: Any, owner: Any) -> None:
+        try:
+            self.check(obj)
+        except Exception as error:
+            raise AttributeError(
+                f"This {owner.__name__!r} has no attribute {self.attribute_name!r}. {error}"
+            ) from error
+
+
+def _available_if(check: Callable[[Any], None]) -> Callable[[Callable[..., Any]], Any]:
+    """As scikit-learn's, whose error leaves out what the check has raised."""
+    return lambda method: _AvailableIf(method, check, attribute_name=method.__name__)
+
+
+class BaseEarlyExitNetwork(BaseEarlyExit):
+    """Base of estimators that fit a network with exits."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "backbone": "no_validation",
+        "exits": [Interval(Integral, 1, None, closed="left"), "array-like", Placement],
+        "head": "no_validation",
+        "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
+        "policy": [StrOptions(set(POLICIES)), Policy, None],
+        "combine": [StrOptions({*COMBINATIONS, TRAINED}), Combination, None],
+        "temperature_scaling": ["boolean"],
+        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
+        "budget": [Interval(Real, 0, None, closed="right"), None],
+        "operating_point": [OperatingPoint, None],
+        "cost": [StrOptions(set(COSTS)), Cost],
+        "calibration": [
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split", "get_n_splits"]),
+            StrOptions({"auto"}),
+            None,
+        ],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(SCHEDULES))],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(RealNotInt, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "mixed_precision": ["boolean"],
+        "compile": ["boolean", dict],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "device": [str],
+        "dtype": [StrOptions({"float32", "float64"})],
+        "memory": [str, os.PathLike, Memory, None],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+        "callbacks": [list, tuple, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # What `fit` sets, besides what scikit-learn itself does.
+    placement_report_: PlacementReport
+    history_: list[dict[str, Any]]
+
+    # What a training that goes on starts from.
+    _network: MultiExitNetwork
+    _optimizer_state: dict[str, Any]
+    _fitted_classes: np.ndarray
+    _n_updates: int
+    _row_shape: tuple[int, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Stored in main memory, as the cascade is, whatever it runs on.
+        state = dict(super().__getstate__())
+        if "cascade_" in state and state["cascade_"].network.device != "cpu":
+            state["_network"] = copy.deepcopy(state["_network"]).to("cpu")
+            state["_optimizer_state"] = to_main_memory(state["_optimizer_state"])
+        return state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, and those of objects given as parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            ``<parameter>__<own parameter>`` sets one of an object, such as ``backbone__width``.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or no object that could have it.
+        """
+        own = self.get_params(deep=False)
+        for key in params:
+            name, nested, inner = key.partition("__")
+            value = params.get(name, own.get(name))
+            if nested and name in own and not hasattr(value, "set_params"):
+                raise ValueError(
+                    f"{key!r} sets {inner!r} of the object given as {name!r}, and that is "
+                    f"{value!r}. Give an object first, such as "
+                    f"{type(self).__name__}(backbone=MLPBackbone()) for parameters of a backbone."
+                )
+        return super().set_params(**params)
+
+    @property
+    def stages_(self) -> list[torch.nn.Module]:
+        """Parts of the network between exits."""
+        return list(self.cascade_.network.stages)
+
+    @property
+    def heads_(self) -> list[Any]:
+        """Torch module or fitted scikit-learn estimator of each exit."""
+        return [head.model for head in self.cascade_.network.heads]
+
+    def embed(self, X: Any, exit: int | str = -1) -> np.ndarray:
+        """Embeddings that the head at an exit sees, after pooling.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        exit : int or str, default=-1
+            Number of the exit, negative from the end, or its name.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n_samples, n_embedding)
+
+        Raises
+        ------
+        ValueError
+            If there is no such exit.
+        """
+        check_is_fitted(self)
+        if exit in self.exit_names_:
+            index = self.exit_names_.index(exit)
+        elif isinstance(exit, Integral) and -self.n_exits_ <= exit < self.n_exits_:
+            index = int(exit) % self.n_exits_
+        else:
+            raise ValueError(
+                f"'exit' must be one of {self.exit_names_}, or 0 to {self.n_exits_ - 1}, or "
+                f"negative from the end; got {exit!r}."
+            )
+        network = self.cascade_.network
+        return embed(
+            network.stages,
+            {index: network.heads[index].pooling},
+            self._validate_rows(X),
+            device=network.device,
+            dtype=network.dtype,
+            row_bytes=network.row_bytes,
+        )[index]
+
+    @_available_if(check_goes_on)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Continue training with one pass over these rows.
+
+        Stages and heads go on from where `fit` or the last call has left them, at a constant
+        learning rate. The thresholds are not those of the new network, so that nobody leaves early,
+        unless `threshold` is given by hand, until `calibrate` is called with rows that it has not
+        been trained on.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,), default=None
+            None takes the labels in the items of a torch dataset.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever be seen; needed in the first call, unless `fit` came before.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : object
+            On an error nothing is changed.
+
+        Raises
+        ------
+        ValueError
+            If labels are new, or the parameters ask for another network than the one there is.
+
+        Notes
+        -----
+        The method is there only where training, heads, policy, combination and exits support
+        incremental fitting. Batch normalization cannot be trained on a single sample: a call with
+        one, as with the end of a stream, is normalized by the statistics of the samples before,
+        which it leaves as they are.
+        """
+        before = dict(vars(self))
+        first = not hasattr(self, "cascade_")
+        try:
+            with gradients():
+                ending_turns(lambda: self._partial_fit(X, y, classes, sample_weight, first))
+        except BaseException:
+            self.__dict__ = before
+            raise
+        return self
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any, first: bool) -> None:
+        if first and classes is None:
+            raise ValueError(
+                "The first call of partial_fit needs 'classes', all labels that will ever be seen. "
+                "Got None."
+            )
+        given = self.classes_ if classes is None else _distinct(classes)
+        known = given if first else self.classes_
+        if not np.array_equal(given, known):
+            raise ValueError(
+                f"'classes' must be those of the first call, {known[:20].tolist()}. Got "
+                f"{given[:20].tolist()} instead."
+            )
+        X, y = self._checked_rows(X, y, reset=first)
+        rows = rows_of_known_classes(X, y, sample_weight, self.class_weight, known, self.dtype)
+        standing = None
+        if not first:
+            standing = Standing(
+                self._network,
+                self._optimizer_state,
+                self._n_updates,
+                self.cascade_.network.dtype,
+            )
+        model = update_model(self, rows, known, standing)
+        self._set_fitted(model, known, n_updates=1 + (standing.n_updates if standing else 0))
+
+    def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
+        """Samples, as an array or streamed, and labels to learn from."""
+        X, y = labelled_rows(self, X, y, reset=reset)
+        if reset:
+            self._row_shape = X.shape[1:]
+        else:
+            self._check_shape(X)
+        return X, y
+
+    def _further_rows(self, X: Any, name: str) -> Any:
+        """Samples for fit besides those to learn from, as they were given, of the same shape."""
+        X = further_rows(self, X, name)
+        self._check_shape(X)
+        return X
+
+    def _validate_rows(self, X: Any) -> Any:
+        """Samples to answer, as an array of the dtype that the network reads or streamed."""
+        return checked(self._numeric_rows(X), self.cascade_.network.check)
+
+    def _numeric_rows(self, X: Any) -> Any:
+        # In numpy's terms: of the rows, which may be wider than the network.
+        dtype = np.float64 if self.cascade_.network.dtype == torch.float64 else np.float32
+        if type(X) is np.ndarray and X.dtype.kind == "f" and X.shape[1:] == self._row_shape:
+            # What the general checks find out in a tenth of a millisecond is plain here.
+            rows, total = quietly(lambda: _cast_and_sum(X, dtype, self.dtype), "over", "invalid")
+            if len(rows) and not hasattr(self, "feature_names_in_") and np.isfinite(total):
+                return rows
+        X = further_rows(self, X)
+        self._check_shape(X)
+        return in_precision(X, dtype)
+
+    def _check_shape(self, X: Any) -> None:
+        if X.shape[1:] != self._row_shape:
+            raise ValueError(
+                f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
+                f"of shape {self._row_shape}."
+            )
+
+    def _unlabelled_rows(self, X_unlabelled: Any) -> np.ndarray | None:
+        if X_unlabelled is None:
+            return None
+        check_unlabelled(resolve_training(self.training))
+        try:
+            return self._further_rows(X_unlabelled, "X_unlabelled")
+        except ValueError as error:
+            raise ValueError(f"X_unlabelled must hold rows like those of X. {error}") from error
+
+    def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Samples | None:
+        if X_val is None and y_val is None:
+            return None
+        if X_val is None or (y_val is None and not isinstance(X_val, torch.utils.data.Dataset)):
+            raise ValueError("X_val and y_val must be given together; got only one of them.")
+        if not self.early_stopping:
+            raise ValueError(
+                "X_val and y_val are used by early stopping only; got them with "
+                "early_stopping=False. Set it to True, or use them in calibrate after fitting."
+            )
+        y_val = labels_of(X_val, y_val)
+        rows = self._further_rows(X_val, "X_val")
+        return Samples(rows, encode_labels(y_val, rows, classes))
+
+    def _start(self, classes: np.ndarray) -> MultiExitNetwork | None:
+        """Network to go on with, if any."""
+        if not (self.warm_start and hasattr(self, "_network")):
+            return None
+        if not np.array_equal(classes, self._fitted_classes):
+            raise ValueError(
+                "With warm_start=True y must hold the classes of the fit before, "
+                f"{self._fitted_classes[:20].tolist()}. Got {classes[:20].tolist()}."
+            )
+        return self._network
+
+    def _set_fitted(self, model: FittedModel, classes: np.ndarray, *, n_updates: int = 0) -> None:
+        """Set what a fit has given, all at once."""
+        point, cascade = model.point, model.cascade
+        self.__dict__.update(
+            classes_=classes,
+            cascade_=cascade,
+            n_exits_=cascade.n_exits,
+            exit_names_=model.exit_names,
+            costs_=cascade.costs,
+            cost_table_=cascade.cost_table,
+            placement_report_=model.placement_report,
+            history_=model.history,
+            operating_point_=point,
+            thresholds_=point.thresholds,
+            frontier_=model.frontier,
+            _recent_scores=_remembered(model.scores),
+            _network=model.trained,
+            _optimizer_state=model.optimizer_state,
+            _fitted_classes=classes,
+            _n_updates=n_updates,
+        )
+
+
+def _distinct(classes: Any) -> np.ndarray:
+    """Classes in order, as they were given to partial_fit."""
+    check_labels(classes, "classes")
+    distinct: np.ndarray = np.unique(column_or_1d(classes))
+    check_classification_targets(distinct)
+    return distinct
+
+
+def _cast_and_sum(X: np.ndarray, dtype: Any, of_sum: Any) -> tuple[np.ndarray, Any]:
+    rows = X.astype(dtype, copy=False)
+    return rows, rows.sum(dtype=of_sum)

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from skearlyexit import CostShare
 from tests._data import blobs, make, quick, same
 
 X, y, X_NEW, _ = blobs()
@@ -34,3 +37,12 @@ def test_a_network_and_rows_made_in_inference_mode():
     clf = quick(backbone=network, exits=[1], max_epochs=1, training="joint")
     expected = clf.fit(X, y).predict_proba(X_NEW)
     assert same(clf.fit(rows, labels).predict_proba(X_NEW), expected)
+
+
+@pytest.mark.parametrize("within_pipeline", [False, True])
+def test_warnings_point_to_the_line_that_calls(within_pipeline):
+    clf = quick(exits=CostShare(30), calibration=None, max_epochs=1)
+    model = make_pipeline(StandardScaler(), clf) if within_pipeline else clf
+    with pytest.warns(UserWarning, match="of the 30 exits asked for") as caught:
+        model.fit(X, y)
+    assert {warning.filename for warning in caught} == {__file__}

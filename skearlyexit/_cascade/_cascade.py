@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._utils._warnings import warn
 from skearlyexit.combination import Combination
 from skearlyexit.costs import CostTable
 from skearlyexit.heads import FittedGate, FittedHead
@@ -84,11 +84,9 @@ class FittedNetwork:
         try:
             self.moved(wanted)
         except (RuntimeError, AssertionError):
-            warnings.warn(
+            warn(
                 f"The model was trained on {wanted!r}, which this machine does not have; it will "
-                "run on the CPU.",
-                UserWarning,
-                stacklevel=2,
+                "run on the CPU."
             )
             self.__dict__.update(self.moved("cpu").__dict__)
 

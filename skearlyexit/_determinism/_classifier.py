@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from skearlyexit._determinism._layers import GROUP
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._determinism._threads import on_single_blas_thread
 from skearlyexit._utils._interrupts import quietly
+from skearlyexit._utils._warnings import warn
 
 #: Rows of a call: at most, and exactly where the answer would depend on their number.
 LARGEST_CALL = 1024
@@ -342,11 +342,9 @@ def _can_be_calibrated(estimator: Any, y: np.ndarray, advice: str) -> np.ndarray
             f"single row. {advice}"
         )
     if not keep.all():
-        warnings.warn(
+        warn(
             f"{name} has no predict_proba, and {np.sum(counts < 2)} of {len(counts)} classes have "
-            f"a single row, too few to calibrate it: they are left out. {advice}",
-            UserWarning,
-            stacklevel=3,
+            f"a single row, too few to calibrate it: they are left out. {advice}"
         )
     return keep
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -28,6 +27,7 @@ from skearlyexit._fitting._operating_point import (
 from skearlyexit._fitting._placing import Placed, place_exits
 from skearlyexit._fitting._spec import make_spec
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
+from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint, Evidence, Frontier
 from skearlyexit.placement import PlacementReport
 from skearlyexit.runtime import outputs
@@ -137,7 +137,7 @@ def fit_model(
     rng = check_random_state(params.random_state)
     spec = make_spec(params, samples, classes, rng, read_as)
     for notice in spec.notices:
-        warnings.warn(notice, UserWarning, stacklevel=STACK_LEVEL)
+        warn(notice)
     samples = spec.rows
     look_through(samples.unlabelled, spec.plan.check, "X_unlabelled")
     if validation is not None:
@@ -165,10 +165,6 @@ def fit_model(
         point = of_folds(point)
     scores = None if evidence is None else evidence.scores
     return FittedModel.of(cascade, fit, placed, point, frontier, scores)
-
-
-#: From a warning in a function that `fit` calls to the line that calls `fit`.
-STACK_LEVEL = 5
 
 
 def _fit_networks(

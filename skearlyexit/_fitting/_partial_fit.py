@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,11 @@ from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._cascade_fitter import MAX_SEED
 from skearlyexit._fitting._exit_rule import unlearned
-from skearlyexit._fitting._fit import STACK_LEVEL, FittedModel
+from skearlyexit._fitting._fit import FittedModel
 from skearlyexit._fitting._operating_point import requested_point
 from skearlyexit._fitting._placing import Placed
 from skearlyexit._fitting._spec import make_spec
+from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint, nobody
 from skearlyexit.combination import resolve_combination
 from skearlyexit.heads import resolve_head
@@ -100,7 +100,7 @@ def update_model(
     spec = make_spec(params, samples, classes, rng, read_as)
     samples = spec.rows
     for notice in [] if standing else spec.notices:
-        warnings.warn(notice, UserWarning, stacklevel=STACK_LEVEL)
+        warn(notice)
     found = spec.placement.place(spec.plan.candidates, None)
     spec.cost.check(len(found.ends))
     placed = Placed(spec.builder(found.ends), found.report, [], refit=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skearlyexit._utils._warnings import warn
 from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
 from skearlyexit.placement._report import PlacementReport
 
@@ -78,12 +78,10 @@ class CostShare(Placement):
         first = np.searchsorted(cumulative, wanted * (1 - 1e-12), side="left")
         kept = sorted({int(i) for i in first} | {len(places) - 1})
         if len(kept) < len(wanted) + 1:
-            warnings.warn(
+            warn(
                 f"The backbone holds {len(kept)} of the {len(wanted) + 1} exits asked for: some "
                 "shares of its cost are reached within the same block. Ask for fewer exits, or "
-                "name the blocks.",
-                UserWarning,
-                stacklevel=2,
+                "name the blocks."
             )
         reasons = ["" for _ in places]
         for i, share in zip(first, wanted / max(total, 1e-300), strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from itertools import combinations
 from math import comb
 from numbers import Integral, Real
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration._best_at_budget import best_at_budget
 from skearlyexit.calibration._frontier import ROUNDING
 from skearlyexit.placement._held_out import HeldOut
@@ -71,12 +71,10 @@ class ExactPlacement(ProbingPlacement):
     def _check_number(self, n_places: int) -> None:
         n_exits = min(self.n_exits, n_places)
         if n_exits < self.n_exits:
-            warnings.warn(
+            warn(
                 f"The backbone holds {n_exits} of the {self.n_exits} exits asked for: "
                 f"ExactPlacement looks at {n_places} places. Ask for fewer exits, or raise "
-                "'max_candidates' if the network has more blocks.",
-                UserWarning,
-                stacklevel=3,
+                "'max_candidates' if the network has more blocks."
             )
         n_subsets = comb(n_places - 1, n_exits - 1)
         if n_subsets > self.max_subsets:

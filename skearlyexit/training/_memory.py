@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +12,7 @@ import torch
 from filelock import FileLock
 from joblib import Memory
 
+from skearlyexit._utils._warnings import warn
 from skearlyexit._version import __version__
 from skearlyexit.training._fingerprint import fingerprint
 from skearlyexit.training._state import State, put_state, state_of
@@ -80,12 +80,10 @@ def _read(cached: Any, key: str) -> list[Outcome]:
         return [result.get()]
     except Exception as error:
         folder = Path(result.store_backend.location).joinpath(*result._call_id)
-        warnings.warn(
+        warn(
             f"An entry of 'memory' is damaged and cannot be read, {folder / 'output.pkl'}: "
             f"{type(error).__name__}: {str(error)[:200]}. It is removed and trained anew; if the "
-            "folder cannot be written to, remove it by hand.",
-            UserWarning,
-            stacklevel=2,
+            "folder cannot be written to, remove it by hand."
         )
         result.clear()
         return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping
 
 from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._utils._warnings import warn
 from skearlyexit.training._acceleration import accelerated
 from skearlyexit.training._interrupts import train
 from skearlyexit.training._loss import ExitLoss
@@ -220,11 +220,9 @@ class Trainer:
             return outcome[-1]
         module.eval()
         if not restore(part, outcome):
-            warnings.warn(
+            warn(
                 "The 'memory' parameter has no effect on this network: training changes more of it "
-                "than its parameters and buffers. Register what it learns as buffers.",
-                UserWarning,
-                stacklevel=2,
+                "than its parameters and buffers. Register what it learns as buffers."
             )
             return train()
         if self.verbose:

@@ -21,8 +21,8 @@ from _formats import MissingData
 from sklearn.model_selection import train_test_split
 
 from skearlyexit import EarlyExitClassifier
-from skearlyexit._cascade._exit_rule import Decision
-from skearlyexit.costs import CostTable, MACsCost, Reading
+from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit.costs import CostMeasurement, CostTable, MACsCost
 from skearlyexit.runtime import outputs
 
 DEFAULT_SETS = "letter,magic,mnist5k,fashion"
@@ -61,20 +61,24 @@ class Saved:
     def bare_costs(self) -> np.ndarray:
         """Cumulative costs of the exits, decisions not counted."""
         table = self.clf.cost_table_
-        return replace(table, decisions=[Reading.exactly(0.0)] * len(table.names)).cumulative
+        return replace(
+            table, decisions=[CostMeasurement.exactly(0.0)] * len(table.names)
+        ).cumulative
 
-    def costs(self, decision: Decision) -> np.ndarray:
+    def costs(self, decision: ExitRule) -> np.ndarray:
         """Cumulative costs of the exits with a fitted decision in place."""
         return self.cost_table(decision).cumulative
 
-    def cost_table(self, decision: Decision) -> CostTable:
+    def cost_table(self, decision: ExitRule) -> CostTable:
         """Costs of all parts with a fitted decision in place, counted as a fit would."""
         table = self.clf.cost_table_
         n_exits, n_classes = self.pool.shape[1:]
         readings = []
         for i in range(n_exits):
             part = decision.part(n_classes, i, last=i == n_exits - 1)
-            readings.append(Reading.exactly(0.0) if part is None else MACsCost().read([part])[0])
+            readings.append(
+                CostMeasurement.exactly(0.0) if part is None else MACsCost().read([part])[0]
+            )
         return replace(table, decisions=readings)
 
 

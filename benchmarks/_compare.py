@@ -280,7 +280,7 @@ def take_turns(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[st
 
 
 def _fit_quietly(estimator: Any, train: Arrays) -> Any:
-    """Fit; that an optimiser stops before it has converged is part of a setting."""
+    """Fit; that an optimizer stops before it has converged is part of a setting."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return estimator.fit(*train)

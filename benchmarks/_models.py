@@ -69,18 +69,18 @@ def _size_forest(params: Params, context: Context) -> float:
 
 def _build_svc(params: Params, context: Context, seed: int) -> Any:
     """`gamma` is in units of what scikit-learn calls "scale"."""
-    scaler = StandardScaler() if params["standardise"] else None
-    variance = 1.0 if params["standardise"] else float(context.X.var())
+    scaler = StandardScaler() if params["standardize"] else None
+    variance = 1.0 if params["standardize"] else float(context.X.var())
     gamma = params["gamma"] / (context.X.shape[1] * variance)
     return make_pipeline(scaler or "passthrough", SVC(C=params["C"], gamma=gamma))
 
 
 def _space_svc(context: Context) -> Params:
-    standardise = [True, False] if context.kind == "image" else [True]
+    standardize = [True, False] if context.kind == "image" else [True]
     return {
         "C": [1.0, 3.0, 10.0, 30.0, 100.0],
         "gamma": [0.25, 0.5, 1.0, 2.0, 4.0],
-        "standardise": standardise,
+        "standardize": standardize,
     }
 
 
@@ -132,7 +132,7 @@ MODELS = {
     "svc": Model(
         "SVC",
         _build_svc,
-        lambda context: {"C": 10.0, "gamma": 1.0, "standardise": True},
+        lambda context: {"C": 10.0, "gamma": 1.0, "standardize": True},
         _space_svc,
         lambda params, context: 1.0,
     ),

@@ -115,7 +115,7 @@ def space_smaller(context: Context) -> list[Params]:
 
 
 def _head(params: Params, seed: int) -> Any:
-    """Classical head; `size` are trees or iterations or neighbours, `leaf` the least rows in one.
+    """Classical head; `size` are trees or iterations or neighbors, `leaf` the least rows in one.
 
     Fully grown trees are always sure of themselves, so that nobody would go on.
     """
@@ -128,7 +128,7 @@ def _head(params: Params, seed: int) -> Any:
         return HistGradientBoostingClassifier(
             max_iter=size, max_leaf_nodes=15, early_stopping=False, random_state=seed
         )
-    if kind == "neighbours":
+    if kind == "neighbors":
         # In few dimensions: on all of them the search would cost more than the network.
         return make_pipeline(PCA(8, random_state=seed), KNeighborsClassifier(size))
     return make_pipeline(StandardScaler(), LogisticRegression(C=params["C"], max_iter=200))
@@ -159,7 +159,7 @@ def space_classical(context: Context) -> list[Params]:
         {"kind": ["forest"], "size": [10, 30], "leaf": [1, 3, 10], **where},
         {"kind": ["boosting"], "size": [5, 10, 20], **where},
         {"kind": ["logistic"], "C": [0.1, 1.0, 10.0], **where},
-        {"kind": ["neighbours"], "size": [5, 15], "where": ["first"]},
+        {"kind": ["neighbors"], "size": [5, 15], "where": ["first"]},
     ]
 
 
@@ -172,7 +172,7 @@ def size_classical(params: Params, context: Context) -> float:
         * params.get("size", 0)
         * (context.n_classes if context.n_classes > 2 else 1),
         "logistic": 3.0,
-        "neighbours": 1.0,
+        "neighbors": 1.0,
     }[params["kind"]]
     return 3.0 + work * (6 if params["where"] == "all" else 1)
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from skearlyexit.calibration import Evidence
+from skearlyexit.calibration import CalibrationData
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,13 @@ class Population:
     labels: np.ndarray
     costs: np.ndarray
 
-    def evidence(self, rows: np.ndarray | slice = slice(None)) -> Evidence:
+    def evidence(self, rows: np.ndarray | slice = slice(None)) -> CalibrationData:
         """Some of the rows as calibration rows."""
         labels = self.labels[rows]
         y = np.zeros(len(labels), dtype=int)
-        return Evidence(self.scores[rows], labels == 0, self.costs, np.ones(len(y)), labels, y)
+        return CalibrationData(
+            self.scores[rows], labels == 0, self.costs, np.ones(len(y)), labels, y
+        )
 
 
 def draw(n_rows: int, n_exits: int, seed: int, *, bump: float = 0.0) -> Population:

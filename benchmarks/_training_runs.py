@@ -29,10 +29,10 @@ from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
 from skearlyexit import EarlyExitClassifier
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._exit_table import ExitTable
 from skearlyexit._fitting._exit_rule import HeldOutRows, decide
-from skearlyexit.calibration import Evidence, Frontier, compute_frontier
+from skearlyexit.calibration import CalibrationData, Frontier, compute_frontier
 from skearlyexit.combination import GeometricCombination
 from skearlyexit.metrics import cost_accuracy
 from skearlyexit.metrics._curve import mean_of_steps
@@ -282,7 +282,7 @@ def combined(saved: Saved, seed: int) -> Curve:
     """Curve of answers that are weighted geometric means, cross-fitted on the validation rows."""
     held = HeldOutRows(saved.pool, saved.y_pool, weight=None, training_weight=None, groups=None)
     fitted, table, held = decide(
-        Decision(None, GeometricCombination(), ConfidencePolicy()),
+        ExitRule(None, GeometricCombination(), ConfidencePolicy()),
         held,
         [len(held.y)],
         lambda: saved.bare_costs,
@@ -296,7 +296,7 @@ def curve(
     val: ExitTable, y_val: np.ndarray, test: ExitTable, y_test: np.ndarray, costs: np.ndarray
 ) -> Curve:
     """The best points on validation rows, on test rows."""
-    evidence = Evidence.from_table(val, y_val, costs)
+    evidence = CalibrationData.from_table(val, y_val, costs)
     right = test.labels == y_test[:, None]
     if len(costs) == 1:
         frontier = Frontier(np.empty((1, 0)), costs, evidence.correct.mean(axis=0))

@@ -59,7 +59,7 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from skearlyexit._determinism._classifier import FIXED_ROWS, SteadyClassifier
+from skearlyexit._determinism._classifier import FIXED_ROWS, BatchInvariantClassifier
 from skearlyexit.costs import UncountedError, estimator_macs, module_macs
 from skearlyexit.training import isolated_random_state
 
@@ -190,7 +190,7 @@ def measured(case: Case, size: int, n_repeats: int) -> tuple[float, float]:
         flip_y=0.05,
         random_state=0,
     )
-    head = SteadyClassifier.fit(
+    head = BatchInvariantClassifier.fit(
         model,
         X,
         y,

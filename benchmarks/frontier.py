@@ -25,7 +25,7 @@ import numpy as np
 from _report import table
 from _synthetic import draw
 
-from skearlyexit.calibration import Evidence, Frontier, _search, compute_frontier
+from skearlyexit.calibration import CalibrationData, Frontier, _search, compute_frontier
 from skearlyexit.calibration._best_at_budget import best_at_budget
 from skearlyexit.calibration._search import GRID_SIZES, quantile_grid
 
@@ -67,7 +67,7 @@ def timings(sizes: list[tuple[int, int]], n_repetitions: int) -> str:
     return table(rows, header)
 
 
-def brute_force(evidence: Evidence, size: int) -> Frontier:
+def brute_force(evidence: CalibrationData, size: int) -> Frontier:
     """Frontier of every combination of quantiles, each evaluated by itself."""
     grids = [quantile_grid(column, size, evidence.weight) for column in evidence.scores[:, :-1].T]
     points = np.array([*itertools.product(*grids)])

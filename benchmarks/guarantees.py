@@ -35,11 +35,11 @@ from _report import table
 from _synthetic import Population, draw
 from scipy.stats import binom
 
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.calibration import (
     AccuracyDrop,
+    CalibrationData,
     ConformalRiskControl,
-    Evidence,
     NotCertifiedError,
     OperatingPoint,
     RiskControl,
@@ -51,7 +51,7 @@ from skearlyexit.combination import OwnCombination
 from skearlyexit.policies import ConfidencePolicy
 
 SIZES, CONFIDENCES, LEVELS = (20, 100, 501), (0.8, 0.9, 0.95), (0.01, 0.02, 0.05)
-RISKS = ("harm", "disagreement", "accuracy_drop")
+RISKS = ("performance_gap", "consistency", "accuracy_drop")
 N_POPULATION, N_EXITS, BUMP = 200_000, 4, 0.05
 
 #: Parameters, risks and family sizes by name. Betting takes a hundred times as long, and its
@@ -59,7 +59,7 @@ N_POPULATION, N_EXITS, BUMP = 200_000, 4, 0.05
 PROCEDURES: dict[str, tuple[dict[str, str], tuple[str, ...], tuple[int, ...]]] = {
     "ltt, binomial": ({"test": "binomial"}, RISKS[:2], SIZES),
     "ltt, Hoeffding-Bentkus": ({"test": "hoeffding_bentkus"}, RISKS, SIZES),
-    "ltt, betting": ({"test": "betting"}, ("harm", "accuracy_drop"), SIZES[:1]),
+    "ltt, betting": ({"test": "betting"}, ("performance_gap", "accuracy_drop"), SIZES[:1]),
     "ucb, binomial": ({"method": "ucb"}, RISKS[:2], SIZES),
 }
 
@@ -79,7 +79,7 @@ def true_risks(population: Population, risk: str, size: int) -> np.ndarray:
     )
 
 
-def n_certified(point: OperatingPoint, evidence: Evidence, thresholds: np.ndarray) -> int:
+def n_certified(point: OperatingPoint, evidence: CalibrationData, thresholds: np.ndarray) -> int:
     """How many thresholds of the family it lets pass."""
     try:
         chosen = point.thresholds(evidence, None)[0]  # type: ignore[arg-type]
@@ -115,7 +115,9 @@ def simulate(args: argparse.Namespace) -> str:
         for key, point in (controls | conformal).items():
             passed[key].append(n_certified(point, evidence, families[key[2]]))
         for size, thresholds in families.items():
-            losses = FamilyLosses(evidence.scores, exit_losses(evidence, "harm"), thresholds)
+            losses = FamilyLosses(
+                evidence.scores, exit_losses(evidence, "performance_gap"), thresholds
+            )
             means = losses.means(evidence.weight)
             for level in LEVELS:
                 below = np.flatnonzero(means <= level)
@@ -175,16 +177,16 @@ def simulate(args: argparse.Namespace) -> str:
     text += "\nConformal risk control, which promises the mean:\n\n" + table(rows, header)
     rows = []
     for size, level in itertools.product(SIZES, LEVELS):
-        certified = passed["ltt, binomial", "harm", size, 0.9, level]
+        certified = passed["ltt, binomial", "performance_gap", size, 0.9, level]
         first_failed = [min(count + 1, size) for count in certified]
         rows.append(
             [
                 str(size),
                 str(level),
-                f"{np.mean(risks('harm', size, certified) > level):.3f}",
-                f"{np.mean(risks('harm', size, first_failed) > level):.3f}",
-                f"{np.mean(risks('harm', size, naive[size, level]) > level):.3f}",
-                f"{risks('harm', size, naive[size, level]).mean():.4f}",
+                f"{np.mean(risks('performance_gap', size, certified) > level):.3f}",
+                f"{np.mean(risks('performance_gap', size, first_failed) > level):.3f}",
+                f"{np.mean(risks('performance_gap', size, naive[size, level]) > level):.3f}",
+                f"{risks('performance_gap', size, naive[size, level]).mean():.4f}",
             ]
         )
     header = ["thresholds", "level", "certified at 0.9", "first not certified"]
@@ -194,15 +196,15 @@ def simulate(args: argparse.Namespace) -> str:
 
 #: From outputs, classes by index, evidence and costs of calibration rows to a function from outputs
 #: to exits; raises NotCertifiedError.
-Chooser = Callable[[np.ndarray, np.ndarray, Evidence], Callable[[np.ndarray], np.ndarray]]
+Chooser = Callable[[np.ndarray, np.ndarray, CalibrationData], Callable[[np.ndarray], np.ndarray]]
 
-DECISION = Decision(None, OwnCombination(), ConfidencePolicy())
+DECISION = ExitRule(None, OwnCombination(), ConfidencePolicy())
 
 
 def asking(point: OperatingPoint) -> Chooser:
     """Of this package."""
 
-    def choose(outputs: np.ndarray, y: np.ndarray, evidence: Evidence) -> Any:
+    def choose(outputs: np.ndarray, y: np.ndarray, evidence: CalibrationData) -> Any:
         known = compute_frontier(evidence) if isinstance(point, AccuracyDrop) else None
         thresholds = point.thresholds(evidence, known)  # type: ignore[arg-type]
         return lambda rows: DECISION.tabulate(rows).leave(thresholds)
@@ -213,7 +215,7 @@ def asking(point: OperatingPoint) -> Chooser:
 def of_earlyon(*, fine: bool, tempered: bool) -> Chooser:
     """Of the other package."""
 
-    def choose(outputs: np.ndarray, y: np.ndarray, evidence: Evidence) -> Any:
+    def choose(outputs: np.ndarray, y: np.ndarray, evidence: CalibrationData) -> Any:
         return _earlyon.calibrate(
             outputs, y, evidence.costs, 0.01, fine=fine, tempered=tempered
         ).leave
@@ -249,7 +251,9 @@ def measure(name: str, args: argparse.Namespace) -> str:
         for split in range(n_splits):
             order = np.random.RandomState(1000 * seed + split).permutation(len(y))
             known, new = order[:n_pool], order[n_pool:]
-            evidence = Evidence.from_table(DECISION.tabulate(outputs[known]), y[known], costs)
+            evidence = CalibrationData.from_table(
+                DECISION.tabulate(outputs[known]), y[known], costs
+            )
             for label, chooser in choosers.items():
                 certified = 1.0
                 try:

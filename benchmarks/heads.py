@@ -37,7 +37,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit import CNNBackbone, EarlyExitClassifier, MLPBackbone
-from skearlyexit.calibration import Evidence, compute_frontier
+from skearlyexit.calibration import CalibrationData, compute_frontier
 from skearlyexit.heads import EstimatorHead
 
 TREE = DecisionTreeClassifier(min_samples_leaf=10)
@@ -52,7 +52,7 @@ HEADS = {
     "forest x3": EstimatorHead(FOREST, cross_fit=3),
     "boosting": HistGradientBoostingClassifier(max_iter=20, early_stopping=False),
     "SVM": make_pipeline(StandardScaler(), SVC(C=5)),
-    "neighbours": make_pipeline(StandardScaler(), KNeighborsClassifier(10, weights="distance")),
+    "neighbors": make_pipeline(StandardScaler(), KNeighborsClassifier(10, weights="distance")),
 }
 
 #: Settings of the network by kind of data, and where its exits stand.
@@ -106,7 +106,7 @@ def study(
     """All numbers of one classifier; `goal` is the accuracy on validation rows to be kept."""
     costs = clf.costs_ * clf.cost_table_.plain / unit
     y_val = np.searchsorted(clf.classes_, validation[1])
-    evidence = Evidence.from_table(clf.exit_table(validation[0]), y_val, costs)
+    evidence = CalibrationData.from_table(clf.exit_table(validation[0]), y_val, costs)
     frontier = compute_frontier(evidence)
     goal = evidence.correct[:, -1].mean() - 0.002 if goal is None else goal
     table = clf.exit_table(test[0])

@@ -31,10 +31,10 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._exit_table import ExitTable
 from skearlyexit._fitting._exit_rule import HeldOutRows, decide
-from skearlyexit.calibration import Budget, Evidence, NotCertifiedError, RiskControl
+from skearlyexit.calibration import Budget, CalibrationData, NotCertifiedError, RiskControl
 from skearlyexit.calibration import compute_frontier as frontier_of
 from skearlyexit.combination import GeometricCombination, OwnCombination, TemperatureScaling
 from skearlyexit.experimental import ReinforcedPolicy
@@ -53,12 +53,12 @@ LEVEL, CONFIDENCE, BUDGET = 0.16, 0.9, 0.6
 KINDS = ("translated", "as they are")
 
 
-def decisions() -> dict[str, Decision]:
+def decisions() -> dict[str, ExitRule]:
     """What is compared, by name; those that learn nothing or little show the sampling error."""
     own = OwnCombination()
 
-    def by(policy: Policy) -> Decision:
-        return Decision(None, own, policy)
+    def by(policy: Policy) -> ExitRule:
+        return ExitRule(None, own, policy)
 
     n_trees = {"n_estimators": 20}
     return {
@@ -75,8 +75,8 @@ def decisions() -> dict[str, Decision]:
         "scheduled": by(ScheduledPolicy()),
         "scheduled, all probabilities": by(ScheduledPolicy(features="probabilities")),
         "reinforced": by(ReinforcedPolicy()),
-        "temperatures": Decision(TemperatureScaling(), own, ConfidencePolicy()),
-        "geometric combination": Decision(None, GeometricCombination(), ConfidencePolicy()),
+        "temperatures": ExitRule(TemperatureScaling(), own, ConfidencePolicy()),
+        "geometric combination": ExitRule(None, GeometricCombination(), ConfidencePolicy()),
     }
 
 
@@ -125,7 +125,7 @@ def one_run(name: str, n_samples: int, seed: int) -> dict[str, tuple[float, floa
 def _measured(
     seen: ExitTable, y: np.ndarray, judged: ExitTable, right: np.ndarray
 ) -> tuple[float, float]:
-    evidence = Evidence.from_table(seen, y, COSTS)
+    evidence = CalibrationData.from_table(seen, y, COSTS)
     frontier = frontier_of(evidence)
     exits = judged.leave(Budget(BUDGET).thresholds(evidence, frontier))
     cost = float(COSTS[exits].mean())

@@ -32,20 +32,26 @@ from _report import spread, table
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._splits import hold_out
 from skearlyexit._exit_table import ExitTable
 from skearlyexit._fitting._exit_rule import HeldOutRows, decide
-from skearlyexit.calibration import Budget, Evidence, Frontier, check_budget, compute_frontier
+from skearlyexit.calibration import (
+    Budget,
+    CalibrationData,
+    Frontier,
+    check_budget,
+    compute_frontier,
+)
 from skearlyexit.calibration._risk_control import FAMILY
 from skearlyexit.combination import (
     Combination,
     CostWeightedCombination,
     GeometricCombination,
     MeanCombination,
+    MostConfidentCombination,
     OwnCombination,
     ProductCombination,
-    SurestCombination,
     TemperatureScaling,
 )
 from skearlyexit.experimental import ReinforcedPolicy
@@ -83,14 +89,16 @@ class Method:
     halved: bool = False
     way: str = "search"
 
-    def decision(self, budget: float) -> Decision:
+    def decision(self, budget: float) -> ExitRule:
         """As a fit would make it; the scheduled policy is told the budget."""
         policy = self.policy
         if isinstance(policy, ScheduledPolicy):
             policy = ScheduledPolicy(budget)
-        return Decision(TemperatureScaling() if self.tempered else None, self.rule, policy)
+        return ExitRule(TemperatureScaling() if self.tempered else None, self.rule, policy)
 
-    def thresholds(self, evidence: Evidence, frontier: Frontier, budget: float) -> np.ndarray:
+    def thresholds(
+        self, evidence: CalibrationData, frontier: Frontier, budget: float
+    ) -> np.ndarray:
         """For a budget; raises a ValueError if it cannot be met."""
         if self.way != "common":
             return Budget(budget, method=self.way).thresholds(evidence, frontier)
@@ -131,8 +139,8 @@ POLICIES = {
 RULES = {
     "own": Method(),
     "own + T": Method(tempered=True),
-    "surest": Method(rule=SurestCombination()),
-    "surest + T": Method(rule=SurestCombination(), tempered=True),
+    "most_confident": Method(rule=MostConfidentCombination()),
+    "surest + T": Method(rule=MostConfidentCombination(), tempered=True),
     "mean": Method(rule=MeanCombination()),
     "mean + T": Method(rule=MeanCombination(), tempered=True),
     "cost-weighted": Method(rule=CostWeightedCombination()),
@@ -167,7 +175,7 @@ def study(
     else:
         fitted, known, rows = decide(decision, rows, [len(rows.y)], lambda: saved.bare_costs, rng)
     costs = saved.costs(fitted)
-    evidence = Evidence.from_table(known, rows.y, costs)
+    evidence = CalibrationData.from_table(known, rows.y, costs)
     frontier = compute_frontier(evidence)
     test = fitted.tabulate(saved.test)
     found = {}

@@ -1,7 +1,7 @@
 """A pretrained network with exits at five depths, its weights untouched.
 
 EfficientNet-Lite0, trained on ImageNet, reads Fashion-MNIST: images are enlarged and their grey
-repeated as three colours. Nothing of the network is trained; heads of several kinds are fitted on
+repeated as three colors. Nothing of the network is trained; heads of several kinds are fitted on
 what it makes of the training rows. Thresholds are chosen on validation rows, the cheapest that lose
 no more than 0.5 points against the last exit, and accuracies are those of test rows. The plain
 network is the same one with the same kind of head at its end only.

@@ -99,7 +99,7 @@ POLICIES: dict[str, Any] = {
     "forest": see.LearnedConfidencePolicy(RandomForestClassifier(10)),
     "reinforced": experimental.ReinforcedPolicy(max_iter=20),
 }
-COMBINATIONS = ("surest", "mean", "product", "geometric", "own", "max", "cost_weighted")
+COMBINATIONS = ("most_confident", "mean", "product", "geometric", "own", "max", "cost_weighted")
 POINTS: dict[str, Any] = {
     "budget": see.Budget(0.7),
     "strict": see.Budget(0.7, strict=True),
@@ -107,7 +107,7 @@ POINTS: dict[str, Any] = {
     "target": see.TargetAccuracy(0.5),
     "feedback": see.TargetAccuracy(0.5, method="feedback"),
     "risk": see.RiskControl(0.2),
-    "disagreement": see.RiskControl(0.3, risk="disagreement", method="ucb"),
+    "consistency": see.RiskControl(0.3, risk="consistency", method="ucb"),
     "conformal": see.ConformalRiskControl(0.1),
     "hand": see.Threshold([0.6, 0.8]),
 }

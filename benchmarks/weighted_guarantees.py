@@ -31,7 +31,12 @@ import _one_thread  # noqa: F401 - before everything that starts threads
 import numpy as np
 from _report import table
 
-from skearlyexit.calibration import ConformalRiskControl, Evidence, NotCertifiedError, RiskControl
+from skearlyexit.calibration import (
+    CalibrationData,
+    ConformalRiskControl,
+    NotCertifiedError,
+    RiskControl,
+)
 from skearlyexit.calibration._p_values import binomial_p_value
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
 from skearlyexit.metrics import effective_rows
@@ -63,7 +68,7 @@ class Kind:
         """Largest weight that can occur, with room for weights computed from the samples."""
         return max(self.weight) * (2.0 if self.balanced else 1.0)
 
-    def draw(self, n_samples: int, rng: np.random.RandomState) -> Evidence:
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> CalibrationData:
         kind = rng.choice(len(self.share), p=self.share, size=n_samples)
         loses = rng.uniform(size=n_samples) < np.array(self.chance)[kind]
         weight = np.array(self.weight)[kind]
@@ -72,7 +77,7 @@ class Kind:
             weight = np.minimum(weight, self.bound)
         scores = np.stack([rng.uniform(size=n_samples), np.ones(n_samples)], axis=1)
         correct = np.stack([~loses, np.ones(n_samples, dtype=bool)], axis=1)
-        return Evidence(scores, correct, np.array([0.5, 1.0]), weight)
+        return CalibrationData(scores, correct, np.array([0.5, 1.0]), weight)
 
 
 def going_with(
@@ -119,7 +124,7 @@ KINDS = {
     **{f"samples with a loss weigh {k}": of_losers(k) for k in (3, 10, 20)},
 }
 
-Procedure = Callable[[Evidence, float], float]
+Procedure = Callable[[CalibrationData, float], float]
 
 
 def _last_passed(passed: np.ndarray) -> float:
@@ -128,38 +133,38 @@ def _last_passed(passed: np.ndarray) -> float:
     return float(FAMILY[n_passed - 1]) if n_passed else np.inf
 
 
-def _means(evidence: Evidence) -> np.ndarray:
-    losses = FamilyLosses(evidence.scores, exit_losses(evidence, "harm"), FAMILY)
+def _means(evidence: CalibrationData) -> np.ndarray:
+    losses = FamilyLosses(evidence.scores, exit_losses(evidence, "performance_gap"), FAMILY)
     return losses.means(evidence.weight)
 
 
-def effective_number(evidence: Evidence, bound: float) -> float:
+def effective_number(evidence: CalibrationData, bound: float) -> float:
     n_rows = effective_rows(evidence.weight)
     return _last_passed(binomial_p_value(_means(evidence), n_rows, LEVEL) <= 1 - CONFIDENCE)
 
 
-def conformal_effective_number(evidence: Evidence, bound: float) -> float:
+def conformal_effective_number(evidence: CalibrationData, bound: float) -> float:
     n_rows = effective_rows(evidence.weight)
     return _last_passed((n_rows * _means(evidence) + 1) / (n_rows + 1) <= LEVEL)
 
 
-def _chosen(point: RiskControl | ConformalRiskControl, evidence: Evidence) -> float:
+def _chosen(point: RiskControl | ConformalRiskControl, evidence: CalibrationData) -> float:
     try:
         return float(point.thresholds(evidence, None)[0])  # type: ignore[arg-type]
     except NotCertifiedError:
         return np.inf
 
 
-def largest_seen(evidence: Evidence, bound: float) -> float:
+def largest_seen(evidence: CalibrationData, bound: float) -> float:
     return with_max_weight(evidence, float(evidence.weight.max()))
 
 
-def with_max_weight(evidence: Evidence, bound: float) -> float:
+def with_max_weight(evidence: CalibrationData, bound: float) -> float:
     point = RiskControl(LEVEL, confidence_level=CONFIDENCE, family=FAMILY, max_weight=bound)
     return _chosen(point, evidence)
 
 
-def conformal(evidence: Evidence, bound: float) -> float:
+def conformal(evidence: CalibrationData, bound: float) -> float:
     return _chosen(ConformalRiskControl(LEVEL, family=FAMILY, max_weight=bound), evidence)
 
 

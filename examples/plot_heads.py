@@ -3,7 +3,7 @@ Neural and classical heads on one network
 =========================================
 
 What should predict at an exit: a linear layer, a small perceptron, a tree, a forest, boosting, a
-support vector machine, neighbours? Any scikit-learn classifier can, fitted on the embeddings of the
+support vector machine, neighbors? Any scikit-learn classifier can, fitted on the embeddings of the
 frozen network. Here all of them stand on the same network, and three things are compared: how good
 each exit is, what it costs, and how long a single row waits for it.
 """
@@ -48,7 +48,7 @@ heads = {
     "forest": RandomForestClassifier(50),
     "boosting": HistGradientBoostingClassifier(max_iter=20, early_stopping=False),
     "SVM": make_pipeline(StandardScaler(), SVC(C=5)),
-    "neighbours": make_pipeline(StandardScaler(), KNeighborsClassifier(5)),
+    "neighbors": make_pipeline(StandardScaler(), KNeighborsClassifier(5)),
 }
 models = {}
 with tempfile.TemporaryDirectory() as folder:

@@ -119,7 +119,7 @@ EmbeddingDisplay.from_estimator(
 ExtremeRowsDisplay.from_estimator(clf, X_test, y_test, budget=0.4, image_shape=(8, 8))
 
 # %%
-# Rows of a table are drawn as a heat map, of standardised features: tumours that are told at a
+# Rows of a table are drawn as a heat map, of standardized features: tumours that are told at a
 # glance, and others.
 
 cancer = load_breast_cancer(as_frame=True)

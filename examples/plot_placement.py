@@ -182,6 +182,6 @@ best = models[list(rules)[int(np.argmax(results["mean_test_accuracy"]))]]
 print(best.placement_report_)
 
 # %%
-# The choice rests on 168 held-out rows, and neighbouring blocks differ little: another seed or fold
+# The choice rests on 168 held-out rows, and neighboring blocks differ little: another seed or fold
 # chooses others. What repeats is that exits near the input pay on these data, and that a rule which
 # asks the heads finds them.

@@ -146,7 +146,7 @@ for training in ("joint", "freeze_out", "mixed", "separate", "layerwise"):
     curves[training] = model.fit(X_train, y_train).history_
 
 figure, panels = plt.subplots(2, 3, figsize=(9, 5.4), sharey=True, layout="constrained")
-colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, model.n_exits_))
+colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, model.n_exits_))
 for axes, (training, history) in zip(panels.flat, curves.items(), strict=False):
     accuracies = np.full((len(history), model.n_exits_), np.nan)
     for i, epoch in enumerate(history):
@@ -159,7 +159,7 @@ for axes, (training, history) in zip(panels.flat, curves.items(), strict=False):
             100 * accuracies[:, exit_],
             marker="osD^"[exit_],
             markersize=3.5,
-            color=colours[exit_],
+            color=colors[exit_],
             label=name,
         )
     axes.set_title(training)
@@ -196,13 +196,13 @@ for axes, (metric, title) in zip(panels, titles.items(), strict=True):
     for fold in range(folds.get_n_splits()):
         scores = 100 * results[f"split{fold}_test_{metric}"][order]
         axes.plot(scores, rows, ".", color="0.6", markersize=4)
-    for kind, (colour, marker, kept) in kinds.items():
+    for kind, (color, marker, kept) in kinds.items():
         axes.errorbar(
             100 * results[f"mean_test_{metric}"][order][kept],
             rows[kept],
             xerr=100 * results[f"std_test_{metric}"][order][kept],
             fmt=marker,
-            color=colour,
+            color=color,
             markersize=5,
             label=kind,
         )
@@ -215,7 +215,7 @@ panels[0].set_ylim(-0.7, len(order) - 0.3)
 panels[0].legend(frameon=False, loc="upper left")
 
 # %%
-# In the upper half neighbours lie closer together than their folds do. Their order means little,
+# In the upper half neighbors lie closer together than their folds do. Their order means little,
 # and is another one in the right panel. The lower end lies further behind than that. It is no
 # verdict on those trainings: six epochs are few, of which ``"mixed"`` and ``"separate"`` leave
 # three to the early exits, and ``FreezeOut(spacing='cubic')`` one and a half to the stem. For the
@@ -227,7 +227,7 @@ panels[0].legend(frameon=False, loc="upper left")
 # Five of them at all budgets of the search. Bands and bars are standard deviations over the folds.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
-# Colours that are told apart by the colour-blind too.
+# Colours that are told apart by the color-blind too.
 shown = {
     "layerwise": "#0072B2",
     "joint": "#E69F00",
@@ -235,13 +235,13 @@ shown = {
     "mixed": "#CC79A7",
     "separate": "#D55E00",
 }
-for i, (name, colour) in enumerate(shown.items()):
+for i, (name, color) in enumerate(shown.items()):
     at = names.index(name)
     means = np.array([100 * results[f"mean_test_at {budget}"][at] for budget in budgets])
     spreads = np.array([100 * results[f"std_test_at {budget}"][at] for budget in budgets])
-    axes.plot(budgets, means, marker="osD^v"[i], markersize=5, color=colour, label=name)
+    axes.plot(budgets, means, marker="osD^v"[i], markersize=5, color=color, label=name)
     axes.fill_between(
-        budgets, means - spreads, means + spreads, color=colour, alpha=0.2, linewidth=0
+        budgets, means - spreads, means + spreads, color=color, alpha=0.2, linewidth=0
     )
 for (name, (mean, spread)), at, marker in zip(references.items(), (0.99, 1.01), "*P", strict=True):
     axes.errorbar(

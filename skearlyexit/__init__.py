@@ -28,9 +28,9 @@ from skearlyexit.combination import (
     GeometricCombination,
     MaxCombination,
     MeanCombination,
+    MostConfidentCombination,
     OwnCombination,
     ProductCombination,
-    SurestCombination,
     WeightedCombination,
 )
 from skearlyexit.costs import BytesCost, GivenCost, Link, MACsCost, SecondsCost
@@ -110,6 +110,7 @@ __all__ = [
     "MaxCombination",
     "MeanCombination",
     "MixedTraining",
+    "MostConfidentCombination",
     "OwnCombination",
     "PatiencePolicy",
     "ProductCombination",
@@ -119,7 +120,6 @@ __all__ = [
     "SecondsCost",
     "SeparateTraining",
     "SequentialBackbone",
-    "SurestCombination",
     "TargetAccuracy",
     "Threshold",
     "TracedBackbone",

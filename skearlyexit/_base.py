@@ -21,7 +21,7 @@ from skearlyexit._fitting._operating_point import choose_point, requested_point
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
-    Evidence,
+    CalibrationData,
     Frontier,
     OperatingPoint,
     Threshold,
@@ -268,7 +268,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         encoded = encode_labels(y, X, self.classes_)
         weight = None if sample_weight is None else checked_weight(sample_weight, X)
         table = self._tabulated(X)
-        evidence = Evidence.from_table(table, encoded, self.costs_, weight, self.classes_)
+        evidence = CalibrationData.from_table(table, encoded, self.costs_, weight, self.classes_)
         request = requested_point(self) if operating_point is None else operating_point
         if request is not None:
             if not isinstance(request, OperatingPoint):

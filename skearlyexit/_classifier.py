@@ -69,27 +69,28 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         held-out rows; ``"gate"``, the gates of ``training="gated"``; or a policy object. None
         is ``"confidence"``.
     combine : str or Combination, default=None
-        What is answered on leaving: ``"own"``, what the head there says; ``"surest"``, ``"mean"``,
-        ``"max"``, ``"cost_weighted"`` or ``"product"`` of all heads so far; ``"geometric"``,
-        weights for them learned from held-out rows; ``"trained"``, what a training such as
-        ``"combined"`` or ``"gated"`` has learned; or a combination object. None is ``"trained"``
-        where there is such a thing, and else ``"own"``. All other rules let every head run.
+        How the outputs of the heads are combined: ``"own"``, those of the head at the exit alone;
+        ``"most_confident"``, ``"mean"``, ``"max"``, ``"cost_weighted"`` or ``"product"`` of all
+        heads so far; ``"geometric"``, with weights learned from held-out samples; ``"trained"``,
+        what a training such as ``"combined"`` or ``"gated"`` has learned; or a combination object.
+        None is ``"trained"`` where there is such a thing, and else ``"own"``. With any but
+        ``"own"`` every head runs.
     temperature_scaling : bool, default=False
         Whether the probabilities of each head are scaled by a temperature that is fitted on
         held-out rows.
     threshold : float or sequence of float, default=None
         Operating point by hand: one threshold, or one for each exit but the last. 0 lets
-        everybody leave at once, anything above 1 nobody.
+        every sample exit at once, anything above 1 none.
     budget : float, default=None
         Operating point by cost: the largest mean cost per row, in units of the plain network.
     operating_point : OperatingPoint, default=None
         `Budget`, `AccuracyDrop`, `RiskControl` or `Threshold`. With none of the three given it is
         ``RiskControl(0.01, confidence_level=0.9)``: the cheapest thresholds for which, with 90 %
         confidence, at most one row in a hundred is wrong on leaving and would have been right at
-        the end. Where too few rows are held out to certify any, nobody leaves early, and
+        the end. Where too few samples are held out to certify any, none exits early, and
         `operating_point_` says so.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
-        What costs are told in: multiply-accumulates that are counted, seconds that are measured
+        Unit of costs: multiply-accumulates that are counted, seconds that are measured
         on this machine, bytes of parameters, or a cost object such as `GivenCost`.
     calibration : float, int, splitter, "auto" or None, default="auto"
         Where the rows for thresholds come from. A float holds out that share of the training
@@ -188,7 +189,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Best operating points for all budgets; None without calibration rows.
     history_ : list of dict
         The final training, one entry for each epoch: ``"phase"``, ``"epoch"``, ``"train_loss"``,
-        what the phase minimises, and of the ``"exits"`` that it looks at ``"train_exit_losses"``,
+        what the phase minimizes, and of the ``"exits"`` that it looks at ``"train_exit_losses"``,
         mean cross-entropies, and ``"train_exit_accuracies"``, by each step's weights and before it,
         NaN for exits that have stopped learning. With `early_stopping` the same of the validation
         rows, ``"valid_..."``.
@@ -302,7 +303,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         X_val: Any = None,
         y_val: Any = None,
         groups: Any = None,
-        X_unlabelled: Any = None,
+        X_unlabeled: Any = None,
     ) -> EarlyExitClassifier:
         """Train network and heads, and calibrate the thresholds.
 
@@ -325,7 +326,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
             Their labels. None takes those in the items of a Dataset.
         groups : array-like of shape (n_samples,), default=None
             Samples of a group are never split between fitting, validation and calibration.
-        X_unlabelled : array-like of shape (n_unlabelled, ...), default=None
+        X_unlabeled : array-like of shape (n_unlabeled, ...), default=None
             Further rows, without labels, for a `training` that learns from such. Every network
             trains on all of them, with as many in each batch as rows of X; nothing is calibrated
             or judged on them.
@@ -343,7 +344,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         try:
             with gradients():
                 ending_turns(
-                    lambda: self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabelled)
+                    lambda: self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabeled)
                 )
         except BaseException:
             # A model that was fitted before stays as it was.
@@ -359,13 +360,13 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         X_val: Any,
         y_val: Any,
         groups: Any,
-        X_unlabelled: Any,
+        X_unlabeled: Any,
     ) -> None:
         X, y = self._checked_rows(X, y)
         samples, classes, weight = classification_rows(
             X, y, sample_weight, self.class_weight, groups, name=type(self).__name__
         )
-        samples = replace(samples, unlabelled=self._unlabelled_rows(X_unlabelled))
+        samples = replace(samples, unlabeled=self._unlabeled_rows(X_unlabeled))
         validation = self._validation_rows(X_val, y_val, classes)
         start = self._start(classes)
         read_as = None if start is None else self.cascade_.network.dtype

@@ -19,7 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skearlyexit._base import BaseEarlyExit, _remembered
-from skearlyexit._data._encode import further_rows, labelled_rows, rows_of_known_classes
+from skearlyexit._data._encode import further_rows, labeled_rows, rows_of_known_classes
 from skearlyexit._data._labels import check_labels, encode_labels
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._sources import labels_of
@@ -41,7 +41,7 @@ from skearlyexit.training import (
     STRATEGIES,
     MultiExitNetwork,
     TrainingStrategy,
-    check_unlabelled,
+    check_unlabeled,
     resolve_training,
     to_main_memory,
 )
@@ -220,8 +220,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         """Continue training with one pass over these rows.
 
         Stages and heads go on from where `fit` or the last call has left them, at a constant
-        learning rate. The thresholds are not those of the new network, so that nobody leaves early,
-        unless `threshold` is given by hand, until `calibrate` is called with rows that it has not
+        learning rate. The thresholds are not those of the new network, so that no sample exits
+        early, unless `threshold` is given, until `calibrate` is called with samples that it has not
         been trained on.
 
         Parameters
@@ -288,7 +288,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
         """Samples, as an array or streamed, and labels to learn from."""
-        X, y = labelled_rows(self, X, y, reset=reset)
+        X, y = labeled_rows(self, X, y, reset=reset)
         if reset:
             self._row_shape = X.shape[1:]
         else:
@@ -324,14 +324,14 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 f"of shape {self._row_shape}."
             )
 
-    def _unlabelled_rows(self, X_unlabelled: Any) -> np.ndarray | None:
-        if X_unlabelled is None:
+    def _unlabeled_rows(self, X_unlabeled: Any) -> np.ndarray | None:
+        if X_unlabeled is None:
             return None
-        check_unlabelled(resolve_training(self.training))
+        check_unlabeled(resolve_training(self.training))
         try:
-            return self._further_rows(X_unlabelled, "X_unlabelled")
+            return self._further_rows(X_unlabeled, "X_unlabeled")
         except ValueError as error:
-            raise ValueError(f"X_unlabelled must hold rows like those of X. {error}") from error
+            raise ValueError(f"X_unlabeled must hold rows like those of X. {error}") from error
 
     def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Samples | None:
         if X_val is None and y_val is None:

@@ -5,7 +5,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._exit_table import ExitTable
 from skearlyexit.combination import OwnCombination
 from skearlyexit.placement import Candidates, Probed
@@ -43,7 +43,7 @@ def simulated(seed, n_rows=60, n_places=4, *, policy=None, weighted=False, decim
         stages=rng.uniform(50, 150, size=n_places),
         heads=rng.uniform(0, 20, size=n_places),
         decisions=np.append(np.full(n_places - 1, rng.uniform(0, 3)), 0.0),
-        decision=Decision(None, OwnCombination(), policy),
+        decision=ExitRule(None, OwnCombination(), policy),
     )
 
 
@@ -86,7 +86,7 @@ def small(right=(True, True, False, False), *, heads=(10.0, 10.0)):
         stages=np.array([40.0, 50.0]),
         heads=np.array(heads),
         decisions=np.zeros(2),
-        decision=Decision(None, OwnCombination(), ConfidencePolicy()),
+        decision=ExitRule(None, OwnCombination(), ConfidencePolicy()),
     )
 
 

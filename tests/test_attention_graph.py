@@ -45,7 +45,7 @@ each = pytest.mark.parametrize("name", NETWORKS)
 
 
 def build(backbone, X, seed=0):
-    """A new network; its normalisations get statistics and weights of their own."""
+    """A new network; its normalizations get statistics and weights of their own."""
     network = make(lambda: backbone.build(X, 3), seed)
     rng = np.random.RandomState(seed)
     for block in network.blocks:

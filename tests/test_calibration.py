@@ -11,7 +11,7 @@ from skearlyexit._exit_table import ExitTable
 from skearlyexit.calibration import (
     AccuracyDrop,
     Budget,
-    Evidence,
+    CalibrationData,
     Frontier,
     NotCertifiedError,
     RiskControl,
@@ -42,7 +42,7 @@ def simulated(seed, n_rows, n_exits, *, weighted=False, decimals=None):
         scores = scores.round(decimals)
     costs = np.cumsum(rng.uniform(0.5, 1.5, size=n_exits))
     weight = rng.uniform(0.1, 3.0, size=n_rows) if weighted else np.ones(n_rows)
-    return Evidence(scores, correct, costs * 1.05 / costs[-1], weight)
+    return CalibrationData(scores, correct, costs * 1.05 / costs[-1], weight)
 
 
 def without_ties(evidence):
@@ -131,7 +131,7 @@ class TestEvidence:
         assert evidence.evaluate(thresholds) == pytest.approx(naive_evaluate(evidence, thresholds))
 
     def test_a_score_at_its_threshold_leaves(self):
-        evidence = Evidence(
+        evidence = CalibrationData(
             np.array([[0.5, 0.0, 0.0], [0.4, 0.7, 0.0]]),
             np.array([[1, 0, 0], [0, 0, 1]], dtype=bool),
             np.array([0.2, 0.6, 1.1]),
@@ -148,7 +148,7 @@ class TestEvidence:
         p = rng.dirichlet(np.ones(3), size=(20, 5))
         y = rng.integers(3, size=20)
         table = ExitTable(p, p.max(axis=2))
-        evidence = Evidence.from_table(table, y, np.arange(1.0, 6.0))
+        evidence = CalibrationData.from_table(table, y, np.arange(1.0, 6.0))
         exits = [naive_exit(row, thresholds) for row in table.scores]
         assert table.leave(thresholds).tolist() == exits
         right = [p[row, exit_].argmax() == y[row] for row, exit_ in enumerate(exits)]
@@ -159,8 +159,8 @@ class TestEvidence:
     def test_whole_weights_are_repeated_rows(self, n_exits):
         times = np.random.default_rng(3).integers(1, 4, size=40)
         once = simulated(3, 40, n_exits)
-        weighted = Evidence(once.scores, once.correct, once.costs, times.astype(float))
-        repeated = Evidence(
+        weighted = CalibrationData(once.scores, once.correct, once.costs, times.astype(float))
+        repeated = CalibrationData(
             np.repeat(once.scores, times, axis=0),
             np.repeat(once.correct, times, axis=0),
             once.costs,
@@ -415,7 +415,7 @@ def naive_risk(evidence, threshold):
 
 
 def perfect(n_rows):
-    return Evidence(
+    return CalibrationData(
         np.ones((n_rows, 3)),
         np.ones((n_rows, 3), dtype=bool),
         np.array([0.3, 0.7, 1.1]),
@@ -424,7 +424,7 @@ def perfect(n_rows):
 
 
 def family_risks(evidence, family):
-    losses = FamilyLosses(evidence.scores, exit_losses(evidence, "harm"), family)
+    losses = FamilyLosses(evidence.scores, exit_losses(evidence, "performance_gap"), family)
     return losses.means(evidence.weight)
 
 
@@ -481,7 +481,7 @@ class TestRiskControl:
         # Wrong between 0.6 and 0.7 only: below, an earlier exit answers, and rightly.
         scores = np.repeat([[0.5, 0.7, 0.0]], 1000, axis=0)
         correct = np.repeat([[True, False, True]], 1000, axis=0)
-        evidence = Evidence(scores, correct, np.array([0.3, 0.7, 1.1]), np.ones(1000))
+        evidence = CalibrationData(scores, correct, np.array([0.3, 0.7, 1.1]), np.ones(1000))
         found = RiskControl(0.05).thresholds(evidence, compute_frontier(evidence))
         assert naive_risk(evidence, 0.5) == 0
         assert found.tolist() == [FAMILY[FAMILY > 0.7].min()] * 2
@@ -509,8 +509,10 @@ class TestRiskControl:
     def test_unequal_weights_are_refused_and_equal_ones_are_none(self):
         evidence = perfect(4000)
         weight = np.where(np.arange(4000) < 40, 50.0, 1.0)
-        uneven = Evidence(evidence.scores, evidence.correct, evidence.costs, weight)
-        scaled = Evidence(evidence.scores, evidence.correct, evidence.costs, np.full(4000, 0.01))
+        uneven = CalibrationData(evidence.scores, evidence.correct, evidence.costs, weight)
+        scaled = CalibrationData(
+            evidence.scores, evidence.correct, evidence.costs, np.full(4000, 0.01)
+        )
         assert np.isfinite(RiskControl().thresholds(scaled, None)).all()
         with pytest.raises(NotCertifiedError, match="Give it as max_weight"):
             RiskControl().thresholds(uneven, None)
@@ -533,7 +535,7 @@ class TestRiskControl:
         n_draws, n_broken, n_early = 500, 0, 0
         for _ in range(n_draws):
             rows = rng.integers(20_000, size=600)
-            sample = Evidence(
+            sample = CalibrationData(
                 population.scores[rows], population.correct[rows], population.costs, np.ones(600)
             )
             try:

@@ -11,8 +11,8 @@ from skearlyexit.combination import (
     CostWeightedCombination,
     GeometricCombination,
     MeanCombination,
+    MostConfidentCombination,
     ProductCombination,
-    SurestCombination,
     TemperatureScaling,
     resolve_combination,
 )
@@ -53,7 +53,7 @@ def test_free_parts_count_the_same():
 @settings(deadline=None)
 @given(tables())
 def test_surest(table):
-    answers = SurestCombination().answers(table)
+    answers = MostConfidentCombination().answers(table)
     for row, answer in zip(table, answers, strict=True):
         for k in range(len(row)):
             largest = row[: k + 1].max(axis=1)

@@ -45,7 +45,7 @@ def accuracies(clf):
 
 
 def cross_entropy(logits):
-    """Of logits that need not be normalised, row by row."""
+    """Of logits that need not be normalized, row by row."""
     return logsumexp(logits, axis=1) - logits[np.arange(N), Y]
 
 

@@ -28,9 +28,9 @@ from skearlyexit import (
     TracedBackbone,
 )
 from skearlyexit.costs import (
+    CostInput,
+    CostMeasurement,
     CostTable,
-    Part,
-    Reading,
     UncountedError,
     estimator_macs,
     exit_costs,
@@ -70,7 +70,7 @@ class Clock:
         monkeypatch.setattr("skearlyexit.costs._timing.perf_counter", lambda: self.now)
 
     def part(self, durations, n_rows=2, model=None):
-        """Part whose calls take so long, one after another; the first call is not counted."""
+        """CostInput whose calls take so long, one after another; the first call is not counted."""
         calls = iter(durations)
         seen = []
 
@@ -78,7 +78,7 @@ class Clock:
             seen.append(len(inputs))
             self.now += next(calls)
 
-        return Part(run, torch.zeros(n_rows, 3), model), seen
+        return CostInput(run, torch.zeros(n_rows, 3), model), seen
 
 
 class TestSeconds:
@@ -128,7 +128,7 @@ class TestMACs:
         head, _ = clock.part([3.0] * 10, model=Odd())
         # Stages of 1,000 operations take 1 s, so that 3 s are 3,000 operations.
         stages, heads, _ = MACsCost().of_cascade([stage], [head], [], np.array([1000.0]))
-        assert stages[0] == Reading.exactly(1000.0)
+        assert stages[0] == CostMeasurement.exactly(1000.0)
         assert heads[0].value == pytest.approx(3000.0)
         assert heads[0].how == "measured"
 
@@ -160,7 +160,7 @@ class TestBytes:
         layer = make(lambda: nn.Linear(8, 8))
         norm = nn.BatchNorm1d(8)
         parts = [
-            Part(module, torch.zeros(2, 8), module)
+            CostInput(module, torch.zeros(2, 8), module)
             for module in (layer, nn.Sequential(layer, norm))
         ]
         sizes = [reading.value for reading in BytesCost().read(parts)]
@@ -169,7 +169,7 @@ class TestBytes:
     def test_larger_estimators_cost_more(self):
         small = DecisionTreeClassifier(max_depth=1, random_state=0).fit(X_IRIS, Y_IRIS)
         large = DecisionTreeClassifier(random_state=0).fit(X_IRIS, Y_IRIS)
-        parts = [Part(None, np.zeros((2, 4)), tree) for tree in (small, large)]
+        parts = [CostInput(None, np.zeros((2, 4)), tree) for tree in (small, large)]
         first, second = (reading.value for reading in BytesCost().read(parts))
         assert 0 < first < second
 
@@ -300,10 +300,10 @@ class TestTable:
     table = CostTable(
         "s",
         ["a", "b"],
-        [Reading.exactly(3.0), Reading(4.0, 3.5, 4.5, "measured")],
-        [Reading.exactly(1.0), Reading.exactly(2.0)],
+        [CostMeasurement.exactly(3.0), CostMeasurement(4.0, 3.5, 4.5, "measured")],
+        [CostMeasurement.exactly(1.0), CostMeasurement.exactly(2.0)],
         np.array([0.0, 1.0]),
-        [Reading.exactly(0.5), Reading.exactly(0.0)],
+        [CostMeasurement.exactly(0.5), CostMeasurement.exactly(0.0)],
     )
 
     def test_costs(self):

@@ -271,7 +271,7 @@ def test_tables_are_standardised_and_named():
     texts = [*display.ax_.get_yticklabels(), *display.texts_]
     assert not overlap(texts, display.figure_)
     assert inside([*texts, *display.ax_.get_xticklabels()], display.figure_)
-    # Captions end before the bar of colours.
+    # Captions end before the bar of colors.
     bar = next(ax for ax in display.figure_.axes if ax is not display.ax_)
     left = bar.get_window_extent().x0
     assert all(text.get_window_extent().x1 < left for text in display.texts_)
@@ -299,8 +299,8 @@ def test_images(shape, flat):
         assert text.get_text() == display.captions[row]
     assert not overlap(display.texts_, display.figure_)
     assert [text.get_text() for text in display.ax_.get_yticklabels()] == ["exit 0", "exit 1"]
-    colours = {text.get_color() for text in display.texts_}
-    assert len(colours) == 2
+    colors = {text.get_color() for text in display.texts_}
+    assert len(colors) == 2
 
 
 def test_a_pipeline_shows_the_rows_as_they_came(clf):

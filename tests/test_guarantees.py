@@ -9,8 +9,8 @@ from sklearn.model_selection import PredefinedSplit
 
 from skearlyexit import AccuracyDrop, RiskControl
 from skearlyexit.calibration import (
+    CalibrationData,
     ConformalRiskControl,
-    Evidence,
     NotCertifiedError,
     TargetAccuracy,
     _risk_control,
@@ -25,7 +25,7 @@ def evidence_of(loses, weight, scores=None, largest_weight=None):
     """Two exits: the last is always right, the first where a sample does not lose."""
     n = len(loses)
     scores = np.ones(n) if scores is None else scores
-    return Evidence(
+    return CalibrationData(
         np.stack([scores, np.ones(n)], axis=1),
         np.stack([~loses, np.ones(n, dtype=bool)], axis=1),
         np.array([0.5, 1.0]),
@@ -168,7 +168,7 @@ class TestWeights:
         point = RiskControl(0.4, max_weight=20)
         clf = quick(operating_point=point, calibration=2).fit(X, y, sample_weight=UNEVEN)
         table = clf.exit_table(X)
-        evidence = Evidence.from_table(table, y, clf.costs_, UNEVEN)
+        evidence = CalibrationData.from_table(table, y, clf.costs_, UNEVEN)
         assert evidence.weight_shares[0].tolist() == (UNEVEN / 20).tolist()
         assert clf.operating_point_.n_rows == len(X)
 
@@ -200,7 +200,7 @@ class TestSentences:
 
 class TestWhatCanBeCertified:
     @pytest.mark.parametrize("confidence", [0.8, 0.999])
-    @pytest.mark.parametrize("risk", ["harm", "accuracy_drop"])
+    @pytest.mark.parametrize("risk", ["performance_gap", "accuracy_drop"])
     @pytest.mark.parametrize("n", [1, 7, 60, 400])
     def test_the_error_names_it(self, n, risk, confidence):
         evidence = evidence_of(losing(0.1, n), np.ones(n))
@@ -230,7 +230,7 @@ class TestWhatCanBeCertified:
         n = 40
         request.check_rows(n)
         right = np.tile([True, False], (n, 1))
-        gains = Evidence(np.ones((n, 2)), right, np.array([0.5, 1.0]), np.ones(n))
+        gains = CalibrationData(np.ones((n, 2)), right, np.array([0.5, 1.0]), np.ones(n))
         assert request.calibrate(gains, None).certified
 
     @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skearlyexit import EstimatorHead, LearnedConfidencePolicy
-from skearlyexit._determinism._classifier import SteadyClassifier, encode_class_weight
+from skearlyexit._determinism._classifier import BatchInvariantClassifier, encode_class_weight
 from tests._data import blobs, quick, same
 from tests._estimators import OfOutputs, OnlyIndices
 
@@ -24,7 +24,7 @@ LABELS = {"str": NAMES, "object": NAMES.astype(object), "int": np.array([7, -2, 
 
 
 def steady(estimator, y, classes, weight=None):
-    return SteadyClassifier.fit(
+    return BatchInvariantClassifier.fit(
         estimator, X, y, weight, classes=classes, needs_probabilities=True, seed=0, advice=""
     )
 
@@ -122,7 +122,7 @@ def test_other_parameters_that_name_labels_stay_valid():
 
 def test_a_class_that_is_absent():
     present = y != 1
-    head = SteadyClassifier.fit(
+    head = BatchInvariantClassifier.fit(
         OnlyIndices(),
         X[present],
         NAMES[y][present],

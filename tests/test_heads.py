@@ -79,7 +79,7 @@ class TestWeights:
         n = 4000
         y = rng.integers(2, size=n)
         weight = np.where(y == 1, 3.0, 1.0)
-        # Every row is a neighbour of every other: the answer is the share of what was drawn.
+        # Every row is a neighbor of every other: the answer is the share of what was drawn.
         model = KNeighborsClassifier(n)
         found = answers(fitted(model, np.zeros((n, 1)), y, weight, n_classes=2), np.zeros((16, 1)))
         expected = weight[y == 1].sum() / weight.sum()
@@ -415,14 +415,14 @@ def test_a_pooling_may_keep_axes_of_length_one(head):
 def test_what_is_pooled_is_standardised_and_vectors_are_not():
     vectors, maps = torch.zeros(16, 5), torch.zeros(16, 5, 4, 4)
 
-    def standardises(head, embedding):
+    def standardizes(head, embedding):
         module = make(lambda: head.build(embedding, 3))
         return any(isinstance(part, nn.BatchNorm1d) for part in module.modules())
 
-    assert [standardises(LinearHead(), e) for e in (vectors, maps)] == [False, True]
+    assert [standardizes(LinearHead(), e) for e in (vectors, maps)] == [False, True]
     for chosen in (False, True):
         head = MLPHead(normalize=chosen)
-        assert [standardises(head, e) for e in (vectors, maps)] == [chosen, chosen]
+        assert [standardizes(head, e) for e in (vectors, maps)] == [chosen, chosen]
 
 
 def test_statistics_are_right_after_one_step():

@@ -135,8 +135,8 @@ def test_validation_and_further_images():
     wanted = stopping.fit(FIRST, y, X_val=FIRST[:20], y_val=y[:20]).history_
     assert found[0]["valid_loss"] == wanted[0]["valid_loss"]
     local = quick(training=LayerwiseTraining(local="similarity"), max_epochs=1)
-    found = local.fit(PICTURES, y, X_unlabelled=PICTURES[:20]).predict_proba(LAST)
-    assert same(found, local.fit(FIRST, y, X_unlabelled=FIRST[:20]).predict_proba(FIRST))
+    found = local.fit(PICTURES, y, X_unlabeled=PICTURES[:20]).predict_proba(LAST)
+    assert same(found, local.fit(FIRST, y, X_unlabeled=FIRST[:20]).predict_proba(FIRST))
 
 
 def test_gray_pictures(reference):

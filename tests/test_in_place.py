@@ -20,7 +20,7 @@ from skearlyexit import (
     SequentialBackbone,
     TracedBackbone,
 )
-from skearlyexit._determinism._classifier import SteadyClassifier
+from skearlyexit._determinism._classifier import BatchInvariantClassifier
 from skearlyexit.backbones import Backbone, Block, Chain, Network
 from skearlyexit.training import ExitView
 from tests._data import make, same
@@ -417,7 +417,7 @@ class TestHeads:
         if mapped:
             np.save(tmp_path / "X.npy", X)
             X = np.load(tmp_path / "X.npy", mmap_mode="r")
-        steady = SteadyClassifier.fit(
+        steady = BatchInvariantClassifier.fit(
             make_pipeline(StandardScaler(copy=False), WritesIntoWeights(max_depth=4)),
             X,
             labels,

@@ -36,7 +36,7 @@ LAYOUTS = {
     "list of tensors": lambda rows: list(torch.tensor(rows)),
     "array of arrays": lambda rows: np.array([None, *rows], dtype=object)[1:],
     "items of a dataset": lambda rows: [(row,) for row in torch.tensor(rows)],
-    "labelled items": lambda rows: [(row, 3) for row in rows],
+    "labeled items": lambda rows: [(row, 3) for row in rows],
     "sparse matrix": scipy.sparse.csr_matrix,
     "sparse array": scipy.sparse.coo_array,
 }
@@ -68,9 +68,9 @@ def test_validation_and_further_rows(name):
     wanted = quick(**stopping).fit(X, y, X_val=X_NEW, y_val=Y_NEW)
     assert found.history_[0]["valid_loss"] == wanted.history_[0]["valid_loss"]
     local = {**PARAMS, "training": LayerwiseTraining(local="similarity")}
-    found = quick(**local).fit(X, y, X_unlabelled=new)
+    found = quick(**local).fit(X, y, X_unlabeled=new)
     assert same(
-        found.predict_proba(X), quick(**local).fit(X, y, X_unlabelled=X_NEW).predict_proba(X)
+        found.predict_proba(X), quick(**local).fit(X, y, X_unlabeled=X_NEW).predict_proba(X)
     )
 
 
@@ -95,7 +95,7 @@ def test_one_channel_reversed():
     assert same(clf.predict_proba(images), clf.predict_proba(images.copy()))
 
 
-class Labelled(Dataset):
+class Labeled(Dataset):
     def __len__(self):
         return len(y)
 
@@ -104,7 +104,7 @@ class Labelled(Dataset):
 
 
 @pytest.mark.parametrize(
-    "dataset", [TensorDataset(torch.tensor(X)), Labelled()], ids=["tensors", "own"]
+    "dataset", [TensorDataset(torch.tensor(X)), Labeled()], ids=["tensors", "own"]
 )
 def test_cross_validation_of_a_dataset_is_that_of_its_rows(dataset):
     clf = quick(**PARAMS)

@@ -172,15 +172,15 @@ def test_two_models_on_one_axis(clf):
     second = CostAccuracyDisplay.from_estimator(other, X_TEST, Y_TEST, name="other", ax=first.ax_)
     assert second.ax_ is first.ax_
     assert second.line_ is None
-    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    for display, colour in ((first, colours[0]), (second, colours[1])):
+    colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    for display, color in ((first, colors[0]), (second, colors[1])):
         for artist in (display.exits_, display.last_exit_, display.point_, display.oracle_):
-            assert artist.get_color() == colour
+            assert artist.get_color() == color
     # The mark of each kind has one entry, and each model one.
     assert labels_of(second) == ["first", "other", *MARKS]
     assert len([child for child in first.ax_.get_children() if child is second.legend_]) == 1
     third = CostAccuracyDisplay.from_estimator(clf, X_TEST, Y_TEST, name="third", ax=first.ax_)
-    assert third.line_.get_color() == colours[2]
+    assert third.line_.get_color() == colors[2]
 
 
 def test_plot_takes_style_name_and_log(clf):

@@ -17,9 +17,9 @@ from skearlyexit import (
     LearnedConfidencePolicy,
     ScheduledPolicy,
 )
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._fitting._exit_rule import N_FOLDS, HeldOutRows, decide
-from skearlyexit.calibration import Budget, Evidence, compute_frontier
+from skearlyexit.calibration import Budget, CalibrationData, compute_frontier
 from skearlyexit.combination import OwnCombination
 from skearlyexit.experimental import ReinforcedPolicy
 from skearlyexit.policies import LogisticPolicy, Policy, answer_features, resolve_policy
@@ -405,7 +405,7 @@ class TestScoresThatThresholdsAreChosenOn:
     def test_are_those_of_the_policy_that_left_the_sample_out(self, folds):
         p, y = simulated(n_rows=200)
         held_out = HeldOutRows(p, y, None, None, None)
-        rule = Decision(None, OwnCombination(), NumberOfSamplesLearnedFrom())
+        rule = ExitRule(None, OwnCombination(), NumberOfSamplesLearnedFrom())
         final, table, _ = decide(rule, held_out, folds, lambda: COSTS, np.random.RandomState(0))
         left_out = np.repeat(folds, folds) if len(folds) > 1 else np.full(200, 200 / N_FOLDS)
         assert table.scores[:, 0].tolist() == ((200 - left_out) / 1000).tolist()
@@ -416,11 +416,11 @@ class TestScoresThatThresholdsAreChosenOn:
         p, y = simulated(n_rows=1200, n_exits=2)
         held_out = HeldOutRows(p[:200], y[:200], None, None, None)
         policy = LearnedConfidencePolicy(ExtraTreesClassifier(10))
-        rule, costs = Decision(None, OwnCombination(), policy), np.array([0.2, 1.0])
+        rule, costs = ExitRule(None, OwnCombination(), policy), np.array([0.2, 1.0])
         final, table, held_out = decide(
             rule, held_out, [200], lambda: costs, np.random.RandomState(0)
         )
-        evidence = Evidence.from_table(table, held_out.y, costs)
+        evidence = CalibrationData.from_table(table, held_out.y, costs)
         thresholds = Budget(0.6).thresholds(evidence, compute_frontier(evidence))
         cost = costs[final.tabulate(p[200:]).leave(thresholds)].mean()
         assert cost == pytest.approx(0.6, abs=0.06)

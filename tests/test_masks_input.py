@@ -88,11 +88,11 @@ def test_every_method_refuses_what_is_no_mask(clf, name, kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["array", "memmap", "dataset"])
-@pytest.mark.parametrize("argument", ["X_val", "X_unlabelled"])
+@pytest.mark.parametrize("argument", ["X_val", "X_unlabeled"])
 def test_further_rows_of_a_fit_are_checked_before_training(argument, kind, tmp_path):
     rows = {argument: given(spoilt(WRONG["a half"]), kind, tmp_path)}
     params = {"early_stopping": True}
-    if argument == "X_unlabelled":
+    if argument == "X_unlabeled":
         params = {"training": LayerwiseTraining(local="similarity")}
     else:
         rows["y_val"] = y

@@ -155,9 +155,9 @@ def test_other_rows_labels_and_weights_train_anew(counted):
     moved[7, 3] += 1e-3
     clf.fit(moved, y)
     assert count() == 2
-    relabelled = y.copy()
-    relabelled[7] = (y[7] + 1) % 4
-    clf.fit(X, relabelled)
+    relabeled = y.copy()
+    relabeled[7] = (y[7] + 1) % 4
+    clf.fit(X, relabeled)
     assert count() == 3
     clf.fit(X, y, sample_weight=np.where(np.arange(len(y)) == 7, 2.0, 1.0))
     assert count() == 4

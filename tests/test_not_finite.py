@@ -9,7 +9,7 @@ from sklearn.naive_bayes import GaussianNB
 from torch import nn
 
 from skearlyexit import EarlyExitClassifier, MLPBackbone
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.combination import MeanCombination, OwnCombination
 from skearlyexit.policies import ConfidencePolicy
 from tests._data import blobs, make, quick, same
@@ -167,8 +167,8 @@ class NanMean(MeanCombination):
 
 def test_policies_and_combinations():
     for part, words in (
-        (Decision(None, OwnCombination(), NanAt()), "scores of NanAt"),
-        (Decision(None, NanMean(), ConfidencePolicy()), "probabilities of NanMean"),
+        (ExitRule(None, OwnCombination(), NanAt()), "scores of NanAt"),
+        (ExitRule(None, NanMean(), ConfidencePolicy()), "probabilities of NanMean"),
     ):
         outputs = np.tile([0.7, 0.1, 0.1, 0.1], (20, 2, 1))
         part.tabulate(outputs)

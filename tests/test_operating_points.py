@@ -11,23 +11,23 @@ from sklearn.model_selection import GridSearchCV
 from skearlyexit import AccuracyDrop, Budget, RiskControl, TargetAccuracy, Threshold
 from skearlyexit._exit_table import ExitTable
 from skearlyexit.calibration import (
+    CalibrationData,
     ConformalRiskControl,
-    Evidence,
     NotCertifiedError,
     compute_frontier,
     thresholds_for_shares,
 )
 from skearlyexit.calibration._p_values import betting_p_value, hoeffding_bentkus_p_value
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
-from skearlyexit.calibration._strict_budget import Quota
+from skearlyexit.calibration._strict_budget import StrictBudget
 from tests._data import blobs, quick, same
 from tests.test_calibration import evidences, naive_exit, simulated
 
 X, y, X_TEST, Y_TEST = blobs()
 
 
-def labelled(seed, n_rows=600, n_exits=3, n_classes=3, decimals=None):
-    """Evidence with labels: heads that grow better, on rows of different difficulty."""
+def labeled(seed, n_rows=600, n_exits=3, n_classes=3, decimals=None):
+    """CalibrationData with labels: heads that grow better, on rows of different difficulty."""
     rng = np.random.default_rng(seed)
     y = rng.choice(
         n_classes, size=n_rows, p=np.r_[0.6, np.full(n_classes - 1, 0.4 / (n_classes - 1))]
@@ -38,7 +38,7 @@ def labelled(seed, n_rows=600, n_exits=3, n_classes=3, decimals=None):
     logits = logits + 1.2 * rng.normal(size=logits.shape)
     p = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
     scores = p.max(axis=2) if decimals is None else p.max(axis=2).round(decimals)
-    return Evidence.from_table(ExitTable(p, scores), y, np.linspace(0.35, 1.1, n_exits))
+    return CalibrationData.from_table(ExitTable(p, scores), y, np.linspace(0.35, 1.1, n_exits))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ class TestStrict:
         assert same(strict.classes_[probabilities.argmax(axis=1)], labels)
 
     def test_what_is_set_aside(self):
-        quota = Quota.of_shares(0.6, np.array([0.3, 0.7, 1.1]), np.array([0.5, 0.25, 0.25]))
+        quota = StrictBudget.of_shares(0.6, np.array([0.3, 0.7, 1.1]), np.array([0.5, 0.25, 0.25]))
         assert quota.onward.tolist() == pytest.approx([0.9, 1.1])
         # Ten rows with 6 to spend, and 0.9 set aside for each that goes on: five have to leave.
         assert quota.n_leaving(0, 10, 6.0) == 5
@@ -224,7 +224,7 @@ class TestTargetAccuracy:
         assert cost <= frontier.costs[reached].min() + 1e-9
 
     def test_refused_with_the_best(self):
-        evidence = labelled(0)
+        evidence = labeled(0)
         frontier = compute_frontier(evidence)
         best = f"{frontier.accuracies[-1]:.4f}"
         with pytest.raises(ValueError, match=f"the best that any thresholds reach is {best}"):
@@ -232,7 +232,7 @@ class TestTargetAccuracy:
 
     @pytest.mark.parametrize("seed", range(5))
     def test_feedback_settles_where_a_search_over_one_threshold_does(self, seed):
-        evidence = labelled(seed, 2000)
+        evidence = labeled(seed, 2000)
         target = evidence.correct[:, -1].mean() - 0.02
         found = TargetAccuracy(target, method="feedback").thresholds(
             evidence, compute_frontier(evidence)
@@ -248,7 +248,7 @@ class TestTargetAccuracy:
         assert cost <= cheapest + 0.02
 
     def test_feedback_for_a_drop(self):
-        evidence = labelled(1, 2000)
+        evidence = labeled(1, 2000)
         by_drop = AccuracyDrop(0.02, method="feedback").thresholds(evidence, None)
         target = evidence.correct[:, -1].mean() - 0.02
         by_target = TargetAccuracy(target, method="feedback").thresholds(
@@ -258,7 +258,7 @@ class TestTargetAccuracy:
 
     @pytest.mark.parametrize("target", [0.5, 0.7, 0.75])
     def test_bins(self, target):
-        evidence = labelled(2, 1000)
+        evidence = labeled(2, 1000)
         found = TargetAccuracy(target, method="bins").thresholds(
             evidence, compute_frontier(evidence)
         )
@@ -292,7 +292,7 @@ class TestOtherMetrics:
         return METRICS[metric](evidence.y, labels)
 
     def test_budget_is_best_by_it(self, metric):
-        evidence = labelled(3)
+        evidence = labeled(3)
         frontier = compute_frontier(evidence)
         for budget in (0.5, 0.7):
             found = Budget(budget, metric=metric).thresholds(evidence, frontier)
@@ -302,14 +302,14 @@ class TestOtherMetrics:
             assert ours >= theirs - 1e-12
 
     def test_drop_is_kept(self, metric):
-        evidence = labelled(4)
+        evidence = labeled(4)
         end = self.value(evidence, np.full(2, np.inf), metric)
         found = AccuracyDrop(0.03, metric=metric).thresholds(evidence, compute_frontier(evidence))
         assert self.value(evidence, found, metric) >= end - 0.03 - 1e-9
         assert evidence.evaluate(found)[0] < 1.0
 
     def test_target(self, metric):
-        evidence = labelled(5)
+        evidence = labeled(5)
         scorer = make_scorer(METRICS[metric])
         found = TargetAccuracy(0.6, metric=scorer).thresholds(evidence, compute_frontier(evidence))
         assert self.value(evidence, found, metric) >= 0.6
@@ -333,16 +333,16 @@ class TestRisks:
     def test_by_hand(self):
         labels = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1], [0, 2, 2]])
         truth = np.array([1, 0, 1, 0])
-        evidence = Evidence(
+        evidence = CalibrationData(
             np.zeros((4, 3)), labels == truth[:, None], np.ones(3), np.ones(4), labels, truth
         )
-        assert exit_losses(evidence, "harm").tolist() == [
+        assert exit_losses(evidence, "performance_gap").tolist() == [
             [1, 0, 0],
             [0, 0, 0],
             [0, 0, 0],
             [0, 0, 0],
         ]
-        assert exit_losses(evidence, "disagreement").tolist() == [
+        assert exit_losses(evidence, "consistency").tolist() == [
             [1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0],
         ]  # fmt: skip
         assert exit_losses(evidence, "accuracy_drop").tolist() == [
@@ -354,7 +354,7 @@ class TestRisks:
     @pytest.mark.parametrize("wrong", [lambda *a: np.full(600, 2.0), lambda *a: np.zeros(3)])
     def test_losses_have_to_be_losses(self, wrong):
         with pytest.raises(ValueError, match=r"loss in \[0, 1\] for each of 600 rows"):
-            RiskControl(0.1, risk=wrong).thresholds(labelled(0), None)
+            RiskControl(0.1, risk=wrong).thresholds(labeled(0), None)
 
     @settings(deadline=None, max_examples=50)
     @given(evidences(), st.integers(0, 1000))
@@ -414,12 +414,12 @@ class TestPValues:
         assert by_betting < 0.05 < by_means
 
 
-POPULATION = labelled(11, 20_000)
+POPULATION = labeled(11, 20_000)
 
 
 def sample(rng, n_rows=800):
     rows = rng.integers(len(POPULATION.y), size=n_rows)
-    return Evidence(
+    return CalibrationData(
         POPULATION.scores[rows],
         POPULATION.correct[rows],
         POPULATION.costs,
@@ -438,11 +438,11 @@ class TestGuarantees:
     @pytest.mark.parametrize(
         "params",
         [
-            {"risk": "disagreement"},
+            {"risk": "consistency"},
             {"risk": "accuracy_drop", "family": np.linspace(0.3, 1, 12)},
-            {"risk": "harm", "test": "hoeffding_bentkus"},
-            {"risk": "harm", "method": "ucb", "family": np.linspace(0.3, 1, 30)},
-            {"risk": "harm", "family": np.linspace(0.3, 1, 12)},
+            {"risk": "performance_gap", "test": "hoeffding_bentkus"},
+            {"risk": "performance_gap", "method": "ucb", "family": np.linspace(0.3, 1, 30)},
+            {"risk": "performance_gap", "family": np.linspace(0.3, 1, 12)},
         ],
         ids=str,
     )
@@ -466,15 +466,17 @@ class TestGuarantees:
         n_broken = 0
         for _ in range(200):
             rows = sample(rng)
-            losses = FamilyLosses(rows.scores, exit_losses(rows, "harm"), family)
+            losses = FamilyLosses(rows.scores, exit_losses(rows, "performance_gap"), family)
             allowed = np.flatnonzero(losses.means(rows.weight) <= 0.03)
-            n_broken += true_risk(np.full(2, family[allowed[-1]]), "harm") > 0.03
+            n_broken += true_risk(np.full(2, family[allowed[-1]]), "performance_gap") > 0.03
         assert n_broken / 200 > 0.35
 
     def test_conformal_in_the_mean(self):
         rng = np.random.default_rng(0)
         request = ConformalRiskControl(0.03)
-        risks = [true_risk(request.thresholds(sample(rng), None), "harm") for _ in range(300)]
+        risks = [
+            true_risk(request.thresholds(sample(rng), None), "performance_gap") for _ in range(300)
+        ]
         assert np.mean(risks) <= 0.03 + 3 * np.std(risks) / np.sqrt(300)
         assert np.mean(risks) > 0.02  # and not by doing nothing
 
@@ -497,7 +499,7 @@ class TestGuarantees:
     def test_a_risk_that_even_the_end_has(self):
         wrong = RiskControl(0.01, risk=lambda true, now, last: (now != true).astype(float))
         with pytest.raises(NotCertifiedError, match="least target_level"):
-            wrong.thresholds(labelled(0), None)
+            wrong.thresholds(labeled(0), None)
 
     @pytest.mark.parametrize("family", [[], [[0.5]], [-1.0], [np.nan]])
     def test_no_family(self, family):
@@ -513,12 +515,12 @@ class TestGuarantees:
             return 0.5 * (now != last)
 
         with pytest.raises(ValueError, match="losses other than 0 and 1"):
-            RiskControl(0.2, risk=half, test="binomial").thresholds(labelled(0), None)
+            RiskControl(0.2, risk=half, test="binomial").thresholds(labeled(0), None)
 
     def test_says_what_it_bounds(self):
-        point = RiskControl(0.1, risk="disagreement").calibrate(labelled(0), None)
+        point = RiskControl(0.1, risk="consistency").calibrate(labeled(0), None)
         assert "at most 10.00% of new rows are answered otherwise than at the end" in point.reason
-        point = ConformalRiskControl(0.1).calibrate(labelled(0), None)
+        point = ConformalRiskControl(0.1).calibrate(labeled(0), None)
         assert point.reason.startswith("In expectation at most 10.00% of new rows are wrong")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skearlyexit._exit_table import ExitTable
-from skearlyexit.calibration import Evidence, compute_frontier
+from skearlyexit.calibration import CalibrationData, compute_frontier
 from skearlyexit.calibration._best_at_budget import best_at_budget
 from skearlyexit.placement import (
     AdaptivePlacement,
@@ -35,7 +35,7 @@ seeds = st.integers(0, 10**6)
 
 def evidence_of(probed, chosen):
     table, costs = probed.subset(chosen)
-    return Evidence.from_table(table, probed.y, costs, probed.weight)
+    return CalibrationData.from_table(table, probed.y, costs, probed.weight)
 
 
 def accuracy_at(probed, ends, budget):

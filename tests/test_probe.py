@@ -11,7 +11,7 @@ from torch import nn
 from skearlyexit import Budget, GreedyPlacement, LearnedConfidencePolicy, MLPBackbone
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import calibration_splits
-from skearlyexit._fitting._cascade_fitter import CascadeBuilder
+from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit._fitting._exit_probe import PROBE_SHARE, probing_split
 from skearlyexit.costs._estimators import SCALAR
 from skearlyexit.placement import Placed, Placement, PlacementReport
@@ -48,13 +48,13 @@ def curious():
 def fits(monkeypatch):
     """Samples of every cascade that is fitted, by their first column, and how many exits it has."""
     fitted = []
-    original = CascadeBuilder.fit
+    original = CascadeFitter.fit
 
     def fit(self, rows, *args, **kwargs):
         fitted.append((len(self.plan.ends), rows.X[:, 0].copy()))
         return original(self, rows, *args, **kwargs)
 
-    monkeypatch.setattr(CascadeBuilder, "fit", fit)
+    monkeypatch.setattr(CascadeFitter, "fit", fit)
     return fitted
 
 
@@ -204,7 +204,7 @@ def test_given_weights_are_judged_as_they_will_be(curious, training, n_trained):
     module = make(lambda: nn.Sequential(*(nn.Linear(X.shape[1], X.shape[1]) for _ in range(4))))
     before = [value.clone() for value in module.state_dict().values()]
     trained = []
-    original = CascadeBuilder.cost_table
+    original = CascadeFitter.cost_table
 
     def cost_table(self, network, decision, X):
         weights = [value for stage in network.stages for value in stage.state_dict().values()]
@@ -213,20 +213,20 @@ def test_given_weights_are_judged_as_they_will_be(curious, training, n_trained):
         return original(self, network, decision, X)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CascadeBuilder, "cost_table", cost_table)
+        patch.setattr(CascadeFitter, "cost_table", cost_table)
         fit(curious, backbone=module, training=training)
     assert trained[0] == n_trained
 
 
 def test_validation_rows_serve_the_probe_too(curious, monkeypatch):
     seen = []
-    original = CascadeBuilder.fit
+    original = CascadeFitter.fit
 
     def fit_(self, rows, validation, *args, **kwargs):
         seen.append(None if validation is None else len(validation))
         return original(self, rows, validation, *args, **kwargs)
 
-    monkeypatch.setattr(CascadeBuilder, "fit", fit_)
+    monkeypatch.setattr(CascadeFitter, "fit", fit_)
     clf = quick(backbone=BACKBONE, exits=curious, max_epochs=2, early_stopping=True)
     clf.fit(X, y, X_val=X_TEST[:50], y_val=Y_TEST[:50])
     assert set(seen) == {50}

@@ -56,7 +56,7 @@ CONFIGURATIONS = {
     "scaled SVM": {"head": make_pipeline(StandardScaler(), SVC())},
     "forest": {"head": RandomForestClassifier(10, n_jobs=2)},
     "boosting": {"head": HistGradientBoostingClassifier(max_iter=5)},
-    "neighbours": {"head": KNeighborsClassifier()},
+    "neighbors": {"head": KNeighborsClassifier()},
     "logistic": {"head": LogisticRegression(max_iter=200)},
     "discriminant": {"head": LinearDiscriminantAnalysis()},
     "stochastic": {"head": SGDClassifier(loss="log_loss")},
@@ -80,7 +80,7 @@ CONFIGURATIONS = {
 for _policy, _combine, _scaled in (
     ("entropy", None, True),
     ("margin", "mean", False),
-    ("patience", "surest", False),
+    ("patience", "most_confident", False),
     (LearnedConfidencePolicy(DecisionTreeClassifier(max_depth=3)), "cost_weighted", False),
     (LearnedConfidencePolicy(features="probabilities"), "geometric", True),
     ("cost_sensitive", "product", False),

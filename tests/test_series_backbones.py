@@ -42,7 +42,7 @@ def rows_of(masked):
 
 
 def build(name, masked, X=None, seed=0, **params):
-    """A new network; its batch normalisations get statistics of their own."""
+    """A new network; its batch normalizations get statistics of their own."""
     backbone = clone(BACKBONES[name]).set_params(masked=masked, **params)
     network = make(lambda: backbone.build(rows_of(masked) if X is None else X, 3), seed)
     rng = np.random.RandomState(seed)
@@ -302,7 +302,7 @@ class TestConv1D:
 
 
 def _convolved(x, module, stride):
-    """Convolution and normalisation, one output after another."""
+    """Convolution and normalization, one output after another."""
     weight = module.convolution.weight.detach().numpy()
     norm = module.normalization
     size = weight.shape[2]

@@ -501,18 +501,18 @@ def test_partial_fit_goes_through_streamed_rows(mapped):
 
 def test_rows_without_labels_may_be_streamed(mapped):
     params = {"training": LayerwiseTraining(local="reconstruction"), "calibration": None}
-    kept = quick(**params).fit(X, y, X_unlabelled=X_NEW)
-    read = quick(**params).fit(X, y, X_unlabelled=mapped(X_NEW))
+    kept = quick(**params).fit(X, y, X_unlabeled=X_NEW)
+    read = quick(**params).fit(X, y, X_unlabeled=mapped(X_NEW))
     assert same(read.predict_proba(X_NEW), kept.predict_proba(X_NEW))
 
 
-@pytest.mark.parametrize("argument", ["X_val", "X_unlabelled"])
+@pytest.mark.parametrize("argument", ["X_val", "X_unlabeled"])
 def test_rows_that_are_no_numbers_are_told_by_the_name_of_the_argument(mapped, argument):
     rows = X_NEW.copy()
     rows[7, 2] = np.nan
     params = {
         "X_val": {"training": "joint", "early_stopping": True},
-        "X_unlabelled": {"training": LayerwiseTraining(local="similarity")},
+        "X_unlabeled": {"training": LayerwiseTraining(local="similarity")},
     }[argument]
     given = {argument: mapped(rows)} | ({"y_val": Y_NEW} if argument == "X_val" else {})
     with pytest.raises(ValueError, match=f"Row 7 of {argument} contains NaN"):

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from skearlyexit import Budget, MLPBackbone
 from skearlyexit.calibration._frontier import ROUNDING
-from skearlyexit.calibration._strict_budget import Quota
+from skearlyexit.calibration._strict_budget import StrictBudget
 from skearlyexit.runtime import run
 from tests._data import blobs, quick
 
@@ -76,7 +76,7 @@ def test_a_report_of_a_data_frame():
 def test_quota_holds_under_any_thresholds(budget, shares, thresholds, seed):
     costs = np.array([0.2, 0.5, 0.6, 1.0])
     budget = costs[0] + budget * (1 - costs[0])
-    quota = Quota.of_shares(budget, costs, np.array(shares) / sum(shares))
+    quota = StrictBudget.of_shares(budget, costs, np.array(shares) / sum(shares))
     heads = quota.heads_needed(np.append(np.array(thresholds) <= 1, True))
     rng = np.random.RandomState(seed)
     n_samples = n_here = rng.randint(1, 50)

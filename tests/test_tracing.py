@@ -487,7 +487,7 @@ def test_tied_weights_stay_tied():
         assert one is other
 
 
-def labelled(n=120):
+def labeled(n=120):
     X = np.random.RandomState(2).randn(n, *ARCHITECTURES["residual"].shape).astype(np.float32)
     y = np.digitize(X[:, 0].mean((1, 2)), [-0.05, 0.05])
     return X, np.array(["a", "b", "c"])[y]
@@ -496,7 +496,7 @@ def labelled(n=120):
 class TestClassifier:
     @pytest.mark.parametrize("exits", [["layer1.0", "layer2.0.conv1"], 3])
     def test_given_weights_are_kept(self, exits, tmp_path):
-        X, y = labelled()
+        X, y = labeled()
         module = make(nets.Residual).train()
         module(torch.tensor(X))  # running statistics
         before = {key: value.clone() for key, value in module.state_dict().items()}
@@ -529,7 +529,7 @@ class TestClassifier:
             assert same(other.predict_proba(X), fitted.predict_proba(X))
 
     def test_training_goes_on_from_given_weights(self):
-        X, y = labelled(60)
+        X, y = labeled(60)
         module = make(lambda: nets.Recurrent(nn.GRU))
         X = X.reshape(60, -1)[:, :30].reshape(60, 6, 5)
         params = {"calibration": None, "max_epochs": 1, "lr": 1e-6, "random_state": 0}

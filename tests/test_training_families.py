@@ -457,7 +457,7 @@ class TestFreezeOut:
         assert not equal(notes[-1][1][-1], notes[-2][1][-1])
 
     def test_batch_statistics_of_frozen_stages_stay(self):
-        view = FreezingView(make(self.normalised), [0.3, 0.6, 1.0], scaled=True)
+        view = FreezingView(make(self.normalized), [0.3, 0.6, 1.0], scaled=True)
         view.train()
         view.advance(0.5)
         before = [stage.norm.running_mean.clone() for stage in view.stages]
@@ -468,7 +468,7 @@ class TestFreezeOut:
         assert len(view.eval()(rows_of().X)) == 3
 
     @staticmethod
-    def normalised():
+    def normalized():
         class Stage(nn.Module):
             def __init__(self):
                 super().__init__()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._utils._warnings import warn
 from skearlyexit.combination import Combination
 from skearlyexit.costs import CostTable
@@ -98,14 +98,14 @@ class Cascade:
     Attributes
     ----------
     network : FittedNetwork
-    decision : Decision
+    decision : ExitRule
         What is made of the outputs of its heads.
     cost_table : CostTable
         What its parts cost.
     """
 
     network: FittedNetwork
-    decision: Decision
+    decision: ExitRule
     cost_table: CostTable
 
     @property

@@ -16,7 +16,7 @@ from skearlyexit._data._splits import hold_out
 from skearlyexit._exit_table import ExitTable
 from skearlyexit._utils._not_finite import check_outputs
 from skearlyexit.combination import Combination, OwnCombination, TemperatureScaling
-from skearlyexit.costs import Part, UncountedError
+from skearlyexit.costs import CostInput, UncountedError
 from skearlyexit.policies import ConfidencePolicy, Policy
 
 #: What combination and policy remember of the rows.
@@ -25,7 +25,7 @@ NO_STATE: State = (None, None)
 
 
 @dataclass(frozen=True)
-class Decision:
+class ExitRule:
     """Temperature, combination and policy of a cascade.
 
     Attributes
@@ -69,9 +69,9 @@ class Decision:
         """Whether anything of it is fitted, for which the costs of the exits have to be known."""
         return self.n_learned > 0 or self.combination.uses_costs
 
-    def copy(self) -> Decision:
+    def copy(self) -> ExitRule:
         """The same without what it has learned."""
-        return Decision(
+        return ExitRule(
             None if self.scaling is None else clone(self.scaling),
             clone(self.combination),
             clone(self.policy),
@@ -139,8 +139,8 @@ class Decision:
         """Outputs without the gate."""
         return outputs[..., :-1] if self.gated else outputs
 
-    def part(self, n_classes: int, exit_: int, *, last: bool) -> Part | None:
-        """What its cost at an exit is read off; None where nothing is done.
+    def part(self, n_classes: int, exit_: int, *, last: bool) -> CostInput | None:
+        """Input of the measurement of its cost at an exit; None where nothing is done.
 
         Parameters
         ----------
@@ -164,11 +164,11 @@ class Decision:
 
         if model is None:
             macs += 0.0 if last else self.policy.macs(n_classes, exit_)
-            return Part(run, answers, None, macs)
+            return CostInput(run, answers, None, macs)
         try:
-            return Part(run, answers, model, macs + self.policy.macs(n_classes, exit_))
+            return CostInput(run, answers, model, macs + self.policy.macs(n_classes, exit_))
         except UncountedError:
-            return Part(run, answers, model)
+            return CostInput(run, answers, model)
 
     def fitted(
         self,
@@ -180,7 +180,7 @@ class Decision:
         training_weight: np.ndarray | None,
         groups: np.ndarray | None,
         rng: np.random.RandomState,
-    ) -> Decision:
+    ) -> ExitRule:
         """The same, having learned from held-out rows, each part from rows of its own.
 
         Parameters
@@ -242,7 +242,7 @@ class Decision:
 
 
 #: The decision of a network with one exit, where there is none.
-PLAIN = Decision(None, OwnCombination(), ConfidencePolicy())
+PLAIN = ExitRule(None, OwnCombination(), ConfidencePolicy())
 
 
 def _divide(

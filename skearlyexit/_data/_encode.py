@@ -147,7 +147,7 @@ def _training_weight(
     return np.asarray(by_class if weight is None else scaled(by_class) * scaled(weight))
 
 
-def labelled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, np.ndarray]:
+def labeled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, np.ndarray]:
     """Samples to learn from, as they were given or read as they are needed, and labels as an array.
 
     Parameters

@@ -192,8 +192,8 @@ def _content(item: Any) -> Any:
     """What is a row in an item of a torch Dataset, which may be a tuple that a row begins."""
     if isinstance(item, tuple) and item and _is_array(item[0]) and np.ndim(item[0]):
         alone = len(item) == 1
-        labelled = len(item) == 2 and np.ndim(item[1]) == 0
-        if alone or labelled:
+        labeled = len(item) == 2 and np.ndim(item[1]) == 0
+        if alone or labeled:
             return item[0]
     return item
 

@@ -22,7 +22,7 @@ class Samples:
     weight : ndarray of shape (n_samples,) or None
         Sample weight times class weight.
     groups : ndarray of shape (n_samples,) or None
-    unlabelled : ndarray of shape (n_unlabelled, ...) or None
+    unlabeled : ndarray of shape (n_unlabeled, ...) or None
         Further rows to train on; every part of the rows has all of them.
     index : ndarray of shape (n_samples,) or None
         Positions of the rows in what the user gave; None are all of it.
@@ -32,7 +32,7 @@ class Samples:
     y: np.ndarray
     weight: np.ndarray | None = None
     groups: np.ndarray | None = None
-    unlabelled: np.ndarray | None = None
+    unlabeled: np.ndarray | None = None
     index: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -50,11 +50,11 @@ class Samples:
             self.y[index],
             None if self.weight is None else self.weight[index],
             None if self.groups is None else self.groups[index],
-            self.unlabelled,
+            self.unlabeled,
             self.positions[index],
         )
 
     def cast(self, dtype: Any) -> Samples:
         """The same rows in a precision."""
-        further = None if self.unlabelled is None else in_precision(self.unlabelled, dtype)
-        return replace(self, X=in_precision(self.X, dtype), unlabelled=further)
+        further = None if self.unlabeled is None else in_precision(self.unlabeled, dtype)
+        return replace(self, X=in_precision(self.X, dtype), unlabeled=further)

@@ -27,7 +27,7 @@ FIXED_ROWS = 256
 
 
 @dataclass
-class SteadyClassifier:
+class BatchInvariantClassifier:
     """A fitted scikit-learn classifier, called in a way that keeps rows apart.
 
     It runs on one thread, on a multiple of 16 rows. Matrix libraries choose their kernel by the
@@ -64,7 +64,7 @@ class SteadyClassifier:
         needs_probabilities: bool,
         seed: int,
         advice: str,
-    ) -> SteadyClassifier:
+    ) -> BatchInvariantClassifier:
         """Fit a clone of a classifier or pipeline.
 
         A classifier without `predict_proba` is calibrated by ``CalibratedClassifierCV(
@@ -120,7 +120,7 @@ class SteadyClassifier:
         y: np.ndarray,
         weight: np.ndarray | None,
         classes: np.ndarray,
-    ) -> SteadyClassifier:
+    ) -> BatchInvariantClassifier:
         """Fit on the labels, or on the integers 0, 1, ... if the estimator fails with them."""
         every = np.arange(len(classes))
         try:
@@ -148,7 +148,7 @@ class SteadyClassifier:
         labels: np.ndarray,
         columns: np.ndarray,
         n_classes: int,
-    ) -> SteadyClassifier:
+    ) -> BatchInvariantClassifier:
         """The estimator, fitted on labels that stand for some of the classes, if it answers."""
         # Memory of its own, since some estimators write into what they are given.
         _fit(estimator, X.copy(), y, None if weight is None else weight.copy())

@@ -39,7 +39,7 @@ class PaddedLinear(torch.nn.Module):
 
     Notes
     -----
-    **Shape**: (n, in_features) to (n, out_features). Initialised as ``torch.nn.Linear``.
+    **Shape**: (n, in_features) to (n, out_features). Initialized as ``torch.nn.Linear``.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -68,7 +68,7 @@ class PaddedLinear(torch.nn.Module):
 
 
 class CumulativeBatchNorm(torch.nn.BatchNorm1d):
-    """Batch normalisation whose running statistics start as the mean over the batches so far.
+    """Batch normalization whose running statistics start as the mean over the batches so far.
 
     They are right after a single step; torch's own start at 0 and 1, of which a third is left after
     ten steps, all that a few dozen rows may take.
@@ -92,7 +92,7 @@ class CumulativeBatchNorm(torch.nn.BatchNorm1d):
 
 
 class Normalized(torch.nn.Module):
-    """Batch normalisation of vectors, then a chain that begins with a `PaddedLinear`.
+    """Batch normalization of vectors, then a chain that begins with a `PaddedLinear`.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Normalized(torch.nn.Module):
     **Shape**: (n, n_features) to what the body returns.
     """
 
-    #: Whatever the body does: the normalisation hands it an array of its own.
+    #: Whatever the body does: the normalization hands it an array of its own.
     keeps_input: ClassVar[bool] = True
 
     def __init__(self, n_features: int, body: torch.nn.Sequential) -> None:
@@ -117,7 +117,7 @@ class Normalized(torch.nn.Module):
 
     @torch.no_grad()
     def folded(self) -> torch.nn.Sequential:
-        """Chain whose first layer does the trained normalisation too, in evaluation mode."""
+        """Chain whose first layer does the trained normalization too, in evaluation mode."""
         trained = self.normalization
         assert trained.running_mean is not None
         assert trained.running_var is not None

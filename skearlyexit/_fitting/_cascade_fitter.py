@@ -14,17 +14,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from skearlyexit._cascade._cascade import FittedNetwork
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import cross_fitting_splits, hold_out
 from skearlyexit._data._streamed import tensor_of
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit._fitting._measured_network import Plan, torch_dtype
+from skearlyexit._fitting._measured_network import MeasuredNetwork, torch_dtype
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, check_outputs, located
 from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._base import stages_of
 from skearlyexit.combination import Combination
-from skearlyexit.costs import Cost, CostTable, Part, Reading, exit_costs
+from skearlyexit.costs import Cost, CostInput, CostMeasurement, CostTable, exit_costs
 from skearlyexit.costs._macs import counted_or_free
 from skearlyexit.heads import FittedGate, FittedHead, Head, PooledModule, align, build_gate
 from skearlyexit.runtime import embed
@@ -63,24 +63,24 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class CascadeBuilder:
+class CascadeFitter:
     """Fits cascades on different rows under the same plan.
 
     Attributes
     ----------
     backbone : Backbone
-    plan : Plan
+    plan : MeasuredNetwork
     cost : Cost
     heads : list of Head
         One for each exit.
-    trained_plan, trained_heads : Plan, list of Head
+    trained_plan, trained_heads : MeasuredNetwork, list of Head
         The same with exits that are dropped after training.
     keep_given : bool
         Whether training may take weights that came from the user for trained ones.
     training : TrainingStrategy
     combined : bool
         Whether what training learns to make of the heads is used.
-    decision : Decision
+    decision : ExitRule
         Not fitted.
     classes : ndarray of shape (n_classes,)
     trainer_options : dict
@@ -94,15 +94,15 @@ class CascadeBuilder:
     """
 
     backbone: Backbone
-    plan: Plan
+    plan: MeasuredNetwork
     cost: Cost
     heads: Sequence[Head]
-    trained_plan: Plan
+    trained_plan: MeasuredNetwork
     trained_heads: Sequence[Head]
     keep_given: bool
     training: TrainingStrategy
     combined: bool
-    decision: Decision
+    decision: ExitRule
     classes: np.ndarray
     trainer_options: dict[str, Any]
     validation_fraction: float | None
@@ -141,8 +141,8 @@ class CascadeBuilder:
                     )
                     parts.append(fitted.part(embedding))
                 else:
-                    parts.append(Part(head, embedding, None, macs=0.0))
-        decisions: list[list[Part]] = [[] for _ in parts]
+                    parts.append(CostInput(head, embedding, None, macs=0.0))
+        decisions: list[list[CostInput]] = [[] for _ in parts]
         if self.decision.gated:
             embedding = self.plan.embeddings[0]
             with isolated_random_state(0):
@@ -154,13 +154,13 @@ class CascadeBuilder:
             decisions[0].append(combination.part(self.n_classes, 0, gated=self.decision.gated))
         return float(self._cost_table([], parts, decisions).cumulative[0])
 
-    def cost_table(self, network: FittedNetwork, decision: Decision, X: np.ndarray) -> CostTable:
+    def cost_table(self, network: FittedNetwork, decision: ExitRule, X: np.ndarray) -> CostTable:
         """What the parts of a network, and what is made of its outputs, cost on a few samples.
 
         Parameters
         ----------
         network : FittedNetwork
-        decision : Decision
+        decision : ExitRule
             Fitted.
         X : ndarray of shape (n_samples, ...)
         """
@@ -187,18 +187,18 @@ class CascadeBuilder:
         )
 
     def _parts(
-        self, network: FittedNetwork, X: np.ndarray, decision: Decision | None
-    ) -> tuple[list[Part], list[Part], list[list[Part]]]:
+        self, network: FittedNetwork, X: np.ndarray, decision: ExitRule | None
+    ) -> tuple[list[CostInput], list[CostInput], list[list[CostInput]]]:
         """Stages, heads and decisions with what they are called with."""
         # What is measured should meet rows as various as those it is used on.
         carry: Any = tensor_of(X[:32]).to(network.device)
-        stages: list[Part] = []
-        heads: list[Part] = []
-        decisions: list[list[Part]] = []
+        stages: list[CostInput] = []
+        heads: list[CostInput] = []
+        decisions: list[list[CostInput]] = []
         last = network.n_exits - 1
         with torch.inference_mode():
             for i, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
-                stages.append(Part(stage, carry, stage))
+                stages.append(CostInput(stage, carry, stage))
                 carry, embedding = stage(carry)
                 heads.append(head.part(embedding))
                 parts = []
@@ -215,14 +215,14 @@ class CascadeBuilder:
 
     def _cost_table(
         self,
-        stages: Sequence[Part],
-        heads: Sequence[Part],
-        decisions: Sequence[Sequence[Part]],
+        stages: Sequence[CostInput],
+        heads: Sequence[CostInput],
+        decisions: Sequence[Sequence[CostInput]],
     ) -> CostTable:
         read = [part for parts in decisions for part in parts]
         staged, headed, found = self.cost.of_cascade(stages, heads, read, self.plan.block_costs)
         values = iter(found)
-        decided = [Reading.total([next(values) for _ in parts]) for parts in decisions]
+        decided = [CostMeasurement.total([next(values) for _ in parts]) for parts in decisions]
         return CostTable(
             self.cost.unit_name, self.plan.names, staged, headed, self.plan.links, decided
         )
@@ -340,7 +340,7 @@ class CascadeBuilder:
     ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
         rng = check_random_state(seed)
         network = self._begun(rows, rng, start)
-        table = training_rows(rows, self.dtype, unlabelled=self.training.takes_unlabelled())
+        table = training_rows(rows, self.dtype, unlabeled=self.training.takes_unlabeled())
         trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
         self._training_of(network).train(network, self._shares(), trainer)
         return self._settled(network, rows), trainer.history

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, hold_out
-from skearlyexit._fitting._cascade_fitter import CascadeBuilder
+from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit._fitting._exit_rule import HeldOutRows, unlearned
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit.placement import Probed
@@ -40,7 +40,7 @@ class ExitProbe:
     seed : int
     """
 
-    make_builder: Callable[[Sequence[int]], CascadeBuilder]
+    make_builder: Callable[[Sequence[int]], CascadeFitter]
     rows: Samples
     validation: Samples | None
     weight: np.ndarray | None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._splits import Split, cross_fitting_splits
 from skearlyexit._exit_table import ExitTable
 
@@ -46,7 +46,7 @@ class HeldOutRows:
             None if self.groups is None else self.groups[rows],
         )
 
-    def fit(self, decision: Decision, costs: np.ndarray, rng: np.random.RandomState) -> Decision:
+    def fit(self, decision: ExitRule, costs: np.ndarray, rng: np.random.RandomState) -> ExitRule:
         """The decision as learned from these rows."""
         return decision.fitted(
             self.outputs,
@@ -60,12 +60,12 @@ class HeldOutRows:
 
 
 def decide(
-    decision: Decision,
+    decision: ExitRule,
     rows: HeldOutRows,
     folds: Sequence[int],
     costs: Callable[[], np.ndarray],
     rng: np.random.RandomState,
-) -> tuple[Decision, ExitTable, HeldOutRows]:
+) -> tuple[ExitRule, ExitTable, HeldOutRows]:
     """Fit a decision, and tabulate rows that it has not seen for the thresholds.
 
     A decision that learns is cross-fitted: the rows of each fold are judged by one that has learned
@@ -75,7 +75,7 @@ def decide(
 
     Parameters
     ----------
-    decision : Decision
+    decision : ExitRule
         Not fitted.
     rows : HeldOutRows
     folds : sequence of int
@@ -86,7 +86,7 @@ def decide(
 
     Returns
     -------
-    decision : Decision
+    decision : ExitRule
         Fitted.
     table : ExitTable
     rows : HeldOutRows
@@ -120,7 +120,7 @@ def _splits(rows: HeldOutRows, folds: Sequence[int], rng: np.random.RandomState)
     return splits
 
 
-def unlearned(decision: Decision, costs: Callable[[], np.ndarray], n_classes: int) -> Decision:
+def unlearned(decision: ExitRule, costs: Callable[[], np.ndarray], n_classes: int) -> ExitRule:
     """A decision that learns nothing, with the costs that it may want."""
     if not decision.needs_costs:
         return decision.copy()

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import look_through
 from skearlyexit._exit_table import ExitTable, LabelTable
@@ -28,7 +28,7 @@ from skearlyexit._fitting._placing import Placed, place_exits
 from skearlyexit._fitting._spec import make_spec
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit._utils._warnings import warn
-from skearlyexit.calibration import CalibratedPoint, Evidence, Frontier
+from skearlyexit.calibration import CalibratedPoint, CalibrationData, Frontier
 from skearlyexit.placement import PlacementReport
 from skearlyexit.runtime import outputs
 from skearlyexit.runtime._torch import label_table
@@ -139,7 +139,7 @@ def fit_model(
     for notice in spec.notices:
         warn(notice)
     samples = spec.rows
-    look_through(samples.unlabelled, spec.plan.check, "X_unlabelled")
+    look_through(samples.unlabeled, spec.plan.check, "X_unlabeled")
     if validation is not None:
         validation = validation.cast(samples.X.dtype)
         look_through(validation.X, spec.plan.check, "X_val")
@@ -201,7 +201,7 @@ def _fit_rule(
     found: list[Any],
     weights: CalibrationWeights,
     rng: np.random.RandomState,
-) -> tuple[Decision, Judged | None]:
+) -> tuple[ExitRule, Judged | None]:
     """Fit what is made of the heads' outputs, and judge the calibration samples by it."""
     decision, held = placed.builder.decision, placed.held
 
@@ -229,11 +229,11 @@ def _fit_rule(
 
 def _evidence(
     judged: Judged, cascade: Cascade, weights: CalibrationWeights, classes: np.ndarray
-) -> Evidence:
+) -> CalibrationData:
     weight = judged.weight
     if weight is not None and weights.scaled is not None:
         weight = weight * weights.scaled.mean()
-    return Evidence.from_table(
+    return CalibrationData.from_table(
         judged.table, judged.y, cascade.costs, weight, classes, weights.largest
     )
 

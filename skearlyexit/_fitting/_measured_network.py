@@ -19,7 +19,7 @@ from skearlyexit.placement import Candidates
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasuredNetwork:
     """A network that was measured, and the blocks after which exits stand.
 
     Attributes
@@ -57,7 +57,7 @@ class Plan:
     @classmethod
     def measure(
         cls, backbone: Backbone, cost: Cost, X: np.ndarray, n_classes: int, seed: int, device: str
-    ) -> Plan:
+    ) -> MeasuredNetwork:
         """Build the network once for a trial run; an exit stands at its end only."""
         with isolated_random_state(seed):
             network = backbone.build(X, n_classes)
@@ -91,7 +91,7 @@ class Plan:
             standardize=network.standardize,
         )
 
-    def placed(self, ends: Sequence[int]) -> Plan:
+    def placed(self, ends: Sequence[int]) -> MeasuredNetwork:
         """The same network with exits after these blocks."""
         unpriced = [self.facts.names[end] for end in ends if not self.priced[end]]
         if unpriced:

@@ -9,11 +9,11 @@ import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._data._weights import scaled
-from skearlyexit._fitting._cascade_fitter import CascadeBuilder
+from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
-    Evidence,
+    CalibrationData,
     Frontier,
     NotCertifiedError,
     OperatingPoint,
@@ -82,7 +82,7 @@ def requested_point(params: Any) -> OperatingPoint | None:
 
 def check_request(
     request: OperatingPoint | None,
-    builder: CascadeBuilder,
+    builder: CascadeFitter,
     n_exits: int,
     held: np.ndarray,
     weights: CalibrationWeights,
@@ -94,7 +94,7 @@ def check_request(
     Parameters
     ----------
     request : OperatingPoint or None
-    builder : CascadeBuilder
+    builder : CascadeFitter
     n_exits : int
     held : ndarray of int
         Calibration samples.
@@ -129,7 +129,7 @@ def check_request(
 
 
 def choose_point(
-    request: OperatingPoint | None, cascade: Cascade, evidence: Evidence | None
+    request: OperatingPoint | None, cascade: Cascade, evidence: CalibrationData | None
 ) -> tuple[CalibratedPoint, Frontier | None]:
     """Operating point and frontier for the request, or for the default one."""
     table = cascade.cost_table

@@ -9,14 +9,14 @@ import numpy as np
 
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, calibration_splits
-from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeBuilder
+from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeFitter
 from skearlyexit._fitting._exit_probe import ExitProbe, probing_split
 from skearlyexit._fitting._operating_point import (
     CalibrationWeights,
     check_request,
     requested_point,
 )
-from skearlyexit._fitting._spec import Recipe
+from skearlyexit._fitting._spec import FitSpec
 from skearlyexit.placement import PlacementReport
 from skearlyexit.training import SeparateTraining
 
@@ -27,7 +27,7 @@ class Placed:
 
     Attributes
     ----------
-    builder : CascadeBuilder
+    builder : CascadeFitter
         What fits cascades with exits where they stand.
     report : PlacementReport
         What spoke for and against each place.
@@ -37,7 +37,7 @@ class Placed:
         Whether the final model is fitted on all samples once more.
     """
 
-    builder: CascadeBuilder
+    builder: CascadeFitter
     report: PlacementReport
     splits: list[Split]
     refit: bool
@@ -50,7 +50,7 @@ class Placed:
 
 def place_exits(
     params: Any,
-    spec: Recipe,
+    spec: FitSpec,
     classes: np.ndarray,
     weights: CalibrationWeights,
     validation: Samples | None,
@@ -87,7 +87,7 @@ def place_exits(
     return Placed(spec.builder(placed.ends), placed.report, splits, refit)
 
 
-def _check_probe(params: Any, spec: Recipe) -> None:
+def _check_probe(params: Any, spec: FitSpec) -> None:
     """Raise a ValueError if heads on trial are asked for where they cannot be."""
     kind = type(spec.placement).__name__
     if isinstance(params.head, list | tuple):

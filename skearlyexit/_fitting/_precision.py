@@ -10,7 +10,7 @@ import torch
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import is_single
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit._fitting._measured_network import Plan
+from skearlyexit._fitting._measured_network import MeasuredNetwork
 from skearlyexit.backbones import Backbone
 
 #: Samples that are looked at for what rounding does to them.
@@ -20,7 +20,7 @@ N_SAMPLED = 1000
 def rows_as_read(
     given: Samples,
     single: Samples,
-    plan: Plan,
+    plan: MeasuredNetwork,
     backbone: Backbone,
     n_classes: int,
     before: torch.dtype | None,
@@ -36,7 +36,7 @@ def rows_as_read(
         In the precision in which the user gave them.
     single : Samples
         The same in that of the network.
-    plan : Plan
+    plan : MeasuredNetwork
         The network, measured on `single`.
     backbone : Backbone
     n_classes : int

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_memory
 
-from skearlyexit._cascade._exit_rule import PLAIN, Decision
+from skearlyexit._cascade._exit_rule import PLAIN, ExitRule
 from skearlyexit._data._samples import Samples
-from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeBuilder
-from skearlyexit._fitting._measured_network import Plan
+from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeFitter
+from skearlyexit._fitting._measured_network import MeasuredNetwork
 from skearlyexit._fitting._precision import is_exact, notice_of_rounding, rows_as_read
 from skearlyexit.backbones import resolve_backbone
 from skearlyexit.combination import (
@@ -36,18 +36,18 @@ from skearlyexit.training._callbacks import check_callbacks
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitSpec:
     """What fits cascades, before it is known where exits stand.
 
     Attributes
     ----------
     rows : Samples
         What is learned from, in the precision in which the network reads it.
-    plan : Plan
+    plan : MeasuredNetwork
         The network, measured, with an exit at its end only.
     placement : Placement
     strategy : TrainingStrategy
-    decision : Decision
+    decision : ExitRule
         Not fitted.
     cost : Cost
     make : callable
@@ -57,17 +57,17 @@ class Recipe:
     """
 
     rows: Samples
-    plan: Plan
+    plan: MeasuredNetwork
     placement: Placement
     strategy: TrainingStrategy
-    decision: Decision
+    decision: ExitRule
     cost: Cost
-    make: Callable[[Sequence[int], TrainingStrategy], CascadeBuilder]
+    make: Callable[[Sequence[int], TrainingStrategy], CascadeFitter]
     notices: list[str]
 
     def builder(
         self, ends: Sequence[int], strategy: TrainingStrategy | None = None
-    ) -> CascadeBuilder:
+    ) -> CascadeFitter:
         """What fits cascades with exits after these blocks, by another strategy if one is given."""
         return self.make(ends, self.strategy if strategy is None else strategy)
 
@@ -78,7 +78,7 @@ def make_spec(
     classes: np.ndarray,
     rng: np.random.RandomState,
     before: torch.dtype | None = None,
-) -> Recipe:
+) -> FitSpec:
     """What the parameters of an estimator ask for, checked against each other.
 
     Parameters
@@ -101,22 +101,22 @@ def make_spec(
     seed = rng.randint(MAX_SEED)
     strategy = resolve_training(params.training)
     decision = _decision(params, strategy)
-    plan = Plan.measure(backbone, cost, single.X, len(classes), seed, params.device)
+    plan = MeasuredNetwork.measure(backbone, cost, single.X, len(classes), seed, params.device)
     rows = rows_as_read(given, single, plan, backbone, len(classes), before)
     notices = [plan.notice]
     if plan.standardize is None and not is_exact(given, single):
         notices.append(notice_of_rounding(given.cast(np.float64).X))
     asks_training = params.combine is None or params.combine == TRAINED
 
-    def make(ends: Sequence[int], training: TrainingStrategy) -> CascadeBuilder:
+    def make(ends: Sequence[int], training: TrainingStrategy) -> CascadeFitter:
         heads = resolve_heads(params.head, len(ends), has_own=plan.has_head)
         kept = ends[-1:] if training.drops_exits else ends
         combined = asks_training and training.combines and len(kept) > 1
         if combined:
             training.check_combined([head.is_neural for head in heads])
-        # Gates that nobody reads are not run.
+        # Gates that are not used are not run.
         gated = training.has_gates and (combined or decision.policy.reads_gate)
-        return CascadeBuilder(
+        return CascadeFitter(
             backbone=backbone,
             plan=plan.placed(kept),
             cost=cost,
@@ -141,10 +141,10 @@ def make_spec(
             "random_state=None, under which no two trainings are the same. Give an integer."
         )
     said = [notice for notice in notices if notice]
-    return Recipe(rows, plan, placement, strategy, decision, cost, make, said)
+    return FitSpec(rows, plan, placement, strategy, decision, cost, make, said)
 
 
-def _decision(params: Any, strategy: TrainingStrategy) -> Decision:
+def _decision(params: Any, strategy: TrainingStrategy) -> ExitRule:
     """Temperature, combination and policy, if there is what they need."""
     kind = type(strategy).__name__
     policy = resolve_policy(params.policy)
@@ -160,7 +160,7 @@ def _decision(params: Any, strategy: TrainingStrategy) -> Decision:
             "'gated', or another 'combine'."
         )
     scaling = TemperatureScaling() if params.temperature_scaling else None
-    return Decision(scaling, resolve_combination(params.combine), policy)
+    return ExitRule(scaling, resolve_combination(params.combine), policy)
 
 
 def check_device(params: Any) -> None:

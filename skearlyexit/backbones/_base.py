@@ -30,7 +30,7 @@ class Network(metaclass=ABCMeta):
     aliases : dict of str to int
         Further names of blocks, by index.
     natural : list of bool or None, default=None
-        For each block, whether an exit may stand there that nobody asked for by name: inside of a
+        For each block, whether an exit may stand there that was not asked for by name: inside of a
         residual branch none should. None: after every block.
     obstacles : dict of str to str
         Names after which no exit can stand, and why.

@@ -27,7 +27,7 @@ class Chain(Network):
     blocks: list[torch.nn.Module]
 
     def cut(self, ends: Sequence[int]) -> list[Block]:
-        """Blocks between two neighbouring exits as one; see `Network.cut`."""
+        """Blocks between two neighboring exits as one; see `Network.cut`."""
         starts = [0, *(end + 1 for end in ends[:-1])]
         return [
             Stage(self.blocks[start : end + 1]) for start, end in zip(starts, ends, strict=True)

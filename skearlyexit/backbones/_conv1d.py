@@ -19,7 +19,7 @@ from skearlyexit.backbones._stage import Block
 
 
 class _Normalized(torch.nn.Module):
-    """Convolution, then batch normalisation with the statistics of observed points.
+    """Convolution, then batch normalization with the statistics of observed points.
 
     Notes
     -----
@@ -58,7 +58,7 @@ class _Normalized(torch.nn.Module):
 
 
 class _Stem(Block):
-    """Standardises the input, and maps it to channels.
+    """Standardizes the input, and maps it to channels.
 
     Notes
     -----
@@ -128,7 +128,7 @@ def _output(x: torch.Tensor, mask: torch.Tensor | None) -> tuple[Any, torch.Tens
 class Conv1DBackbone(Backbone):
     """Residual convolutional network for rows that are series.
 
-    The input is standardised with the statistics of the training rows, channel by channel. Blocks
+    The input is standardized with the statistics of the training rows, channel by channel. Blocks
     of two convolutions each are named ``"stem"``, ``"group1.block1"``, ``"group1.block2"``, ...
 
     Parameters
@@ -154,7 +154,7 @@ class Conv1DBackbone(Backbone):
 
     With a mask, embeddings are zero in the padding and scaled so that their mean over all
     positions is the mean over the observed ones. The padding counts for nothing in the batch
-    normalisation either.
+    normalization either.
 
     References
     ----------

@@ -17,7 +17,7 @@ from skearlyexit.backbones._chain import Chain
 
 
 class _Stem(torch.nn.Module):
-    """Standardises signals, and maps the channels of each node to `width`.
+    """Standardizes signals, and maps the channels of each node to `width`.
 
     Notes
     -----
@@ -37,7 +37,7 @@ class _Stem(torch.nn.Module):
 
 
 class _Hop(torch.nn.Module):
-    """x + relu(norm(W x A)): every node hears from its neighbours.
+    """x + relu(norm(W x A)): every node hears from its neighbors.
 
     Notes
     -----
@@ -63,10 +63,10 @@ class GraphConvBackbone(Backbone):
     """Graph convolution for rows that are signals on the nodes of one graph.
 
     A stem maps the channels of every node to `width`. Each block after it is one hop: a node hears
-    from its neighbours, so that after k hops it knows of nodes k edges away. Blocks are named
+    from its neighbors, so that after k hops it knows of nodes k edges away. Blocks are named
     ``"stem"``, ``"hop1"``, ``"hop2"``, ...
 
-    The input is standardised with the statistics of the training rows, channel by channel.
+    The input is standardized with the statistics of the training rows, channel by channel.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ class GraphConvBackbone(Backbone):
                 f"{X.shape[1:]} instead."
             )
         width = round_up(self.width)
-        # One tensor for all hops. Filled up with nodes that nobody hears, as products of other
-        # sizes than multiples of 16 are not the same on every number of threads.
+        # One tensor for all hops. Filled up with nodes without edges, as products of other sizes
+        # than multiples of 16 are not the same on every number of threads.
         filled = np.pad(propagation(adjacency), (0, -len(adjacency) % GROUP))
         matrix = torch.from_numpy(filled.astype(X.dtype))
         stem = _Stem(X, width)

@@ -15,7 +15,7 @@ from skearlyexit._data._streamed import tensor_of
 from skearlyexit.backbones._base import Network, stages_of
 from skearlyexit.backbones._images import hint_of_channels
 from skearlyexit.backbones._stage import Block
-from skearlyexit.costs import Cost, MACsCost, Part
+from skearlyexit.costs import Cost, CostInput, MACsCost
 
 #: Rows among which different ones are looked for.
 N_LOOKED_AT = 64
@@ -60,7 +60,7 @@ def measure_blocks(
         Three rows, or as many as there are. What is found is that of the first two; by the others
         it is checked that what is said of a row does not depend on those beside it.
     cost : Cost, default=None
-        What the blocks' costs are told in; None counts multiply-accumulates.
+        Unit of the blocks' costs; None counts multiply-accumulates.
     device : str, default="cpu"
         Where they are read.
 
@@ -85,7 +85,7 @@ def measure_blocks(
             embeddings.append(embedding)
         _check_apart(blocks, network.names, sample, embeddings)
         parts = [
-            Part(block.to(device), _moved(carry, device), block)
+            CostInput(block.to(device), _moved(carry, device), block)
             for block, carry in zip(blocks, carries[:-1], strict=True)
         ]
         reader = MACsCost() if cost is None else cost

@@ -35,7 +35,7 @@ class _ResidualBlock(torch.nn.Module):
 class MLPBackbone(Backbone):
     """Multi-layer perceptron with residual blocks, for rows that are vectors.
 
-    The input is standardised with the statistics of the training rows, mapped to `width` and
+    The input is standardized with the statistics of the training rows, mapped to `width` and
     refined by blocks ``x + W2 relu(W1 batchnorm(x))``. Its blocks are named ``"stem"``,
     ``"block1"``, ``"block2"``, ...
 

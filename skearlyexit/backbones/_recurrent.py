@@ -172,7 +172,7 @@ class _ReadingNetwork(Network):
     n_read: list[int]
 
     def cut(self, ends: Sequence[int]) -> list[Block]:
-        """Stages that read all points between two neighbouring exits at once."""
+        """Stages that read all points between two neighboring exits at once."""
         stops = [self.n_read[end] for end in ends]
         starts = [0, *stops[:-1]]
         return [_Read(self.reader, stop - start) for start, stop in zip(starts, stops, strict=True)]
@@ -191,7 +191,7 @@ class RecurrentBackbone(Backbone):
     ``step=5`` ``"step5"``, ``"step10"``, ... With exits along the layers a block is a layer that
     reads the whole series, ``"layer1"``, ``"layer2"``, ...
 
-    The input is standardised with the statistics of the training rows, channel by channel. Heads
+    The input is standardized with the statistics of the training rows, channel by channel. Heads
     see the hidden state of the top layer, or of the layer they stand behind, at the last point
     read.
 
@@ -221,7 +221,7 @@ class RecurrentBackbone(Backbone):
     The weights are the same at all points, so those of the first stage serve all stages. An LSTM
     starts with 1 added to the bias of its forget gate, so that it remembers from the start.
 
-    With exits along time the cost of every block is read off it before training. For long series a
+    With exits along time the cost of every block is measured before training. For long series a
     larger `step` makes fewer blocks, and a fit that begins sooner.
 
     References

@@ -1,4 +1,4 @@
-"""Series: made equally long, told apart from their padding, standardised."""
+"""Series: made equally long, told apart from their padding, standardized."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _observed(rows: np.ndarray) -> np.ndarray:
 
 
 class SeriesInput(torch.nn.Module):
-    """Standardises the channels of series, and tells observed points from padding.
+    """Standardizes the channels of series, and tells observed points from padding.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from skearlyexit.backbones._stage import Block
 
 
 class _FeatureTokens(torch.nn.Module):
-    """One token for each feature: a direction times its standardised value, plus an offset.
+    """One token for each feature: a direction times its standardized value, plus an offset.
 
     Notes
     -----
@@ -101,7 +101,7 @@ class _Stem(Block):
 
 
 class _EncoderBlock(Block):
-    """Attention and a perceptron, each on normalised tokens and added to them.
+    """Attention and a perceptron, each on normalized tokens and added to them.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class _EncoderBlock(Block):
     Notes
     -----
     **Shape**: tokens (n, at least n_tokens, width), with a mask if there is one, to the same; the
-    embedding is the CLS token, normalised.
+    embedding is the CLS token, normalized.
     """
 
     present: torch.Tensor
@@ -161,11 +161,11 @@ class TransformerBackbone(Backbone):
     """Transformer encoder for rows that are vectors or series.
 
     Every feature of a vector becomes a token, and so does every time point of a series, together
-    with its position. Blocks of attention and a perceptron, with normalisation before each, refine
+    with its position. Blocks of attention and a perceptron, with normalization before each, refine
     the tokens and a further one, the CLS token, that heads see. Blocks are named ``"stem"``,
     ``"block1"``, ``"block2"``, ...; an exit after the stem sees the mean of the tokens.
 
-    The input is standardised with the statistics of the training rows, feature by feature or
+    The input is standardized with the statistics of the training rows, feature by feature or
     channel by channel.
 
     Parameters
@@ -194,7 +194,7 @@ class TransformerBackbone(Backbone):
     References
     ----------
     Vaswani et al., "Attention is all you need", NeurIPS 2017. Tokens of features: Gorishniy et al.,
-    "Revisiting deep learning models for tabular data", NeurIPS 2021. Normalisation first: Xiong et
+    "Revisiting deep learning models for tabular data", NeurIPS 2021. Normalization first: Xiong et
     al., "On layer normalization in the transformer architecture", ICML 2020.
 
     Examples

@@ -3,7 +3,7 @@
 from skearlyexit.calibration._accuracy_drop import AccuracyDrop
 from skearlyexit.calibration._base import CalibratedPoint, NotCertifiedError, OperatingPoint, nobody
 from skearlyexit.calibration._budget import Budget
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import Frontier, check_budget
 from skearlyexit.calibration._geometric import geometric_thresholds
 from skearlyexit.calibration._risk_control import ConformalRiskControl, RiskControl
@@ -16,8 +16,8 @@ __all__ = [
     "AccuracyDrop",
     "Budget",
     "CalibratedPoint",
+    "CalibrationData",
     "ConformalRiskControl",
-    "Evidence",
     "Frontier",
     "NotCertifiedError",
     "OperatingPoint",

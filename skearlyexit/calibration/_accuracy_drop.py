@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import OperatingPoint
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._feedback import feedback_threshold
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
@@ -58,7 +58,7 @@ class AccuracyDrop(OperatingPoint):
         self.method = method
         self.metric = metric
 
-    def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose thresholds; see `OperatingPoint.thresholds`."""
         nobody_leaves = np.full(len(evidence.scores), evidence.n_exits - 1)
         target = value_at(evidence, nobody_leaves, self.metric) - self.value

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
-from skearlyexit.calibration._strict_budget import Quota
+from skearlyexit.calibration._strict_budget import StrictBudget
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CalibratedPoint:
         One sentence for the reader.
     shares : ndarray of shape (n_exits,) or None
         Share of the calibration rows that leaves at each exit; None without any.
-    quota : Quota or None
+    quota : StrictBudget or None
         What keeps a strict budget; None for all other requests.
     """
 
@@ -47,7 +47,7 @@ class CalibratedPoint:
     certified: bool | None = None
     reason: str = ""
     shares: np.ndarray | None = None
-    quota: Quota | None = None
+    quota: StrictBudget | None = None
 
 
 class NotCertifiedError(ValueError):
@@ -87,12 +87,12 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         return f"{type(self).__name__}({', '.join(ordered)})"
 
     @abstractmethod
-    def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Thresholds of every exit but the last, shape (n_exits - 1,).
 
         Parameters
         ----------
-        evidence : Evidence
+        evidence : CalibrationData
             Held-out rows.
         frontier : Frontier
             Best operating points on them.
@@ -140,7 +140,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         weight : ndarray of shape (n_rows,), default=None
             Their weights; None are equal ones.
         largest_weight : float, default=None
-            As in `Evidence`.
+            As in `CalibrationData`.
         """
 
     def resolved(self, unit: str, plain: float) -> OperatingPoint:
@@ -149,14 +149,14 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         unit : str
-            What costs are told in, such as "MACs".
+            Unit of costs, such as "MACs".
         plain : float
             Cost of the plain network in that unit.
 
         Raises
         ------
         ValueError
-            If what is asked for is told in another unit.
+            If what is asked for is in another unit.
         """
         return self
 
@@ -164,11 +164,11 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         """Whether a guarantee was asked for, which `thresholds` has given, and a sentence on it."""
         return None, ""
 
-    def quota(self, evidence: Evidence, thresholds: np.ndarray) -> Quota | None:
+    def quota(self, evidence: CalibrationData, thresholds: np.ndarray) -> StrictBudget | None:
         """What keeps a budget on every batch, if that was asked for."""
         return None
 
-    def calibrate(self, evidence: Evidence, frontier: Frontier) -> CalibratedPoint:
+    def calibrate(self, evidence: CalibrationData, frontier: Frontier) -> CalibratedPoint:
         """Choose thresholds, and tell what they do on the rows they were chosen on."""
         thresholds = self.thresholds(evidence, frontier)
         certified, reason = self.certify()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import ROUNDING, check_budget
 from skearlyexit.calibration._search import (
     GRID_SIZES,
@@ -27,7 +27,7 @@ N_PRICES = 12
 Found = dict[tuple[int, ...], tuple[float, float]]
 
 
-def best_at_budget(evidence: Evidence, budget: float) -> tuple[np.ndarray, float, float]:
+def best_at_budget(evidence: CalibrationData, budget: float) -> tuple[np.ndarray, float, float]:
     """Most accurate thresholds found under a budget; of equally accurate ones the cheapest.
 
     Every combination on a grid is tried, the grid of `compute_frontier` with up to four exits and a
@@ -38,7 +38,7 @@ def best_at_budget(evidence: Evidence, budget: float) -> tuple[np.ndarray, float
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : CalibrationData
     budget : float
         Largest mean cost on these rows, at least that of the first exit.
 
@@ -80,7 +80,7 @@ def best_at_budget(evidence: Evidence, budget: float) -> tuple[np.ndarray, float
 
 
 def _best_combination(
-    evidence: Evidence, coarse: list[np.ndarray], grids: list[np.ndarray], budget: float
+    evidence: CalibrationData, coarse: list[np.ndarray], grids: list[np.ndarray], budget: float
 ) -> Found:
     """Best of all combinations on the coarse grids, as indices of the fine ones."""
     costs, accuracies = every_combination(evidence, coarse)
@@ -94,7 +94,9 @@ def _best_combination(
     return {index: (float(costs.flat[at]), float(accuracies.flat[at]))}
 
 
-def _descend(evidence: Evidence, bins: np.ndarray, grids: list[np.ndarray], found: Found) -> None:
+def _descend(
+    evidence: CalibrationData, bins: np.ndarray, grids: list[np.ndarray], found: Found
+) -> None:
     """Note what is efficient on the way to the best thresholds for ascending prices of cost."""
     current = tuple(len(grid) // 2 for grid in grids)
     spread = max(evidence.costs[-1] - evidence.costs[0], 1e-12)

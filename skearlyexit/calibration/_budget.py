@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import Frontier, check_budget
 from skearlyexit.calibration._geometric import geometric_budget
 from skearlyexit.calibration._metric import (
@@ -21,7 +21,7 @@ from skearlyexit.calibration._metric import (
     value_at,
 )
 from skearlyexit.calibration._search import lowest_equivalent
-from skearlyexit.calibration._strict_budget import Quota
+from skearlyexit.calibration._strict_budget import StrictBudget
 
 
 class Budget(OperatingPoint):
@@ -39,10 +39,10 @@ class Budget(OperatingPoint):
         Costs that one unit pays for: ``Budget(0.01, unit="J", rate=2e9)`` are 0.01 joules a row on
         a device that does 2e9 multiply-accumulates with one.
     strict : bool, default=False
-        Whether every batch has to keep the budget, whatever rows it holds. The surest rows of the
-        batch then leave where it would be exceeded, so that the answer for a row depends on the
-        rows beside it. Without, it is kept on the calibration rows, and on new ones from the same
-        source within sampling error.
+        Whether every batch has to keep the budget, whatever samples it holds. Where it would be
+        exceeded, the most confident samples of the batch exit, so that the prediction for a sample
+        depends on those beside it. Otherwise it is kept on the calibration samples, and on new ones
+        from the same distribution within sampling error.
     method : {"search", "geometric"}, default="search"
         ``"geometric"``: the share of rows that leaves shrinks or grows by a constant factor from
         exit to exit, chosen so that the mean cost is the budget. ``"search"``: the best thresholds
@@ -138,7 +138,7 @@ class Budget(OperatingPoint):
             )
         return self.resolved(unit, plain).value
 
-    def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose thresholds; see `OperatingPoint.thresholds`."""
         check_budget(self.value, frontier.costs[0])
         geometric = lowest_equivalent(evidence, geometric_budget(evidence, self.value))
@@ -149,11 +149,11 @@ class Budget(OperatingPoint):
         value = value_at(evidence, evidence.leave(geometric), self.metric)
         return geometric if value > best.accuracies[index] else best.thresholds[index]
 
-    def quota(self, evidence: Evidence, thresholds: np.ndarray) -> Quota | None:
+    def quota(self, evidence: CalibrationData, thresholds: np.ndarray) -> StrictBudget | None:
         """Quota of a strict budget; see `OperatingPoint.quota`."""
         if not self.strict:
             return None
-        return Quota.of_shares(self.value, evidence.costs, evidence.shares(thresholds))
+        return StrictBudget.of_shares(self.value, evidence.costs, evidence.shares(thresholds))
 
 
 def look_up(
@@ -183,5 +183,5 @@ def look_up(
     at = frontier.at_budget(share)
     assert frontier.shares is not None
     shares = frontier.shares[at]
-    quota = Quota.of_shares(share, costs, shares) if request.strict else None
+    quota = StrictBudget.of_shares(share, costs, shares) if request.strict else None
     return CalibratedPoint(request, frontier.thresholds[at], shares=shares, quota=quota)

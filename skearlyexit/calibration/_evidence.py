@@ -12,7 +12,7 @@ from skearlyexit._exit_table import ExitTable, LabelTable, exits_of
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CalibrationData:
     """Held-out rows, reduced to what thresholds depend on.
 
     Attributes
@@ -52,7 +52,7 @@ class Evidence:
         weight: np.ndarray | None = None,
         classes: np.ndarray | None = None,
         largest_weight: float | None = None,
-    ) -> Evidence:
+    ) -> CalibrationData:
         """Evidence of an exit table and the true classes by index; weight 0 leaves a row out.
 
         With `classes`, labels are those that they stand for.
@@ -70,7 +70,7 @@ class Evidence:
     @classmethod
     def unanswered(
         cls, n_rows: int, weight: np.ndarray | None, largest_weight: float | None
-    ) -> Evidence:
+    ) -> CalibrationData:
         """Evidence of samples before training: two exits, and every score at its best."""
         weight, largest = _scaled(n_rows, weight, largest_weight)
         best = np.ones((n_rows, 2))
@@ -94,9 +94,9 @@ class Evidence:
         """Samples by descending score at each exit but the last, shape (n_exits - 1, n_samples)."""
         return np.argsort(-self.scores[:, :-1].T, axis=1, kind="stable")
 
-    def take(self, rows: np.ndarray) -> Evidence:
+    def take(self, rows: np.ndarray) -> CalibrationData:
         """Some of the samples."""
-        return Evidence(
+        return CalibrationData(
             self.scores[rows],
             self.correct[rows],
             self.costs,

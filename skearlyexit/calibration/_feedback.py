@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._metric import value_at
 
 #: Steps, and how much of the difference in accuracy the first of them moves the threshold by.
@@ -14,7 +14,7 @@ N_STEPS, GAIN = 200, 2.0
 
 
 def feedback_threshold(
-    evidence: Evidence, target: float, metric: str | Callable[..., float]
+    evidence: CalibrationData, target: float, metric: str | Callable[..., float]
 ) -> np.ndarray:
     """Thresholds of one value, moved in proportion to the difference between accuracy and target.
 
@@ -23,7 +23,7 @@ def feedback_threshold(
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : CalibrationData
     target : float
     metric : str or callable
         As in `metric_value`.

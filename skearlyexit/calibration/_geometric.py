@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import ROUNDING
 
 
-def geometric_thresholds(evidence: Evidence, ratio: float) -> np.ndarray:
+def geometric_thresholds(evidence: CalibrationData, ratio: float) -> np.ndarray:
     """Thresholds under which the share of rows that leaves at exit k is proportional to ratio**k.
 
-    At each exit the surest of the rows still there leave, as many as its share allows; equal scores
+    At each exit the samples of the highest scores exit, as many as its share allows; equal scores
     leave together, which can only be cheaper.
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : CalibrationData
     ratio : float
         Positive; small values let most rows leave early.
 
@@ -48,12 +48,12 @@ def geometric_thresholds(evidence: Evidence, ratio: float) -> np.ndarray:
     return thresholds
 
 
-def geometric_budget(evidence: Evidence, budget: float) -> np.ndarray:
+def geometric_budget(evidence: CalibrationData, budget: float) -> np.ndarray:
     """Thresholds of the geometric family that come closest to a budget from below.
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : CalibrationData
     budget : float
         Largest mean cost on these rows, at least that of the first exit.
     """

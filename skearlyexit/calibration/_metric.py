@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils._param_validation import StrOptions
 
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._geometric import geometric_thresholds
 
@@ -41,13 +41,13 @@ def is_accuracy(metric: Any) -> bool:
 
 
 def metric_value(
-    evidence: Evidence, exits: np.ndarray, metric: str | Callable[..., float]
+    evidence: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]
 ) -> float:
     """Value of a scorer if rows leave at these exits; greater is better.
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : CalibrationData
         With labels.
     exits : ndarray of shape (n_samples,)
     metric : str or callable
@@ -81,7 +81,9 @@ def metric_value(
     return float(value)
 
 
-def value_at(evidence: Evidence, exits: np.ndarray, metric: str | Callable[..., float]) -> float:
+def value_at(
+    evidence: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]
+) -> float:
     """Accuracy or other metric if rows leave at these exits."""
     if is_accuracy(metric):
         right = evidence.correct[np.arange(len(exits)), exits]
@@ -90,7 +92,7 @@ def value_at(evidence: Evidence, exits: np.ndarray, metric: str | Callable[..., 
 
 
 def metric_frontier(
-    evidence: Evidence, frontier: Frontier, metric: str | Callable[..., float]
+    evidence: CalibrationData, frontier: Frontier, metric: str | Callable[..., float]
 ) -> Frontier:
     """Best operating points by a metric.
 
@@ -99,7 +101,7 @@ def metric_frontier(
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : CalibrationData
     frontier : Frontier
         That of accuracy.
     metric : str or callable

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import NotCertifiedError, OperatingPoint
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._p_values import (
     betting_p_value,
@@ -25,8 +25,8 @@ from skearlyexit.calibration._risks import RISKS, FamilyLosses, Risk, exit_losse
 FAMILY = 1.0 - (np.arange(501) / 500) ** 3
 
 _SENTENCES = {
-    "harm": "are wrong on leaving and would have been right at the end",
-    "disagreement": "are answered otherwise than at the end",
+    "performance_gap": "are wrong on leaving and would have been right at the end",
+    "consistency": "are answered otherwise than at the end",
     "accuracy_drop": "are lost by leaving early, net of those that it gains",
 }
 
@@ -62,13 +62,13 @@ class _OverFamily(OperatingPoint):
             return FAMILY
         return np.sort(np.asarray(self.family, dtype=np.float64))[::-1]
 
-    def _losses(self, evidence: Evidence) -> FamilyLosses:
+    def _losses(self, evidence: CalibrationData) -> FamilyLosses:
         return FamilyLosses(evidence.scores, exit_losses(evidence, self.risk), self._family())
 
     def _common(self, n_passed: int, n_exits: int) -> np.ndarray:
         return np.full(n_exits - 1, self._family()[n_passed - 1])
 
-    def _bounded_weight(self, evidence: Evidence) -> np.ndarray:
+    def _bounded_weight(self, evidence: CalibrationData) -> np.ndarray:
         """Weights as shares of a weight that no sample can exceed, seen or not."""
         shares, largest = evidence.weight_shares
         if self.max_weight is None:
@@ -119,11 +119,12 @@ class RiskControl(_OverFamily):
     target_level : float, default=0.01
         Largest risk: a share of all rows, or the mean of the losses.
     confidence_level : float, default=0.9
-    risk : {"harm", "disagreement", "accuracy_drop"} or callable, default="harm"
-        ``"harm"``: rows that are wrong on leaving and would have been right at the end.
-        ``"disagreement"``: rows that are answered otherwise than at the end, whoever is right.
-        ``"accuracy_drop"``: harm less what leaving makes right. Or
-        ``f(y_true, y_leaving, y_last)``, which returns a loss in [0, 1] for each row.
+    risk : str or callable, default="performance_gap"
+        ``"performance_gap"``: share of samples that are wrong where they exit and right at the last
+        exit. ``"consistency"``: share of those that are predicted otherwise than at the last exit,
+        whichever is right. ``"accuracy_drop"``: the performance gap less the share of samples that
+        are right where they exit and wrong at the last. Or ``f(y_true, y_exit, y_last)``, which
+        returns a loss in [0, 1] for each sample.
     method : {"ltt", "ucb"}, default="ltt"
         ``"ltt"``: learn then test, in a fixed sequence. ``"ucb"``: the upper confidence bound of
         the risk has to stay below the level; losses are first made to grow on the way down the
@@ -163,7 +164,7 @@ class RiskControl(_OverFamily):
         target_level: float = 0.01,
         *,
         confidence_level: float = 0.9,
-        risk: Risk = "harm",
+        risk: Risk = "performance_gap",
         method: str = "ltt",
         test: str = "auto",
         family: Sequence[float] | None = None,
@@ -197,13 +198,13 @@ class RiskControl(_OverFamily):
         largest_weight: float | None = None,
     ) -> None:
         """Refuse samples that could certify nothing even with the best losses there are."""
-        evidence = Evidence.unanswered(n_rows, weight, largest_weight)
+        evidence = CalibrationData.unanswered(n_rows, weight, largest_weight)
         best = np.zeros_like(evidence.scores)
         if self.risk == "accuracy_drop":
             best[:, 0] = -1.0
         self._n_passed(FamilyLosses(evidence.scores, best, self._family()), evidence)
 
-    def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose thresholds; see `OperatingPoint.thresholds`.
 
         Raises
@@ -213,7 +214,7 @@ class RiskControl(_OverFamily):
         """
         return self._common(self._n_passed(self._losses(evidence), evidence), evidence.n_exits)
 
-    def _n_passed(self, losses: FamilyLosses, evidence: Evidence) -> int:
+    def _n_passed(self, losses: FamilyLosses, evidence: CalibrationData) -> int:
         """How many thresholds of the family are certified, from the safest down."""
         weight = self._bounded_weight(evidence)
         if self.method == "ucb":
@@ -296,7 +297,7 @@ class ConformalRiskControl(_OverFamily):
     ----------
     target_level : float, default=0.01
         Largest expected loss.
-    risk : {"harm", "disagreement"} or callable, default="harm"
+    risk : {"performance_gap", "consistency"} or callable, default="performance_gap"
         As in `RiskControl`.
     family : array-like of shape (n_thresholds,), default=None
         Thresholds to choose from. None are 501, dense near 1.
@@ -310,14 +311,14 @@ class ConformalRiskControl(_OverFamily):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **_OverFamily._parameter_constraints,
-        "risk": [StrOptions({"harm", "disagreement"}), callable],
+        "risk": [StrOptions({"performance_gap", "consistency"}), callable],
     }
 
     def __init__(
         self,
         target_level: float = 0.01,
         *,
-        risk: Risk = "harm",
+        risk: Risk = "performance_gap",
         family: Sequence[float] | None = None,
         max_weight: float | None = None,
     ) -> None:
@@ -333,12 +334,12 @@ class ConformalRiskControl(_OverFamily):
         largest_weight: float | None = None,
     ) -> None:
         """Refuse samples that would not do even without any loss."""
-        weight = self._bounded_weight(Evidence.unanswered(n_rows, weight, largest_weight))
+        weight = self._bounded_weight(CalibrationData.unanswered(n_rows, weight, largest_weight))
         least = 1 / (weight.sum() + 1)
         if not least <= self.target_level:
             raise self._refusal(n_rows, least)
 
-    def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose thresholds; see `OperatingPoint.thresholds`.
 
         Raises

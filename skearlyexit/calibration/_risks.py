@@ -7,26 +7,27 @@ from copy import copy
 
 import numpy as np
 
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 
 #: Risks by name; all compare with the last exit.
-RISKS = {"harm", "disagreement", "accuracy_drop"}
+RISKS = {"performance_gap", "consistency", "accuracy_drop"}
 
 Risk = str | Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def exit_losses(evidence: Evidence, risk: Risk) -> np.ndarray:
+def exit_losses(evidence: CalibrationData, risk: Risk) -> np.ndarray:
     """Loss of each row at each exit.
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : CalibrationData
     risk : str or callable
-        ``"harm"``: 1 for a row that is wrong at the exit and right at the last. ``"disagreement"``:
-        1 where the two answer differently, whoever is right. ``"accuracy_drop"``: 1 for harm, -1
-        where leaving does good, so that the mean is the accuracy lost. Or a function of the true
-        labels, those at the exit and those at the last, each of shape (n_samples,), that returns
-        losses in [0, 1].
+        ``"performance_gap"``: 1 for a sample that is wrong at the exit and right at the last one.
+        ``"consistency"``: 1 where the two predictions differ, whichever is right.
+        ``"accuracy_drop"``: 1 for a sample that is wrong at the exit and right at the last one, -1
+        for the reverse, so that the mean is the accuracy lost. Or a function of the true labels,
+        those at the exit and those at the last, each of shape (n_samples,), that returns losses in
+        [0, 1].
 
     Returns
     -------
@@ -38,13 +39,13 @@ def exit_losses(evidence: Evidence, risk: Risk) -> np.ndarray:
         If a function returns anything but such losses.
     """
     right = evidence.correct
-    if risk == "harm":
+    if risk == "performance_gap":
         return (~right & right[:, -1:]).astype(np.float64)
     if risk == "accuracy_drop":
         return right[:, -1:].astype(np.float64) - right
     assert evidence.labels is not None
     assert evidence.y is not None
-    if risk == "disagreement":
+    if risk == "consistency":
         return (evidence.labels != evidence.labels[:, -1:]).astype(np.float64)
     assert callable(risk)
     columns = []

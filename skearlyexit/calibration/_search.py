@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import Frontier, efficient
 from skearlyexit.calibration._geometric import geometric_thresholds
 
@@ -21,7 +21,7 @@ MAX_ROUNDS, POINTS_A_ROUND, MAX_POINTS = 8, 40, 500
 SEARCHED_SAMPLES = 10_000
 
 
-def compute_frontier(evidence: Evidence) -> Frontier:
+def compute_frontier(evidence: CalibrationData) -> Frontier:
     """Best operating points for all budgets.
 
     With up to four exits every combination of thresholds on a grid is tried; with more, coordinate
@@ -31,7 +31,7 @@ def compute_frontier(evidence: Evidence) -> Frontier:
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : CalibrationData
 
     Returns
     -------
@@ -73,7 +73,7 @@ def compute_frontier(evidence: Evidence) -> Frontier:
     return Frontier(np.array(lowest)[keep], costs[keep], accuracies[keep], np.array(shares)[keep])
 
 
-def _searched(evidence: Evidence) -> Evidence:
+def _searched(evidence: CalibrationData) -> CalibrationData:
     """Samples that a search looks at which passes over them hundreds of times."""
     n_samples = len(evidence.scores)
     if n_samples <= SEARCHED_SAMPLES:
@@ -82,7 +82,7 @@ def _searched(evidence: Evidence) -> Evidence:
     return evidence.take(np.sort(drawn))
 
 
-def lowest_equivalent(evidence: Evidence, thresholds: np.ndarray) -> np.ndarray:
+def lowest_equivalent(evidence: CalibrationData, thresholds: np.ndarray) -> np.ndarray:
     """Thresholds with 0 at each exit where every row that arrives leaves, or none arrives.
 
     A new row less sure than all calibration rows would otherwise go on, to exits that nothing is
@@ -100,7 +100,7 @@ def _lowest(thresholds: np.ndarray, exits: np.ndarray) -> np.ndarray:
 Points = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _evaluated(evidence: Evidence, thresholds: np.ndarray) -> Points:
+def _evaluated(evidence: CalibrationData, thresholds: np.ndarray) -> Points:
     values = np.array([evidence.evaluate(row) for row in thresholds])
     return thresholds, values[:, 0], values[:, 1]
 
@@ -129,14 +129,16 @@ def thinned(points: np.ndarray) -> np.ndarray:
     return points[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
 
 
-def search_all(evidence: Evidence, grids: list[np.ndarray]) -> Points:
+def search_all(evidence: CalibrationData, grids: list[np.ndarray]) -> Points:
     """Efficient points among all combinations of thresholds."""
     costs, accuracies = every_combination(evidence, grids)
     keep = thinned(efficient(costs.ravel(), accuracies.ravel()))
     return _evaluated(evidence, thresholds_at(grids, np.unravel_index(keep, costs.shape)))
 
 
-def every_combination(evidence: Evidence, grids: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def every_combination(
+    evidence: CalibrationData, grids: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean cost and accuracy for every combination of thresholds, one axis for each exit.
 
     Rows are counted by the cell of the grid that their scores fall in; sums over the cells then
@@ -169,7 +171,7 @@ def thresholds_at(grids: list[np.ndarray], index: Sequence[np.ndarray]) -> np.nd
     return np.stack([grid[i] for grid, i in zip(grids, index, strict=True)], axis=1)
 
 
-def grid_bins(evidence: Evidence, grids: list[np.ndarray]) -> np.ndarray:
+def grid_bins(evidence: CalibrationData, grids: list[np.ndarray]) -> np.ndarray:
     """Index of the largest threshold that each score reaches, shape (n_samples, n_exits - 1)."""
     columns = [
         np.searchsorted(grid, evidence.scores[:, i], side="right") - 1
@@ -179,7 +181,7 @@ def grid_bins(evidence: Evidence, grids: list[np.ndarray]) -> np.ndarray:
     return np.stack(columns).T
 
 
-def search_coordinates(evidence: Evidence, grids: list[np.ndarray]) -> Points:
+def search_coordinates(evidence: CalibrationData, grids: list[np.ndarray]) -> Points:
     """Efficient points found by changing one threshold at a time.
 
     First, for several prices of cost, each threshold in turn is set to the value that is best
@@ -215,7 +217,7 @@ def search_coordinates(evidence: Evidence, grids: list[np.ndarray]) -> Points:
 
 
 def sweep(
-    evidence: Evidence,
+    evidence: CalibrationData,
     bins: np.ndarray,
     grids: list[np.ndarray],
     start: tuple[int, ...],

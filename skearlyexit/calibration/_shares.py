@@ -8,7 +8,7 @@ import numpy as np
 def thresholds_for_shares(scores: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Thresholds under which at least these shares of the rows have left by each exit.
 
-    At each exit the surest of the rows still there leave, rows of equal score together. They can
+    At each exit the samples of the highest scores exit, those of equal score together. They can
     only leave earlier than the shares say, so that the mean cost is at most that of the shares.
 
     Parameters
@@ -19,7 +19,7 @@ def thresholds_for_shares(scores: np.ndarray, shares: np.ndarray) -> np.ndarray:
     Returns
     -------
     thresholds : ndarray of shape (n_exits - 1,)
-        Infinite where nobody has to leave, 0 where everybody has.
+        Infinite where no sample has to exit, 0 where every one has.
     """
     n_rows, n_exits = scores.shape
     due = np.ceil(np.cumsum(shares) * n_rows - 1e-9 * n_rows).astype(int)

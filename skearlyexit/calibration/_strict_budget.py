@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Quota:
+class StrictBudget:
     """A budget that is kept on every batch, whatever rows it holds.
 
     Attributes
@@ -27,7 +27,7 @@ class Quota:
     onward: np.ndarray
 
     @classmethod
-    def of_shares(cls, budget: float, costs: np.ndarray, shares: np.ndarray) -> Quota:
+    def of_shares(cls, budget: float, costs: np.ndarray, shares: np.ndarray) -> StrictBudget:
         """Quota for a budget that covers the mean cost of these shares of leaving.
 
         Parameters
@@ -37,7 +37,7 @@ class Quota:
         """
         beyond = np.cumsum(shares[::-1])[::-1][1:]
         spent = np.cumsum((shares * costs)[::-1])[::-1][1:]
-        # Past an exit that nobody passed, the next one is the least that can be set aside.
+        # Past an exit that no sample passed, the next one is the least that can be set aside.
         onward = np.where(beyond > 1e-12, spent / np.maximum(beyond, 1e-300), costs[1:])
         return cls(budget, costs, np.maximum(onward, costs[1:]))
 

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import OperatingPoint
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._feedback import feedback_threshold
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
@@ -71,7 +71,7 @@ class TargetAccuracy(OperatingPoint):
                 f"be 'accuracy'. Got {self.metric!r} instead; take method='search'."
             )
 
-    def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose thresholds; see `OperatingPoint.thresholds`."""
         best = metric_frontier(evidence, frontier, self.metric)
         if best.accuracies[-1] < self.value - 1e-12:
@@ -97,7 +97,7 @@ class TargetAccuracy(OperatingPoint):
         )
 
 
-def _threshold_of_bins(evidence: Evidence, exit_: int, target: float) -> float:
+def _threshold_of_bins(evidence: CalibrationData, exit_: int, target: float) -> float:
     """Least score from which on every bin of rows is right as often as wanted."""
     order = np.argsort(-evidence.scores[:, exit_], kind="stable")
     scores = evidence.scores[order, exit_]

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from skearlyexit.calibration._base import OperatingPoint
-from skearlyexit.calibration._evidence import Evidence
+from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 
 
@@ -20,7 +20,7 @@ class Threshold(OperatingPoint):
     ----------
     value : float or sequence of float
         One for every exit, or one for each exit but the last. At 0 everybody leaves at once;
-        above 1 nobody does.
+        above 1 none does.
 
     Examples
     --------
@@ -33,7 +33,7 @@ class Threshold(OperatingPoint):
     def __init__(self, value: float | Sequence[float]) -> None:
         self.value = value
 
-    def thresholds(self, evidence: Evidence, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Check and spread the value; see `OperatingPoint.thresholds`."""
         return self.fixed_thresholds(evidence.n_exits)
 

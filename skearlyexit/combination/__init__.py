@@ -6,11 +6,11 @@ from skearlyexit.combination._gated import GatedCombination
 from skearlyexit.combination._geometric import GeometricCombination
 from skearlyexit.combination._max import MaxCombination
 from skearlyexit.combination._mean import MeanCombination
+from skearlyexit.combination._most_confident import MostConfidentCombination
 from skearlyexit.combination._own import OwnCombination
 from skearlyexit.combination._product import ProductCombination
 from skearlyexit.combination._recurrent import OutputReader, RecurrentCombination
 from skearlyexit.combination._resolve import COMBINATIONS, TRAINED, resolve_combination
-from skearlyexit.combination._surest import SurestCombination
 from skearlyexit.combination._temperature import TemperatureScaling
 from skearlyexit.combination._weighted import WeightedCombination
 
@@ -23,11 +23,11 @@ __all__ = [
     "GeometricCombination",
     "MaxCombination",
     "MeanCombination",
+    "MostConfidentCombination",
     "OutputReader",
     "OwnCombination",
     "ProductCombination",
     "RecurrentCombination",
-    "SurestCombination",
     "TemperatureScaling",
     "WeightedCombination",
     "resolve_combination",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skearlyexit.costs import Part
+from skearlyexit.costs import CostInput
 
 #: What a combination remembers of each row: an array whose first axis is the row, or nothing.
 State = np.ndarray | None
@@ -117,8 +117,8 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         """What it consists of, for counting its memory; None has none of its own."""
         return None
 
-    def part(self, n_classes: int, exit_: int, *, gated: bool) -> Part:
-        """What the cost of one step is read off.
+    def part(self, n_classes: int, exit_: int, *, gated: bool) -> CostInput:
+        """Input of the measurement of the cost of one step.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         def run(rows: np.ndarray) -> None:
             self.step(None, rows, exit_)
 
-        return Part(run, outputs, self.model(), self.macs(n_classes, exit_))
+        return CostInput(run, outputs, self.model(), self.macs(n_classes, exit_))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ class GatedCombination(Combination):
     """Mixture of all heads so far, weighted by the chance to leave at each that the gates give.
 
     Head j weighs ``g_j * prod((1 - g_l) for l < j)``, the head at the exit itself what is left, so
-    that the answer at the last exit is the output that gated training minimises the loss of.
+    that the answer at the last exit is the output that gated training minimizes the loss of.
     Outputs have one column more than there are classes, the gate.
 
     References

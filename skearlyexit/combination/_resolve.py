@@ -9,13 +9,13 @@ from skearlyexit.combination._cost_weighted import CostWeightedCombination
 from skearlyexit.combination._geometric import GeometricCombination
 from skearlyexit.combination._max import MaxCombination
 from skearlyexit.combination._mean import MeanCombination
+from skearlyexit.combination._most_confident import MostConfidentCombination
 from skearlyexit.combination._own import OwnCombination
 from skearlyexit.combination._product import ProductCombination
-from skearlyexit.combination._surest import SurestCombination
 
 COMBINATIONS: dict[str, type[Combination]] = {
     "own": OwnCombination,
-    "surest": SurestCombination,
+    "most_confident": MostConfidentCombination,
     "max": MaxCombination,
     "mean": MeanCombination,
     "cost_weighted": CostWeightedCombination,

@@ -11,7 +11,7 @@ from skearlyexit.costs._given import GivenCost
 from skearlyexit.costs._links import Link
 from skearlyexit.costs._macs import MACsCost
 from skearlyexit.costs._modules import module_macs
-from skearlyexit.costs._parts import Part, Reading
+from skearlyexit.costs._parts import CostInput, CostMeasurement
 from skearlyexit.costs._resolve import COSTS, resolve_cost
 from skearlyexit.costs._seconds import SecondsCost
 from skearlyexit.costs._table import CostTable
@@ -21,12 +21,12 @@ __all__ = [
     "COSTS",
     "BytesCost",
     "Cost",
+    "CostInput",
+    "CostMeasurement",
     "CostTable",
     "GivenCost",
     "Link",
     "MACsCost",
-    "Part",
-    "Reading",
     "SecondsCost",
     "UncountedError",
     "estimator_macs",

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from skearlyexit.costs._links import Link
-from skearlyexit.costs._parts import Part, Reading
+from skearlyexit.costs._parts import CostInput, CostMeasurement
 
 
 class Cost(BaseEstimator, metaclass=ABCMeta):
@@ -29,19 +29,19 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
     @property
     @abstractmethod
     def unit_name(self) -> str:
-        """What costs are told in, such as "MACs" or "s"."""
+        """Unit of costs, such as "MACs" or "s"."""
 
     @abstractmethod
-    def read(self, parts: Sequence[Part]) -> list[Reading]:
+    def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
         """Cost per row of each part alone.
 
         Parameters
         ----------
-        parts : sequence of Part
+        parts : sequence of CostInput
 
         Returns
         -------
-        readings : list of Reading
+        readings : list of CostMeasurement
         """
 
     def check(self, n_exits: int | None) -> None:
@@ -52,13 +52,13 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
         return [True] * len(names)
 
     def of_blocks(
-        self, parts: Sequence[Part], names: Sequence[str], aliases: Mapping[str, int]
+        self, parts: Sequence[CostInput], names: Sequence[str], aliases: Mapping[str, int]
     ) -> np.ndarray:
         """Cost per row of each block of the network, which placement goes by.
 
         Parameters
         ----------
-        parts : sequence of Part
+        parts : sequence of CostInput
         names : sequence of str
             Of the blocks.
         aliases : dict of str to int
@@ -72,24 +72,24 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
 
     def of_cascade(
         self,
-        stages: Sequence[Part],
-        heads: Sequence[Part],
-        decisions: Sequence[Part],
+        stages: Sequence[CostInput],
+        heads: Sequence[CostInput],
+        decisions: Sequence[CostInput],
         blocks: np.ndarray,
-    ) -> tuple[list[Reading], list[Reading], list[Reading]]:
+    ) -> tuple[list[CostMeasurement], list[CostMeasurement], list[CostMeasurement]]:
         """Costs per row of all stages, all heads and all decisions.
 
         Parameters
         ----------
-        stages, heads : sequences of Part
+        stages, heads : sequences of CostInput
             One for each exit.
-        decisions : sequence of Part
+        decisions : sequence of CostInput
             What is made of the heads' outputs, in order; exits at which nothing is have no part.
         blocks : ndarray of shape (n_exits,)
             What `of_blocks` gave, summed over each stage.
         """
         if self.is_exact:
-            known = [Reading.exactly(value) for value in blocks]
+            known = [CostMeasurement.exactly(value) for value in blocks]
             readings = known + self.read([*heads, *decisions])
         else:
             readings = self.read([*stages, *heads, *decisions])

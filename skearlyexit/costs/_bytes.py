@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from skearlyexit.costs._base import Cost
-from skearlyexit.costs._parts import Part, Reading
+from skearlyexit.costs._parts import CostInput, CostMeasurement
 
 
 class BytesCost(Cost):
@@ -25,25 +25,25 @@ class BytesCost(Cost):
         """Bytes."""
         return "bytes"
 
-    def read(self, parts: Sequence[Part]) -> list[Reading]:
+    def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
         """Size of each part; see `Cost.read`."""
         seen: set[int] = set()
-        return [Reading.exactly(_size(part, seen)) for part in parts]
+        return [CostMeasurement.exactly(_size(part, seen)) for part in parts]
 
     def of_cascade(
         self,
-        stages: Sequence[Part],
-        heads: Sequence[Part],
-        decisions: Sequence[Part],
+        stages: Sequence[CostInput],
+        heads: Sequence[CostInput],
+        decisions: Sequence[CostInput],
         blocks: np.ndarray,
-    ) -> tuple[list[Reading], list[Reading], list[Reading]]:
+    ) -> tuple[list[CostMeasurement], list[CostMeasurement], list[CostMeasurement]]:
         """Sizes, what stages and heads share counted for the stages; see `Cost.of_cascade`."""
         readings = self.read([*stages, *heads, *decisions])[len(stages) :]
-        known = [Reading.exactly(value) for value in blocks]
+        known = [CostMeasurement.exactly(value) for value in blocks]
         return known, readings[: len(heads)], readings[len(heads) :]
 
 
-def _size(part: Part, seen: set[int]) -> int:
+def _size(part: CostInput, seen: set[int]) -> int:
     size = 0
     for module in (part.pooling, part.model):
         if isinstance(module, torch.nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 
 from skearlyexit._utils._names import block_index
 from skearlyexit.costs._base import Cost
-from skearlyexit.costs._parts import Part, Reading
+from skearlyexit.costs._parts import CostInput, CostMeasurement
 
 
 class GivenCost(Cost):
@@ -27,7 +27,7 @@ class GivenCost(Cost):
     decision : float, default=0.0
         Cost per row of one decision.
     unit : str, default=""
-        What they are told in.
+        Their unit.
 
     Examples
     --------
@@ -61,8 +61,8 @@ class GivenCost(Cost):
         """As given."""
         return self.unit
 
-    def read(self, parts: Sequence[Part]) -> list[Reading]:
-        """Nothing can be read off a part alone."""
+    def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
+        """Nothing can be measured of a part alone."""
         raise ValueError("GivenCost knows blocks, heads and decisions of one network only.")
 
     def check(self, n_exits: int | None) -> None:
@@ -86,7 +86,7 @@ class GivenCost(Cost):
         return [i in indices for i in range(len(names))]
 
     def of_blocks(
-        self, parts: Sequence[Part], names: Sequence[str], aliases: Mapping[str, int]
+        self, parts: Sequence[CostInput], names: Sequence[str], aliases: Mapping[str, int]
     ) -> np.ndarray:
         """Costs as given; see `Cost.of_blocks`."""
         if not isinstance(self.blocks, Mapping):
@@ -105,17 +105,20 @@ class GivenCost(Cost):
 
     def of_cascade(
         self,
-        stages: Sequence[Part],
-        heads: Sequence[Part],
-        decisions: Sequence[Part],
+        stages: Sequence[CostInput],
+        heads: Sequence[CostInput],
+        decisions: Sequence[CostInput],
         blocks: np.ndarray,
-    ) -> tuple[list[Reading], list[Reading], list[Reading]]:
+    ) -> tuple[list[CostMeasurement], list[CostMeasurement], list[CostMeasurement]]:
         """Costs as given; see `Cost.of_cascade`."""
         values = self.heads if np.ndim(self.heads) else [self.heads] * len(heads)
         return (
-            [Reading.exactly(value, "given") for value in blocks],
-            [Reading.exactly(value, "given") for value in _checked(values, len(heads), "heads")],
-            [Reading.exactly(_checked([self.decision], 1, "decision")[0], "given")]
+            [CostMeasurement.exactly(value, "given") for value in blocks],
+            [
+                CostMeasurement.exactly(value, "given")
+                for value in _checked(values, len(heads), "heads")
+            ],
+            [CostMeasurement.exactly(_checked([self.decision], 1, "decision")[0], "given")]
             * len(decisions),
         )
 

@@ -14,7 +14,7 @@ from skearlyexit.costs._base import Cost
 from skearlyexit.costs._estimators import UncountedError, estimator_macs
 from skearlyexit.costs._links import Link, check_links
 from skearlyexit.costs._modules import module_macs
-from skearlyexit.costs._parts import Part, Reading
+from skearlyexit.costs._parts import CostInput, CostMeasurement
 from skearlyexit.costs._timing import time_parts
 
 #: Rows and repetitions by which parts are timed that cannot be counted.
@@ -31,7 +31,7 @@ class MACsCost(Cost):
     Parameters
     ----------
     rate : float, default=None
-        Multiply-accumulates per second of a machine that is not this one; costs are then told in
+        Multiply-accumulates per second of a machine that is not this one; costs are then in
         seconds.
     links : sequence of Link, default=()
         Connections between machines; they need a rate.
@@ -56,19 +56,19 @@ class MACsCost(Cost):
         """MACs, or seconds if there is a rate."""
         return "MACs" if self.rate is None else "s"
 
-    def read(self, parts: Sequence[Part]) -> list[Reading]:
+    def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
         """Count each part; see `Cost.read`."""
-        return [Reading.exactly(_count(part) / (self.rate or 1.0)) for part in parts]
+        return [CostMeasurement.exactly(_count(part) / (self.rate or 1.0)) for part in parts]
 
     def of_cascade(
         self,
-        stages: Sequence[Part],
-        heads: Sequence[Part],
-        decisions: Sequence[Part],
+        stages: Sequence[CostInput],
+        heads: Sequence[CostInput],
+        decisions: Sequence[CostInput],
         blocks: np.ndarray,
-    ) -> tuple[list[Reading], list[Reading], list[Reading]]:
+    ) -> tuple[list[CostMeasurement], list[CostMeasurement], list[CostMeasurement]]:
         """Count, or time what cannot be counted; see `Cost.of_cascade`."""
-        readings: list[Reading | None] = []
+        readings: list[CostMeasurement | None] = []
         parts = [*heads, *decisions]
         for part in parts:
             try:
@@ -88,7 +88,7 @@ class MACsCost(Cost):
             rate = float(blocks.sum()) / sum(reading.value for reading in seconds)
             for i, reading in zip(unknown, _seconds([parts[i] for i in unknown]), strict=True):
                 readings[i] = reading.scaled(rate)
-        known = [Reading.exactly(value) for value in blocks]
+        known = [CostMeasurement.exactly(value) for value in blocks]
         found = [each for each in readings if each is not None]
         return known, found[: len(heads)], found[len(heads) :]
 
@@ -106,7 +106,7 @@ class MACsCost(Cost):
             )
 
 
-def counted_or_free(part: Part) -> float:
+def counted_or_free(part: CostInput) -> float:
     """Multiply-accumulates per row of a part, 0 if there is no count."""
     try:
         return _count(part)
@@ -114,7 +114,7 @@ def counted_or_free(part: Part) -> float:
         return 0.0
 
 
-def _count(part: Part) -> float:
+def _count(part: CostInput) -> float:
     """Operations per row."""
     if part.macs is not None:
         return part.macs
@@ -126,5 +126,7 @@ def _count(part: Part) -> float:
     return pooling + estimator_macs(part.model)
 
 
-def _seconds(parts: Sequence[Part]) -> list[Reading]:
-    return [Reading.of_times(times) for times in time_parts(parts, TIMED_ROWS, TIMED_REPEATS)]
+def _seconds(parts: Sequence[CostInput]) -> list[CostMeasurement]:
+    return [
+        CostMeasurement.of_times(times) for times in time_parts(parts, TIMED_ROWS, TIMED_REPEATS)
+    ]

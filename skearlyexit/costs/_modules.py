@@ -18,7 +18,7 @@ def module_macs(module: torch.nn.Module, inputs: Any, n_rows: int) -> tuple[floa
     """Multiply-accumulates of one row, and the outputs of the counted pass.
 
     Products of matrices, convolutions and attention are counted; element-wise operations,
-    normalisation and pooling count as nothing, as is usual.
+    normalization and pooling count as nothing, as is usual.
 
     Parameters
     ----------

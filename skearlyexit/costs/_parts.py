@@ -1,4 +1,4 @@
-"""What a cost is read off, and what reading it gives."""
+"""Inputs of the cost measurement, and its results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Part:
+class CostInput:
     """Something that runs on rows: a stage, a head, a decision.
 
     Attributes
@@ -53,7 +53,7 @@ def _repeat(rows: Any, n_rows: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CostMeasurement:
     """Cost of a part, per row.
 
     Attributes
@@ -71,18 +71,18 @@ class Reading:
     how: str = "counted"
 
     @classmethod
-    def exactly(cls, value: float, how: str = "counted") -> Reading:
+    def exactly(cls, value: float, how: str = "counted") -> CostMeasurement:
         """Reading without a spread."""
         return cls(float(value), float(value), float(value), how)
 
     @classmethod
-    def of_times(cls, times: np.ndarray) -> Reading:
+    def of_times(cls, times: np.ndarray) -> CostMeasurement:
         """Median and quartiles of repeated measurements."""
         low, value, high = np.percentile(times, [25, 50, 75])
         return cls(float(value), float(low), float(high), "measured")
 
     @classmethod
-    def total(cls, readings: Sequence[Reading]) -> Reading:
+    def total(cls, readings: Sequence[CostMeasurement]) -> CostMeasurement:
         """Sum of readings, nothing for none."""
         if len(readings) == 1:
             return readings[0]
@@ -94,6 +94,6 @@ class Reading:
             values, lows, highs, "measured" if "measured" in hows else min(hows, default="counted")
         )
 
-    def scaled(self, factor: float) -> Reading:
+    def scaled(self, factor: float) -> CostMeasurement:
         """The same in another unit."""
-        return Reading(self.value * factor, self.low * factor, self.high * factor, self.how)
+        return CostMeasurement(self.value * factor, self.low * factor, self.high * factor, self.how)

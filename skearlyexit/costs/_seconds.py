@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 
 from skearlyexit.costs._base import Cost
 from skearlyexit.costs._links import Link, check_links
-from skearlyexit.costs._parts import Part, Reading
+from skearlyexit.costs._parts import CostInput, CostMeasurement
 from skearlyexit.costs._timing import time_parts
 
 
@@ -51,10 +51,10 @@ class SecondsCost(Cost):
         """Seconds."""
         return "s"
 
-    def read(self, parts: Sequence[Part]) -> list[Reading]:
+    def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
         """Time each part; see `Cost.read`."""
         timed = time_parts(parts, self.batch_size, self.n_repeats)
-        return [Reading.of_times(times) for times in timed]
+        return [CostMeasurement.of_times(times) for times in timed]
 
     def of_link(self, link: Link, n_bytes: float) -> float:
         """Seconds of a link; see `Cost.of_link`."""

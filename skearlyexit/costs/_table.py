@@ -9,7 +9,7 @@ import numpy as np
 
 from skearlyexit._utils._frames import aligned, import_pandas, preformatted
 from skearlyexit.costs._compose import exit_costs
-from skearlyexit.costs._parts import Reading
+from skearlyexit.costs._parts import CostMeasurement
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,21 @@ class CostTable:
     Attributes
     ----------
     unit : str
-        What costs are told in, such as "MACs" or "s".
+        Unit of costs, such as "MACs" or "s".
     names : list of str
         Names of the exits.
-    stages, heads : list of Reading
+    stages, heads : list of CostMeasurement
         One for each exit, each alone.
     links : ndarray of shape (n_exits,)
         What is paid within each stage for handing rows from one machine to another.
-    decisions : list of Reading
+    decisions : list of CostMeasurement
         What is made of each head's output, the answer and whether to leave; the last exit has
         nothing to decide.
 
     Examples
     --------
-    >>> stages, heads = ([Reading.exactly(n) for n in two] for two in ([40, 50], [10, 10]))
-    >>> none = [Reading.exactly(0)] * 2
+    >>> stages, heads = ([CostMeasurement.exactly(n) for n in two] for two in ([40, 50], [10, 10]))
+    >>> none = [CostMeasurement.exactly(0)] * 2
     >>> table = CostTable("MACs", ["a", "b"], stages, heads, np.zeros(2), none)
     >>> print(table)
     exit  stage  head  until here  of plain
@@ -46,10 +46,10 @@ class CostTable:
 
     unit: str
     names: list[str]
-    stages: list[Reading]
-    heads: list[Reading]
+    stages: list[CostMeasurement]
+    heads: list[CostMeasurement]
     links: np.ndarray
-    decisions: list[Reading]
+    decisions: list[CostMeasurement]
 
     @property
     def stage_costs(self) -> np.ndarray:

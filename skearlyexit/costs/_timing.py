@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit.costs._parts import Part
+from skearlyexit.costs._parts import CostInput
 
 
-def time_parts(parts: Sequence[Part], n_rows: int, n_repeats: int) -> list[np.ndarray]:
+def time_parts(parts: Sequence[CostInput], n_rows: int, n_repeats: int) -> list[np.ndarray]:
     """Seconds per row of each part, one part after another.
 
     Parameters
     ----------
-    parts : sequence of Part
+    parts : sequence of CostInput
     n_rows : int
         Rows of a call.
     n_repeats : int

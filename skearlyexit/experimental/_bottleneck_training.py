@@ -29,7 +29,7 @@ SPREAD_ROWS = 256
 
 
 class BottleneckTraining(TrainingStrategy):
-    """Trains stage by stage to minimise ``-I(Y; F) + beta * I(X; F)``, in nats.
+    """Trains stage by stage to minimize ``-I(Y; F) + beta * I(X; F)``, in nats.
 
     F is the embedding that the exit sees, after pooling, with Gaussian noise added in training;
     without noise what a network computes of X tells all about X. Prediction adds none.

@@ -23,7 +23,7 @@ from skearlyexit.training._local_error import LocalView
 from skearlyexit.training._local_losses import Decoder
 from skearlyexit.training._loss import Target
 from skearlyexit.training._rows import take, to_device
-from skearlyexit.training._unlabelled import mean_over_rows
+from skearlyexit.training._unlabeled import mean_over_rows
 
 
 class TargetTraining(TrainingStrategy):
@@ -32,7 +32,7 @@ class TargetTraining(TrainingStrategy):
     The target at the end is a step down the gradient of a row's cross-entropy there,
     ``t_K = h_K - step * gradient``. From there targets are handed back through decoders, of which
     each learns, as half of an auto-encoder, to tell the embedding of a stage from that of the next:
-    ``t_i = h_i + d_i(t_(i+1)) - d_i(h_(i+1))``. What a stage minimises is the squared distance of
+    ``t_i = h_i + d_i(t_(i+1)) - d_i(h_(i+1))``. What a stage minimizes is the squared distance of
     its embedding from its target over ``2 * step``, so that the last one follows the gradient of
     its exit. Heads learn by cross-entropy from embeddings that they hand nothing back to; no
     gradient crosses a stage.
@@ -65,7 +65,7 @@ class TargetTraining(TrainingStrategy):
         with isolated_random_state(next(trainer.seeds) % 2**32):
             decoders = [
                 make_decoder(later, earlier)
-                for earlier, later in _neighbours(_embeddings(network, trainer))
+                for earlier, later in _neighbors(_embeddings(network, trainer))
             ]
         view = TargetView(network, decoders)
         trainer.fit(view, TargetLoss(decoders, self.step), phase="targets")
@@ -82,7 +82,7 @@ def _embeddings(network: MultiExitNetwork, trainer: Trainer) -> list[torch.Tenso
     return embeddings
 
 
-def _neighbours(parts: Sequence[Any]) -> list[tuple[Any, Any]]:
+def _neighbors(parts: Sequence[Any]) -> list[tuple[Any, Any]]:
     return list(pairwise(parts))
 
 
@@ -124,7 +124,7 @@ class TargetView(LocalView):
         self.decoders = torch.nn.ModuleList(decoders)
 
     def _answers(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
-        # In the precision in which they are handed out, lest the loss got copies of them.
+        # In the precision in which they are handed out, so that the loss does not get copies.
         dtype = next(self.heads.parameters()).dtype
         read = [embedding.detach().to(dtype).requires_grad_() for embedding in embeddings]
         decoded = [
@@ -186,7 +186,7 @@ class TargetLoss(ExitLoss):
         (gradient,) = torch.autograd.grad(total, embeddings[-1], retain_graph=True)
         with torch.no_grad():
             targets = [embeddings[-1] - self.step * gradient]
-            pairs = _neighbours(embeddings)
+            pairs = _neighbors(embeddings)
             for decoder, (own, later) in reversed(list(zip(self.decoders, pairs, strict=True))):
                 difference = decoder(targets[0]) - decoder(later)
                 targets.insert(0, own + difference.view_as(own))

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-#: Penalty for each row, against a squared norm of 1 a row of a standardised column: enough to make
+#: Penalty for each row, against a squared norm of 1 a row of a standardized column: enough to make
 #: the fit well-posed, too little to show.
 PENALTY = 1e-4
 

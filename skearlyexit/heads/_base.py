@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 
 from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._layers import Normalized
-from skearlyexit.costs import Part
+from skearlyexit.costs import CostInput
 from skearlyexit.heads._pooling import resolve_pooling
 
 
@@ -66,9 +66,9 @@ class FittedHead(metaclass=ABCMeta):
         probabilities : ndarray of shape (n, n_classes), float64
         """
 
-    def part(self, embedding: torch.Tensor) -> Part:
-        """What its cost is read off, on a few rows of embeddings."""
-        return Part(self.predict_proba, embedding, self.model)
+    def part(self, embedding: torch.Tensor) -> CostInput:
+        """Input of the measurement of its cost, on a few embeddings."""
+        return CostInput(self.predict_proba, embedding, self.model)
 
     @abstractmethod
     def to(self, device: torch.device | str) -> None:
@@ -163,11 +163,11 @@ class NeuralHead(Head):
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
         From embeddings to vectors; see `resolve_pooling`.
     normalize : bool or None, default=None
-        Whether the vectors are standardised by batch normalisation, which costs nothing once the
+        Whether the vectors are standardized by batch normalization, which costs nothing once the
         head is trained, since its first layer then does it too. Averages over an image are small
         and differ much in scale, so that a head learns slowly without. Vectors gain little by it,
         and with extreme weights a head that is trained for a few steps only learns to tell rows
-        apart by chance. None: what is pooled is standardised, and vectors are not.
+        apart by chance. None: what is pooled is standardized, and vectors are not.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {"normalize": ["boolean", None]}
@@ -187,7 +187,7 @@ class NeuralHead(Head):
         """
 
     def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:
-        """Pooling, normalisation and body; see `Head.build`."""
+        """Pooling, normalization and body; see `Head.build`."""
         pooling = resolve_pooling(self.pooling)
         n_features = pooling(embedding).shape[1]
         body = self.body(n_features, n_classes)
@@ -195,7 +195,7 @@ class NeuralHead(Head):
         return PooledModule(pooling, Normalized(n_features, body) if normalize else body)
 
     def fit(self, module: PooledModule, *args: Any, **kwargs: Any) -> FittedHead:
-        """Return the trained module, its normalisation folded; see `Head.fit`."""
+        """Return the trained module, its normalization folded; see `Head.fit`."""
         if isinstance(module.body, Normalized):
             module = PooledModule(module.pooling, module.body.folded()).eval()
         return NeuralExit(module, module.pooling)

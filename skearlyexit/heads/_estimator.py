@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit._determinism._classifier import SteadyClassifier
-from skearlyexit.costs import Part
+from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit.costs import CostInput
 from skearlyexit.heads._base import FittedHead, Head, PooledModule
 from skearlyexit.heads._linear import LinearHead
 
@@ -24,11 +24,11 @@ class EstimatorExit(FittedHead):
 
     Attributes
     ----------
-    steady : SteadyClassifier
+    steady : BatchInvariantClassifier
         What calls it.
     """
 
-    steady: SteadyClassifier
+    steady: BatchInvariantClassifier
 
     def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
         """Probabilities of the estimator, or its labels as such; see `FittedHead.predict_proba`."""
@@ -40,9 +40,9 @@ class EstimatorExit(FittedHead):
         answers = self.steady.predict_proba(np.where(finite, vectors, 0.0))
         return np.where(finite, answers, np.nan)
 
-    def part(self, embedding: torch.Tensor) -> Part:
+    def part(self, embedding: torch.Tensor) -> CostInput:
         """Estimator and pooling; see `FittedHead.part`."""
-        return Part(self.predict_proba, embedding, self.model, pooling=self.pooling)
+        return CostInput(self.predict_proba, embedding, self.model, pooling=self.pooling)
 
     def to(self, device: torch.device | str) -> None:
         """Move the pooling; the estimator lives in main memory."""
@@ -82,7 +82,7 @@ class EstimatorHead(Head):
     ``classes_`` are then indices of ``classes_`` of the early-exit classifier.
 
     Cross-fitted embeddings were seen to make decision trees order rows better by how sure they are
-    on two sets, and otherwise to help nothing and sometimes to harm; see the user guide.
+    on two sets, and otherwise to be of no use and sometimes to lose accuracy; see the user guide.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -119,7 +119,7 @@ class EstimatorHead(Head):
         """Fit a clone of the estimator on the pooled embeddings; see `Head.fit`."""
         assert embeddings is not None
         try:
-            steady = SteadyClassifier.fit(
+            steady = BatchInvariantClassifier.fit(
                 self.estimator,
                 embeddings,
                 classes[y],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit.costs import Part
+from skearlyexit.costs import CostInput
 from skearlyexit.heads._base import PooledModule
 from skearlyexit.heads._linear import LinearHead
 
@@ -34,7 +34,7 @@ class FittedGate:
 
     @classmethod
     def of(cls, module: Any) -> FittedGate:
-        """The gate of a trained module, its normalisation folded."""
+        """The gate of a trained module, its normalization folded."""
         return cls(_RECIPE.fit(module).model)
 
     def predict(self, embedding: torch.Tensor) -> np.ndarray:
@@ -48,9 +48,9 @@ class FittedGate:
         logits = self.model(embedding).to("cpu", torch.float64)
         return np.asarray(torch.sigmoid(logits).numpy())
 
-    def part(self, embedding: torch.Tensor) -> Part:
-        """What its cost is read off, on a few rows of embeddings."""
-        return Part(self.predict, embedding, self.model)
+    def part(self, embedding: torch.Tensor) -> CostInput:
+        """Input of the measurement of its cost, on a few embeddings."""
+        return CostInput(self.predict, embedding, self.model)
 
     def to(self, device: torch.device | str) -> None:
         """Move the module."""

@@ -23,7 +23,7 @@ class MLPHead(NeuralHead):
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
         From embeddings to vectors.
     normalize : bool or None, default=None
-        Whether batch normalisation standardises the vectors. None: where they are pooled; see
+        Whether batch normalization standardizes the vectors. None: where they are pooled; see
         `NeuralHead`.
     """
 

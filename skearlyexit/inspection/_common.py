@@ -62,9 +62,9 @@ def checked_exits(exits: Any, n_exits: int) -> np.ndarray:
     return exits
 
 
-def exit_colours(cmap: Any, n_exits: int, lightest: float = 0.95) -> np.ndarray:
+def exit_colors(cmap: Any, n_exits: int, lightest: float = 0.95) -> np.ndarray:
     """Colours of the exits, light to dark, shape (n_exits, 4)."""
     import matplotlib.pyplot as plt
 
-    colours: np.ndarray = plt.get_cmap(cmap)(np.linspace(lightest, 0.1, n_exits))
-    return colours
+    colors: np.ndarray = plt.get_cmap(cmap)(np.linspace(lightest, 0.1, n_exits))
+    return colors

@@ -115,7 +115,7 @@ class CostAccuracyDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            One that holds other displays of this kind takes this one too, in its next colour; None
+            One that holds other displays of this kind takes this one too, in its next color; None
             draws on a new figure.
         name : str, default=None
             Entry of the legend instead of `name`.
@@ -149,11 +149,11 @@ class CostAccuracyDisplay:
             style = {"color": self.line_.get_color()}
         values = np.column_stack([self.costs, self.accuracies])
         self.exits_ = draw(ax, "exit alone", values[:-1], **style)
-        # The first artist takes the next colour of the axes; the others follow it.
-        colour = self.exits_.get_color()
-        self.last_exit_ = draw(ax, "last exit alone", values[-1:], color=colour)
+        # The first artist takes the next color of the axes; the others follow it.
+        color = self.exits_.get_color()
+        self.last_exit_ = draw(ax, "last exit alone", values[-1:], color=color)
         self.random_, self.oracle_, self.point_ = (
-            None if at is None else draw(ax, kind, np.array([at]), color=colour)
+            None if at is None else draw(ax, kind, np.array([at]), color=color)
             for kind, at in (
                 ("random exits", self.random),
                 ("oracle", self.oracle),
@@ -197,7 +197,7 @@ class CostAccuracyDisplay:
         budget : float or Budget, default=None
             As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
         plain_cost : float, default=None
-            Multiply-accumulates per row, or what else the model's costs are told in, that make a
+            Multiply-accumulates per sample, or other units of the model's costs, that make a
             cost of 1. None: those of the model's own plain network. Models of different
             size are compared by giving all the same.
         name : str, default=None
@@ -354,7 +354,7 @@ def _thinned(points: np.ndarray) -> np.ndarray:
 def _line(costs: np.ndarray, accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points by increasing cost, the first of each cost.
 
-    On other rows than their own, neighbouring points may change places or cost the same.
+    On other rows than their own, neighboring points may change places or cost the same.
     """
     costs, first = np.unique(costs, return_index=True)
     return costs, accuracies[first]

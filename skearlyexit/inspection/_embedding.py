@@ -12,11 +12,11 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length
 
 from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_exits, checked_names, exit_colours
+from skearlyexit.inspection._common import checked_exits, checked_names, exit_colors
 
 
 class EmbeddingDisplay:
-    """Embeddings at an exit in two dimensions, coloured by the exit at which each row leaves.
+    """Embeddings at an exit in two dimensions, colored by the exit at which each row leaves.
 
     Rows that leave early should lie where the classes are apart, and rows that go on between them.
 
@@ -33,7 +33,7 @@ class EmbeddingDisplay:
     Attributes
     ----------
     points_ : list of matplotlib PathCollection
-        One for each exit, those at which nobody leaves included.
+        One for each exit, those at which no sample exits included.
     legend_ : matplotlib Legend
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
@@ -99,12 +99,12 @@ class EmbeddingDisplay:
 
         if ax is None:
             _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
-        colours = exit_colours(cmap, len(self.exit_names), lightest=0.9)
+        colors = exit_colors(cmap, len(self.exit_names), lightest=0.9)
         self.points_ = []
         for exit_, name in enumerate(self.exit_names):
             here = self.exits == exit_
             label = f"{name}: {here.mean():.0%}"
-            style = {"s": 18, "color": colours[exit_], "edgecolor": "white", "linewidth": 0.4}
+            style = {"s": 18, "color": colors[exit_], "edgecolor": "white", "linewidth": 0.4}
             style = {**style, "label": label, "zorder": 2 + exit_, **kwargs}
             self.points_.append(ax.scatter(*self.positions[here].T, **style))
         ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1], title=self.title or "")
@@ -198,7 +198,7 @@ class EmbeddingDisplay:
         exits : array-like of shape (n_samples,)
             Exit at which each row leaves, from 0.
         n_exits : int
-            Number of exits, those at which nobody left included.
+            Number of exits, those at which no sample exited included.
         exit_names : sequence of str, default=None
             None numbers them.
         projection : scikit-learn transformer, default=None

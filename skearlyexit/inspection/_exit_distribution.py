@@ -11,7 +11,7 @@ from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._data._labels import encode_labels
 from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_rows, exit_colours
+from skearlyexit.inspection._common import checked_rows, exit_colors
 
 #: Inches: width of a figure and of its axes, height of a bar, of title and axis together, and the
 #: most that is of use.
@@ -112,11 +112,11 @@ class ExitDistributionDisplay:
             _, ax = plt.subplots(figsize=size, layout="constrained")
         # The bar of all rows stands apart.
         at = np.arange(n_bars) + np.where(np.arange(n_bars) > 0, 0.5, 0.0)
-        colours = exit_colours(cmap, n_exits)
+        colors = exit_colors(cmap, n_exits)
         left = np.zeros(n_bars)
         self.bars_ = []
         for exit_, name in enumerate(self.exit_names):
-            style = {"height": 0.8, "color": colours[exit_], "label": str(name), **kwargs}
+            style = {"height": 0.8, "color": colors[exit_], "label": str(name), **kwargs}
             self.bars_.append(ax.barh(at, percent[:, exit_], left=left, **style))
             left += percent[:, exit_]
         ax.set(xlim=(0, 100), ylim=(at[-1] + 0.6, -0.6), xlabel="Rows leaving at each exit (%)")
@@ -210,7 +210,7 @@ class ExitDistributionDisplay:
         exits : array-like of shape (n_samples,)
             Exit at which each row left, from 0.
         n_exits : int
-            Number of exits, those at which nobody left included.
+            Number of exits, those at which no sample exited included.
         exit_names : sequence of str, default=None
             None numbers them.
         sample_weight : array-like of shape (n_samples,), default=None

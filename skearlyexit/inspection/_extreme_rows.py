@@ -18,7 +18,7 @@ from skearlyexit.inspection._row_pictures import draw_images, draw_table, image_
 
 
 class ExtremeRowsDisplay:
-    """Rows that an exit is surest of, and least sure of, among those that leave there.
+    """Samples of which an exit is most and least confident, among those that exit there.
 
     The *easiest* rows of an exit have the highest scores there; the *hardest* have the lowest, so
     that they left only just: of the last exit, they are the hardest of all. Equal scores are taken
@@ -27,9 +27,9 @@ class ExtremeRowsDisplay:
     Parameters
     ----------
     rows : ndarray of shape (n_samples, n_features) or (n_samples, height, width[, 3])
-        Standardised features, or images.
+        Standardized features, or images.
     easiest, hardest : list of ndarray
-        Indices of the rows, for each exit; surest first, and least sure first.
+        Indices of the samples, for each exit; most confident first, and least confident first.
     captions : sequence of str
         What is written at each row.
     wrong : ndarray of shape (n_samples,), bool
@@ -144,7 +144,7 @@ class ExtremeRowsDisplay:
             Easiest, and hardest, rows of each exit. Where fewer leave they are shared out.
         image_shape : sequence of int, default=None
             Shape, as above, of images that come as flat pixels. None draws flat rows as a heat map
-            of standardised features.
+            of standardized features.
         feature_names : sequence of str, default=None
             None takes the columns of a data frame, or numbers the features.
         threshold : float or sequence of float, default=None
@@ -218,7 +218,7 @@ class ExtremeRowsDisplay:
         scores : array-like of shape (n_samples,)
             Score of each row at that exit; higher is surer.
         n_exits : int
-            Number of exits, those at which nobody left included.
+            Number of exits, those at which no sample exited included.
         exit_names : sequence of str, default=None
             None numbers them.
         y_true : array-like of shape (n_samples,), default=None
@@ -229,7 +229,7 @@ class ExtremeRowsDisplay:
             Easiest, and hardest, rows of each exit. Where fewer leave they are shared out.
         image_shape : sequence of int, default=None
             Shape, as above, of images that come as flat pixels. None draws flat rows as a heat map
-            of standardised features.
+            of standardized features.
         feature_names : sequence of str, default=None
             None numbers the features.
         ax : matplotlib Axes, default=None

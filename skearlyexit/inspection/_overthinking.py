@@ -13,7 +13,7 @@ from skearlyexit._utils._unwrap import last_step
 from skearlyexit.inspection._common import checked_names, checked_rows
 from skearlyexit.metrics import Overthinking, overthinking
 
-#: Blue, vermilion and grey, which are told apart with any colour vision.
+#: Blue, vermilion and grey, which are told apart with any color vision.
 COLOURS = {"kept": "#0072B2", "lost": "#D55E00", "never": "0.65"}
 #: Inches: width of a figure, least width for a bar, height.
 WIDTH, BAR_WIDTH, HEIGHT = 6.4, 0.9, 4.2
@@ -107,12 +107,12 @@ class OverthinkingDisplay:
         ax.spines[["top", "right"]].set_visible(False)
         self.texts_ = [
             ax.annotate(
-                text, (x, y), (0, 2 + up), textcoords="offset points", ha="center", color=colour
+                text, (x, y), (0, 2 + up), textcoords="offset points", ha="center", color=color
             )
             for x, y, share in zip(
                 [*at, n_exits + 0.5], [*(kept + lost), 100 * found.never], [*lost, 0], strict=True
             )
-            for text, up, colour in (
+            for text, up, color in (
                 (f"{y:.1f}", 11 if share > 0 else 0, "0.25"),
                 # A few rows are not seen as a bar.
                 (f"{share:.1f} lost" if share > 0 else "", 0, COLOURS["lost"]),

@@ -10,7 +10,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skearlyexit._data._labels import encode_labels
 from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_names, exit_colours
+from skearlyexit.inspection._common import checked_names, exit_colors
 from skearlyexit.metrics import ReliabilityCurve, reliability_curve
 
 #: Area in points of the mark of a bin that holds all rows, and of the smallest mark.
@@ -95,13 +95,13 @@ class ReliabilityDisplay:
         if ax is None:
             _, ax = plt.subplots(figsize=(6.8, 4.8), layout="constrained")
         (self.diagonal_,) = ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", zorder=0)
-        colours = exit_colours(cmap, len(self.exit_names), lightest=0.85)
+        colors = exit_colors(cmap, len(self.exit_names), lightest=0.85)
         self.lines_, self.marks_ = [], []
         for exit_, name in enumerate(self.exit_names):
             held = self.curve.share[exit_] > 0
             at = self.curve.confidence[exit_, held], self.curve.accuracy[exit_, held]
             error = self.curve.error[exit_]
-            style = {"color": colours[exit_], "label": f"{name}: ECE {error:.3f}", **kwargs}
+            style = {"color": colors[exit_], "label": f"{name}: ECE {error:.3f}", **kwargs}
             (line,) = ax.plot(*at, **style)
             size = np.maximum(LARGEST * self.curve.share[exit_, held], SMALLEST)
             self.lines_.append(line)

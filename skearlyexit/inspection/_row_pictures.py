@@ -17,12 +17,12 @@ WRONG, RIGHT = "#D55E00", "0.25"
 SIDE, CAPTION, NAMES, LINE, COLUMN, MOST = 0.95, 0.28, 1.0, 0.24, 0.32, 40.0
 #: More features than this are numbered now and then only.
 MAX_LABELS = 40
-#: Standard deviations at the ends of the colours.
+#: Standard deviations at the ends of the colors.
 LIMIT = 3.0
 
 
 def image_rows(rows: np.ndarray, image_shape: Sequence[int] | None) -> np.ndarray:
-    """Images of shape (n_samples, height, width), or (..., 3) scaled to [0, 1] if in colour."""
+    """Images of shape (n_samples, height, width), or (..., 3) scaled to [0, 1] if in color."""
     shape = rows.shape[1:] if image_shape is None else tuple(image_shape)
     if np.prod(shape) != np.prod(rows.shape[1:]):
         raise ValueError(
@@ -51,7 +51,7 @@ def draw_images(
     """Mosaic: a line for each exit, the easiest rows on the left and the hardest on the right."""
     import matplotlib.pyplot as plt
 
-    # Exits at which nobody leaves have nothing to show.
+    # Exits at which no sample exits have nothing to show.
     used = [i for i, rows in enumerate(display.easiest) if len(rows)]
     parts = [[part[i] for i in used] for part in (display.easiest, display.hardest)]
     names, n_lines = [str(display.exit_names[i]) for i in used], len(used)
@@ -97,7 +97,7 @@ def draw_table(
         for kind, rows in zip(("easiest", "hardest"), pair, strict=True)
         if len(rows)
     ]
-    # A line without colour stands between two blocks.
+    # A line without color stands between two blocks.
     lines: list[int] = []
     ticks: list[tuple[float, str]] = []
     for name, rows in blocks:
@@ -136,5 +136,5 @@ def draw_table(
 
 def _caption(ax: Any, display: Display, row: int, x: float, y: float, **style: Any) -> Any:
     style = {"ha": "center", "va": "top", "fontsize": 7, **style}
-    colour = WRONG if display.wrong[row] else RIGHT
-    return ax.text(x, y, display.captions[row], color=colour, **style)
+    color = WRONG if display.wrong[row] else RIGHT
+    return ax.text(x, y, display.captions[row], color=color, **style)

@@ -76,7 +76,7 @@ class RunsDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            One that holds other displays takes this one too, in its next colour; None draws on a
+            One that holds other displays takes this one too, in its next color; None draws on a
             new figure.
         band : {"std", "range"}, default="std"
             One standard deviation of the runs on either side, or from the worst to the best.

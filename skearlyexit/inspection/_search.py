@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-#: Marks of the values of a parameter, which are told apart without colours too.
+#: Marks of the values of a parameter, which are told apart without colors too.
 MARKERS = "osD^vPX*<>ph"
 
 
@@ -27,7 +27,7 @@ class SearchDisplay:
     candidates : ndarray of shape (n_candidates,)
         Index of each in the search.
     groups : list of str, default=None
-        Group of each candidate, which has its own colour.
+        Group of each candidate, which has its own color.
     group_name : str, default=None
     unit : str, default="plain network"
         What a cost of 1 is.
@@ -127,13 +127,13 @@ class SearchDisplay:
         )
         groups = np.array(["candidates"] * len(self.costs) if self.groups is None else self.groups)
         names = list(dict.fromkeys(groups))  # in the order of the search
-        colours = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, len(names)))
+        colors = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, len(names)))
         self.points_ = []
         for i, name in enumerate(names):
             rows = groups == name
             style = {
                 "fmt": MARKERS[i % len(MARKERS)],
-                "color": colours[i],
+                "color": colors[i],
                 "markersize": 6,
                 "elinewidth": 0.8,
                 "label": name if self.group_name is None else f"{self.group_name} = {name}",
@@ -178,7 +178,7 @@ class SearchDisplay:
         cost : str, default="cost"
             Name of the metric of the horizontal one, a cost that was negated by `MeanCost`.
         group : str, default=None
-            Searched parameter whose values have their own colour each.
+            Searched parameter whose values have their own color each.
         unit : str, default="plain network"
             What a cost of 1 is, where `MeanCost` was given a ``plain_cost``.
         ax : matplotlib Axes, default=None

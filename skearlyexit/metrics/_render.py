@@ -49,7 +49,7 @@ def as_text(report: Report) -> str:
 
 
 def as_html(report: Report) -> str:
-    """Tables for a notebook, in the colours of its theme."""
+    """Tables for a notebook, in the colors of its theme."""
     cell = "padding:0.15em 0.7em;text-align:"
     parts = [f"<p>{'<br>'.join(map(escape, _lines(report)))}</p>"]
     for grid in _grids(report):

@@ -34,7 +34,7 @@ class ExitReport:
     leave, leave_interval : ndarray of shape (n_exits,) and (n_exits, 2)
         Share of the rows that leave at each exit.
     accuracy_leaving, accuracy_leaving_interval : ndarray of shape (n_exits,) and (n_exits, 2)
-        Accuracy on the rows that leave there; nan where nobody does.
+        Accuracy on the samples that exit there; nan where none does.
     n_rows : int
         Rows of positive weight.
     accuracy, last_accuracy : float
@@ -200,7 +200,7 @@ class ExitReport:
 def possible_exits(thresholds: np.ndarray) -> np.ndarray:
     """Exits that a score in [0, 1] can make a row leave at, shape (n_exits,), bool.
 
-    At the others it is certain, and not only seen, that nobody leaves.
+    At the others it is certain, and not only observed, that no sample exits.
     """
     come_past = np.concatenate([[True], np.logical_and.accumulate(thresholds > 0)])
     return come_past & (np.append(thresholds, 0.0) <= 1)
@@ -259,7 +259,7 @@ class _Rows:
         reach, reach_interval = self.share(self.exits[:, None] >= numbers)
         leave, leave_interval = self.share(self.exits[:, None] == numbers)
         leave_interval[~possible] = 0.0
-        # Everybody gets past exits at which none can leave, and nobody to the end of all others.
+        # Every sample passes exits at which none can exit, and none passes all the others.
         reach_interval[numbers <= numbers[possible][0]] = 1.0
         reach_interval[numbers > numbers[possible][-1]] = 0.0
         if possible.sum() == 1:

@@ -72,7 +72,7 @@ class AccuracyAtBudget(ExitScorer):
     budget : float
         As in `EarlyExitClassifier.predict`: 1 is the plain network.
     plain_cost : float, default=None
-        Multiply-accumulates per row, or what else the model's costs are told in, that make a cost
+        Multiply-accumulates per sample, or other units of the model's costs, that make a cost
         of 1. None: those of each model's own plain network, so that a budget of 0.5 is more for a
         larger network. To compare networks of different size give all the same.
 
@@ -128,7 +128,7 @@ class AccuracyMinusCost(ExitScorer):
         Accuracy that a mean cost of 1, that of the plain network, has to be worth: with 0.05,
         halving the cost makes up for 2.5 points.
     plain_cost : float, default=None
-        Multiply-accumulates per row, or what else the model's costs are told in, that make a cost
+        Multiply-accumulates per sample, or other units of the model's costs, that make a cost
         of 1. None: those of each model's own plain network. To compare networks of different size
         give all the same.
 
@@ -172,7 +172,7 @@ class MeanCost(ExitScorer):
     Parameters
     ----------
     plain_cost : float, default=None
-        Multiply-accumulates per row, or what else the model's costs are told in, that make a cost
+        Multiply-accumulates per sample, or other units of the model's costs, that make a cost
         of 1. None: those of each model's own plain network. To compare networks of different size
         give all the same.
 
@@ -218,7 +218,7 @@ class CostAccuracyArea(ExitScorer):
     below : float, default=0.0
         Accuracy for budgets below the first exit's cost, which the model cannot keep.
     plain_cost : float, default=None
-        Multiply-accumulates per row, or what else the model's costs are told in, that make a cost
+        Multiply-accumulates per sample, or other units of the model's costs, that make a cost
         of 1. None: those of each model's own plain network. To compare networks of different size
         give all the same.
 

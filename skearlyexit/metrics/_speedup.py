@@ -68,7 +68,7 @@ def speedup(
 ) -> Speedup:
     """Time `predict` with early exits against the same network without.
 
-    Without means ``predict(threshold=inf)``: nobody leaves early, and no head but the last is run,
+    Without means ``predict(threshold=inf)``: no sample exits early, and no head but the last runs,
     as far as policy and combination can do without the others. Both are called once before, and
     then in turns, each first in every other turn, so that a machine that slows down or is busy
     slows both.

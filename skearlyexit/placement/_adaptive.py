@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit.calibration import Evidence
+from skearlyexit.calibration import CalibrationData
 from skearlyexit.placement._held_out import HeldOut
 from skearlyexit.placement._probing import Choice, ProbingPlacement
 
@@ -122,7 +122,9 @@ class _Trial:
 class _Stay:
     """What the rows that reach an exit lose if they leave there and if they go on."""
 
-    def __init__(self, evidence: Evidence, thresholds: np.ndarray, at: int, price: float) -> None:
+    def __init__(
+        self, evidence: CalibrationData, thresholds: np.ndarray, at: int, price: float
+    ) -> None:
         rows = np.flatnonzero(np.all(evidence.scores[:, :at] < thresholds[:at], axis=1))
         later = np.append(thresholds[at + 1 :], -np.inf)
         exits = at + 1 + np.argmax(evidence.scores[rows, at + 1 :] >= later, axis=1)
@@ -147,7 +149,7 @@ def _best_threshold(stay: _Stay, current: float) -> float:
     """Threshold under which these rows lose least; the current one unless another is better."""
     order = np.argsort(-stay.scores, kind="stable")
     scores = stay.scores[order]
-    # What leaving changes, for the surest row alone, the two surest, and so on.
+    # What exiting changes, for the sample of the highest score, for the two of them, and so on.
     change = np.cumsum((stay.leave - stay.go_on)[order])
     # Rows with equal scores leave together.
     change[np.append(scores[1:] == scores[:-1], False)[: len(scores)]] = np.inf

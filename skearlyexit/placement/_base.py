@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skearlyexit._cascade._exit_rule import Decision
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._exit_table import ExitTable
 from skearlyexit.costs import exit_costs
 from skearlyexit.placement._report import PlacementReport
@@ -29,7 +29,7 @@ class Candidates:
     aliases : dict of str to int
         Further names of blocks, by index.
     natural : list of bool or None
-        For each block, whether an exit may stand there that nobody asked for by name; None: after
+        For each block, whether an exit may stand there that was not asked for by name; None: after
         every block.
     obstacles : dict of str to str
         Names after which no exit can stand, and why.
@@ -82,7 +82,7 @@ class Probed:
         Cost per row of each head alone.
     decisions : ndarray of shape (n_places,)
         Cost per row of what is made of each head's output.
-    decision : Decision
+    decision : ExitRule
         What makes answers and scores of the heads' outputs.
     groups : ndarray of shape (n_samples,) or None, default=None
         Groups of rows that stay together.
@@ -96,7 +96,7 @@ class Probed:
     stages: np.ndarray
     heads: np.ndarray
     decisions: np.ndarray
-    decision: Decision
+    decision: ExitRule
     groups: np.ndarray | None = None
 
     @property

@@ -16,7 +16,7 @@ from skearlyexit.placement._probing import Choice, ProbingPlacement
 
 
 class EfficiencyTest(ProbingPlacement):
-    """Exits whose leavers save more than the head costs those who come by.
+    """Exits at which exiting samples save more than the head costs those that pass.
 
     An exit stays if D (I - J) > H I: of the share I of the rows that reaches it, J goes on and pays
     D, the way to the next exit with the head there, while everybody who reached it has paid H, its

@@ -11,7 +11,7 @@ from skearlyexit._utils._names import block_index
 from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
 from skearlyexit.placement._report import PlacementReport
 
-#: Names told in an error.
+#: Names that an error lists.
 MAX_NAMES = 40
 
 

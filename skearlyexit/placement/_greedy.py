@@ -111,7 +111,7 @@ class GreedyPlacement(ProbingPlacement):
                     "share paid": share,
                 }
             )
-            # Sides that are equal up to rounding are equal. Where nobody leaves there is no exit.
+            # Sides that are equal up to rounding are equal. Where no sample exits there is no exit.
             if share <= self.max_share + 1e-12 and passed < 1:
                 kept.append(i)
                 stage = 0.0

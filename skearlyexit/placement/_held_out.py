@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skearlyexit._exit_table import ExitTable
-from skearlyexit.calibration import Evidence
+from skearlyexit.calibration import CalibrationData
 from skearlyexit.placement._base import Probed
 
 
@@ -30,7 +30,7 @@ class HeldOut:
     @classmethod
     def of(cls, probed: Probed) -> HeldOut:
         """Held-out rows of a probe; those of weight 0 count for nothing."""
-        used = Evidence.from_table(probed.table, probed.y, np.empty(0), probed.weight)
+        used = CalibrationData.from_table(probed.table, probed.y, np.empty(0), probed.weight)
         if len(used.correct) < 2:
             raise ValueError(
                 "Placing exits by what heads answer needs at least two held-out rows, one to "
@@ -57,13 +57,13 @@ class HeldOut:
         first, second = (self._rows(np.flatnonzero(order % 2 == half)) for half in (0, 1))
         return first, second
 
-    def evidence(self, chosen: Sequence[int]) -> Evidence:
+    def evidence(self, chosen: Sequence[int]) -> CalibrationData:
         """What thresholds depend on if exits stood at these places only, the end among them."""
         table, costs = self.probed.subset(chosen)
         correct = self.correct[:, list(chosen)]
         if self.probed.decision.combination.has_memory:
             correct = table.labels == self.probed.y[:, None]
-        return Evidence(table.scores, correct, costs, self.probed.weight)
+        return CalibrationData(table.scores, correct, costs, self.probed.weight)
 
     @property
     def stages(self) -> np.ndarray:
@@ -101,7 +101,7 @@ def _with_rows(probed: Probed, rows: np.ndarray) -> Probed:
     )
 
 
-def careful_thresholds(evidence: Evidence, max_drop: float) -> np.ndarray:
+def careful_thresholds(evidence: CalibrationData, max_drop: float) -> np.ndarray:
     """For each early exit alone, the lowest threshold that keeps the accuracy of the end.
 
     The rows whose score reaches a threshold would leave there. What that loses is the weight of
@@ -129,7 +129,7 @@ def careful_thresholds(evidence: Evidence, max_drop: float) -> np.ndarray:
     return thresholds
 
 
-def reach(evidence: Evidence, thresholds: np.ndarray) -> np.ndarray:
+def reach(evidence: CalibrationData, thresholds: np.ndarray) -> np.ndarray:
     """Share of the rows that gets to each exit, shape (n_exits,)."""
     leaving = np.bincount(evidence.leave(thresholds), evidence.weight, evidence.n_exits)
     coming = leaving[::-1].cumsum(dtype=np.float64)[::-1]

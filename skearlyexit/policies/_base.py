@@ -22,7 +22,7 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         have to be calibrated for it.
     has_memory : bool
         Whether the score at an exit depends on the exits before it, so that the heads there have
-        to run even if nobody may leave.
+        to run even if no sample may exit.
     is_learned : bool
         Whether it learns from held-out rows.
     reads_gate : bool

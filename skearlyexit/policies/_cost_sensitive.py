@@ -24,7 +24,7 @@ class CostSensitivePolicy(EstimatorPolicy):
     Parameters
     ----------
     estimator : scikit-learn classifier or pipeline, default=None
-        Cloned for every exit. None is logistic regression on standardised features.
+        Cloned for every exit. None is logistic regression on standardized features.
     cost_weight : float, default=0.05
         Price of the plain network, in errors: 0.05 spends it to right one row in twenty.
     features : {"summary", "probabilities"}, default="summary"
@@ -32,7 +32,7 @@ class CostSensitivePolicy(EstimatorPolicy):
 
     Attributes
     ----------
-    exits_ : list of SteadyClassifier
+    exits_ : list of BatchInvariantClassifier
         One for each exit but the last.
 
     Notes
@@ -79,7 +79,7 @@ class CostSensitivePolicy(EstimatorPolicy):
             weight = sample_weight * np.abs(gain)
             counts = weight > 0
             if not counts.any():
-                # Nothing is at stake: leave, which is no worse and no dearer.
+                # Nothing is at stake: exit, which is no worse and no more expensive.
                 counts, weight = np.ones(len(y), dtype=bool), sample_weight
             classifier = self._fit_exit(
                 features[counts],

@@ -11,7 +11,7 @@ from skearlyexit.policies._base import Policy, State
 class EntropyPolicy(Policy):
     """One minus the entropy of the class probabilities, divided by that of a blind guess.
 
-    A bound b on the normalised entropy is the threshold 1 - b.
+    A bound b on the normalized entropy is the threshold 1 - b.
 
     References
     ----------

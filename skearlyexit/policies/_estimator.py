@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
-from skearlyexit._determinism._classifier import SteadyClassifier
+from skearlyexit._determinism._classifier import BatchInvariantClassifier
 from skearlyexit.costs import estimator_macs
 from skearlyexit.policies._base import Policy, State
 from skearlyexit.policies._features import FEATURES, answer_features, n_operations
@@ -24,13 +24,13 @@ class EstimatorPolicy(Policy):
     Parameters
     ----------
     estimator : scikit-learn classifier or pipeline, default=None
-        Cloned for every exit. None is logistic regression on standardised features.
+        Cloned for every exit. None is logistic regression on standardized features.
     features : {"summary", "probabilities"}, default="summary"
         What it sees; see `answer_features`.
 
     Attributes
     ----------
-    exits_ : list of SteadyClassifier
+    exits_ : list of BatchInvariantClassifier
         One for each exit.
     """
 
@@ -42,15 +42,15 @@ class EstimatorPolicy(Policy):
 
     estimator: Any
     features: str
-    exits_: list[SteadyClassifier]
+    exits_: list[BatchInvariantClassifier]
 
     def _fit_exit(
         self, features: np.ndarray, positive: np.ndarray, weight: np.ndarray, seed: int
-    ) -> SteadyClassifier:
+    ) -> BatchInvariantClassifier:
         estimator = self.estimator
         if estimator is None:
             estimator = make_pipeline(StandardScaler(), LogisticRegression())
-        return SteadyClassifier.fit(
+        return BatchInvariantClassifier.fit(
             estimator,
             features,
             positive.astype(np.intp),

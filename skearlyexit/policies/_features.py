@@ -16,7 +16,7 @@ def answer_features(probabilities: np.ndarray, features: str = "summary") -> np.
     ----------
     probabilities : ndarray of shape (n_samples, n_classes)
     features : {"summary", "probabilities"}, default="summary"
-        The largest probability, its lead over the second, the normalised entropy, and that of the
+        The largest probability, its lead over the second, the normalized entropy, and that of the
         squared probabilities; or all of them, largest first, which knows no classes either.
 
     Returns

@@ -20,14 +20,14 @@ class LearnedConfidencePolicy(EstimatorPolicy):
     Parameters
     ----------
     estimator : scikit-learn classifier or pipeline, default=None
-        Cloned for every exit. None is logistic regression on standardised features.
+        Cloned for every exit. None is logistic regression on standardized features.
     features : {"summary", "probabilities"}, default="summary"
         What it sees of an answer: largest probability, margin, entropy and entropy of the squared
         probabilities; or all probabilities, largest first.
 
     Attributes
     ----------
-    exits_ : list of SteadyClassifier
+    exits_ : list of BatchInvariantClassifier
         One for each exit.
 
     References

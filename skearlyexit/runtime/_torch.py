@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
-from skearlyexit._cascade._exit_rule import NO_STATE, Decision
+from skearlyexit._cascade._exit_rule import NO_STATE, ExitRule
 from skearlyexit._determinism._layers import GROUP
 from skearlyexit._exit_table import ExitTable, LabelTable
 from skearlyexit._utils._not_finite import (
@@ -28,7 +28,7 @@ from skearlyexit._utils._not_finite import (
     check_outputs,
     located,
 )
-from skearlyexit.calibration._strict_budget import Quota
+from skearlyexit.calibration._strict_budget import StrictBudget
 
 #: Bytes of the widest embedding of a slab, and of a batch within it on the CPU, which a core's
 #: cache should hold.
@@ -66,7 +66,7 @@ def run(
     X: np.ndarray,
     thresholds: np.ndarray,
     *,
-    quota: Quota | None = None,
+    quota: StrictBudget | None = None,
     with_probabilities: bool = False,
     slab_rows: int | None = None,
 ) -> Answers:
@@ -79,9 +79,9 @@ def run(
     thresholds : ndarray of shape (n_exits - 1,)
         Heads of exits that no sample can take (above 1) are skipped unless the decision or the
         quota needs them.
-    quota : Quota or None, default=None
-        Makes the surest rows leave, whatever the thresholds say, where the budget would otherwise
-        be exceeded; it is kept on every slab.
+    quota : StrictBudget or None, default=None
+        Lets the samples of the highest scores exit, whatever the thresholds are, where the budget
+        would otherwise be exceeded; it is kept on every slab.
     with_probabilities : bool, default=False
         Whether to keep the probabilities, and not only the labels, of all rows.
     slab_rows : int or None, default=None
@@ -104,7 +104,7 @@ def run(
 
 
 def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = None) -> np.ndarray:
-    """What every head says of every row: a run in which nobody leaves and every head answers.
+    """Outputs of every head for every sample: a run in which no sample exits early.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -
 
 
 def label_table(
-    network: FittedNetwork, decision: Decision, X: np.ndarray, *, slab_rows: int | None = None
+    network: FittedNetwork, decision: ExitRule, X: np.ndarray, *, slab_rows: int | None = None
 ) -> LabelTable:
     """Labels and scores of every exit for every sample; probabilities are kept for no slab."""
     shape = len(X), network.n_exits
@@ -201,9 +201,9 @@ class _Leaving:
 
     Parameters
     ----------
-    decision : Decision
+    decision : ExitRule
     thresholds : ndarray of shape (n_exits - 1,)
-    quota : Quota or None
+    quota : StrictBudget or None
     n_rows : int
         Rows of the slab.
     answers : Answers
@@ -212,9 +212,9 @@ class _Leaving:
 
     def __init__(
         self,
-        decision: Decision,
+        decision: ExitRule,
         thresholds: np.ndarray,
-        quota: Quota | None,
+        quota: StrictBudget | None,
         n_rows: int,
         answers: Answers,
     ) -> None:
@@ -244,7 +244,9 @@ class _Leaving:
         return leaves
 
 
-def _heads_in_use(cascade: Cascade, thresholds: np.ndarray, quota: Quota | None) -> np.ndarray:
+def _heads_in_use(
+    cascade: Cascade, thresholds: np.ndarray, quota: StrictBudget | None
+) -> np.ndarray:
     """Mask of the heads that have to run under these thresholds and this quota."""
     if cascade.decision.combination.has_memory or cascade.network.combiner is not None:
         return np.ones(cascade.n_exits, dtype=bool)
@@ -259,7 +261,7 @@ def _heads_in_use(cascade: Cascade, thresholds: np.ndarray, quota: Quota | None)
 
 def _visit(
     network: FittedNetwork,
-    decision: Decision | None,
+    decision: ExitRule | None,
     X: np.ndarray,
     used: np.ndarray,
     visitor: Callable[[int], Visitor],
@@ -329,7 +331,7 @@ def _says(network: FittedNetwork, exit_: int, embedding: torch.Tensor) -> np.nda
     return np.hstack([said, gate])
 
 
-def _output_bytes(network: FittedNetwork, decision: Decision | None) -> int:
+def _output_bytes(network: FittedNetwork, decision: ExitRule | None) -> int:
     """Memory of what a head, and those remembered by the combination, make of one sample."""
     remembers = decision is not None and decision.combination.has_memory
     n_remembered = network.n_exits if remembers else 0

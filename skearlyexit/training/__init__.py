@@ -16,7 +16,7 @@ from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory
 from skearlyexit.training._mixed import MixedTraining
 from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork, View
-from skearlyexit.training._resolve import STRATEGIES, check_unlabelled, resolve_training
+from skearlyexit.training._resolve import STRATEGIES, check_unlabeled, resolve_training
 from skearlyexit.training._rows import TrainingRows, to_rows
 from skearlyexit.training._separate import SeparateTraining
 from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, Trainer, to_main_memory
@@ -46,7 +46,7 @@ __all__ = [
     "TrainingStrategy",
     "View",
     "check_mixed_precision",
-    "check_unlabelled",
+    "check_unlabeled",
     "isolated_random_state",
     "resolve_training",
     "to_main_memory",

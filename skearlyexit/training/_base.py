@@ -29,7 +29,7 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         Whether only the last exit is there to stay.
     needs_exits : bool
         Whether it makes sense for several exits only; a network with one is then trained plainly.
-    uses_unlabelled : bool
+    uses_unlabeled : bool
         Whether it can learn from rows without labels.
     """
 
@@ -39,11 +39,11 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
     combines: ClassVar[bool] = False
     drops_exits: ClassVar[bool] = False
     needs_exits: ClassVar[bool] = False
-    uses_unlabelled: ClassVar[bool] = False
+    uses_unlabeled: ClassVar[bool] = False
 
-    def takes_unlabelled(self) -> bool:
+    def takes_unlabeled(self) -> bool:
         """Whether it learns from rows without labels with the parameters that it has."""
-        return self.uses_unlabelled
+        return self.uses_unlabeled
 
     @abstractmethod
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
@@ -55,7 +55,7 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         costs : ndarray of shape (n_exits,)
             Cumulative cost of each exit as a share of the backbone's.
         trainer : Trainer
-            Holds the rows and minimises losses on them.
+            Holds the rows and minimizes losses on them.
         """
 
     def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:

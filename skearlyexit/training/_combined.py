@@ -20,7 +20,7 @@ RULES = {"free", "positive", "softmax", "mean", "max"}
 
 
 class CombinedTraining(TrainingStrategy):
-    """Minimises the loss of one output that is combined of all exits.
+    """Minimizes the loss of one output that is combined of all exits.
 
     The output is a weighted sum of the logarithms of the exits' probabilities, whose weights are
     trained with the network, or a fixed rule. At an exit the same is done with the exits so far;

@@ -16,7 +16,7 @@ from skearlyexit.training._joint import SCHEDULED_WEIGHTS, exit_weights, obstacl
 from skearlyexit.training._loss import ExitLoss, Schedule, Target
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
-from skearlyexit.training._unlabelled import all_weights
+from skearlyexit.training._unlabeled import all_weights
 
 TEACHERS = {"last", "next", "later"}
 
@@ -27,7 +27,7 @@ class DistillationTraining(TrainingStrategy):
     To the joint loss is added, for each exit but the last, ``alpha * temperature**2`` times the
     Kullback-Leibler divergence of its softened probabilities from those of its teacher, from which
     no gradient flows. To imitate takes no labels: rows without them count in the divergence with a
-    weight of 1, and in batch normalisation. With one exit, or `alpha` 0, nobody imitates.
+    weight of 1, and in batch normalization. With one exit, or `alpha` 0, nothing is imitated.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class DistillationTraining(TrainingStrategy):
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "backbone_share": [Interval(Real, 0, 1, closed="left")],
     }
-    uses_unlabelled = True
+    uses_unlabeled = True
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class DistillationTraining(TrainingStrategy):
         self.weights = weights
         self.backbone_share = backbone_share
 
-    def takes_unlabelled(self) -> bool:
+    def takes_unlabeled(self) -> bool:
         """Whether it learns from rows without labels with the parameters that it has."""
         return self.alpha > 0
 

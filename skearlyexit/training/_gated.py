@@ -22,7 +22,7 @@ class GatedTraining(TrainingStrategy):
     """Trains a gate at each exit, which tells how far the head there is to be trusted.
 
     The output is ``c_i = g_i p_i + (1 - g_i) c_(i+1)`` from the first exit on, of the heads'
-    probabilities p and the gates g, where the last head stands for itself. Minimised are its loss,
+    probabilities p and the gates g, where the last head stands for itself. Minimized are its loss,
     `cost_weight` times the mean cost of leaving at each exit by these chances, and the heads' own
     losses. With
     ``policy="gate"`` the gates are the scores. What is answered is the mixture of the heads so far,

@@ -25,7 +25,7 @@ SCHEDULED_WEIGHTS = [
 
 
 class JointTraining(TrainingStrategy):
-    """Minimises the loss of the last exit plus weighted losses of the others.
+    """Minimizes the loss of the last exit plus weighted losses of the others.
 
     Parameters
     ----------

@@ -43,13 +43,13 @@ class LayerwiseTraining(TrainingStrategy):
         Memory for what a stage hands on. Where it would take more, the stages before are run anew
         in every epoch.
     local : {"reconstruction", "similarity"} or None, default=None
-        What a stage minimises besides the cross-entropy of its head, for which no labels are
+        What a stage minimizes besides the cross-entropy of its head, for which no labels are
         needed, so that rows without them are learned from. ``"reconstruction"``: the mean squared
         error of what a decoder of one layer, which is not kept, makes of the embedding, against
         what came into the stage, each channel of it with mean 0 and variance 1.
         ``"similarity"``: the mean squared difference between the cosines of the embeddings of a
         batch, taken as in `LocalErrorTraining`, and those of what came into the stage, each channel
-        standardised likewise. Of a stage that reads several tensors, those count that hold
+        standardized likewise. Of a stage that reads several tensors, those count that hold
         floating-point numbers.
     local_share : float, default=0.5
         Share of a stage's loss that `local` has. With 1 the stages learn without labels, and then
@@ -58,7 +58,7 @@ class LayerwiseTraining(TrainingStrategy):
 
     Notes
     -----
-    Rows without labels weigh 1. A stage normalises batches with them.
+    Rows without labels weigh 1. A stage normalizes batches with them.
 
     References
     ----------
@@ -76,7 +76,7 @@ class LayerwiseTraining(TrainingStrategy):
         "local": [StrOptions(set(LOCAL_LOSSES)), None],
         "local_share": [Interval(Real, 0, 1, closed="right")],
     }
-    uses_unlabelled = True
+    uses_unlabeled = True
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class LayerwiseTraining(TrainingStrategy):
         self.local = local
         self.local_share = local_share
 
-    def takes_unlabelled(self) -> bool:
+    def takes_unlabeled(self) -> bool:
         """Whether it learns from rows without labels with the parameters that it has."""
         return self.local is not None
 
@@ -111,8 +111,8 @@ class LayerwiseTraining(TrainingStrategy):
                 if i not in network.stand_ins or len(head.pooling.state_dict())
             ]
             if untrained:
-                labelled = replace(trainer, rows=replace(trainer.rows, unlabelled=None))
-                heads_view, on_heads = view_of_heads(network, untrained, labelled)
+                labeled = replace(trainer, rows=replace(trainer.rows, unlabeled=None))
+                heads_view, on_heads = view_of_heads(network, untrained, labeled)
                 on_heads.fit(heads_view, ExitLoss([1.0] * len(untrained)), phase="heads")
 
     def _fit_locally(
@@ -126,7 +126,7 @@ class LayerwiseTraining(TrainingStrategy):
         """Fit a stage to a loss that needs no labels, and with its head to one that does."""
         assert self.local is not None
         rows = trainer.rows
-        tables = [rows.X, *([] if rows.unlabelled is None else [rows.unlabelled])]
+        tables = [rows.X, *([] if rows.unlabeled is None else [rows.unlabeled])]
         passes = chain.from_iterable(passes_of(table, trainer.device) for table in tables)
         standardized = StandardizedParts(arranged(stage, _run(before, some)) for some in passes)
         decoder = None
@@ -135,8 +135,8 @@ class LayerwiseTraining(TrainingStrategy):
             embedding = _embedding(stage, came, trainer.device)
             with isolated_random_state(next(trainer.seeds) % 2**32):
                 decoder = Decoder(embedding, floating(arranged(stage, came)))
-        labelled = head if self.local_share < 1 else None
-        view = LocalStageView(before, stage, labelled, standardized, decoder, exit_=exit_)
+        labeled = head if self.local_share < 1 else None
+        view = LocalStageView(before, stage, labeled, standardized, decoder, exit_=exit_)
         trainer.fit(view, LOCAL_LOSSES[self.local](self.local_share), phase=f"stage {exit_}")
 
 
@@ -301,7 +301,7 @@ def _fits(before: list[torch.nn.Module], trainer: Trainer, max_cache_bytes: int)
     few = to_device(take(rows.X, slice(2)), trainer.device)
     carry = _run(before, few)
     parts = carry if isinstance(carry, tuple) else (carry,)
-    n_rows = len(rows) + rows.n_unlabelled + (0 if validation is None else len(validation))
+    n_rows = len(rows) + rows.n_unlabeled + (0 if validation is None else len(validation))
     row_bytes = sum(part[0].numel() * part.element_size() for part in parts)
     return row_bytes * n_rows <= max_cache_bytes
 
@@ -320,8 +320,8 @@ def _handed_on(stages: list[torch.nn.Module], trainer: Trainer) -> Trainer:
         return torch.cat(passes)
 
     def of(rows: TrainingRows) -> TrainingRows:
-        unlabelled = None if rows.unlabelled is None else through(rows.unlabelled)
-        return replace(rows, X=through(rows.X), unlabelled=unlabelled)
+        unlabeled = None if rows.unlabeled is None else through(rows.unlabeled)
+        return replace(rows, X=through(rows.X), unlabeled=unlabeled)
 
     validation = None if trainer.validation is None else of(trainer.validation)
     return replace(trainer, rows=of(trainer.rows), validation=validation)

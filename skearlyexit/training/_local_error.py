@@ -16,7 +16,7 @@ from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._loss import ExitLoss, Target
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
-from skearlyexit.training._unlabelled import pair_error
+from skearlyexit.training._unlabeled import pair_error
 
 ERRORS = {"decoupled", "feedback", "similarity"}
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from skearlyexit.training._local_error import embedding_similarities
 from skearlyexit.training._loss import ExitLoss, Target
-from skearlyexit.training._unlabelled import all_weights, mean_over_rows, pair_error
+from skearlyexit.training._unlabeled import all_weights, mean_over_rows, pair_error
 
 
 class LocalLoss(ExitLoss):

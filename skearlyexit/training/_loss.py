@@ -48,7 +48,7 @@ class ExitLoss(torch.nn.Module):
             One for each exit.
         target : (y,) or (y, sample_weight)
             Tensors of shape (n,), or shorter, where the last rows have no labels. Weights are
-            relative to a mean of 1 over all training rows, so that what is minimised does not
+            relative to a mean of 1 over all training rows, so that what is minimized does not
             depend on how rows fall into batches.
         """
         losses = self.exit_losses(logits, target)

@@ -32,7 +32,7 @@ STRATEGIES: dict[str, type[TrainingStrategy]] = {
 }
 
 
-def check_unlabelled(strategy: TrainingStrategy) -> None:
+def check_unlabeled(strategy: TrainingStrategy) -> None:
     """Refuse rows without labels that nothing would be learned from.
 
     Raises
@@ -40,12 +40,12 @@ def check_unlabelled(strategy: TrainingStrategy) -> None:
     ValueError
         If the strategy, with the parameters that it has, has no use for them.
     """
-    if strategy.takes_unlabelled():
+    if strategy.takes_unlabeled():
         return
-    able = sorted(kind.__name__ for kind in STRATEGIES.values() if kind.uses_unlabelled)
-    hint = " with the parameters that it has" if strategy.uses_unlabelled else ""
+    able = sorted(kind.__name__ for kind in STRATEGIES.values() if kind.uses_unlabeled)
+    hint = " with the parameters that it has" if strategy.uses_unlabeled else ""
     raise ValueError(
-        f"X_unlabelled has no effect on {strategy}, which learns from labels only{hint}. Give a "
+        f"X_unlabeled has no effect on {strategy}, which learns from labels only{hint}. Give a "
         f"'training' that learns from rows without labels, or leave them out. Such are: "
         f"{', '.join(able)}; what they need for it is in their description."
     )

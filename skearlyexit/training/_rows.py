@@ -26,28 +26,28 @@ class TrainingRows(torch.utils.data.Dataset):
     y : Tensor of shape (n_samples,)
         Indices of classes.
     weight : Tensor of shape (n_samples,) or None
-    unlabelled : as X, of shape (n_unlabelled, ...), or None
+    unlabeled : as X, of shape (n_unlabeled, ...), or None
         Further rows to learn from, which have no labels.
     """
 
     X: Inputs | StreamedRows
     y: torch.Tensor
     weight: torch.Tensor | None = None
-    unlabelled: Inputs | StreamedRows | None = None
+    unlabeled: Inputs | StreamedRows | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     @property
-    def n_unlabelled(self) -> int:
+    def n_unlabeled(self) -> int:
         """Number of rows without labels."""
-        return 0 if self.unlabelled is None else n_rows_of(self.unlabelled)
+        return 0 if self.unlabeled is None else n_rows_of(self.unlabeled)
 
 
 class Batches:
     """Batches cut out of whole tensors, which is what makes small networks fast.
 
-    A last batch of a single row joins the one before it: batch normalisation cannot train on it.
+    A last batch of a single row joins the one before it: batch normalization cannot train on it.
     Where there are rows without labels, a shuffled batch holds as many of them as of the others,
     behind these: its labels and weights end before its rows do. They have their turns in a shuffled
     order that goes on from epoch to epoch.
@@ -58,7 +58,7 @@ class Batches:
         n_rows = len(dataset)
         starts = list(range(0, n_rows, batch_size))[: n_batches(n_rows, batch_size)]
         self.bounds = list(zip(starts, [*starts[1:], n_rows], strict=True))
-        self.turns = _Turns(dataset.n_unlabelled)
+        self.turns = _Turns(dataset.n_unlabeled)
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -70,8 +70,8 @@ class Batches:
         for start, stop in self.bounds:
             chosen = slice(start, stop) if order is None else order[start:stop]
             inputs = take(rows.X, chosen)
-            if self.shuffle and rows.unlabelled is not None:
-                inputs = _joined(inputs, take(rows.unlabelled, self.turns.next(stop - start)))
+            if self.shuffle and rows.unlabeled is not None:
+                inputs = _joined(inputs, take(rows.unlabeled, self.turns.next(stop - start)))
             yield inputs, tuple(_chosen(column, chosen) for column in columns)
 
 
@@ -129,7 +129,7 @@ def to_device(inputs: Inputs, device: str) -> Inputs:
 
 
 def training_rows(
-    samples: Samples, dtype: torch.dtype, *, unlabelled: bool = False, relative: bool = True
+    samples: Samples, dtype: torch.dtype, *, unlabeled: bool = False, relative: bool = True
 ) -> TrainingRows:
     """Samples as a trainer takes them.
 
@@ -138,12 +138,12 @@ def training_rows(
     samples : Samples
     dtype : torch.dtype
         Precision of weights.
-    unlabelled : bool, default=False
+    unlabeled : bool, default=False
         Whether samples without labels are among them.
     relative : bool, default=True
         Whether weights count relative to their mean.
     """
-    further = samples.unlabelled if unlabelled else None
+    further = samples.unlabeled if unlabeled else None
     X, y, weight = samples.X, samples.y, samples.weight
     return to_rows(X, y, weight, further, relative=relative, dtype=dtype)
 
@@ -152,7 +152,7 @@ def to_rows(
     X: Any,
     y: np.ndarray,
     weight: np.ndarray | None,
-    unlabelled: Any = None,
+    unlabeled: Any = None,
     *,
     relative: bool = True,
     dtype: torch.dtype | None = None,
@@ -175,7 +175,7 @@ def to_rows(
         _tensor(X),
         torch.tensor(y, dtype=torch.int64),
         None if weight is None else tensor_of(weight).to(dtype),
-        None if unlabelled is None else _tensor(unlabelled),
+        None if unlabeled is None else _tensor(unlabeled),
     )
 
 

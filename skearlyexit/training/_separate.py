@@ -19,7 +19,7 @@ class SeparateTraining(TrainingStrategy):
     """Trains the backbone alone, freezes it and trains each head on its own.
 
     A backbone whose weights came from the user is taken as it is, and so is its own classifier.
-    The heads share no weight, so that minimising the sum of their losses trains each on its own.
+    The heads share no weight, so that minimizing the sum of their losses trains each on its own.
     They learn from embeddings that the frozen backbone computes once, if these fit in memory.
 
     Parameters

@@ -102,7 +102,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 @dataclass
 class Trainer:
-    """Minimises losses on a set of rows.
+    """Minimizes losses on a set of rows.
 
     Attributes
     ----------
@@ -250,7 +250,7 @@ class Trainer:
             # Rates and the like are those of now.
             fresh = net.optimizer_.state_dict()
             net.optimizer_.load_state_dict({**fresh, "state": self.optimizer_state["state"]})
-        single = len(self.rows) == 1 and not self.rows.n_unlabelled
+        single = len(self.rows) == 1 and not self.rows.n_unlabeled
         try:
             with (
                 settled_statistics(module) if single else nullcontext(),
@@ -266,8 +266,8 @@ class Trainer:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ValueError(
-                "A batch of one row cannot be normalised. Give batch_size at least 2, or a network "
-                "without batch normalisation and heads such as LinearHead(normalize=False)."
+                "A batch of one row cannot be normalized. Give batch_size at least 2, or a network "
+                "without batch normalization and heads such as LinearHead(normalize=False)."
             ) from error
         diverged = _diverged(module, parameters)
         if (

@@ -128,7 +128,7 @@ class Layout:
                 continue
             is_tensor = issubclass(self.values[node].kind, torch.Tensor)
             if not (node.users or is_tensor or node.meta["writes"]):
-                continue  # sizes that nobody looks at
+                continue  # sizes that are not used
             copies[node] = graph.node_copy(node, copied)
         graph.output(fx.node.map_arg(returned, copied))
         return graph

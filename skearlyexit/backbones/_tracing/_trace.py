@@ -143,7 +143,7 @@ def _kept(calls: Sequence[Call], order: list[fx.Node], kept: set[fx.Node]) -> It
 
 
 def _tidy(graph: fx.Graph) -> None:
-    """Leave out numbers and parts of tuples that nobody looks at, and take parts at once."""
+    """Leave out numbers and parts of tuples that are not used, and take parts at once."""
     for node in reversed(list(graph.nodes)):
         if node.op not in ("call_function", "call_method") or node.meta["writes"]:
             continue

@@ -1,10 +1,10 @@
 """What rows without labels add where labels are few: scikit-learn's digits, 2 or 3 labels a class.
 
-The first 1,000 rows lend the few labelled ones, drawn by seed, and are all given without labels;
+The first 1,000 rows lend the few labeled ones, drawn by seed, and are all given without labels;
 accuracy is that of the other 797, a mean over all exits. Trainings that use such rows are run with
 and without them.
 
-    python benchmarks/unlabelled.py
+    python benchmarks/unlabeled.py
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def main() -> None:
                 drawn = [draw.permutation(np.flatnonzero(pool == c))[:n_labels] for c in range(10)]
                 few = np.concatenate(drawn)
                 with_others = np.nan
-                if training.takes_unlabelled():
-                    with_others = accuracy(training, X, y, few, X_unlabelled=X[:N_POOL])
+                if training.takes_unlabeled():
+                    with_others = accuracy(training, X, y, few, X_unlabeled=X[:N_POOL])
                 found.append((accuracy(training, X, y, few), with_others))
             alone, joined = np.array(found).T
             told = ["-"] * 2 if np.isnan(joined).any() else [spread(joined), spread(joined - alone)]
             rows.append([name, spread(alone), *told])
-        header = ["training", "labelled rows only", "with the others", "gain"]
+        header = ["training", "labeled rows only", "with the others", "gain"]
         print(f"{n_labels} labels a class, {args.seeds} seeds\n\n" + table(rows, header))
 
 

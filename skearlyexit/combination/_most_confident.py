@@ -1,4 +1,4 @@
-"""The surest head so far."""
+"""The most confident head so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from skearlyexit.combination._base import Combination, State
 
 
-class SurestCombination(Combination):
+class MostConfidentCombination(Combination):
     """Answer of the head so far whose most probable class is the most probable; of equals the last.
 
     Heads are compared by their probabilities, which `temperature_scaling` makes comparable.
@@ -17,7 +17,7 @@ class SurestCombination(Combination):
     Examples
     --------
     >>> import numpy as np
-    >>> SurestCombination().answers(np.array([[[0.9, 0.1], [0.4, 0.6]]]))
+    >>> MostConfidentCombination().answers(np.array([[[0.9, 0.1], [0.4, 0.6]]]))
     array([[[0.9, 0.1],
             [0.9, 0.1]]])
     """

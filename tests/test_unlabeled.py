@@ -70,12 +70,12 @@ def tiny(two_paths=False):
     return make(build)
 
 
-def rows_of(n_rows=40, n_unlabelled=None, weighted=False):
+def rows_of(n_rows=40, n_unlabeled=None, weighted=False):
     rng = np.random.default_rng(1)
     X = rng.normal(size=(n_rows, 6))
     y = (X[:, 0] > 0).astype(int) + 2 * (X[:, 1] > 0)
     weight = torch.tensor(rng.uniform(0.5, 2, size=n_rows)) if weighted else None
-    others = None if n_unlabelled is None else torch.tensor(rng.normal(size=(n_unlabelled, 6)))
+    others = None if n_unlabeled is None else torch.tensor(rng.normal(size=(n_unlabeled, 6)))
     return TrainingRows(torch.tensor(X), torch.tensor(y), weight, others)
 
 
@@ -93,10 +93,10 @@ def equal(first, second):
 
 
 class TestBatches:
-    @pytest.mark.parametrize("n_unlabelled", [1, 3, 11, 50])
+    @pytest.mark.parametrize("n_unlabeled", [1, 3, 11, 50])
     @pytest.mark.parametrize("two_parts", [False, True])
-    def test_as_many_of_both(self, n_unlabelled, two_parts):
-        numbers, others = torch.arange(17), 100 + torch.arange(n_unlabelled)
+    def test_as_many_of_both(self, n_unlabeled, two_parts):
+        numbers, others = torch.arange(17), 100 + torch.arange(n_unlabeled)
         X, U = numbers[:, None], others[:, None]
         if two_parts:
             X, U = (X, -X), (U, -U)
@@ -105,27 +105,27 @@ class TestBatches:
         with torch.random.fork_rng([]):
             epochs = [list(batches) for _ in range(4)]
         for epoch in epochs:
-            labelled = []
+            labeled = []
             for inputs, (y,) in epoch:
                 if two_parts:
                     assert torch.equal(inputs[0], -inputs[1])
                     inputs = inputs[0]
                 assert len(inputs) == 2 * len(y)
                 assert torch.equal(inputs[: len(y), 0], y)
-                labelled.append(y)
+                labeled.append(y)
                 seen.append(inputs[len(y) :, 0])
-            assert torch.equal(torch.cat(labelled).sort().values, numbers)
+            assert torch.equal(torch.cat(labeled).sort().values, numbers)
         # In turn: each round through them has each once, across batches and epochs.
-        for each in torch.cat(seen).split(n_unlabelled)[:-1]:
+        for each in torch.cat(seen).split(n_unlabeled)[:-1]:
             assert torch.equal(each.sort().values, others)
 
-    def test_weights_are_those_of_labelled_rows(self):
+    def test_weights_are_those_of_labeled_rows(self):
         rows = rows_of(10, 4, weighted=True)
         with torch.random.fork_rng([]):
             for inputs, (y, weight) in Batches(rows, 4, shuffle=True):
                 assert len(y) == len(weight) == len(inputs) / 2
 
-    def test_labelled_rows_come_as_without(self):
+    def test_labeled_rows_come_as_without(self):
         def batches(rows):
             with torch.random.fork_rng([]):
                 torch.manual_seed(0)
@@ -142,7 +142,7 @@ class TestBatches:
 
 @pytest.mark.parametrize("weighted", [False, True])
 class TestLosses:
-    def test_cross_entropy_is_that_of_labelled_rows(self, weighted):
+    def test_cross_entropy_is_that_of_labeled_rows(self, weighted):
         outputs = [torch.tensor(each, requires_grad=True) for each in LOGITS]
         found = ExitLoss([1.0] * K)(outputs, target(weighted))
         alone = ExitLoss([1.0] * K)([each[:N] for each in outputs], target(weighted))
@@ -271,7 +271,7 @@ class TestLayerwise:
     def test_labels_do_not_matter_to_stages_without_supervision(self, local, two_paths):
         def train(turned):
             network, rows = tiny(two_paths), rows_of(40, 30)
-            rows = TrainingRows(rows.X, (rows.y + turned) % C, None, rows.unlabelled)
+            rows = TrainingRows(rows.X, (rows.y + turned) % C, None, rows.unlabeled)
             LayerwiseTraining(local=local, local_share=1).train(network, COSTS, trainer(rows))
             return network
 
@@ -281,10 +281,10 @@ class TestLayerwise:
         assert not equal(state(first.stages), state(tiny(two_paths).stages))
         assert not equal(state(first.heads), state(tiny(two_paths).heads))
 
-    def test_unlabelled_rows_reach_every_stage(self, local, two_paths):
+    def test_unlabeled_rows_reach_every_stage(self, local, two_paths):
         def train(shift):
             network, rows = tiny(two_paths), rows_of(40, 30)
-            rows = TrainingRows(rows.X, rows.y, None, rows.unlabelled * shift)
+            rows = TrainingRows(rows.X, rows.y, None, rows.unlabeled * shift)
             LayerwiseTraining(local=local).train(network, COSTS, trainer(rows))
             return network
 
@@ -294,7 +294,7 @@ class TestLayerwise:
 
 
 def test_handed_on_rows_count_in_the_cache():
-    """Of five float64 values for each of 40 labelled and 30 other rows, 2,800 bytes."""
+    """Of five float64 values for each of 40 labeled and 30 other rows, 2,800 bytes."""
     calls = []
     for room in (2799, 2800):
         network, rows_read = tiny(), []
@@ -347,11 +347,11 @@ class TestFit:
     def test_they_change_what_is_learned(self, training, tmp_path):
         model = quick(training=training, memory=tmp_path)
         plain = model.fit(X_BLOBS, Y_BLOBS).exit_table(X_TEST)
-        other = model.fit(X_BLOBS, Y_BLOBS, X_unlabelled=X_TEST).exit_table(X_TEST)
+        other = model.fit(X_BLOBS, Y_BLOBS, X_unlabeled=X_TEST).exit_table(X_TEST)
         assert not same(plain.scores, other.scores)
         # From memory, in which they are part of the key.
         again = quick(training=training, memory=tmp_path)
-        found = again.fit(X_BLOBS, Y_BLOBS, X_unlabelled=X_TEST).exit_table(X_TEST)
+        found = again.fit(X_BLOBS, Y_BLOBS, X_unlabeled=X_TEST).exit_table(X_TEST)
         assert same(found.scores, other.scores)
         found = quick(training=training).fit(X_BLOBS, Y_BLOBS).exit_table(X_TEST)
         assert same(found.scores, plain.scores)
@@ -360,7 +360,7 @@ class TestFit:
     def test_with_weights_and_cross_fitting(self, training, options):
         weight = np.random.default_rng(0).uniform(0, 2, size=len(X_BLOBS))
         model = quick(training=training, max_epochs=12, lr=0.01, **options)
-        model.fit(X_BLOBS, Y_BLOBS, weight, X_unlabelled=X_TEST.tolist())
+        model.fit(X_BLOBS, Y_BLOBS, weight, X_unlabeled=X_TEST.tolist())
         assert model.score(X_TEST, Y_TEST) > 0.35  # of four classes
 
 
@@ -369,7 +369,7 @@ def test_images(training):
     X, y, X_test, y_test = digits()
     backbone = CNNBackbone((6, 12), n_blocks=1, image_shape=(8, 8))
     model = quick(backbone=backbone, exits=2, training=training, max_epochs=4, lr=0.01)
-    assert model.fit(X, y, X_unlabelled=X_test).score(X_test, y_test) > 0.3  # of ten classes
+    assert model.fit(X, y, X_unlabeled=X_test).score(X_test, y_test) > 0.3  # of ten classes
 
 
 def test_series_whose_stages_hand_on_several_tensors():
@@ -377,7 +377,7 @@ def test_series_whose_stages_hand_on_several_tensors():
     X, X_test = (rows.reshape(-1, 8, 8) for rows in (X, X_test))
     backbone = RecurrentBackbone(width=16, n_layers=2, exits_along="layers")
     model = quick(backbone=backbone, exits=2, training=LOCAL, max_epochs=2)
-    model.fit(X, y, X_unlabelled=X_test)
+    model.fit(X, y, X_unlabeled=X_test)
     assert np.isfinite(model.exit_table(X_test).probabilities).all()
 
 
@@ -386,7 +386,7 @@ def test_heads_of_other_kinds_are_not_trained_twice():
 
     strategy = LayerwiseTraining(local="reconstruction", local_share=1)
     model = quick(training=strategy, head=LogisticRegression())
-    model.fit(X_BLOBS, Y_BLOBS, X_unlabelled=X_TEST)
+    model.fit(X_BLOBS, Y_BLOBS, X_unlabeled=X_TEST)
     assert {epoch["phase"] for epoch in model.history_} == {"stage 0", "stage 1", "stage 2"}
     assert model.score(X_TEST, Y_TEST) > 0.4
 
@@ -403,21 +403,21 @@ def test_heads_of_other_kinds_are_not_trained_twice():
 )
 def test_who_has_no_use_for_them_says_who_has(training):
     with pytest.raises(ValueError, match=r"no effect on .*: DistillationTraining, LayerwiseTra"):
-        quick(training=training).fit(X_BLOBS, Y_BLOBS, X_unlabelled=X_TEST)
+        quick(training=training).fit(X_BLOBS, Y_BLOBS, X_unlabeled=X_TEST)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (X_TEST[:, :5], "X_unlabelled must hold rows like those of X. X has 5 features"),
-        (X_TEST[:0], "X_unlabelled must hold rows like those of X. Found array with 0 sample"),
-        (X_TEST * np.nan, "X_unlabelled must hold rows like those of X. Input X contains NaN"),
-        (X_TEST[:, :, None], "X_unlabelled must hold rows like those of X. .*shape"),
+        (X_TEST[:, :5], "X_unlabeled must hold rows like those of X. X has 5 features"),
+        (X_TEST[:0], "X_unlabeled must hold rows like those of X. Found array with 0 sample"),
+        (X_TEST * np.nan, "X_unlabeled must hold rows like those of X. Input X contains NaN"),
+        (X_TEST[:, :, None], "X_unlabeled must hold rows like those of X. .*shape"),
     ],
 )
 def test_rows_that_do_not_fit(rows, message):
     with pytest.raises(ValueError, match=message):
-        quick(training=LOCAL).fit(X_BLOBS, Y_BLOBS, X_unlabelled=rows)
+        quick(training=LOCAL).fit(X_BLOBS, Y_BLOBS, X_unlabeled=rows)
 
 
 @pytest.mark.parametrize(
@@ -433,8 +433,8 @@ def test_what_is_no_setting(strategy, message):
         resolve_training(strategy)
 
 
-def test_unlabelled_rows_help_where_labels_are_few():
-    """Two labelled digits of each kind: on average 3 points of accuracy from 1,000 others."""
+def test_unlabeled_rows_help_where_labels_are_few():
+    """Two labeled digits of each kind: on average 3 points of accuracy from 1,000 others."""
     X, y, X_test, y_test = digits()
     strategy = LayerwiseTraining(local="reconstruction", local_share=0.9)
     gains = []
@@ -442,7 +442,7 @@ def test_unlabelled_rows_help_where_labels_are_few():
         rng = np.random.default_rng(seed)
         few = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:2] for c in range(10)])
         accuracy = []
-        for given in ({}, {"X_unlabelled": X}):
+        for given in ({}, {"X_unlabeled": X}):
             model = quick(
                 training=strategy,
                 calibration=None,

@@ -14,7 +14,7 @@ def all_weights(target: Target, n_rows: int) -> torch.Tensor | None:
     Parameters
     ----------
     target : (y,) or (y, sample_weight)
-        Of shape (n_labelled,).
+        Of shape (n_labeled,).
     n_rows : int
         Rows with and without labels.
 

@@ -34,7 +34,7 @@ def small(**params):
 
 CONFIGURATIONS = [
     EarlyExitClassifier(max_epochs=8, lr=0.02),
-    small(head="mlp", training="joint", policy="patience", calibration=2),
+    small(head="mlp", training="joint", policy="patience"),
     small(head=DecisionTreeClassifier(max_depth=5, min_weight_fraction_leaf=0.01), budget=0.7),
     small(head=make_pipeline(StandardScaler(), SVC()), dtype="float64"),
     small(head=KNeighborsClassifier(3), training="separate", policy="entropy"),

@@ -21,7 +21,7 @@ from skearlyexit.calibration._p_values import betting_p_value, hoeffding_bentkus
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
 from skearlyexit.calibration._strict_budget import StrictBudget
 from tests._data import blobs, quick, same
-from tests.test_calibration import evidences, naive_exit, simulated
+from tests.calibration.test_calibration import evidences, naive_exit, simulated
 
 X, y, X_TEST, Y_TEST = blobs()
 

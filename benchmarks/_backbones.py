@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from skearlyexit import CNNBackbone, MLPBackbone
-from skearlyexit.backbones import Backbone, measure_blocks
-from skearlyexit.training import isolated_random_state
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit.backbones import Backbone
+from skearlyexit.backbones._measure import measure_blocks
 
 IMAGE_SHAPE = (28, 28)
 

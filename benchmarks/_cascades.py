@@ -23,7 +23,7 @@ from sklearn.model_selection import train_test_split
 from skearlyexit import EarlyExitClassifier
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.costs import CostMeasurement, CostTable, MACsCost
-from skearlyexit.runtime import outputs
+from skearlyexit.runtime._torch import outputs
 
 DEFAULT_SETS = "letter,magic,mnist5k,fashion"
 DEFAULT_CACHE = str(Path(tempfile.gettempdir()) / "skearlyexit-benchmarks")

@@ -37,7 +37,7 @@ from skearlyexit.combination import GeometricCombination
 from skearlyexit.metrics import cost_accuracy
 from skearlyexit.metrics._curve import mean_of_steps
 from skearlyexit.policies import ConfidencePolicy
-from skearlyexit.runtime import outputs
+from skearlyexit.runtime._torch import outputs
 
 #: Rows and epochs of the trainings whose operations are counted, and rows of the one before.
 COUNTED_ROWS, COUNTED_EPOCHS, WARM_ROWS = 512, (4, 12), 64

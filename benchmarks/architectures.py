@@ -30,7 +30,7 @@ import torch
 
 from skearlyexit import CostShare, TracedBackbone
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit.backbones import measure_blocks
+from skearlyexit.backbones._measure import measure_blocks
 from skearlyexit.placement import Candidates
 
 N_CLASSES = 10

@@ -29,8 +29,9 @@ from skearlyexit import (
     SecondsCost,
     TransformerBackbone,
 )
-from skearlyexit.backbones import Backbone, measure_blocks
-from skearlyexit.training import isolated_random_state
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit.backbones import Backbone
+from skearlyexit.backbones._measure import measure_blocks
 
 SMALLEST_SHARE = 0.01
 

@@ -23,9 +23,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from skearlyexit import CostShare, TracedBackbone
-from skearlyexit.backbones import measure_blocks
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit.backbones._measure import measure_blocks
 from skearlyexit.placement import Candidates
-from skearlyexit.training import isolated_random_state
 
 
 class Residual(nn.Module):

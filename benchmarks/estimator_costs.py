@@ -60,8 +60,9 @@ from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit._determinism._classifier import FIXED_ROWS, BatchInvariantClassifier
-from skearlyexit.costs import UncountedError, estimator_macs, module_macs
-from skearlyexit.training import isolated_random_state
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit.costs import UncountedError, estimator_macs
+from skearlyexit.costs._modules import module_macs
 
 LARGEST_RATIO = 10.0
 

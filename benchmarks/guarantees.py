@@ -44,8 +44,8 @@ from skearlyexit.calibration import (
     OperatingPoint,
     RiskControl,
     compute_frontier,
-    nobody,
 )
+from skearlyexit.calibration._base import nobody
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
 from skearlyexit.combination import OwnCombination
 from skearlyexit.policies import ConfidencePolicy

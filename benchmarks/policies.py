@@ -36,13 +36,8 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._splits import hold_out
 from skearlyexit._exit_table import ExitTable
 from skearlyexit._fitting._exit_rule import HeldOutRows, decide
-from skearlyexit.calibration import (
-    Budget,
-    CalibrationData,
-    Frontier,
-    check_budget,
-    compute_frontier,
-)
+from skearlyexit.calibration import Budget, CalibrationData, Frontier, compute_frontier
+from skearlyexit.calibration._frontier import check_budget
 from skearlyexit.calibration._risk_control import FAMILY
 from skearlyexit.combination import (
     Combination,

@@ -25,8 +25,10 @@ from _data import Arrays, load_letter, split
 from _turns import medians, ratio, take_turns
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
+from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.runtime._torch import _heads_in_use, _load, _sizes
-from skearlyexit.training import MultiExitNetwork, Trainer, isolated_random_state, to_rows
+from skearlyexit.training import MultiExitNetwork, Trainer
+from skearlyexit.training._rows import to_rows
 from skearlyexit.training._trainer import cosine
 
 BACKBONE = MLPBackbone(6, width=128, hidden=256)

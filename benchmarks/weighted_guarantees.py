@@ -39,7 +39,7 @@ from skearlyexit.calibration import (
 )
 from skearlyexit.calibration._p_values import binomial_p_value
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
-from skearlyexit.metrics import effective_rows
+from skearlyexit.metrics._intervals import effective_rows
 
 LEVEL, CONFIDENCE, LARGEST_RISK = 0.05, 0.9, 0.15
 #: The first whose risk is above the level is above it by a twentieth.

@@ -25,7 +25,6 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from skearlyexit import CNNBackbone, EarlyExitClassifier
 from skearlyexit.metrics import AccuracyAtBudget, CostAccuracyArea
 from skearlyexit.training import (
-    STRATEGIES,
     CombinedTraining,
     DistillationTraining,
     FreezeOutTraining,
@@ -62,7 +61,8 @@ clf = EarlyExitClassifier(
 # cannot keep a budget below that, so that a search would give it nan. It comes back as a reference.
 
 trainings = [
-    *(name for name in STRATEGIES if name != "auxiliary"),
+    *("combined", "combiner", "distillation", "freeze_out", "gated", "joint", "layerwise"),
+    *("local_error", "mixed", "separate"),
     JointTraining("depth"),
     JointTraining("ramp"),
     JointTraining("adaptive"),

@@ -25,13 +25,12 @@ from skearlyexit.calibration import (
     Frontier,
     OperatingPoint,
     Threshold,
-    thresholds_for_shares,
 )
 from skearlyexit.calibration._budget import look_up
+from skearlyexit.calibration._shares import thresholds_for_shares
 from skearlyexit.costs import CostTable
 from skearlyexit.metrics import ExitReport
-from skearlyexit.runtime import Answers, run, tabulate
-from skearlyexit.runtime._torch import label_table
+from skearlyexit.runtime._torch import Answers, label_table, run, tabulate
 
 #: Calibration rows whose scores are remembered, for thresholds that follow a drift.
 REMEMBERED_ROWS = 1000

@@ -30,21 +30,17 @@ from skearlyexit._fitting._partial_fit import Standing, check_goes_on, update_mo
 from skearlyexit._utils._gradients import gradients
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit.calibration import OperatingPoint
-from skearlyexit.combination import COMBINATIONS, TRAINED, Combination
-from skearlyexit.costs import COSTS, Cost
+from skearlyexit.combination import Combination
+from skearlyexit.combination._resolve import COMBINATIONS, TRAINED
+from skearlyexit.costs import Cost
+from skearlyexit.costs._resolve import COSTS
 from skearlyexit.placement import Placement, PlacementReport
-from skearlyexit.policies import POLICIES, Policy
-from skearlyexit.runtime import embed
-from skearlyexit.training import (
-    OPTIMIZERS,
-    SCHEDULES,
-    STRATEGIES,
-    MultiExitNetwork,
-    TrainingStrategy,
-    check_unlabeled,
-    resolve_training,
-    to_main_memory,
-)
+from skearlyexit.policies import Policy
+from skearlyexit.policies._resolve import POLICIES
+from skearlyexit.runtime._torch import embed
+from skearlyexit.training import MultiExitNetwork, TrainingStrategy
+from skearlyexit.training._resolve import STRATEGIES, check_unlabeled, resolve_training
+from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, to_main_memory
 
 
 class _AvailableIf(_AvailableIfDescriptor):

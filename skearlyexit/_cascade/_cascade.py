@@ -14,7 +14,8 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._utils._warnings import warn
 from skearlyexit.combination import Combination
 from skearlyexit.costs import CostTable
-from skearlyexit.heads import FittedGate, FittedHead
+from skearlyexit.heads import FittedHead
+from skearlyexit.heads._gate import FittedGate
 
 
 @dataclass(frozen=True)

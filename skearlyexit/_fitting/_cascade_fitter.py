@@ -26,16 +26,13 @@ from skearlyexit.backbones._base import stages_of
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost, CostInput, CostMeasurement, CostTable, exit_costs
 from skearlyexit.costs._macs import counted_or_free
-from skearlyexit.heads import FittedGate, FittedHead, Head, PooledModule, align, build_gate
-from skearlyexit.runtime import embed
-from skearlyexit.training import (
-    JointTraining,
-    MultiExitNetwork,
-    Trainer,
-    TrainingRows,
-    TrainingStrategy,
-)
-from skearlyexit.training._rows import training_rows
+from skearlyexit.heads import FittedHead, Head
+from skearlyexit.heads._alignment import align
+from skearlyexit.heads._base import PooledModule
+from skearlyexit.heads._gate import FittedGate, build_gate
+from skearlyexit.runtime._torch import embed
+from skearlyexit.training import JointTraining, MultiExitNetwork, Trainer, TrainingStrategy
+from skearlyexit.training._rows import TrainingRows, training_rows
 
 MAX_SEED = np.iinfo(np.int32).max
 #: Training rows that a trained network is tried on.

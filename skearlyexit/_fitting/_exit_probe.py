@@ -14,7 +14,7 @@ from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit._fitting._exit_rule import HeldOutRows, unlearned
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit.placement import Probed
-from skearlyexit.runtime import outputs
+from skearlyexit.runtime._torch import outputs
 
 #: Share of the rows on which places are judged.
 PROBE_SHARE = 0.2

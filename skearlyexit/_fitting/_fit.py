@@ -30,8 +30,7 @@ from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, locate
 from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint, CalibrationData, Frontier
 from skearlyexit.placement import PlacementReport
-from skearlyexit.runtime import outputs
-from skearlyexit.runtime._torch import label_table
+from skearlyexit.runtime._torch import label_table, outputs
 from skearlyexit.training import MultiExitNetwork
 
 

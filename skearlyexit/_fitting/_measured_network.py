@@ -12,8 +12,8 @@ from skearlyexit._data._streamed import RowCheck
 from skearlyexit._determinism._layers import Standardize
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._utils._names import block_index
-from skearlyexit.backbones import Backbone, BlockFacts, Network, measure_blocks
-from skearlyexit.backbones._measure import trial_rows
+from skearlyexit.backbones import Backbone, Network
+from skearlyexit.backbones._measure import BlockFacts, measure_blocks, trial_rows
 from skearlyexit.costs import Cost
 from skearlyexit.placement import Candidates
 

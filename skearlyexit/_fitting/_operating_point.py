@@ -20,8 +20,8 @@ from skearlyexit.calibration import (
     RiskControl,
     Threshold,
     compute_frontier,
-    nobody,
 )
+from skearlyexit.calibration._base import nobody
 
 _CROSS_FITTED = (
     "It holds for the models that were fitted without each fold, and for the final one only as far "

@@ -18,12 +18,14 @@ from skearlyexit._fitting._operating_point import requested_point
 from skearlyexit._fitting._placing import Placed
 from skearlyexit._fitting._spec import make_spec
 from skearlyexit._utils._warnings import warn
-from skearlyexit.calibration import CalibratedPoint, nobody
+from skearlyexit.calibration import CalibratedPoint
+from skearlyexit.calibration._base import nobody
 from skearlyexit.combination import resolve_combination
-from skearlyexit.heads import resolve_head
-from skearlyexit.placement import resolve_placement
-from skearlyexit.policies import resolve_policy
-from skearlyexit.training import MultiExitNetwork, resolve_training
+from skearlyexit.heads._resolve import resolve_head
+from skearlyexit.placement._resolve import resolve_placement
+from skearlyexit.policies._resolve import resolve_policy
+from skearlyexit.training import MultiExitNetwork
+from skearlyexit.training._resolve import resolve_training
 
 _REASON = (
     "Trained on since the last calibration, if there was one; calibrate(X, y) finds thresholds."

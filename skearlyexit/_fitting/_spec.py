@@ -16,23 +16,20 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeFitter
 from skearlyexit._fitting._measured_network import MeasuredNetwork
 from skearlyexit._fitting._precision import is_exact, notice_of_rounding, rows_as_read
-from skearlyexit.backbones import resolve_backbone
-from skearlyexit.combination import (
-    TRAINED,
-    TemperatureScaling,
-    resolve_combination,
-)
-from skearlyexit.costs import Cost, resolve_cost
-from skearlyexit.heads import resolve_heads
-from skearlyexit.placement import Placement, resolve_placement
-from skearlyexit.policies import resolve_policy
-from skearlyexit.training import (
-    TrainingMemory,
-    TrainingStrategy,
-    check_mixed_precision,
-    resolve_training,
-)
+from skearlyexit.backbones._resolve import resolve_backbone
+from skearlyexit.combination import TemperatureScaling, resolve_combination
+from skearlyexit.combination._resolve import TRAINED
+from skearlyexit.costs import Cost
+from skearlyexit.costs._resolve import resolve_cost
+from skearlyexit.heads._resolve import resolve_heads
+from skearlyexit.placement import Placement
+from skearlyexit.placement._resolve import resolve_placement
+from skearlyexit.policies._resolve import resolve_policy
+from skearlyexit.training import TrainingStrategy
+from skearlyexit.training._acceleration import check_mixed_precision
 from skearlyexit.training._callbacks import check_callbacks
+from skearlyexit.training._memory import TrainingMemory
+from skearlyexit.training._resolve import resolve_training
 
 
 @dataclass(frozen=True)

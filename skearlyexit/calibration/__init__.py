@@ -1,14 +1,12 @@
 """Which thresholds: from what a user asks for, and held-out rows, to an operating point."""
 
 from skearlyexit.calibration._accuracy_drop import AccuracyDrop
-from skearlyexit.calibration._base import CalibratedPoint, NotCertifiedError, OperatingPoint, nobody
+from skearlyexit.calibration._base import CalibratedPoint, NotCertifiedError, OperatingPoint
 from skearlyexit.calibration._budget import Budget
 from skearlyexit.calibration._evidence import CalibrationData
-from skearlyexit.calibration._frontier import Frontier, check_budget
-from skearlyexit.calibration._geometric import geometric_thresholds
+from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._risk_control import ConformalRiskControl, RiskControl
 from skearlyexit.calibration._search import compute_frontier
-from skearlyexit.calibration._shares import thresholds_for_shares
 from skearlyexit.calibration._target_accuracy import TargetAccuracy
 from skearlyexit.calibration._threshold import Threshold
 
@@ -24,9 +22,5 @@ __all__ = [
     "RiskControl",
     "TargetAccuracy",
     "Threshold",
-    "check_budget",
     "compute_frontier",
-    "geometric_thresholds",
-    "nobody",
-    "thresholds_for_shares",
 ]

@@ -2,32 +2,25 @@
 
 from skearlyexit.combination._base import Combination
 from skearlyexit.combination._cost_weighted import CostWeightedCombination
-from skearlyexit.combination._gated import GatedCombination
 from skearlyexit.combination._geometric import GeometricCombination
 from skearlyexit.combination._max import MaxCombination
 from skearlyexit.combination._mean import MeanCombination
 from skearlyexit.combination._most_confident import MostConfidentCombination
 from skearlyexit.combination._own import OwnCombination
 from skearlyexit.combination._product import ProductCombination
-from skearlyexit.combination._recurrent import OutputReader, RecurrentCombination
-from skearlyexit.combination._resolve import COMBINATIONS, TRAINED, resolve_combination
+from skearlyexit.combination._resolve import resolve_combination
 from skearlyexit.combination._temperature import TemperatureScaling
 from skearlyexit.combination._weighted import WeightedCombination
 
 __all__ = [
-    "COMBINATIONS",
-    "TRAINED",
     "Combination",
     "CostWeightedCombination",
-    "GatedCombination",
     "GeometricCombination",
     "MaxCombination",
     "MeanCombination",
     "MostConfidentCombination",
-    "OutputReader",
     "OwnCombination",
     "ProductCombination",
-    "RecurrentCombination",
     "TemperatureScaling",
     "WeightedCombination",
     "resolve_combination",

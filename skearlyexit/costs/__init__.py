@@ -10,15 +10,11 @@ from skearlyexit.costs._estimators import UncountedError, estimator_macs
 from skearlyexit.costs._given import GivenCost
 from skearlyexit.costs._links import Link
 from skearlyexit.costs._macs import MACsCost
-from skearlyexit.costs._modules import module_macs
 from skearlyexit.costs._parts import CostInput, CostMeasurement
-from skearlyexit.costs._resolve import COSTS, resolve_cost
 from skearlyexit.costs._seconds import SecondsCost
 from skearlyexit.costs._table import CostTable
-from skearlyexit.costs._timing import time_parts
 
 __all__ = [
-    "COSTS",
     "BytesCost",
     "Cost",
     "CostInput",
@@ -31,7 +27,4 @@ __all__ = [
     "UncountedError",
     "estimator_macs",
     "exit_costs",
-    "module_macs",
-    "resolve_cost",
-    "time_parts",
 ]

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit.policies import LogisticPolicy
 from skearlyexit.policies._features import FEATURES
+from skearlyexit.policies._logistic import LogisticPolicy
 
 
 class ReinforcedPolicy(LogisticPolicy):

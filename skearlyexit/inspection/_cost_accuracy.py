@@ -14,7 +14,8 @@ from skearlyexit._exit_table import exits_of
 from skearlyexit._utils._unwrap import last_step
 from skearlyexit.inspection._common import checked_exits, checked_rows
 from skearlyexit.inspection._marks import draw, draw_legend, set_log
-from skearlyexit.metrics import cost_accuracy, oracle, random_exits
+from skearlyexit.metrics import cost_accuracy, oracle
+from skearlyexit.metrics._measures import random_exits
 
 #: Points of a line; more are not seen.
 MAX_POINTS = 200

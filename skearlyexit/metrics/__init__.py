@@ -2,8 +2,7 @@
 
 from skearlyexit.metrics._curve import cost_accuracy_auc, cost_at_drop
 from skearlyexit.metrics._decision import decision_auroc
-from skearlyexit.metrics._intervals import effective_rows, mean_interval, proportion_interval
-from skearlyexit.metrics._measures import cost_accuracy, oracle, random_exits
+from skearlyexit.metrics._measures import cost_accuracy, oracle
 from skearlyexit.metrics._monotonicity import monotonicity
 from skearlyexit.metrics._overthinking import Overthinking, overthinking
 from skearlyexit.metrics._reliability import (
@@ -35,14 +34,10 @@ __all__ = [
     "cost_accuracy_auc",
     "cost_at_drop",
     "decision_auroc",
-    "effective_rows",
     "expected_calibration_error",
-    "mean_interval",
     "monotonicity",
     "oracle",
     "overthinking",
-    "proportion_interval",
-    "random_exits",
     "reliability_curve",
     "speedup",
 ]

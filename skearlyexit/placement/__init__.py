@@ -8,7 +8,6 @@ from skearlyexit.placement._exact import ExactPlacement
 from skearlyexit.placement._fixed import FixedExits
 from skearlyexit.placement._greedy import GreedyPlacement
 from skearlyexit.placement._report import PlacementReport
-from skearlyexit.placement._resolve import resolve_placement
 
 __all__ = [
     "AdaptivePlacement",
@@ -23,5 +22,4 @@ __all__ = [
     "PlacementReport",
     "Probe",
     "Probed",
-    "resolve_placement",
 ]

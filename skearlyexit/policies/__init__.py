@@ -4,29 +4,20 @@ from skearlyexit.policies._base import Policy
 from skearlyexit.policies._confidence import ConfidencePolicy
 from skearlyexit.policies._cost_sensitive import CostSensitivePolicy
 from skearlyexit.policies._entropy import EntropyPolicy
-from skearlyexit.policies._estimator import EstimatorPolicy
-from skearlyexit.policies._features import answer_features
 from skearlyexit.policies._gate import GatePolicy
 from skearlyexit.policies._learned_confidence import LearnedConfidencePolicy
-from skearlyexit.policies._logistic import LogisticPolicy
 from skearlyexit.policies._margin import MarginPolicy
 from skearlyexit.policies._patience import PatiencePolicy
-from skearlyexit.policies._resolve import POLICIES, resolve_policy
 from skearlyexit.policies._scheduled import ScheduledPolicy
 
 __all__ = [
-    "POLICIES",
     "ConfidencePolicy",
     "CostSensitivePolicy",
     "EntropyPolicy",
-    "EstimatorPolicy",
     "GatePolicy",
     "LearnedConfidencePolicy",
-    "LogisticPolicy",
     "MarginPolicy",
     "PatiencePolicy",
     "Policy",
     "ScheduledPolicy",
-    "answer_features",
-    "resolve_policy",
 ]

@@ -1,7 +1,5 @@
 """How the weights are learned: one strategy a file, all driven by one trainer."""
 
-from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit.training._acceleration import check_mixed_precision
 from skearlyexit.training._auxiliary import AuxiliaryTraining
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._combined import CombinedTraining
@@ -13,21 +11,14 @@ from skearlyexit.training._joint import JointTraining
 from skearlyexit.training._layerwise import LayerwiseTraining
 from skearlyexit.training._local_error import LocalErrorTraining
 from skearlyexit.training._loss import ExitLoss
-from skearlyexit.training._memory import TrainingMemory
 from skearlyexit.training._mixed import MixedTraining
-from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork, View
-from skearlyexit.training._resolve import STRATEGIES, check_unlabeled, resolve_training
-from skearlyexit.training._rows import TrainingRows, to_rows
+from skearlyexit.training._network import ExitView, MultiExitNetwork, View
 from skearlyexit.training._separate import SeparateTraining
-from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, Trainer, to_main_memory
+from skearlyexit.training._trainer import Trainer
 
 __all__ = [
-    "OPTIMIZERS",
-    "SCHEDULES",
-    "STRATEGIES",
     "AuxiliaryTraining",
     "CombinedTraining",
-    "Combiner",
     "CombinerTraining",
     "DistillationTraining",
     "ExitLoss",
@@ -41,14 +32,6 @@ __all__ = [
     "MultiExitNetwork",
     "SeparateTraining",
     "Trainer",
-    "TrainingMemory",
-    "TrainingRows",
     "TrainingStrategy",
     "View",
-    "check_mixed_precision",
-    "check_unlabeled",
-    "isolated_random_state",
-    "resolve_training",
-    "to_main_memory",
-    "to_rows",
 ]

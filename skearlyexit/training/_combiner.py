@@ -11,7 +11,8 @@ import torch
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit.combination import Combination, OutputReader, RecurrentCombination
+from skearlyexit.combination import Combination
+from skearlyexit.combination._recurrent import OutputReader, RecurrentCombination
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._combined import CombinedView
 from skearlyexit.training._loss import ExitLoss

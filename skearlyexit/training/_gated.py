@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit.combination import Combination, GatedCombination
+from skearlyexit.combination import Combination
+from skearlyexit.combination._gated import GatedCombination
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._loss import ExitLoss, Target
 from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from skearlyexit.backbones import Block, Stage
+from skearlyexit.backbones import Block
+from skearlyexit.backbones._stage import Stage
 from skearlyexit.combination import Combination
 from skearlyexit.training._state import put_state, state_of
 

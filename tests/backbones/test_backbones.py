@@ -8,12 +8,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skearlyexit import CNNBackbone, MLPBackbone, SequentialBackbone
-from skearlyexit.backbones import (
-    PaddedLinear,
-    Standardize,
-    measure_blocks,
-    resolve_backbone,
-)
+from skearlyexit._determinism._layers import Standardize
+from skearlyexit.backbones import PaddedLinear
+from skearlyexit.backbones._measure import measure_blocks
+from skearlyexit.backbones._resolve import resolve_backbone
 from tests._data import make
 
 RNG = np.random.RandomState(0)

@@ -16,7 +16,8 @@ from sklearn.base import clone
 from torch import nn
 
 from skearlyexit import EarlyExitClassifier, TracedBackbone, list_exits
-from skearlyexit.backbones import UntraceableError, measure_blocks
+from skearlyexit.backbones import UntraceableError
+from skearlyexit.backbones._measure import measure_blocks
 from skearlyexit.backbones._tracing._proxy import IN_PLACE
 from tests import _architectures as nets
 from tests._architectures import ARCHITECTURES, N_CLASSES

@@ -17,8 +17,8 @@ from skearlyexit.calibration import (
     RiskControl,
     Threshold,
     compute_frontier,
-    geometric_thresholds,
 )
+from skearlyexit.calibration._geometric import geometric_thresholds
 from skearlyexit.calibration._p_values import binomial_p_value
 from skearlyexit.calibration._risk_control import FAMILY
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses

@@ -15,10 +15,10 @@ from skearlyexit.calibration import (
     ConformalRiskControl,
     NotCertifiedError,
     compute_frontier,
-    thresholds_for_shares,
 )
 from skearlyexit.calibration._p_values import betting_p_value, hoeffding_bentkus_p_value
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
+from skearlyexit.calibration._shares import thresholds_for_shares
 from skearlyexit.calibration._strict_budget import StrictBudget
 from tests._data import blobs, quick, same
 from tests.calibration.test_calibration import evidences, naive_exit, simulated

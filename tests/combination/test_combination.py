@@ -7,7 +7,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from skearlyexit.combination import (
-    COMBINATIONS,
     CostWeightedCombination,
     GeometricCombination,
     MeanCombination,
@@ -16,6 +15,7 @@ from skearlyexit.combination import (
     TemperatureScaling,
     resolve_combination,
 )
+from skearlyexit.combination._resolve import COMBINATIONS
 from tests.policies.test_policies import tables
 
 COSTS = np.array([0.2, 0.5, 0.6, 1.0, 1.2, 1.3])

@@ -1,6 +1,7 @@
 """The structure of the package: which room imports which, as CONTRIBUTING says."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,32 @@ def test_imports_run_down():
     rooms = list(stated())
     for room, others in stated().items():
         assert all(rooms.index(other) < rooms.index(room) for other in others)
+
+
+def listed():
+    """Names on the API page, by the module under which they stand."""
+    found, module = {}, ""
+    for line in (ROOT / "docs" / "api.rst").read_text().splitlines():
+        if line.startswith(".. currentmodule:: "):
+            module = line.split()[-1]
+        elif re.fullmatch(r"   \w+", line):
+            found.setdefault(module, set()).add(line.strip())
+    return found
+
+
+def public():
+    """Names that each module publishes."""
+    folders = [each for each in PACKAGE.iterdir() if (each / "__init__.py").exists()]
+    names = ["skearlyexit", *(f"skearlyexit.{each.name}" for each in folders)]
+    return {name: set(getattr(import_module(name), "__all__", ())) for name in names}
+
+
+def test_what_is_public_is_on_the_page_of_the_api():
+    """Names that are public in two modules stand there once."""
+    names = set().union(*public().values()) - {"__version__"}
+    assert set().union(*listed().values()) == names
+
+
+def test_the_page_of_the_api_says_where_names_are():
+    for module, names in listed().items():
+        assert names <= public()[module]

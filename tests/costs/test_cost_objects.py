@@ -34,8 +34,8 @@ from skearlyexit.costs import (
     UncountedError,
     estimator_macs,
     exit_costs,
-    resolve_cost,
 )
+from skearlyexit.costs._resolve import resolve_cost
 from tests._data import blobs, make, quick
 
 X, y, X_TEST, Y_TEST = blobs()

@@ -23,8 +23,9 @@ from sklearn.svm import SVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from skearlyexit.costs import UncountedError, estimator_macs, exit_costs, module_macs
+from skearlyexit.costs import UncountedError, estimator_macs, exit_costs
 from skearlyexit.costs._estimators import CALL, SCALAR
+from skearlyexit.costs._modules import module_macs
 
 X, Y = load_iris(return_X_y=True)
 N, D, C = 150, 4, 3

@@ -22,7 +22,7 @@ from skearlyexit import (
     MLPBackbone,
     WeightedCombination,
 )
-from skearlyexit.combination import RecurrentCombination
+from skearlyexit.combination._recurrent import RecurrentCombination
 from skearlyexit.experimental import BottleneckTraining
 from tests._data import blobs, quick
 

@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit import MLPBackbone
-from skearlyexit.heads import EstimatorHead, align
+from skearlyexit.heads import EstimatorHead
+from skearlyexit.heads._alignment import align
 from tests._data import blobs, quick, same
 
 

@@ -22,7 +22,10 @@ from skearlyexit._fitting._exit_rule import N_FOLDS, HeldOutRows, decide
 from skearlyexit.calibration import Budget, CalibrationData, compute_frontier
 from skearlyexit.combination import OwnCombination
 from skearlyexit.experimental import ReinforcedPolicy
-from skearlyexit.policies import LogisticPolicy, Policy, answer_features, resolve_policy
+from skearlyexit.policies import Policy
+from skearlyexit.policies._features import answer_features
+from skearlyexit.policies._logistic import LogisticPolicy
+from skearlyexit.policies._resolve import resolve_policy
 from tests._data import blobs, quick, same
 
 COSTS = np.array([0.3, 0.7, 1.1])

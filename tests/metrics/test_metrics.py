@@ -12,15 +12,9 @@ from scipy.optimize import brentq
 from scipy.stats import binom, binomtest, multinomial, norm
 
 from skearlyexit._exit_table import ExitTable
-from skearlyexit.metrics import (
-    ExitReport,
-    cost_accuracy,
-    effective_rows,
-    mean_interval,
-    oracle,
-    proportion_interval,
-    random_exits,
-)
+from skearlyexit.metrics import ExitReport, cost_accuracy, oracle
+from skearlyexit.metrics._intervals import effective_rows, mean_interval, proportion_interval
+from skearlyexit.metrics._measures import random_exits
 from skearlyexit.metrics._report import possible_exits
 
 VALUES = ("accuracy", "last_accuracy", "drop", "mean_cost")

@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skearlyexit.placement import (
-    Candidates,
-    CostShare,
-    FixedExits,
-    PlacementReport,
-    resolve_placement,
-)
+from skearlyexit.placement import Candidates, CostShare, FixedExits, PlacementReport
 from skearlyexit.placement._cost_share import SCHEDULES
+from skearlyexit.placement._resolve import resolve_placement
 
 block_costs = st.lists(st.one_of(st.just(0), st.integers(1, 10**6)), min_size=1, max_size=12)
 

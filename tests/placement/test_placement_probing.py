@@ -12,9 +12,9 @@ from skearlyexit.placement import (
     EfficiencyTest,
     ExactPlacement,
     GreedyPlacement,
-    resolve_placement,
 )
 from skearlyexit.placement._places import places_to_probe
+from skearlyexit.placement._resolve import resolve_placement
 from skearlyexit.policies import ConfidencePolicy, PatiencePolicy
 from tests._probes import (
     MeanConfidence,

@@ -4,13 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from skearlyexit.policies import (
-    ConfidencePolicy,
-    EntropyPolicy,
-    MarginPolicy,
-    PatiencePolicy,
-    resolve_policy,
-)
+from skearlyexit.policies import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy
+from skearlyexit.policies._resolve import resolve_policy
 
 POLICIES = [ConfidencePolicy(), EntropyPolicy(), MarginPolicy(), PatiencePolicy(2)]
 

@@ -40,7 +40,7 @@ from skearlyexit import (
     MLPHead,
     RiskControl,
 )
-from skearlyexit.runtime import run, tabulate
+from skearlyexit.runtime._torch import run, tabulate
 from tests._data import blobs, digits, make, quick, same
 
 CONFIGURATIONS = {

@@ -25,9 +25,10 @@ from skearlyexit import (
     MixedTraining,
     WeightedCombination,
 )
-from skearlyexit.combination import GatedCombination, MaxCombination, RecurrentCombination
-from skearlyexit.runtime import outputs
-from skearlyexit.runtime._torch import label_table
+from skearlyexit.combination import MaxCombination
+from skearlyexit.combination._gated import GatedCombination
+from skearlyexit.combination._recurrent import RecurrentCombination
+from skearlyexit.runtime._torch import label_table, outputs
 from skearlyexit.training._combined import CombinedView, Maximum, WeightedSum
 from skearlyexit.training._combiner import Reader
 from skearlyexit.training._gated import GatedLoss, GatedView, leaving_chances

@@ -16,9 +16,11 @@ from skearlyexit.experimental._bottleneck_training import (
     about_rows,
 )
 from skearlyexit.experimental._target_training import TargetLoss, TargetView, make_decoder
-from skearlyexit.heads import PooledModule
-from skearlyexit.training import Trainer, TrainingRows, resolve_training
+from skearlyexit.heads._base import PooledModule
+from skearlyexit.training import Trainer
 from skearlyexit.training._network import MultiExitNetwork
+from skearlyexit.training._resolve import resolve_training
+from skearlyexit.training._rows import TrainingRows
 from tests._data import blobs, digits, make, quick
 
 N, K, C = 9, 3, 4

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from skearlyexit import LinearHead
-from skearlyexit.heads import PooledModule
+from skearlyexit.heads._base import PooledModule
 from skearlyexit.training import MultiExitNetwork
 from skearlyexit.training._local_error import FeedbackView, SimilarityLoss
 from skearlyexit.training._local_losses import SimilarityMatchingLoss

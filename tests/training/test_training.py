@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from skearlyexit import EarlyExitClassifier, JointTraining, MLPBackbone
-from skearlyexit.heads import PooledModule
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit.heads._base import PooledModule
 from skearlyexit.training import (
     ExitLoss,
     ExitView,
@@ -14,9 +15,8 @@ from skearlyexit.training import (
     MultiExitNetwork,
     SeparateTraining,
     Trainer,
-    TrainingRows,
-    isolated_random_state,
 )
+from skearlyexit.training._rows import TrainingRows
 from skearlyexit.training._trainer import SCHEDULES, cosine
 from tests._data import blobs, make, quick
 

@@ -8,7 +8,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skearlyexit import CNNBackbone, RecurrentBackbone
-from skearlyexit.heads import PooledModule
+from skearlyexit.heads._base import PooledModule
 from skearlyexit.training import (
     DistillationTraining,
     FreezeOutTraining,
@@ -16,8 +16,6 @@ from skearlyexit.training import (
     LayerwiseTraining,
     LocalErrorTraining,
     Trainer,
-    TrainingRows,
-    resolve_training,
 )
 from skearlyexit.training._distillation import DistillationLoss
 from skearlyexit.training._freeze_out import FreezingView
@@ -29,6 +27,8 @@ from skearlyexit.training._local_error import (
 )
 from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss
 from skearlyexit.training._network import EquilibriumView, ExitView, MultiExitNetwork, View
+from skearlyexit.training._resolve import resolve_training
+from skearlyexit.training._rows import TrainingRows
 from tests._data import blobs, digits, make, quick
 
 N, K, C = 7, 3, 4

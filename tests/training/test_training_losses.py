@@ -3,9 +3,11 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from skearlyexit.training import JointTraining, resolve_training, to_rows
+from skearlyexit.training import JointTraining
 from skearlyexit.training._joint import exit_weights
 from skearlyexit.training._loss import ExitLoss
+from skearlyexit.training._resolve import resolve_training
+from skearlyexit.training._rows import to_rows
 
 N, K, C = 7, 3, 4
 rng = np.random.default_rng(0)

@@ -8,16 +8,8 @@ from torch import nn
 
 from skearlyexit import CNNBackbone, RecurrentBackbone
 from skearlyexit.experimental import TargetTraining
-from skearlyexit.heads import PooledModule
-from skearlyexit.training import (
-    STRATEGIES,
-    DistillationTraining,
-    LayerwiseTraining,
-    Trainer,
-    TrainingRows,
-    resolve_training,
-    to_rows,
-)
+from skearlyexit.heads._base import PooledModule
+from skearlyexit.training import DistillationTraining, LayerwiseTraining, Trainer
 from skearlyexit.training._distillation import DistillationLoss
 from skearlyexit.training._layerwise import LocalStageView, StageView
 from skearlyexit.training._local_error import SimilarityLoss, similarities
@@ -30,7 +22,8 @@ from skearlyexit.training._local_losses import (
 )
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import MultiExitNetwork
-from skearlyexit.training._rows import Batches
+from skearlyexit.training._resolve import STRATEGIES, resolve_training
+from skearlyexit.training._rows import Batches, TrainingRows, to_rows
 from tests._data import blobs, digits, make, quick, same
 
 N, M, K, C = 7, 5, 3, 4  # rows with and without labels, exits, classes

@@ -29,17 +29,18 @@ from skearlyexit._fitting._fit import FittedModel
 from skearlyexit._fitting._partial_fit import Standing, check_goes_on, update_model
 from skearlyexit._utils._gradients import gradients
 from skearlyexit._utils._interrupts import quietly
+from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import OperatingPoint
 from skearlyexit.combination import Combination
-from skearlyexit.combination._resolve import COMBINATIONS, TRAINED
+from skearlyexit.combination._registry import COMBINATIONS, TRAINED
 from skearlyexit.costs import Cost
-from skearlyexit.costs._resolve import COSTS
+from skearlyexit.costs._registry import COSTS
 from skearlyexit.placement import Placement, PlacementReport
 from skearlyexit.policies import Policy
-from skearlyexit.policies._resolve import POLICIES
+from skearlyexit.policies._registry import POLICIES
 from skearlyexit.runtime._torch import embed
 from skearlyexit.training import MultiExitNetwork, TrainingStrategy
-from skearlyexit.training._resolve import STRATEGIES, check_unlabeled, resolve_training
+from skearlyexit.training._registry import STRATEGIES, check_unlabeled
 from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, to_main_memory
 
 
@@ -323,7 +324,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     def _unlabeled_rows(self, X_unlabeled: Any) -> np.ndarray | None:
         if X_unlabeled is None:
             return None
-        check_unlabeled(resolve_training(self.training))
+        check_unlabeled(resolve(self.training, STRATEGIES, "distillation"))
         try:
             return self._further_rows(X_unlabeled, "X_unlabeled")
         except ValueError as error:

@@ -17,15 +17,16 @@ from skearlyexit._fitting._fit import FittedModel
 from skearlyexit._fitting._operating_point import requested_point
 from skearlyexit._fitting._placing import Placed
 from skearlyexit._fitting._spec import make_spec
+from skearlyexit._utils._resolve import resolve
 from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint
 from skearlyexit.calibration._base import nobody
-from skearlyexit.combination import resolve_combination
+from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.heads._resolve import resolve_head
 from skearlyexit.placement._resolve import resolve_placement
-from skearlyexit.policies._resolve import resolve_policy
+from skearlyexit.policies._registry import POLICIES
 from skearlyexit.training import MultiExitNetwork
-from skearlyexit.training._resolve import resolve_training
+from skearlyexit.training._registry import STRATEGIES
 
 _REASON = (
     "Trained on since the last calibration, if there was one; calibrate(X, y) finds thresholds."
@@ -54,11 +55,14 @@ class Standing:
 
 def check_goes_on(params: Any) -> None:
     """Raise an error that says why not, unless its parameters allow for rows as they come."""
-    training = resolve_training(params.training)
+    training = resolve(params.training, STRATEGIES, "distillation")
     heads = params.head if isinstance(params.head, list | tuple) else [params.head]
     learned = [
         type(part).__name__
-        for part in (resolve_combination(params.combine), resolve_policy(params.policy))
+        for part in (
+            resolve(params.combine, COMBINATIONS, "own"),
+            resolve(params.policy, POLICIES, "confidence"),
+        )
         if part.is_learned
     ]
     learned += ["temperatures"] if params.temperature_scaling else []

@@ -16,20 +16,21 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeFitter
 from skearlyexit._fitting._measured_network import MeasuredNetwork
 from skearlyexit._fitting._precision import is_exact, notice_of_rounding, rows_as_read
+from skearlyexit._utils._resolve import resolve
 from skearlyexit.backbones._resolve import resolve_backbone
-from skearlyexit.combination import TemperatureScaling, resolve_combination
-from skearlyexit.combination._resolve import TRAINED
+from skearlyexit.combination import TemperatureScaling
+from skearlyexit.combination._registry import COMBINATIONS, TRAINED
 from skearlyexit.costs import Cost
-from skearlyexit.costs._resolve import resolve_cost
+from skearlyexit.costs._registry import COSTS
 from skearlyexit.heads._resolve import resolve_heads
 from skearlyexit.placement import Placement
 from skearlyexit.placement._resolve import resolve_placement
-from skearlyexit.policies._resolve import resolve_policy
+from skearlyexit.policies._registry import POLICIES
 from skearlyexit.training import TrainingStrategy
 from skearlyexit.training._acceleration import check_mixed_precision
 from skearlyexit.training._callbacks import check_callbacks
 from skearlyexit.training._memory import TrainingMemory
-from skearlyexit.training._resolve import resolve_training
+from skearlyexit.training._registry import STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def make_spec(
     single = given.cast(params.dtype)
     backbone = resolve_backbone(params.backbone, single.X, len(classes))
     placement = resolve_placement(params.exits)
-    cost = resolve_cost(params.cost)
+    cost = resolve(params.cost, COSTS, "macs")
     seed = rng.randint(MAX_SEED)
-    strategy = resolve_training(params.training)
+    strategy = resolve(params.training, STRATEGIES, "distillation")
     decision = _decision(params, strategy)
     plan = MeasuredNetwork.measure(backbone, cost, single.X, len(classes), seed, params.device)
     rows = rows_as_read(given, single, plan, backbone, len(classes), before)
@@ -144,7 +145,7 @@ def make_spec(
 def _decision(params: Any, strategy: TrainingStrategy) -> ExitRule:
     """Temperature, combination and policy, if there is what they need."""
     kind = type(strategy).__name__
-    policy = resolve_policy(params.policy)
+    policy = resolve(params.policy, POLICIES, "confidence")
     if policy.reads_gate and not strategy.has_gates:
         raise ValueError(
             f"{type(policy).__name__} reads gates, which {kind} does not learn. Give "
@@ -157,7 +158,7 @@ def _decision(params: Any, strategy: TrainingStrategy) -> ExitRule:
             "'gated', or another 'combine'."
         )
     scaling = TemperatureScaling() if params.temperature_scaling else None
-    return ExitRule(scaling, resolve_combination(params.combine), policy)
+    return ExitRule(scaling, resolve(params.combine, COMBINATIONS, "own"), policy)
 
 
 def check_device(params: Any) -> None:

@@ -8,7 +8,6 @@ from skearlyexit.combination._mean import MeanCombination
 from skearlyexit.combination._most_confident import MostConfidentCombination
 from skearlyexit.combination._own import OwnCombination
 from skearlyexit.combination._product import ProductCombination
-from skearlyexit.combination._resolve import resolve_combination
 from skearlyexit.combination._temperature import TemperatureScaling
 from skearlyexit.combination._weighted import WeightedCombination
 
@@ -23,5 +22,4 @@ __all__ = [
     "ProductCombination",
     "TemperatureScaling",
     "WeightedCombination",
-    "resolve_combination",
 ]

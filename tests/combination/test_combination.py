@@ -6,6 +6,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from skearlyexit._utils._resolve import resolve
 from skearlyexit.combination import (
     CostWeightedCombination,
     GeometricCombination,
@@ -13,9 +14,8 @@ from skearlyexit.combination import (
     MostConfidentCombination,
     ProductCombination,
     TemperatureScaling,
-    resolve_combination,
 )
-from skearlyexit.combination._resolve import COMBINATIONS
+from skearlyexit.combination._registry import COMBINATIONS
 from tests.policies.test_policies import tables
 
 COSTS = np.array([0.2, 0.5, 0.6, 1.0, 1.2, 1.3])
@@ -170,7 +170,7 @@ class TestEveryCombination:
     @given(table=tables(), seed=st.integers(0, 1000))
     def test_answers_are_probabilities_and_those_of_steps(self, name, table, seed):
         rng = np.random.default_rng(seed)
-        rule = fit(resolve_combination(name), table)
+        rule = fit(resolve(name, COMBINATIONS, "own"), table)
         expected = rule.answers(table)
         assert expected.min() >= 0
         np.testing.assert_allclose(expected.sum(axis=2), 1.0, atol=1e-9)
@@ -184,14 +184,14 @@ class TestEveryCombination:
     def test_one_exit_keeps_its_label(self, name):
         table = np.random.default_rng(0).dirichlet(np.ones(3), size=(200, 1))
         y = table[:, 0].argmax(axis=1)
-        rule = resolve_combination(name)
+        rule = resolve(name, COMBINATIONS, "own")
         rule.fit(table, y, costs=np.ones(1), sample_weight=np.ones(200))
         answers = rule.answers(table)[:, 0]
         if name != "geometric":  # which may favour a class
             assert answers.argmax(axis=1).tolist() == y.tolist()
 
 
-def test_resolve_combination():
-    assert type(resolve_combination(None)) is COMBINATIONS["own"]
+def test_resolve():
+    assert type(resolve(None, COMBINATIONS, "own")) is COMBINATIONS["own"]
     with pytest.raises(ValueError, match="'alpha' parameter of GeometricCombination"):
-        resolve_combination(GeometricCombination(-1))
+        resolve(GeometricCombination(-1), COMBINATIONS, "own")

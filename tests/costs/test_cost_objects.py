@@ -27,6 +27,7 @@ from skearlyexit import (
     SecondsCost,
     TracedBackbone,
 )
+from skearlyexit._utils._resolve import resolve
 from skearlyexit.costs import (
     CostInput,
     CostMeasurement,
@@ -35,7 +36,7 @@ from skearlyexit.costs import (
     estimator_macs,
     exit_costs,
 )
-from skearlyexit.costs._resolve import resolve_cost
+from skearlyexit.costs._registry import COSTS
 from tests._data import blobs, make, quick
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -152,7 +153,7 @@ class TestMACs:
 
     def test_links_need_a_rate(self):
         with pytest.raises(ValueError, match=r"'links' of MACsCost .* 'rate'.* got rate=None"):
-            resolve_cost(MACsCost(links=[Link(0, 1e6)]))
+            resolve(MACsCost(links=[Link(0, 1e6)]), COSTS, "macs")
 
 
 class TestBytes:
@@ -293,7 +294,7 @@ class TestLinks:
 
     def test_no_link(self):
         with pytest.raises(TypeError, match=r"must be Link objects\. Got 3"):
-            resolve_cost(SecondsCost(links=[3]))
+            resolve(SecondsCost(links=[3]), COSTS, "macs")
 
 
 class TestTable:

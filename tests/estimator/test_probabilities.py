@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import log_loss
 from sklearn.naive_bayes import GaussianNB
 
-from skearlyexit.combination._resolve import COMBINATIONS
+from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.heads._base import NeuralExit
 from tests._data import blobs, quick, same
 from tests._estimators import OnlyIndices

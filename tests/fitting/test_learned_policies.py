@@ -19,13 +19,14 @@ from skearlyexit import (
 )
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._fitting._exit_rule import N_FOLDS, HeldOutRows, decide
+from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import Budget, CalibrationData, compute_frontier
 from skearlyexit.combination import OwnCombination
 from skearlyexit.experimental import ReinforcedPolicy
 from skearlyexit.policies import Policy
 from skearlyexit.policies._features import answer_features
 from skearlyexit.policies._logistic import LogisticPolicy
-from skearlyexit.policies._resolve import resolve_policy
+from skearlyexit.policies._registry import POLICIES
 from tests._data import blobs, quick, same
 
 COSTS = np.array([0.3, 0.7, 1.1])
@@ -46,7 +47,9 @@ def simulated(seed=0, n_rows=1500, n_exits=3, n_classes=3):
 def fit(policy, p, y, weight=None):
     weight = np.ones(len(y)) if weight is None else weight
     costs = COSTS[: p.shape[1]]
-    return resolve_policy(policy).fit(p, y, costs=costs, sample_weight=weight, seed=0)
+    return resolve(policy, POLICIES, "confidence").fit(
+        p, y, costs=costs, sample_weight=weight, seed=0
+    )
 
 
 class NumberOfSamplesLearnedFrom(Policy):

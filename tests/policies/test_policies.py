@@ -4,8 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from skearlyexit.policies import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy
-from skearlyexit.policies._resolve import resolve_policy
+from skearlyexit._utils._resolve import resolve
+from skearlyexit.policies import (
+    ConfidencePolicy,
+    EntropyPolicy,
+    MarginPolicy,
+    PatiencePolicy,
+    _registry,
+)
 
 POLICIES = [ConfidencePolicy(), EntropyPolicy(), MarginPolicy(), PatiencePolicy(2)]
 
@@ -73,7 +79,7 @@ def test_patience_starts_again_after_a_disagreement():
 @pytest.mark.parametrize("patience", [0, -1])
 def test_patience_must_be_positive(patience):
     with pytest.raises(ValueError, match=f"parameter of PatiencePolicy .* Got {patience} instead"):
-        resolve_policy(PatiencePolicy(patience))
+        resolve(PatiencePolicy(patience), _registry.POLICIES, "confidence")
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: type(p).__name__)
@@ -113,11 +119,11 @@ class TestEveryPolicy:
         assert policy.macs(10) == 10.0
 
 
-def test_resolve_policy():
-    assert isinstance(resolve_policy(None), ConfidencePolicy)
+def test_resolve():
+    assert isinstance(resolve(None, _registry.POLICIES, "confidence"), ConfidencePolicy)
     names = {"confidence": 0, "entropy": 1, "margin": 2, "patience": 3}
     for name, i in names.items():
-        assert type(resolve_policy(name)) is type(POLICIES[i])
-    copied = resolve_policy(POLICIES[3])
+        assert type(resolve(name, _registry.POLICIES, "confidence")) is type(POLICIES[i])
+    copied = resolve(POLICIES[3], _registry.POLICIES, "confidence")
     assert copied is not POLICIES[3]
     assert copied.patience == 2

@@ -5,7 +5,7 @@ import torch
 
 from skearlyexit import LayerwiseTraining, LocalErrorTraining, MLPBackbone
 from skearlyexit.experimental import BottleneckTraining, ReinforcedTraining, TargetTraining
-from skearlyexit.training._resolve import STRATEGIES
+from skearlyexit.training._registry import STRATEGIES
 from tests._data import blobs, quick
 from tests.fitting.test_continued_training import streaming, weights
 

@@ -7,6 +7,7 @@ from scipy.special import log_softmax
 from torch import nn
 
 from skearlyexit import CNNBackbone
+from skearlyexit._utils._resolve import resolve
 from skearlyexit.experimental import BottleneckTraining, TargetTraining
 from skearlyexit.experimental._bottleneck_training import (
     BottleneckLoss,
@@ -17,9 +18,8 @@ from skearlyexit.experimental._bottleneck_training import (
 )
 from skearlyexit.experimental._target_training import TargetLoss, TargetView, make_decoder
 from skearlyexit.heads._base import PooledModule
-from skearlyexit.training import Trainer
+from skearlyexit.training import Trainer, _registry
 from skearlyexit.training._network import MultiExitNetwork
-from skearlyexit.training._resolve import resolve_training
 from skearlyexit.training._rows import TrainingRows
 from tests._data import blobs, digits, make, quick
 
@@ -379,7 +379,9 @@ class TestBoth:
         for weighted in (False, True):
             network = tiny(two_paths)
             network.stages[1].requires_grad_(False)
-            resolve_training(training).train(network, COSTS, trainer(rows_of(weighted=weighted)))
+            resolve(training, _registry.STRATEGIES, "distillation").train(
+                network, COSTS, trainer(rows_of(weighted=weighted))
+            )
             assert equal(state(network.stages[1]), state(tiny(two_paths).stages[1]))
             assert not equal(state(network.stages[0]), state(tiny(two_paths).stages[0]))
             networks.append(network)
@@ -399,7 +401,7 @@ class TestBoth:
     def test_nothing_but_the_network_is_left(self, training):
         network = tiny()
         names = set(network.state_dict())
-        resolve_training(training).train(network, COSTS, trainer())
+        resolve(training, _registry.STRATEGIES, "distillation").train(network, COSTS, trainer())
         assert set(network.state_dict()) == names
 
     def test_one_exit_is_trained_jointly(self, training):
@@ -421,4 +423,4 @@ class TestBoth:
 )
 def test_what_is_no_setting(strategy, message):
     with pytest.raises(ValueError, match=message):
-        resolve_training(strategy)
+        resolve(strategy, _registry.STRATEGIES, "distillation")

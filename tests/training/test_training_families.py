@@ -8,6 +8,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skearlyexit import CNNBackbone, RecurrentBackbone
+from skearlyexit._utils._resolve import resolve
 from skearlyexit.heads._base import PooledModule
 from skearlyexit.training import (
     DistillationTraining,
@@ -27,7 +28,7 @@ from skearlyexit.training._local_error import (
 )
 from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss
 from skearlyexit.training._network import EquilibriumView, ExitView, MultiExitNetwork, View
-from skearlyexit.training._resolve import resolve_training
+from skearlyexit.training._registry import STRATEGIES
 from skearlyexit.training._rows import TrainingRows
 from tests._data import blobs, digits, make, quick
 
@@ -231,7 +232,7 @@ def test_a_teacher_that_was_trained_before(capsys):
 )
 def test_what_is_no_setting(strategy, message):
     with pytest.raises(ValueError, match=message):
-        resolve_training(strategy)
+        resolve(strategy, STRATEGIES, "distillation")
 
 
 def rows_of(n_rows=40, seed=1):

@@ -3,10 +3,11 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
+from skearlyexit._utils._resolve import resolve
 from skearlyexit.training import JointTraining
 from skearlyexit.training._joint import exit_weights
 from skearlyexit.training._loss import ExitLoss
-from skearlyexit.training._resolve import resolve_training
+from skearlyexit.training._registry import STRATEGIES
 from skearlyexit.training._rows import to_rows
 
 N, K, C = 7, 3, 4
@@ -118,7 +119,7 @@ class TestExitWeights:
     @pytest.mark.parametrize("weights", ["width", -1.0, float("nan"), None])
     def test_neither_number_nor_name(self, weights):
         with pytest.raises(ValueError, match=f"of JointTraining must be .* Got {weights!r} inst"):
-            resolve_training(JointTraining(weights))
+            resolve(JointTraining(weights), STRATEGIES, "distillation")
 
     @pytest.mark.parametrize(
         "weights",

@@ -12,7 +12,7 @@ from skearlyexit import (
     LocalErrorTraining,
 )
 from skearlyexit.experimental import BottleneckTraining, ReinforcedTraining, TargetTraining
-from skearlyexit.training._resolve import STRATEGIES
+from skearlyexit.training._registry import STRATEGIES
 from tests._data import blobs, quick
 
 X, y, X_test, y_test = blobs()

@@ -7,6 +7,7 @@ from scipy.special import log_softmax
 from torch import nn
 
 from skearlyexit import CNNBackbone, RecurrentBackbone
+from skearlyexit._utils._resolve import resolve
 from skearlyexit.experimental import TargetTraining
 from skearlyexit.heads._base import PooledModule
 from skearlyexit.training import DistillationTraining, LayerwiseTraining, Trainer
@@ -22,7 +23,7 @@ from skearlyexit.training._local_losses import (
 )
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import MultiExitNetwork
-from skearlyexit.training._resolve import STRATEGIES, resolve_training
+from skearlyexit.training._registry import STRATEGIES
 from skearlyexit.training._rows import Batches, TrainingRows, to_rows
 from tests._data import blobs, digits, make, quick, same
 
@@ -423,7 +424,7 @@ def test_rows_that_do_not_fit(rows, message):
 )
 def test_what_is_no_setting(strategy, message):
     with pytest.raises(ValueError, match=message):
-        resolve_training(strategy)
+        resolve(strategy, STRATEGIES, "distillation")
 
 
 def test_unlabeled_rows_help_where_labels_are_few():

@@ -1,8 +1,6 @@
-"""From what a user may pass as `training` to a strategy."""
+"""Names of trainings."""
 
 from __future__ import annotations
-
-from sklearn.base import clone
 
 from skearlyexit.training._auxiliary import AuxiliaryTraining
 from skearlyexit.training._base import TrainingStrategy
@@ -49,14 +47,3 @@ def check_unlabeled(strategy: TrainingStrategy) -> None:
         f"'training' that learns from rows without labels, or leave them out. Such are: "
         f"{', '.join(able)}; what they need for it is in their description."
     )
-
-
-def resolve_training(training: str | TrainingStrategy | None) -> TrainingStrategy:
-    """Strategy for a name or an object; None is distillation."""
-    if training is None:
-        return DistillationTraining()
-    if isinstance(training, str):
-        return STRATEGIES[training]()
-    resolved: TrainingStrategy = clone(training)
-    resolved._validate_params()
-    return resolved

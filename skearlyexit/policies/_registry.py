@@ -1,8 +1,6 @@
-"""From what a user may pass as `policy` to a policy object."""
+"""Names of policies."""
 
 from __future__ import annotations
-
-from sklearn.base import clone
 
 from skearlyexit.policies._base import Policy
 from skearlyexit.policies._confidence import ConfidencePolicy
@@ -24,14 +22,3 @@ POLICIES: dict[str, type[Policy]] = {
     "cost_sensitive": CostSensitivePolicy,
     "scheduled": ScheduledPolicy,
 }
-
-
-def resolve_policy(policy: str | Policy | None) -> Policy:
-    """Policy object for a name or an object; None is confidence."""
-    if policy is None:
-        return ConfidencePolicy()
-    if isinstance(policy, str):
-        return POLICIES[policy]()
-    resolved: Policy = clone(policy)
-    resolved._validate_params()
-    return resolved

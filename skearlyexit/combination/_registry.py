@@ -1,8 +1,6 @@
-"""From what a user may pass as `combine` to a combination object."""
+"""Names of combinations."""
 
 from __future__ import annotations
-
-from sklearn.base import clone
 
 from skearlyexit.combination._base import Combination
 from skearlyexit.combination._cost_weighted import CostWeightedCombination
@@ -26,17 +24,3 @@ COMBINATIONS: dict[str, type[Combination]] = {
 
 #: Asks for what training has learned to make of the heads.
 TRAINED = "trained"
-
-
-def resolve_combination(combine: str | Combination | None) -> Combination:
-    """Combination object for a name or an object; None is the exit's own answer.
-
-    So is ``"trained"``: what training has learned is applied to the heads' outputs before.
-    """
-    if combine is None or combine == TRAINED:
-        return OwnCombination()
-    if isinstance(combine, str):
-        return COMBINATIONS[combine]()
-    resolved: Combination = clone(combine)
-    resolved._validate_params()
-    return resolved

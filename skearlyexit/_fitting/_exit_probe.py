@@ -64,7 +64,7 @@ class ExitProbe:
         )
 
         def known() -> np.ndarray:
-            return builder.untimed_costs(network, train.X)
+            return builder.costs.untimed(network, train.X)
 
         if builder.decision.n_learned:
             # One decision is asked about many subsets of the places, so that it cannot be
@@ -74,10 +74,10 @@ class ExitProbe:
             decision = rows.take(learned).fit(builder.decision, known(), rng)
             rows = rows.take(judged)
         else:
-            decision = unlearned(builder.decision, known, builder.n_classes)
+            decision = unlearned(builder.decision, known, len(builder.heads.classes))
         with among_held_out():
             table = decision.tabulate(rows.outputs)
-        costs = builder.cost_table(network, decision, train.X)
+        costs = builder.costs.table(network, decision, train.X)
         return Probed(
             np.asarray(places),
             rows.outputs,

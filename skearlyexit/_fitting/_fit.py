@@ -15,8 +15,9 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import look_through
 from skearlyexit._exit_table import ExitTable, LabelTable
-from skearlyexit._fitting._cascade_fitter import MAX_SEED, Fit
+from skearlyexit._fitting._cascade_fitter import Fit
 from skearlyexit._fitting._exit_rule import HeldOutRows, decide, unlearned
+from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import (
     CalibrationWeights,
     check_request,
@@ -77,7 +78,7 @@ class FittedModel:
         """From what the steps of a fit give."""
         return cls(
             cascade,
-            placed.builder.plan.names,
+            placed.builder.exits.plan.names,
             placed.report,
             fit.history,
             fit.trained,
@@ -149,14 +150,17 @@ def fit_model(
     check_request(
         request,
         builder,
-        len(builder.heads),
+        len(builder.exits.heads),
         placed.held,
         weights,
         holds_out=params.calibration is not None,
     )
+    if request is not None:
+        request.fixed_thresholds(len(builder.exits.heads))
+        request.check_costs(builder.least_cost)
     fit, found = _fit_networks(placed, samples, validation, start, rng)
     decision, judged = _fit_rule(placed, fit.network, samples, found, weights, rng)
-    cost_table = builder.cost_table(fit.network, decision, samples.X)
+    cost_table = builder.costs.table(fit.network, decision, samples.X)
     cascade = Cascade(fit.network, decision, cost_table)
     evidence = None if judged is None else _evidence(judged, cascade, weights, classes)
     point, frontier = choose_point(request, cascade, evidence)
@@ -205,7 +209,7 @@ def _fit_rule(
     decision, held = placed.builder.decision, placed.held
 
     def costs() -> np.ndarray:
-        return placed.builder.untimed_costs(network, samples.X)
+        return placed.builder.costs.untimed(network, samples.X)
 
     if not found:
         return unlearned(decision, costs, network.n_classes + decision.gated), None
@@ -252,7 +256,7 @@ def _check_warm(params: Any, placed: Placed, validation: Samples | None) -> None
             "rows. Give X_val and y_val, or an integer for random_state. Got "
             f"random_state={params.random_state!r}."
         )
-    if any(head.cross_fit for head in placed.builder.heads):
+    if any(head.cross_fit for head in placed.builder.exits.heads):
         raise ValueError(
             "A head with cross_fit needs networks that have not seen the rows, and with "
             "warm_start=True they would fall behind the one that goes on. Give cross_fit=None."

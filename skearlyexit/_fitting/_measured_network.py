@@ -15,6 +15,7 @@ from skearlyexit._utils._names import block_index
 from skearlyexit.backbones import Backbone, Network
 from skearlyexit.backbones._measure import BlockFacts, measure_blocks, trial_rows
 from skearlyexit.costs import Cost
+from skearlyexit.heads import Head
 from skearlyexit.placement import Candidates
 
 
@@ -128,6 +129,22 @@ class MeasuredNetwork:
 
     def _by_stage(self, values: np.ndarray) -> np.ndarray:
         return np.diff(np.cumsum(values)[self.ends], prepend=0.0)
+
+
+@dataclass(frozen=True)
+class Exits:
+    """Exits of a network.
+
+    Attributes
+    ----------
+    plan : MeasuredNetwork
+        The network, with where they stand.
+    heads : list of Head
+        One for each, as the parameters ask for it.
+    """
+
+    plan: MeasuredNetwork
+    heads: Sequence[Head]
 
 
 def torch_dtype(X: np.ndarray) -> torch.dtype:

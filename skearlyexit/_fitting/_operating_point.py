@@ -104,9 +104,7 @@ def check_request(
         Whether the parameters ask for calibration samples.
     """
     if request is not None:
-        request.resolved(builder.cost.unit_name, 1.0)
-        request.fixed_thresholds(n_exits)
-        request.check_costs(builder.least_cost)
+        request.resolved(builder.costs.cost.unit_name, 1.0)
     if n_exits == 1:
         return
     if len(held):

@@ -11,9 +11,9 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._data._samples import Samples
-from skearlyexit._fitting._cascade_fitter import MAX_SEED
 from skearlyexit._fitting._exit_rule import unlearned
 from skearlyexit._fitting._fit import FittedModel
+from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import requested_point
 from skearlyexit._fitting._placing import Placed
 from skearlyexit._fitting._spec import make_spec
@@ -111,7 +111,7 @@ def update_model(
     spec.cost.check(len(found.ends))
     placed = Placed(spec.builder(found.ends), found.report, [], refit=True)
     builder = placed.builder
-    n_exits = len(builder.heads)
+    n_exits = len(builder.exits.heads)
     if n_exits > 1:
         builder.decision.combination.check(len(classes), n_exits)
     fixed = nobody(n_exits) if request is None else request.fixed_thresholds(n_exits)
@@ -123,8 +123,8 @@ def update_model(
     network = fit.network
 
     def costs() -> np.ndarray:
-        return builder.untimed_costs(network, samples.X)
+        return builder.costs.untimed(network, samples.X)
 
     decision = unlearned(builder.decision, costs, len(classes) + builder.decision.gated)
-    cascade = Cascade(network, decision, builder.cost_table(network, decision, samples.X))
+    cascade = Cascade(network, decision, builder.costs.table(network, decision, samples.X))
     return FittedModel.of(cascade, fit, placed, CalibratedPoint(request, fixed, reason=_REASON))

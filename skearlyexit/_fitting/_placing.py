@@ -9,8 +9,9 @@ import numpy as np
 
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, calibration_splits
-from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeFitter
+from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit._fitting._exit_probe import ExitProbe, probing_split
+from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import (
     CalibrationWeights,
     check_request,

@@ -13,8 +13,11 @@ from sklearn.utils.validation import check_memory
 
 from skearlyexit._cascade._exit_rule import PLAIN, ExitRule
 from skearlyexit._data._samples import Samples
-from skearlyexit._fitting._cascade_fitter import MAX_SEED, CascadeFitter
-from skearlyexit._fitting._measured_network import MeasuredNetwork
+from skearlyexit._fitting._cascade_fitter import CascadeFitter
+from skearlyexit._fitting._exit_costs import ExitCosts
+from skearlyexit._fitting._head_fitter import HeadFitter
+from skearlyexit._fitting._measured_network import Exits, MeasuredNetwork
+from skearlyexit._fitting._network_fitter import MAX_SEED, NetworkFitter
 from skearlyexit._fitting._precision import is_exact, notice_of_rounding, rows_as_read
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.backbones._resolve import resolve_backbone
@@ -114,23 +117,32 @@ def make_spec(
             training.check_combined([head.is_neural for head in heads])
         # Gates that are not used are not run.
         gated = training.has_gates and (combined or decision.policy.reads_gate)
+        exits = Exits(plan.placed(kept), heads[-len(kept) :])
+        rule = replace(decision, gated=gated) if len(kept) > 1 else PLAIN
         return CascadeFitter(
-            backbone=backbone,
-            plan=plan.placed(kept),
-            cost=cost,
-            heads=heads[-len(kept) :],
-            trained_plan=plan.placed(ends),
-            trained_heads=heads,
-            keep_given=strategy.keeps_given,
-            training=training,
+            exits=exits,
+            networks=NetworkFitter(
+                backbone=backbone,
+                exits=Exits(plan.placed(ends), heads),
+                training=training,
+                keep_given=strategy.keeps_given,
+                trainer_options=_trainer_options(params),
+                n_classes=len(classes),
+                device=params.device,
+                dtype=getattr(torch, params.dtype),
+            ),
+            heads=HeadFitter(
+                exits.heads,
+                classes,
+                needs_probabilities=combined or rule.needs_probabilities,
+                row_bytes=plan.facts.row_bytes,
+                device=params.device,
+                n_jobs=params.n_jobs,
+            ),
+            costs=ExitCosts(cost, exits, len(classes)),
+            decision=rule,
             combined=combined,
-            decision=replace(decision, gated=gated) if len(kept) > 1 else PLAIN,
-            classes=classes,
-            trainer_options=_trainer_options(params),
             validation_fraction=params.validation_fraction if params.early_stopping else None,
-            device=params.device,
-            dtype=getattr(torch, params.dtype),
-            n_jobs=params.n_jobs,
         )
 
     if params.memory is not None and params.random_state is None:

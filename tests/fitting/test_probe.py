@@ -12,6 +12,7 @@ from skearlyexit import Budget, GreedyPlacement, LearnedConfidencePolicy, MLPBac
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import calibration_splits
 from skearlyexit._fitting._cascade_fitter import CascadeFitter
+from skearlyexit._fitting._exit_costs import ExitCosts
 from skearlyexit._fitting._exit_probe import PROBE_SHARE, probing_split
 from skearlyexit.costs._estimators import SCALAR
 from skearlyexit.placement import Placed, Placement, PlacementReport
@@ -51,7 +52,7 @@ def fits(monkeypatch):
     original = CascadeFitter.fit
 
     def fit(self, rows, *args, **kwargs):
-        fitted.append((len(self.plan.ends), rows.X[:, 0].copy()))
+        fitted.append((len(self.exits.plan.ends), rows.X[:, 0].copy()))
         return original(self, rows, *args, **kwargs)
 
     monkeypatch.setattr(CascadeFitter, "fit", fit)
@@ -204,7 +205,7 @@ def test_given_weights_are_judged_as_they_will_be(curious, training, n_trained):
     module = make(lambda: nn.Sequential(*(nn.Linear(X.shape[1], X.shape[1]) for _ in range(4))))
     before = [value.clone() for value in module.state_dict().values()]
     trained = []
-    original = CascadeFitter.cost_table
+    original = ExitCosts.table
 
     def cost_table(self, network, decision, X):
         weights = [value for stage in network.stages for value in stage.state_dict().values()]
@@ -213,7 +214,7 @@ def test_given_weights_are_judged_as_they_will_be(curious, training, n_trained):
         return original(self, network, decision, X)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CascadeFitter, "cost_table", cost_table)
+        patch.setattr(ExitCosts, "table", cost_table)
         fit(curious, backbone=module, training=training)
     assert trained[0] == n_trained
 

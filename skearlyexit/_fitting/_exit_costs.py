@@ -1,0 +1,156 @@
+"""What the exits of a network cost, before and after it is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from skearlyexit._cascade._cascade import FittedNetwork
+from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._data._streamed import tensor_of
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._fitting._measured_network import Exits
+from skearlyexit.combination import Combination
+from skearlyexit.costs import Cost, CostInput, CostMeasurement, CostTable, exit_costs
+from skearlyexit.costs._macs import counted_or_free
+from skearlyexit.heads._gate import FittedGate, build_gate
+
+
+@dataclass(frozen=True)
+class ExitCosts:
+    """Measures the costs of exits.
+
+    Attributes
+    ----------
+    cost : Cost
+    exits : Exits
+    n_classes : int
+    """
+
+    cost: Cost
+    exits: Exits
+    n_classes: int
+
+    def least(self, decision: ExitRule, combiner: Combination | None) -> float:
+        """Lower bound, known before training, of what exiting at the first exit will cost.
+
+        Parameters
+        ----------
+        decision : ExitRule
+            Not fitted.
+        combiner : Combination or None
+            What training will learn to make of the heads, before it has learned.
+        """
+        last = self.exits.heads[-1]
+        if not last.is_neural or last.is_own or not self.cost.is_exact:
+            return 0.0  # the unit itself is not known yet
+        parts = []
+        with isolated_random_state(0):
+            for head, embedding in zip(self.exits.heads, self.exits.plan.embeddings, strict=True):
+                if head.is_neural:
+                    module = head.build(embedding, self.n_classes).to(embedding.dtype).eval()
+                    fitted = head.fit(
+                        module,
+                        None,
+                        np.empty(0),
+                        None,
+                        classes=np.arange(self.n_classes),
+                        needs_probabilities=True,
+                        seed=0,
+                    )
+                    parts.append(fitted.part(embedding))
+                else:
+                    parts.append(CostInput(head, embedding, None, macs=0.0))
+        decisions: list[list[CostInput]] = [[] for _ in parts]
+        if decision.gated:
+            embedding = self.exits.plan.embeddings[0]
+            with isolated_random_state(0):
+                gate = build_gate(embedding).to(embedding.dtype).eval()
+            decisions[0].append(FittedGate.of(gate).part(embedding))
+        if combiner is not None:
+            decisions[0].append(combiner.part(self.n_classes, 0, gated=decision.gated))
+        return float(self._table([], parts, decisions).cumulative[0])
+
+    def table(self, network: FittedNetwork, decision: ExitRule, X: np.ndarray) -> CostTable:
+        """What the parts of a network, and what is made of its outputs, cost on a few samples.
+
+        Parameters
+        ----------
+        network : FittedNetwork
+        decision : ExitRule
+            Fitted.
+        X : ndarray of shape (n_samples, ...)
+        """
+        return self._table(*self._parts(network, X, decision))
+
+    def untimed(self, network: FittedNetwork, X: np.ndarray) -> np.ndarray:
+        """Cumulative costs for what is fitted: the same for every fit with the same seed.
+
+        Where stages are timed, the operations of stages and heads are counted instead. What has no
+        count is free, and a stage has one operation at least.
+
+        Returns
+        -------
+        costs : ndarray of shape (n_exits,)
+            In units of the plain backbone, decisions not counted.
+        """
+        stages, heads, decisions = self._parts(network, X, None)
+        if self.cost.is_exact:
+            return self._table(stages, heads, decisions).untimed
+        return exit_costs(
+            [max(1.0, counted_or_free(part)) for part in stages],
+            [counted_or_free(part) for part in heads],
+            [sum(map(counted_or_free, parts)) for parts in decisions],
+        )
+
+    def _parts(
+        self, network: FittedNetwork, X: np.ndarray, decision: ExitRule | None
+    ) -> tuple[list[CostInput], list[CostInput], list[list[CostInput]]]:
+        """Stages, heads and decisions with what they are called with."""
+        # What is measured should meet rows as various as those it is used on.
+        carry: Any = tensor_of(X[:32]).to(network.device)
+        stages: list[CostInput] = []
+        heads: list[CostInput] = []
+        decisions: list[list[CostInput]] = []
+        last = network.n_exits - 1
+        with torch.inference_mode():
+            for i, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
+                stages.append(CostInput(stage, carry, stage))
+                carry, embedding = stage(carry)
+                heads.append(head.part(embedding))
+                parts = []
+                if network.combiner is not None:
+                    gated = bool(network.gates)
+                    parts.append(network.combiner.part(self.n_classes, i, gated=gated))
+                if network.gates and i < last:
+                    parts.append(network.gates[i].part(embedding))
+                if decision is not None:
+                    decided = decision.part(self.n_classes, i, last=i == last)
+                    parts += [] if decided is None else [decided]
+                decisions.append(parts)
+        return stages, heads, decisions
+
+    def _table(
+        self,
+        stages: Sequence[CostInput],
+        heads: Sequence[CostInput],
+        decisions: Sequence[Sequence[CostInput]],
+    ) -> CostTable:
+        read = [part for parts in decisions for part in parts]
+        staged, headed, found = self.cost.of_cascade(
+            stages, heads, read, self.exits.plan.block_costs
+        )
+        values = iter(found)
+        decided = [CostMeasurement.total([next(values) for _ in parts]) for parts in decisions]
+        return CostTable(
+            self.cost.unit_name,
+            self.exits.plan.names,
+            staged,
+            headed,
+            self.exits.plan.links,
+            decided,
+        )

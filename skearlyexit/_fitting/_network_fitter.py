@@ -1,0 +1,190 @@
+"""From samples to a trained network with exits."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._streamed import tensor_of
+from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._fitting._measured_network import Exits
+from skearlyexit._utils._not_finite import ADVICE_IN_FIT, check_outputs, located
+from skearlyexit.backbones import Backbone
+from skearlyexit.backbones._base import stages_of
+from skearlyexit.heads._base import PooledModule
+from skearlyexit.heads._gate import build_gate
+from skearlyexit.training import JointTraining, MultiExitNetwork, Trainer, TrainingStrategy
+from skearlyexit.training._rows import TrainingRows, training_rows
+
+MAX_SEED = np.iinfo(np.int32).max
+#: Training samples that a trained network is tried on.
+TRIAL_ROWS = 256
+
+
+@dataclass(frozen=True)
+class NetworkFitter:
+    """Trains networks with the same exits on different samples.
+
+    Attributes
+    ----------
+    backbone : Backbone
+    exits : Exits
+        Those that are trained; some may be dropped after that.
+    training : TrainingStrategy
+    keep_given : bool
+        Whether training may take weights that came from the user for trained ones.
+    trainer_options : dict
+        Keyword arguments of `Trainer`.
+    n_classes : int
+    device : str
+    dtype : torch.dtype
+        Precision of the network.
+    """
+
+    backbone: Backbone
+    exits: Exits
+    training: TrainingStrategy
+    keep_given: bool
+    trainer_options: dict[str, Any]
+    n_classes: int
+    device: str
+    dtype: torch.dtype
+
+    def fit(
+        self,
+        rows: Samples,
+        validation: Samples | None,
+        seed: int,
+        n_rows: int,
+        start: MultiExitNetwork | None = None,
+    ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
+        """Train a network; see `CascadeFitter.fit`.
+
+        Returns
+        -------
+        network : MultiExitNetwork
+            In evaluation mode, with all exits that were trained.
+        history : list of dict
+        """
+        rng = check_random_state(seed)
+        network = self._begun(rows, rng, start)
+        table = training_rows(rows, self.dtype, unlabeled=self.training.takes_unlabeled())
+        trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
+        self._training_of(network).train(network, self._shares(), trainer)
+        return self._settled(network, rows), trainer.history
+
+    def update(
+        self,
+        rows: Samples,
+        rng: np.random.RandomState,
+        start: MultiExitNetwork | None,
+        optimizer_state: dict[str, Any],
+    ) -> tuple[MultiExitNetwork, Trainer]:
+        """Train by one pass over samples; see `CascadeFitter.update`."""
+        network = self._begun(rows, rng, start)
+        options = self.trainer_options | {
+            "max_epochs": 1,
+            "lr_schedule": "constant",
+            "memory": None,  # where no optimizer is kept
+            "optimizer_state": copy.deepcopy(optimizer_state),
+        }
+        # The weights of the rows to come are not known, that these might be relative to their mean.
+        table = training_rows(rows, self.dtype, relative=False)
+        trainer = self._trainer(table, None, rng, options)
+        self._training_of(network).update(network, self._shares(), trainer)
+        return self._settled(network, rows), trainer
+
+    def kept(self, network: MultiExitNetwork) -> MultiExitNetwork:
+        """The network without the exits that only helped to train."""
+        return network.joined() if self.training.drops_exits else network
+
+    def _trainer(
+        self,
+        rows: TrainingRows,
+        validation: Samples | None,
+        rng: np.random.RandomState,
+        options: dict[str, Any],
+        n_rows: int | None = None,
+    ) -> Trainer:
+        return Trainer(
+            rows,
+            None if validation is None else training_rows(validation, self.dtype),
+            device=self.device,
+            seeds=count(rng.randint(MAX_SEED)),
+            n_rows=n_rows,
+            **options,
+        )
+
+    def _training_of(self, network: MultiExitNetwork) -> TrainingStrategy:
+        """The strategy, unless there are too few exits for it."""
+        alone = self.training.needs_exits and network.n_exits == 1
+        return JointTraining() if alone else self.training
+
+    def _shares(self) -> np.ndarray:
+        """Cumulative cost of the backbone at each exit, as a share of all of it."""
+        total = np.cumsum(self.exits.plan.stage_costs)
+        return np.asarray(total / (total[-1] or 1.0))
+
+    def _settled(self, network: MultiExitNetwork, rows: Samples) -> MultiExitNetwork:
+        """The network as it is used, if it answers some of the rows that it was trained on."""
+        network.requires_grad_(False)
+        network.to(self.device).eval()
+        carry: Any = tensor_of(rows.X[:TRIAL_ROWS]).to(self.device)
+        with torch.inference_mode(), located(rows.positions, ADVICE_IN_FIT):
+            for exit_, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
+                carry, embedding = stage(carry)
+                probabilities = torch.softmax(head(embedding), dim=1).cpu().numpy()
+                check_outputs(probabilities, f"After training the outputs of exit {exit_} are")
+        return network
+
+    def _begun(
+        self, rows: Samples, rng: np.random.RandomState, start: MultiExitNetwork | None
+    ) -> MultiExitNetwork:
+        """A new network, with the weights of the one to go on with if there is one."""
+        network = self._build(rows, rng)
+        if start is None:
+            return network
+        if not start.is_like(network):
+            raise ValueError(
+                "The parameters ask for another network than the one that was fitted before and "
+                "is to be trained on. Leave backbone, exits, head and dtype as they were, or fit "
+                "with warm_start=False."
+            )
+        network.go_on_from(start)
+        return network
+
+    def _build(self, rows: Samples, rng: np.random.RandomState) -> MultiExitNetwork:
+        """Build the network with new weights; those of a part do not depend on the other parts."""
+        with isolated_random_state(rng.randint(MAX_SEED)):
+            built = self.backbone.build(rows.X, self.n_classes)
+            built.to(self.dtype)
+        modules: list[torch.nn.Module] = []
+        plan = self.exits.plan
+        for head, embedding in zip(self.exits.heads, plan.embeddings, strict=True):
+            with isolated_random_state(rng.randint(MAX_SEED)):
+                if head.is_own:
+                    assert built.head is not None
+                    modules.append(PooledModule(torch.nn.Identity(), built.head))
+                else:
+                    modules.append(head.build(embedding, self.n_classes).to(embedding.dtype))
+        gates: list[torch.nn.Module] = []
+        if self.training.has_gates:
+            for embedding in plan.embeddings[:-1]:
+                with isolated_random_state(rng.randint(MAX_SEED)):
+                    gates.append(build_gate(embedding).to(embedding.dtype))
+        return MultiExitNetwork(
+            stages_of(built, plan.ends),
+            modules,
+            stand_ins=[i for i, head in enumerate(self.exits.heads) if not head.is_neural],
+            given=built.given and self.keep_given,
+            given_head=self.exits.heads[-1].is_own,
+            gates=gates,
+            n_classes=self.n_classes,
+        )

@@ -166,7 +166,7 @@ class TestTemperature:
 
 @pytest.mark.parametrize("name", COMBINATIONS)
 class TestEveryCombination:
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=25)
     @given(table=tables(), seed=st.integers(0, 1000))
     def test_answers_are_probabilities_and_those_of_steps(self, name, table, seed):
         rng = np.random.default_rng(seed)

@@ -33,7 +33,7 @@ def small(**params):
 
 
 CONFIGURATIONS = [
-    EarlyExitClassifier(max_epochs=8, lr=0.02),
+    EarlyExitClassifier(max_epochs=4, lr=0.03),
     small(head="mlp", training="joint", policy="patience"),
     small(head=DecisionTreeClassifier(max_depth=5, min_weight_fraction_leaf=0.01), budget=0.7),
     small(head=make_pipeline(StandardScaler(), SVC()), dtype="float64"),

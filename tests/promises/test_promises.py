@@ -407,6 +407,7 @@ class TestSameSeedSameModel:
     @pytest.mark.parametrize("head", ["linear", make_pipeline(StandardScaler(), SVC())])
     def test_any_number_of_jobs(self, head):
         X, y, X_test, _ = blobs()
+        X, y = X[:200], y[:200]
         one = quick(head=head, n_jobs=1).fit(X, y).predict_proba(X_test)
         two = quick(head=head, n_jobs=2).fit(X, y).predict_proba(X_test)
         assert same(one, two)

@@ -36,7 +36,7 @@ class ExitLoss(torch.nn.Module):
     --------
     >>> import torch
     >>> from skearlyexit.training import ExitLoss
-    >>> logits = [torch.zeros(4, 2), torch.zeros(4, 2)]  # two exits that know nothing
+    >>> logits = [torch.zeros(4, 2), torch.zeros(4, 2)]  # two exits with equal logits
     >>> loss = ExitLoss([0.5, 1.0])(logits, (torch.tensor([0, 1, 1, 0]),))
     >>> round(float(loss), 3)  # 0.5 + 1.0 times the logarithm of 2
     1.04

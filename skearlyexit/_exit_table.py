@@ -76,6 +76,18 @@ class ExitTable(ScoredExits):
         What the policy makes of each exit, in [0, 1]; higher is surer.
     gates : ndarray of shape (n_samples, n_exits) or None
         How far each head is to be trusted, 1 at the end, where gates were trained.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit import ExitTable
+    >>> probabilities = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.6, 0.4], [0.3, 0.7]]])
+    >>> table = ExitTable(probabilities, scores=probabilities.max(axis=2))
+    >>> table.labels
+    array([[0, 0],
+           [0, 1]])
+    >>> table.leave([0.75])  # thresholds of every exit but the last
+    array([0, 1])
     """
 
     probabilities: np.ndarray

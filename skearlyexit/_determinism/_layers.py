@@ -40,6 +40,14 @@ class PaddedLinear(torch.nn.Module):
     Notes
     -----
     **Shape**: (n, in_features) to (n, out_features). Initialized as ``torch.nn.Linear``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.backbones import PaddedLinear
+    >>> layer = PaddedLinear(20, 3)
+    >>> tuple(layer.weight.shape), tuple(layer(torch.zeros(5, 20)).shape)
+    ((3, 32), (5, 3))
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:

@@ -42,6 +42,31 @@ class Network(metaclass=ABCMeta):
         name)``, the last two for the error, wherever rows come in after the first.
     notice : str, default=""
         What the user should know about how rows are read; a warning says it once for each fit.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skearlyexit.backbones import Block, Network
+    >>> class Repeat(Block):  # applies one layer several times
+    ...     def __init__(self, layer, n_times):
+    ...         super().__init__()
+    ...         self.layer, self.n_times = layer, n_times
+    ...     def forward(self, x):
+    ...         for _ in range(self.n_times):
+    ...             x = self.layer(x).relu()
+    ...         return x, x
+    >>> @dataclass(kw_only=True)
+    ... class Repeated(Network):
+    ...     layer: nn.Linear
+    ...     def cut(self, ends):
+    ...         return [Repeat(self.layer, n) for n in np.diff(ends, prepend=-1).tolist()]
+    ...     def to(self, dtype):
+    ...         self.layer.to(dtype)
+    >>> network = Repeated(names=["once", "twice", "thrice"], layer=nn.Linear(8, 8))
+    >>> [stage.n_times for stage in network.cut([0, 2])]
+    [1, 2]
     """
 
     names: list[str]
@@ -91,7 +116,27 @@ def stages_of(network: Network, ends: Sequence[int]) -> list[Block]:
 
 
 class Backbone(BaseEstimator, metaclass=ABCMeta):
-    """Recipe for a network. Its parameters are searchable; it holds no weights."""
+    """Recipe for a network. Its parameters are searchable; it holds no weights.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from torch import nn
+    >>> from skearlyexit import EarlyExitClassifier
+    >>> from skearlyexit.backbones import Backbone, Chain
+    >>> class Perceptron(Backbone):
+    ...     def __init__(self, width=32):
+    ...         self.width = width
+    ...     def build(self, X, n_classes):
+    ...         widths = (X.shape[1], self.width, self.width)
+    ...         blocks = [nn.Sequential(nn.Linear(n, self.width), nn.ReLU()) for n in widths]
+    ...         return Chain(blocks, names=["first", "second", "third"])
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     Perceptron(width=16), exits=["second"], calibration=None, max_epochs=1, random_state=0)
+    >>> clf.fit(X, y).exit_names_
+    ['second', 'third']
+    """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 

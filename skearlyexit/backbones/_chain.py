@@ -22,6 +22,16 @@ class Chain(Network):
         hands on more than that derives from `Block`.
     names : list of str
         One for each block.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.backbones import Chain
+    >>> blocks = [torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)]
+    >>> first, second = Chain(blocks, names=["first", "relu", "second"]).cut([1, 2])
+    >>> carry, embedding = first(torch.zeros(5, 8))
+    >>> tuple(embedding.shape), tuple(second(carry)[1].shape)
+    ((5, 16), (5, 4))
     """
 
     blocks: list[torch.nn.Module]

@@ -39,6 +39,16 @@ class ExitList:
         Whether a placement that chooses looks at it.
     has_head : bool
         Whether the network brings its own classifier, which stands after the last place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit import MLPBackbone, list_exits
+    >>> places = list_exits(MLPBackbone(2, width=16, hidden=32), np.zeros((4, 8)))
+    >>> places.names, places.shapes
+    (['stem', 'block1', 'block2'], [(16,), (16,), (16,)])
+    >>> places.shares.round(3)
+    array([0.111, 0.556, 1.   ])
     """
 
     names: list[str]

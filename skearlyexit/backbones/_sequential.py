@@ -30,6 +30,19 @@ class SequentialBackbone(Backbone):
     ----------
     modules : torch.nn.Sequential, torch.nn.Module or sequence of torch.nn.Module
         Copied before use; never trained in place. Any module that is not a chain is one block.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skearlyexit import SequentialBackbone
+    >>> layers = nn.Sequential(
+    ...     nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+    >>> network = SequentialBackbone(layers).build(np.zeros((4, 8), dtype=np.float32), n_classes=2)
+    >>> network.names, network.head
+    (['0', '1', '2', '3'], Sequential(
+      (0): Linear(in_features=16, out_features=2, bias=True)
+    ))
     """
 
     def __init__(self, modules: torch.nn.Module | Sequence[torch.nn.Module]) -> None:

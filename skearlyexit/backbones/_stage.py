@@ -22,6 +22,21 @@ class Block(torch.nn.Module):
     keeps_input : bool, default=False
         Whether `forward` never writes into the tensors that it is called with. A stage that begins
         with a block of which this is not known works on a copy of them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.backbones import Block
+    >>> class Convolution(Block):  # returns a map, of which the head sees the mean
+    ...     def __init__(self, n_in, n_out):
+    ...         super().__init__()
+    ...         self.conv = torch.nn.Conv2d(n_in, n_out, 3, padding=1)
+    ...     def forward(self, x):
+    ...         x = self.conv(x).relu()
+    ...         return x, x.mean(dim=(2, 3))
+    >>> carry, embedding = Convolution(1, 8)(torch.zeros(4, 1, 6, 6))
+    >>> tuple(carry.shape), tuple(embedding.shape)
+    ((4, 8, 6, 6), (4, 8))
     """
 
     keeps_input: ClassVar[bool] = False

@@ -39,6 +39,18 @@ class AccuracyDrop(OperatingPoint):
     Baccarelli, Scardapane, Scarpiniti, Momenzadeh, Uncini, "Optimized training and scalable
     implementation of conditional deep neural networks with early exits for fog-supported IoT
     applications", Information Sciences 2020, for ``"feedback"``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import AccuracyDrop, EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
+    ...     operating_point=AccuracyDrop(0.02), calibration=0.3, max_epochs=2, random_state=0)
+    >>> point = clf.fit(X, y).operating_point_
+    >>> point.request, point.n_rows, bool(point.cost < clf.costs_[-1])
+    (AccuracyDrop(value=0.02), 90, True)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -37,6 +37,17 @@ class CalibratedPoint:
         Share of the calibration rows that leaves at each exit; None without any.
     quota : StrictBudget or None
         What keeps a strict budget; None for all other requests.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.calibration import Budget, CalibrationData, compute_frontier
+    >>> scores = np.array([[0.9, 1.0], [0.8, 1.0], [0.7, 1.0], [0.6, 1.0]])
+    >>> correct = np.array([[True, True], [True, True], [False, True], [True, True]])
+    >>> evidence = CalibrationData(scores, correct, costs=np.array([0.5, 1.0]), weight=np.ones(4))
+    >>> point = Budget(0.75).calibrate(evidence, compute_frontier(evidence))
+    >>> point.thresholds, point.shares, point.cost, point.accuracy
+    (array([0.8]), array([0.5, 0.5]), 0.75, 1.0)
     """
 
     request: OperatingPoint | None
@@ -51,7 +62,18 @@ class CalibratedPoint:
 
 
 class NotCertifiedError(ValueError):
-    """Nothing could be certified."""
+    """Nothing could be certified.
+
+    Examples
+    --------
+    >>> from skearlyexit.calibration import NotCertifiedError, RiskControl
+    >>> try:
+    ...     RiskControl(0.01).check_rows(100)
+    ... except NotCertifiedError as error:
+    ...     print(error)  # doctest: +NORMALIZE_WHITESPACE
+    RiskControl(target_level=0.01, confidence_level=0.9) cannot be certified: the least target_level
+    that 100 calibration rows can certify is 0.023. Give more rows, or ask for that or more.
+    """
 
 
 class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
@@ -61,6 +83,24 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
     ----------
     needs_samples : bool
         Whether thresholds are chosen by calibration samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.calibration import OperatingPoint
+    >>> class Quantile(OperatingPoint):  # a share of the calibration rows reaches each threshold
+    ...     def __init__(self, value=0.5):
+    ...         self.value = value
+    ...     def thresholds(self, evidence, frontier):
+    ...         return np.quantile(evidence.scores[:, :-1], 1 - self.value, axis=0)
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], operating_point=Quantile(0.5),
+    ...     calibration=0.3, max_epochs=2, random_state=0)
+    >>> clf.fit(X, y).operating_point_.shares
+    array([0.5, 0.5])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}

@@ -33,6 +33,18 @@ class CalibrationData:
     largest_weight : float or None, default=None
         Largest sample weight that was given, of these samples or of others that came with them, in
         the units of `sample_weight`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.calibration import CalibrationData
+    >>> scores = np.array([[0.9, 1.0], [0.8, 1.0], [0.7, 1.0], [0.6, 1.0]])
+    >>> correct = np.array([[True, True], [True, True], [False, True], [True, True]])
+    >>> evidence = CalibrationData(scores, correct, costs=np.array([0.5, 1.0]), weight=np.ones(4))
+    >>> evidence.leave(np.array([0.75]))
+    array([0, 0, 1, 1])
+    >>> evidence.evaluate(np.array([0.75]))  # mean cost and accuracy
+    (0.75, 1.0)
     """
 
     scores: np.ndarray

@@ -24,6 +24,16 @@ class Frontier:
         Accuracy on the calibration rows, increasing.
     shares : ndarray of shape (n_points, n_exits) or None, default=None
         Share of the calibration rows that leaves at each exit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.calibration import Frontier
+    >>> frontier = Frontier(
+    ...     thresholds=np.array([[0.0], [0.8], [0.9]]), costs=np.array([0.5, 0.7, 0.9]),
+    ...     accuracies=np.array([0.8, 0.9, 0.95]))
+    >>> frontier.at_budget(0.75), frontier.at_accuracy(0.95)  # indices of points
+    (1, 2)
     """
 
     thresholds: np.ndarray

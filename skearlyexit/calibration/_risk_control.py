@@ -150,6 +150,18 @@ class RiskControl(_OverFamily):
 
     Jazbec, Timans, Veljkovic, Sakmann, Zhang, Naesseth, Nalisnick, "Fast yet safe: early-exiting
     with risk control", NeurIPS 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone, RiskControl
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
+    ...     operating_point=RiskControl(0.05, risk="consistency"), calibration=0.3,
+    ...     max_epochs=2, random_state=0)
+    >>> print(clf.fit(X, y).operating_point_.reason)
+    With 90% confidence at most 5.00% of new rows are answered otherwise than at the end.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -307,6 +319,18 @@ class ConformalRiskControl(_OverFamily):
     References
     ----------
     Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal risk control", ICLR 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import ConformalRiskControl, EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
+    ...     operating_point=ConformalRiskControl(0.05, risk="consistency"), calibration=0.3,
+    ...     max_epochs=2, random_state=0)
+    >>> print(clf.fit(X, y).operating_point_.reason)
+    In expectation at most 5.00% of new rows are answered otherwise than at the end.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

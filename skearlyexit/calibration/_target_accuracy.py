@@ -44,6 +44,18 @@ class TargetAccuracy(OperatingPoint):
 
     Mofakhami et al., "Performance control in early exiting to deploy large models at the same cost
     of smaller ones", 2024, for ``"bins"``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone, TargetAccuracy
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=32, hidden=32), exits=["stem"],
+    ...     operating_point=TargetAccuracy(0.87), calibration=0.2, max_epochs=5, random_state=0)
+    >>> point = clf.fit(X, y).operating_point_
+    >>> point.request, point.n_rows, bool(point.accuracy > 0.87)
+    (TargetAccuracy(value=0.87), 360, True)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

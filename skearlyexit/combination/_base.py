@@ -35,6 +35,19 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         Whether it learns from held-out rows.
     uses_costs : bool
         Whether `fit` is to be called for the sake of the costs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.combination import Combination
+    >>> class LastTwo(Combination):  # the mean of this head and the one before
+    ...     def step(self, state, probabilities, exit_=0):
+    ...         answer = probabilities if state is None else (state + probabilities) / 2
+    ...         return answer, probabilities
+    >>> LastTwo().answers(np.array([[[0.8, 0.2], [0.4, 0.6], [0.2, 0.8]]]))  # one row, three heads
+    array([[[0.8, 0.2],
+            [0.6, 0.4],
+            [0.3, 0.7]]])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}

@@ -34,6 +34,20 @@ class GeometricCombination(Combination):
     ----------
     Wolczyk et al., "Zero time waste: recycling predictions in early exit neural networks",
     NeurIPS 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit import GeometricCombination
+    >>> y = np.tile([0, 1], 10)
+    >>> first = np.where(y[:, None] == [0, 1], 0.6, 0.4)  # confident by 60 %
+    >>> first[:2] = first[:2, ::-1]  # and right in 9 of 10
+    >>> outputs = np.stack([first, np.full((20, 2), 0.5)], axis=1)  # the second is uninformative
+    >>> rule = GeometricCombination().fit(
+    ...     outputs, y, costs=np.array([0.5, 1.0]), sample_weight=np.ones(20))
+    >>> rule.answers(outputs)[2].round(2)
+    array([[0.9, 0.1],
+           [0.9, 0.1]])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -20,6 +20,28 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
     ----------
     is_exact : bool
         Whether stages cost the same whenever they are read.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.costs import Cost, CostMeasurement
+    >>> class LayerCost(Cost):  # number of modules with weights
+    ...     unit_name = "layers"
+    ...     def read(self, parts):
+    ...         modules = [[] if part.model is None else part.model.modules() for part in parts]
+    ...         counts = [sum(hasattr(each, "weight") for each in some) for some in modules]
+    ...         return [CostMeasurement.exactly(count) for count in counts]
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"], cost=LayerCost(),
+    ...     calibration=None, max_epochs=1, random_state=0)
+    >>> print(clf.fit(X, y).cost_table_)
+    exit    stage  head  until here  of plain
+    stem        1     1           2  18.2%
+    block1      3     1           6  54.5%
+    block3      6     1          13  118.2%
+    in layers per row; the plain network costs 11
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}

@@ -18,6 +18,21 @@ class BytesCost(Cost):
 
     Of a torch module its parameters and buffers, each counted where it is used first; of an
     estimator the size of its pickle.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import BytesCost, EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"], cost=BytesCost(),
+    ...     calibration=None, max_epochs=1, random_state=0)
+    >>> print(clf.fit(X, y).cost_table_)
+    exit    stage  head  until here  of plain
+    stem    2,352   136       2,488  25.4%
+    block1  2,440   136       5,064  51.6%
+    block3  4,880   136      10,080  102.8%
+    in bytes per row; the plain network costs 9,808
     """
 
     @property

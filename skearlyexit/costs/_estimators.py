@@ -67,7 +67,20 @@ CALL = 5000.0
 
 
 class UncountedError(TypeError):
-    """There is no count for this kind of estimator."""
+    """There is no count for this kind of estimator.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skearlyexit.costs import UncountedError, estimator_macs
+    >>> X, y = load_iris(return_X_y=True)
+    >>> try:
+    ...     estimator_macs(GaussianNB().fit(X, y))
+    ... except UncountedError as error:
+    ...     print(error)
+    There is no count of operations for GaussianNB.
+    """
 
 
 @singledispatch

@@ -40,6 +40,21 @@ class MACsCost(Cost):
     --------
     skearlyexit.costs.module_macs : What is counted of torch modules.
     skearlyexit.costs.estimator_macs : What is counted of scikit-learn's estimators.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MACsCost, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"], cost=MACsCost(rate=1e6),
+    ...     calibration=None, max_epochs=1, random_state=0)
+    >>> print(clf.fit(X, y).cost_table_)
+    exit       stage     head  decision  until here  of plain
+    stem    0.000512  3.2e-05     2e-06    0.000546  26.3%
+    block1  0.000512  3.2e-05     2e-06     0.00109  52.5%
+    block3   0.00102  3.2e-05         0     0.00215  103.3%
+    in s per row; the plain network costs 0.00208
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -26,6 +26,17 @@ class CostInput:
         Operations per row, where they are known without looking at the model.
     pooling : torch.nn.Module or None, default=None
         What the inputs go through before the model, if the model is not a torch module itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.costs import CostInput, MACsCost
+    >>> layer = torch.nn.Linear(8, 4)
+    >>> part = CostInput(run=layer, inputs=torch.zeros(2, 8), model=layer)
+    >>> part.n_rows, part.with_rows(5).shape
+    (2, torch.Size([5, 8]))
+    >>> MACsCost().read([part])
+    [CostMeasurement(value=32.0, low=32.0, high=32.0, how='counted')]
     """
 
     run: Callable[[Any], Any]
@@ -63,6 +74,15 @@ class CostMeasurement:
     low, high : float
         Quartiles of what was measured; the value itself where it was counted or given.
     how : {"counted", "measured", "given"}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.costs import CostMeasurement
+    >>> CostMeasurement.of_times(np.array([3.0, 1.0, 2.0, 5.0, 4.0]))
+    CostMeasurement(value=3.0, low=2.0, high=4.0, how='measured')
+    >>> CostMeasurement.total([CostMeasurement.exactly(40), CostMeasurement.exactly(10)]).value
+    50.0
     """
 
     value: float

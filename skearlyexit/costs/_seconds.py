@@ -30,6 +30,21 @@ class SecondsCost(Cost):
         How often each part is timed.
     links : sequence of Link, default=()
         Connections between machines.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone, SecondsCost
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     cost=SecondsCost(batch_size=16, n_repeats=5), calibration=None, max_epochs=1,
+    ...     random_state=0)
+    >>> table = clf.fit(X, y).cost_table_
+    >>> table.unit, [stage.how for stage in table.stages]
+    ('s', ['measured', 'measured', 'measured'])
+    >>> [stage.low <= stage.value <= stage.high for stage in table.stages]
+    [True, True, True]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

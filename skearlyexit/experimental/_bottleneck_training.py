@@ -69,6 +69,18 @@ class BottleneckTraining(TrainingStrategy):
     deep nets", ICCV workshops 2019. Bound of I(X; F) and ``"head"``: Alemi et al., "Deep
     variational information bottleneck", ICLR 2017. ``"discriminators"``: Belghazi et al., "Mutual
     information neural estimation", ICML 2018.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.experimental import BottleneckTraining
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=BottleneckTraining(beta=0.01), calibration=None, max_epochs=2, random_state=0)
+    >>> [epoch["phase"] for epoch in clf.fit(X, y).history_]
+    ['stage 0', 'stage 0', 'stage 1', 'stage 1', 'stage 2', 'stage 2']
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

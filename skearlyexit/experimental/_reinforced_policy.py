@@ -50,6 +50,19 @@ class ReinforcedPolicy(LogisticPolicy):
     ----------
     Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
     learning", Machine Learning 1992.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.experimental import ReinforcedPolicy
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
+    ...     policy=ReinforcedPolicy(max_iter=20), budget=0.8, calibration=0.3, max_epochs=2,
+    ...     random_state=0).fit(X, y)
+    >>> clf.cascade_.decision.policy.coef_.shape
+    (1, 4)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

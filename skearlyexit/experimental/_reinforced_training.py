@@ -50,6 +50,21 @@ class ReinforcedTraining(TrainingStrategy):
     Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
     learning", Machine Learning 1992. Guan, Liu, Liu, Peng, "Energy-efficient amortized inference
     with cascaded deep classifiers", IJCAI 2018.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.experimental import ReinforcedTraining
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"], policy="gate",
+    ...     training=ReinforcedTraining(0.2), calibration=None, max_epochs=2, random_state=0)
+    >>> table = clf.fit(X, y).exit_table(X)
+    >>> table.gates.shape
+    (200, 3)
+    >>> bool((table.scores[:, :2] == table.gates[:, :2]).all())  # the gates are the scores
+    True
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -50,6 +50,18 @@ class TargetTraining(TrainingStrategy):
     References
     ----------
     Lee, Zhang, Fischer, Bengio, "Difference target propagation", ECML PKDD 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.experimental import TargetTraining
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=TargetTraining(step=0.1), calibration=None, max_epochs=2, random_state=0)
+    >>> [(epoch["phase"], epoch["exits"]) for epoch in clf.fit(X, y).history_]
+    [('targets', [0, 1, 2]), ('targets', [0, 1, 2])]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -47,6 +47,20 @@ class FittedHead(metaclass=ABCMeta):
     model : torch.nn.Module or fitted scikit-learn estimator
     pooling : torch.nn.Module
         From the embedding of a stage to vectors of shape (n, n_features).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.heads import FittedHead
+    >>> class Softened(FittedHead):  # answers at a temperature of 2
+    ...     def predict_proba(self, embedding):
+    ...         logits = self.model(self.pooling(embedding)).double()
+    ...         return torch.softmax(logits / 2, dim=1).numpy()
+    ...     def to(self, device):
+    ...         self.model.to(device)
+    >>> head = Softened(model=torch.nn.Identity(), pooling=torch.nn.Flatten())
+    >>> head.predict_proba(torch.tensor([[0.0, 4.0]])).round(2)
+    array([[0.12, 0.88]])
     """
 
     model: Any
@@ -88,6 +102,25 @@ class Head(BaseEstimator, metaclass=ABCMeta):
     cross_fit : int or None
         Number of folds in which those embeddings are cross-fitted; None takes the embeddings of
         rows that the network has seen.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, LinearHead, MLPBackbone
+    >>> from skearlyexit.heads import Head
+    >>> class Watched(Head):  # a linear head that prints what it was fitted for
+    ...     is_neural = True
+    ...     def build(self, embedding, n_classes):
+    ...         return LinearHead().build(embedding, n_classes)
+    ...     def fit(self, module, embeddings, y, sample_weight, *, classes, **options):
+    ...         print("classes", classes)
+    ...         return LinearHead().fit(module)
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], head=Watched(), calibration=None,
+    ...     max_epochs=1, random_state=0).fit(X, y)
+    classes [0 1]
+    classes [0 1]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
@@ -168,6 +201,24 @@ class NeuralHead(Head):
         and differ much in scale, so that a head learns slowly without. Vectors gain little by it,
         and with extreme weights a head that is trained for a few steps only learns to tell rows
         apart by chance. None: what is pooled is standardized, and vectors are not.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from torch import nn
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.backbones import PaddedLinear
+    >>> from skearlyexit.heads import NeuralHead
+    >>> class TanhHead(NeuralHead):
+    ...     def body(self, n_features, n_classes):
+    ...         return nn.Sequential(
+    ...             PaddedLinear(n_features, 32), nn.Tanh(), PaddedLinear(32, n_classes))
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], head=TanhHead(), calibration=None,
+    ...     max_epochs=2, random_state=0)
+    >>> clf.fit(X, y).cost_table_.head_costs  # 16 x 32 + 32 x 2
+    array([576., 576.])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {"normalize": ["boolean", None]}

@@ -83,6 +83,19 @@ class EstimatorHead(Head):
 
     Cross-fitted embeddings were seen to make decision trees order rows better by how sure they are
     on two sets, and otherwise to be of no use and sometimes to lose accuracy; see the user guide.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skearlyexit import EarlyExitClassifier, EstimatorHead, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
+    ...     head=EstimatorHead(DecisionTreeClassifier(max_depth=4)), calibration=None,
+    ...     max_epochs=2, random_state=0).fit(X, y)
+    >>> [type(head.model).__name__ for head in clf.cascade_.network.heads]
+    ['DecisionTreeClassifier', 'DecisionTreeClassifier']
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -18,6 +18,17 @@ class LinearHead(NeuralHead):
     normalize : bool or None, default=None
         Whether batch normalization standardizes the vectors. None: where they are pooled; see
         `NeuralHead`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit import LinearHead
+    >>> maps = torch.zeros(2, 8, 4, 4)  # two embeddings of 8 channels and 4 x 4 positions
+    >>> for pooling in ("average", "flatten"):
+    ...     module = LinearHead(pooling=pooling).build(maps, n_classes=3)
+    ...     print(tuple(module.pooling(maps).shape), tuple(module(maps).shape))
+    (2, 8) (2, 3)
+    (2, 128) (2, 3)
     """
 
     def body(self, n_features: int, n_classes: int) -> torch.nn.Sequential:

@@ -25,6 +25,14 @@ class MLPHead(NeuralHead):
     normalize : bool or None, default=None
         Whether batch normalization standardizes the vectors. None: where they are pooled; see
         `NeuralHead`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit import MLPHead
+    >>> module = MLPHead(hidden=(32, 16)).build(torch.zeros(2, 8), n_classes=3)
+    >>> [layer.out_features for layer in module.body if hasattr(layer, "out_features")]
+    [32, 16, 3]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

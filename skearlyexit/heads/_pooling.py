@@ -15,6 +15,15 @@ class GlobalAveragePooling(torch.nn.Module):
     Notes
     -----
     **Shape**: (n, channels, ...) to (n, channels).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.heads import GlobalAveragePooling
+    >>> GlobalAveragePooling()(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
+    tensor([[3.]])
+    >>> GlobalAveragePooling()(torch.zeros(5, 8)).shape
+    torch.Size([5, 8])
     """
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:

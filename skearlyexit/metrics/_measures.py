@@ -34,6 +34,15 @@ def cost_accuracy(
     mean_costs : ndarray of shape (n_points,)
         In the unit of `costs`.
     accuracies : ndarray of shape (n_points,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.metrics import cost_accuracy
+    >>> correct = np.array([[True, True], [True, True], [False, True], [False, False]])
+    >>> scores = np.array([[0.9, 1.0], [0.8, 1.0], [0.7, 1.0], [0.6, 1.0]])
+    >>> cost_accuracy(correct, scores, np.array([0.5, 1.0]), [[0.0], [0.75], [np.inf]])
+    (array([0.5 , 0.75, 1.  ]), array([0.5 , 0.75, 0.75]))
     """
     rows, weight = np.arange(len(correct)), checked_weight(weight, correct)
     mean_costs, accuracies = np.empty(len(thresholds)), np.empty(len(thresholds))

@@ -37,6 +37,16 @@ class Overthinking:
         Share of all rows that some exit gets right and the last one wrong.
     destructive_share_of_errors : float
         The same as a share of the rows that the last exit gets wrong; nan if there are none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.metrics import Overthinking
+    >>> found = Overthinking(
+    ...     costs=np.array([0.5, 1.0]), kept=np.array([0.5, 0.25]), lost=np.array([0.125, 0.0]),
+    ...     never=0.125)
+    >>> found.wasteful_share, found.destructive_share, found.destructive_share_of_errors
+    (0.625, 0.125, 0.5)
     """
 
     costs: np.ndarray

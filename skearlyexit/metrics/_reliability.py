@@ -31,6 +31,16 @@ class ReliabilityCurve:
     error : ndarray of shape (n_exits,)
         Expected calibration error: mean over rows of the distance between the confidence and the
         accuracy of their bin.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.metrics import ReliabilityCurve
+    >>> curve = ReliabilityCurve(  # one exit, two bins
+    ...     edges=np.array([[0.0, 0.5, 1.0]]), confidence=np.array([[0.5, 0.75]]),
+    ...     accuracy=np.array([[0.5, 0.5]]), share=np.array([[0.5, 0.5]]))
+    >>> curve.error
+    array([0.125])
     """
 
     edges: np.ndarray

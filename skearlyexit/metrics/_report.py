@@ -59,6 +59,22 @@ class ExitReport:
         Whether a guarantee was asked for and given; None if none was asked for.
     reason : str
         A sentence on the operating point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit import ExitTable
+    >>> from skearlyexit.metrics import ExitReport
+    >>> probabilities = np.array(
+    ...     [[[0.9, 0.1], [0.8, 0.2]], [[0.6, 0.4], [0.3, 0.7]], [[0.2, 0.8], [0.7, 0.3]]])
+    >>> table = ExitTable(probabilities, scores=probabilities.max(axis=2))
+    >>> report = ExitReport.from_table(
+    ...     table, np.array([0, 1, 1]), np.array([0.75]), np.array([0.5, 1.0]),
+    ...     classes=np.array(["a", "b"]), exit_names=["first", "last"])
+    >>> report.leave.round(3), report.accuracy, round(report.last_accuracy, 3)
+    (array([0.667, 0.333]), 1.0, 0.667)
+    >>> round(report.mean_cost, 3), report.class_rows
+    (0.667, array([1, 2]))
     """
 
     exit_names: list[str]

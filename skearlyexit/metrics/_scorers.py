@@ -23,6 +23,24 @@ class ExitScorer(BaseEstimator, metaclass=ABCMeta):
 
     A scorer implements `score`. Weights come with metadata routing, once
     ``set_score_request(sample_weight=True)`` has been called.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.metrics import ExitScorer
+    >>> class EarlyShare(ExitScorer):  # share of the rows that exit before the last exit
+    ...     def score(self, estimator, X, y=None, sample_weight=None):
+    ...         _, exits = estimator.predict(X, return_exits=True)
+    ...         early = exits < estimator.n_exits_ - 1
+    ...         return float(np.average(early, weights=sample_weight))
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], threshold=0.0, calibration=None,
+    ...     max_epochs=1, random_state=0).fit(X, y)
+    >>> EarlyShare()(clf, X)
+    1.0
     """
 
     # What is scored is an argument, and no metadata.

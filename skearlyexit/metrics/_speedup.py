@@ -28,6 +28,13 @@ class Speedup:
         Median of ``plain_times / times``: 2 is twice as fast.
     ratio_range : tuple of two floats
         Smallest and largest of these ratios.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.metrics import Speedup
+    >>> print(Speedup(times=np.array([0.5, 0.4, 0.5]), plain_times=np.array([1.0, 1.2, 0.9])))
+    2.00 times as fast as without early exits, 1.80 to 3.00 in 3 repeats (0.5 s, not 1 s)
     """
 
     times: np.ndarray

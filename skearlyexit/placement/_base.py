@@ -33,6 +33,16 @@ class Candidates:
         every block.
     obstacles : dict of str to str
         Names after which no exit can stand, and why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.placement import Candidates
+    >>> candidates = Candidates(["stem", "relu", "block"], np.array([40.0, 0.0, 60.0]))
+    >>> candidates.cumulative
+    array([ 40.,  40., 100.])
+    >>> candidates.places  # of those reached at the same cost, the last
+    array([1, 2])
     """
 
     names: list[str]
@@ -86,6 +96,23 @@ class Probed:
         What makes answers and scores of the heads' outputs.
     groups : ndarray of shape (n_samples,) or None, default=None
         Groups of rows that stay together.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, FixedExits, MLPBackbone
+    >>> from skearlyexit.placement import Placement
+    >>> class Asking(Placement):  # asks three places, and prints what it is told
+    ...     needs_probe = True
+    ...     def place(self, candidates, probe=None):
+    ...         probed = probe([0, 1, 2])
+    ...         print(probed.places, probed.outputs.shape, probed.correct.shape)
+    ...         return FixedExits([0]).place(candidates)
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=Asking(), calibration=None, max_epochs=1,
+    ...     random_state=0).fit(X, y)
+    [0 1 2] (40, 3, 2) (40, 3)
     """
 
     places: np.ndarray
@@ -142,6 +169,14 @@ class Placed:
         Ascending indices of the blocks after which an exit stands, the last block among them.
     report : PlacementReport
         What spoke for and against each candidate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.placement import Candidates, CostShare
+    >>> placed = CostShare(2).place(Candidates(["stem", "a", "b", "c"], np.ones(4)))
+    >>> placed.ends, placed.report.chosen
+    ([1, 3], array([False,  True, False,  True]))
     """
 
     ends: list[int]
@@ -155,6 +190,27 @@ class Placement(BaseEstimator, metaclass=ABCMeta):
     ----------
     needs_probe : bool
         Whether it asks what heads at some places would answer. Rows are then held out for that.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.placement import Placed, Placement, PlacementReport
+    >>> class EverySecond(Placement):
+    ...     def place(self, candidates, probe=None):
+    ...         ends = candidates.places[::-2][::-1].tolist()
+    ...         report = PlacementReport(
+    ...             "EverySecond()", [candidates.names[i] for i in ends],
+    ...             candidates.cumulative[ends] / candidates.cumulative[-1],
+    ...             np.ones(len(ends), dtype=bool), ["every second place"] * len(ends))
+    ...         return Placed(ends, report)
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(4, width=16, hidden=16), exits=EverySecond(), calibration=None,
+    ...     max_epochs=1, random_state=0)
+    >>> clf.fit(X, y).exit_names_
+    ['stem', 'block2', 'block4']
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}

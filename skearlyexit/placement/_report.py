@@ -29,6 +29,19 @@ class PlacementReport:
         What spoke for or against each.
     figures : dict of str to ndarray of shape (n_candidates,)
         Numbers that the decision rests on, by their title; NaN where there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.placement import Candidates, CostShare
+    >>> report = CostShare(2).place(Candidates(["stem", "a", "b", "c"], np.ones(4))).report
+    >>> print(report)
+    CostShare(n_exits=2)
+    block    cost  exit  why
+    stem    25.0%     -  no share is first reached here
+    a       50.0%   yes  first to reach 50.0%
+    b       75.0%     -  no share is first reached here
+    c      100.0%   yes  the end
     """
 
     method: str

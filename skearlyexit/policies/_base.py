@@ -27,6 +27,18 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         Whether it learns from held-out rows.
     reads_gate : bool
         Whether what it gets of an answer has one column more, the gate at the exit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.policies import Policy
+    >>> class TwoSure(Policy):  # the least confidence of this exit and the one before
+    ...     has_memory = True
+    ...     def step(self, state, probabilities, exit_=0):
+    ...         largest = probabilities.max(axis=1)
+    ...         return largest if state is None else np.minimum(largest, state), largest
+    >>> TwoSure().score(np.array([[[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]]]))  # one row, three exits
+    array([[0.8, 0.6, 0.6]])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}

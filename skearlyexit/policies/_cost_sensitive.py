@@ -43,6 +43,20 @@ class CostSensitivePolicy(EstimatorPolicy):
     ----------
     Bolukbasi, Wang, Dekel, Saligrama, "Adaptive neural networks for efficient inference", ICML
     2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import CostSensitivePolicy, EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
+    ...     policy=CostSensitivePolicy(cost_weight=0.1), threshold=0.5, calibration=0.3,
+    ...     max_epochs=2, random_state=0)
+    >>> clf.fit(X, y).exit_table(X).scores.shape
+    (300, 2)
+    >>> clf.cost_table_.decision_costs
+    array([21.,  0.])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -36,6 +36,19 @@ class LearnedConfidencePolicy(EstimatorPolicy):
 
     Chataoui, Szatkowski et al., "Jointly-learned exit and inference for a dynamic neural network:
     JEI-DNN", ICLR 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skearlyexit import EarlyExitClassifier, LearnedConfidencePolicy, MLPBackbone
+    >>> X, y = make_classification(300, random_state=0)
+    >>> policy = LearnedConfidencePolicy(DecisionTreeClassifier(min_samples_leaf=20))
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], policy=policy,
+    ...     budget=0.9, calibration=0.3, max_epochs=2, random_state=0).fit(X, y)
+    >>> [type(fitted.model).__name__ for fitted in clf.cascade_.decision.policy.exits_]
+    ['DecisionTreeClassifier', 'DecisionTreeClassifier']
     """
 
     def __init__(self, estimator: Any = None, *, features: str = "summary") -> None:

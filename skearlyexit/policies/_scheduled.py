@@ -44,6 +44,18 @@ class ScheduledPolicy(LogisticPolicy):
     ----------
     After Ilhan et al., "Adaptive deep neural network inference optimization with EENet", WACV
     2024, who learn scores and shares of leaving for a budget with other losses.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone, ScheduledPolicy
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
+    ...     policy=ScheduledPolicy(0.8, max_iter=50), budget=0.8, calibration=0.3, max_epochs=2,
+    ...     random_state=0).fit(X, y)
+    >>> clf.cascade_.decision.policy.coef_.shape, clf.cascade_.decision.policy.shares_.shape
+    ((1, 4), (2,))
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

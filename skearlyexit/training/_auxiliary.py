@@ -25,6 +25,19 @@ class AuxiliaryTraining(TrainingStrategy):
     ----------
     Szegedy et al., "Going deeper with convolutions", CVPR 2015. Lee et al., "Deeply-supervised
     nets", AISTATS 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import AuxiliaryTraining, EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=AuxiliaryTraining(0.3), calibration=None, max_epochs=2, random_state=0)
+    >>> clf.fit(X, y).exit_names_
+    ['block3']
+    >>> clf.costs_
+    array([1.])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -31,6 +31,22 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         Whether it makes sense for several exits only; a network with one is then trained plainly.
     uses_unlabeled : bool
         Whether it can learn from rows without labels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.training import ExitLoss, ExitView, TrainingStrategy
+    >>> class ByCost(TrainingStrategy):  # joint training in which an exit weighs what it costs
+    ...     def train(self, network, costs, trainer):
+    ...         view = ExitView(network, range(network.n_exits))
+    ...         trainer.fit(view, ExitLoss(costs.tolist()), phase="by cost")
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], training=ByCost(),
+    ...     calibration=None, max_epochs=2, random_state=0)
+    >>> [(epoch["phase"], epoch["exits"]) for epoch in clf.fit(X, y).history_]
+    [('by cost', [0, 1]), ('by cost', [0, 1])]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}

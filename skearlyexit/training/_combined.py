@@ -42,6 +42,17 @@ class CombinedTraining(TrainingStrategy):
     Kim, Lee, Lee, "Deeply-recursive convolutional network for image super-resolution", CVPR 2016.
     ``"mean"``, ``"max"``: Teerapittayanon, McDanel, Kung, "Distributed deep neural networks over
     the cloud, the edge and end devices", ICDCS 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import CombinedTraining, EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=CombinedTraining("mean"), calibration=None, max_epochs=2, random_state=0)
+    >>> [(epoch["phase"], epoch["exits"]) for epoch in clf.fit(X, y).history_]
+    [('combined', [0, 1, 2]), ('combined', [0, 1, 2])]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -31,6 +31,21 @@ class CombinerTraining(TrainingStrategy):
     hidden : int, default=16
         Width of the gated recurrent unit, rounded up to a multiple of 16. Its operations count
         among the costs of the exits.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import CombinerTraining, EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=CombinerTraining(hidden=16), calibration=None, max_epochs=2, random_state=0)
+    >>> print(clf.fit(X, y).cost_table_)
+    exit    stage  head  decision  until here  of plain
+    stem      512    32     1,570       2,114  101.6%
+    block1    512    32     1,570       4,228  203.3%
+    block3  1,024    32     1,568       6,852  329.4%
+    in MACs per row; the plain network costs 2,080
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -51,6 +51,18 @@ class DistillationTraining(TrainingStrategy):
     From the last exit: Phuong and Lampert, "Distillation-based training for multi-exit
     architectures", ICCV 2019; Li, Zhang, Qi, Yang, Huang, "Improved techniques for training
     adaptive deep networks", ICCV 2019. ``"next"`` and ``"later"`` are variants of it.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import DistillationTraining, EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=DistillationTraining("next", backbone_share=0.5), calibration=None,
+    ...     max_epochs=4, random_state=0)
+    >>> [epoch["phase"] for epoch in clf.fit(X, y).history_]
+    ['backbone', 'backbone', 'distillation', 'distillation']
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -44,6 +44,19 @@ class FreezeOutTraining(TrainingStrategy):
     ----------
     Brock, Lim, Ritchie, Weston, "FreezeOut: accelerate training by progressively freezing layers",
     2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, FreezeOutTraining, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=FreezeOutTraining(0.1), calibration=None, max_epochs=5, random_state=0)
+    >>> losses = [epoch["train_exit_losses"] for epoch in clf.fit(X, y).history_]
+    >>> np.isnan(losses).sum(axis=1)  # number of stages that no longer learn, epoch by epoch
+    array([0, 0, 1, 1, 2])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

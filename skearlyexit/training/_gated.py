@@ -41,6 +41,20 @@ class GatedTraining(TrainingStrategy):
     ----------
     Scardapane, Comminiello, Scarpiniti, Baccarelli, Uncini, "Differentiable branching in deep
     networks for fast inference", ICASSP 2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, GatedTraining, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"], policy="gate",
+    ...     training=GatedTraining(0.2), calibration=None, max_epochs=2, random_state=0)
+    >>> table = clf.fit(X, y).exit_table(X)
+    >>> table.gates.shape
+    (200, 3)
+    >>> bool((table.scores[:, :2] == table.gates[:, :2]).all())  # the gates are the scores
+    True
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

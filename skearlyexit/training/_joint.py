@@ -47,6 +47,17 @@ class JointTraining(TrainingStrategy):
     ``"adaptive"``: Hu et al., "Learning anytime predictions in neural networks via adaptive loss
     balancing", AAAI 2019. `equilibrium`: Li et al., "Improved techniques for training adaptive
     deep networks", ICCV 2019.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, JointTraining, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=JointTraining([0.2, 0.5]), calibration=None, max_epochs=2, random_state=0)
+    >>> [(epoch["phase"], epoch["exits"]) for epoch in clf.fit(X, y).history_]
+    [('joint', [0, 1, 2]), ('joint', [0, 1, 2])]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -69,6 +69,20 @@ class LayerwiseTraining(TrainingStrategy):
     2006. ``"similarity"``: Pehlevan, Hu, Chklovskii, "A Hebbian/anti-Hebbian neural network for
     linear subspace learning: a derivation from multidimensional scaling of streaming data", Neural
     Computation 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, LayerwiseTraining, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=LayerwiseTraining(local="reconstruction"), calibration=None, max_epochs=2,
+    ...     random_state=0)
+    >>> X_unlabeled, _ = make_classification(500, random_state=1)
+    >>> clf = clf.fit(X, y, X_unlabeled=X_unlabeled)  # the stages learn from these rows, too
+    >>> [epoch["phase"] for epoch in clf.history_]
+    ['stage 0', 'stage 0', 'stage 1', 'stage 1', 'stage 2', 'stage 2']
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

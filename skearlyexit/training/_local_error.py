@@ -45,6 +45,18 @@ class LocalErrorTraining(TrainingStrategy):
     2020. ``"feedback"``: Mostafa, Ramesh, Cauwenberghs, "Deep supervised learning using local
     errors", Frontiers in Neuroscience 2018. ``"similarity"``: Nokland and Eidnes, "Training neural
     networks with local error signals", ICML 2019.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, LocalErrorTraining, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=LocalErrorTraining("similarity"), calibration=None, max_epochs=2,
+    ...     random_state=0)
+    >>> [(epoch["phase"], epoch["exits"]) for epoch in clf.fit(X, y).history_]
+    [('local errors', [0, 1, 2]), ('local errors', [0, 1, 2])]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

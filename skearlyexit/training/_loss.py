@@ -31,6 +31,15 @@ class ExitLoss(torch.nn.Module):
         Share of the run that has passed; set by the trainer.
     tallies : dict of bool to ExitTally
         What the exits did, in training and in evaluation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.training import ExitLoss
+    >>> logits = [torch.zeros(4, 2), torch.zeros(4, 2)]  # two exits with equal logits
+    >>> loss = ExitLoss([0.5, 1.0])(logits, (torch.tensor([0, 1, 1, 0]),))
+    >>> round(float(loss), 3)  # 0.5 + 1.0 times the logarithm of 2
+    1.04
     """
 
     def __init__(self, weights: Sequence[float] | Schedule) -> None:

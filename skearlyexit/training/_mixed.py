@@ -29,6 +29,18 @@ class MixedTraining(TrainingStrategy):
     ----------
     Kubaty et al., "How to train your multi-exit model? Analyzing the impact of training
     strategies", ICML 2025.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MixedTraining, MLPBackbone
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=MixedTraining(backbone_share=0.25), calibration=None, max_epochs=4,
+    ...     random_state=0)
+    >>> [(epoch["phase"], epoch["exits"]) for epoch in clf.fit(X, y).history_]
+    [('backbone', [2]), ('joint', [0, 1, 2]), ('joint', [0, 1, 2]), ('joint', [0, 1, 2])]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

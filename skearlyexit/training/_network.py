@@ -40,6 +40,18 @@ class MultiExitNetwork(torch.nn.Module):
     ----------
     combiner : Combiner or None
         What a strategy has learned to make of the heads; set by it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.backbones import Chain
+    >>> from skearlyexit.heads import LinearHead
+    >>> from skearlyexit.training import MultiExitNetwork
+    >>> layers = [torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 16)]
+    >>> stages = Chain(layers, names=["first", "relu", "second"]).cut([1, 2])
+    >>> heads = [LinearHead().build(torch.zeros(2, 16), n_classes=3) for _ in stages]
+    >>> MultiExitNetwork(stages, heads, n_classes=3).n_exits
+    2
     """
 
     def __init__(
@@ -127,6 +139,32 @@ class View(torch.nn.Module):
     ----------
     exits : list of int
         Exits that answer, ascending.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.training import ExitLoss, TrainingStrategy, View
+    >>> class Alone(View):  # one stage and its head, on what the stages before it return
+    ...     def __init__(self, network, exit_):
+    ...         super().__init__()
+    ...         self.before = network.stages[:exit_].requires_grad_(False)
+    ...         self.stage, self.head = network.stages[exit_], network.heads[exit_]
+    ...         self.exits = [exit_]
+    ...     def forward(self, rows):
+    ...         for stage in self.before:
+    ...             rows, _ = stage(rows)
+    ...         return [self.head(self.stage(rows)[1])]
+    >>> class StageByStage(TrainingStrategy):
+    ...     def train(self, network, costs, trainer):
+    ...         for exit_ in range(network.n_exits):
+    ...             trainer.fit(Alone(network, exit_), ExitLoss([1.0]), phase=f"stage {exit_}")
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], training=StageByStage(),
+    ...     calibration=None, max_epochs=2, random_state=0)
+    >>> [(epoch["phase"], epoch["exits"]) for epoch in clf.fit(X, y).history_]
+    [('stage 0', [0]), ('stage 0', [0]), ('stage 1', [1]), ('stage 1', [1])]
     """
 
     exits: list[int]
@@ -165,6 +203,19 @@ class ExitView(View):
     Notes
     -----
     **Shape**: rows (n, ...) to a list of logits (n, n_classes), one for each exit asked.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.backbones import Chain
+    >>> from skearlyexit.heads import LinearHead
+    >>> from skearlyexit.training import ExitView, MultiExitNetwork
+    >>> layers = [torch.nn.Linear(8, 16), torch.nn.Linear(16, 16), torch.nn.Linear(16, 16)]
+    >>> stages = Chain(layers, names=["first", "second", "third"]).cut([0, 1, 2])
+    >>> heads = [LinearHead().build(torch.zeros(2, 16), n_classes=3) for _ in stages]
+    >>> view = ExitView(MultiExitNetwork(stages, heads), [0, 2])
+    >>> [tuple(logits.shape) for logits in view(torch.zeros(5, 8))]
+    [(5, 3), (5, 3)]
     """
 
     def __init__(

@@ -31,6 +31,17 @@ class SeparateTraining(TrainingStrategy):
     ----------
     Kaya, Hong, Dumitras, "Shallow-deep networks", ICML 2019; Venkataramani et al., "Scalable-effort
     classifiers for energy-efficient machine learning", DAC 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone, SeparateTraining
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
+    ...     training=SeparateTraining(0.5), calibration=None, max_epochs=4, random_state=0)
+    >>> [epoch["phase"] for epoch in clf.fit(X, y).history_]
+    ['backbone', 'backbone', 'heads', 'heads']
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -136,6 +136,24 @@ class Trainer:
         Epochs that there are to spend, as a share of `max_epochs`.
     history : list of dict
         One entry for each epoch, of all phases.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.training import ExitLoss, ExitView, TrainingStrategy
+    >>> class LastFirst(TrainingStrategy):  # the last exit in a quarter of the epochs, then all
+    ...     def train(self, network, costs, trainer):
+    ...         last, all_exits = [network.n_exits - 1], range(network.n_exits)
+    ...         trainer.fit(ExitView(network, last), ExitLoss([1.0]), share=0.25, phase="last")
+    ...         loss = ExitLoss([1.0] * len(all_exits))
+    ...         trainer.fit(ExitView(network, all_exits), loss, share=0.75, phase="all")
+    >>> X, y = make_classification(200, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], training=LastFirst(),
+    ...     calibration=None, max_epochs=4, random_state=0)
+    >>> [(epoch["phase"], epoch["exits"]) for epoch in clf.fit(X, y).history_]
+    [('last', [1]), ('all', [0, 1]), ('all', [0, 1]), ('all', [0, 1])]
     """
 
     rows: TrainingRows

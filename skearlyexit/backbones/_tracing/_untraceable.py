@@ -10,7 +10,26 @@ import torch
 
 
 class UntraceableError(ValueError):
-    """A module whose operations cannot be told without running it on numbers."""
+    """A module whose operations cannot be told without running it on numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skearlyexit import TracedBackbone, list_exits
+    >>> from skearlyexit.backbones import UntraceableError
+    >>> class Clipped(nn.Module):
+    ...     def forward(self, x):
+    ...         return x.clamp(max=1) if x.max() > 1 else x
+    >>> module, X = nn.Sequential(nn.Linear(8, 4), Clipped(), nn.Linear(4, 2)), np.zeros((4, 8))
+    >>> try:
+    ...     list_exits(TracedBackbone(module), X)
+    ... except UntraceableError as error:
+    ...     print(str(error).split(" does")[0])
+    The backbone cannot be traced: its submodule '1' (Clipped)
+    >>> list_exits(TracedBackbone(module, leaf=[Clipped]), X).names
+    ['0', '1']
+    """
 
 
 class RowsError(ValueError):

@@ -1,5 +1,6 @@
 """The structure of the package: which room imports which, as CONTRIBUTING says."""
 
+import inspect
 import re
 from importlib import import_module
 from pathlib import Path
@@ -79,3 +80,11 @@ def test_what_is_public_is_on_the_page_of_the_api():
 def test_the_page_of_the_api_says_where_names_are():
     for module, names in listed().items():
         assert names <= public()[module]
+
+
+def test_what_is_public_has_an_example():
+    for module, names in public().items():
+        for name in names - {"__version__"}:
+            thing = getattr(import_module(module), name)
+            if callable(thing) and inspect.getdoc(thing):
+                assert ">>> " in (thing.__doc__ or ""), f"{module}.{name}"

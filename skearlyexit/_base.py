@@ -377,7 +377,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         return self._tabulated(self._validate_rows(X))
 
     def _tabulated(self, X: Any) -> LabelTable:
-        return label_table(self.cascade_.network, self.cascade_.decision, X)
+        return label_table(self.cascade_.network, self.cascade_.exit_rule, X)
 
     def _set_point(
         self, point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray

@@ -32,7 +32,7 @@ from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import OperatingPoint
 from skearlyexit.combination import Combination
-from skearlyexit.combination._registry import COMBINATIONS, TRAINED
+from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
 from skearlyexit.costs._registry import COSTS
 from skearlyexit.placement import Placement, PlacementReport
@@ -70,7 +70,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "head": "no_validation",
         "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
         "policy": [StrOptions(set(POLICIES)), Policy, None],
-        "combine": [StrOptions({*COMBINATIONS, TRAINED}), Combination, None],
+        "combine": [StrOptions(set(COMBINATIONS)), Combination, None],
         "temperature_scaling": ["boolean"],
         "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
         "budget": [Interval(Real, 0, None, closed="right"), None],

@@ -43,7 +43,7 @@ def simulated(seed, n_rows=60, n_places=4, *, policy=None, weighted=False, decim
         stages=rng.uniform(50, 150, size=n_places),
         heads=rng.uniform(0, 20, size=n_places),
         decisions=np.append(np.full(n_places - 1, rng.uniform(0, 3)), 0.0),
-        decision=ExitRule(None, OwnCombination(), policy),
+        exit_rule=ExitRule(None, OwnCombination(), policy),
     )
 
 
@@ -86,7 +86,7 @@ def small(right=(True, True, False, False), *, heads=(10.0, 10.0)):
         stages=np.array([40.0, 50.0]),
         heads=np.array(heads),
         decisions=np.zeros(2),
-        decision=ExitRule(None, OwnCombination(), ConfidencePolicy()),
+        exit_rule=ExitRule(None, OwnCombination(), ConfidencePolicy()),
     )
 
 
@@ -122,7 +122,7 @@ def naive_exit(scores, thresholds):
 
 def naive_reach(probed, chosen, max_drop):
     """Thresholds from the even rows, and the shares of the odd ones that get to each exit."""
-    scores = probed.decision.policy.score(probed.table.probabilities[:, chosen])
+    scores = probed.exit_rule.policy.score(probed.table.probabilities[:, chosen])
     right = probed.correct[:, chosen]
     thresholds = [
         naive_threshold(scores[::2, k], right[::2, k], right[::2, -1], probed.weight[::2], max_drop)
@@ -198,7 +198,7 @@ def brute_force(probed, n_exits, budget):
     end = len(probed.places) - 1
     for exits in combinations(range(end), n_exits - 1):
         chosen = [*exits, end]
-        scores = probed.decision.policy.score(probed.table.probabilities[:, chosen])
+        scores = probed.exit_rule.policy.score(probed.table.probabilities[:, chosen])
         right, costs = probed.correct[:, chosen], naive_costs(probed, chosen)
         for thresholds in product(*([0.0, *set(column), 2.0] for column in scores[:, :-1].T)):
             leave = np.full(len(scores), n_exits - 1)

@@ -99,14 +99,14 @@ class Cascade:
     Attributes
     ----------
     network : FittedNetwork
-    decision : ExitRule
+    exit_rule : ExitRule
         What is made of the outputs of its heads.
     cost_table : CostTable
         What its parts cost.
     """
 
     network: FittedNetwork
-    decision: ExitRule
+    exit_rule: ExitRule
     cost_table: CostTable
 
     @property

@@ -202,12 +202,12 @@ class ExitRule:
         ValueError
             If there are too few rows.
         """
-        decision = self.copy()
+        exit_rule = self.copy()
         outputs = self._of_classes(outputs)
         parts = iter(_divide(y, weight, groups, self.n_learned, rng))
         judging = np.ones(len(y)) if weight is None else weight
         training = np.ones(len(y)) if training_weight is None else training_weight
-        scaling, combination, policy = decision.scaling, decision.combination, decision.policy
+        scaling, combination, policy = exit_rule.scaling, exit_rule.combination, exit_rule.policy
         if scaling is not None:
             rows = next(parts)
             scaling.fit(outputs[rows], y[rows], training[rows])
@@ -229,7 +229,7 @@ class ExitRule:
                 sample_weight=judging[rows],
                 seed=int(rng.randint(np.iinfo(np.int32).max)),
             )
-        return decision
+        return exit_rule
 
     @staticmethod
     def take(state: State, rows: np.ndarray) -> State:

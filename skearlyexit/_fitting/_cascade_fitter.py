@@ -53,7 +53,7 @@ class CascadeFitter:
     networks : NetworkFitter
     heads : HeadFitter
     costs : ExitCosts
-    decision : ExitRule
+    exit_rule : ExitRule
         Not fitted.
     combined : bool
         Whether what training learns to make of the heads is used.
@@ -65,7 +65,7 @@ class CascadeFitter:
     networks: NetworkFitter
     heads: HeadFitter
     costs: ExitCosts
-    decision: ExitRule
+    exit_rule: ExitRule
     combined: bool
     validation_fraction: float | None
 
@@ -75,7 +75,7 @@ class CascadeFitter:
         if self.combined:
             n_classes, n_exits = len(self.heads.classes), len(self.exits.heads)
             combiner = self.networks.training.untrained_combination(n_classes, n_exits)
-        return self.costs.least(self.decision, combiner)
+        return self.costs.least(self.exit_rule, combiner)
 
     def fit(
         self,
@@ -190,7 +190,7 @@ class CascadeFitter:
         return FittedNetwork(
             stages=list(network.stages),
             heads=heads,
-            gates=[FittedGate.of(each) for each in network.gates] if self.decision.gated else [],
+            gates=[FittedGate.of(each) for each in network.gates] if self.exit_rule.gated else [],
             combiner=self._combiner(network),
             n_classes=len(self.heads.classes),
             row_bytes=self.exits.plan.facts.row_bytes,

@@ -35,12 +35,12 @@ class ExitCosts:
     exits: Exits
     n_classes: int
 
-    def least(self, decision: ExitRule, combiner: Combination | None) -> float:
+    def least(self, exit_rule: ExitRule, combiner: Combination | None) -> float:
         """Lower bound, known before training, of what exiting at the first exit will cost.
 
         Parameters
         ----------
-        decision : ExitRule
+        exit_rule : ExitRule
             Not fitted.
         combiner : Combination or None
             What training will learn to make of the heads, before it has learned.
@@ -66,26 +66,26 @@ class ExitCosts:
                 else:
                     parts.append(CostInput(head, embedding, None, macs=0.0))
         decisions: list[list[CostInput]] = [[] for _ in parts]
-        if decision.gated:
+        if exit_rule.gated:
             embedding = self.exits.plan.embeddings[0]
             with isolated_random_state(0):
                 gate = build_gate(embedding).to(embedding.dtype).eval()
             decisions[0].append(FittedGate.of(gate).part(embedding))
         if combiner is not None:
-            decisions[0].append(combiner.part(self.n_classes, 0, gated=decision.gated))
+            decisions[0].append(combiner.part(self.n_classes, 0, gated=exit_rule.gated))
         return float(self._table([], parts, decisions).cumulative[0])
 
-    def table(self, network: FittedNetwork, decision: ExitRule, X: np.ndarray) -> CostTable:
+    def table(self, network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> CostTable:
         """What the parts of a network, and what is made of its outputs, cost on a few samples.
 
         Parameters
         ----------
         network : FittedNetwork
-        decision : ExitRule
+        exit_rule : ExitRule
             Fitted.
         X : ndarray of shape (n_samples, ...)
         """
-        return self._table(*self._parts(network, X, decision))
+        return self._table(*self._parts(network, X, exit_rule))
 
     def untimed(self, network: FittedNetwork, X: np.ndarray) -> np.ndarray:
         """Cumulative costs for what is fitted: the same for every fit with the same seed.
@@ -108,7 +108,7 @@ class ExitCosts:
         )
 
     def _parts(
-        self, network: FittedNetwork, X: np.ndarray, decision: ExitRule | None
+        self, network: FittedNetwork, X: np.ndarray, exit_rule: ExitRule | None
     ) -> tuple[list[CostInput], list[CostInput], list[list[CostInput]]]:
         """Stages, heads and decisions with what they are called with."""
         # What is measured should meet rows as various as those it is used on.
@@ -128,8 +128,8 @@ class ExitCosts:
                     parts.append(network.combiner.part(self.n_classes, i, gated=gated))
                 if network.gates and i < last:
                     parts.append(network.gates[i].part(embedding))
-                if decision is not None:
-                    decided = decision.part(self.n_classes, i, last=i == last)
+                if exit_rule is not None:
+                    decided = exit_rule.part(self.n_classes, i, last=i == last)
                     parts += [] if decided is None else [decided]
                 decisions.append(parts)
         return stages, heads, decisions

@@ -66,18 +66,18 @@ class ExitProbe:
         def known() -> np.ndarray:
             return builder.costs.untimed(network, train.X)
 
-        if builder.decision.n_learned:
+        if builder.exit_rule.n_learned:
             # One decision is asked about many subsets of the places, so that it cannot be
             # cross-fitted: it learns from rows that judge nothing.
             rng = check_random_state(self.seed)
             judged, learned = hold_out(rows.y, LEARNING_SHARE, rows.groups, rng)
-            decision = rows.take(learned).fit(builder.decision, known(), rng)
+            exit_rule = rows.take(learned).fit(builder.exit_rule, known(), rng)
             rows = rows.take(judged)
         else:
-            decision = unlearned(builder.decision, known, len(builder.heads.classes))
+            exit_rule = unlearned(builder.exit_rule, known, len(builder.heads.classes))
         with among_held_out():
-            table = decision.tabulate(rows.outputs)
-        costs = builder.costs.table(network, decision, train.X)
+            table = exit_rule.tabulate(rows.outputs)
+        costs = builder.costs.table(network, exit_rule, train.X)
         return Probed(
             np.asarray(places),
             rows.outputs,
@@ -87,7 +87,7 @@ class ExitProbe:
             costs.stage_costs,
             costs.head_costs,
             costs.decision_costs,
-            decision,
+            exit_rule,
             rows.groups,
         )
 

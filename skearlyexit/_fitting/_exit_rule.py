@@ -46,9 +46,9 @@ class HeldOutRows:
             None if self.groups is None else self.groups[rows],
         )
 
-    def fit(self, decision: ExitRule, costs: np.ndarray, rng: np.random.RandomState) -> ExitRule:
+    def fit(self, exit_rule: ExitRule, costs: np.ndarray, rng: np.random.RandomState) -> ExitRule:
         """The decision as learned from these rows."""
-        return decision.fitted(
+        return exit_rule.fitted(
             self.outputs,
             self.y,
             costs=costs,
@@ -60,7 +60,7 @@ class HeldOutRows:
 
 
 def decide(
-    decision: ExitRule,
+    exit_rule: ExitRule,
     rows: HeldOutRows,
     folds: Sequence[int],
     costs: Callable[[], np.ndarray],
@@ -75,7 +75,7 @@ def decide(
 
     Parameters
     ----------
-    decision : ExitRule
+    exit_rule : ExitRule
         Not fitted.
     rows : HeldOutRows
     folds : sequence of int
@@ -86,23 +86,23 @@ def decide(
 
     Returns
     -------
-    decision : ExitRule
+    exit_rule : ExitRule
         Fitted.
     table : ExitTable
     rows : HeldOutRows
         Those in the table.
     """
-    if not decision.n_learned:
-        decision = unlearned(decision, costs, rows.outputs.shape[2])
-        return decision, decision.tabulate(rows.outputs), rows
+    if not exit_rule.n_learned:
+        exit_rule = unlearned(exit_rule, costs, rows.outputs.shape[2])
+        return exit_rule, exit_rule.tabulate(rows.outputs), rows
     known = costs()
     splits = _splits(rows, folds, rng)
     order = np.concatenate([held for _, held in splits])
     tables = []
     for learned, held in splits:
-        fitted = rows.take(learned).fit(decision, known, rng)
+        fitted = rows.take(learned).fit(exit_rule, known, rng)
         tables.append(fitted.tabulate(rows.outputs[held]))
-    return rows.fit(decision, known, rng), ExitTable.concatenate(tables), rows.take(order)
+    return rows.fit(exit_rule, known, rng), ExitTable.concatenate(tables), rows.take(order)
 
 
 def _splits(rows: HeldOutRows, folds: Sequence[int], rng: np.random.RandomState) -> list[Split]:
@@ -120,12 +120,12 @@ def _splits(rows: HeldOutRows, folds: Sequence[int], rng: np.random.RandomState)
     return splits
 
 
-def unlearned(decision: ExitRule, costs: Callable[[], np.ndarray], n_classes: int) -> ExitRule:
+def unlearned(exit_rule: ExitRule, costs: Callable[[], np.ndarray], n_classes: int) -> ExitRule:
     """A decision that learns nothing, with the costs that it may want."""
-    if not decision.needs_costs:
-        return decision.copy()
+    if not exit_rule.needs_costs:
+        return exit_rule.copy()
     known = costs()
     nothing = HeldOutRows(
         np.empty((0, len(known), n_classes)), np.empty(0, dtype=np.intp), None, None, None
     )
-    return nothing.fit(decision, known, np.random.RandomState(0))
+    return nothing.fit(exit_rule, known, np.random.RandomState(0))

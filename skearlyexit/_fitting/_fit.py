@@ -159,12 +159,12 @@ def fit_model(
         request.fixed_thresholds(len(builder.exits.heads))
         request.check_costs(builder.least_cost)
     fit, found = _fit_networks(placed, samples, validation, start, rng)
-    decision, judged = _fit_rule(placed, fit.network, samples, found, weights, rng)
-    cost_table = builder.costs.table(fit.network, decision, samples.X)
-    cascade = Cascade(fit.network, decision, cost_table)
+    exit_rule, judged = _fit_rule(placed, fit.network, samples, found, weights, rng)
+    cost_table = builder.costs.table(fit.network, exit_rule, samples.X)
+    cascade = Cascade(fit.network, exit_rule, cost_table)
     evidence = None if judged is None else _evidence(judged, cascade, weights, classes)
     point, frontier = choose_point(request, cascade, evidence)
-    if placed.refit or builder.decision.n_learned:
+    if placed.refit or builder.exit_rule.n_learned:
         point = of_folds(point)
     scores = None if evidence is None else evidence.scores
     return FittedModel.of(cascade, fit, placed, point, frontier, scores)
@@ -188,10 +188,10 @@ def _fit_networks(
         held_out = samples.take(held)
         with located(held_out.positions, ADVICE_IN_FIT):
             # A decision that learns, or waits for the costs, needs what the heads say.
-            if builder.decision.needs_costs:
+            if builder.exit_rule.needs_costs:
                 found.append(outputs(fit.network, held_out.X))
             else:
-                found.append(label_table(fit.network, builder.decision, held_out.X))
+                found.append(label_table(fit.network, builder.exit_rule, held_out.X))
     if placed.refit:
         fit = builder.fit(samples, validation, int(seeds[0]), start=start)
     return fit, found
@@ -206,17 +206,17 @@ def _fit_rule(
     rng: np.random.RandomState,
 ) -> tuple[ExitRule, Judged | None]:
     """Fit what is made of the heads' outputs, and judge the calibration samples by it."""
-    decision, held = placed.builder.decision, placed.held
+    exit_rule, held = placed.builder.exit_rule, placed.held
 
     def costs() -> np.ndarray:
         return placed.builder.costs.untimed(network, samples.X)
 
     if not found:
-        return unlearned(decision, costs, network.n_classes + decision.gated), None
+        return unlearned(exit_rule, costs, network.n_classes + exit_rule.gated), None
     y, relative = samples.y[held], weights.relative
     weight = None if relative is None else relative[held]
-    if not decision.needs_costs:
-        return decision.copy(), Judged(LabelTable.concatenate(found), y, weight)
+    if not exit_rule.needs_costs:
+        return exit_rule.copy(), Judged(LabelTable.concatenate(found), y, weight)
     held_out = HeldOutRows(
         np.concatenate(found),
         y,
@@ -226,8 +226,8 @@ def _fit_rule(
     )
     folds = [len(part) for part in found]
     with among_held_out():
-        decision, table, held_out = decide(decision, held_out, folds, costs, rng)
-    return decision, Judged(table, held_out.y, held_out.weight)
+        exit_rule, table, held_out = decide(exit_rule, held_out, folds, costs, rng)
+    return exit_rule, Judged(table, held_out.y, held_out.weight)
 
 
 def _evidence(

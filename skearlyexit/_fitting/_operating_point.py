@@ -111,7 +111,7 @@ def check_request(
         if request is not None:
             request.check_rows(len(held), weights.at(held), weights.largest)
         return
-    needed = builder.decision.learned_parts
+    needed = builder.exit_rule.learned_parts
     if request is not None and request.needs_samples:
         needed.append(type(request).__name__)
     if not needed:

@@ -113,7 +113,7 @@ def update_model(
     builder = placed.builder
     n_exits = len(builder.exits.heads)
     if n_exits > 1:
-        builder.decision.combination.check(len(classes), n_exits)
+        builder.exit_rule.combination.check(len(classes), n_exits)
     fixed = nobody(n_exits) if request is None else request.fixed_thresholds(n_exits)
     # Every pass has a seed of its own, also where random_state is a number.
     n_before = standing.n_updates if standing else 0
@@ -125,6 +125,6 @@ def update_model(
     def costs() -> np.ndarray:
         return builder.costs.untimed(network, samples.X)
 
-    decision = unlearned(builder.decision, costs, len(classes) + builder.decision.gated)
-    cascade = Cascade(network, decision, builder.costs.table(network, decision, samples.X))
+    exit_rule = unlearned(builder.exit_rule, costs, len(classes) + builder.exit_rule.gated)
+    cascade = Cascade(network, exit_rule, builder.costs.table(network, exit_rule, samples.X))
     return FittedModel.of(cascade, fit, placed, CalibratedPoint(request, fixed, reason=_REASON))

@@ -80,7 +80,7 @@ def place_exits(
     spec.cost.check(len(placed.ends))
     n_exits = 1 if spec.strategy.drops_exits else len(placed.ends)
     if n_exits > 1:
-        spec.decision.combination.check(len(classes), n_exits)
+        spec.exit_rule.combination.check(len(classes), n_exits)
     if probe is None and n_exits > 1:
         splits, refit = calibration_splits(params.calibration, samples.y, samples.groups, rng)
     if n_exits == 1:
@@ -100,9 +100,9 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
         alone, nothing = spec.builder(spec.plan.ends), np.arange(0)
         request = requested_point(params)
         check_request(request, alone, 2, nothing, CalibrationWeights(), holds_out=False)
-    if spec.decision.policy.reads_gate:
+    if spec.exit_rule.policy.reads_gate:
         raise ValueError(
             f"{kind} judges places by heads that are trained separately, without gates to read. "
-            f"Give exits by number or name with {type(spec.decision.policy).__name__}."
+            f"Give exits by number or name with {type(spec.exit_rule.policy).__name__}."
         )
     spec.cost.check(None)

@@ -48,7 +48,7 @@ class FitSpec:
         The network, measured, with an exit at its end only.
     placement : Placement
     strategy : TrainingStrategy
-    decision : ExitRule
+    exit_rule : ExitRule
         Not fitted.
     cost : Cost
     make : callable
@@ -61,7 +61,7 @@ class FitSpec:
     plan: MeasuredNetwork
     placement: Placement
     strategy: TrainingStrategy
-    decision: ExitRule
+    exit_rule: ExitRule
     cost: Cost
     make: Callable[[Sequence[int], TrainingStrategy], CascadeFitter]
     notices: list[str]
@@ -101,7 +101,7 @@ def make_spec(
     cost = resolve(params.cost, COSTS, "macs")
     seed = rng.randint(MAX_SEED)
     strategy = resolve(params.training, STRATEGIES, "distillation")
-    decision = _decision(params, strategy)
+    exit_rule = _decision(params, strategy)
     plan = MeasuredNetwork.measure(backbone, cost, single.X, len(classes), seed, params.device)
     rows = rows_as_read(given, single, plan, backbone, len(classes), before)
     notices = [plan.notice]
@@ -116,9 +116,9 @@ def make_spec(
         if combined:
             training.check_combined([head.is_neural for head in heads])
         # Gates that are not used are not run.
-        gated = training.has_gates and (combined or decision.policy.reads_gate)
+        gated = training.has_gates and (combined or exit_rule.policy.reads_gate)
         exits = Exits(plan.placed(kept), heads[-len(kept) :])
-        rule = replace(decision, gated=gated) if len(kept) > 1 else PLAIN
+        rule = replace(exit_rule, gated=gated) if len(kept) > 1 else PLAIN
         return CascadeFitter(
             exits=exits,
             networks=NetworkFitter(
@@ -140,7 +140,7 @@ def make_spec(
                 n_jobs=params.n_jobs,
             ),
             costs=ExitCosts(cost, exits, len(classes)),
-            decision=rule,
+            exit_rule=rule,
             combined=combined,
             validation_fraction=params.validation_fraction if params.early_stopping else None,
         )
@@ -151,7 +151,7 @@ def make_spec(
             "random_state=None, under which no two trainings are the same. Give an integer."
         )
     said = [notice for notice in notices if notice]
-    return FitSpec(rows, plan, placement, strategy, decision, cost, make, said)
+    return FitSpec(rows, plan, placement, strategy, exit_rule, cost, make, said)
 
 
 def _decision(params: Any, strategy: TrainingStrategy) -> ExitRule:

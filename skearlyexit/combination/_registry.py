@@ -11,6 +11,9 @@ from skearlyexit.combination._most_confident import MostConfidentCombination
 from skearlyexit.combination._own import OwnCombination
 from skearlyexit.combination._product import ProductCombination
 
+#: Asks for what training has learned to make of the heads.
+TRAINED = "trained"
+
 COMBINATIONS: dict[str, type[Combination]] = {
     "own": OwnCombination,
     "most_confident": MostConfidentCombination,
@@ -19,8 +22,6 @@ COMBINATIONS: dict[str, type[Combination]] = {
     "cost_weighted": CostWeightedCombination,
     "geometric": GeometricCombination,
     "product": ProductCombination,
+    # What was learned has been applied to the outputs before.
+    TRAINED: OwnCombination,
 }
-
-
-#: Asks for what training has learned to make of the heads.
-TRAINED = "trained"

@@ -61,7 +61,7 @@ class ReinforcedPolicy(LogisticPolicy):
     ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
     ...     policy=ReinforcedPolicy(max_iter=20), budget=0.8, calibration=0.3, max_epochs=2,
     ...     random_state=0).fit(X, y)
-    >>> clf.cascade_.decision.policy.coef_.shape
+    >>> clf.cascade_.exit_rule.policy.coef_.shape
     (1, 4)
     """
 

@@ -92,7 +92,7 @@ class Probed:
         Cost per row of each head alone.
     decisions : ndarray of shape (n_places,)
         Cost per row of what is made of each head's output.
-    decision : ExitRule
+    exit_rule : ExitRule
         What makes answers and scores of the heads' outputs.
     groups : ndarray of shape (n_samples,) or None, default=None
         Groups of rows that stay together.
@@ -123,7 +123,7 @@ class Probed:
     stages: np.ndarray
     heads: np.ndarray
     decisions: np.ndarray
-    decision: ExitRule
+    exit_rule: ExitRule
     groups: np.ndarray | None = None
 
     @property
@@ -148,8 +148,8 @@ class Probed:
         """
         chosen = list(chosen)
         table = ExitTable(self.table.probabilities[:, chosen], self.table.scores[:, chosen])
-        if self.decision.has_memory:
-            table = self.decision.tabulate(self.outputs[:, chosen], chosen)
+        if self.exit_rule.has_memory:
+            table = self.exit_rule.tabulate(self.outputs[:, chosen], chosen)
         stages = np.diff(np.cumsum(self.stages)[chosen], prepend=0.0)
         costs = exit_costs(stages, self.heads[chosen], self.decisions[chosen])
         return table, costs

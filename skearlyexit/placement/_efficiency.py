@@ -139,7 +139,7 @@ class _Bench:
         self.end = held_out.n_places - 1
         # Without memory, scores and so thresholds are the same in every subset.
         self.alone: np.ndarray | None = None
-        if not held_out.probed.decision.has_memory:
+        if not held_out.probed.exit_rule.has_memory:
             self.alone = self._thresholds(range(self.end))
 
     def _thresholds(self, exits: Sequence[int]) -> np.ndarray:

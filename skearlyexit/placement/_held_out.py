@@ -40,7 +40,7 @@ class HeldOut:
         rows = np.flatnonzero(probed.weight > 0)
         # What nothing reads any more is dropped, since copying it for each subset takes long.
         table = ExitTable(probed.table.probabilities[:, :, :0], probed.table.scores)
-        outputs = probed.outputs if probed.decision.has_memory else probed.outputs[:, :, :0]
+        outputs = probed.outputs if probed.exit_rule.has_memory else probed.outputs[:, :, :0]
         small = replace(probed, table=table, outputs=outputs)
         return cls(_with_rows(small, rows), used.correct)
 
@@ -61,7 +61,7 @@ class HeldOut:
         """What thresholds depend on if exits stood at these places only, the end among them."""
         table, costs = self.probed.subset(chosen)
         correct = self.correct[:, list(chosen)]
-        if self.probed.decision.combination.has_memory:
+        if self.probed.exit_rule.combination.has_memory:
             correct = table.labels == self.probed.y[:, None]
         return CalibrationData(table.scores, correct, costs, self.probed.weight)
 

@@ -47,7 +47,7 @@ class LearnedConfidencePolicy(EstimatorPolicy):
     >>> clf = EarlyExitClassifier(
     ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], policy=policy,
     ...     budget=0.9, calibration=0.3, max_epochs=2, random_state=0).fit(X, y)
-    >>> [type(fitted.model).__name__ for fitted in clf.cascade_.decision.policy.exits_]
+    >>> [type(fitted.model).__name__ for fitted in clf.cascade_.exit_rule.policy.exits_]
     ['DecisionTreeClassifier', 'DecisionTreeClassifier']
     """
 

@@ -54,7 +54,7 @@ class ScheduledPolicy(LogisticPolicy):
     ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
     ...     policy=ScheduledPolicy(0.8, max_iter=50), budget=0.8, calibration=0.3, max_epochs=2,
     ...     random_state=0).fit(X, y)
-    >>> clf.cascade_.decision.policy.coef_.shape, clf.cascade_.decision.policy.shares_.shape
+    >>> clf.cascade_.exit_rule.policy.coef_.shape, clf.cascade_.exit_rule.policy.shares_.shape
     ((1, 4), (2,))
     """
 

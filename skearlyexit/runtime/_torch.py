@@ -87,17 +87,17 @@ def run(
     slab_rows : int or None, default=None
         Rows taken through the network together; None bounds them by memory.
     """
-    network, decision = cascade.network, cascade.decision
+    network, exit_rule = cascade.network, cascade.exit_rule
     labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
     probabilities = np.empty((len(X), network.n_classes)) if with_probabilities else None
     answers = Answers(labels, exits, probabilities)
     used = _heads_in_use(cascade, thresholds, quota)
     _visit(
         network,
-        decision,
+        exit_rule,
         X,
         used,
-        lambda n_rows: _Leaving(decision, thresholds, quota, n_rows, answers),
+        lambda n_rows: _Leaving(exit_rule, thresholds, quota, n_rows, answers),
         slab_rows,
     )
     return answers
@@ -125,11 +125,11 @@ def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = No
 
 def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> ExitTable:
     """Answers and scores of every exit for every row."""
-    return cascade.decision.tabulate(outputs(cascade.network, X, slab_rows=slab_rows))
+    return cascade.exit_rule.tabulate(outputs(cascade.network, X, slab_rows=slab_rows))
 
 
 def label_table(
-    network: FittedNetwork, decision: ExitRule, X: np.ndarray, *, slab_rows: int | None = None
+    network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray, *, slab_rows: int | None = None
 ) -> LabelTable:
     """Labels and scores of every exit for every sample; probabilities are kept for no slab."""
     shape = len(X), network.n_exits
@@ -140,13 +140,13 @@ def label_table(
 
         def record(exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
             nonlocal state
-            answer, scores[rows, exit_], state = decision.step(state, output, exit_)
+            answer, scores[rows, exit_], state = exit_rule.step(state, output, exit_)
             labels[rows, exit_] = answer.argmax(axis=1)
             return np.zeros(len(rows), dtype=bool)
 
         return record
 
-    _visit(network, decision, X, np.ones(network.n_exits, dtype=bool), visitor, slab_rows)
+    _visit(network, exit_rule, X, np.ones(network.n_exits, dtype=bool), visitor, slab_rows)
     return LabelTable(labels, scores)
 
 
@@ -201,7 +201,7 @@ class _Leaving:
 
     Parameters
     ----------
-    decision : ExitRule
+    exit_rule : ExitRule
     thresholds : ndarray of shape (n_exits - 1,)
     quota : StrictBudget or None
     n_rows : int
@@ -212,30 +212,30 @@ class _Leaving:
 
     def __init__(
         self,
-        decision: ExitRule,
+        exit_rule: ExitRule,
         thresholds: np.ndarray,
         quota: StrictBudget | None,
         n_rows: int,
         answers: Answers,
     ) -> None:
-        self.decision, self.thresholds, self.quota = decision, thresholds, quota
+        self.exit_rule, self.thresholds, self.quota = exit_rule, thresholds, quota
         self.left = 0.0 if quota is None else quota.budget * n_rows
         self.answers = answers
         self.state = NO_STATE
 
     def __call__(self, exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
         if exit_ == len(self.thresholds):
-            answer, _ = self.decision.answer(self.state, output, exit_)
+            answer, _ = self.exit_rule.answer(self.state, output, exit_)
             leaves = np.ones(len(rows), dtype=bool)
         else:
-            answer, score, self.state = self.decision.step(self.state, output, exit_)
+            answer, score, self.state = self.exit_rule.step(self.state, output, exit_)
             leaves = score >= self.thresholds[exit_]
             if self.quota is not None:
                 n_leaving = self.quota.n_leaving(exit_, len(rows), self.left)
                 if np.count_nonzero(leaves) < n_leaving:
                     leaves[np.argsort(-score, kind="stable")[:n_leaving]] = True
                 self.left -= float(np.count_nonzero(leaves) * self.quota.costs[exit_])
-            self.state = self.decision.take(self.state, ~leaves)
+            self.state = self.exit_rule.take(self.state, ~leaves)
         left = rows[leaves]
         self.answers.labels[left] = answer.argmax(axis=1)[leaves]
         self.answers.exits[left] = exit_
@@ -248,12 +248,12 @@ def _heads_in_use(
     cascade: Cascade, thresholds: np.ndarray, quota: StrictBudget | None
 ) -> np.ndarray:
     """Mask of the heads that have to run under these thresholds and this quota."""
-    if cascade.decision.combination.has_memory or cascade.network.combiner is not None:
+    if cascade.exit_rule.combination.has_memory or cascade.network.combiner is not None:
         return np.ones(cascade.n_exits, dtype=bool)
     used = np.append(thresholds <= 1, True)
     if quota is not None:
         used = quota.heads_needed(used)
-    if cascade.decision.policy.has_memory:
+    if cascade.exit_rule.policy.has_memory:
         # Whoever may leave at an exit is judged by the exits before it, too.
         used[:-1] = np.logical_or.accumulate(used[-2::-1])[::-1]
     return used
@@ -261,7 +261,7 @@ def _heads_in_use(
 
 def _visit(
     network: FittedNetwork,
-    decision: ExitRule | None,
+    exit_rule: ExitRule | None,
     X: np.ndarray,
     used: np.ndarray,
     visitor: Callable[[int], Visitor],
@@ -275,7 +275,7 @@ def _visit(
         If any head that runs gives no answer; all slabs are looked at before.
     """
     failed: list[OutputsNotFiniteError] = []
-    row_bytes = max(network.row_bytes, _output_bytes(network, decision))
+    row_bytes = max(network.row_bytes, _output_bytes(network, exit_rule))
     default_slab = _sizes(row_bytes, network.device)[0]
     batch_rows = min(default_slab, _sizes(network.row_bytes, network.device)[1])
     slab_rows = slab_rows or default_slab
@@ -331,9 +331,9 @@ def _says(network: FittedNetwork, exit_: int, embedding: torch.Tensor) -> np.nda
     return np.hstack([said, gate])
 
 
-def _output_bytes(network: FittedNetwork, decision: ExitRule | None) -> int:
+def _output_bytes(network: FittedNetwork, exit_rule: ExitRule | None) -> int:
     """Memory of what a head, and those remembered by the combination, make of one sample."""
-    remembers = decision is not None and decision.combination.has_memory
+    remembers = exit_rule is not None and exit_rule.combination.has_memory
     n_remembered = network.n_exits if remembers else 0
     return (OUTPUT_COPIES + n_remembered) * network.n_classes * np.dtype(np.float64).itemsize
 

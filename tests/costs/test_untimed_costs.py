@@ -62,7 +62,7 @@ def test_counted_costs_are_the_weights():
     clf = quick(max_epochs=1, combine="cost_weighted", calibration=None).fit(X, y)
     table = clf.cost_table_
     weights = np.cumsum(table.stage_costs + table.head_costs) / table.plain
-    assert clf.cascade_.decision.combination.costs_ == pytest.approx(weights)
+    assert clf.cascade_.exit_rule.combination.costs_ == pytest.approx(weights)
 
 
 def test_a_network_without_operations():

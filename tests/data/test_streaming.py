@@ -24,7 +24,7 @@ from skearlyexit import (
 from skearlyexit._data import _chunks as chunks_module
 from skearlyexit._data._streamed import StreamedRows, streamed
 from skearlyexit._fitting._cascade_fitter import TRIAL_ROWS
-from skearlyexit.runtime._torch import _torch as runtime_module
+from skearlyexit.runtime import _torch as runtime_module
 from tests._data import blobs, make, quick, same
 
 X, y, X_NEW, Y_NEW = (part.astype(np.float32) if part.ndim > 1 else part for part in blobs())

@@ -15,7 +15,8 @@ from torch import nn
 
 from skearlyexit import Budget, EarlyExitClassifier
 from skearlyexit.backbones import Backbone, Block, Chain, PaddedLinear
-from skearlyexit.runtime._torch import _torch, label_table, run, tabulate
+from skearlyexit.runtime import _torch
+from skearlyexit.runtime._torch import label_table, run, tabulate
 from tests._data import blobs, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -168,7 +169,7 @@ class TestManyClasses:
         clf = quick(policy=policy, combine=combine, max_epochs=1).fit(X, y)
         table, small = (
             clf.exit_table(X_new),
-            label_table(clf.cascade_.network, clf.cascade_.decision, X_new, slab_rows=48),
+            label_table(clf.cascade_.network, clf.cascade_.exit_rule, X_new, slab_rows=48),
         )
         assert same(small.labels, table.labels)
         assert same(small.scores, table.scores)

@@ -186,7 +186,7 @@ class Study:
             try:
                 clf.calibrate(*validation, operating_point=self._scaled(point, clf))
             except ValueError as error:
-                if not isinstance(point, Budget):
+                if not isinstance(point, Budget | RiskControl):
                     raise
                 points[name] = {"impossible": str(error)}
                 continue

@@ -23,7 +23,7 @@ from skearlyexit import (
 )
 from skearlyexit._data import _chunks as chunks_module
 from skearlyexit._data._streamed import StreamedRows, streamed
-from skearlyexit._fitting._cascade_fitter import TRIAL_ROWS
+from skearlyexit._fitting._network_fitter import TRIAL_ROWS
 from skearlyexit.runtime import _torch as runtime_module
 from tests._data import blobs, make, quick, same
 

@@ -2,7 +2,7 @@
 
 from skearlyexit.metrics._curve import cost_accuracy_auc, cost_at_drop
 from skearlyexit.metrics._decision import decision_auroc
-from skearlyexit.metrics._measures import cost_accuracy, oracle
+from skearlyexit.metrics._measures import cost_accuracy, oracle, random_exits
 from skearlyexit.metrics._monotonicity import monotonicity
 from skearlyexit.metrics._overthinking import Overthinking, overthinking
 from skearlyexit.metrics._reliability import (
@@ -38,6 +38,7 @@ __all__ = [
     "monotonicity",
     "oracle",
     "overthinking",
+    "random_exits",
     "reliability_curve",
     "speedup",
 ]

@@ -112,6 +112,14 @@ def random_exits(
     mean_cost : float
         That of the policy.
     accuracy : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.metrics import random_exits
+    >>> correct = np.array([[True, True], [False, True]])
+    >>> random_exits(correct, exits=np.array([0, 1]), costs=np.array([0.4, 1.0]))
+    (0.7, 0.75)
     """
     weight = checked_weight(weight, correct)
     leave = np.bincount(exits, weight, minlength=len(costs)).astype(np.float64)

@@ -7,6 +7,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit import AccuracyDrop, LearnedConfidencePolicy, RiskControl, metrics
 from skearlyexit.inspection import CostAccuracyDisplay
+from skearlyexit.metrics._intervals import effective_rows, mean_interval
 from tests._data import blobs, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -124,11 +125,9 @@ def test_partial_fit_takes_what_its_dtype_holds(factor):
 def test_intervals_of_any_size():
     weight = np.array([1.0, 2.0, 0.5, 3.0])
     for factor in FACTORS:
-        assert metrics.effective_rows(factor / 4 * weight) == pytest.approx(
-            metrics.effective_rows(weight)
-        )
-        assert metrics.mean_interval([0, 1, 0, 1], 0, 1, weight=factor / 4 * weight) == (
-            pytest.approx(metrics.mean_interval([0, 1, 0, 1], 0, 1, weight=weight))
+        assert effective_rows(factor / 4 * weight) == pytest.approx(effective_rows(weight))
+        assert mean_interval([0, 1, 0, 1], 0, 1, weight=factor / 4 * weight) == (
+            pytest.approx(mean_interval([0, 1, 0, 1], 0, 1, weight=weight))
         )
 
 

@@ -28,7 +28,7 @@ class ExitProbe:
 
     Attributes
     ----------
-    make_builder : callable
+    make_fitter : callable
         From ascending indices of blocks to what fits a cascade with exits there.
     rows : Samples
     validation : Samples or None
@@ -40,7 +40,7 @@ class ExitProbe:
     seed : int
     """
 
-    make_builder: Callable[[Sequence[int]], CascadeFitter]
+    make_fitter: Callable[[Sequence[int]], CascadeFitter]
     rows: Samples
     validation: Samples | None
     weight: np.ndarray | None
@@ -50,9 +50,9 @@ class ExitProbe:
 
     def __call__(self, places: Sequence[int]) -> Probed:
         """Answers of exits after these blocks, the last block among them."""
-        builder = self.make_builder(places)
+        fitter = self.make_fitter(places)
         train, held = self.rows.take(self.train), self.rows.take(self.held)
-        network = builder.fit(train, self.validation, self.seed).network
+        network = fitter.fit(train, self.validation, self.seed).network
         with located(held.positions, ADVICE_IN_FIT):
             found = outputs(network, held.X)
         rows = HeldOutRows(
@@ -64,20 +64,20 @@ class ExitProbe:
         )
 
         def known() -> np.ndarray:
-            return builder.costs.untimed(network, train.X)
+            return fitter.costs.untimed(network, train.X)
 
-        if builder.exit_rule.n_learned:
+        if fitter.exit_rule.n_learned:
             # One decision is asked about many subsets of the places, so that it cannot be
             # cross-fitted: it learns from rows that judge nothing.
             rng = check_random_state(self.seed)
             judged, learned = hold_out(rows.y, LEARNING_SHARE, rows.groups, rng)
-            exit_rule = rows.take(learned).fit(builder.exit_rule, known(), rng)
+            exit_rule = rows.take(learned).fit(fitter.exit_rule, known(), rng)
             rows = rows.take(judged)
         else:
-            exit_rule = unlearned(builder.exit_rule, known, len(builder.heads.classes))
+            exit_rule = unlearned(fitter.exit_rule, known, len(fitter.heads.classes))
         with among_held_out():
             table = exit_rule.tabulate(rows.outputs)
-        costs = builder.costs.table(network, exit_rule, train.X)
+        costs = fitter.costs.table(network, exit_rule, train.X)
         return Probed(
             np.asarray(places),
             rows.outputs,

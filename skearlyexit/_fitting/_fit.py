@@ -78,7 +78,7 @@ class FittedModel:
         """From what the steps of a fit give."""
         return cls(
             cascade,
-            placed.builder.exits.plan.names,
+            placed.fitter.exits.plan.names,
             placed.report,
             fit.history,
             fit.trained,
@@ -144,27 +144,27 @@ def fit_model(
         validation = validation.cast(samples.X.dtype)
         look_through(validation.X, spec.plan.check, "X_val")
     placed = place_exits(params, spec, classes, weights, validation, rng)
-    builder = placed.builder
+    fitter = placed.fitter
     if params.warm_start:
         _check_warm(params, placed, validation)
     check_request(
         request,
-        builder,
-        len(builder.exits.heads),
+        fitter,
+        len(fitter.exits.heads),
         placed.held,
         weights,
         holds_out=params.calibration is not None,
     )
     if request is not None:
-        request.fixed_thresholds(len(builder.exits.heads))
-        request.check_costs(builder.least_cost)
+        request.fixed_thresholds(len(fitter.exits.heads))
+        request.check_costs(fitter.least_cost)
     fit, found = _fit_networks(placed, samples, validation, start, rng)
     exit_rule, judged = _fit_rule(placed, fit.network, samples, found, weights, rng)
-    cost_table = builder.costs.table(fit.network, exit_rule, samples.X)
+    cost_table = fitter.costs.table(fit.network, exit_rule, samples.X)
     cascade = Cascade(fit.network, exit_rule, cost_table)
     evidence = None if judged is None else _evidence(judged, cascade, weights, classes)
     point, frontier = choose_point(request, cascade, evidence)
-    if placed.refit or builder.exit_rule.n_learned:
+    if placed.refit or fitter.exit_rule.n_learned:
         point = of_folds(point)
     scores = None if evidence is None else evidence.scores
     return FittedModel.of(cascade, fit, placed, point, frontier, scores)
@@ -178,22 +178,22 @@ def _fit_networks(
     rng: np.random.RandomState,
 ) -> tuple[Fit, list[Any]]:
     """The final network, and outputs or label tables of each split's calibration samples."""
-    builder = placed.builder
+    fitter = placed.fitter
     seeds = rng.randint(MAX_SEED, size=len(placed.splits) + 1)
     found: list[Any] = []
     for (train, held), seed in zip(placed.splits, seeds[1:], strict=True):
         n_rows = len(samples) if placed.refit else None
         part = samples.take(train)
-        fit = builder.fit(part, validation, int(seed), n_rows=n_rows, start=start)
+        fit = fitter.fit(part, validation, int(seed), n_rows=n_rows, start=start)
         held_out = samples.take(held)
         with located(held_out.positions, ADVICE_IN_FIT):
             # A decision that learns, or waits for the costs, needs what the heads say.
-            if builder.exit_rule.needs_costs:
+            if fitter.exit_rule.needs_costs:
                 found.append(outputs(fit.network, held_out.X))
             else:
-                found.append(label_table(fit.network, builder.exit_rule, held_out.X))
+                found.append(label_table(fit.network, fitter.exit_rule, held_out.X))
     if placed.refit:
-        fit = builder.fit(samples, validation, int(seeds[0]), start=start)
+        fit = fitter.fit(samples, validation, int(seeds[0]), start=start)
     return fit, found
 
 
@@ -206,10 +206,10 @@ def _fit_rule(
     rng: np.random.RandomState,
 ) -> tuple[ExitRule, Judged | None]:
     """Fit what is made of the heads' outputs, and judge the calibration samples by it."""
-    exit_rule, held = placed.builder.exit_rule, placed.held
+    exit_rule, held = placed.fitter.exit_rule, placed.held
 
     def costs() -> np.ndarray:
-        return placed.builder.costs.untimed(network, samples.X)
+        return placed.fitter.costs.untimed(network, samples.X)
 
     if not found:
         return unlearned(exit_rule, costs, network.n_classes + exit_rule.gated), None
@@ -256,7 +256,7 @@ def _check_warm(params: Any, placed: Placed, validation: Samples | None) -> None
             "rows. Give X_val and y_val, or an integer for random_state. Got "
             f"random_state={params.random_state!r}."
         )
-    if any(head.cross_fit for head in placed.builder.exits.heads):
+    if any(head.cross_fit for head in placed.fitter.exits.heads):
         raise ValueError(
             "A head with cross_fit needs networks that have not seen the rows, and with "
             "warm_start=True they would fall behind the one that goes on. Give cross_fit=None."

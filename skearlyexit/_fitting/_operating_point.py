@@ -82,7 +82,7 @@ def requested_point(params: Any) -> OperatingPoint | None:
 
 def check_request(
     request: OperatingPoint | None,
-    builder: CascadeFitter,
+    fitter: CascadeFitter,
     n_exits: int,
     held: np.ndarray,
     weights: CalibrationWeights,
@@ -94,7 +94,7 @@ def check_request(
     Parameters
     ----------
     request : OperatingPoint or None
-    builder : CascadeFitter
+    fitter : CascadeFitter
     n_exits : int
     held : ndarray of int
         Calibration samples.
@@ -104,14 +104,14 @@ def check_request(
         Whether the parameters ask for calibration samples.
     """
     if request is not None:
-        request.resolved(builder.costs.cost.unit_name, 1.0)
+        request.resolved(fitter.costs.cost.unit_name, 1.0)
     if n_exits == 1:
         return
     if len(held):
         if request is not None:
             request.check_rows(len(held), weights.at(held), weights.largest)
         return
-    needed = builder.exit_rule.learned_parts
+    needed = fitter.exit_rule.learned_parts
     if request is not None and request.needs_samples:
         needed.append(type(request).__name__)
     if not needed:

@@ -109,22 +109,22 @@ def update_model(
         warn(notice)
     found = spec.placement.place(spec.plan.candidates, None)
     spec.cost.check(len(found.ends))
-    placed = Placed(spec.builder(found.ends), found.report, [], refit=True)
-    builder = placed.builder
-    n_exits = len(builder.exits.heads)
+    placed = Placed(spec.fitter(found.ends), found.report, [], refit=True)
+    fitter = placed.fitter
+    n_exits = len(fitter.exits.heads)
     if n_exits > 1:
-        builder.exit_rule.combination.check(len(classes), n_exits)
+        fitter.exit_rule.combination.check(len(classes), n_exits)
     fixed = nobody(n_exits) if request is None else request.fixed_thresholds(n_exits)
     # Every pass has a seed of its own, also where random_state is a number.
     n_before = standing.n_updates if standing else 0
     seed = np.random.SeedSequence([rng.randint(MAX_SEED), n_before]).generate_state(1)[0]
     start, state = (standing.network, standing.optimizer_state) if standing else (None, {})
-    fit = builder.update(samples, int(seed % MAX_SEED), start, state)
+    fit = fitter.update(samples, int(seed % MAX_SEED), start, state)
     network = fit.network
 
     def costs() -> np.ndarray:
-        return builder.costs.untimed(network, samples.X)
+        return fitter.costs.untimed(network, samples.X)
 
-    exit_rule = unlearned(builder.exit_rule, costs, len(classes) + builder.exit_rule.gated)
-    cascade = Cascade(network, exit_rule, builder.costs.table(network, exit_rule, samples.X))
+    exit_rule = unlearned(fitter.exit_rule, costs, len(classes) + fitter.exit_rule.gated)
+    cascade = Cascade(network, exit_rule, fitter.costs.table(network, exit_rule, samples.X))
     return FittedModel.of(cascade, fit, placed, CalibratedPoint(request, fixed, reason=_REASON))

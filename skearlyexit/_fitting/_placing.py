@@ -28,7 +28,7 @@ class Placed:
 
     Attributes
     ----------
-    builder : CascadeFitter
+    fitter : CascadeFitter
         What fits cascades with exits where they stand.
     report : PlacementReport
         What spoke for and against each place.
@@ -38,7 +38,7 @@ class Placed:
         Whether the final model is fitted on all samples once more.
     """
 
-    builder: CascadeFitter
+    fitter: CascadeFitter
     report: PlacementReport
     splits: list[Split]
     refit: bool
@@ -69,7 +69,7 @@ def place_exits(
         is_separate = isinstance(spec.strategy, SeparateTraining)
         separate = spec.strategy if is_separate else SeparateTraining()
         probe = ExitProbe(
-            lambda ends: spec.builder(ends, separate),
+            lambda ends: spec.fitter(ends, separate),
             samples,
             validation,
             weights.relative,
@@ -85,7 +85,7 @@ def place_exits(
         splits, refit = calibration_splits(params.calibration, samples.y, samples.groups, rng)
     if n_exits == 1:
         splits, refit = [], True
-    return Placed(spec.builder(placed.ends), placed.report, splits, refit)
+    return Placed(spec.fitter(placed.ends), placed.report, splits, refit)
 
 
 def _check_probe(params: Any, spec: FitSpec) -> None:
@@ -97,7 +97,7 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
             f"{type(params).__name__} must be a single one. Got {len(params.head)} instead."
         )
     if params.calibration is None:
-        alone, nothing = spec.builder(spec.plan.ends), np.arange(0)
+        alone, nothing = spec.fitter(spec.plan.ends), np.arange(0)
         request = requested_point(params)
         check_request(request, alone, 2, nothing, CalibrationWeights(), holds_out=False)
     if spec.exit_rule.policy.reads_gate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from skearlyexit._fitting._measured_network import Exits, MeasuredNetwork
 from skearlyexit._fitting._network_fitter import MAX_SEED, NetworkFitter
 from skearlyexit._fitting._precision import is_exact, notice_of_rounding, rows_as_read
 from skearlyexit._utils._resolve import resolve
+from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._resolve import resolve_backbone
 from skearlyexit.combination import TemperatureScaling
 from skearlyexit.combination._registry import COMBINATIONS, TRAINED
@@ -38,12 +39,16 @@ from skearlyexit.training._registry import STRATEGIES
 
 @dataclass(frozen=True)
 class FitSpec:
-    """What fits cascades, before it is known where exits stand.
+    """What is to be fitted, before it is known where exits stand.
 
     Attributes
     ----------
+    params : estimator
+        With the parameters of `EarlyExitClassifier`.
+    classes : ndarray of shape (n_classes,)
     rows : Samples
         What is learned from, in the precision in which the network reads it.
+    backbone : Backbone
     plan : MeasuredNetwork
         The network, measured, with an exit at its end only.
     placement : Placement
@@ -51,26 +56,61 @@ class FitSpec:
     exit_rule : ExitRule
         Not fitted.
     cost : Cost
-    make : callable
-        From blocks after which exits stand, and a strategy, to what fits cascades.
     notices : list of str
         What the user should know about how rows are read.
     """
 
+    params: Any
+    classes: np.ndarray
     rows: Samples
+    backbone: Backbone
     plan: MeasuredNetwork
     placement: Placement
     strategy: TrainingStrategy
     exit_rule: ExitRule
     cost: Cost
-    make: Callable[[Sequence[int], TrainingStrategy], CascadeFitter]
     notices: list[str]
 
-    def builder(
+    def fitter(
         self, ends: Sequence[int], strategy: TrainingStrategy | None = None
     ) -> CascadeFitter:
         """What fits cascades with exits after these blocks, by another strategy if one is given."""
-        return self.make(ends, self.strategy if strategy is None else strategy)
+        params, plan, n_classes = self.params, self.plan, len(self.classes)
+        training = self.strategy if strategy is None else strategy
+        heads = resolve_heads(params.head, len(ends), has_own=plan.has_head)
+        kept = ends[-1:] if training.drops_exits else ends
+        combined = _asks_training(params) and training.combines and len(kept) > 1
+        if combined:
+            training.check_combined([head.is_neural for head in heads])
+        # Gates that are not used are not run.
+        gated = training.has_gates and (combined or self.exit_rule.policy.reads_gate)
+        exits = Exits(plan.placed(kept), heads[-len(kept) :])
+        rule = replace(self.exit_rule, gated=gated) if len(kept) > 1 else PLAIN
+        return CascadeFitter(
+            exits=exits,
+            networks=NetworkFitter(
+                backbone=self.backbone,
+                exits=Exits(plan.placed(ends), heads),
+                training=training,
+                keep_given=self.strategy.keeps_given,
+                trainer_options=_trainer_options(params),
+                n_classes=n_classes,
+                device=params.device,
+                dtype=getattr(torch, params.dtype),
+            ),
+            heads=HeadFitter(
+                exits.heads,
+                self.classes,
+                needs_probabilities=combined or rule.needs_probabilities,
+                row_bytes=plan.facts.row_bytes,
+                device=params.device,
+                n_jobs=params.n_jobs,
+            ),
+            costs=ExitCosts(self.cost, exits, n_classes),
+            exit_rule=rule,
+            combined=combined,
+            validation_fraction=params.validation_fraction if params.early_stopping else None,
+        )
 
 
 def make_spec(
@@ -107,51 +147,20 @@ def make_spec(
     notices = [plan.notice]
     if plan.standardize is None and not is_exact(given, single):
         notices.append(notice_of_rounding(given.cast(np.float64).X))
-    asks_training = params.combine is None or params.combine == TRAINED
-
-    def make(ends: Sequence[int], training: TrainingStrategy) -> CascadeFitter:
-        heads = resolve_heads(params.head, len(ends), has_own=plan.has_head)
-        kept = ends[-1:] if training.drops_exits else ends
-        combined = asks_training and training.combines and len(kept) > 1
-        if combined:
-            training.check_combined([head.is_neural for head in heads])
-        # Gates that are not used are not run.
-        gated = training.has_gates and (combined or exit_rule.policy.reads_gate)
-        exits = Exits(plan.placed(kept), heads[-len(kept) :])
-        rule = replace(exit_rule, gated=gated) if len(kept) > 1 else PLAIN
-        return CascadeFitter(
-            exits=exits,
-            networks=NetworkFitter(
-                backbone=backbone,
-                exits=Exits(plan.placed(ends), heads),
-                training=training,
-                keep_given=strategy.keeps_given,
-                trainer_options=_trainer_options(params),
-                n_classes=len(classes),
-                device=params.device,
-                dtype=getattr(torch, params.dtype),
-            ),
-            heads=HeadFitter(
-                exits.heads,
-                classes,
-                needs_probabilities=combined or rule.needs_probabilities,
-                row_bytes=plan.facts.row_bytes,
-                device=params.device,
-                n_jobs=params.n_jobs,
-            ),
-            costs=ExitCosts(cost, exits, len(classes)),
-            exit_rule=rule,
-            combined=combined,
-            validation_fraction=params.validation_fraction if params.early_stopping else None,
-        )
-
     if params.memory is not None and params.random_state is None:
         notices.append(
             f"The 'memory' parameter of {type(params).__name__} has no effect with "
             "random_state=None, under which no two trainings are the same. Give an integer."
         )
     said = [notice for notice in notices if notice]
-    return FitSpec(rows, plan, placement, strategy, exit_rule, cost, make, said)
+    return FitSpec(
+        params, classes, rows, backbone, plan, placement, strategy, exit_rule, cost, said
+    )
+
+
+def _asks_training(params: Any) -> bool:
+    """Whether what training learns to make of the heads is wanted where there is such a thing."""
+    return params.combine is None or params.combine == TRAINED
 
 
 def _decision(params: Any, strategy: TrainingStrategy) -> ExitRule:

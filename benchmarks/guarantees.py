@@ -45,7 +45,7 @@ from skearlyexit.calibration import (
     RiskControl,
     compute_frontier,
 )
-from skearlyexit.calibration._base import nobody
+from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
 from skearlyexit.combination import OwnCombination
 from skearlyexit.policies import ConfidencePolicy
@@ -260,7 +260,7 @@ def measure(name: str, args: argparse.Namespace) -> str:
                     exits = chooser(outputs[known], y[known], evidence)(outputs[new])
                 except NotCertifiedError:
                     certified = 0.0
-                    exits = DECISION.tabulate(outputs[new]).leave(nobody(evidence.n_exits))
+                    exits = DECISION.tabulate(outputs[new]).leave(no_early_exits(evidence.n_exits))
                 right, end = correct[new, exits], correct[new, -1]
                 n_harmed = int(np.sum(~right & end))
                 clear = binom.sf(n_harmed - 1, len(new), 0.01) < 0.05

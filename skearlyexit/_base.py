@@ -277,7 +277,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
                 )
             request._validate_params()
         point, frontier = choose_point(request, self.cascade_, evidence)
-        self._set_point(point, frontier, _remembered(evidence.scores))
+        self._set_point(point, frontier, remembered(evidence.scores))
         return self
 
     def partial_calibrate(self, X: Any, *, window: int = REMEMBERED_ROWS) -> Self:
@@ -391,7 +391,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         )
 
 
-def _remembered(scores: np.ndarray) -> np.ndarray:
+def remembered(scores: np.ndarray) -> np.ndarray:
     """Scores of calibration samples in a random order, since the first are forgotten first."""
     order = np.random.RandomState(0).permutation(len(scores))[:REMEMBERED_ROWS]
     return scores[order]

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from skearlyexit._base import BaseEarlyExit, _remembered
+from skearlyexit._base import BaseEarlyExit, remembered
 from skearlyexit._data._encode import further_rows, labeled_rows, rows_of_known_classes
 from skearlyexit._data._labels import check_labels, encode_labels
 from skearlyexit._data._samples import Samples
@@ -370,7 +370,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             operating_point_=point,
             thresholds_=point.thresholds,
             frontier_=model.frontier,
-            _recent_scores=_remembered(model.scores),
+            _recent_scores=remembered(model.scores),
             _network=model.trained,
             _optimizer_state=model.optimizer_state,
             _fitted_classes=classes,

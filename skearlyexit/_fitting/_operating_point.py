@@ -21,7 +21,7 @@ from skearlyexit.calibration import (
     Threshold,
     compute_frontier,
 )
-from skearlyexit.calibration._base import nobody
+from skearlyexit.calibration._base import no_early_exits
 
 _CROSS_FITTED = (
     "It holds for the models that were fitted without each fold, and for the final one only as far "
@@ -140,7 +140,7 @@ def choose_point(
     if evidence is None:
         if request is None:
             reason = "No calibration rows: every row runs to the last exit."
-            return CalibratedPoint(None, nobody(cascade.n_exits), reason=reason), None
+            return CalibratedPoint(None, no_early_exits(cascade.n_exits), reason=reason), None
         return CalibratedPoint(request, request.fixed_thresholds(cascade.n_exits)), None
     frontier = compute_frontier(evidence)
     if asked is not None:

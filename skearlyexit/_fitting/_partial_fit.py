@@ -20,7 +20,7 @@ from skearlyexit._fitting._spec import make_spec
 from skearlyexit._utils._resolve import resolve
 from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint
-from skearlyexit.calibration._base import nobody
+from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.heads._resolve import resolve_head
 from skearlyexit.placement._resolve import resolve_placement
@@ -114,7 +114,7 @@ def update_model(
     n_exits = len(fitter.exits.heads)
     if n_exits > 1:
         fitter.exit_rule.combination.check(len(classes), n_exits)
-    fixed = nobody(n_exits) if request is None else request.fixed_thresholds(n_exits)
+    fixed = no_early_exits(n_exits) if request is None else request.fixed_thresholds(n_exits)
     # Every pass has a seed of its own, also where random_state is a number.
     n_before = standing.n_updates if standing else 0
     seed = np.random.SeedSequence([rng.randint(MAX_SEED), n_before]).generate_state(1)[0]

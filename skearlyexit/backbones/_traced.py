@@ -56,7 +56,10 @@ class TracedBackbone(Backbone):
     the shapes of rows, but not with the numbers in them. A submodule is taken whole if it has
     hooks, if it does other things in training than in evaluation, beyond constants such as the
     ``training`` of a dropout, or if it does other things each time, as with random numbers that are
-    not torch's. What is returned in training only, as by auxiliary classifiers, is left out.
+    not torch's. Such numbers are noticed if Python's or numpy's own generator draws them, or one
+    that is an attribute of the submodule, and otherwise only if they enter its operations; counters
+    are noticed if they are attributes. What is returned in training only, as by auxiliary
+    classifiers, is left out.
 
     Examples
     --------
@@ -110,8 +113,10 @@ class TracedBackbone(Backbone):
                     f"The backbone fails on rows of shape {shape}: {error}{hint_of_channels(shape)}"
                 ) from error
         # For each fold a network is built anew; what is taken whole stays the same.
-        traced = ending_turns(lambda: trace(root, rows, self.leaf, vars(self).get("_whole")))
-        self._whole = traced.leaves
+        module, leaf, found = vars(self).get("_known", (None, None, None))
+        known = found if module is self.module and leaf is self.leaf else None
+        traced = ending_turns(lambda: trace(root, rows, self.leaf, known))
+        self._known = self.module, self.leaf, traced.leaves
         root.eval()
         layout = self._layout(root, traced, rows, whole)
         places, names, aliases = _places(layout, traced)

@@ -72,8 +72,8 @@ class AccuracyDrop(OperatingPoint):
 
     def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose thresholds; see `OperatingPoint.thresholds`."""
-        nobody_leaves = np.full(len(evidence.scores), evidence.n_exits - 1)
-        target = value_at(evidence, nobody_leaves, self.metric) - self.value
+        last_exit = np.full(len(evidence.scores), evidence.n_exits - 1)
+        target = value_at(evidence, last_exit, self.metric) - self.value
         if self.method == "feedback":
             return feedback_threshold(evidence, target, self.metric)
         best = metric_frontier(evidence, frontier, self.metric)

@@ -153,7 +153,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         ValueError
             If the thresholds do not fit the number of exits.
         """
-        return nobody(n_exits)
+        return no_early_exits(n_exits)
 
     def check_costs(self, least_cost: Callable[[], float]) -> None:
         """Raise a ValueError if no thresholds cost as little as is asked for.
@@ -231,6 +231,6 @@ def is_default(value: Any, default: Any) -> bool:
     return value is default or (np.ndim(value) == 0 and bool(value == default))
 
 
-def nobody(n_exits: int) -> np.ndarray:
+def no_early_exits(n_exits: int) -> np.ndarray:
     """Thresholds under which no row leaves before the last exit."""
     return np.full(n_exits - 1, np.inf)

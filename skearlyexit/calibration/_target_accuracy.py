@@ -95,8 +95,8 @@ class TargetAccuracy(OperatingPoint):
         if self.method == "search":
             return best.thresholds[best.at_accuracy(self.value)]
         if self.method == "feedback":
-            nobody_leaves = np.full(len(evidence.scores), evidence.n_exits - 1)
-            at_the_end = value_at(evidence, nobody_leaves, self.metric)
+            last_exit = np.full(len(evidence.scores), evidence.n_exits - 1)
+            at_the_end = value_at(evidence, last_exit, self.metric)
             if at_the_end < self.value:
                 raise ValueError(
                     f"TargetAccuracy({self.value}, method='feedback') cannot be met by one "

@@ -173,3 +173,12 @@ def test_hooks_of_parameters_are_refused(register, traced):
     backbone = TracedBackbone(module) if traced else module
     with pytest.raises(ValueError, match="parameter 'weight' of a Linear of the backbone has hook"):
         quick(backbone=backbone, exits=[1]).fit(X, y)
+
+
+def test_a_backbone_with_another_module_is_looked_at_anew():
+    backbone = TracedBackbone(make(partial(Net, drop_by_python)).double())
+    assert "inner.linear" not in backbone.build(X, 4).names
+    plain = make(lambda: nn.Sequential(nn.Linear(13, 13), nn.ReLU(), nn.Linear(13, 4))).double()
+    assert backbone.set_params(module=plain).build(X, 4).names == ["0", "1"]
+    backbone.set_params(module=make(partial(Net, lambda module, x: x)).double())
+    assert "inner.linear" in backbone.build(X, 4).names

@@ -1,4 +1,4 @@
-"""The exit table: what every exit says of every row.
+"""Outputs of the heads, and the exit table that is made of them.
 
 All that follows training is arithmetic on it.
 """
@@ -10,6 +10,53 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of the heads, before any temperature, combination or policy.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_exits, n_classes)
+        Class probabilities of one exit or of every exit.
+    gates : ndarray of shape (n_samples,) or (n_samples, n_exits), or None
+        How far the heads are to be trusted, 1 at the last exit, where gates are run.
+    """
+
+    probabilities: np.ndarray
+    gates: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @property
+    def n_exits(self) -> int:
+        """Number of exits, for the outputs of every exit."""
+        return int(self.probabilities.shape[1])
+
+    def at(self, exit_: int) -> Outputs:
+        """Outputs of one exit, in contiguous memory: kernels may add up in another order."""
+        gates = None if self.gates is None else np.ascontiguousarray(self.gates[:, exit_])
+        return Outputs(np.ascontiguousarray(self.probabilities[:, exit_]), gates)
+
+    def exits(self, chosen: Sequence[int]) -> Outputs:
+        """Outputs of some of the exits."""
+        chosen = list(chosen)
+        gates = None if self.gates is None else self.gates[:, chosen]
+        return Outputs(self.probabilities[:, chosen], gates)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Outputs:
+        gates = None if self.gates is None else self.gates[index]
+        return Outputs(self.probabilities[index], gates)
+
+    @staticmethod
+    def concatenate(outputs: Sequence[Outputs]) -> Outputs:
+        """Outputs for the samples of several."""
+        return Outputs(
+            np.concatenate([each.probabilities for each in outputs]),
+            _concatenated_gates([each.gates for each in outputs]),
+        )
 
 
 class ScoredExits:
@@ -102,12 +149,15 @@ class ExitTable(ScoredExits):
     @staticmethod
     def concatenate(tables: Sequence[ExitTable]) -> ExitTable:
         """One table of the rows of several."""
-        gates: list[Any] = [table.gates for table in tables]
         return ExitTable(
             np.concatenate([table.probabilities for table in tables]),
             np.concatenate([table.scores for table in tables]),
-            None if any(each is None for each in gates) else np.concatenate(gates),
+            _concatenated_gates([table.gates for table in tables]),
         )
+
+
+def _concatenated_gates(gates: Sequence[Any]) -> np.ndarray | None:
+    return None if any(each is None for each in gates) else np.concatenate(gates)
 
 
 def exits_of(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ from itertools import combinations, product
 import numpy as np
 
 from skearlyexit._cascade._exit_rule import ExitRule
-from skearlyexit._exit_table import ExitTable
+from skearlyexit._data._samples import Samples
+from skearlyexit._exit_table import ExitTable, Outputs
 from skearlyexit.combination import OwnCombination
 from skearlyexit.placement import Candidates, Probed
 from skearlyexit.policies import ConfidencePolicy, Policy
@@ -36,10 +37,12 @@ def simulated(seed, n_rows=60, n_places=4, *, policy=None, weighted=False, decim
         probabilities = probabilities.round(decimals)
     return Probed(
         places=np.arange(n_places),
-        outputs=probabilities,
+        samples=Samples(
+            Outputs(probabilities),
+            y,
+            calibration_weight=rng.uniform(0.1, 3.0, size=n_rows) if weighted else np.ones(n_rows),
+        ),
         table=ExitTable(probabilities, policy.score(probabilities)),
-        y=y,
-        weight=rng.uniform(0.1, 3.0, size=n_rows) if weighted else np.ones(n_rows),
         stages=rng.uniform(50, 150, size=n_places),
         heads=rng.uniform(0, 20, size=n_places),
         decisions=np.append(np.full(n_places - 1, rng.uniform(0, 3)), 0.0),
@@ -50,10 +53,11 @@ def simulated(seed, n_rows=60, n_places=4, *, policy=None, weighted=False, decim
 def of_rows(probed, rows):
     p = probed.table.probabilities[rows]
     table = ExitTable(p, probed.table.scores[rows])
-    outputs = probed.outputs[rows]
-    return replace(
-        probed, outputs=outputs, table=table, y=probed.y[rows], weight=probed.weight[rows]
-    )
+    return replace(probed, samples=probed.samples.take(rows), table=table)
+
+
+def reweighted(probed, weight):
+    return replace(probed, samples=replace(probed.samples, calibration_weight=weight))
 
 
 def placed(placement, probed):
@@ -79,10 +83,10 @@ def small(right=(True, True, False, False), *, heads=(10.0, 10.0)):
     probabilities = np.stack([np.stack([q, 1 - q], axis=1) for q in (p, end)], axis=1)
     return Probed(
         places=np.arange(2),
-        outputs=probabilities,
+        samples=Samples(
+            Outputs(probabilities), np.zeros(8, dtype=int), calibration_weight=np.ones(8)
+        ),
         table=ExitTable(probabilities, np.stack([first, end], axis=1)),
-        y=np.zeros(8, dtype=int),
-        weight=np.ones(8),
         stages=np.array([40.0, 50.0]),
         heads=np.array(heads),
         decisions=np.zeros(2),
@@ -125,13 +129,19 @@ def naive_reach(probed, chosen, max_drop):
     scores = probed.exit_rule.policy.score(probed.table.probabilities[:, chosen])
     right = probed.correct[:, chosen]
     thresholds = [
-        naive_threshold(scores[::2, k], right[::2, k], right[::2, -1], probed.weight[::2], max_drop)
+        naive_threshold(
+            scores[::2, k],
+            right[::2, k],
+            right[::2, -1],
+            probed.samples.calibration_weight[::2],
+            max_drop,
+        )
         for k in range(len(chosen) - 1)
     ]
     reached = [0.0] * len(chosen)
     for row in range(1, len(scores), 2):
         for k in range(naive_exit(scores[row], thresholds) + 1):
-            reached[k] += probed.weight[row]
+            reached[k] += probed.samples.calibration_weight[row]
     return thresholds, [value / reached[0] for value in reached]
 
 
@@ -204,8 +214,10 @@ def brute_force(probed, n_exits, budget):
             leave = np.full(len(scores), n_exits - 1)
             for k in reversed(range(n_exits - 1)):
                 leave[scores[:, k] >= thresholds[k]] = k
-            cost = np.average(np.array(costs)[leave], weights=probed.weight)
+            cost = np.average(np.array(costs)[leave], weights=probed.samples.calibration_weight)
             if cost <= budget * (1 + 1e-12):
-                accuracy = np.average(right[range(len(right)), leave], weights=probed.weight)
+                accuracy = np.average(
+                    right[range(len(right)), leave], weights=probed.samples.calibration_weight
+                )
                 best[exits] = max(best.get(exits, (0.0, 0.0)), (round(accuracy, 12), -cost))
     return {exits: (accuracy, -cost) for exits, (accuracy, cost) in best.items()}

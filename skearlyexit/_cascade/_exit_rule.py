@@ -7,13 +7,14 @@ before, and the policy judges that answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import clone
 
+from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import hold_out
-from skearlyexit._exit_table import ExitTable
+from skearlyexit._exit_table import ExitTable, Outputs
 from skearlyexit._utils._not_finite import check_outputs
 from skearlyexit.combination import Combination, OwnCombination, TemperatureScaling
 from skearlyexit.costs import CostInput, UncountedError
@@ -33,14 +34,11 @@ class ExitRule:
     scaling : TemperatureScaling or None
     combination : Combination
     policy : Policy
-    gated : bool, default=False
-        Whether outputs have one column more than there are classes, the gate.
     """
 
     scaling: TemperatureScaling | None
     combination: Combination
     policy: Policy
-    gated: bool = False
 
     @property
     def needs_probabilities(self) -> bool:
@@ -75,19 +73,18 @@ class ExitRule:
             None if self.scaling is None else clone(self.scaling),
             clone(self.combination),
             clone(self.policy),
-            self.gated,
         )
 
     def answer(
-        self, state: State, output: np.ndarray, exit_: int
+        self, state: State, output: Outputs, exit_: int
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Answer at an exit, and what the combination remembers.
 
         Parameters
         ----------
         state : State
-        output : ndarray of shape (n_samples, n_classes)
-            What the head says; one column more, the gate, if there are gates.
+        output : Outputs
+            Of the head at this exit.
         exit_ : int
 
         Raises
@@ -95,49 +92,45 @@ class ExitRule:
         OutputsNotFiniteError
             If temperature or combination make no probabilities of it.
         """
-        # Kernels for strided memory may add up in another order.
-        output = np.ascontiguousarray(self._of_classes(output))
         if self.scaling is not None:
-            output = self.scaling.step(output, exit_)
-        answer, combined = self.combination.step(state[0], output, exit_)
-        if answer is not output or self.scaling is not None:
+            scaled = self.scaling.step(output.probabilities, exit_)
+            output = replace(output, probabilities=scaled)
+        answer, combined = self.combination.combine(state[0], output, exit_)
+        if answer is not output.probabilities or self.scaling is not None:
             check_outputs(answer, f"The probabilities of {type(self.combination).__name__} are")
         return answer, combined
 
     def step(
-        self, state: State, output: np.ndarray, exit_: int
+        self, state: State, output: Outputs, exit_: int
     ) -> tuple[np.ndarray, np.ndarray, State]:
         """Answer at an exit, its score, and what is remembered; raises as `answer` does."""
         answer, combined = self.answer(state, output, exit_)
-        seen = np.hstack([answer, output[:, -1:]]) if self.policy.reads_gate else answer
-        score, judged = self.policy.step(state[1], np.ascontiguousarray(seen), exit_)
+        seen = replace(output, probabilities=np.ascontiguousarray(answer))
+        score, judged = self.policy.judge(state[1], seen, exit_)
         check_outputs(score, f"The scores of {type(self.policy).__name__} are")
         return answer, score, (combined, judged)
 
-    def tabulate(self, outputs: np.ndarray, exits: Sequence[int] | None = None) -> ExitTable:
-        """Exit table of outputs.
+    def tabulate(self, outputs: Outputs, exits: Sequence[int] | None = None) -> ExitTable:
+        """Exit table of the outputs of every exit.
 
         Parameters
         ----------
-        outputs : ndarray of shape (n_samples, n_exits, n_classes)
-            With one column more, the gate, if there are gates.
+        outputs : Outputs
         exits : sequence of int or None, default=None
             Numbers of the exits; None are all.
         """
-        scores = np.empty(outputs.shape[:2])
-        own = self.scaling is None and isinstance(self.combination, OwnCombination)
-        answers = self._of_classes(outputs)
-        answers = answers if own else np.empty(answers.shape)
+        scores = np.empty(outputs.probabilities.shape[:2])
+        answers = outputs.probabilities
         state = NO_STATE
-        for i, exit_ in enumerate(range(outputs.shape[1]) if exits is None else exits):
-            answer, scores[:, i], state = self.step(state, outputs[:, i], exit_)
-            if not own:
-                answers[:, i] = answer
-        return ExitTable(answers, scores, outputs[:, :, -1] if self.gated else None)
-
-    def _of_classes(self, outputs: np.ndarray) -> np.ndarray:
-        """Outputs without the gate."""
-        return outputs[..., :-1] if self.gated else outputs
+        for i, exit_ in enumerate(range(outputs.n_exits) if exits is None else exits):
+            output = outputs.at(i)
+            answer, scores[:, i], state = self.step(state, output, exit_)
+            if answer is output.probabilities:
+                continue  # the table of many classes is large, and copied only if it changes
+            if answers is outputs.probabilities:
+                answers = answers.copy()
+            answers[:, i] = answer
+        return ExitTable(answers, scores, outputs.gates)
 
     def part(self, n_classes: int, exit_: int, *, last: bool) -> CostInput | None:
         """Input of the measurement of its cost at an exit; None where nothing is done.
@@ -154,13 +147,14 @@ class ExitRule:
         if last and not macs:
             return None
         model = None if last else self.policy.model(exit_)
-        answers = np.full((2, n_classes + self.gated), 1 / n_classes)
+        answers = np.full((2, n_classes), 1 / n_classes)
 
         def run(rows: np.ndarray) -> None:
+            output = Outputs(rows, np.ones(len(rows)))
             if last:
-                self.answer(NO_STATE, rows, exit_)
+                self.answer(NO_STATE, output, exit_)
             else:
-                self.step(NO_STATE, rows, exit_)
+                self.step(NO_STATE, output, exit_)
 
         if model is None:
             macs += 0.0 if last else self.policy.macs(n_classes, exit_)
@@ -170,60 +164,50 @@ class ExitRule:
         except UncountedError:
             return CostInput(run, answers, model)
 
-    def fitted(
-        self,
-        outputs: np.ndarray,
-        y: np.ndarray,
-        *,
-        costs: np.ndarray,
-        weight: np.ndarray | None,
-        training_weight: np.ndarray | None,
-        groups: np.ndarray | None,
-        rng: np.random.RandomState,
-    ) -> ExitRule:
-        """The same, having learned from held-out rows, each part from rows of its own.
+    def fitted(self, held_out: Samples, costs: np.ndarray, rng: np.random.RandomState) -> ExitRule:
+        """The same, having learned from held-out samples, each part from samples of its own.
 
         Parameters
         ----------
-        outputs : ndarray of shape (n_samples, n_exits, n_classes)
-        y : ndarray of shape (n_samples,)
+        held_out : Samples
+            With the outputs of every exit. The policy learns with the weights in calibration,
+            temperatures and combinations, which are part of the prediction, with those in training.
         costs : ndarray of shape (n_exits,)
             Cumulative, decisions not counted.
-        weight : ndarray of shape (n_samples,) or None
-            Weights for the policy, which judges.
-        training_weight : ndarray of shape (n_samples,) or None
-            Weights for temperatures and combinations, which are part of the answer.
-        groups : ndarray of shape (n_samples,) or None
-            Rows of a group are not divided.
         rng : RandomState
 
         Raises
         ------
         ValueError
-            If there are too few rows.
+            If there are too few samples.
         """
         exit_rule = self.copy()
-        outputs = self._of_classes(outputs)
-        parts = iter(_divide(y, weight, groups, self.n_learned, rng))
-        judging = np.ones(len(y)) if weight is None else weight
-        training = np.ones(len(y)) if training_weight is None else training_weight
+        outputs, y = held_out.X, held_out.y
+        probabilities, gates = outputs.probabilities, outputs.gates
+        parts = iter(_divide(held_out, self.n_learned, rng))
+        judging, training = (
+            np.ones(len(y)) if weight is None else weight
+            for weight in (held_out.calibration_weight, held_out.weight)
+        )
         scaling, combination, policy = exit_rule.scaling, exit_rule.combination, exit_rule.policy
         if scaling is not None:
             rows = next(parts)
-            scaling.fit(outputs[rows], y[rows], training[rows])
-            outputs = np.stack(
+            scaling.fit(probabilities[rows], y[rows], training[rows])
+            probabilities = np.stack(
                 [
-                    scaling.step(np.ascontiguousarray(outputs[:, i]), i)
-                    for i in range(outputs.shape[1])
+                    scaling.step(np.ascontiguousarray(probabilities[:, i]), i)
+                    for i in range(outputs.n_exits)
                 ],
                 axis=1,
             )
         rows = next(parts) if combination.is_learned else np.arange(0)
-        combination.fit(outputs[rows], y[rows], costs=costs, sample_weight=training[rows])
+        combination.fit(probabilities[rows], y[rows], costs=costs, sample_weight=training[rows])
         if policy.is_learned:
             rows = next(parts)
             policy.fit(
-                combination.answers(outputs[rows]),
+                combination.answers(
+                    probabilities[rows], gates[rows] if gates is not None else None
+                ),
                 y[rows],
                 costs=costs,
                 sample_weight=judging[rows],
@@ -245,14 +229,9 @@ class ExitRule:
 PLAIN = ExitRule(None, OwnCombination(), ConfidencePolicy())
 
 
-def _divide(
-    y: np.ndarray,
-    weight: np.ndarray | None,
-    groups: np.ndarray | None,
-    n_parts: int,
-    rng: np.random.RandomState,
-) -> list[np.ndarray]:
-    """Rows in equal parts, by class or group; rows of weight 0 are in none."""
+def _divide(samples: Samples, n_parts: int, rng: np.random.RandomState) -> list[np.ndarray]:
+    """Samples in equal parts, by class or group; those of weight 0 in calibration are in none."""
+    y, weight, groups = samples.y, samples.calibration_weight, samples.groups
     rest = np.arange(len(y)) if weight is None else np.flatnonzero(weight > 0)
     parts = []
     for n_left in range(n_parts, 1, -1):

@@ -55,8 +55,8 @@ class CascadeFitter:
     costs : ExitCosts
     exit_rule : ExitRule
         Not fitted.
-    combined : bool
-        Whether what training learns to make of the heads is used.
+    combination : Combination or None
+        The one that training learns and the network applies, not fitted.
     validation_fraction : float or None
         Share of the samples held out for early stopping; None trains without.
     """
@@ -66,16 +66,19 @@ class CascadeFitter:
     heads: HeadFitter
     costs: ExitCosts
     exit_rule: ExitRule
-    combined: bool
+    combination: Combination | None
     validation_fraction: float | None
 
     def least_cost(self) -> float:
         """Lower bound, known before training, of what exiting at the first exit will cost."""
-        combiner = None
-        if self.combined:
-            n_classes, n_exits = len(self.heads.classes), len(self.exits.heads)
-            combiner = self.networks.training.untrained_combination(n_classes, n_exits)
-        return self.costs.least(self.exit_rule, combiner)
+        return self.costs.least(self.combination, gated=self.runs_gates)
+
+    @property
+    def runs_gates(self) -> bool:
+        """Whether there are gates in the cascade: those that nothing reads are not run."""
+        combination = self.combination
+        read = combination is not None and combination.needs_gates
+        return read or self.exit_rule.policy.needs_gates
 
     def fit(
         self,
@@ -190,7 +193,7 @@ class CascadeFitter:
         return FittedNetwork(
             stages=list(network.stages),
             heads=heads,
-            gates=[FittedGate.of(each) for each in network.gates] if self.exit_rule.gated else [],
+            gates=[FittedGate.of(each) for each in network.gates] if self.runs_gates else [],
             combiner=self._combiner(network),
             n_classes=len(self.heads.classes),
             row_bytes=self.exits.plan.facts.row_bytes,
@@ -200,6 +203,6 @@ class CascadeFitter:
         )
 
     def _combiner(self, network: MultiExitNetwork) -> Combination | None:
-        if network.combiner is None or not self.combined:
+        if network.combiner is None or self.combination is None:
             return None
         return network.combiner.fitted()

@@ -35,15 +35,15 @@ class ExitCosts:
     exits: Exits
     n_classes: int
 
-    def least(self, exit_rule: ExitRule, combiner: Combination | None) -> float:
+    def least(self, combination: Combination | None, *, gated: bool) -> float:
         """Lower bound, known before training, of what exiting at the first exit will cost.
 
         Parameters
         ----------
-        exit_rule : ExitRule
-            Not fitted.
-        combiner : Combination or None
-            What training will learn to make of the heads, before it has learned.
+        combination : Combination or None
+            The one that training learns and the network applies, not fitted.
+        gated : bool
+            Whether there are gates.
         """
         last = self.exits.heads[-1]
         if not last.is_neural or last.is_own or not self.cost.is_exact:
@@ -66,13 +66,13 @@ class ExitCosts:
                 else:
                     parts.append(CostInput(head, embedding, None, macs=0.0))
         decisions: list[list[CostInput]] = [[] for _ in parts]
-        if exit_rule.gated:
+        if gated:
             embedding = self.exits.plan.embeddings[0]
             with isolated_random_state(0):
                 gate = build_gate(embedding).to(embedding.dtype).eval()
             decisions[0].append(FittedGate.of(gate).part(embedding))
-        if combiner is not None:
-            decisions[0].append(combiner.part(self.n_classes, 0, gated=exit_rule.gated))
+        if combination is not None:
+            decisions[0].append(combination.part(self.n_classes, 0))
         return float(self._table([], parts, decisions).cumulative[0])
 
     def table(self, network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> CostTable:
@@ -124,8 +124,7 @@ class ExitCosts:
                 heads.append(head.part(embedding))
                 parts = []
                 if network.combiner is not None:
-                    gated = bool(network.gates)
-                    parts.append(network.combiner.part(self.n_classes, i, gated=gated))
+                    parts.append(network.combiner.part(self.n_classes, i))
                 if network.gates and i < last:
                     parts.append(network.gates[i].part(embedding))
                 if exit_rule is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, hold_out
 from skearlyexit._fitting._cascade_fitter import CascadeFitter
-from skearlyexit._fitting._exit_rule import HeldOutRows, unlearned
+from skearlyexit._fitting._exit_rule import unlearned
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit.placement import Probed
 from skearlyexit.runtime._torch import outputs
@@ -33,8 +33,6 @@ class ExitProbe:
     rows : Samples
     validation : Samples or None
         Samples for early stopping, instead of a share of those that it fits on.
-    weight : ndarray of shape (n_samples,) or None
-        Weights of all rows in judging, as in calibration.
     train, held : ndarray of int
         Samples that it fits on, and rows that it is judged on.
     seed : int
@@ -43,7 +41,6 @@ class ExitProbe:
     make_fitter: Callable[[Sequence[int]], CascadeFitter]
     rows: Samples
     validation: Samples | None
-    weight: np.ndarray | None
     train: np.ndarray
     held: np.ndarray
     seed: int
@@ -55,13 +52,7 @@ class ExitProbe:
         network = fitter.fit(train, self.validation, self.seed).network
         with located(held.positions, ADVICE_IN_FIT):
             found = outputs(network, held.X)
-        rows = HeldOutRows(
-            found,
-            held.y,
-            None if self.weight is None else self.weight[self.held],
-            held.weight,
-            held.groups,
-        )
+        rows = replace(held, X=found)
 
         def known() -> np.ndarray:
             return fitter.costs.untimed(network, train.X)
@@ -71,24 +62,23 @@ class ExitProbe:
             # cross-fitted: it learns from rows that judge nothing.
             rng = check_random_state(self.seed)
             judged, learned = hold_out(rows.y, LEARNING_SHARE, rows.groups, rng)
-            exit_rule = rows.take(learned).fit(fitter.exit_rule, known(), rng)
+            exit_rule = fitter.exit_rule.fitted(rows.take(learned), known(), rng)
             rows = rows.take(judged)
         else:
             exit_rule = unlearned(fitter.exit_rule, known, len(fitter.heads.classes))
         with among_held_out():
-            table = exit_rule.tabulate(rows.outputs)
+            table = exit_rule.tabulate(rows.X)
         costs = fitter.costs.table(network, exit_rule, train.X)
+        if rows.calibration_weight is None:
+            rows = replace(rows, calibration_weight=np.ones(len(rows)))
         return Probed(
             np.asarray(places),
-            rows.outputs,
+            rows,
             table,
-            rows.y,
-            np.ones(len(rows.y)) if rows.weight is None else rows.weight,
             costs.stage_costs,
             costs.head_costs,
             costs.decision_costs,
             exit_rule,
-            rows.groups,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -14,9 +14,9 @@ from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import look_through
-from skearlyexit._exit_table import ExitTable, LabelTable
+from skearlyexit._exit_table import LabelTable, Outputs
 from skearlyexit._fitting._cascade_fitter import Fit
-from skearlyexit._fitting._exit_rule import HeldOutRows, decide, unlearned
+from skearlyexit._fitting._exit_rule import cross_fit, unlearned
 from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import (
     CalibrationWeights,
@@ -89,23 +89,6 @@ class FittedModel:
         )
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Answers of exits for samples that neither network, heads nor exit rule have seen.
-
-    Attributes
-    ----------
-    table : ExitTable or LabelTable
-    y : ndarray of shape (n_samples,)
-    weight : ndarray of shape (n_samples,) or None
-        Relative to the mean of all samples.
-    """
-
-    table: ExitTable | LabelTable
-    y: np.ndarray
-    weight: np.ndarray | None
-
-
 def fit_model(
     params: Any,
     samples: Samples,
@@ -133,6 +116,7 @@ def fit_model(
         Precision in which that one has read samples.
     """
     weights = CalibrationWeights.of(weight)
+    samples = replace(samples, calibration_weight=weights.relative)
     request = requested_point(params)
     rng = check_random_state(params.random_state)
     spec = make_spec(params, samples, classes, rng, read_as)
@@ -143,7 +127,7 @@ def fit_model(
     if validation is not None:
         validation = validation.cast(samples.X.dtype)
         look_through(validation.X, spec.plan.check, "X_val")
-    placed = place_exits(params, spec, classes, weights, validation, rng)
+    placed = place_exits(params, spec, classes, validation, rng)
     fitter = placed.fitter
     if params.warm_start:
         _check_warm(params, placed, validation)
@@ -159,7 +143,7 @@ def fit_model(
         request.fixed_thresholds(len(fitter.exits.heads))
         request.check_costs(fitter.least_cost)
     fit, found = _fit_networks(placed, samples, validation, start, rng)
-    exit_rule, judged = _fit_rule(placed, fit.network, samples, found, weights, rng)
+    exit_rule, judged = _fit_rule(placed, fit.network, samples, found, rng)
     cost_table = fitter.costs.table(fit.network, exit_rule, samples.X)
     cascade = Cascade(fit.network, exit_rule, cost_table)
     evidence = None if judged is None else _evidence(judged, cascade, weights, classes)
@@ -202,42 +186,31 @@ def _fit_rule(
     network: FittedNetwork,
     samples: Samples,
     found: list[Any],
-    weights: CalibrationWeights,
     rng: np.random.RandomState,
-) -> tuple[ExitRule, Judged | None]:
-    """Fit what is made of the heads' outputs, and judge the calibration samples by it."""
+) -> tuple[ExitRule, Samples | None]:
+    """The fitted exit rule, and the calibration samples with an exit or label table."""
     exit_rule, held = placed.fitter.exit_rule, placed.held
 
     def costs() -> np.ndarray:
         return placed.fitter.costs.untimed(network, samples.X)
 
     if not found:
-        return unlearned(exit_rule, costs, network.n_classes + exit_rule.gated), None
-    y, relative = samples.y[held], weights.relative
-    weight = None if relative is None else relative[held]
+        return unlearned(exit_rule, costs, network.n_classes), None
     if not exit_rule.needs_costs:
-        return exit_rule.copy(), Judged(LabelTable.concatenate(found), y, weight)
-    held_out = HeldOutRows(
-        np.concatenate(found),
-        y,
-        weight,
-        None if samples.weight is None else samples.weight[held],
-        None if samples.groups is None else samples.groups[held],
-    )
-    folds = [len(part) for part in found]
+        return exit_rule.copy(), samples.take(held, LabelTable.concatenate(found))
+    held_out = samples.take(held, Outputs.concatenate(found))
     with among_held_out():
-        exit_rule, table, held_out = decide(exit_rule, held_out, folds, costs, rng)
-    return exit_rule, Judged(table, held_out.y, held_out.weight)
+        return cross_fit(exit_rule, held_out, [len(part) for part in found], costs, rng)
 
 
 def _evidence(
-    judged: Judged, cascade: Cascade, weights: CalibrationWeights, classes: np.ndarray
+    judged: Samples, cascade: Cascade, weights: CalibrationWeights, classes: np.ndarray
 ) -> CalibrationData:
-    weight = judged.weight
+    weight = judged.calibration_weight
     if weight is not None and weights.scaled is not None:
         weight = weight * weights.scaled.mean()
     return CalibrationData.from_table(
-        judged.table, judged.y, cascade.costs, weight, classes, weights.largest
+        judged.X, judged.y, cascade.costs, weight, classes, weights.largest
     )
 
 

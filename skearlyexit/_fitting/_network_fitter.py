@@ -20,7 +20,7 @@ from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._base import stages_of
 from skearlyexit.heads._base import PooledModule
 from skearlyexit.heads._gate import build_gate
-from skearlyexit.training import JointTraining, MultiExitNetwork, Trainer, TrainingStrategy
+from skearlyexit.training import MultiExitNetwork, Trainer, TrainingStrategy
 from skearlyexit.training._rows import TrainingRows, training_rows
 
 MAX_SEED = np.iinfo(np.int32).max
@@ -77,7 +77,7 @@ class NetworkFitter:
         network = self._begun(rows, rng, start)
         table = training_rows(rows, self.dtype, unlabeled=self.training.takes_unlabeled())
         trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
-        self._training_of(network).train(network, self._shares(), trainer)
+        self.training.train(network, self._shares(), trainer)
         return self._settled(network, rows), trainer.history
 
     def update(
@@ -98,12 +98,12 @@ class NetworkFitter:
         # The weights of the rows to come are not known, that these might be relative to their mean.
         table = training_rows(rows, self.dtype, relative=False)
         trainer = self._trainer(table, None, rng, options)
-        self._training_of(network).update(network, self._shares(), trainer)
+        self.training.update(network, self._shares(), trainer)
         return self._settled(network, rows), trainer
 
     def kept(self, network: MultiExitNetwork) -> MultiExitNetwork:
         """The network without the exits that only helped to train."""
-        return network.joined() if self.training.drops_exits else network
+        return network.with_exits(self.training.remaining_exits(network.n_exits))
 
     def _trainer(
         self,
@@ -121,11 +121,6 @@ class NetworkFitter:
             n_rows=n_rows,
             **options,
         )
-
-    def _training_of(self, network: MultiExitNetwork) -> TrainingStrategy:
-        """The strategy, unless there are too few exits for it."""
-        alone = self.training.needs_exits and network.n_exits == 1
-        return JointTraining() if alone else self.training
 
     def _shares(self) -> np.ndarray:
         """Cumulative cost of the backbone at each exit, as a share of all of it."""
@@ -175,7 +170,7 @@ class NetworkFitter:
                 else:
                     modules.append(head.build(embedding, self.n_classes).to(embedding.dtype))
         gates: list[torch.nn.Module] = []
-        if self.training.has_gates:
+        if self.training.learns_gates:
             for embedding in plan.embeddings[:-1]:
                 with isolated_random_state(rng.randint(MAX_SEED)):
                     gates.append(build_gate(embedding).to(embedding.dtype))

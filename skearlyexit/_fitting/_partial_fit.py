@@ -21,7 +21,7 @@ from skearlyexit._utils._resolve import resolve
 from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint
 from skearlyexit.calibration._base import no_early_exits
-from skearlyexit.combination._registry import COMBINATIONS
+from skearlyexit.combination._registry import COMBINATIONS, DEFAULT
 from skearlyexit.heads._resolve import resolve_head
 from skearlyexit.placement._resolve import resolve_placement
 from skearlyexit.policies._registry import POLICIES
@@ -60,7 +60,7 @@ def check_goes_on(params: Any) -> None:
     learned = [
         type(part).__name__
         for part in (
-            resolve(params.combine, COMBINATIONS, "own"),
+            resolve(params.combine, COMBINATIONS, DEFAULT),
             resolve(params.policy, POLICIES, "confidence"),
         )
         if part.is_learned
@@ -125,6 +125,6 @@ def update_model(
     def costs() -> np.ndarray:
         return fitter.costs.untimed(network, samples.X)
 
-    exit_rule = unlearned(fitter.exit_rule, costs, len(classes) + fitter.exit_rule.gated)
+    exit_rule = unlearned(fitter.exit_rule, costs, len(classes))
     cascade = Cascade(network, exit_rule, fitter.costs.table(network, exit_rule, samples.X))
     return FittedModel.of(cascade, fit, placed, CalibratedPoint(request, fixed, reason=_REASON))

@@ -53,7 +53,6 @@ def place_exits(
     params: Any,
     spec: FitSpec,
     classes: np.ndarray,
-    weights: CalibrationWeights,
     validation: Samples | None,
     rng: np.random.RandomState,
 ) -> Placed:
@@ -66,19 +65,17 @@ def place_exits(
         _check_probe(params, spec)
         splits, refit = calibration_splits(params.calibration, samples.y, samples.groups, rng)
         probing, splits = probing_split(samples, splits, refit, rng)
-        is_separate = isinstance(spec.strategy, SeparateTraining)
-        separate = spec.strategy if is_separate else SeparateTraining()
+        for_trials = spec.strategy.for_trials() or SeparateTraining()
         probe = ExitProbe(
-            lambda ends: spec.fitter(ends, separate),
+            lambda ends: spec.fitter(ends, for_trials),
             samples,
             validation,
-            weights.relative,
             *probing,
             rng.randint(MAX_SEED),
         )
     placed = placement.place(spec.plan.candidates, probe)
     spec.cost.check(len(placed.ends))
-    n_exits = 1 if spec.strategy.drops_exits else len(placed.ends)
+    n_exits = len(spec.strategy.remaining_exits(len(placed.ends)))
     if n_exits > 1:
         spec.exit_rule.combination.check(len(classes), n_exits)
     if probe is None and n_exits > 1:
@@ -100,7 +97,7 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
         alone, nothing = spec.fitter(spec.plan.ends), np.arange(0)
         request = requested_point(params)
         check_request(request, alone, 2, nothing, CalibrationWeights(), holds_out=False)
-    if spec.exit_rule.policy.reads_gate:
+    if spec.exit_rule.policy.needs_gates:
         raise ValueError(
             f"{kind} judges places by heads that are trained separately, without gates to read. "
             f"Give exits by number or name with {type(spec.exit_rule.policy).__name__}."

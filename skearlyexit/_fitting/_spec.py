@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from skearlyexit._utils._resolve import resolve
 from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._resolve import resolve_backbone
 from skearlyexit.combination import TemperatureScaling
-from skearlyexit.combination._registry import COMBINATIONS, TRAINED
+from skearlyexit.combination._registry import COMBINATIONS, DEFAULT
 from skearlyexit.costs import Cost
 from skearlyexit.costs._registry import COSTS
 from skearlyexit.heads._resolve import resolve_heads
@@ -78,14 +78,14 @@ class FitSpec:
         params, plan, n_classes = self.params, self.plan, len(self.classes)
         training = self.strategy if strategy is None else strategy
         heads = resolve_heads(params.head, len(ends), has_own=plan.has_head)
-        kept = ends[-1:] if training.drops_exits else ends
-        combined = _asks_training(params) and training.combines and len(kept) > 1
-        if combined:
-            training.check_combined([head.is_neural for head in heads])
-        # Gates that are not used are not run.
-        gated = training.has_gates and (combined or self.exit_rule.policy.reads_gate)
-        exits = Exits(plan.placed(kept), heads[-len(kept) :])
-        rule = replace(self.exit_rule, gated=gated) if len(kept) > 1 else PLAIN
+        remaining = training.remaining_exits(len(ends))
+        exits = Exits(plan.placed([ends[i] for i in remaining]), [heads[i] for i in remaining])
+        rule, combination = PLAIN, None
+        if len(remaining) > 1:
+            rule = self.exit_rule
+            if strategy is None:
+                neural = [head.is_neural for head in exits.heads]
+                combination = rule.combination.of_training(training, n_classes, neural)
         return CascadeFitter(
             exits=exits,
             networks=NetworkFitter(
@@ -101,14 +101,14 @@ class FitSpec:
             heads=HeadFitter(
                 exits.heads,
                 self.classes,
-                needs_probabilities=combined or rule.needs_probabilities,
+                needs_probabilities=combination is not None or rule.needs_probabilities,
                 row_bytes=plan.facts.row_bytes,
                 device=params.device,
                 n_jobs=params.n_jobs,
             ),
             costs=ExitCosts(self.cost, exits, n_classes),
             exit_rule=rule,
-            combined=combined,
+            combination=combination,
             validation_fraction=params.validation_fraction if params.early_stopping else None,
         )
 
@@ -141,7 +141,7 @@ def make_spec(
     cost = resolve(params.cost, COSTS, "macs")
     seed = rng.randint(MAX_SEED)
     strategy = resolve(params.training, STRATEGIES, "distillation")
-    exit_rule = _decision(params, strategy)
+    exit_rule = _exit_rule(params, strategy)
     plan = MeasuredNetwork.measure(backbone, cost, single.X, len(classes), seed, params.device)
     rows = rows_as_read(given, single, plan, backbone, len(classes), before)
     notices = [plan.notice]
@@ -158,28 +158,18 @@ def make_spec(
     )
 
 
-def _asks_training(params: Any) -> bool:
-    """Whether what training learns to make of the heads is wanted where there is such a thing."""
-    return params.combine is None or params.combine == TRAINED
-
-
-def _decision(params: Any, strategy: TrainingStrategy) -> ExitRule:
+def _exit_rule(params: Any, training: TrainingStrategy) -> ExitRule:
     """Temperature, combination and policy, if there is what they need."""
-    kind = type(strategy).__name__
     policy = resolve(params.policy, POLICIES, "confidence")
-    if policy.reads_gate and not strategy.has_gates:
+    if policy.needs_gates and not training.learns_gates:
         raise ValueError(
-            f"{type(policy).__name__} reads gates, which {kind} does not learn. Give "
-            "training='gated', or another policy."
+            f"{type(policy).__name__} reads gates, which {type(training).__name__} does not learn. "
+            "Give training='gated', or another policy."
         )
-    if params.combine == TRAINED and not strategy.combines:
-        raise ValueError(
-            "combine='trained' is what training has learned to make of the heads, and "
-            f"{kind} learns nothing of the kind. Give training='combined', 'combiner' or "
-            "'gated', or another 'combine'."
-        )
+    combination = resolve(params.combine, COMBINATIONS, DEFAULT)
+    combination.of_training(training, n_classes=2, neural=[True])  # raises if it learns none
     scaling = TemperatureScaling() if params.temperature_scaling else None
-    return ExitRule(scaling, resolve(params.combine, COMBINATIONS, "own"), policy)
+    return ExitRule(scaling, combination, policy)
 
 
 def check_device(params: Any) -> None:

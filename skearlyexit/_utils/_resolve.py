@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.base import clone
 
 
-def resolve(value: Any, registry: Mapping[str, type], default: str) -> Any:
+def resolve(value: Any, registry: Mapping[str, type], default: Any) -> Any:
     """Strategy for a name or an object, which is copied; None is the default.
 
     Parameters
@@ -16,8 +16,8 @@ def resolve(value: Any, registry: Mapping[str, type], default: str) -> Any:
     value : str, strategy or None
     registry : dict of str to class
         The names of a room.
-    default : str
-        One of them.
+    default : str or strategy
+        What is meant by None.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from skearlyexit.combination._most_confident import MostConfidentCombination
 from skearlyexit.combination._own import OwnCombination
 from skearlyexit.combination._product import ProductCombination
 from skearlyexit.combination._temperature import TemperatureScaling
+from skearlyexit.combination._trained import TrainedCombination
 from skearlyexit.combination._weighted import WeightedCombination
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "OwnCombination",
     "ProductCombination",
     "TemperatureScaling",
+    "TrainedCombination",
     "WeightedCombination",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skearlyexit._exit_table import Outputs
 from skearlyexit.costs import CostInput
 
 #: What a combination remembers of each row: an array whose first axis is the row, or nothing.
@@ -15,6 +17,13 @@ State = np.ndarray | None
 
 #: Smallest probability whose logarithm is taken; heads that answer by labels say 0.
 LEAST = 1e-12
+
+
+class CombinationLearner(Protocol):
+    """A training, as far as combinations know it."""
+
+    def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination | None:
+        """Combination that it learns, before it has learned; None for none."""
 
 
 class Combination(BaseEstimator, metaclass=ABCMeta):
@@ -35,6 +44,9 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         Whether it learns from held-out rows.
     uses_costs : bool
         Whether `fit` is to be called for the sake of the costs.
+    needs_gates : bool
+        Whether `step` takes the gates at the exit, shape (n_samples,), as one more argument. A
+        training has to learn them.
 
     Examples
     --------
@@ -55,6 +67,7 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
     has_memory: ClassVar[bool] = True
     is_learned: ClassVar[bool] = False
     uses_costs: ClassVar[bool] = False
+    needs_gates: ClassVar[bool] = False
 
     @abstractmethod
     def step(
@@ -104,22 +117,61 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
     def check(self, n_classes: int, n_exits: int) -> None:
         """Raise a ValueError if it cannot do with so many classes and exits."""
 
-    def answers(self, outputs: np.ndarray) -> np.ndarray:
+    def of_training(
+        self, training: CombinationLearner, n_classes: int, neural: Sequence[bool]
+    ) -> Combination | None:
+        """Combination that the training learns and the network applies, before it has learned.
+
+        Parameters
+        ----------
+        training : TrainingStrategy
+        n_classes : int
+        neural : sequence of bool
+            For each exit, whether the head that is trained with the network is kept.
+
+        Returns
+        -------
+        combination : Combination or None
+            None unless this one asks for the one that is learned.
+        """
+        return None
+
+    def combine(self, state: State, output: Outputs, exit_: int) -> tuple[np.ndarray, State]:
+        """Combined probabilities at one exit: `step`, called with what it takes.
+
+        Parameters
+        ----------
+        state : ndarray of shape (n_samples, ...) or None
+        output : Outputs
+            Of the head at this exit.
+        exit_ : int
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+        state : ndarray of shape (n_samples, ...) or None
+        """
+        gates = [output.gates] if self.needs_gates else []
+        return self.step(state, output.probabilities, exit_, *gates)
+
+    def answers(self, outputs: np.ndarray, gates: np.ndarray | None = None) -> np.ndarray:
         """Answers of every exit of a table.
 
         Parameters
         ----------
         outputs : ndarray of shape (n_samples, n_exits, n_classes)
+        gates : ndarray of shape (n_samples, n_exits) or None, default=None
+            Needed if `needs_gates`.
 
         Returns
         -------
         answers : ndarray of shape (n_samples, n_exits, n_classes)
         """
         state: State = None
+        table = Outputs(outputs, gates)
         answers = np.empty(outputs.shape)
-        for exit_ in range(outputs.shape[1]):
-            output = np.ascontiguousarray(outputs[:, exit_])
-            answers[:, exit_], state = self.step(state, output, exit_)
+        for exit_ in range(table.n_exits):
+            answers[:, exit_], state = self.combine(state, table.at(exit_), exit_)
         return answers
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
@@ -130,21 +182,14 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         """What it consists of, for counting its memory; None has none of its own."""
         return None
 
-    def part(self, n_classes: int, exit_: int, *, gated: bool) -> CostInput:
-        """Input of the measurement of the cost of one step.
-
-        Parameters
-        ----------
-        n_classes, exit_ : int
-        gated : bool
-            Whether outputs have one column more than there are classes, the gate.
-        """
-        outputs = np.full((2, n_classes + gated), 1 / n_classes)
+    def part(self, n_classes: int, exit_: int) -> CostInput:
+        """Input of the measurement of the cost of one step."""
+        probabilities = np.full((2, n_classes), 1 / n_classes)
 
         def run(rows: np.ndarray) -> None:
-            self.step(None, rows, exit_)
+            self.combine(None, Outputs(rows, np.ones(len(rows))), exit_)
 
-        return CostInput(run, outputs, self.model(), self.macs(n_classes, exit_))
+        return CostInput(run, probabilities, self.model(), self.macs(n_classes, exit_))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

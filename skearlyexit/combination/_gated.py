@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from skearlyexit.combination._base import Combination, State
@@ -12,7 +14,6 @@ class GatedCombination(Combination):
 
     Head j weighs ``g_j * prod((1 - g_l) for l < j)``, the head at the exit itself what is left, so
     that the answer at the last exit is the output that gated training minimizes the loss of.
-    Outputs have one column more than there are classes, the gate.
 
     References
     ----------
@@ -20,17 +21,23 @@ class GatedCombination(Combination):
     networks for fast inference", ICASSP 2020.
     """
 
+    needs_gates: ClassVar[bool] = True
+
     def step(
-        self, state: State, probabilities: np.ndarray, exit_: int = 0
+        self,
+        state: State,
+        probabilities: np.ndarray,
+        exit_: int = 0,
+        gates: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
         """Answer at one exit; the state holds the mixture so far and, last, what is left."""
-        own, gate = probabilities[:, :-1], probabilities[:, -1:]
+        assert gates is not None
+        gate = gates[:, None]
         if state is None:
-            state = np.zeros(probabilities.shape)
-            state[:, -1] = 1.0
+            state = np.pad(np.zeros(probabilities.shape), ((0, 0), (0, 1)), constant_values=1.0)
         mixed, left = state[:, :-1], state[:, -1:]
-        answer = mixed + left * own
-        return answer, np.hstack([mixed + left * gate * own, left * (1 - gate)])
+        answer = mixed + left * probabilities
+        return answer, np.hstack([mixed + left * gate * probabilities, left * (1 - gate)])
 
     def check(self, n_classes: int, n_exits: int) -> None:
         """Refuse to be asked for; see `Combination.check`."""

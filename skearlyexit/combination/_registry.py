@@ -10,9 +10,10 @@ from skearlyexit.combination._mean import MeanCombination
 from skearlyexit.combination._most_confident import MostConfidentCombination
 from skearlyexit.combination._own import OwnCombination
 from skearlyexit.combination._product import ProductCombination
+from skearlyexit.combination._trained import TrainedCombination
 
-#: Asks for what training has learned to make of the heads.
-TRAINED = "trained"
+#: What a training has learned, if it learns a combination.
+DEFAULT = TrainedCombination(required=False)
 
 COMBINATIONS: dict[str, type[Combination]] = {
     "own": OwnCombination,
@@ -22,6 +23,5 @@ COMBINATIONS: dict[str, type[Combination]] = {
     "cost_weighted": CostWeightedCombination,
     "geometric": GeometricCombination,
     "product": ProductCombination,
-    # What was learned has been applied to the outputs before.
-    TRAINED: OwnCombination,
+    "trained": TrainedCombination,
 }

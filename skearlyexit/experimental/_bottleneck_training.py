@@ -19,6 +19,7 @@ from skearlyexit.training import (
     Trainer,
     TrainingStrategy,
 )
+from skearlyexit.training._alone import train_alone
 from skearlyexit.training._cached import CACHE_BYTES
 from skearlyexit.training._layerwise import StageView, stage_by_stage
 from skearlyexit.training._loss import Target
@@ -91,7 +92,6 @@ class BottleneckTraining(TrainingStrategy):
         "hidden": [Interval(Integral, 1, None, closed="left")],
         "max_cache_bytes": [Interval(Integral, 0, None, closed="left")],
     }
-    needs_exits = True
 
     def __init__(
         self,
@@ -112,6 +112,9 @@ class BottleneckTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            train_alone(network, trainer)
+            return
         discriminated = self.information == "discriminators"
         for i, before, on_stage in stage_by_stage(network, trainer, self.max_cache_bytes):
             stage, head = network.stages[i], network.heads[i]

@@ -17,6 +17,7 @@ from skearlyexit.training import (
     Trainer,
     TrainingStrategy,
 )
+from skearlyexit.training._alone import train_alone
 from skearlyexit.training._gated import GatedView, leaving_chances
 from skearlyexit.training._joint import SCHEDULED_WEIGHTS, exit_weights
 from skearlyexit.training._loss import Schedule, Target
@@ -72,8 +73,7 @@ class ReinforcedTraining(TrainingStrategy):
         "n_trials": [Interval(Integral, 2, None, closed="left")],
         "weights": SCHEDULED_WEIGHTS,
     }
-    has_gates = True
-    needs_exits = True
+    learns_gates: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -88,6 +88,9 @@ class ReinforcedTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            train_alone(network, trainer)
+            return
         weights = exit_weights(self.weights, costs, name=type(self).__name__)
         loss = ReinforcedLoss(weights, costs, self.cost_weight, self.n_trials)
         trainer.fit(GatedView(network, detached=True), loss, phase="reinforced")

@@ -19,6 +19,7 @@ from skearlyexit.training import (
     Trainer,
     TrainingStrategy,
 )
+from skearlyexit.training._alone import train_alone
 from skearlyexit.training._local_error import LocalView
 from skearlyexit.training._local_losses import Decoder
 from skearlyexit.training._loss import Target
@@ -67,13 +68,15 @@ class TargetTraining(TrainingStrategy):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "step": [Interval(Real, 0, None, closed="neither")]
     }
-    needs_exits = True
 
     def __init__(self, step: float = 0.1) -> None:
         self.step = step
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            train_alone(network, trainer)
+            return
         with isolated_random_state(next(trainer.seeds) % 2**32):
             decoders = [
                 make_decoder(later, earlier)

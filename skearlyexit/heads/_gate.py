@@ -38,7 +38,7 @@ class FittedGate:
         return cls(_RECIPE.fit(module).model)
 
     def predict(self, embedding: torch.Tensor) -> np.ndarray:
-        """Share of trust in [0, 1] for each row, shape (n, 1), float64.
+        """Share of trust in [0, 1] for each row, shape (n,), float64.
 
         Parameters
         ----------
@@ -46,7 +46,7 @@ class FittedGate:
             n a multiple of 16, as for heads.
         """
         logits = self.model(embedding).to("cpu", torch.float64)
-        return np.asarray(torch.sigmoid(logits).numpy())
+        return np.asarray(torch.sigmoid(logits).numpy()[:, 0])
 
     def part(self, embedding: torch.Tensor) -> CostInput:
         """Input of the measurement of its cost, on a few embeddings."""

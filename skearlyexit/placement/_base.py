@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._data._samples import Samples
 from skearlyexit._exit_table import ExitTable
 from skearlyexit.costs import exit_costs
 from skearlyexit.placement._report import PlacementReport
@@ -78,14 +79,11 @@ class Probed:
     ----------
     places : ndarray of shape (n_places,)
         Ascending indices of blocks; the last is the end of the network.
-    outputs : ndarray of shape (n_samples, n_places, n_classes)
-        What the head at each place says of the held-out rows.
+    samples : Samples
+        Held-out samples, with the outputs of the head at each place; their classes, groups and
+        weights in calibration.
     table : ExitTable
         What is answered at each place if there are exits at all of them.
-    y : ndarray of shape (n_samples,)
-        Their classes, by index.
-    weight : ndarray of shape (n_samples,)
-        Their weights.
     stages : ndarray of shape (n_places,)
         Cost per row from each place's predecessor to it, heads not counted.
     heads : ndarray of shape (n_places,)
@@ -94,8 +92,6 @@ class Probed:
         Cost per row of what is made of each head's output.
     exit_rule : ExitRule
         What makes answers and scores of the heads' outputs.
-    groups : ndarray of shape (n_samples,) or None, default=None
-        Groups of rows that stay together.
 
     Examples
     --------
@@ -106,30 +102,27 @@ class Probed:
     ...     needs_probe = True
     ...     def place(self, candidates, probe=None):
     ...         probed = probe([0, 1, 2])
-    ...         print(probed.places, probed.outputs.shape, probed.correct.shape)
+    ...         print(probed.places, len(probed.samples), probed.correct.shape)
     ...         return FixedExits([0]).place(candidates)
     >>> X, y = make_classification(200, random_state=0)
     >>> clf = EarlyExitClassifier(
     ...     MLPBackbone(2, width=16, hidden=16), exits=Asking(), calibration=None, max_epochs=1,
     ...     random_state=0).fit(X, y)
-    [0 1 2] (40, 3, 2) (40, 3)
+    [0 1 2] 40 (40, 3)
     """
 
     places: np.ndarray
-    outputs: np.ndarray
+    samples: Samples
     table: ExitTable
-    y: np.ndarray
-    weight: np.ndarray
     stages: np.ndarray
     heads: np.ndarray
     decisions: np.ndarray
     exit_rule: ExitRule
-    groups: np.ndarray | None = None
 
     @property
     def correct(self) -> np.ndarray:
         """Whether each place is right, shape (n_samples, n_places)."""
-        return np.asarray(self.table.labels == self.y[:, None])
+        return np.asarray(self.table.labels == self.samples.y[:, None])
 
     def subset(self, chosen: Sequence[int]) -> tuple[ExitTable, np.ndarray]:
         """Exit table and cumulative costs if exits stood at some of the places only.
@@ -149,7 +142,7 @@ class Probed:
         chosen = list(chosen)
         table = ExitTable(self.table.probabilities[:, chosen], self.table.scores[:, chosen])
         if self.exit_rule.has_memory:
-            table = self.exit_rule.tabulate(self.outputs[:, chosen], chosen)
+            table = self.exit_rule.tabulate(self.samples.X.exits(chosen), chosen)
         stages = np.diff(np.cumsum(self.stages)[chosen], prepend=0.0)
         costs = exit_costs(stages, self.heads[chosen], self.decisions[chosen])
         return table, costs

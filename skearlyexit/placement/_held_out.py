@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skearlyexit._exit_table import ExitTable
+from skearlyexit._exit_table import ExitTable, Outputs
 from skearlyexit.calibration import CalibrationData
 from skearlyexit.placement._base import Probed
 
@@ -30,18 +30,23 @@ class HeldOut:
     @classmethod
     def of(cls, probed: Probed) -> HeldOut:
         """Held-out rows of a probe; those of weight 0 count for nothing."""
-        used = CalibrationData.from_table(probed.table, probed.y, np.empty(0), probed.weight)
+        samples = probed.samples
+        used = CalibrationData.from_table(
+            probed.table, samples.y, np.empty(0), samples.calibration_weight
+        )
         if len(used.correct) < 2:
             raise ValueError(
                 "Placing exits by what heads answer needs at least two held-out rows, one to "
                 f"choose by and one to judge by. Got {len(used.correct)} instead; give more rows, "
                 "or name the exits."
             )
-        rows = np.flatnonzero(probed.weight > 0)
+        assert samples.calibration_weight is not None
+        rows = np.flatnonzero(samples.calibration_weight > 0)
         # What nothing reads any more is dropped, since copying it for each subset takes long.
         table = ExitTable(probed.table.probabilities[:, :, :0], probed.table.scores)
-        outputs = probed.outputs if probed.exit_rule.has_memory else probed.outputs[:, :, :0]
-        small = replace(probed, table=table, outputs=outputs)
+        if not probed.exit_rule.has_memory:
+            samples = replace(samples, X=Outputs(samples.X.probabilities[:, :, :0]))
+        small = replace(probed, table=table, samples=samples)
         return cls(_with_rows(small, rows), used.correct)
 
     @property
@@ -52,8 +57,9 @@ class HeldOut:
     def halves(self) -> tuple[HeldOut, HeldOut]:
         """Every second row, or group of rows, to choose by, and the others to judge by."""
         order = np.arange(len(self.correct))
-        if self.probed.groups is not None:
-            order = np.unique(self.probed.groups, return_inverse=True)[1]
+        groups = self.probed.samples.groups
+        if groups is not None:
+            order = np.unique(groups, return_inverse=True)[1]
         first, second = (self._rows(np.flatnonzero(order % 2 == half)) for half in (0, 1))
         return first, second
 
@@ -62,8 +68,10 @@ class HeldOut:
         table, costs = self.probed.subset(chosen)
         correct = self.correct[:, list(chosen)]
         if self.probed.exit_rule.combination.has_memory:
-            correct = table.labels == self.probed.y[:, None]
-        return CalibrationData(table.scores, correct, costs, self.probed.weight)
+            correct = table.labels == self.probed.samples.y[:, None]
+        weight = self.probed.samples.calibration_weight
+        assert weight is not None
+        return CalibrationData(table.scores, correct, costs, weight)
 
     @property
     def stages(self) -> np.ndarray:
@@ -93,11 +101,8 @@ class HeldOut:
 def _with_rows(probed: Probed, rows: np.ndarray) -> Probed:
     return replace(
         probed,
-        outputs=probed.outputs[rows],
+        samples=probed.samples.take(rows),
         table=ExitTable(probed.table.probabilities[rows], probed.table.scores[rows]),
-        y=probed.y[rows],
-        weight=np.asarray(probed.weight[rows], dtype=np.float64),
-        groups=None if probed.groups is None else probed.groups[rows],
     )
 
 

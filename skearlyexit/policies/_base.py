@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skearlyexit._exit_table import Outputs
+
 #: What a policy remembers of each row: an array whose first axis is the row, or nothing.
 State = np.ndarray | None
 
@@ -25,8 +27,9 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         to run even if no sample may exit.
     is_learned : bool
         Whether it learns from held-out rows.
-    reads_gate : bool
-        Whether what it gets of an answer has one column more, the gate at the exit.
+    needs_gates : bool
+        Whether `step` takes the gates at the exit, shape (n_samples,), as one more argument. A
+        training has to learn them.
 
     Examples
     --------
@@ -45,7 +48,7 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
     needs_probabilities: ClassVar[bool] = True
     has_memory: ClassVar[bool] = False
     is_learned: ClassVar[bool] = False
-    reads_gate: ClassVar[bool] = False
+    needs_gates: ClassVar[bool] = False
 
     @abstractmethod
     def step(
@@ -94,22 +97,42 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         """
         return self
 
-    def score(self, probabilities: np.ndarray) -> np.ndarray:
+    def judge(self, state: State, answer: Outputs, exit_: int) -> tuple[np.ndarray, State]:
+        """Score one exit: `step`, called with what it takes.
+
+        Parameters
+        ----------
+        state : ndarray of shape (n_samples, ...) or None
+        answer : Outputs
+            Combined probabilities at this exit, and the gates there.
+        exit_ : int
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+        state : ndarray of shape (n_samples, ...) or None
+        """
+        gates = [answer.gates] if self.needs_gates else []
+        return self.step(state, answer.probabilities, exit_, *gates)
+
+    def score(self, probabilities: np.ndarray, gates: np.ndarray | None = None) -> np.ndarray:
         """Score every exit of a table.
 
         Parameters
         ----------
         probabilities : ndarray of shape (n_samples, n_exits, n_classes)
+        gates : ndarray of shape (n_samples, n_exits) or None, default=None
+            Needed if `needs_gates`.
 
         Returns
         -------
         scores : ndarray of shape (n_samples, n_exits)
         """
         state: State = None
+        table = Outputs(probabilities, gates)
         scores = np.empty(probabilities.shape[:2])
-        for exit_ in range(probabilities.shape[1]):
-            answer = np.ascontiguousarray(probabilities[:, exit_])
-            scores[:, exit_], state = self.step(state, answer, exit_)
+        for exit_ in range(table.n_exits):
+            scores[:, exit_], state = self.judge(state, table.at(exit_), exit_)
         return scores
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:

@@ -20,18 +20,46 @@ class GatePolicy(Policy):
     Examples
     --------
     >>> import numpy as np
-    >>> GatePolicy().step(None, np.array([[0.25, 0.75, 0.9]]))[0]
+    >>> GatePolicy().step(None, np.array([[0.25, 0.75]]), gates=np.array([0.9]))[0]
     array([0.9])
     """
 
     needs_probabilities: ClassVar[bool] = False
-    reads_gate: ClassVar[bool] = True
+    needs_gates: ClassVar[bool] = True
 
     def step(
-        self, state: State, probabilities: np.ndarray, exit_: int = 0
+        self,
+        state: State,
+        probabilities: np.ndarray,
+        exit_: int = 0,
+        gates: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
-        """Score one exit; see `Policy.step`."""
-        return probabilities[:, -1].copy(), None
+        """Score one exit.
+
+        Parameters
+        ----------
+        state : None
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Ignored.
+        exit_ : int, default=0
+            Ignored.
+        gates : ndarray of shape (n_samples,)
+            Of this exit.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            The gates.
+        state : None
+
+        Raises
+        ------
+        ValueError
+            If there are no gates.
+        """
+        if gates is None:
+            raise ValueError("GatePolicy needs the gates of the exit. Got gates=None instead.")
+        return gates.copy(), None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         """Nothing: what the gate takes counts as its own."""

@@ -11,7 +11,7 @@ row, to the last bit, the same whatever other rows are computed with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import NO_STATE, ExitRule
 from skearlyexit._determinism._layers import GROUP
-from skearlyexit._exit_table import ExitTable, LabelTable
+from skearlyexit._exit_table import ExitTable, LabelTable, Outputs
 from skearlyexit._utils._not_finite import (
     OutputsNotFiniteError,
     check_embeddings,
@@ -56,9 +56,9 @@ class Answers:
     probabilities: np.ndarray | None = None
 
 
-#: Called at every exit whose head runs, with the exit, the rows that reach it and what the head
-#: says of them; gives a mask of those that leave.
-Visitor = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+#: Called at every exit whose head runs, with the exit, the samples that reach it and the outputs
+#: for them; returns a mask of those that exit.
+Visitor = Callable[[int, np.ndarray, Outputs], np.ndarray]
 
 
 def run(
@@ -103,24 +103,20 @@ def run(
     return answers
 
 
-def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = None) -> np.ndarray:
-    """Outputs of every head for every sample: a run in which no sample exits early.
+def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = None) -> Outputs:
+    """Outputs of every head for every sample: a run in which no sample exits early."""
+    probabilities = np.empty((len(X), network.n_exits, network.n_classes))
+    gates = np.empty((len(X), network.n_exits)) if network.gates else None
 
-    Returns
-    -------
-    outputs : ndarray of shape (n_samples, n_exits, n_classes)
-        Before any temperature, combination or policy. With one column more, the gate, if there are
-        gates.
-    """
-    found = np.empty((len(X), network.n_exits, network.n_classes + bool(network.gates)))
-
-    def record(exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
-        found[rows, exit_] = output
+    def record(exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
+        probabilities[rows, exit_] = output.probabilities
+        if gates is not None:
+            gates[rows, exit_] = output.gates
         return np.zeros(len(rows), dtype=bool)
 
     used = np.ones(network.n_exits, dtype=bool)
     _visit(network, None, X, used, lambda n_rows: record, slab_rows)
-    return found
+    return Outputs(probabilities, gates)
 
 
 def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> ExitTable:
@@ -138,7 +134,7 @@ def label_table(
     def visitor(n_rows: int) -> Visitor:
         state = NO_STATE
 
-        def record(exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
+        def record(exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
             nonlocal state
             answer, scores[rows, exit_], state = exit_rule.step(state, output, exit_)
             labels[rows, exit_] = answer.argmax(axis=1)
@@ -223,7 +219,7 @@ class _Leaving:
         self.answers = answers
         self.state = NO_STATE
 
-    def __call__(self, exit_: int, rows: np.ndarray, output: np.ndarray) -> np.ndarray:
+    def __call__(self, exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
         if exit_ == len(self.thresholds):
             answer, _ = self.exit_rule.answer(self.state, output, exit_)
             leaves = np.ones(len(rows), dtype=bool)
@@ -305,12 +301,14 @@ def _visit_slab(
         carry, embedding = _run_stage(stage, carry, batch_rows)
         if not used[exit_]:
             continue
-        output = _says(network, exit_, embedding)[: len(rows)]
+        output = _output(network, exit_, embedding)[: len(rows)]
         if network.combiner is not None:
-            answer, combined = network.combiner.step(combined, output, exit_)
-            output = np.hstack([answer, output[:, network.n_classes :]])
+            answer, combined = network.combiner.combine(combined, output, exit_)
+            output = replace(output, probabilities=answer)
         with located(rows):
-            check_outputs(output, f"The outputs of exit {exit_} are")
+            check_outputs(output.probabilities, f"The outputs of exit {exit_} are")
+            if output.gates is not None:
+                check_outputs(output.gates, f"The gates of exit {exit_} are")
             leaves = visitor(exit_, rows, output)
         stay = np.flatnonzero(~leaves)
         if not len(stay):
@@ -321,14 +319,14 @@ def _visit_slab(
             combined = None if combined is None else combined[stay]
 
 
-def _says(network: FittedNetwork, exit_: int, embedding: torch.Tensor) -> np.ndarray:
-    """What head and gate say of embeddings."""
-    said = network.heads[exit_].predict_proba(embedding)
+def _output(network: FittedNetwork, exit_: int, embedding: torch.Tensor) -> Outputs:
+    """Outputs of head and gate for embeddings."""
+    probabilities = np.ascontiguousarray(network.heads[exit_].predict_proba(embedding))
     if not network.gates:
-        return said
-    last = exit_ == network.n_exits - 1
-    gate = np.ones((len(said), 1)) if last else network.gates[exit_].predict(embedding)
-    return np.hstack([said, gate])
+        return Outputs(probabilities)
+    if exit_ == network.n_exits - 1:
+        return Outputs(probabilities, np.ones(len(probabilities)))
+    return Outputs(probabilities, network.gates[exit_].predict(embedding))
 
 
 def _output_bytes(network: FittedNetwork, exit_rule: ExitRule | None) -> int:

@@ -43,10 +43,13 @@ class AuxiliaryTraining(TrainingStrategy):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "weights": JointTraining._parameter_constraints["weights"]
     }
-    drops_exits = True
 
     def __init__(self, weights: float | str | Sequence[float] = 0.3) -> None:
         self.weights = weights
+
+    def remaining_exits(self, n_exits: int) -> Sequence[int]:
+        """The last exit only."""
+        return [n_exits - 1]
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""

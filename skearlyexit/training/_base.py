@@ -21,14 +21,8 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
     ----------
     keeps_given : bool
         Whether it leaves weights alone that came from the user.
-    has_gates : bool
+    learns_gates : bool
         Whether it learns a gate at each exit but the last.
-    combines : bool
-        Whether it learns what to make of the heads together.
-    drops_exits : bool
-        Whether only the last exit is there to stay.
-    needs_exits : bool
-        Whether it makes sense for several exits only; a network with one is then trained plainly.
     uses_unlabeled : bool
         Whether it can learn from rows without labels.
 
@@ -51,10 +45,7 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     keeps_given: ClassVar[bool] = False
-    has_gates: ClassVar[bool] = False
-    combines: ClassVar[bool] = False
-    drops_exits: ClassVar[bool] = False
-    needs_exits: ClassVar[bool] = False
+    learns_gates: ClassVar[bool] = False
     uses_unlabeled: ClassVar[bool] = False
 
     def takes_unlabeled(self) -> bool:
@@ -82,16 +73,30 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         """Why it cannot go on with some rows at a time; empty if it can."""
         return f"{type(self).__name__} goes through phases"
 
-    def untrained_combination(self, n_classes: int, n_exits: int) -> Combination | None:
-        """What it will make of the heads, as far as costs can be told; None for nothing."""
-        return None
-
-    def check_combined(self, neural: Sequence[bool]) -> None:
-        """Raise a ValueError if what it makes of the heads cannot be used with them.
+    def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination | None:
+        """Combination of the heads that it learns, before it has learned; None for none.
 
         Parameters
         ----------
+        n_classes : int
         neural : sequence of bool
-            For each exit, whether the head that is trained with the network is the one that
-            answers.
+            For each exit, whether the head that is trained with the network is kept, and not
+            replaced by a scikit-learn estimator.
+
+        Raises
+        ------
+        ValueError
+            If the combination cannot be used with these heads.
         """
+        return None
+
+    def remaining_exits(self, n_exits: int) -> Sequence[int]:
+        """Exits that are kept after the training, ascending, the last exit among them."""
+        return range(n_exits)
+
+    def for_trials(self) -> TrainingStrategy | None:
+        """Training of the heads by which a placement judges candidates.
+
+        It has to leave the backbone as it is without them. None is `SeparateTraining`.
+        """
+        return None

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import StrOptions
 
 from skearlyexit.combination import Combination, MaxCombination, WeightedCombination
+from skearlyexit.training._alone import train_alone
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork
@@ -59,32 +60,30 @@ class CombinedTraining(TrainingStrategy):
         "rule": [StrOptions(RULES)],
         "every_exit": ["boolean"],
     }
-    combines = True
-    needs_exits = True
 
     def __init__(self, rule: str = "softmax", *, every_exit: bool = True) -> None:
         self.rule = rule
         self.every_exit = every_exit
 
-    def check_combined(self, neural: Sequence[bool]) -> None:
-        """Refuse weights of any sign for other heads; see `TrainingStrategy.check_combined`."""
+    def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination:
+        """The rule; see `TrainingStrategy.combination`."""
         if self.rule == "free" and not all(neural):
             raise ValueError(
                 "CombinedTraining(rule='free') may give a head a negative weight, which is of no "
                 "use with a scikit-learn head that takes its place. Give another rule, or a "
                 "'combine' other than 'trained'."
             )
+        return MaxCombination() if self.rule == "max" else WeightedCombination([1.0] * len(neural))
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            train_alone(network, trainer)
+            return
         n_exits = network.n_exits
         network.adopt(Maximum() if self.rule == "max" else WeightedSum(n_exits, self.rule))
         weights = [1 / n_exits] * n_exits if self.every_exit else [0.0] * (n_exits - 1) + [1.0]
         trainer.fit(CombinedView(network), ExitLoss(weights), phase="combined")
-
-    def untrained_combination(self, n_classes: int, n_exits: int) -> Combination:
-        """The rule; see `TrainingStrategy.untrained_combination`."""
-        return MaxCombination() if self.rule == "max" else WeightedCombination([1.0] * n_exits)
 
     def obstacle_to_update(self) -> str:
         """Nothing; see `TrainingStrategy.obstacle_to_update`."""

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.combination import Combination
 from skearlyexit.combination._recurrent import OutputReader, RecurrentCombination
+from skearlyexit.training._alone import train_alone
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._combined import CombinedView
 from skearlyexit.training._loss import ExitLoss
@@ -51,31 +52,29 @@ class CombinerTraining(TrainingStrategy):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden": [Interval(Integral, 1, None, closed="left")]
     }
-    combines = True
-    needs_exits = True
 
     def __init__(self, hidden: int = 16) -> None:
         self.hidden = hidden
 
-    def check_combined(self, neural: Sequence[bool]) -> None:
-        """Refuse heads that it has not read; see `TrainingStrategy.check_combined`."""
+    def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination:
+        """A reader of that size; see `TrainingStrategy.combination`."""
         if not all(neural):
             raise ValueError(
                 "CombinerTraining trains a network to read the neural heads, and would not know "
                 "the scikit-learn heads that take their place. Give neural heads, or a 'combine' "
                 "other than 'trained'."
             )
+        return Reader(n_classes, self.hidden, seed=0).fitted()
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            train_alone(network, trainer)
+            return
         seed = next(trainer.seeds) % 2**32
         assert network.n_classes is not None
         network.adopt(Reader(network.n_classes, self.hidden, seed))
         trainer.fit(CombinedView(network), ExitLoss([1.0] * network.n_exits), phase="combiner")
-
-    def untrained_combination(self, n_classes: int, n_exits: int) -> Combination:
-        """A reader of that size; see `TrainingStrategy.untrained_combination`."""
-        return Reader(n_classes, self.hidden, seed=0).fitted()
 
     def obstacle_to_update(self) -> str:
         """Nothing; see `TrainingStrategy.obstacle_to_update`."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skearlyexit.training._alone import train_alone
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._joint import SCHEDULED_WEIGHTS, exit_weights
 from skearlyexit.training._loss import ExitLoss
@@ -65,7 +66,6 @@ class FreezeOutTraining(TrainingStrategy):
         "scaled": ["boolean"],
         "weights": SCHEDULED_WEIGHTS,
     }
-    needs_exits = True
 
     def __init__(
         self,
@@ -82,6 +82,9 @@ class FreezeOutTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            train_alone(network, trainer)
+            return
         n_exits = network.n_exits
         share = self.start + (1 - self.start) * np.arange(1, n_exits + 1) / n_exits
         stops = [float(stop) for stop in share ** SPACINGS[self.spacing]]

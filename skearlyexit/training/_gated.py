@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 
 from skearlyexit.combination import Combination
 from skearlyexit.combination._gated import GatedCombination
+from skearlyexit.training._alone import train_alone
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._loss import ExitLoss, Target
 from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork
@@ -61,9 +62,7 @@ class GatedTraining(TrainingStrategy):
         "cost_weight": [Interval(Real, 0, None, closed="left")],
         "head_weight": [Interval(Real, 0, None, closed="left")],
     }
-    has_gates = True
-    combines = True
-    needs_exits = True
+    learns_gates: ClassVar[bool] = True
 
     def __init__(self, cost_weight: float = 0.1, *, head_weight: float = 1.0) -> None:
         self.cost_weight = cost_weight
@@ -71,12 +70,15 @@ class GatedTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            train_alone(network, trainer)
+            return
         network.adopt(GatedMixture())
         loss = GatedLoss(costs, self.cost_weight, self.head_weight)
         trainer.fit(GatedView(network), loss, phase="gated")
 
-    def untrained_combination(self, n_classes: int, n_exits: int) -> Combination:
-        """The mixture; see `TrainingStrategy.untrained_combination`."""
+    def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination:
+        """The mixture; see `TrainingStrategy.combination`."""
         return GatedCombination()
 
     def obstacle_to_update(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from skearlyexit.training._alone import train_alone
 from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._joint import JointTraining, joint_loss, obstacle_of_weights
 from skearlyexit.training._loss import ExitLoss
@@ -47,7 +48,6 @@ class MixedTraining(TrainingStrategy):
         "weights": JointTraining._parameter_constraints["weights"],
         **SeparateTraining._parameter_constraints,
     }
-    needs_exits = True
 
     def __init__(
         self, weights: float | str | Sequence[float] = 1.0, *, backbone_share: float = 0.5
@@ -57,6 +57,9 @@ class MixedTraining(TrainingStrategy):
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
+        if network.n_exits == 1:
+            train_alone(network, trainer)
+            return
         loss = joint_loss(self.weights, costs, name=type(self).__name__)
         share = self.backbone_share
         last = network.n_exits - 1
@@ -66,6 +69,9 @@ class MixedTraining(TrainingStrategy):
 
     def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train everything on; see `TrainingStrategy.update`."""
+        if network.n_exits == 1:
+            train_alone(network, trainer)
+            return
         JointTraining(self.weights).update(network, costs, trainer)
 
     def obstacle_to_update(self) -> str:

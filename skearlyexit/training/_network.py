@@ -6,6 +6,7 @@ import copy
 from abc import ABCMeta, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -107,16 +108,22 @@ class MultiExitNetwork(torch.nn.Module):
     def _parts(self) -> list[torch.nn.ModuleList]:
         return [self.stages, self.heads, self.gates]
 
-    def joined(self) -> MultiExitNetwork:
-        """The same network with its last exit only."""
-        last = self.n_exits - 1
-        return MultiExitNetwork(
-            [Stage(list(self.stages))],
-            [self.heads[last]],
-            stand_ins=[0] if last in self.stand_ins else [],
+    def with_exits(self, kept: Sequence[int]) -> MultiExitNetwork:
+        """The same network with some of its exits only, ascending, the last among them."""
+        if len(kept) == self.n_exits:
+            return self
+        starts = [0, *(exit_ + 1 for exit_ in kept)]
+        network = MultiExitNetwork(
+            [Stage(list(self.stages[start:stop])) for start, stop in pairwise(starts)],
+            [self.heads[exit_] for exit_ in kept],
+            stand_ins=[i for i, exit_ in enumerate(kept) if exit_ in self.stand_ins],
             given=self.given,
             given_head=self.given_head,
+            gates=[self.gates[exit_] for exit_ in kept[:-1]] if len(self.gates) else (),
+            n_classes=self.n_classes,
         )
+        network.combiner = self.combiner
+        return network
 
 
 class Combiner(torch.nn.Module, metaclass=ABCMeta):

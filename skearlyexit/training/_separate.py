@@ -52,6 +52,10 @@ class SeparateTraining(TrainingStrategy):
     def __init__(self, backbone_share: float = 0.5) -> None:
         self.backbone_share = backbone_share
 
+    def for_trials(self) -> SeparateTraining:
+        """Itself."""
+        return self
+
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         """Train the network in place; see `TrainingStrategy.train`."""
         last = network.n_exits - 1

@@ -10,6 +10,7 @@ from torch import nn
 
 from skearlyexit import EarlyExitClassifier, MLPBackbone
 from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._exit_table import Outputs
 from skearlyexit.combination import MeanCombination, OwnCombination
 from skearlyexit.policies import ConfidencePolicy
 from tests._data import blobs, make, quick, same
@@ -171,10 +172,10 @@ def test_policies_and_combinations():
         (ExitRule(None, NanMean(), ConfidencePolicy()), "probabilities of NanMean"),
     ):
         outputs = np.tile([0.7, 0.1, 0.1, 0.1], (20, 2, 1))
-        part.tabulate(outputs)
+        part.tabulate(Outputs(outputs))
         outputs[[8, 11]] = 0.25
         with pytest.raises(ValueError, match=rf"{words} are NaN.*2 samples.*X\[8\]"):
-            part.tabulate(outputs)
+            part.tabulate(Outputs(outputs))
 
 
 class TestInFit:

@@ -18,7 +18,9 @@ from skearlyexit import (
     ScheduledPolicy,
 )
 from skearlyexit._cascade._exit_rule import ExitRule
-from skearlyexit._fitting._exit_rule import N_FOLDS, HeldOutRows, decide
+from skearlyexit._data._samples import Samples
+from skearlyexit._exit_table import Outputs
+from skearlyexit._fitting._exit_rule import N_FOLDS, cross_fit
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import Budget, CalibrationData, compute_frontier
 from skearlyexit.combination import OwnCombination
@@ -410,25 +412,23 @@ class TestScoresThatThresholdsAreChosenOn:
     @pytest.mark.parametrize("folds", [[200], [60, 80, 60]])
     def test_are_those_of_the_policy_that_left_the_sample_out(self, folds):
         p, y = simulated(n_rows=200)
-        held_out = HeldOutRows(p, y, None, None, None)
+        held_out = Samples(Outputs(p), y)
         rule = ExitRule(None, OwnCombination(), NumberOfSamplesLearnedFrom())
-        final, table, _ = decide(rule, held_out, folds, lambda: COSTS, np.random.RandomState(0))
+        final, judged = cross_fit(rule, held_out, folds, lambda: COSTS, np.random.RandomState(0))
         left_out = np.repeat(folds, folds) if len(folds) > 1 else np.full(200, 200 / N_FOLDS)
-        assert table.scores[:, 0].tolist() == ((200 - left_out) / 1000).tolist()
+        assert judged.X.scores[:, 0].tolist() == ((200 - left_out) / 1000).tolist()
         assert final.policy.n_samples_ == 200
 
     def test_new_samples_exit_as_often_as_calibrated(self):
         # A forest is certain of the samples it has learned from.
         p, y = simulated(n_rows=1200, n_exits=2)
-        held_out = HeldOutRows(p[:200], y[:200], None, None, None)
+        held_out = Samples(Outputs(p[:200]), y[:200])
         policy = LearnedConfidencePolicy(ExtraTreesClassifier(10))
         rule, costs = ExitRule(None, OwnCombination(), policy), np.array([0.2, 1.0])
-        final, table, held_out = decide(
-            rule, held_out, [200], lambda: costs, np.random.RandomState(0)
-        )
-        evidence = CalibrationData.from_table(table, held_out.y, costs)
+        final, judged = cross_fit(rule, held_out, [200], lambda: costs, np.random.RandomState(0))
+        evidence = CalibrationData.from_table(judged.X, judged.y, costs)
         thresholds = Budget(0.6).thresholds(evidence, compute_frontier(evidence))
-        cost = costs[final.tabulate(p[200:]).leave(thresholds)].mean()
+        cost = costs[final.tabulate(Outputs(p[200:])).leave(thresholds)].mean()
         assert cost == pytest.approx(0.6, abs=0.06)
 
 

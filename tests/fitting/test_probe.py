@@ -109,13 +109,13 @@ def test_what_is_probed(curious):
     fit(curious, head=DecisionTreeClassifier(max_depth=3), threshold=0.9, calibration=None)
     (probed,) = curious.seen
     assert list(probed.places) == [0, 1, 2, 3]
-    n_rows = len(probed.y)
+    n_rows = len(probed.samples.y)
     assert probed.table.probabilities.shape == (n_rows, 4, 4)
     assert list(probed.stages) == [16 * 16] + [2 * 16 * 16] * 3
     # Comparisons of trees of depth 3.
     assert np.all((probed.heads > 0) & (probed.heads <= 3 * SCALAR))
     assert probed.decisions.tolist() == [4, 4, 4, 0]
-    assert (probed.table.labels[:, -1] == probed.y).mean() > 0.3
+    assert (probed.table.labels[:, -1] == probed.samples.y).mean() > 0.3
 
 
 def test_places_are_judged_by_rows_that_the_decision_has_not_learned_from(curious, monkeypatch):
@@ -132,10 +132,11 @@ def test_places_are_judged_by_rows_that_the_decision_has_not_learned_from(curiou
     clf.fit(X, y, sample_weight=weight)
     (probed,) = curious.seen
     assert len(learned[0]) > 0
-    assert disjoint(learned[0].round(9), probed.weight.round(9))
+    assert disjoint(learned[0].round(9), probed.samples.calibration_weight.round(9))
     # Of some of the places, too: what is answered there depends on which there are.
     table, _ = probed.subset([0, 3])
-    mean = (probed.outputs[:, 0] + probed.outputs[:, 3]) / 2
+    heads = probed.samples.X.probabilities
+    mean = (heads[:, 0] + heads[:, 3]) / 2
     np.testing.assert_allclose(table.probabilities[:, 1], mean, atol=1e-12)
 
 
@@ -189,7 +190,7 @@ def test_what_the_splitter_keeps_apart_stays_apart():
 def test_halves_of_the_judged_rows_share_no_group(curious):
     groups = np.arange(len(y)) // 5
     quick(backbone=BACKBONE, exits=curious, max_epochs=2).fit(X, y, groups=groups)
-    first, second = (half.probed.groups for half in HeldOut.of(curious.seen[0]).halves())
+    first, second = (half.probed.samples.groups for half in HeldOut.of(curious.seen[0]).halves())
     assert len(first) > 10
     assert len(second) > 10
     assert disjoint(first, second)

@@ -35,7 +35,9 @@ seeds = st.integers(0, 10**6)
 
 def evidence_of(probed, chosen):
     table, costs = probed.subset(chosen)
-    return CalibrationData.from_table(table, probed.y, costs, probed.weight)
+    return CalibrationData.from_table(
+        table, probed.samples.y, costs, probed.samples.calibration_weight
+    )
 
 
 def accuracy_at(probed, ends, budget):
@@ -123,7 +125,7 @@ class TestExact:
     def test_of_equal_ones_the_cheapest_then_the_first(self):
         # Every place is right, so that all leave at the first exit.
         probed = simulated(0, n_places=4)
-        right = np.repeat(0.98 * np.eye(3)[probed.y][:, None] + 0.01, 4, axis=1)
+        right = np.repeat(0.98 * np.eye(3)[probed.samples.y][:, None] + 0.01, 4, axis=1)
         probed = replace(probed, table=ExitTable(right, right.max(axis=2)))
         assert placed(ExactPlacement(3, budget=1.0), probed).ends == [0, 1, 3]
 

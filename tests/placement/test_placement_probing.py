@@ -24,6 +24,7 @@ from tests._probes import (
     naive_greedy,
     naive_test,
     of_rows,
+    reweighted,
     placed,
     simulated,
     small,
@@ -105,7 +106,7 @@ class TestAll:
     def test_weights(self, placement, seed):
         probed = simulated(seed, 80)
         times = np.repeat(np.random.default_rng(seed).integers(0, 4, size=40), 2)
-        weighted = replace(probed, weight=times.astype(float))
+        weighted = reweighted(probed, times.astype(float))
         # Pairs are repeated, so that every copy stays in its half.
         pairs = np.repeat(np.arange(80).reshape(-1, 2), times[::2], axis=0).ravel()
         a, b = placed(placement, weighted), placed(placement, of_rows(probed, pairs))
@@ -190,7 +191,7 @@ class TestAll:
             placement.place(Candidates(["a", "b"], np.ones(2)))
         probed = simulated(0)
         with pytest.raises(ValueError, match=r"at least two held-out rows.* Got 1 instead"):
-            placed(placement, replace(probed, weight=np.eye(60)[3]))
+            placed(placement, reweighted(probed, np.eye(60)[3]))
         probed.table.probabilities[5, 1] = np.nan
         with pytest.raises(ValueError, match="answers with NaN"):
             placed(placement, probed)
@@ -381,10 +382,12 @@ class TestAdaptive:
             for row in rows:
                 exit_ = naive_exit(scores[row], given_)
                 if exit_ >= at:
-                    wrong = probed.y[row] != probed.table.labels[row, result.ends[exit_]]
-                    total += probed.weight[row] * (wrong + price * costs[exit_])
-                    share += probed.weight[row]
-            return total / probed.weight[rows].sum(), share / probed.weight[rows].sum()
+                    wrong = probed.samples.y[row] != probed.table.labels[row, result.ends[exit_]]
+                    total += probed.samples.calibration_weight[row] * (wrong + price * costs[exit_])
+                    share += probed.samples.calibration_weight[row]
+            return total / probed.samples.calibration_weight[
+                rows
+            ].sum(), share / probed.samples.calibration_weight[rows].sum()
 
         learn, judge = np.arange(0, n_rows, 2), np.arange(1, n_rows, 2)
         for at, place in enumerate(result.ends[:-1]):

@@ -212,8 +212,7 @@ class TestGates:
         answers = np.empty((N, K, C))
         state = None
         for i in range(K):
-            output = np.hstack([p[:, i], g[:, i : i + 1]])
-            answers[:, i], state = GatedCombination().step(state, output, i)
+            answers[:, i], state = GatedCombination().step(state, p[:, i], i, g[:, i])
         np.testing.assert_allclose(answers[:, 0], p[:, 0])
         np.testing.assert_allclose(
             -np.log(answers[np.arange(N), -1, Y]).mean(), self.by_hand(0.0, 0.0), rtol=1e-12
@@ -313,7 +312,7 @@ class TestWhatIsTrainedTravels:
         said = outputs(replace(clf.cascade_.network, combiner=None), X_test.astype(np.float32))
         state = None
         for i in range(clf.n_exits_):
-            answer, state = clf.cascade_.network.combiner.step(state, said[:, i], i)
+            answer, state = clf.cascade_.network.combiner.combine(state, said.at(i), i)
         np.testing.assert_allclose(answer, expected, atol=1e-12)
 
     def test_stored_and_read_again(self, training, kind):
@@ -338,9 +337,9 @@ class TestWhatIsTrainedTravels:
             assert np.array_equal(table.labels, decision.tabulate(said).labels)
             apart = outputs(replace(network, combiner=None), rows)
             state = None
-            for i in range(said.shape[1]):
-                answer, state = network.combiner.step(state, np.ascontiguousarray(apart[:, i]), i)
-                np.testing.assert_allclose(said[:, i, : answer.shape[1]], answer, atol=1e-12)
+            for i in range(said.n_exits):
+                answer, state = network.combiner.combine(state, apart.at(i), i)
+                np.testing.assert_allclose(said.at(i).probabilities, answer, atol=1e-12)
             seen.append(network.combiner)
             return table
 
@@ -390,7 +389,7 @@ class TestAuxiliary:
     ("params", "message"),
     [
         ({"policy": "gate"}, "GatePolicy reads gates, which DistillationTraining does not learn"),
-        ({"combine": "trained"}, "DistillationTraining learns nothing of the kind"),
+        ({"combine": "trained"}, "DistillationTraining learns none"),
         ({"training": CombinedTraining("least")}, "'rule' parameter of CombinedTraining"),
         ({"training": CombinerTraining(0)}, "'hidden' parameter of CombinerTraining"),
         ({"training": GatedTraining(-1)}, "'cost_weight' parameter of GatedTraining"),

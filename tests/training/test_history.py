@@ -57,7 +57,7 @@ class TestHistory:
             random_state=0,
         ).fit(X, y, X_val=X_test, y_val=y_test)
         best = min(clf.history_, key=lambda epoch: epoch["valid_loss"])
-        said = outputs(clf.cascade_.network, X_test)
+        said = outputs(clf.cascade_.network, X_test).probabilities
         rows = np.arange(len(X_test))
         losses = [-np.log(said[rows, i, y_test]).mean() for i in range(3)]
         np.testing.assert_allclose(best["valid_exit_losses"], losses, rtol=1e-6)

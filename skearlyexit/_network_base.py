@@ -40,8 +40,9 @@ from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
 from skearlyexit.runtime._torch import embed
 from skearlyexit.training import MultiExitNetwork, TrainingStrategy
+from skearlyexit.training._options import OPTIMIZERS, SCHEDULES
 from skearlyexit.training._registry import STRATEGIES, check_unlabeled
-from skearlyexit.training._trainer import OPTIMIZERS, SCHEDULES, to_main_memory
+from skearlyexit.training._trainer import to_main_memory
 
 
 class _AvailableIf(_AvailableIfDescriptor):

@@ -197,7 +197,7 @@ class CascadeFitter:
             combiner=self._combiner(network),
             n_classes=len(self.heads.classes),
             row_bytes=self.exits.plan.facts.row_bytes,
-            device=self.networks.device,
+            device=self.networks.execution.device,
             dtype=torch_dtype(rows.X),
             check=self.exits.plan.check,
         )

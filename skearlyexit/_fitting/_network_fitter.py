@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -21,7 +21,9 @@ from skearlyexit.backbones._base import stages_of
 from skearlyexit.heads._base import PooledModule
 from skearlyexit.heads._gate import build_gate
 from skearlyexit.training import MultiExitNetwork, Trainer, TrainingStrategy
-from skearlyexit.training._rows import TrainingRows, training_rows
+from skearlyexit.training._memory import TrainingMemory
+from skearlyexit.training._options import Execution, TrainingOptions
+from skearlyexit.training._rows import training_rows
 
 MAX_SEED = np.iinfo(np.int32).max
 #: Training samples that a trained network is tried on.
@@ -40,10 +42,11 @@ class NetworkFitter:
     training : TrainingStrategy
     keep_given : bool
         Whether training may take weights that came from the user for trained ones.
-    trainer_options : dict
-        Keyword arguments of `Trainer`.
+    options : TrainingOptions
+    execution : Execution
+    memory : TrainingMemory or None
+        Where phases of training are kept.
     n_classes : int
-    device : str
     dtype : torch.dtype
         Precision of the network.
     """
@@ -52,9 +55,10 @@ class NetworkFitter:
     exits: Exits
     training: TrainingStrategy
     keep_given: bool
-    trainer_options: dict[str, Any]
+    options: TrainingOptions
+    execution: Execution
+    memory: TrainingMemory | None
     n_classes: int
-    device: str
     dtype: torch.dtype
 
     def fit(
@@ -76,7 +80,15 @@ class NetworkFitter:
         rng = check_random_state(seed)
         network = self._begun(rows, rng, start)
         table = training_rows(rows, self.dtype, unlabeled=self.training.takes_unlabeled())
-        trainer = self._trainer(table, validation, rng, self.trainer_options, n_rows)
+        trainer = Trainer(
+            table,
+            None if validation is None else training_rows(validation, self.dtype),
+            self.options,
+            self.execution,
+            seeds=count(rng.randint(MAX_SEED)),
+            n_rows=n_rows,
+            memory=self.memory,
+        )
         self.training.train(network, self._shares(), trainer)
         return self._settled(network, rows), trainer.history
 
@@ -89,38 +101,22 @@ class NetworkFitter:
     ) -> tuple[MultiExitNetwork, Trainer]:
         """Train by one pass over samples; see `CascadeFitter.update`."""
         network = self._begun(rows, rng, start)
-        options = self.trainer_options | {
-            "max_epochs": 1,
-            "lr_schedule": "constant",
-            "memory": None,  # where no optimizer is kept
-            "optimizer_state": copy.deepcopy(optimizer_state),
-        }
         # The weights of the rows to come are not known, that these might be relative to their mean.
         table = training_rows(rows, self.dtype, relative=False)
-        trainer = self._trainer(table, None, rng, options)
+        trainer = Trainer(
+            table,
+            None,
+            replace(self.options, max_epochs=1, lr_schedule="constant"),
+            self.execution,
+            seeds=count(rng.randint(MAX_SEED)),
+            optimizer_state=copy.deepcopy(optimizer_state),
+        )
         self.training.update(network, self._shares(), trainer)
         return self._settled(network, rows), trainer
 
     def kept(self, network: MultiExitNetwork) -> MultiExitNetwork:
         """The network without the exits that only helped to train."""
         return network.with_exits(self.training.remaining_exits(network.n_exits))
-
-    def _trainer(
-        self,
-        rows: TrainingRows,
-        validation: Samples | None,
-        rng: np.random.RandomState,
-        options: dict[str, Any],
-        n_rows: int | None = None,
-    ) -> Trainer:
-        return Trainer(
-            rows,
-            None if validation is None else training_rows(validation, self.dtype),
-            device=self.device,
-            seeds=count(rng.randint(MAX_SEED)),
-            n_rows=n_rows,
-            **options,
-        )
 
     def _shares(self) -> np.ndarray:
         """Cumulative cost of the backbone at each exit, as a share of all of it."""
@@ -130,8 +126,8 @@ class NetworkFitter:
     def _settled(self, network: MultiExitNetwork, rows: Samples) -> MultiExitNetwork:
         """The network as it is used, if it answers some of the rows that it was trained on."""
         network.requires_grad_(False)
-        network.to(self.device).eval()
-        carry: Any = tensor_of(rows.X[:TRIAL_ROWS]).to(self.device)
+        network.to(self.execution.device).eval()
+        carry: Any = tensor_of(rows.X[:TRIAL_ROWS]).to(self.execution.device)
         with torch.inference_mode(), located(rows.positions, ADVICE_IN_FIT):
             for exit_, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
                 carry, embedding = stage(carry)

@@ -34,6 +34,7 @@ from skearlyexit.training import TrainingStrategy
 from skearlyexit.training._acceleration import check_mixed_precision
 from skearlyexit.training._callbacks import check_callbacks
 from skearlyexit.training._memory import TrainingMemory
+from skearlyexit.training._options import Execution, TrainingOptions
 from skearlyexit.training._registry import STRATEGIES
 
 
@@ -93,9 +94,20 @@ class FitSpec:
                 exits=Exits(plan.placed(ends), heads),
                 training=training,
                 keep_given=self.strategy.keeps_given,
-                trainer_options=_trainer_options(params),
+                options=TrainingOptions(
+                    max_epochs=params.max_epochs,
+                    batch_size=params.batch_size,
+                    lr=params.lr,
+                    optimizer=params.optimizer,
+                    lr_schedule=params.lr_schedule,
+                    patience=params.n_iter_no_change if params.early_stopping else None,
+                    callbacks=params.callbacks or (),
+                ),
+                execution=Execution(
+                    params.device, params.mixed_precision, params.compile, params.verbose
+                ),
+                memory=_training_memory(params),
                 n_classes=n_classes,
-                device=params.device,
                 dtype=getattr(torch, params.dtype),
             ),
             heads=HeadFitter(
@@ -190,22 +202,6 @@ def check_device(params: Any) -> None:
         ) from error
     if params.mixed_precision:
         check_mixed_precision(params.device, params.dtype)
-
-
-def _trainer_options(params: Any) -> dict[str, Any]:
-    return {
-        "max_epochs": params.max_epochs,
-        "batch_size": params.batch_size,
-        "lr": params.lr,
-        "lr_schedule": params.lr_schedule,
-        "optimizer": params.optimizer,
-        "patience": params.n_iter_no_change if params.early_stopping else None,
-        "callbacks": params.callbacks or (),
-        "memory": _training_memory(params),
-        "mixed_precision": params.mixed_precision,
-        "compiled": params.compile,
-        "verbose": params.verbose,
-    }
 
 
 def _training_memory(params: Any) -> TrainingMemory | None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import skorch
 import torch
-from skorch.callbacks import Callback, EarlyStopping
 
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._utils._warnings import warn
@@ -22,82 +21,9 @@ from skearlyexit.training._interrupts import train
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
 from skearlyexit.training._network import View, settled_statistics
+from skearlyexit.training._options import SCHEDULES, Execution, TrainingOptions
 from skearlyexit.training._rows import Batches, TrainingRows, n_batches
-from skearlyexit.training._state import State, put_state, state_of
-
-
-class _Progress(Callback):
-    """Tells the loss how far the run is, sets the learning rate, and notes what the exits do."""
-
-    def __init__(self, n_steps: int, factor: Callable[[float], float]) -> None:
-        self.n_steps = n_steps
-        self.factor = factor
-
-    def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
-        self.step_ = 0
-        self.records_: list[dict[str, Any]] = []
-        self.factors_ = [1.0] * len(net.optimizer_.param_groups)
-
-    def on_batch_begin(
-        self, net: skorch.NeuralNet, *, training: bool = False, **kwargs: Any
-    ) -> None:
-        if not training:
-            return
-        progress = self.step_ / self.n_steps
-        net.criterion_.progress = progress
-        net.module_.advance(progress)
-        # Relative to the last step, so that schedulers among the user's callbacks have their say.
-        for i, group in enumerate(net.optimizer_.param_groups):
-            own = net.module_.rate(i, progress)
-            factor = self.factor(progress) if own is None else own
-            # What has come to 0 stays there.
-            group["lr"] *= factor / self.factors_[i] if self.factors_[i] else 0.0
-            self.factors_[i] = factor
-        self.step_ += 1
-
-    def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
-        exits = list(net.module_.exits)
-        tallies = net.criterion_.tallies
-        record: dict[str, Any] = {"exits": exits}
-        for training, part in ((True, "train"), (False, "valid")):
-            record |= tallies[training].take(part, len(exits))
-        self.records_.append(record)
-
-
-class _Stopping(EarlyStopping):
-    """Early stopping that returns to all that the network was, not only to its `state_dict`."""
-
-    def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
-        super().on_train_begin(net, **kwargs)
-        self.best_: State | None = None
-
-    def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
-        super().on_epoch_end(net, **kwargs)
-        if self.best_epoch_ == net.history[-1, "epoch"]:
-            self.best_ = state_of(net.module_)
-
-    def on_train_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
-        if self.best_ is not None and self.best_epoch_ != net.history[-1, "epoch"]:
-            put_state(net.module_, self.best_)
-
-
-def cosine(progress: float) -> float:
-    """Rise over the first twentieth of the run, then fall to 0 along a half cosine."""
-    return min(1.0, 0.05 + 20 * progress) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def constant(progress: float) -> float:
-    """Keep the learning rate."""
-    return 1.0
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "cosine": cosine}
-
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-}
+from skearlyexit.training._skorch import Progress, Stopping
 
 
 @dataclass
@@ -109,14 +35,8 @@ class Trainer:
     rows : TrainingRows
     validation : TrainingRows or None
         Rows for early stopping.
-    max_epochs, batch_size, lr, optimizer, lr_schedule : as in the estimators
-    patience : int or None
-        Epochs without a lower validation loss after which a phase ends and returns to its best
-        weights; None trains all epochs.
-    callbacks : sequence of skorch callbacks
-        Copied for each phase.
-    device : str
-    verbose : int
+    options : TrainingOptions
+    execution : Execution
     seeds : iterator of int
         One for each phase.
     n_rows : int or None
@@ -124,10 +44,6 @@ class Trainer:
         takes the epochs as they are.
     memory : TrainingMemory or None
         Where phases are kept.
-    mixed_precision : bool
-        Whether the forward pass is done in bfloat16 where it can be.
-    compiled : bool or dict
-        Whether it is compiled; a dict holds keyword arguments of ``torch.compile``.
     optimizer_state : dict or None
         What a phase goes on with, if it trains the same with an optimizer of the same class, and
         what it leaves behind; an empty one starts anew. None: every phase starts anew, and leaves
@@ -158,23 +74,19 @@ class Trainer:
 
     rows: TrainingRows
     validation: TrainingRows | None
-    max_epochs: int
-    batch_size: int
-    lr: float
-    optimizer: str | Callable[..., torch.optim.Optimizer]
-    lr_schedule: str
-    patience: int | None = None
-    callbacks: Sequence[Any] = ()
-    device: str = "cpu"
-    verbose: int = 0
+    options: TrainingOptions
+    execution: Execution = field(default_factory=Execution)
     seeds: Iterator[int] = field(default_factory=count)
     n_rows: int | None = None
     memory: TrainingMemory | None = None
-    mixed_precision: bool = False
-    compiled: bool | dict[str, Any] = False
     optimizer_state: dict[str, Any] | None = None
     share: float = 1.0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def device(self) -> str:
+        """Where the training runs."""
+        return self.execution.device
 
     def remaining(self, share: float) -> Trainer:
         """Trainer for a share of the epochs, that writes the same history."""
@@ -197,12 +109,12 @@ class Trainer:
         parameters = module.trainable()
         if not parameters:
             return
-        n_epochs = max(1, round(self.max_epochs * self.share * share * self._stretch()))
+        n_epochs = max(1, round(self.options.max_epochs * self.share * share * self._stretch()))
         # A phase draws from generators of its own, so that it depends on none before it.
         seed = next(self.seeds) % 2**32
 
         def run() -> list[dict[str, Any]]:
-            if self.verbose:
+            if self.execution.verbose:
                 print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} rows")
             with isolated_random_state(seed, self.device):
                 history = self._run(module, loss, parameters, n_epochs, phase)
@@ -221,7 +133,8 @@ class Trainer:
         """By what the epochs are more, so that as many steps are made as on `n_rows` rows."""
         if self.n_rows is None:
             return 1.0
-        return n_batches(self.n_rows, self.batch_size) / n_batches(len(self.rows), self.batch_size)
+        batch_size = self.options.batch_size
+        return n_batches(self.n_rows, batch_size) / n_batches(len(self.rows), batch_size)
 
     def _recall(
         self,
@@ -243,15 +156,14 @@ class Trainer:
                 "than its parameters and buffers. Register what it learns as buffers."
             )
             return train()
-        if self.verbose:
+        if self.execution.verbose:
             print(f"[skearlyexit] {phase}: from memory")
         return outcome[-1]
 
     def _facts(self) -> list[Any]:
         """What the outcome of a phase depends on, besides the phase."""
-        loop: list[Any] = [self.batch_size, self.lr, self.optimizer, self.lr_schedule]
-        loop += [self.patience, self.mixed_precision, self.compiled]
-        return [self.rows, self.validation, *loop, list(self.callbacks), self.device]
+        options = replace(self.options, max_epochs=0, callbacks=list(self.options.callbacks))
+        return [self.rows, self.validation, options, replace(self.execution, verbose=0)]
 
     def _run(
         self,
@@ -274,8 +186,8 @@ class Trainer:
                 settled_statistics(module) if single else nullcontext(),
                 accelerated(
                     module,
-                    mixed_precision=self.mixed_precision,
-                    compiled=self.compiled,
+                    mixed_precision=self.execution.mixed_precision,
+                    compiled=self.execution.compiled,
                     device=self.device,
                 ),
             ):
@@ -290,15 +202,15 @@ class Trainer:
         diverged = _diverged(module, parameters)
         if (
             not diverged
-            and self.patience is None
+            and self.options.patience is None
             and not math.isfinite(net.history[-1, "train_loss"])
         ):
             diverged = "its loss is"
         if diverged:
             raise ValueError(
                 f"The training diverged in its phase {phase!r}: {diverged} no longer finite. Lower "
-                f"lr (it is {self.lr!r}), scale the features, or look for NaN in what the backbone "
-                "returns."
+                f"lr (it is {self.options.lr!r}), scale the features, or look for NaN in what the "
+                "backbone returns."
             )
         if self.optimizer_state is not None:
             self.optimizer_state = {"kind": kind, "state": net.optimizer_.state_dict()["state"]}
@@ -310,44 +222,34 @@ class Trainer:
 
     def _net(
         self, module: View, loss: ExitLoss, n_epochs: int
-    ) -> tuple[skorch.NeuralNet, _Progress]:
-        n_steps = n_epochs * len(Batches(self.rows, self.batch_size))
-        progress = _Progress(n_steps, SCHEDULES[self.lr_schedule])
+    ) -> tuple[skorch.NeuralNet, Progress]:
+        options = self.options
+        n_steps = n_epochs * len(Batches(self.rows, options.batch_size))
+        progress = Progress(n_steps, SCHEDULES[options.lr_schedule])
         callbacks: list[Any] = [("skearlyexit_progress", progress)]
-        if self.patience is not None:
-            stopping = _Stopping(patience=self.patience, sink=_silent)
+        if options.patience is not None:
+            stopping = Stopping(patience=options.patience, sink=_silent)
             callbacks.append(("skearlyexit_early_stopping", stopping))
         net = skorch.NeuralNet(
             module,
             criterion=loss,
-            optimizer=partial(self._make_optimizer, module.groups()),
-            lr=self.lr,
+            optimizer=partial(options.make_optimizer, module.groups()),
+            lr=options.lr,
             max_epochs=n_epochs,
-            batch_size=self.batch_size,
+            batch_size=options.batch_size,
             iterator_train=Batches,
             iterator_train__shuffle=True,
             iterator_valid=Batches,
             dataset=None,
             train_split=None if self.validation is None else self._split,
-            callbacks=[*callbacks, *copy.deepcopy(list(self.callbacks))],
+            callbacks=[*callbacks, *copy.deepcopy(list(options.callbacks))],
             device=self.device,
-            verbose=self.verbose,
+            verbose=self.execution.verbose,
         ).initialize()
         return net, progress
 
     def _split(self, rows: TrainingRows, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         return rows, self.validation
-
-    def _make_optimizer(
-        self, groups: list[list[torch.nn.Parameter]], _: Any, lr: float
-    ) -> torch.optim.Optimizer:
-        # Of the module's own parameters, which skorch passes, some may be frozen.
-        parameters: Any = groups[0]
-        if len(groups) > 1:
-            parameters = [{"params": group} for group in groups]
-        if not isinstance(self.optimizer, str):
-            return self.optimizer(parameters, lr=lr)
-        return OPTIMIZERS[self.optimizer](parameters, lr=lr, fused=True)
 
 
 def _diverged(module: View, parameters: Sequence[torch.nn.Parameter]) -> str:

@@ -24,8 +24,8 @@ from tests._probes import (
     naive_greedy,
     naive_test,
     of_rows,
-    reweighted,
     placed,
+    reweighted,
     simulated,
     small,
 )

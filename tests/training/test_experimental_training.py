@@ -20,6 +20,7 @@ from skearlyexit.experimental._target_training import TargetLoss, TargetView, ma
 from skearlyexit.heads._base import PooledModule
 from skearlyexit.training import Trainer, _registry
 from skearlyexit.training._network import MultiExitNetwork
+from skearlyexit.training._options import TrainingOptions
 from skearlyexit.training._rows import TrainingRows
 from tests._data import blobs, digits, make, quick
 
@@ -72,7 +73,7 @@ def rows_of(n_rows=40, weighted=False):
 def trainer(rows=None, **options):
     defaults = {"max_epochs": 3, "batch_size": 8, "lr": 0.05, "optimizer": "sgd"}
     rows = rows_of() if rows is None else rows
-    return Trainer(rows, None, lr_schedule="constant", **{**defaults, **options})
+    return Trainer(rows, None, TrainingOptions(lr_schedule="constant", **{**defaults, **options}))
 
 
 def state(module):

@@ -16,8 +16,8 @@ from skearlyexit.training import (
     SeparateTraining,
     Trainer,
 )
+from skearlyexit.training._options import SCHEDULES, TrainingOptions, cosine
 from skearlyexit.training._rows import TrainingRows
-from skearlyexit.training._trainer import SCHEDULES, cosine
 from tests._data import blobs, make, quick
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -42,7 +42,7 @@ def trainer(validation=None, **options):
         "optimizer": "sgd",
         "lr_schedule": "constant",
     }
-    return Trainer(ROWS, validation, **{**defaults, **options})
+    return Trainer(ROWS, validation, TrainingOptions(**{**defaults, **options}))
 
 
 def changed(before, after, part):

@@ -1,5 +1,7 @@
 """Losses and gradients of the training families, against formulas by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,7 @@ from skearlyexit.training._local_error import (
 )
 from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss
 from skearlyexit.training._network import EquilibriumView, ExitView, MultiExitNetwork, View
+from skearlyexit.training._options import TrainingOptions
 from skearlyexit.training._registry import STRATEGIES
 from skearlyexit.training._rows import TrainingRows
 from tests._data import blobs, digits, make, quick
@@ -245,7 +248,7 @@ def rows_of(n_rows=40, seed=1):
 def trainer(rows=None, **options):
     defaults = {"max_epochs": 3, "batch_size": 8, "lr": 0.05, "optimizer": "sgd"}
     rows = rows_of() if rows is None else rows
-    return Trainer(rows, None, lr_schedule="constant", **{**defaults, **options})
+    return Trainer(rows, None, TrainingOptions(lr_schedule="constant", **{**defaults, **options}))
 
 
 def weights_of(module):
@@ -285,7 +288,7 @@ class TestLayerwise:
         seeds = iter(range(10))
         carry = rows_of().X
         for i in range(K):
-            learner = trainer(TrainingRows(carry, rows_of().y), seeds=seeds)
+            learner = replace(trainer(TrainingRows(carry, rows_of().y)), seeds=seeds)
             stage, head = twin.stages[i], twin.heads[i]
 
             class Alone(View):
@@ -358,7 +361,7 @@ class TestLocalErrors:
         # The first stage does not notice that there are others.
         alone = tiny()
         seeds = iter([1])  # the second seed: the first draws matrices
-        trainer(seeds=seeds).fit(ExitView(alone, [0]), ExitLoss([1.0]))
+        replace(trainer(), seeds=seeds).fit(ExitView(alone, [0]), ExitLoss([1.0]))
         assert equal(weights_of(network.stages[0]), weights_of(alone.stages[0]))
 
     def test_feedback_is_not_the_transpose(self):

@@ -23,6 +23,7 @@ from skearlyexit.training._local_losses import (
 )
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import MultiExitNetwork
+from skearlyexit.training._options import TrainingOptions
 from skearlyexit.training._registry import STRATEGIES
 from skearlyexit.training._rows import Batches, TrainingRows, to_rows
 from tests._data import blobs, digits, make, quick, same
@@ -75,7 +76,7 @@ def rows_of(n_rows=40, n_unlabeled=None, weighted=False):
 
 def trainer(rows, **options):
     defaults = {"max_epochs": 3, "batch_size": 8, "lr": 0.05, "optimizer": "sgd"}
-    return Trainer(rows, None, lr_schedule="constant", **{**defaults, **options})
+    return Trainer(rows, None, TrainingOptions(lr_schedule="constant", **{**defaults, **options}))
 
 
 def state(module):

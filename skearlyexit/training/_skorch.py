@@ -1,0 +1,66 @@
+"""Callbacks that every training has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import skorch
+from skorch.callbacks import Callback, EarlyStopping
+
+from skearlyexit.training._state import State, put_state, state_of
+
+
+class Progress(Callback):
+    """Tells the loss how far the run is, sets the learning rate, and notes what the exits do."""
+
+    def __init__(self, n_steps: int, factor: Callable[[float], float]) -> None:
+        self.n_steps = n_steps
+        self.factor = factor
+
+    def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        self.step_ = 0
+        self.records_: list[dict[str, Any]] = []
+        self.factors_ = [1.0] * len(net.optimizer_.param_groups)
+
+    def on_batch_begin(
+        self, net: skorch.NeuralNet, *, training: bool = False, **kwargs: Any
+    ) -> None:
+        if not training:
+            return
+        progress = self.step_ / self.n_steps
+        net.criterion_.progress = progress
+        net.module_.advance(progress)
+        # Relative to the last step, so that schedulers among the user's callbacks have their say.
+        for i, group in enumerate(net.optimizer_.param_groups):
+            own = net.module_.rate(i, progress)
+            factor = self.factor(progress) if own is None else own
+            # What has come to 0 stays there.
+            group["lr"] *= factor / self.factors_[i] if self.factors_[i] else 0.0
+            self.factors_[i] = factor
+        self.step_ += 1
+
+    def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        exits = list(net.module_.exits)
+        tallies = net.criterion_.tallies
+        record: dict[str, Any] = {"exits": exits}
+        for training, part in ((True, "train"), (False, "valid")):
+            record |= tallies[training].take(part, len(exits))
+        self.records_.append(record)
+
+
+class Stopping(EarlyStopping):
+    """Early stopping that returns to all that the network was, not only to its `state_dict`."""
+
+    def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        super().on_train_begin(net, **kwargs)
+        self.best_: State | None = None
+
+    def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        super().on_epoch_end(net, **kwargs)
+        if self.best_epoch_ == net.history[-1, "epoch"]:
+            self.best_ = state_of(net.module_)
+
+    def on_train_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        if self.best_ is not None and self.best_epoch_ != net.history[-1, "epoch"]:
+            put_state(net.module_, self.best_)

@@ -379,7 +379,7 @@ def test_bad_speedups():
     clf = quick(calibration=None).fit(X, y)
     with pytest.raises(ValueError, match="'n_repeats' must be"):
         speedup(clf, X_test, n_repeats=0)
-    with pytest.raises(ValueError, match="needs calibration rows"):
+    with pytest.raises(ValueError, match="needs calibration samples"):
         speedup(clf, X_test, budget=0.5)
     with pytest.raises(TypeError, match="must be an EarlyExitClassifier"):
         speedup(LogisticRegression().fit(X, y), X_test)

@@ -140,7 +140,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         - None: no samples. Of the operating points, only `threshold` can then be used until
           `calibrate` is called.
     max_epochs : int, default=40
-        Number of passes over the training samples, of all phases of the training together.
+        Number of epochs, divided between the phases of the training. A training stage by stage,
+        such as ``"layerwise"``, uses this number for each stage.
     lr : float, default=0.003
         Learning rate.
     lr_schedule : {"cosine", "constant"}, default="cosine"

@@ -45,8 +45,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
     backbone : object, default=None
         Network to which exits are added:
 
-        - None: `MLPBackbone` for vectors, and `CNNBackbone` for samples with two or three axes,
-          which are taken for images.
+        - None: `MLPBackbone` for feature vectors, and `CNNBackbone` for samples with two or three
+          axes, which are interpreted as images.
         - ``"mlp"``, ``"cnn"``, ``"conv1d"``, ``"recurrent"`` or ``"transformer"``: the backbone of
           this name with its default parameters.
         - Backbone object: such as ``MLPBackbone(n_blocks=6)``.
@@ -60,8 +60,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
     exits : int, sequence of int or str, or Placement, default=4
         Where the exits are placed:
 
-        - int: number of exits including the last one, placed at equal shares of the cost of the
-          network. 1 is the plain network.
+        - int: number of exits including the last one, evenly spaced by the cost of the network.
+          With 1, there are no early exits.
         - sequence: indices or names of the blocks or submodules after which exits are placed, in
           addition to the last exit. `list_exits` returns the names.
         - Placement object: such as `ExactPlacement`.
@@ -73,16 +73,17 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         - ``"linear"``, ``"mlp"`` or a head object: such as ``MLPHead()``.
         - scikit-learn classifier: cloned for each exit and fitted on the embeddings that the
           trained network computes (see `EstimatorHead`).
-        - sequence: one of the above for each exit, or ``"own"`` for the last exit, which is the
+        - sequence: one of the above for each exit. For the last exit it may be ``"own"``, the
           classifier of the backbone.
     training : str or TrainingStrategy, default=None
-        How the weights are learned: a strategy object or one of the names ``"joint"``,
-        ``"separate"``, ``"mixed"``, ``"distillation"``, ``"combined"``, ``"combiner"``,
-        ``"gated"``, ``"layerwise"``, ``"local_error"``, ``"freeze_out"`` and ``"auxiliary"``, each
-        of which is the strategy of this name with its default parameters, such as `JointTraining`.
-        None is ``"distillation"``: all exits are trained together, and each exit also learns from
-        the predictions of the last one. With ``"separate"``, the weights of a network given by the
-        user are not changed.
+        Strategy by which the weights are learned: an object such as ``JointTraining()``, or the
+        name of a strategy with default parameters, which is ``"joint"``, ``"separate"``,
+        ``"mixed"``, ``"distillation"``, ``"combined"``, ``"combiner"``, ``"gated"``,
+        ``"layerwise"``, ``"local_error"``, ``"freeze_out"`` or ``"auxiliary"``. None is
+        ``"distillation"``: all exits are trained together, and each exit also learns from the
+        predictions of the last one. With ``"separate"``, the weights of a network given by the user
+        are not changed. A training may have several phases, such as one for the backbone and one
+        for the heads.
     policy : str or Policy, default=None
         How the score of a prediction is computed: a policy object or one of the names:
 
@@ -99,10 +100,11 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         How the outputs of the heads are combined into a prediction: a combination object or one of
         the names:
 
-        - ``"own"``: the output of the head at the exit, without combination.
-        - ``"most_confident"``, ``"mean"``, ``"max"``, ``"cost_weighted"``, ``"product"``: of all
-          heads up to the exit.
-        - ``"geometric"``: with weights that are fitted on held-out samples.
+        - ``"own"``: output of the head at the exit, without combination.
+        - ``"most_confident"``: output of the most confident head up to the exit.
+        - ``"mean"``, ``"max"``, ``"cost_weighted"``, ``"product"``: mean, maximum, mean weighted by
+          costs, or product of the outputs of all heads up to the exit.
+        - ``"geometric"``: geometric mean of these, with weights fitted on held-out samples.
         - ``"trained"``: as learned by a training such as ``"combined"`` or ``"gated"``.
 
         None is ``"trained"`` if the training learns a combination, and ``"own"`` otherwise. With
@@ -133,12 +135,11 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Which samples calibrate the thresholds:
 
         - float: this share of the training samples. The network is trained on the others.
-        - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, another
-          network is trained on the other folds, for as many steps, and calibrates with its outputs
-          for the samples of the fold. The final network is trained on all samples.
+        - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, a network
+          is trained on the other folds, for as many steps as the final one, and its outputs for the
+          samples of the fold are used. The final network is trained on all samples.
         - ``"auto"``: 3 folds for less than 2,500 samples, and a share of 0.2 otherwise.
-        - None: no samples. Of the operating points, only `threshold` can then be used until
-          `calibrate` is called.
+        - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
     max_epochs : int, default=40
         Number of epochs, divided between the phases of the training. A training stage by stage,
         such as ``"layerwise"``, uses this number for each stage.
@@ -264,11 +265,11 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
     A list of arrays, tensors or PIL images of the same size is stacked.
 
     The cache of `memory` is never cleared automatically, and callbacks are not called for phases
-    that are read. Its key includes the code of functions, classes and modules of the user that the
-    parameters refer to; modules that a function imports are imported for this. It does not include
-    files, names in strings (``getattr``, ``importlib``), environment variables and installed
-    packages: clear the folder when one of these changes. A damaged entry is trained again, with a
-    warning.
+    that are read. The key of an entry includes the code of functions, classes and modules of the
+    user that the parameters refer to; to read it, modules that a function imports are imported. The
+    key does not include files, objects that are looked up by name (``getattr``, ``importlib``),
+    environment variables and installed packages: clear the folder when one of these changes. A
+    damaged entry is trained again, with a warning.
 
     References
     ----------

@@ -13,9 +13,9 @@ from skearlyexit._exit_table import ExitTable, LabelTable, exits_of
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """Calibration data: what the choice of thresholds depends on.
+    """Calibration data: scores, correctness and costs of the exits.
 
-    `from_table` makes it from an exit table and the true classes.
+    It is usually made by `from_table` from an exit table and the true classes.
 
     Parameters
     ----------

@@ -113,8 +113,7 @@ class RiskControl(_OverFamily):
         Maximum risk: a share of the samples, or the mean of the losses.
     confidence_level : float, default=0.9
         Probability with which the guarantee holds.
-    risk : {"performance_gap", "consistency", "accuracy_drop"} or callable, \
-            default="performance_gap"
+    risk : str or callable, default="performance_gap"
         Risk that is bounded:
 
         - ``"performance_gap"``: share of the samples that are misclassified at their exit and
@@ -143,7 +142,7 @@ class RiskControl(_OverFamily):
         - ``"auto"``: ``"binomial"`` if it is valid, and ``"betting"`` otherwise.
     family : array-like of shape (n_thresholds,), default=None
         Candidate thresholds. They must not depend on the calibration samples. If None, 501
-        thresholds between 0 and 1 are used that are dense near 1.
+        thresholds from 0 to 1 are used, which are dense near 1.
     max_weight : float, default=None
         Largest sample weight that can occur, in the units of `sample_weight`. Required if the
         calibration samples have different weights. It must not be computed from the calibration
@@ -384,7 +383,7 @@ class ConformalRiskControl(_OverFamily):
           the risk is the mean.
     family : array-like of shape (n_thresholds,), default=None
         Candidate thresholds. They must not depend on the calibration samples. If None, 501
-        thresholds between 0 and 1 are used that are dense near 1.
+        thresholds from 0 to 1 are used, which are dense near 1.
     max_weight : float, default=None
         Largest sample weight that can occur, as in `RiskControl`. It is the weight of the
         additional sample.

@@ -27,8 +27,8 @@ def compute_frontier(evidence: CalibrationData) -> Frontier:
     With at most four exits, all combinations of thresholds on a grid are tried; with more exits, a
     coordinate search is run from several starting points. The grid of an exit consists of quantiles
     of its scores, 0 and infinity. Other candidates are thresholds under which the exit rates
-    decrease or increase by a constant factor from exit to exit. The threshold is set to 0 at the
-    exit by which all calibration samples have exited, so that all new samples exit there too.
+    decrease or increase by a constant factor from exit to exit. If all calibration samples have
+    exited by an exit, its threshold is set to 0, so all new samples exit by this exit, too.
 
     Parameters
     ----------

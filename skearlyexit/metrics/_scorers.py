@@ -96,7 +96,7 @@ class AccuracyAtBudget(ExitScorer):
     ----------
     budget : float
         Maximum mean cost per sample, as in `EarlyExitClassifier.predict`: 1 is the cost of the
-        plain network.
+        plain network, which has no early exits.
     plain_cost : float, default=None
         Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
         multiply-accumulate operations per sample. If None, it is the cost of the plain network of

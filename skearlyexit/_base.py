@@ -1,4 +1,4 @@
-"""What is asked of any fitted estimator with exits."""
+"""Base class of all estimators with exits."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from skearlyexit.costs import CostTable
 from skearlyexit.metrics import ExitReport
 from skearlyexit.runtime._torch import Answers, label_table, run, tabulate
 
-#: Calibration rows whose scores are remembered, for thresholds that follow a drift.
+#: Number of calibration samples whose scores are stored for `partial_calibrate`.
 REMEMBERED_ROWS = 1000
 
 
 class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
-    """Base of estimators with exits: predictions, operating points and reports."""
+    """Base class of estimators with exits: predictions, calibration and reports."""
 
     classes_: np.ndarray
     cascade_: Cascade
@@ -50,7 +50,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     operating_point_: CalibratedPoint
     _recent_scores: np.ndarray
 
-    # Arguments of these methods are for this estimator wherever they are passed in.
+    # With metadata routing, these arguments are passed on by default.
     __metadata_request__predict: ClassVar[dict[str, bool]] = {
         "threshold": True,
         "budget": True,
@@ -61,7 +61,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _validate_rows(self, X: Any) -> Any:
-        """Samples to answer, as the cascade reads them."""
+        """Validate samples for prediction."""
 
     def predict(
         self,
@@ -71,31 +71,39 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         budget: float | Budget | None = None,
         return_exits: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict labels.
+        """Predict class labels.
+
+        By default, the thresholds are those of `thresholds_`. At most one of `threshold` and
+        `budget` may be given to use others in this call.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Rows; of a `numpy.memmap` or a torch Dataset, some at a time are in memory.
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples of the shape seen in `fit`. Those of a `numpy.memmap`, a sparse matrix or a
+            torch Dataset are read in chunks as they are needed.
         threshold : float or sequence of float, default=None
-            Thresholds for this call instead of `thresholds_`.
+            One threshold for all exits, or one for each exit but the last.
         budget : float or Budget, default=None
-            Largest mean cost per row for this call, in units of the plain network; looked up on
-            `frontier_`. ``Budget(0.4, strict=True)`` keeps it on these very rows.
+            Maximum mean cost per sample, in units of the cost of the plain network. The thresholds
+            are looked up in `frontier_`. The budget is an average over samples of the same
+            distribution, unless it is strict: ``Budget(0.4, strict=True)`` is never exceeded on
+            the samples of a call.
         return_exits : bool, default=False
-            Whether to return the exits too.
+            Whether to return the exit of each sample as well.
 
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Labels.
+            Predicted labels.
         exits : ndarray of shape (n_samples,)
-            Exit at which each row left, from 0; only with `return_exits`.
+            Index of the exit of each sample, from 0 to ``n_exits_ - 1``. Only returned if
+            `return_exits` is True.
 
         Raises
         ------
         ValueError
-            If both operating points are given, or the budget cannot be met.
+            If both `threshold` and `budget` are given, a threshold is negative, the budget cannot
+            be met, or a budget is given and the model has not been calibrated.
         """
         answers = self._run(X, self._point(threshold, budget))
         labels = self.classes_[answers.labels]
@@ -109,70 +117,87 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         budget: float | Budget | None = None,
         return_exits: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict class probabilities, those of the exit at which each row leaves.
+        """Predict class probabilities.
+
+        The probabilities of a sample are those predicted at its exit.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples, as in `predict`.
         threshold : float or sequence of float, default=None
-            As in `predict`.
+            One threshold for all exits, or one for each exit but the last, to use in this call.
         budget : float or Budget, default=None
-            As in `predict`.
+            Maximum mean cost per sample to use in this call, as in `predict`.
         return_exits : bool, default=False
-            Whether to return the exits too.
+            Whether to return the exit of each sample as well.
 
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            Columns as in `classes_`. A head that gives labels only has all its probability on its
-            label.
+            Class probabilities, in the order of `classes_`. If a head predicts labels only, the
+            predicted label has probability 1.
         exits : ndarray of shape (n_samples,)
-            Only with `return_exits`.
+            Index of the exit of each sample. Only returned if `return_exits` is True.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`.
         """
         answers = self._run(X, self._point(threshold, budget), with_probabilities=True)
         assert answers.probabilities is not None
         return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
 
     def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
-        """Predict labels at every exit.
+        """Predict class labels at every exit.
+
+        All exits are computed for all samples, whatever the thresholds are.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples, as in `predict`.
 
         Yields
         ------
         y : ndarray of shape (n_samples,)
-            Labels of one exit after the other.
+            Labels predicted at each exit, from the first exit to the last.
         """
         yield from self.classes_[self._label_table(X).labels.T]
 
     def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
         """Predict class probabilities at every exit.
 
+        All exits are computed for all samples, whatever the thresholds are.
+
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples, as in `predict`.
 
         Yields
         ------
         probabilities : ndarray of shape (n_samples, n_classes)
-            Probabilities of one exit after the other.
+            Class probabilities predicted at each exit, from the first exit to the last.
         """
         yield from self.exit_table(X).probabilities.swapaxes(0, 1)
 
     def exit_table(self, X: Any) -> ExitTable:
-        """Outputs of every exit for every row, whether it would leave there or not.
+        """Compute the outputs of every exit for every sample.
+
+        All exits are computed for all samples, whatever the thresholds are.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples, as in `predict`.
 
         Returns
         -------
         table : ExitTable
-            Probabilities and scores. ``table.leave(thresholds)`` are the exits that `predict`
-            gives; its labels are indices into `classes_`.
+            Predicted probabilities and scores. ``table.leave(thresholds)`` returns the exits that
+            `predict` returns under these thresholds; ``table.labels`` are indices of `classes_`.
         """
         check_is_fitted(self)
         return tabulate(self.cascade_, self._validate_rows(X))
@@ -187,32 +212,35 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         budget: float | Budget | None = None,
         confidence_level: float = 0.95,
     ) -> ExitReport:
-        """Tell where rows leave, and what that saves and loses.
+        """Report exit rates, costs and accuracies, with confidence intervals.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            Samples that the model was neither fitted nor calibrated on.
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Test samples, used neither for fitting nor for calibrating the model.
         y : array-like of shape (n_samples,), default=None
-            Labels among `classes_`. None takes those in the items of a torch Dataset.
+            True labels, among `classes_`. May be None only if X is a torch Dataset whose items are
+            pairs of a sample and its label.
         sample_weight : array-like of shape (n_samples,), default=None
-            Samples of weight 0 are left out.
+            Sample weights. Samples of weight 0 are ignored.
         threshold : float or sequence of float, default=None
-            As in `predict`.
+            One threshold for all exits, or one for each exit but the last, instead of
+            `thresholds_`.
         budget : float or Budget, default=None
-            As in `predict`.
+            Maximum mean cost per sample, as in `predict`.
         confidence_level : float, default=0.95
-            Of every interval.
+            Confidence level of each interval.
 
         Returns
         -------
         report : ExitReport
-            Prints as a page of text or HTML; ``report.to_frame()`` is a data frame.
+            Report that is shown as text if printed and as HTML in notebooks;
+            ``report.to_frame()`` returns a data frame.
 
         Raises
         ------
         ValueError
-            If data or arguments do not fit, or the budget cannot be met.
+            If X, y or an argument is invalid, or the budget cannot be met.
         """
         point = self._point(threshold, budget)
         y, X = labels_of(X, y), self._validate_rows(X)
@@ -244,23 +272,36 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         *,
         sample_weight: Any = None,
     ) -> Self:
-        """Choose thresholds anew, on rows that the model was not fitted on.
+        """Calibrate the thresholds on new labeled samples.
+
+        Stages and heads are not changed. `frontier_`, `operating_point_` and `thresholds_` are set
+        again; if an error is raised, they keep their values.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Calibration samples that the model was not fitted on.
         y : array-like of shape (n_samples,), default=None
-            Labels among `classes_`. None takes those in the items of a torch Dataset.
+            True labels, among `classes_`. May be None only if X is a torch Dataset whose items are
+            pairs of a sample and its label.
         operating_point : OperatingPoint, default=None
-            None: what the parameters of the estimator ask for.
+            Criterion by which the thresholds are chosen, such as ``Budget(0.4)``. If None, the
+            parameters `threshold`, `budget` and `operating_point` of the estimator are used.
         sample_weight : array-like of shape (n_samples,), default=None
-            As in `fit`.
+            Sample weights, as in `fit`.
 
         Returns
         -------
         self : object
-            With new `frontier_`, `operating_point_` and `thresholds_`. On an error nothing is
-            changed.
+            Calibrated estimator.
+
+        Raises
+        ------
+        TypeError
+            If `operating_point` is not an operating point.
+        ValueError
+            If X or y is invalid, or no thresholds satisfy `operating_point`. It is a
+            `NotCertifiedError` if a guarantee was requested and cannot be given.
         """
         check_is_fitted(self)
         y, X = labels_of(X, y), self._validate_rows(X)
@@ -272,8 +313,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         if request is not None:
             if not isinstance(request, OperatingPoint):
                 raise TypeError(
-                    "'operating_point' must be an object such as Budget(0.4), with its "
-                    f"parentheses; got {request!r}."
+                    f"'operating_point' must be an object such as Budget(0.4); got {request!r}."
                 )
             request._validate_params()
         point, frontier = choose_point(request, self.cascade_, evidence)
@@ -281,35 +321,38 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         return self
 
     def partial_calibrate(self, X: Any, *, window: int = REMEMBERED_ROWS) -> Self:
-        """Move the thresholds with rows that drift, so that the mean cost stays; needs no labels.
+        """Adapt the thresholds to unlabeled samples to keep the mean cost under drift.
 
-        The scores of the last rows seen are remembered, at first those of the calibration rows.
-        Thresholds are moved to where, of the rows remembered, as many leave at each exit as the
-        operating point let leave when it was calibrated; those of all other budgets move too. The
-        accuracy follows the drift: it is not known, and what was certified no longer is.
+        The scores of the most recent samples are stored, initially those of calibration samples.
+        The thresholds are set such that, of the stored samples, at least as many have exited by
+        each exit as in calibration. The thresholds of all points of `frontier_` are adapted in
+        the same way. Stages and heads are not changed.
+
+        The accuracy on the new samples is not known, and a guarantee given in calibration no longer
+        holds.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            New rows in the order of time; all exits are computed for them.
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            New samples in the order of time. All exits are computed for them.
         window : int, default=1000
-            How many of the last rows count.
+            Number of most recent samples whose scores are used.
 
         Returns
         -------
         self : object
-            With new `thresholds_`, `operating_point_` and `frontier_`. On an error nothing is
-            changed.
+            Estimator with adapted `thresholds_`, `operating_point_` and `frontier_`. With a single
+            exit there is nothing to adapt. If an error is raised, nothing is changed.
 
         Raises
         ------
         ValueError
-            If there was no calibration.
+            If the model has not been calibrated, or `window` is not a positive integer.
 
         Notes
         -----
-        Running quantiles of the score keep a budget under drift; how well is a matter of how long
-        the window is against how fast the rows change.
+        A short window follows fast changes; a long window estimates the quantiles of the scores
+        more precisely.
         """
         check_is_fitted(self)
         if not isinstance(window, Integral) or window < 1:
@@ -319,8 +362,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             return self
         if self.frontier_ is None:
             raise ValueError(
-                "partial_calibrate moves what was calibrated, and this model was fitted without "
-                "calibration rows. Call calibrate(X, y) first."
+                "partial_calibrate adapts calibrated thresholds, and this model has not been "
+                "calibrated. Call calibrate(X, y) first."
             )
         scores = self._tabulated(X).scores
         recent = np.concatenate([self._recent_scores, scores])[-window:]
@@ -337,13 +380,13 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             cost=float(self.costs_[exits].mean()),
             accuracy=np.nan,
             certified=None if point.certified is None else False,
-            reason=f"Moved with the last {len(recent)} rows, without labels, to keep the cost.",
+            reason=f"Adapted to the last {len(recent)} samples, without labels, to keep the cost.",
         )
         self._set_point(moved_point, replace(frontier, thresholds=moved), recent)
         return self
 
     def _point(self, threshold: Any, budget: float | Budget | None) -> CalibratedPoint:
-        """Operating point for what a predict-like method was asked for."""
+        """Operating point for the arguments of a prediction."""
         check_is_fitted(self)
         if threshold is not None and budget is not None:
             raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
@@ -354,9 +397,9 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             return replace(self.operating_point_, thresholds=self.thresholds_)
         if self.frontier_ is None:
             raise ValueError(
-                "A budget needs calibration rows, and this model has none: it was fitted without "
-                "any, or trained on by partial_fit since. Call calibrate(X, y) with rows that it "
-                "was not fitted on, or give a threshold."
+                "A budget needs calibration samples, and this model has none: it was fitted "
+                "without any, or partial_fit has trained it since. Call calibrate(X, y) with "
+                "samples that it was not fitted on, or give a threshold."
             )
         table = self.cost_table_
         return look_up(budget, self.frontier_, self.costs_, table.unit, table.plain)
@@ -372,7 +415,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         )
 
     def _label_table(self, X: Any) -> LabelTable:
-        """Labels and scores of `exit_table`, without its memory."""
+        """Labels and scores as in `exit_table`, without keeping probabilities in memory."""
         check_is_fitted(self)
         return self._tabulated(self._validate_rows(X))
 
@@ -382,7 +425,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     def _set_point(
         self, point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray
     ) -> None:
-        # One operation, since an interrupt may come between any two.
+        # Set by one operation, since an interrupt may occur between any two.
         self.__dict__.update(
             operating_point_=point,
             thresholds_=point.thresholds,
@@ -392,6 +435,6 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
 
 
 def remembered(scores: np.ndarray) -> np.ndarray:
-    """Scores of calibration samples in a random order, since the first are forgotten first."""
+    """Scores of some calibration samples, in random order since the first are dropped first."""
     order = np.random.RandomState(0).permutation(len(scores))[:REMEMBERED_ROWS]
     return scores[order]

@@ -31,181 +31,245 @@ from skearlyexit.training import TrainingStrategy
 
 
 class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
-    """Neural network whose easy rows leave early.
+    """Neural network classifier with early exits.
 
-    The network is cut into stages, and after each stands a head that can already answer. A row
-    leaves at the first exit whose score reaches that exit's threshold; what lies behind is not
-    computed for it. Thresholds are calibrated on held-out rows, so that one asks for a budget, an
-    accuracy or a guarantee.
+    The network is divided into stages. After each stage there is an exit with a head, a small model
+    that predicts from the output of the stage. A policy computes a score for the prediction at each
+    exit, by default the largest predicted probability. A sample exits at the first exit at which
+    its score reaches the threshold of this exit, and the stages after it are not computed. The
+    thresholds are chosen on held-out samples for a budget, an accuracy or a guarantee that the user
+    sets.
 
     Parameters
     ----------
     backbone : object, default=None
-        The network. None chooses `MLPBackbone` for vectors and `CNNBackbone` for rows of two or
-        three axes, which it takes for images. Also ``"mlp"``, ``"cnn"``, ``"conv1d"``,
-        ``"recurrent"``, ``"transformer"`` or a backbone object; any torch module that can be
-        traced (see `TracedBackbone`), or an ``nn.Sequential`` or list of modules, copied and
-        trained on from the weights it has; a fitted skorch net; or a callable
-        ``f(row_shape, n_classes)`` that returns one of these and is called for every training, as
-        is a class, without arguments unless it needs these two.
+        Network to which exits are added:
+
+        - None: `MLPBackbone` for feature vectors, and `CNNBackbone` for samples with two or three
+          axes, which are interpreted as images.
+        - ``"mlp"``, ``"cnn"``, ``"conv1d"``, ``"recurrent"`` or ``"transformer"``: the backbone of
+          this name with its default parameters.
+        - Backbone object: such as ``MLPBackbone(n_blocks=6)``.
+        - Torch module: an ``nn.Sequential`` or a list of modules (see `SequentialBackbone`), or any
+          other module that can be traced (see `TracedBackbone`). It is copied, and training starts
+          from its weights.
+        - Fitted skorch net: its module, as above.
+        - Callable: called as ``f(sample_shape, n_classes)`` at the start of each training, and
+          returns any of the above. A class is called without arguments, unless it requires these
+          two.
     exits : int, sequence of int or str, or Placement, default=4
-        Number of exits at equal shares of the network's cost, the last included; the blocks or
-        submodules, by name or index, after which exits stand besides the last; or a placement
-        such as `ExactPlacement`. 1 is the plain network.
+        Where the exits are placed:
+
+        - int: number of exits including the last one, evenly spaced by the cost of the network.
+          With 1, there are no early exits.
+        - sequence: indices or names of the blocks or submodules after which exits are placed, in
+          addition to the last exit. `list_exits` returns the names.
+        - Placement object: such as `ExactPlacement`.
     head : object, default=None
-        What predicts at the exits: ``"linear"``, ``"mlp"``, a head object, any scikit-learn
-        classifier, or a sequence with one for each exit, in which ``"own"`` at the last exit is
-        the classifier that the network brings. None is linear, except that a network that brings
-        its own classifier keeps it at the last exit.
+        Model that predicts at the exits:
+
+        - None: a linear head. If the backbone ends in a classifier of its own, this is the head of
+          the last exit.
+        - ``"linear"``, ``"mlp"`` or a head object: such as ``MLPHead()``.
+        - scikit-learn classifier: cloned for each exit and fitted on the embeddings that the
+          trained network computes (see `EstimatorHead`).
+        - sequence: one of the above for each exit. For the last exit it may be ``"own"``, the
+          classifier of the backbone.
     training : str or TrainingStrategy, default=None
-        How the weights are learned: ``"joint"``, ``"separate"``, ``"mixed"``, ``"distillation"``,
-        ``"combined"``, ``"combiner"``, ``"gated"``, ``"layerwise"``, ``"local_error"``,
-        ``"freeze_out"``, ``"auxiliary"``, or a strategy with its parameters. None is
-        ``"distillation"``: everything together, and earlier exits imitate the last one, too. With
-        ``"separate"`` a network given with weights keeps them.
+        Strategy by which the weights are learned: an object such as ``JointTraining()``, or the
+        name of a strategy with default parameters, which is ``"joint"``, ``"separate"``,
+        ``"mixed"``, ``"distillation"``, ``"combined"``, ``"combiner"``, ``"gated"``,
+        ``"layerwise"``, ``"local_error"``, ``"freeze_out"`` or ``"auxiliary"``. None is
+        ``"distillation"``: all exits are trained together, and each exit also learns from the
+        predictions of the last one. With ``"separate"``, the weights of a network given by the user
+        are not changed. A training may have several phases, such as one for the backbone and one
+        for the heads.
     policy : str or Policy, default=None
-        What makes a score of an answer: ``"confidence"``, ``"entropy"``, ``"margin"``,
-        ``"patience"``; ``"learned"``, ``"cost_sensitive"`` or ``"scheduled"``, which learn from
-        held-out rows; ``"gate"``, the gates of ``training="gated"``; or a policy object. None
-        is ``"confidence"``.
+        How the score of a prediction is computed: a policy object or one of the names:
+
+        - ``"confidence"``: largest predicted probability.
+        - ``"entropy"``: one minus the normalized entropy of the predicted probabilities.
+        - ``"margin"``: difference between the two largest predicted probabilities.
+        - ``"patience"``: number of consecutive exits that predict the same class.
+        - ``"learned"``, ``"cost_sensitive"``, ``"scheduled"``: policies that are fitted on held-out
+          samples.
+        - ``"gate"``: output of the gates that are learned with ``training="gated"``.
+
+        None is ``"confidence"``.
     combine : str or Combination, default=None
-        How the outputs of the heads are combined: ``"own"``, those of the head at the exit alone;
-        ``"most_confident"``, ``"mean"``, ``"max"``, ``"cost_weighted"`` or ``"product"`` of all
-        heads so far; ``"geometric"``, with weights learned from held-out samples; ``"trained"``,
-        what a training such as ``"combined"`` or ``"gated"`` has learned; or a combination object.
-        None is ``"trained"`` where there is such a thing, and else ``"own"``. With any but
-        ``"own"`` every head runs.
+        How the outputs of the heads are combined into a prediction: a combination object or one of
+        the names:
+
+        - ``"own"``: output of the head at the exit, without combination.
+        - ``"most_confident"``: output of the most confident head up to the exit.
+        - ``"mean"``, ``"max"``, ``"cost_weighted"``, ``"product"``: mean, maximum, mean weighted by
+          costs, or product of the outputs of all heads up to the exit.
+        - ``"geometric"``: geometric mean of these, with weights fitted on held-out samples.
+        - ``"trained"``: as learned by a training such as ``"combined"`` or ``"gated"``.
+
+        None is ``"trained"`` if the training learns a combination, and ``"own"`` otherwise. With
+        all but ``"own"``, every head up to the exit is computed.
     temperature_scaling : bool, default=False
-        Whether the probabilities of each head are scaled by a temperature that is fitted on
-        held-out rows.
+        Whether the predicted probabilities of each head are calibrated by temperature scaling,
+        fitted on held-out samples.
     threshold : float or sequence of float, default=None
-        Operating point by hand: one threshold, or one for each exit but the last. 0 lets
-        every sample exit at once, anything above 1 none.
+        One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
+        the first exit; above 1 no sample exits early. At most one of `threshold`, `budget` and
+        `operating_point` may be given.
     budget : float, default=None
-        Operating point by cost: the largest mean cost per row, in units of the plain network.
+        Maximum mean cost per sample, in units of the cost of the network without early exits. Among
+        the thresholds with at most this cost, those with the highest accuracy on the calibration
+        samples are chosen.
     operating_point : OperatingPoint, default=None
-        `Budget`, `AccuracyDrop`, `RiskControl` or `Threshold`. With none of the three given it is
-        ``RiskControl(0.01, confidence_level=0.9)``: the cheapest thresholds for which, with 90 %
-        confidence, at most one row in a hundred is wrong on leaving and would have been right at
-        the end. Where too few samples are held out to certify any, none exits early, and
-        `operating_point_` says so.
+        Criterion by which the thresholds are chosen: `Budget`, `AccuracyDrop`, `TargetAccuracy`,
+        `RiskControl`, `ConformalRiskControl` or `Threshold`. If none of the three parameters is
+        given, it is ``RiskControl(0.01, confidence_level=0.9)``: the lowest common threshold for
+        which it is guaranteed, with a confidence of 90 %, that at most 1 % of new samples are
+        misclassified at their exit and would have been classified correctly at the last exit. If
+        there are too few calibration samples for any guarantee, no sample exits early, and
+        ``operating_point_.reason`` says so.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
-        Unit of costs: multiply-accumulates that are counted, seconds that are measured
-        on this machine, bytes of parameters, or a cost object such as `GivenCost`.
-    calibration : float, int, splitter, "auto" or None, default="auto"
-        Where the rows for thresholds come from. A float holds out that share of the training
-        rows; an integer or splitter cross-fits, which trains once more for each fold, for as many
-        steps, and calibrates on all rows; ``"auto"`` cross-fits with 3 folds below 2,500 rows and
-        holds out a fifth from there on. None holds out nothing, and only thresholds can be asked
-        for until `calibrate` is called.
+        Unit of costs: counted multiply-accumulate operations, seconds measured on this machine,
+        bytes of parameters, or a cost object such as `GivenCost`.
+    calibration : float, int, cross-validation splitter, "auto" or None, default="auto"
+        Which samples calibrate the thresholds:
+
+        - float: this share of the training samples. The network is trained on the others.
+        - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, a network
+          is trained on the other folds, for as many steps as the final one, and its outputs for the
+          samples of the fold are used. The final network is trained on all samples.
+        - ``"auto"``: 3 folds for less than 2,500 samples, and a share of 0.2 otherwise.
+        - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
     max_epochs : int, default=40
-        Passes over the training rows, all phases of the training together.
+        Number of epochs, divided between the phases of the training. A training stage by stage,
+        such as ``"layerwise"``, uses this number for each stage.
     lr : float, default=0.003
         Learning rate.
     lr_schedule : {"cosine", "constant"}, default="cosine"
-        How the learning rate changes within each phase of the training.
+        Schedule of the learning rate in each phase of the training. ``"cosine"`` increases it in
+        the first 5 % of the steps and then decreases it to 0.
     batch_size : int, default=128
-        Samples of a training step.
+        Number of samples in a training step.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
-        A callable is called as ``optimizer(parameters, lr=lr)``.
+        Optimizer of torch, with its default parameters besides the learning rate. A callable is
+        called as ``optimizer(parameters, lr=lr)`` and returns an optimizer.
     early_stopping : bool, default=False
-        Whether each phase ends once the validation loss, summed over its exits, no longer falls,
-        and returns to the best weights.
+        Whether to end a phase of the training when the validation loss is not improving, and to
+        return to the weights with the lowest validation loss. The loss is that of the phase, on
+        `X_val` and `y_val` given to `fit`, or on a share of the training samples.
     validation_fraction : float, default=0.1
-        Share of the training rows held out for early stopping, besides those for calibration.
+        Share of the training samples that is held out for early stopping, in addition to the
+        calibration samples. Only used if `early_stopping` is True and no `X_val` is given.
     n_iter_no_change : int, default=10
-        Epochs without a lower validation loss before a phase ends.
+        Number of epochs after which a phase ends if none of them improved the lowest validation
+        loss by more than 0.01 %. Only used if `early_stopping` is True.
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights of the fit before, with all its phases. The network
-        may have seen any row then, so that `calibration` has to be None.
+        Whether `fit` continues from the weights of the previous call, with all phases of the
+        training. The network may have been trained on any sample then, so `calibration` must be
+        None.
     mixed_precision : bool, default=False
-        Whether training runs under bfloat16 autocast. Predictions are computed in float32.
+        Whether the forward passes in training use bfloat16 autocast. Requires
+        ``dtype="float32"``. Predictions are computed in float32.
     compile : bool or dict, default=False
-        Whether the passes of training are compiled, by ``torch.compile`` with the keyword
-        arguments in a dict. That takes up to minutes, for every phase of every training.
+        Whether to compile the forward passes in training with ``torch.compile``; a dict holds its
+        keyword arguments. Compilation takes up to minutes for each phase of each training.
     class_weight : dict or "balanced", default=None
-        Weights of the classes in training; calibration counts rows as they come.
+        Weights of the classes in training, as in scikit-learn's classifiers. Calibration does not
+        use them.
     device : str, default="cpu"
-        Torch device that trains and runs the network.
+        Torch device on which the network is trained and run.
     dtype : {"float32", "float64"}, default="float32"
-        Precision of the network. With ``"float32"`` the ready-made networks still tell values far
-        from zero apart, such as times in seconds: these are centered in double precision before
-        they are rounded. A network of yours gets them rounded, with a warning.
+        Precision of the network. Features that single precision cannot resolve, such as
+        timestamps, are standardized in double precision by the backbones of this package. A network
+        given by the user receives them in single precision, with a warning.
     memory : str, path or joblib.Memory, default=None
-        Folder in which the phases of training are kept, each under the network, data, settings and
-        seed it started from. The same phase is trained once and then read, by other fits and other
-        processes too: a search over scikit-learn heads, policies or operating points trains the
-        network once per fold. The folder grows until it is cleared, callbacks are not called
-        for what is read, and without an integer `random_state` hardly anything is ever the same.
-        The key includes the code of functions, classes and modules of yours that the parameters
-        refer to; modules that a function imports are imported for it. Files, names in strings
-        (``getattr``, ``importlib``), environment variables and installed packages that are changed
-        at run time are not included: clear the folder when they change. A damaged entry is replaced
-        with a warning.
+        Folder in which training phases are cached. A phase with the same network, samples,
+        parameters and seed is trained only once and then read, also by other fits and processes: a
+        search over scikit-learn heads, policies or operating points trains each network once.
+        Has no effect if `random_state` is None. See the Notes.
     n_jobs : int, default=None
-        Scikit-learn heads fitted at the same time.
+        Number of scikit-learn heads that are fitted in parallel. None means 1 unless in a
+        `joblib.parallel_backend` context. -1 means using all processors.
     callbacks : list of skorch callbacks, default=None
-        Copied, and used in every phase of every training. They can monitor ``train_loss`` and,
-        with `early_stopping`, ``valid_loss``; ``EpochScoring`` and ``BatchScoring``, which score
-        one prediction instead of one for each exit, are refused. `skorch.callbacks.EarlyStopping`
-        ends a phase; a ``KeyboardInterrupt`` from any other callback ends `fit`, as one from the
-        keyboard does.
+        Callbacks of which copies are used in every phase of every training. They can monitor
+        ``train_loss`` and, with `early_stopping`, ``valid_loss``. ``EpochScoring`` and
+        ``BatchScoring`` are not supported, since they score a single output and the network has one
+        for each exit. `skorch.callbacks.EarlyStopping` ends a phase; a ``KeyboardInterrupt`` raised
+        by any other callback ends `fit`.
     random_state : int, RandomState instance or None, default=None
-        Seeds weights, batches, splits and heads. None draws the seed from numpy's own generator.
+        Determines the initial weights, the batches, the splits of the samples and the seeds of the
+        heads. Pass an int for reproducible results across calls.
     verbose : int, default=0
-        Whether to print each phase and, by skorch, each epoch of it.
+        Whether to print each phase of the training, and the epochs as skorch prints them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     n_features_in_ : int
-        Number of features seen in fit; the length of the second axis of X.
+        Number of features seen in `fit`, the length of the second axis of X.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, if X had any.
+        Names of features seen in `fit`. Defined only if X has feature names that are all strings.
     n_exits_ : int
-        Number of exits, the last included.
+        Number of exits, including the last one.
     exit_names_ : list of str
-        Blocks after which the exits stand.
+        Name of each exit, which is that of the block after which it is placed.
     stages_ : list of torch.nn.Module
-        Parts of the network between exits. A stage returns ``(carry, embedding)``.
-    heads_ : list
-        Torch module or fitted scikit-learn estimator of each exit. The ``classes_`` of an
-        estimator are labels of y, or, where it takes no labels but 0, 1, ..., indices of
-        `classes_`; see `EstimatorHead`.
+        Stage before each exit. Its output is ``(carry, embedding)``: the input of the next stage
+        and that of the head.
+    heads_ : list of torch.nn.Module or estimator
+        Fitted head of each exit. If it is an estimator, its ``classes_`` are labels of y, or
+        indices of `classes_` if it supports only the labels 0, 1, ...; see `EstimatorHead`.
     costs_ : ndarray of shape (n_exits,)
-        Cumulative cost of leaving at each exit, in units of the plain network: every stage, head
-        and decision until then.
+        Cumulative cost of exiting at each exit: all stages and heads up to this exit, and the
+        decisions whether to exit. The unit is the cost of the plain network, which is the network
+        with its last head and no other exit.
     cost_table_ : CostTable
-        Costs of all parts in multiply-accumulates, or what else `cost` asks for.
-        ``cost_table_.plain`` is the unit of `costs_`: the network with its last head only.
+        Costs of all parts, in the unit of `cost`. ``cost_table_.plain`` is the cost of the plain
+        network.
     placement_report_ : PlacementReport
-        What spoke for and against each place that an exit might have.
+        Candidates for exits, with the reason why an exit is placed there or not.
     thresholds_ : ndarray of shape (n_exits - 1,)
-        Thresholds in force.
+        Thresholds in use.
     operating_point_ : CalibratedPoint
-        What they were chosen for, and what they do on the calibration rows.
+        Criterion by which the thresholds were chosen, with the cost and accuracy on the calibration
+        samples.
     frontier_ : Frontier or None
-        Best operating points for all budgets; None without calibration rows.
+        Pareto-optimal thresholds for all budgets; None without calibration samples.
     history_ : list of dict
-        The final training, one entry for each epoch: ``"phase"``, ``"epoch"``, ``"train_loss"``,
-        what the phase minimizes, and of the ``"exits"`` that it looks at ``"train_exit_losses"``,
-        mean cross-entropies, and ``"train_exit_accuracies"``, by each step's weights and before it,
-        NaN for exits that have stopped learning. With `early_stopping` the same of the validation
-        rows, ``"valid_..."``.
+        Entry of each epoch of the final training, with the keys:
+
+        - ``"phase"``, ``"epoch"``, ``"dur"``: name of the phase, number of the epoch in the phase,
+          and duration in seconds.
+        - ``"train_loss"``: mean of the loss that the phase minimizes.
+        - ``"exits"``: indices of the exits that the phase computes.
+        - ``"train_exit_losses"``, ``"train_exit_accuracies"``: mean cross-entropy and accuracy of
+          each of these exits on the training samples, computed in each step before the weights are
+          updated. NaN for exits that are no longer trained.
+        - ``"valid_loss"``, ``"valid_exit_losses"``, ``"valid_exit_accuracies"``: the same on the
+          validation samples. Only with `early_stopping`.
 
     See Also
     --------
-    sklearn.model_selection.TunedThresholdClassifierCV : Tunes the threshold of a binary decision.
+    sklearn.neural_network.MLPClassifier : Neural network without early exits.
+    sklearn.model_selection.TunedThresholdClassifierCV : Tunes the threshold of a binary classifier.
 
     Notes
     -----
-    On the CPU, for the ready-made networks, the heads of this package and scikit-learn's, the
-    answer for a row is the same to the last bit whatever rows are asked with it.
+    On the CPU, the prediction for a sample does not depend on the other samples of the call: with
+    backbones and heads of this package and with scikit-learn heads it is bitwise the same. A strict
+    budget is an exception, since it is a budget for all samples of a call together.
 
-    Wherever X is taken it may be a `numpy.memmap`, a sparse matrix or a map-style torch Dataset:
-    rows are then read as they are needed and checked as they are read, and the model is that of the
-    same rows in memory. A list of arrays, tensors or PIL images of one size is stacked.
+    X may also be a `numpy.memmap`, a sparse matrix or a map-style torch Dataset. Its samples are
+    then read and checked as they are needed, and the model is the same as if they were in memory.
+    A list of arrays, tensors or PIL images of the same size is stacked.
+
+    The cache of `memory` is never cleared automatically, and callbacks are not called for phases
+    that are read. The key of an entry includes the code of functions, classes and modules of the
+    user that the parameters refer to; to read it, modules that a function imports are imported. The
+    key does not include files, objects that are looked up by name (``getattr``, ``importlib``),
+    environment variables and installed packages: clear the folder when one of these changes. A
+    damaged entry is trained again, with a warning.
 
     References
     ----------
@@ -305,40 +369,46 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         groups: Any = None,
         X_unlabeled: Any = None,
     ) -> EarlyExitClassifier:
-        """Train network and heads, and calibrate the thresholds.
+        """Fit the network and the heads, and calibrate the thresholds.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, channels, height, width)
-            Training rows; rows of any shape that the backbone takes. A `numpy.memmap`, and a torch
-            Dataset whose items are a row or ``(row, label)``, are read as they are needed.
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Training samples, of any shape that the backbone supports; images are of shape
+            (channels, height, width). May also be a sparse matrix, a `numpy.memmap` or a torch
+            Dataset whose items are ``sample`` or ``(sample, label)``.
         y : array-like of shape (n_samples,), default=None
-            Labels, of at least two classes. None takes those in the items of a Dataset, in one
-            pass over it before all others; anything else needs them.
+            Labels of at least two classes. May be None only if X is a Dataset whose items are
+            ``(sample, label)``.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights in training, where they count relative to their mean, and in calibration, where
-            no guarantee is given for samples of different weight unless the largest weight that
-            can occur is known: see `RiskControl`, and its parameter `max_weight`. Samples of
-            weight 0 are left out.
+            Sample weights. In training they are divided by their mean. They are used in calibration
+            too, where `RiskControl` and `ConformalRiskControl` support different weights only with
+            `max_weight`. Samples of weight 0 are ignored.
         X_val : array-like of shape (n_validation, ...), default=None
-            Samples for early stopping, instead of a share of X; of any kind that X may be of.
+            Validation samples for early stopping, instead of a share of X.
         y_val : array-like of shape (n_validation,), default=None
-            Their labels. None takes those in the items of a Dataset.
+            Labels of `X_val`. May be None only if `X_val` is a Dataset whose items are
+            ``(sample, label)``.
         groups : array-like of shape (n_samples,), default=None
-            Samples of a group are never split between fitting, validation and calibration.
+            Group labels. Samples of a group are never split between training, validation and
+            calibration.
         X_unlabeled : array-like of shape (n_unlabeled, ...), default=None
-            Further rows, without labels, for a `training` that learns from such. Every network
-            trains on all of them, with as many in each batch as rows of X; nothing is calibrated
-            or judged on them.
+            Samples without labels, for a `training` that can learn from them, such as
+            `DistillationTraining`. Each batch contains as many of them as labeled samples. They are
+            not used for validation or calibration.
 
         Returns
         -------
         self : EarlyExitClassifier
+            Fitted estimator. If an error is raised, it is as it was before.
 
         Raises
         ------
-        ValueError, TypeError
-            If data or parameters do not fit. What can be known before training is raised before.
+        TypeError
+            If a parameter or X is of a type that is not supported.
+        ValueError
+            If a parameter is invalid or in conflict with another one, X, y or weights are invalid,
+            the operating point cannot be satisfied, or the training diverges.
         """
         before = dict(vars(self))
         try:
@@ -347,7 +417,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
                     lambda: self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabeled)
                 )
         except BaseException:
-            # A model that was fitted before stays as it was.
+            # A model that was fitted before is kept.
             self.__dict__ = before
             raise
         return self
@@ -382,22 +452,31 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         threshold: float | Sequence[float] | None = None,
         budget: float | Budget | None = None,
     ) -> float:
-        """Accuracy.
+        """Return the accuracy on the given samples and labels.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Test samples, as in `predict`.
         y : array-like of shape (n_samples,), default=None
-            None takes the labels in the items of a torch Dataset.
+            True labels. May be None only if X is a torch Dataset whose items are pairs of a sample
+            and its label.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         threshold : float or sequence of float, default=None
-            As in `predict`.
+            One threshold for all exits, or one for each exit but the last, to use in this call.
         budget : float or Budget, default=None
-            As in `predict`.
+            Maximum mean cost per sample to use in this call, as in `predict`.
 
         Returns
         -------
         score : float
+            Accuracy of ``predict(X)`` with respect to y.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`.
         """
         y = labels_of(X, y)
         check_labels(y)

@@ -1,6 +1,6 @@
 """Outputs of the heads, and the exit table that is made of them.
 
-All that follows training is arithmetic on it.
+Everything after training is computed from it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Outputs:
 
 
 class ScoredExits:
-    """Base of what holds a score of every exit for every sample."""
+    """Base class of tables with a score for each sample and exit."""
 
     scores: np.ndarray
 
@@ -73,23 +73,29 @@ class ScoredExits:
         return len(self.scores)
 
     def leave(self, thresholds: np.ndarray) -> np.ndarray:
-        """Exit at which each row leaves.
+        """Compute the exit of each sample under given thresholds.
+
+        A sample exits at the first exit at which its score reaches the threshold, and at the last
+        exit if there is none.
 
         Parameters
         ----------
         thresholds : array-like of shape (n_exits - 1,)
-            A row leaves the first exit whose score reaches its threshold, or the last exit.
+            Thresholds of all exits but the last.
 
         Returns
         -------
         exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample.
         """
         return exits_of(self.scores, np.asarray(thresholds, dtype=np.float64))
 
 
 @dataclass(frozen=True)
 class LabelTable(ScoredExits):
-    """Labels and scores of every exit, without the probabilities: small for any number of classes.
+    """Labels and scores of every exit, without the probabilities.
+
+    Its size does not depend on the number of classes.
 
     Attributes
     ----------
@@ -104,7 +110,7 @@ class LabelTable(ScoredExits):
 
     @staticmethod
     def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
-        """One table of the samples of several."""
+        """Concatenate tables along the samples."""
         return LabelTable(
             np.concatenate([table.labels for table in tables]),
             np.concatenate([table.scores for table in tables]),
@@ -113,16 +119,18 @@ class LabelTable(ScoredExits):
 
 @dataclass(frozen=True)
 class ExitTable(ScoredExits):
-    """Outputs of every exit for a set of rows.
+    """Outputs of every exit for a set of samples.
 
-    Attributes
+    Parameters
     ----------
     probabilities : ndarray of shape (n_samples, n_exits, n_classes)
-        Class probabilities. A head that gives labels only has all its probability on its label.
+        Predicted class probabilities. If a head predicts labels only, the predicted label has
+        probability 1.
     scores : ndarray of shape (n_samples, n_exits)
-        What the policy makes of each exit, in [0, 1]; higher is surer.
-    gates : ndarray of shape (n_samples, n_exits) or None
-        How far each head is to be trusted, 1 at the end, where gates were trained.
+        Scores of the policy, in [0, 1]; a higher score means a more confident prediction.
+    gates : ndarray of shape (n_samples, n_exits), default=None
+        Outputs of the gates, in [0, 1]: how far the head of each exit can be trusted. They are 1 at
+        the last exit, which has no gate. None if the model uses no gates.
 
     Examples
     --------
@@ -133,7 +141,7 @@ class ExitTable(ScoredExits):
     >>> table.labels
     array([[0, 0],
            [0, 1]])
-    >>> table.leave([0.75])  # thresholds of every exit but the last
+    >>> table.leave([0.75])  # the threshold of every exit but the last
     array([0, 1])
     """
 
@@ -143,12 +151,23 @@ class ExitTable(ScoredExits):
 
     @property
     def labels(self) -> np.ndarray:
-        """Index of the most probable class, shape (n_samples, n_exits)."""
+        """Index of the most probable class at each exit, shape (n_samples, n_exits)."""
         return np.asarray(self.probabilities.argmax(axis=2))
 
     @staticmethod
     def concatenate(tables: Sequence[ExitTable]) -> ExitTable:
-        """One table of the rows of several."""
+        """Concatenate tables along the samples.
+
+        Parameters
+        ----------
+        tables : sequence of ExitTable
+            Tables of the same exits and classes.
+
+        Returns
+        -------
+        table : ExitTable
+            Its `gates` are None if those of any of the tables are.
+        """
         return ExitTable(
             np.concatenate([table.probabilities for table in tables]),
             np.concatenate([table.scores for table in tables]),
@@ -161,7 +180,7 @@ def _concatenated_gates(gates: Sequence[Any]) -> np.ndarray | None:
 
 
 def exits_of(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """First exit whose score reaches its threshold, or the last, for each row.
+    """First exit at which the score of a sample reaches the threshold, or else the last exit.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What estimators share that fit a network with exits."""
+"""Base class of estimators that fit a neural network with exits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from skearlyexit.training._trainer import to_main_memory
 
 
 class _AvailableIf(_AvailableIfDescriptor):
-    """Method that is there where a check passes; the error says why not, elsewhere."""
+    """Method that is available if a check passes; otherwise its error gives the reason."""
 
     def _check(self, obj: Any, owner: Any) -> None:
         try:
@@ -58,12 +58,12 @@ class _AvailableIf(_AvailableIfDescriptor):
 
 
 def _available_if(check: Callable[[Any], None]) -> Callable[[Callable[..., Any]], Any]:
-    """As scikit-learn's, whose error leaves out what the check has raised."""
+    """Like `sklearn.utils.metaestimators.available_if`, with the error of the check as reason."""
     return lambda method: _AvailableIf(method, check, attribute_name=method.__name__)
 
 
 class BaseEarlyExitNetwork(BaseEarlyExit):
-    """Base of estimators that fit a network with exits."""
+    """Base class of estimators that fit a neural network with exits."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "backbone": "no_validation",
@@ -109,11 +109,11 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "verbose": ["verbose"],
     }
 
-    # What `fit` sets, besides what scikit-learn itself does.
+    # Fitted attributes, besides those of the base class and of scikit-learn.
     placement_report_: PlacementReport
     history_: list[dict[str, Any]]
 
-    # What a training that goes on starts from.
+    # State from which `partial_fit` and `warm_start` continue.
     _network: MultiExitNetwork
     _optimizer_state: dict[str, Any]
     _fitted_classes: np.ndarray
@@ -121,7 +121,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     _row_shape: tuple[int, ...]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Stored in main memory, as the cascade is, whatever it runs on.
+        # Tensors are stored in main memory, like those of the cascade, whatever the device is.
         state = dict(super().__getstate__())
         if "cascade_" in state and state["cascade_"].network.device != "cpu":
             state["_network"] = copy.deepcopy(state["_network"]).to("cpu")
@@ -134,21 +134,23 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         return tags
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, and those of objects given as parameters.
+        """Set the parameters of this estimator and of objects given as its parameters.
 
         Parameters
         ----------
         **params : dict
-            ``<parameter>__<own parameter>`` sets one of an object, such as ``backbone__width``.
+            Estimator parameters. ``<parameter>__<name>`` sets a parameter of the object given as
+            ``<parameter>``, such as ``backbone__width``.
 
         Returns
         -------
-        self : estimator
+        self : object
+            Estimator instance.
 
         Raises
         ------
         ValueError
-            If there is no such parameter, or no object that could have it.
+            If a parameter does not exist, or there is no object that it could be a parameter of.
         """
         own = self.get_params(deep=False)
         for key in params:
@@ -164,26 +166,28 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
 
     @property
     def stages_(self) -> list[torch.nn.Module]:
-        """Parts of the network between exits."""
+        """Stages of the fitted network, one for each exit."""
         return list(self.cascade_.network.stages)
 
     @property
     def heads_(self) -> list[Any]:
-        """Torch module or fitted scikit-learn estimator of each exit."""
+        """Fitted head of each exit: a torch module or a scikit-learn estimator."""
         return [head.model for head in self.cascade_.network.heads]
 
     def embed(self, X: Any, exit: int | str = -1) -> np.ndarray:
-        """Embeddings that the head at an exit sees, after pooling.
+        """Compute the pooled embeddings that are the input of the head at an exit.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples, as in `predict`.
         exit : int or str, default=-1
-            Number of the exit, negative from the end, or its name.
+            Index of the exit, negative to count from the last exit, or its name in `exit_names_`.
 
         Returns
         -------
         embeddings : ndarray of shape (n_samples, n_embedding)
+            Embeddings after pooling. Their number of features depends on the exit.
 
         Raises
         ------
@@ -197,8 +201,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             index = int(exit) % self.n_exits_
         else:
             raise ValueError(
-                f"'exit' must be one of {self.exit_names_}, or 0 to {self.n_exits_ - 1}, or "
-                f"negative from the end; got {exit!r}."
+                f"'exit' must be one of {self.exit_names_} or an index from {-self.n_exits_} to "
+                f"{self.n_exits_ - 1}; got {exit!r}."
             )
         network = self.cascade_.network
         return embed(
@@ -215,38 +219,46 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> Self:
-        """Continue training with one pass over these rows.
+        """Train for one pass over the given samples.
 
-        Stages and heads go on from where `fit` or the last call has left them, at a constant
-        learning rate. The thresholds are not those of the new network, so that no sample exits
-        early, unless `threshold` is given, until `calibrate` is called with samples that it has not
-        been trained on.
+        Training continues from the weights of `fit` or of the previous call, at a constant learning
+        rate. Thresholds calibrated before are discarded, since the network has changed: unless the
+        parameter `threshold` is set, no sample exits early until `calibrate` is called with samples
+        that the network has not been trained on.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Training samples.
         y : array-like of shape (n_samples,), default=None
-            None takes the labels in the items of a torch dataset.
+            Labels. May be None only if X is a torch Dataset whose items are pairs of a sample and
+            its label.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever be seen; needed in the first call, unless `fit` came before.
+            All labels that may occur in any call. Required in the first call, unless `fit` has been
+            called before; later it may be omitted.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights. Unlike in `fit` they are not divided by their mean, which would differ
+            between calls. Samples of weight 0 are ignored.
 
         Returns
         -------
         self : object
-            On an error nothing is changed.
+            Trained estimator. If an error is raised, nothing is changed.
 
         Raises
         ------
         ValueError
-            If labels are new, or the parameters ask for another network than the one there is.
+            If y contains labels that are not in `classes`, the parameters describe another network
+            than the fitted one, or X, y or a weight is invalid.
 
         Notes
         -----
-        The method is there only where training, heads, policy, combination and exits support
-        incremental fitting. Batch normalization cannot be trained on a single sample: a call with
-        one, as with the end of a stream, is normalized by the statistics of the samples before,
-        which it leaves as they are.
+        The method is available only if `training`, `head`, `policy`, `combine` and `exits` support
+        incremental training, and neither `temperature_scaling`, `early_stopping` nor
+        ``class_weight="balanced"`` is used.
+
+        Batch normalization cannot be trained on a single sample. In a call with one sample, the
+        running statistics are used for normalization and are not updated.
         """
         before = dict(vars(self))
         first = not hasattr(self, "cascade_")
@@ -261,8 +273,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any, first: bool) -> None:
         if first and classes is None:
             raise ValueError(
-                "The first call of partial_fit needs 'classes', all labels that will ever be seen. "
-                "Got None."
+                "The first call of partial_fit needs 'classes', all labels that may occur in any "
+                "call. Got None."
             )
         given = self.classes_ if classes is None else _distinct(classes)
         known = given if first else self.classes_
@@ -285,7 +297,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         self._set_fitted(model, known, n_updates=1 + (standing.n_updates if standing else 0))
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
-        """Samples, as an array or streamed, and labels to learn from."""
+        """Validated training samples, as an array or streamed, and their labels."""
         X, y = labeled_rows(self, X, y, reset=reset)
         if reset:
             self._row_shape = X.shape[1:]
@@ -294,20 +306,20 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         return X, y
 
     def _further_rows(self, X: Any, name: str) -> Any:
-        """Samples for fit besides those to learn from, as they were given, of the same shape."""
+        """Validated further samples for `fit`, of the shape of the training samples."""
         X = further_rows(self, X, name)
         self._check_shape(X)
         return X
 
     def _validate_rows(self, X: Any) -> Any:
-        """Samples to answer, as an array of the dtype that the network reads or streamed."""
+        """Validate samples for prediction: an array of the network's dtype, or streamed."""
         return checked(self._numeric_rows(X), self.cascade_.network.check)
 
     def _numeric_rows(self, X: Any) -> Any:
-        # In numpy's terms: of the rows, which may be wider than the network.
+        # The dtype in which the network reads samples may be wider than the parameter `dtype`.
         dtype = np.float64 if self.cascade_.network.dtype == torch.float64 else np.float32
         if type(X) is np.ndarray and X.dtype.kind == "f" and X.shape[1:] == self._row_shape:
-            # What the general checks find out in a tenth of a millisecond is plain here.
+            # For a plain array, the general checks below, which take 0.1 ms, are not needed.
             rows, total = quietly(lambda: _cast_and_sum(X, dtype, self.dtype), "over", "invalid")
             if len(rows) and not hasattr(self, "feature_names_in_") and np.isfinite(total):
                 return rows
@@ -318,8 +330,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     def _check_shape(self, X: Any) -> None:
         if X.shape[1:] != self._row_shape:
             raise ValueError(
-                f"X has rows of shape {X.shape[1:]}, but {type(self).__name__} was fitted on rows "
-                f"of shape {self._row_shape}."
+                f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} was fitted on "
+                f"samples of shape {self._row_shape}."
             )
 
     def _unlabeled_rows(self, X_unlabeled: Any) -> np.ndarray | None:
@@ -329,7 +341,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         try:
             return self._further_rows(X_unlabeled, "X_unlabeled")
         except ValueError as error:
-            raise ValueError(f"X_unlabeled must hold rows like those of X. {error}") from error
+            raise ValueError(f"X_unlabeled must hold samples like those of X. {error}") from error
 
     def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Samples | None:
         if X_val is None and y_val is None:
@@ -346,18 +358,18 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         return Samples(rows, encode_labels(y_val, rows, classes))
 
     def _start(self, classes: np.ndarray) -> MultiExitNetwork | None:
-        """Network to go on with, if any."""
+        """Network to continue training with, if any."""
         if not (self.warm_start and hasattr(self, "_network")):
             return None
         if not np.array_equal(classes, self._fitted_classes):
             raise ValueError(
-                "With warm_start=True y must hold the classes of the fit before, "
+                "With warm_start=True, y must hold the classes of the previous fit, "
                 f"{self._fitted_classes[:20].tolist()}. Got {classes[:20].tolist()}."
             )
         return self._network
 
     def _set_fitted(self, model: FittedModel, classes: np.ndarray, *, n_updates: int = 0) -> None:
-        """Set what a fit has given, all at once."""
+        """Set all fitted attributes at once."""
         point, cascade = model.point, model.cascade
         self.__dict__.update(
             classes_=classes,
@@ -380,7 +392,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
 
 
 def _distinct(classes: Any) -> np.ndarray:
-    """Classes in order, as they were given to partial_fit."""
+    """Sorted distinct classes of those given to `partial_fit`."""
     check_labels(classes, "classes")
     distinct: np.ndarray = np.unique(column_or_1d(classes))
     check_classification_targets(distinct)

@@ -1,4 +1,4 @@
-"""Which thresholds: from what a user asks for, and held-out rows, to an operating point."""
+"""Operating points, and the calibration of thresholds on held-out samples."""
 
 from skearlyexit.calibration._accuracy_drop import AccuracyDrop
 from skearlyexit.calibration._base import CalibratedPoint, NotCertifiedError, OperatingPoint

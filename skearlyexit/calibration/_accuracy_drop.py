@@ -1,4 +1,4 @@
-"""The cheapest answers that lose no more than allowed on the calibration rows."""
+"""Operating point: a maximum loss of accuracy on the calibration samples."""
 
 from __future__ import annotations
 
@@ -17,22 +17,32 @@ from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, 
 
 
 class AccuracyDrop(OperatingPoint):
-    """Largest loss of accuracy against the last exit, as seen on the calibration rows.
+    """Maximum loss of accuracy compared with the last exit, on the calibration samples.
 
-    The cheapest of many points is chosen by what it loses on the same rows, so that new rows lose
-    more, by about a point on a few hundred rows. `RiskControl` bounds what new rows lose.
+    Among the thresholds that satisfy the criterion, those with the lowest mean cost are chosen.
+    Since they are chosen and evaluated on the same samples, the loss on new samples is larger, by
+    about one percentage point with a few hundred calibration samples. `RiskControl` guarantees a
+    bound for new samples.
 
     Parameters
     ----------
     value : float, default=0.0
-        Allowed drop as a share of the rows: 0.01 is one point of accuracy.
+        Maximum loss of accuracy, in [0, 1]; 0.01 is one percentage point.
     method : {"search", "feedback"}, default="search"
-        ``"search"``: the cheapest point of the frontier. ``"feedback"``: one threshold for all
-        exits, moved in proportion to the difference between the accuracy that it gives and the one
-        wanted, until it settles.
+        How the thresholds are chosen:
+
+        - ``"search"``: the cheapest thresholds of the frontier.
+        - ``"feedback"``: one threshold for all exits. It is changed in steps proportional to the
+          difference between the target and the accuracy under the current threshold. The lowest
+          threshold tried that satisfies the criterion is used.
     metric : str or callable, default="accuracy"
-        What is not to drop: the name of a scikit-learn scorer that works on labels, or such a
-        scorer.
+        Metric whose loss is limited, in place of the accuracy: the name of a scikit-learn scorer or
+        a scorer. It must depend on predicted labels only.
+
+    See Also
+    --------
+    TargetAccuracy : Minimum accuracy, independent of the accuracy of the last exit.
+    RiskControl : Bound with a guarantee for new samples.
 
     References
     ----------
@@ -71,7 +81,6 @@ class AccuracyDrop(OperatingPoint):
         self.metric = metric
 
     def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Choose thresholds; see `OperatingPoint.thresholds`."""
         last_exit = np.full(len(evidence.scores), evidence.n_exits - 1)
         target = value_at(evidence, last_exit, self.metric) - self.value
         if self.method == "feedback":

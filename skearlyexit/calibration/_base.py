@@ -1,4 +1,4 @@
-"""What an operating point is: as asked for, and as calibrated."""
+"""Base class of operating points, and the result of a calibration."""
 
 from __future__ import annotations
 
@@ -18,25 +18,31 @@ from skearlyexit.calibration._strict_budget import StrictBudget
 
 @dataclass(frozen=True)
 class CalibratedPoint:
-    """Thresholds in force, and what they were chosen for.
+    """Thresholds in use, and the calibration that they come from.
 
-    Attributes
+    Parameters
     ----------
     request : OperatingPoint or None
-        What was asked for; None if there was nothing to choose.
+        Criterion by which the thresholds were chosen. None if no operating point was given and the
+        model has a single exit or no calibration samples.
     thresholds : ndarray of shape (n_exits - 1,)
-    n_rows : int
-        Calibration rows.
-    cost, accuracy : float
-        Mean cost and accuracy on the calibration rows; nan without any.
-    certified : bool or None
-        Whether a guarantee was asked for and given; None if none was asked for.
-    reason : str
-        One sentence for the reader.
-    shares : ndarray of shape (n_exits,) or None
-        Share of the calibration rows that leaves at each exit; None without any.
-    quota : StrictBudget or None
-        What keeps a strict budget; None for all other requests.
+        Thresholds of all exits but the last.
+    n_rows : int, default=0
+        Number of calibration samples.
+    cost : float, default=nan
+        Mean cost on the calibration samples, in units of the cost of the plain network. NaN without
+        calibration samples.
+    accuracy : float, default=nan
+        Accuracy on the calibration samples. NaN if it is not known.
+    certified : bool, default=None
+        Whether a requested guarantee is given. None if no guarantee was requested.
+    reason : str, default=""
+        Explanation in words, such as the guarantee, or why none is given.
+    shares : ndarray of shape (n_exits,), default=None
+        Exit rates: share of the calibration samples that exits at each exit. None without
+        calibration samples.
+    quota : StrictBudget, default=None
+        Rule that enforces a strict budget. None for all other requests.
 
     Examples
     --------
@@ -62,7 +68,7 @@ class CalibratedPoint:
 
 
 class NotCertifiedError(ValueError):
-    """Nothing could be certified.
+    """Exception raised if a requested guarantee cannot be given.
 
     Examples
     --------
@@ -72,17 +78,20 @@ class NotCertifiedError(ValueError):
     ... except NotCertifiedError as error:
     ...     print(error)  # doctest: +NORMALIZE_WHITESPACE
     RiskControl(target_level=0.01, confidence_level=0.9) cannot be certified: the least target_level
-    that 100 calibration rows can certify is 0.023. Give more rows, or ask for that or more.
+    that 100 calibration samples can certify is 0.023. Give more samples, or at least this level.
     """
 
 
 class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
-    """What a user asks of an early-exit model.
+    """Base class of operating points, which are criteria for choosing the thresholds.
+
+    A subclass implements `thresholds`.
 
     Attributes
     ----------
     needs_samples : bool
-        Whether thresholds are chosen by calibration samples.
+        Whether the thresholds depend on calibration samples. It is a class attribute, True by
+        default.
 
     Examples
     --------
@@ -90,7 +99,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
     >>> from sklearn.datasets import make_classification
     >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
     >>> from skearlyexit.calibration import OperatingPoint
-    >>> class Quantile(OperatingPoint):  # a share of the calibration rows reaches each threshold
+    >>> class Quantile(OperatingPoint):  # this share of the samples reaches each threshold
     ...     def __init__(self, value=0.5):
     ...         self.value = value
     ...     def thresholds(self, evidence, frontier):
@@ -105,12 +114,12 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     needs_samples: ClassVar[bool] = True
-    #: Parameters that `description` names even if they are the defaults.
+    #: Parameters that `description` contains even if they have their default values.
     _told: ClassVar[tuple[str, ...]] = ("value",)
 
     @property
     def description(self) -> str:
-        """Name and parameters, defaults left out unless they say what is asked for."""
+        """Name and parameters as text, without most parameters that have their default values."""
         defaults = {
             name: parameter.default for name, parameter in signature(type(self)).parameters.items()
         }
@@ -128,41 +137,63 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Thresholds of every exit but the last, shape (n_exits - 1,).
+        """Choose the thresholds on calibration samples.
 
         Parameters
         ----------
         evidence : CalibrationData
-            Held-out rows.
+            Scores and correctness of the exits on the calibration samples.
         frontier : Frontier
-            Best operating points on them.
+            Pareto-optimal thresholds on the calibration samples, by accuracy and mean cost.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
 
         Raises
         ------
         ValueError
-            If what is asked for cannot be had.
+            If no thresholds satisfy the criterion. It is a `NotCertifiedError` if a guarantee was
+            requested and cannot be given.
         """
 
     def fixed_thresholds(self, n_exits: int) -> np.ndarray:
-        """Thresholds where there are no calibration samples, shape (n_exits - 1,).
+        """Return the thresholds that are used without calibration samples.
 
-        If they are chosen by such samples, no sample exits early without any.
+        If the thresholds depend on calibration samples, they are infinite: no sample exits early.
+
+        Parameters
+        ----------
+        n_exits : int
+            Number of exits, including the last one.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
 
         Raises
         ------
         ValueError
-            If the thresholds do not fit the number of exits.
+            If the thresholds do not match the number of exits.
         """
         return no_early_exits(n_exits)
 
     def check_costs(self, least_cost: Callable[[], float]) -> None:
-        """Raise a ValueError if no thresholds cost as little as is asked for.
+        """Check before training whether the requested cost can be reached.
 
         Parameters
         ----------
         least_cost : callable
-            Called without arguments, and only if it matters: a lower bound of the cost of the first
-            exit, in units of the plain network.
+            Function without arguments that returns a lower bound of the cost of exiting at the
+            first exit, in units of the cost of the plain network. It is called only if the
+            operating point limits the cost.
+
+        Raises
+        ------
+        ValueError
+            If no thresholds have the requested cost.
         """
 
     def check_rows(
@@ -171,45 +202,95 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
     ) -> None:
-        """Raise a ValueError if the calibration samples cannot do, whatever they show.
+        """Check before training whether the calibration samples can be sufficient.
 
         Parameters
         ----------
         n_rows : int
             Number of calibration samples.
         weight : ndarray of shape (n_rows,), default=None
-            Their weights; None are equal ones.
+            Sample weights. If None, all are equal.
         largest_weight : float, default=None
-            As in `CalibrationData`.
-        """
-
-    def resolved(self, unit: str, plain: float) -> OperatingPoint:
-        """The same in units of the plain network.
-
-        Parameters
-        ----------
-        unit : str
-            Unit of costs, such as "MACs".
-        plain : float
-            Cost of the plain network in that unit.
+            Largest sample weight, as in `CalibrationData`.
 
         Raises
         ------
         ValueError
-            If what is asked for is in another unit.
+            If the samples are not sufficient whatever the outputs for them will be. It is a
+            `NotCertifiedError` if a guarantee was requested.
+        """
+
+    def resolved(self, unit: str, plain: float) -> OperatingPoint:
+        """Convert costs to units of the cost of the plain network.
+
+        Parameters
+        ----------
+        unit : str
+            Unit of the costs of the model, such as "MACs".
+        plain : float
+            Cost of the plain network in this unit.
+
+        Returns
+        -------
+        operating_point : OperatingPoint
+            Converted operating point; the same object if it limits no cost.
+
+        Raises
+        ------
+        ValueError
+            If a requested cost is in another unit.
         """
         return self
 
     def certify(self) -> tuple[bool | None, str]:
-        """Whether a guarantee was asked for, which `thresholds` has given, and a sentence on it."""
+        """Describe the guarantee of the thresholds that `thresholds` returns.
+
+        Returns
+        -------
+        certified : bool or None
+            True if they have a guarantee. None if the operating point gives no guarantees.
+        reason : str
+            Guarantee in words.
+        """
         return None, ""
 
     def quota(self, evidence: CalibrationData, thresholds: np.ndarray) -> StrictBudget | None:
-        """What keeps a budget on every batch, if that was asked for."""
+        """Return the rule that enforces a strict budget.
+
+        Parameters
+        ----------
+        evidence : CalibrationData
+            Scores and correctness of the exits on the calibration samples.
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds chosen by `thresholds`.
+
+        Returns
+        -------
+        quota : StrictBudget or None
+            None unless a strict budget is requested.
+        """
         return None
 
     def calibrate(self, evidence: CalibrationData, frontier: Frontier) -> CalibratedPoint:
-        """Choose thresholds, and tell what they do on the rows they were chosen on."""
+        """Choose the thresholds, and evaluate them on the calibration samples.
+
+        Parameters
+        ----------
+        evidence : CalibrationData
+            Scores and correctness of the exits on the calibration samples.
+        frontier : Frontier
+            Pareto-optimal thresholds on the calibration samples, by accuracy and mean cost.
+
+        Returns
+        -------
+        point : CalibratedPoint
+            Thresholds, with their mean cost, accuracy and exit rates on the calibration samples.
+
+        Raises
+        ------
+        ValueError
+            As in `thresholds`.
+        """
         thresholds = self.thresholds(evidence, frontier)
         certified, reason = self.certify()
         cost, accuracy = evidence.evaluate(thresholds)
@@ -227,10 +308,10 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
 
 
 def is_default(value: Any, default: Any) -> bool:
-    """Whether a parameter has its default, which is never an array."""
+    """Whether a parameter has its default value, which is never an array."""
     return value is default or (np.ndim(value) == 0 and bool(value == default))
 
 
 def no_early_exits(n_exits: int) -> np.ndarray:
-    """Thresholds under which no row leaves before the last exit."""
+    """Thresholds under which no sample exits before the last exit."""
     return np.full(n_exits - 1, np.inf)

@@ -1,4 +1,4 @@
-"""One good operating point for one budget, quickly enough to compare hundreds of exit tables."""
+"""Thresholds for a single budget, found fast enough to compare hundreds of exit tables."""
 
 from __future__ import annotations
 
@@ -16,55 +16,56 @@ from skearlyexit.calibration._search import (
     thresholds_at,
 )
 
-#: Combinations tried at once where `GRID_SIZES` has no entry.
+#: Number of combinations tried if `GRID_SIZES` has no entry.
 MAX_COMBINATIONS = 70_000
-#: Thresholds tried at each exit when one is changed at a time.
+#: Number of thresholds tried at each exit when one is changed at a time.
 FINE_GRID_SIZE = 150
-#: Prices of cost for which thresholds are sought if there are too many exits to try everything.
+#: Number of weights of the cost used if there are too many exits to try all combinations.
 N_PRICES = 12
 
-#: Grid indices of thresholds, and the mean cost and accuracy that they give.
+#: Grid indices of thresholds, and the mean cost and accuracy under them.
 Found = dict[tuple[int, ...], tuple[float, float]]
 
 
 def best_at_budget(evidence: CalibrationData, budget: float) -> tuple[np.ndarray, float, float]:
-    """Most accurate thresholds found under a budget; of equally accurate ones the cheapest.
+    """Most accurate thresholds found under a budget; among equally accurate ones the cheapest.
 
-    Every combination on a grid is tried, the grid of `compute_frontier` with up to four exits and a
-    coarser one with more; then one threshold at a time is changed on a finer grid while that helps.
-    With more than four exits that starts from the best points for several prices of cost as well.
-    It takes a small part of the time of `compute_frontier` and finds points that are about as good;
-    with more than twelve exits they may be several points of accuracy worse.
+    All combinations on a grid are tried: the grid of `compute_frontier` with up to four exits, and
+    a coarser one with more. Then one threshold at a time is changed on a finer grid as long as this
+    improves the result. With more than four exits, this also starts from the best thresholds for
+    several weights of the cost. It is much faster than `compute_frontier` and about as accurate;
+    with more than twelve exits the accuracy may be lower by several percentage points.
 
     Parameters
     ----------
     evidence : CalibrationData
     budget : float
-        Largest mean cost on these rows, at least that of the first exit.
+        Maximum mean cost on these samples, at least that of the first exit.
 
     Returns
     -------
     thresholds : ndarray of shape (n_exits - 1,)
     cost, accuracy : float
-        Mean cost and accuracy on these rows.
+        Mean cost and accuracy on these samples.
 
     Raises
     ------
     ValueError
-        If the first exit alone costs more.
+        If the cost of the first exit is above the budget.
     """
     check_budget(budget, evidence.costs[0])
     n_choices = evidence.n_exits - 1
     thresholds = np.empty(0)
     if n_choices:
-        # Between 0 and infinity, which are in every grid.
+        # Without 0 and infinity, which are in every grid.
         size = GRID_SIZES.get(n_choices, int(MAX_COMBINATIONS ** (1 / n_choices)) - 2)
         coarse, fine = (
             [quantile_grid(column, n, evidence.weight) for column in evidence.scores[:, :-1].T]
             for n in (max(size, 0), FINE_GRID_SIZE)
         )
         if size < 0:
-            # With so many exits, two thresholds each are too many: all samples exit at once.
+            # With so many exits, even two thresholds each are too many: only 0 is tried, under
+            # which all samples exit at the first exit.
             coarse = [grid[:1] for grid in coarse]
         grids = [np.union1d(*pair) for pair in zip(coarse, fine, strict=True)]
         bins = grid_bins(evidence, grids)
@@ -82,7 +83,7 @@ def best_at_budget(evidence: CalibrationData, budget: float) -> tuple[np.ndarray
 def _best_combination(
     evidence: CalibrationData, coarse: list[np.ndarray], grids: list[np.ndarray], budget: float
 ) -> Found:
-    """Best of all combinations on the coarse grids, as indices of the fine ones."""
+    """Best of all combinations on the coarse grids, as indices of the fine grids."""
     costs, accuracies = every_combination(evidence, coarse)
     accuracies[costs > budget * ROUNDING] = -np.inf
     best = np.flatnonzero(accuracies.ravel() >= accuracies.max() - 1e-12)
@@ -97,7 +98,7 @@ def _best_combination(
 def _descend(
     evidence: CalibrationData, bins: np.ndarray, grids: list[np.ndarray], found: Found
 ) -> None:
-    """Note what is efficient on the way to the best thresholds for ascending prices of cost."""
+    """Find the best thresholds for ascending weights of the cost, and record efficient points."""
     current = tuple(len(grid) // 2 for grid in grids)
     spread = max(evidence.costs[-1] - evidence.costs[0], 1e-12)
     for price in np.geomspace(1e-2, 3.0, N_PRICES) / spread:
@@ -108,6 +109,6 @@ def _descend(
 
 
 def _best(found: Found, budget: float) -> tuple[int, ...]:
-    """Most accurate point under the budget; sums that differ in their last bits are equal."""
+    """Most accurate point under the budget; sums that differ by rounding are equal."""
     affordable = [index for index, (cost, _) in found.items() if cost <= budget * ROUNDING]
     return max(affordable, key=lambda index: (round(found[index][1], 12), -found[index][0], index))

@@ -1,4 +1,4 @@
-"""The best answers for a given cost."""
+"""Operating point: a maximum mean cost per sample."""
 
 from __future__ import annotations
 
@@ -25,30 +25,43 @@ from skearlyexit.calibration._strict_budget import StrictBudget
 
 
 class Budget(OperatingPoint):
-    """Largest mean cost per row.
+    """Maximum mean cost per sample.
+
+    Among the thresholds with at most this mean cost on the calibration samples, those with the
+    highest accuracy are chosen.
 
     Parameters
     ----------
     value : float
-        In units of the plain backbone: 0.4 asks for at most 40 % of its cost on average. With
-        another `unit`, as much of that.
+        Maximum mean cost per sample, in the unit given by `unit`. By default, 0.4 means at most
+        40 % of the cost of the plain network, the network without early exits.
     unit : str, default="share"
-        ``"share"`` of the plain backbone; the unit of the estimator's costs, ``"MACs"``, ``"s"`` or
-        ``"bytes"``; or a name of your own for what `rate` translates.
+        Unit of `value`:
+
+        - ``"share"``: the cost of the plain network.
+        - The unit of the costs of the estimator, such as ``"MACs"``, ``"s"`` or ``"bytes"``.
+        - Any other name: a unit that `rate` converts to that of the costs.
     rate : float, default=None
-        Costs that one unit pays for: ``Budget(0.01, unit="J", rate=2e9)`` are 0.01 joules a row on
-        a device that does 2e9 multiply-accumulates with one.
+        Cost, in the unit of the costs of the estimator, that corresponds to one `unit`:
+        ``Budget(0.01, unit="J", rate=2e9)`` is a budget of 0.01 joules per sample on a device that
+        computes 2e9 multiply-accumulate operations per joule.
     strict : bool, default=False
-        Whether every batch has to keep the budget, whatever samples it holds. Where it would be
-        exceeded, the most confident samples of the batch exit, so that the prediction for a sample
-        depends on those beside it. Otherwise it is kept on the calibration samples, and on new ones
-        from the same distribution within sampling error.
+        Whether the budget is never exceeded on the samples of any call of `predict`. If it would
+        be, the samples with the highest scores exit although their scores are below the threshold,
+        so the prediction for a sample depends on the other samples of the call. If False, the
+        budget is kept on the calibration samples, and within sampling error on new samples from the
+        same distribution.
     method : {"search", "geometric"}, default="search"
-        ``"geometric"``: the share of rows that leaves shrinks or grows by a constant factor from
-        exit to exit, chosen so that the mean cost is the budget. ``"search"``: the best thresholds
-        found, never worse than the geometric ones on the calibration rows.
+        How the thresholds are chosen:
+
+        - ``"search"``: the best thresholds found. On the calibration samples they are at least as
+          good as those of ``"geometric"``.
+        - ``"geometric"``: the exit rates decrease or increase by a constant factor from exit to
+          exit. The factor is chosen such that the mean cost is closest to the budget without
+          exceeding it.
     metric : str or callable, default="accuracy"
-        What is best: the name of a scikit-learn scorer that works on labels, or such a scorer.
+        Metric by which the best thresholds are chosen: the name of a scikit-learn scorer or a
+        scorer. It must depend on predicted labels only.
 
     References
     ----------
@@ -56,7 +69,7 @@ class Budget(OperatingPoint):
     ICLR 2018, for ``"geometric"``.
 
     Teerapittayanon, McDanel, Kung, "BranchyNet: fast inference via early exiting from deep neural
-    networks", ICPR 2016, for leaving by shares of a batch.
+    networks", ICPR 2016, for strict budgets.
 
     Examples
     --------
@@ -94,52 +107,80 @@ class Budget(OperatingPoint):
         super()._validate_params()
         if self.rate is not None and self.unit == "share":
             raise ValueError(
-                "The 'rate' of Budget translates a unit into costs, and a share of the plain "
-                f"backbone needs none. Got rate={self.rate!r}; name the unit, as in unit='J'."
+                "The 'rate' of Budget converts a unit into costs, and a share of the plain "
+                f"network needs none. Got rate={self.rate!r}; give the unit, as in unit='J'."
             )
 
         if self.method == "geometric" and not is_accuracy(self.metric):
             raise ValueError(
-                "Budget(method='geometric') goes by shares of leaving and looks at no metric. Got "
-                f"metric={self.metric!r}; take method='search'."
+                "Budget(method='geometric') uses exit rates and no metric. Got "
+                f"metric={self.metric!r}; give method='search'."
             )
 
     def resolved(self, unit: str, plain: float) -> Budget:
-        """The same as a share of the plain backbone; see `OperatingPoint.resolved`."""
+        """Convert the budget to a share of the cost of the plain network.
+
+        Parameters
+        ----------
+        unit : str
+            Unit of the costs of the model, such as "MACs".
+        plain : float
+            Cost of the plain network in this unit.
+
+        Returns
+        -------
+        budget : Budget
+            Budget with ``unit="share"``; the same object if it has this unit.
+
+        Raises
+        ------
+        ValueError
+            If the budget is in another unit and has no `rate`.
+        """
         if self.unit == "share":
             return self
         if self.rate is None and self.unit != unit:
             raise ValueError(
-                f"The 'unit' parameter of Budget must be 'share' or {unit!r}, in which costs are "
-                f"told here, or come with a 'rate'. Got {self.unit!r} without one."
+                f"The 'unit' parameter of Budget must be 'share' or {unit!r}, the unit of the "
+                f"costs of this model, or come with a 'rate'. Got {self.unit!r} without one."
             )
         value = self.value * (1.0 if self.rate is None else self.rate) / plain
         share: Budget = clone(self).set_params(value=value, unit="share", rate=None)
         return share
 
     def check_costs(self, least_cost: Callable[[], float]) -> None:
-        """Compare with the budget, if it is a share; see `OperatingPoint.check_costs`."""
         if self.unit == "share":
             check_budget(self.value, least_cost())
 
     def looked_up(self, unit: str, plain: float) -> float:
-        """The share, for a look-up on a frontier, where nothing can be searched any more.
+        """Return the budget as a share, for a look-up on a frontier.
+
+        Parameters
+        ----------
+        unit : str
+            Unit of the costs of the model, such as "MACs".
+        plain : float
+            Cost of the plain network in this unit.
+
+        Returns
+        -------
+        share : float
+            Maximum mean cost, as a share of the cost of the plain network.
 
         Raises
         ------
         ValueError
-            If it asks for what a look-up cannot give.
+            If `method` or `metric` requires calibration samples, or a parameter is invalid.
         """
         self._validate_params()
         if self.method != "search" or not is_accuracy(self.metric):
             raise ValueError(
-                "A budget for one prediction is looked up on the frontier of accuracy. Got "
+                "A budget for a single prediction is looked up in the frontier of accuracy. Got "
                 f"{self!r}; give it to calibrate instead."
             )
         return self.resolved(unit, plain).value
 
     def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Choose thresholds; see `OperatingPoint.thresholds`."""
         check_budget(self.value, frontier.costs[0])
         geometric = lowest_equivalent(evidence, geometric_budget(evidence, self.value))
         if self.method == "geometric":
@@ -150,7 +191,6 @@ class Budget(OperatingPoint):
         return geometric if value > best.accuracies[index] else best.thresholds[index]
 
     def quota(self, evidence: CalibrationData, thresholds: np.ndarray) -> StrictBudget | None:
-        """Quota of a strict budget; see `OperatingPoint.quota`."""
         if not self.strict:
             return None
         return StrictBudget.of_shares(self.value, evidence.costs, evidence.shares(thresholds))
@@ -159,24 +199,24 @@ class Budget(OperatingPoint):
 def look_up(
     budget: float | Budget, frontier: Frontier, costs: np.ndarray, unit: str, plain: float
 ) -> CalibratedPoint:
-    """Operating point for a budget, by what is known from the calibration.
+    """Operating point for a budget, by a look-up in the frontier.
 
     Parameters
     ----------
     budget : float or Budget
-        A number is a share of the plain network.
+        A float is a share of the cost of the plain network.
     frontier : Frontier
     costs : ndarray of shape (n_exits,)
         Cumulative cost of each exit.
     unit : str
-        Unit of costs, such as "MACs".
+        Unit of the costs, such as "MACs".
     plain : float
-        Cost of the plain network in that unit.
+        Cost of the plain network in this unit.
 
     Raises
     ------
     ValueError
-        If the budget cannot be met, or asks for what a look-up cannot give.
+        If the budget cannot be met, or requires calibration samples.
     """
     request = budget if isinstance(budget, Budget) else Budget(budget)
     share = request.looked_up(unit, plain) if request is budget else request.value

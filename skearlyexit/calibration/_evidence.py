@@ -1,4 +1,4 @@
-"""What calibration knows: scores, correctness and costs on rows that nothing was fitted on."""
+"""Data of the calibration: scores, correctness and costs of the exits on held-out samples."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ from skearlyexit._exit_table import ExitTable, LabelTable, exits_of
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """Held-out rows, reduced to what thresholds depend on.
+    """Calibration data: scores, correctness and costs of the exits.
 
-    Attributes
+    It is usually made by `from_table` from an exit table and the true classes.
+
+    Parameters
     ----------
     scores : ndarray of shape (n_samples, n_exits)
-        In [0, 1]; those of the last exit are not used.
+        Score of each sample at each exit, in [0, 1]. Those of the last exit are not used.
     correct : ndarray of shape (n_samples, n_exits), bool
-        Whether each exit is right.
+        Whether the prediction at each exit is correct.
     costs : ndarray of shape (n_exits,)
-        Cumulative, increasing.
+        Cumulative cost of exiting at each exit, increasing.
     weight : ndarray of shape (n_samples,)
-        Sample weights; where `largest_weight` is given, they and it are divided by the power of two
-        above it, so that sums of weights are finite.
-    labels : ndarray of shape (n_samples, n_exits) or None, default=None
-        What each exit answers; without, only the share of right answers can be judged.
-    y : ndarray of shape (n_samples,) or None, default=None
-        The true labels.
-    largest_weight : float or None, default=None
-        Largest sample weight that was given, of these samples or of others that came with them, in
-        the units of `sample_weight`.
+        Sample weights. If `largest_weight` is given, they must have been divided by the smallest
+        power of two above it, to avoid overflow in sums.
+    labels : ndarray of shape (n_samples, n_exits), default=None
+        Label predicted at each exit. Required for metrics other than accuracy, and for risks that
+        depend on labels.
+    y : ndarray of shape (n_samples,), default=None
+        True labels. Required like `labels`.
+    largest_weight : float, default=None
+        Largest sample weight in the units of `sample_weight`, before any division. It may be that
+        of a sample that is not among these.
 
     Examples
     --------
@@ -65,13 +68,37 @@ class CalibrationData:
         classes: np.ndarray | None = None,
         largest_weight: float | None = None,
     ) -> CalibrationData:
-        """Evidence of an exit table and the true classes by index; weight 0 leaves a row out.
+        """Make calibration data from an exit table.
 
-        With `classes`, labels are those that they stand for.
+        Parameters
+        ----------
+        table : ExitTable or LabelTable
+            Outputs of the exits for the calibration samples.
+        y : ndarray of shape (n_samples,)
+            Index of the true class of each sample.
+        costs : ndarray of shape (n_exits,)
+            Cumulative cost of exiting at each exit.
+        weight : ndarray of shape (n_samples,), default=None
+            Sample weights. Samples of weight 0 are left out. If None, all are 1.
+        classes : ndarray of shape (n_classes,), default=None
+            Class labels. If None, labels are class indices.
+        largest_weight : float, default=None
+            Largest sample weight, as in the class. If None, it is the largest of `weight`, which is
+            then divided by a power of two.
+
+        Returns
+        -------
+        evidence : CalibrationData
+            Calibration data of the samples with positive weight.
+
+        Raises
+        ------
+        ValueError
+            If a predicted probability is NaN.
         """
         weight, largest = _scaled(len(table), weight, largest_weight)
         if isinstance(table, ExitTable) and np.isnan(table.probabilities).any():
-            raise ValueError("Some exit answers with NaN on the calibration rows.")
+            raise ValueError("Probabilities predicted for the calibration samples are NaN.")
         used = weight > 0
         labels, y = table.labels[used], y[used]
         correct = labels == y[:, None]
@@ -83,7 +110,24 @@ class CalibrationData:
     def unanswered(
         cls, n_rows: int, weight: np.ndarray | None, largest_weight: float | None
     ) -> CalibrationData:
-        """Evidence of samples before training: two exits, and every score at its best."""
+        """Make calibration data before training, of two exits that are always correct.
+
+        It shows what the calibration samples could achieve at best.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of calibration samples.
+        weight : ndarray of shape (n_rows,) or None
+            Sample weights. If None, all are 1.
+        largest_weight : float or None
+            Largest sample weight, as in `from_table`.
+
+        Returns
+        -------
+        evidence : CalibrationData
+            Calibration data with all scores equal to 1.
+        """
         weight, largest = _scaled(n_rows, weight, largest_weight)
         best = np.ones((n_rows, 2))
         return cls(best, best.astype(bool), np.ones(2), weight, largest_weight=largest)
@@ -95,7 +139,7 @@ class CalibrationData:
 
     @property
     def weight_shares(self) -> tuple[np.ndarray, float]:
-        """Weights as shares of the largest sample weight that was given, and that weight."""
+        """Weights divided by the largest sample weight, and the largest sample weight itself."""
         if self.largest_weight is None:
             largest = float(self.weight.max())
             return self.weight / largest, largest
@@ -103,11 +147,22 @@ class CalibrationData:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """Samples by descending score at each exit but the last, shape (n_exits - 1, n_samples)."""
+        """Indices of the samples by descending score, shape (n_exits - 1, n_samples)."""
         return np.argsort(-self.scores[:, :-1].T, axis=1, kind="stable")
 
     def take(self, rows: np.ndarray) -> CalibrationData:
-        """Some of the samples."""
+        """Select samples.
+
+        Parameters
+        ----------
+        rows : ndarray of int or bool
+            Indices or mask of the samples.
+
+        Returns
+        -------
+        evidence : CalibrationData
+            Calibration data of the selected samples.
+        """
         return CalibrationData(
             self.scores[rows],
             self.correct[rows],
@@ -119,15 +174,52 @@ class CalibrationData:
         )
 
     def leave(self, thresholds: np.ndarray) -> np.ndarray:
-        """Exit at which each row leaves, shape (n_samples,)."""
+        """Compute the exit of each sample under given thresholds.
+
+        Parameters
+        ----------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
+
+        Returns
+        -------
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample.
+        """
         return exits_of(self.scores, thresholds)
 
     def evaluate(self, thresholds: np.ndarray) -> tuple[float, float]:
-        """Mean cost and accuracy under these thresholds."""
+        """Compute the mean cost and the accuracy under given thresholds.
+
+        Parameters
+        ----------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
+
+        Returns
+        -------
+        cost : float
+            Weighted mean cost.
+        accuracy : float
+            Weighted accuracy.
+        """
         return self.outcome(self.leave(thresholds))
 
     def outcome(self, exits: np.ndarray) -> tuple[float, float]:
-        """Mean cost and accuracy if samples exit there."""
+        """Compute the mean cost and the accuracy for given exits.
+
+        Parameters
+        ----------
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample.
+
+        Returns
+        -------
+        cost : float
+            Weighted mean cost.
+        accuracy : float
+            Weighted accuracy.
+        """
         right = self.correct[np.arange(len(exits)), exits]
         return (
             float(np.average(self.costs[exits], weights=self.weight)),
@@ -135,11 +227,33 @@ class CalibrationData:
         )
 
     def shares(self, thresholds: np.ndarray) -> np.ndarray:
-        """Share of the rows that leaves at each exit, shape (n_exits,)."""
+        """Compute the exit rates under given thresholds.
+
+        Parameters
+        ----------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
+
+        Returns
+        -------
+        shares : ndarray of shape (n_exits,)
+            Weighted share of the samples that exits at each exit.
+        """
         return self.exit_rates(self.leave(thresholds))
 
     def exit_rates(self, exits: np.ndarray) -> np.ndarray:
-        """Share of the samples at each exit if they exit there, shape (n_exits,)."""
+        """Compute the exit rates for given exits.
+
+        Parameters
+        ----------
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample.
+
+        Returns
+        -------
+        shares : ndarray of shape (n_exits,)
+            Weighted share of the samples that exits at each exit.
+        """
         left = np.bincount(exits, self.weight, self.n_exits)
         return np.asarray(left / self.weight.sum())
 
@@ -147,7 +261,7 @@ class CalibrationData:
 def _scaled(
     n_rows: int, weight: np.ndarray | None, largest: float | None
 ) -> tuple[np.ndarray, float]:
-    """Weights divided by a power of two, unless `largest` says that they are, and the largest."""
+    """Weights, divided by a power of two unless `largest` is given, and the largest weight."""
     weight = np.ones(n_rows) if weight is None else np.asarray(weight, dtype=np.float64)
     if largest is not None:
         return weight, largest

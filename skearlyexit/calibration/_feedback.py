@@ -1,4 +1,4 @@
-"""One threshold, moved until the accuracy is what is wanted."""
+"""A common threshold that is adjusted until the accuracy reaches a target."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._metric import value_at
 
-#: Steps, and how much of the difference in accuracy the first of them moves the threshold by.
+#: Number of steps, and change of the threshold per difference in accuracy in the first step.
 N_STEPS, GAIN = 200, 2.0
 
 
 def feedback_threshold(
     evidence: CalibrationData, target: float, metric: str | Callable[..., float]
 ) -> np.ndarray:
-    """Thresholds of one value, moved in proportion to the difference between accuracy and target.
+    """Common threshold, changed in proportion to the difference between accuracy and target.
 
-    The gain falls with the steps, so that it settles. Of the values that it comes by, the least is
-    taken that reaches the target.
+    The gain decreases with the steps. The lowest of all values tried that reaches the target is
+    returned.
 
     Parameters
     ----------
@@ -40,6 +40,6 @@ def feedback_threshold(
         if missing <= 1e-12:
             best = min(best, threshold)
         move = GAIN / np.sqrt(1 + step) * missing
-        # One that is right to the last row would rest where it is, and never try to be cheaper.
+        # Where the target is met exactly, lower thresholds, which may be cheaper, are tried.
         threshold = float(np.clip(threshold + (move or -1e-3), 0.0, 1.0))
     return np.full(evidence.n_exits - 1, best)

@@ -1,4 +1,4 @@
-"""The best operating points for all budgets."""
+"""The Pareto-optimal thresholds for all budgets."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from numbers import Real
 
 import numpy as np
 
-#: A mean of equal costs may differ from the cost itself in the last bits.
+#: A mean of equal costs may differ from the cost by rounding.
 ROUNDING = 1 + 1e-12
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """Operating points of which none is both cheaper and more accurate than another.
+    """Pareto-optimal operating points, by mean cost and accuracy.
 
-    Attributes
+    Parameters
     ----------
     thresholds : ndarray of shape (n_points, n_exits - 1)
+        Thresholds of each point, for all exits but the last.
     costs : ndarray of shape (n_points,)
-        Mean cost on the calibration rows, increasing.
+        Mean cost of each point on the calibration samples, increasing.
     accuracies : ndarray of shape (n_points,)
-        Accuracy on the calibration rows, increasing.
-    shares : ndarray of shape (n_points, n_exits) or None, default=None
-        Share of the calibration rows that leaves at each exit.
+        Accuracy of each point on the calibration samples, increasing.
+    shares : ndarray of shape (n_points, n_exits), default=None
+        Exit rates of each point: share of the calibration samples that exits at each exit.
 
     Examples
     --------
@@ -46,41 +47,77 @@ class Frontier:
 
     @classmethod
     def of(cls, thresholds: np.ndarray, costs: np.ndarray, accuracies: np.ndarray) -> Frontier:
-        """Frontier of candidate points, given in any order."""
+        """Select the Pareto-optimal points.
+
+        Parameters
+        ----------
+        thresholds : ndarray of shape (n_candidates, n_exits - 1)
+            Thresholds of the candidates, in any order.
+        costs : ndarray of shape (n_candidates,)
+            Mean cost of each candidate.
+        accuracies : ndarray of shape (n_candidates,)
+            Accuracy of each candidate.
+
+        Returns
+        -------
+        frontier : Frontier
+            Frontier without exit rates.
+        """
         keep = efficient(costs, accuracies)
         return cls(thresholds[keep], costs[keep], accuracies[keep])
 
     def at_budget(self, budget: float) -> int:
-        """Index of the most accurate point of at most this mean cost.
+        """Find the most accurate point with at most a given mean cost.
+
+        Parameters
+        ----------
+        budget : float
+            Maximum mean cost.
+
+        Returns
+        -------
+        index : int
+            Index of the point.
 
         Raises
         ------
         ValueError
-            If it is no positive number, or every point costs more.
+            If `budget` is not a positive number, or every point has a higher cost.
         """
         check_budget(budget, self.costs[0])
         return int(np.searchsorted(self.costs, budget * ROUNDING, side="right")) - 1
 
     def at_accuracy(self, accuracy: float) -> int:
-        """Index of the cheapest point of at least this accuracy, or of the most accurate one."""
-        # Averages of the same rows in another order differ in the last bits.
+        """Find the cheapest point with at least a given accuracy.
+
+        Parameters
+        ----------
+        accuracy : float
+            Minimum accuracy.
+
+        Returns
+        -------
+        index : int
+            Index of the point, or of the most accurate point if none has this accuracy.
+        """
+        # Averages of the same values in another order may differ by rounding.
         index = int(np.searchsorted(self.accuracies, accuracy - 1e-12, side="left"))
         return min(index, len(self) - 1)
 
 
 def efficient(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
-    """Indices of the points that no other dominates, by increasing cost."""
+    """Indices of the points that no other point dominates, by increasing cost."""
     order = np.lexsort((-accuracies, costs))
     best_before = np.concatenate([[-np.inf], np.maximum.accumulate(accuracies[order])[:-1]])
     return order[accuracies[order] > best_before]
 
 
 def check_budget(budget: float, least: float) -> None:
-    """Raise a ValueError unless the budget is a positive number that covers the least cost."""
+    """Raise a ValueError unless the budget is a positive number and at least the lowest cost."""
     if not isinstance(budget, Real) or not budget > 0:
         raise ValueError(
-            "The 'budget' parameter must be a positive number, in units of the plain backbone's "
-            f"cost per row. Got {budget!r} instead."
+            "The 'budget' parameter must be a positive number, a mean cost per sample in units of "
+            f"the cost of the plain network. Got {budget!r} instead."
         )
     if budget * ROUNDING < least:
         raise ValueError(

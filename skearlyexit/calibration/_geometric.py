@@ -1,4 +1,4 @@
-"""Shares of leaving that shrink or grow by a constant factor from exit to exit."""
+"""Exit rates that decrease or increase by a constant factor from exit to exit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from skearlyexit.calibration._frontier import ROUNDING
 
 
 def geometric_thresholds(evidence: CalibrationData, ratio: float) -> np.ndarray:
-    """Thresholds under which the share of rows that leaves at exit k is proportional to ratio**k.
+    """Thresholds under which the exit rate of exit k is proportional to ratio**k.
 
-    At each exit the samples of the highest scores exit, as many as its share allows; equal scores
-    leave together, which can only be cheaper.
+    At each exit the samples with the highest scores exit, as many as the exit rate allows. Samples
+    whose score equals the lowest of these exit too, which can only reduce the cost.
 
     Parameters
     ----------
     evidence : CalibrationData
     ratio : float
-        Positive; small values let most rows leave early.
+        Positive; with small values most samples exit early.
 
     Returns
     -------
@@ -49,16 +49,16 @@ def geometric_thresholds(evidence: CalibrationData, ratio: float) -> np.ndarray:
 
 
 def geometric_budget(evidence: CalibrationData, budget: float) -> np.ndarray:
-    """Thresholds of the geometric family that come closest to a budget from below.
+    """Thresholds of the geometric family whose mean cost is closest to a budget from below.
 
     Parameters
     ----------
     evidence : CalibrationData
     budget : float
-        Largest mean cost on these rows, at least that of the first exit.
+        Maximum mean cost on these samples, at least that of the first exit.
     """
     low, high = -60.0, 60.0
-    best = np.zeros(evidence.n_exits - 1)  # everybody leaves at once
+    best = np.zeros(evidence.n_exits - 1)  # all samples exit at the first exit
     best_cost = -np.inf
     for _ in range(60):
         middle = (low + high) / 2

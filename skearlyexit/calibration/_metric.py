@@ -1,4 +1,4 @@
-"""What counts as good: accuracy, or any scorer of scikit-learn that works on labels."""
+"""Metrics by which thresholds are chosen: accuracy, or a scikit-learn scorer of labels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._geometric import geometric_thresholds
 
-#: What a parameter `metric` may be.
+#: Valid values of the parameter `metric`.
 METRIC_CONSTRAINT = [StrOptions(set(get_scorer_names())), callable]
 
 
 class _Answered(ClassifierMixin, BaseEstimator):
-    """Stands in for a classifier whose answers are known; its rows are the answers."""
+    """Classifier for scorers, which returns its input: labels that are already predicted."""
 
     def __init__(self, classes: np.ndarray) -> None:
         self.classes = classes
@@ -36,14 +36,14 @@ class _Answered(ClassifierMixin, BaseEstimator):
 
 
 def is_accuracy(metric: Any) -> bool:
-    """Whether it is the share of right answers, for which thresholds are searched directly."""
+    """Whether the metric is the accuracy, for which thresholds are searched directly."""
     return isinstance(metric, str) and metric == "accuracy"
 
 
 def metric_value(
     evidence: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]
 ) -> float:
-    """Value of a scorer if rows leave at these exits; greater is better.
+    """Value of a scorer for given exits of the samples; greater is better.
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ def metric_value(
         With labels.
     exits : ndarray of shape (n_samples,)
     metric : str or callable
-        Name of a scorer, or a scorer as of `sklearn.metrics.make_scorer`, called as
-        ``metric(estimator, X, y)``. It must need labels only.
+        Name of a scorer, or a scorer made by `sklearn.metrics.make_scorer`, called as
+        ``metric(estimator, X, y)``. It must depend on predicted labels only.
 
     Raises
     ------
     ValueError
-        If it needs probabilities, or its value is not finite.
+        If the scorer needs probabilities, or its value is not finite.
     """
     assert evidence.labels is not None
     assert evidence.y is not None
@@ -71,7 +71,7 @@ def metric_value(
     except AttributeError as error:
         raise ValueError(
             f"The 'metric' parameter must be a scorer that works on labels. Got {metric!r} "
-            "instead, which asks a model for more."
+            "instead, which needs other outputs of a model."
         ) from error
     if not np.isfinite(value):
         raise ValueError(
@@ -84,7 +84,7 @@ def metric_value(
 def value_at(
     evidence: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]
 ) -> float:
-    """Accuracy or other metric if rows leave at these exits."""
+    """Accuracy or other metric for given exits of the samples."""
     if is_accuracy(metric):
         right = evidence.correct[np.arange(len(exits)), exits]
         return float(np.average(right, weights=evidence.weight))
@@ -94,16 +94,17 @@ def value_at(
 def metric_frontier(
     evidence: CalibrationData, frontier: Frontier, metric: str | Callable[..., float]
 ) -> Frontier:
-    """Best operating points by a metric.
+    """Frontier of a metric.
 
-    That of accuracy is searched for. Others do not add up over rows, so that theirs is the best of
-    the points that are efficient by accuracy, of the geometric family, and of common thresholds.
+    Other metrics than accuracy are not sums over samples, so the search cannot be applied to them.
+    The candidates are the points of the frontier of accuracy, the geometric family, and common
+    thresholds.
 
     Parameters
     ----------
     evidence : CalibrationData
     frontier : Frontier
-        That of accuracy.
+        Frontier of accuracy.
     metric : str or callable
         As in `metric_value`.
     """

@@ -1,4 +1,4 @@
-"""How likely so little loss would be seen if the risk were too large."""
+"""P-values of the hypothesis that the risk is above a level."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from functools import cache
 import numpy as np
 from scipy.special import betainc, xlogy
 
-#: Seed of the order in which the betting test sees the rows.
+#: Seed of the order of the samples in the betting test.
 SEED = 0
 
 
 def binomial_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarray:
-    """Probability of at most this many losses among `n_rows` if the risk were `level`.
+    """Probability of at most this many losses among `n_rows` samples if the risk is `level`.
 
-    The binomial distribution function, written for numbers that need not be whole. It is exact for
-    losses of 0 and 1, and holds for samples of equal weight only.
+    The binomial distribution function, extended to real numbers. It is exact for losses of 0 and 1,
+    and valid only for samples of equal weight.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def binomial_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarr
     p_values : ndarray
     """
     losses = np.clip(risks * n_rows, 0.0, n_rows)
-    # Sums of weights are not whole in floating point, even where they are on paper.
+    # Numbers of losses may differ from integers by rounding.
     rounded = np.round(losses)
     losses = np.where(np.abs(losses - rounded) < 1e-9 * n_rows, rounded, losses)
     remaining = np.maximum(n_rows - losses, 1e-300)
@@ -37,9 +37,9 @@ def binomial_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarr
 
 
 def hoeffding_bentkus_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarray:
-    """The smaller of the bounds of Hoeffding and of Bentkus, for any losses in [0, 1].
+    """Minimum of the bounds of Hoeffding and of Bentkus, for any losses in [0, 1].
 
-    It holds for samples of equal weight only.
+    It is valid only for samples of equal weight.
 
     Parameters
     ----------
@@ -67,26 +67,27 @@ def hoeffding_bentkus_p_value(risks: np.ndarray, n_rows: float, level: float) ->
 
 @cache
 def _order(n_rows: int) -> np.ndarray:
-    """A fixed random order, drawn once."""
+    """Fixed random order of the samples."""
     return np.random.RandomState(SEED).permutation(n_rows)
 
 
 def betting_p_value(losses: np.ndarray, level: float, weight: np.ndarray) -> float:
-    """Test by betting against "the weighted mean of losses in [0, 1] is at least `level`".
+    """P-value of "the weighted mean of losses in [0, 1] is at least `level`", by betting.
 
-    The stakes follow how much the losses seen so far vary, so that it is sharper than bounds that
-    know the mean only where they vary little. Rows are taken in a fixed random order.
+    The stakes depend on the variance of the losses of previous samples, so the test is more
+    powerful than bounds by the mean alone if the variance is small. The samples are in a fixed
+    random order.
 
-    What is tested is whether ``E[weight * (losses - level)]`` is at least 0, which is valid however
-    weights and losses go together, since its terms are bounded whatever samples come.
+    The hypothesis tested is that ``E[weight * (losses - level)]`` is at least 0. The test is valid
+    for any dependence between weights and losses, since the terms are bounded for all samples.
 
     Parameters
     ----------
     losses : ndarray of shape (n_samples,)
     level : float
     weight : ndarray of shape (n_samples,)
-        As shares of a weight that no sample can exceed, seen or not. The largest weight among
-        these samples is no such bound: shares of it make the test invalid.
+        Weights divided by an upper bound of the weight of any sample, including new ones. The
+        largest weight of these samples is not such a bound, and makes the test invalid.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def betting_p_value(losses: np.ndarray, level: float, weight: np.ndarray) -> flo
     """
     order = _order(len(losses))
     excess = (weight * (losses - level))[order]
-    # A stake may know the rows before only; it starts as if one of the widest spread had been seen.
+    # A stake may depend on previous samples only. The variance starts at its maximum, 0.25.
     n_before = np.arange(len(losses))
     spread = (0.25 + np.append(0.0, np.cumsum(np.square(excess))[:-1])) / (n_before + 1)
     stake = np.minimum(np.sqrt(2 * np.log(10) / (len(losses) * spread)), 0.75 / (1 - level))

@@ -1,4 +1,4 @@
-"""The cheapest answers whose risk is bounded with confidence."""
+"""Operating points with a guarantee: a bound of the risk of exiting early."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from skearlyexit.calibration._p_values import (
 )
 from skearlyexit.calibration._risks import RISKS, FamilyLosses, Risk, exit_losses
 
-#: The family of thresholds, the same at every exit and fixed before any row is seen, from the
-#: safest down; dense near 1, where the scores of good heads crowd.
+#: Candidate thresholds, common to all exits and independent of the samples, from the highest
+#: down. They are dense near 1, where most scores of accurate heads are.
 FAMILY = 1.0 - (np.arange(501) / 500) ** 3
 
 _SENTENCES = {
-    "performance_gap": "are wrong on leaving and would have been right at the end",
-    "consistency": "are answered otherwise than at the end",
-    "accuracy_drop": "are lost by leaving early, net of those that it gains",
+    "performance_gap": "are misclassified at their exit but not at the last exit",
+    "consistency": "are predicted differently than at the last exit",
+    "accuracy_drop": "are lost by exiting early, net of those gained",
 }
 
 
 class _OverFamily(OperatingPoint):
-    """What the two kinds of control share: a family of common thresholds, from the safest down."""
+    """Base class of risk control over a family of common thresholds, from the highest down."""
 
     _told: ClassVar[tuple[str, ...]] = ("target_level", "confidence_level")
     target_level: float
@@ -57,7 +57,7 @@ class _OverFamily(OperatingPoint):
             )
 
     def _family(self) -> np.ndarray:
-        """Thresholds from the safest down."""
+        """Candidate thresholds from the highest down."""
         if self.family is None:
             return FAMILY
         return np.sort(np.asarray(self.family, dtype=np.float64))[::-1]
@@ -69,15 +69,15 @@ class _OverFamily(OperatingPoint):
         return np.full(n_exits - 1, self._family()[n_passed - 1])
 
     def _bounded_weight(self, evidence: CalibrationData) -> np.ndarray:
-        """Weights as shares of a weight that no sample can exceed, seen or not."""
+        """Weights divided by an upper bound of the weight of any sample."""
         shares, largest = evidence.weight_shares
         if self.max_weight is None:
-            if (shares > 1 - 1e-9).all():  # equal but for rounding
+            if (shares > 1 - 1e-9).all():  # equal up to rounding
                 return np.ones_like(shares)
             raise NotCertifiedError(
                 f"{self.description} cannot be certified: the samples have different weights, and "
-                "what holds for them depends on the largest weight that can occur, which no sample "
-                "shows. Give it as max_weight, or calibrate without sample weights."
+                "a guarantee for them depends on the largest weight that can occur, which cannot "
+                "be seen from samples. Give it as max_weight, or calibrate without sample weights."
             )
         if largest > self.max_weight:
             raise ValueError(
@@ -88,7 +88,7 @@ class _OverFamily(OperatingPoint):
         return shares * (largest / self.max_weight)
 
     def _sentence(self) -> str:
-        samples = "new rows"
+        samples = "new samples"
         if self.max_weight is not None:
             samples += f", weighted by sample weights up to {self.max_weight:g},"
         if isinstance(self.risk, str):
@@ -97,51 +97,76 @@ class _OverFamily(OperatingPoint):
 
 
 class RiskControl(_OverFamily):
-    """Bounds, with confidence, what is lost by leaving.
+    """Upper bound of the risk of exiting early, guaranteed with confidence.
 
-    Thresholds are the same at every exit. From the safest down, each is tested on the calibration
-    rows: "its risk exceeds the level". The last before the first that is not rejected is taken.
-    With probability `confidence_level` over the calibration rows, its risk on new rows from the
-    same source is at most `target_level`.
+    One threshold is chosen for all exits. Beginning with the highest threshold of a fixed family,
+    each is tested on the calibration samples: the null hypothesis is that its risk on new samples
+    is above `target_level`. The lowest threshold before the first whose hypothesis is not rejected
+    is chosen. With a probability of at least `confidence_level` over the draw of the calibration
+    samples, its risk on new samples is at most `target_level`.
 
-    The guarantee assumes that calibration samples and new ones are drawn independently from the
-    same source, which samples of one group are not. With cross-fitted calibration samples it holds
-    for the models of the folds, and for the final one only as far as it behaves like them.
-
-    Samples that all weigh the same are tested as if they had no weights. If they have different
-    weights, the risk is the weighted mean of the losses, ``E[weight * loss] / E[weight]``. It can
-    be tested only if a bound of the weights is known that does not come from the calibration
-    samples, since a weight too rare to be among them may carry most of the risk: see `max_weight`.
-    Without it, different weights are refused. Class weights do not enter calibration.
+    If not even the highest threshold passes the test, `NotCertifiedError` is raised.
 
     Parameters
     ----------
     target_level : float, default=0.01
-        Largest risk: a share of all rows, or the mean of the losses.
+        Maximum risk: a share of the samples, or the mean of the losses.
     confidence_level : float, default=0.9
+        Probability with which the guarantee holds.
     risk : str or callable, default="performance_gap"
-        ``"performance_gap"``: share of samples that are wrong where they exit and right at the last
-        exit. ``"consistency"``: share of those that are predicted otherwise than at the last exit,
-        whichever is right. ``"accuracy_drop"``: the performance gap less the share of samples that
-        are right where they exit and wrong at the last. Or ``f(y_true, y_exit, y_last)``, which
-        returns a loss in [0, 1] for each sample.
+        Risk that is bounded:
+
+        - ``"performance_gap"``: share of the samples that are misclassified at their exit and
+          classified correctly at the last exit.
+        - ``"consistency"``: share of the samples whose predictions at their exit and at the last
+          exit differ, whichever is correct.
+        - ``"accuracy_drop"``: the performance gap minus the share of the samples that are
+          classified correctly at their exit and misclassified at the last exit.
+        - callable: called as ``risk(y_true, y_exit, y_last)`` with the true labels and those
+          predicted at the exit and at the last exit. It returns a loss in [0, 1] for each sample;
+          the risk is the mean.
     method : {"ltt", "ucb"}, default="ltt"
-        ``"ltt"``: learn then test, in a fixed sequence. ``"ucb"``: the upper confidence bound of
-        the risk has to stay below the level; losses are first made to grow on the way down the
-        family, without which that is not valid, so that it never lets more leave.
+        How the threshold is chosen:
+
+        - ``"ltt"``: learn then test, by tests in a fixed sequence.
+        - ``"ucb"``: by an upper confidence bound of the risk. This is valid only for losses that
+          increase as the threshold decreases, so each loss is replaced by the largest for any
+          higher threshold. The threshold is never lower than with ``"ltt"``.
     test : {"auto", "binomial", "hoeffding_bentkus", "betting"}, default="auto"
-        ``"binomial"`` is exact for losses of 0 and 1. ``"hoeffding_bentkus"`` holds for all losses
-        in [0, 1], ``"betting"`` too, and is the sharper one where they vary little. ``"auto"`` is
-        the first where that is possible, and the last otherwise. With `max_weight` only
-        ``"betting"`` is valid, and ``"auto"`` takes it.
+        Statistical test of the risk:
+
+        - ``"binomial"``: exact test for losses of 0 and 1.
+        - ``"hoeffding_bentkus"``: valid for all losses in [0, 1].
+        - ``"betting"``: valid for all losses in [0, 1], and more powerful if their variance is
+          small. The only test that is valid with `max_weight`.
+        - ``"auto"``: ``"binomial"`` if it is valid, and ``"betting"`` otherwise.
     family : array-like of shape (n_thresholds,), default=None
-        Thresholds to test, chosen before any calibration row is seen. None are 501, dense near 1.
+        Candidate thresholds. They must not depend on the calibration samples. If None, 501
+        thresholds from 0 to 1 are used, which are dense near 1.
     max_weight : float, default=None
-        Largest sample weight that can occur, in the units of `sample_weight`; needed where samples
-        have different weights, and then tested by betting. It must be known without the
-        calibration samples, and each weight must belong to its sample alone: weights that are
-        computed from the calibration samples, as "balanced" ones are, are not covered. The larger
-        it is against the mean weight, the more samples are needed.
+        Largest sample weight that can occur, in the units of `sample_weight`. Required if the
+        calibration samples have different weights. It must not be computed from the calibration
+        samples, and each weight must depend on its sample alone: weights computed from the
+        calibration samples, such as balanced class weights, are not covered. The larger it is
+        compared with the mean weight, the more samples are needed.
+
+    See Also
+    --------
+    ConformalRiskControl : Bound of the expected risk.
+    AccuracyDrop : Maximum loss of accuracy, without a guarantee.
+
+    Notes
+    -----
+    The guarantee assumes that calibration samples and new samples are drawn independently from the
+    same distribution; samples of the same group are not independent. With cross-fitted calibration
+    samples, it holds for the models of the folds, and for the final model only if it behaves like
+    them.
+
+    If samples have different weights, the risk is the weighted mean of the losses,
+    ``E[weight * loss] / E[weight]``. A weight too rare to occur among the calibration samples may
+    account for most of it, so an upper bound of all weights must be known: see `max_weight`.
+    Otherwise, different weights are rejected. Equal weights have no effect, and class weights are
+    not used in calibration.
 
     References
     ----------
@@ -160,8 +185,9 @@ class RiskControl(_OverFamily):
     ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
     ...     operating_point=RiskControl(0.05, risk="consistency"), calibration=0.3,
     ...     max_epochs=2, random_state=0)
-    >>> print(clf.fit(X, y).operating_point_.reason)
-    With 90% confidence at most 5.00% of new rows are answered otherwise than at the end.
+    >>> print(clf.fit(X, y).operating_point_.reason)  # doctest: +NORMALIZE_WHITESPACE
+    With 90% confidence at most 5.00% of new samples are predicted differently than at the last
+    exit.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -195,12 +221,12 @@ class RiskControl(_OverFamily):
         if self.risk == "accuracy_drop" and self.test == "binomial":
             raise ValueError(
                 "The 'test' of RiskControl must not be 'binomial' for risk='accuracy_drop', whose "
-                "losses may be -1. Take 'auto'."
+                "losses may be -1. Give 'auto'."
             )
         if self.max_weight is not None and self.test in ("binomial", "hoeffding_bentkus"):
             raise ValueError(
                 f"The 'test' of RiskControl must not be {self.test!r} with 'max_weight', since it "
-                "does not hold for samples of different weight. Take 'auto' or 'betting'."
+                "is not valid for samples of different weight. Give 'auto' or 'betting'."
             )
 
     def check_rows(
@@ -209,7 +235,25 @@ class RiskControl(_OverFamily):
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
     ) -> None:
-        """Refuse samples that could certify nothing even with the best losses there are."""
+        """Check before training whether the calibration samples can be sufficient.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of calibration samples.
+        weight : ndarray of shape (n_rows,), default=None
+            Sample weights. If None, all are equal.
+        largest_weight : float, default=None
+            Largest sample weight, as in `CalibrationData`.
+
+        Raises
+        ------
+        NotCertifiedError
+            If no threshold could be certified even with the lowest possible losses, or the weights
+            are different and `max_weight` is None.
+        ValueError
+            If a weight is larger than `max_weight`.
+        """
         evidence = CalibrationData.unanswered(n_rows, weight, largest_weight)
         best = np.zeros_like(evidence.scores)
         if self.risk == "accuracy_drop":
@@ -217,17 +261,33 @@ class RiskControl(_OverFamily):
         self._n_passed(FamilyLosses(evidence.scores, best, self._family()), evidence)
 
     def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Choose thresholds; see `OperatingPoint.thresholds`.
+        """Choose the thresholds on calibration samples.
+
+        Parameters
+        ----------
+        evidence : CalibrationData
+            Scores and correctness of the exits on the calibration samples.
+        frontier : Frontier
+            Not used, present for consistency with other operating points.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last, which are equal.
 
         Raises
         ------
         NotCertifiedError
-            If not even the safest threshold can be certified.
+            If not even the highest threshold can be certified, or the weights are different and
+            `max_weight` is None.
+        ValueError
+            If `risk` returns invalid losses, the test is not valid for them, or a weight is larger
+            than `max_weight`.
         """
         return self._common(self._n_passed(self._losses(evidence), evidence), evidence.n_exits)
 
     def _n_passed(self, losses: FamilyLosses, evidence: CalibrationData) -> int:
-        """How many thresholds of the family are certified, from the safest down."""
+        """Number of thresholds of the family that are certified, from the highest down."""
         weight = self._bounded_weight(evidence)
         if self.method == "ucb":
             losses = losses.monotone()
@@ -238,7 +298,7 @@ class RiskControl(_OverFamily):
             while n_passed < losses.n_thresholds:
                 if n_passed == 0 or losses.changes[n_passed]:
                     found = self._p_values(test, losses, weight, n_passed)(self.target_level)
-                # Never the other way round: what is no number certifies nothing.
+                # Written such that a p-value of NaN certifies nothing.
                 if not found <= delta:
                     break
                 n_passed += 1
@@ -254,8 +314,8 @@ class RiskControl(_OverFamily):
     def _p_values(
         self, test: str, losses: FamilyLosses, weight: np.ndarray, at: Any
     ) -> Callable[[float], Any]:
-        """From a level to the p-values of some thresholds."""
-        # Losses from -1 to 1 are tested on the scale from 0 to 1.
+        """Function from a level to the p-values of some thresholds."""
+        # Losses from -1 to 1 are rescaled to [0, 1].
         low, span = (-1.0, 2.0) if self.risk == "accuracy_drop" else (0.0, 1.0)
         if test == "betting":
             column = (losses.at(at) - low) / span
@@ -269,7 +329,7 @@ class RiskControl(_OverFamily):
         if self.test == "binomial" and not zero_one:
             raise ValueError(
                 "The 'test' of RiskControl must not be 'binomial' for losses other than 0 and 1, "
-                "which the 'risk' function returned. Take 'auto'."
+                "which the 'risk' function returned. Give 'auto'."
             )
         if self.test != "auto":
             return self.test
@@ -280,41 +340,62 @@ class RiskControl(_OverFamily):
     def _refusal(self, n_rows: int, least: float | None) -> NotCertifiedError:
         if least is None:
             return NotCertifiedError(
-                f"{self.description} cannot be certified, nor can any other target_level by "
-                f"{n_rows} calibration rows. Give more rows, or a lower confidence_level."
+                f"{self.description} cannot be certified, nor can any other target_level with "
+                f"{n_rows} calibration samples. Give more samples, or a lower confidence_level."
             )
         return NotCertifiedError(
             f"{self.description} cannot be certified: the least target_level that {n_rows} "
-            f"calibration rows can certify is {least:g}. Give more rows, or ask for that or more."
+            f"calibration samples can certify is {least:g}. Give more samples, or at least this "
+            "level."
         )
 
     def certify(self) -> tuple[bool | None, str]:
-        """What is guaranteed; see `OperatingPoint.certify`."""
         return True, f"With {_percent(self.confidence_level, 0)} confidence {self._sentence()}."
 
 
 class ConformalRiskControl(_OverFamily):
-    """Bounds what is lost by leaving in the mean over calibrations.
+    """Upper bound of the expected risk of exiting early.
 
-    Thresholds are the same at every exit. Losses are first made to grow on the way down the family;
-    the last threshold is taken for which the mean loss, with one more row that loses everything, is
-    at most the level. Over the draw of the calibration rows and of a new one, the expected loss is
-    then at most `target_level`; a single calibration may do worse, which `RiskControl` bounds.
+    One threshold is chosen for all exits: the lowest of a fixed family for which the mean loss, of
+    the calibration samples and one additional sample with the largest possible loss, is at most
+    `target_level`. For this, the loss of each sample is replaced by the largest for any higher
+    threshold.
 
-    It assumes what `RiskControl` assumes. If samples have different weights, what is bounded is the
-    expected ``weight * loss`` as a share of the expected weight, for which `max_weight` has to be
-    given: the additional sample then has this weight.
+    The risk on new samples is then at most `target_level` on average over the draw of the
+    calibration samples. For a single calibration it may be larger; `RiskControl` bounds it with a
+    given confidence, and usually lets fewer samples exit early.
+
+    If not even the highest threshold satisfies the criterion, `NotCertifiedError` is raised.
 
     Parameters
     ----------
     target_level : float, default=0.01
-        Largest expected loss.
+        Maximum expected risk.
     risk : {"performance_gap", "consistency"} or callable, default="performance_gap"
-        As in `RiskControl`.
+        Risk that is bounded:
+
+        - ``"performance_gap"``: share of the samples that are misclassified at their exit and
+          classified correctly at the last exit.
+        - ``"consistency"``: share of the samples whose predictions at their exit and at the last
+          exit differ, whichever is correct.
+        - callable: called as ``risk(y_true, y_exit, y_last)`` with the true labels and those
+          predicted at the exit and at the last exit. It returns a loss in [0, 1] for each sample;
+          the risk is the mean.
     family : array-like of shape (n_thresholds,), default=None
-        Thresholds to choose from. None are 501, dense near 1.
+        Candidate thresholds. They must not depend on the calibration samples. If None, 501
+        thresholds from 0 to 1 are used, which are dense near 1.
     max_weight : float, default=None
-        As in `RiskControl`.
+        Largest sample weight that can occur, as in `RiskControl`. It is the weight of the
+        additional sample.
+
+    See Also
+    --------
+    RiskControl : Bound of the risk that holds with a given confidence.
+
+    Notes
+    -----
+    The assumptions are those of `RiskControl`. If samples have different weights, the bound is that
+    of ``E[weight * loss] / E[weight]``.
 
     References
     ----------
@@ -330,7 +411,7 @@ class ConformalRiskControl(_OverFamily):
     ...     operating_point=ConformalRiskControl(0.05, risk="consistency"), calibration=0.3,
     ...     max_epochs=2, random_state=0)
     >>> print(clf.fit(X, y).operating_point_.reason)
-    In expectation at most 5.00% of new rows are answered otherwise than at the end.
+    In expectation at most 5.00% of new samples are predicted differently than at the last exit.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -357,24 +438,57 @@ class ConformalRiskControl(_OverFamily):
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
     ) -> None:
-        """Refuse samples that would not do even without any loss."""
+        """Check before training whether the calibration samples can be sufficient.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of calibration samples.
+        weight : ndarray of shape (n_rows,), default=None
+            Sample weights. If None, all are equal.
+        largest_weight : float, default=None
+            Largest sample weight, as in `CalibrationData`.
+
+        Raises
+        ------
+        NotCertifiedError
+            If no threshold satisfies the criterion even without any loss, or the weights are
+            different and `max_weight` is None.
+        ValueError
+            If a weight is larger than `max_weight`.
+        """
         weight = self._bounded_weight(CalibrationData.unanswered(n_rows, weight, largest_weight))
         least = 1 / (weight.sum() + 1)
         if not least <= self.target_level:
             raise self._refusal(n_rows, least)
 
     def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Choose thresholds; see `OperatingPoint.thresholds`.
+        """Choose the thresholds on calibration samples.
+
+        Parameters
+        ----------
+        evidence : CalibrationData
+            Scores and correctness of the exits on the calibration samples.
+        frontier : Frontier
+            Not used, present for consistency with other operating points.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last, which are equal.
 
         Raises
         ------
         NotCertifiedError
-            If not even the safest threshold is safe enough.
+            If not even the highest threshold satisfies the criterion, or the weights are different
+            and `max_weight` is None.
+        ValueError
+            If `risk` returns invalid losses, or a weight is larger than `max_weight`.
         """
         weight = self._bounded_weight(evidence)
         total = weight.sum()
-        # The mean of weight * (loss - level), with one more sample of the largest weight and loss,
-        # is at most 0 where this is at most the level.
+        # The mean of weight * (loss - level), with one additional sample of the largest weight and
+        # loss, is at most 0 if and only if this bound is at most the level.
         bounds = (total * self._losses(evidence).monotone().means(weight) + 1) / (total + 1)
         failed = ~(bounds <= self.target_level + 1e-12)
         n_passed = int(np.argmax(failed)) if failed.any() else len(bounds)
@@ -387,20 +501,19 @@ class ConformalRiskControl(_OverFamily):
         if least is None:
             return NotCertifiedError(
                 f"{self.description} cannot be met, nor can any other target_level with {n_rows} "
-                "calibration rows. Give more rows."
+                "calibration samples. Give more samples."
             )
         return NotCertifiedError(
             f"{self.description} cannot be met: the least target_level for {n_rows} calibration "
-            f"rows is {least:g}. Give more rows, or ask for that or more."
+            f"samples is {least:g}. Give more samples, or at least this level."
         )
 
     def certify(self) -> tuple[bool | None, str]:
-        """What is guaranteed; see `OperatingPoint.certify`."""
         return True, f"In expectation {self._sentence()}."
 
 
 def _least_level(p_value: Callable[[float], Any], delta: float) -> float | None:
-    """Least level with a p-value of at most delta, rounded up; None if there is none below 1."""
+    """Lowest level with a p-value of at most delta, rounded up; None if there is none below 1."""
     low, high, tolerance = 1e-9, 1 - 1e-9, 1e-9
 
     def excess(level: float) -> float:
@@ -413,7 +526,7 @@ def _least_level(p_value: Callable[[float], Any], delta: float) -> float | None:
 
 
 def _rounded_up(least: float, does: Callable[[float], bool]) -> float | None:
-    """The number below 1 with the fewest digits, two at least, that is not less and will do."""
+    """Number below 1 with the fewest digits, at least two, that is valid; None if there is none."""
     if not 0 < least < 1:
         return None
     first = 1 - int(np.floor(np.log10(least)))
@@ -425,5 +538,5 @@ def _rounded_up(least: float, does: Callable[[float], bool]) -> float | None:
 
 
 def _percent(share: float, n_decimals: int) -> str:
-    """A share in percent, with more decimals than asked for where fewer would change it."""
+    """Share in percent, with at least `n_decimals` decimals and as many as it has."""
     return max(f"{share:.{n_decimals}%}", f"{100 * share:.10g}%", key=len)

@@ -1,4 +1,4 @@
-"""What is lost by leaving: one loss for each row and exit."""
+"""Losses of exiting early, for each sample and exit."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import numpy as np
 
 from skearlyexit.calibration._evidence import CalibrationData
 
-#: Risks by name; all compare with the last exit.
+#: Names of risks, all of which compare predictions with those of the last exit.
 RISKS = {"performance_gap", "consistency", "accuracy_drop"}
 
 Risk = str | Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def exit_losses(evidence: CalibrationData, risk: Risk) -> np.ndarray:
-    """Loss of each row at each exit.
+    """Loss of each sample at each exit.
 
     Parameters
     ----------
     evidence : CalibrationData
     risk : str or callable
-        ``"performance_gap"``: 1 for a sample that is wrong at the exit and right at the last one.
-        ``"consistency"``: 1 where the two predictions differ, whichever is right.
-        ``"accuracy_drop"``: 1 for a sample that is wrong at the exit and right at the last one, -1
-        for the reverse, so that the mean is the accuracy lost. Or a function of the true labels,
-        those at the exit and those at the last, each of shape (n_samples,), that returns losses in
-        [0, 1].
+        - ``"performance_gap"``: 1 if a sample is misclassified at the exit and classified correctly
+          at the last exit, and 0 otherwise.
+        - ``"consistency"``: 1 if the two predictions differ, and 0 otherwise.
+        - ``"accuracy_drop"``: as ``"performance_gap"``, but -1 if a sample is classified correctly
+          at the exit and misclassified at the last exit. The mean is the loss of accuracy.
+        - callable: function of the true labels, those predicted at the exit and those predicted at
+          the last exit, each of shape (n_samples,). It returns losses in [0, 1].
 
     Returns
     -------
@@ -36,7 +37,7 @@ def exit_losses(evidence: CalibrationData, risk: Risk) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a function returns anything but such losses.
+        If a callable returns other values.
     """
     right = evidence.correct
     if risk == "performance_gap":
@@ -55,8 +56,8 @@ def exit_losses(evidence: CalibrationData, risk: Risk) -> np.ndarray:
         )
         if losses.shape != (len(right),) or not np.all((losses >= 0) & (losses <= 1)):
             raise ValueError(
-                f"The 'risk' function must return a loss in [0, 1] for each of {len(right)} rows. "
-                f"Got shape {losses.shape}, values {losses.min(initial=np.inf):.4g} to "
+                f"The 'risk' function must return a loss in [0, 1] for each of {len(right)} "
+                f"samples. Got shape {losses.shape}, values {losses.min(initial=np.inf):.4g} to "
                 f"{losses.max(initial=-np.inf):.4g}."
             )
         columns.append(losses)
@@ -64,27 +65,28 @@ def exit_losses(evidence: CalibrationData, risk: Risk) -> np.ndarray:
 
 
 class FamilyLosses:
-    """Losses of rows under common thresholds, from the safest down.
+    """Losses of samples under each of a family of common thresholds.
 
     Parameters
     ----------
     scores : ndarray of shape (n_samples, n_exits)
     losses : ndarray of shape (n_samples, n_exits)
     family : ndarray of shape (n_thresholds,)
-        Descending.
+        Thresholds in descending order.
     """
 
     def __init__(self, scores: np.ndarray, losses: np.ndarray, family: np.ndarray) -> None:
         n_rows = len(scores)
-        # A row leaves exit i for the thresholds between the largest score before it and its own.
+        # A sample exits at exit i for the thresholds between its largest score before this exit and
+        # its score at this exit.
         largest = np.maximum.accumulate(scores[:, :-1], axis=1)
         before = np.concatenate([np.full((n_rows, 1), -np.inf), largest[:, :-1]], axis=1)
         self.losses, self.n_thresholds = losses, len(family)
-        # In the order of the family: from the first threshold that the score reaches, to the first
-        # that an earlier exit reached.
+        # By index in the family: from the first threshold that the score reaches, to the first that
+        # the score of an earlier exit reaches.
         self.first = np.searchsorted(-family, -largest, side="left")
         self.stop = np.searchsorted(-family, -before, side="left")
-        #: Whether any row leaves elsewhere than under the threshold before.
+        #: Whether the exit of any sample differs from that under the previous threshold.
         self.changes = np.isin(np.arange(len(family)), self.first)
 
     def means(self, weight: np.ndarray) -> np.ndarray:
@@ -99,21 +101,21 @@ class FamilyLosses:
         return np.asarray(total / weight.sum())
 
     def at(self, index: int) -> np.ndarray:
-        """Loss of each row under one of the thresholds, shape (n_samples,)."""
+        """Loss of each sample under one of the thresholds, shape (n_samples,)."""
         leaves = self.first <= index
         exits = np.where(leaves.any(axis=1), leaves.argmax(axis=1), leaves.shape[1])
         return np.asarray(self.losses[np.arange(len(exits)), exits])
 
     def monotone(self) -> FamilyLosses:
-        """The same, each row's loss the largest so far on the way down the family."""
+        """The same with each loss replaced by the largest under any higher threshold."""
         twin = copy(self)
-        # On the way down a row moves from the last exit to the first.
+        # With descending thresholds, a sample moves from the last exit to the first.
         twin.losses = np.maximum.accumulate(
             np.where(self._visited(), self.losses, -np.inf)[:, ::-1], axis=1
         )[:, ::-1]
         return twin
 
     def _visited(self) -> np.ndarray:
-        """Whether a row leaves an exit under any threshold; the last one counts always."""
+        """Whether a sample exits at an exit under any threshold; always True for the last exit."""
         visited = self.first < np.minimum(self.stop, self.n_thresholds)
         return np.concatenate([visited, np.ones((len(visited), 1), dtype=bool)], axis=1)

@@ -1,4 +1,4 @@
-"""Search for the frontier over thresholds taken from the scores of the calibration rows."""
+"""Search for the frontier over thresholds that are scores of the calibration samples."""
 
 from __future__ import annotations
 
@@ -10,43 +10,47 @@ from skearlyexit.calibration._evidence import CalibrationData
 from skearlyexit.calibration._frontier import Frontier, efficient
 from skearlyexit.calibration._geometric import geometric_thresholds
 
-#: Thresholds tried at each exit, by the number of exits at which there is a choice. Up to three,
-#: every combination is tried.
+#: Number of thresholds tried at each exit, by the number of exits before the last. All combinations
+#: are tried if there are at most three.
 GRID_SIZES = {1: 1000, 2: 150, 3: 40}
 COORDINATE_GRID_SIZE = 60
 MAX_EXHAUSTIVE = max(GRID_SIZES)
-#: Bounds of the coordinate search, and of what is kept of a frontier.
+#: Bounds of the coordinate search, and maximum number of points kept of a frontier.
 MAX_ROUNDS, POINTS_A_ROUND, MAX_POINTS = 8, 40, 500
-#: Samples that the coordinate search looks at; of more it draws so many, always the same.
+#: Maximum number of samples used in the coordinate search; of more samples, this many are drawn.
 SEARCHED_SAMPLES = 10_000
 
 
 def compute_frontier(evidence: CalibrationData) -> Frontier:
-    """Best operating points for all budgets.
+    """Search for the Pareto-optimal thresholds, by mean cost and accuracy.
 
-    With up to four exits every combination of thresholds on a grid is tried; with more, coordinate
-    search from several starts. The grid of an exit holds quantiles of its scores, 0 and infinity.
-    The geometric family of `geometric_thresholds` is always among the candidates. Of thresholds
-    that do the same on these rows, those that let new rows leave earliest are taken.
+    With at most four exits, all combinations of thresholds on a grid are tried; with more exits, a
+    coordinate search is run from several starting points. The grid of an exit consists of quantiles
+    of its scores, 0 and infinity. Other candidates are thresholds under which the exit rates
+    decrease or increase by a constant factor from exit to exit. If all calibration samples have
+    exited by an exit, its threshold is set to 0, so all new samples exit by this exit, too.
 
     Parameters
     ----------
     evidence : CalibrationData
+        Scores and correctness of the exits on the calibration samples.
 
     Returns
     -------
     frontier : Frontier
+        Pareto-optimal points among the candidates.
 
     Notes
     -----
-    With more than 10,000 samples and more than four exits, the coordinate search looks at 10,000
-    of the samples, drawn with a fixed seed. Mean costs and accuracies are those of all samples, so
-    that a budget is kept on all of them. What may be lost is accuracy at the same cost. On the
-    samples drawn, the accuracy of a point has a standard error of at most half a percentage point,
-    0.5 / sqrt(10,000), and the difference of two points that agree on most samples a much smaller
-    one. On 100,000 simulated samples with eight exits, a search over all of them found at most 0.06
-    percentage points more, with sixteen 0.11 (``benchmarks/frontier.py``). With
-    unequal weights the effective number of samples drawn takes the place of 10,000.
+    With more than 10,000 samples and more than four exits, the coordinate search uses 10,000 of the
+    samples, drawn with a fixed seed. The mean costs and accuracies of the frontier are computed on
+    all samples, so a budget is kept on all of them; only accuracy at the same cost may be lost. The
+    standard error of the accuracy of a point on the drawn samples is at most 0.5 / sqrt(10,000), or
+    half a percentage point, and that of the difference of two points with similar predictions is
+    much smaller. On 100,000 simulated samples, the accuracy found by a search over all samples was
+    higher by at most 0.06 percentage points with eight exits, and by 0.11 with sixteen
+    (``benchmarks/frontier.py``). With unequal weights, the effective number of drawn samples
+    replaces 10,000.
 
     Examples
     --------
@@ -85,7 +89,7 @@ def compute_frontier(evidence: CalibrationData) -> Frontier:
 
 
 def _searched(evidence: CalibrationData) -> CalibrationData:
-    """Samples that a search looks at which passes over them hundreds of times."""
+    """Samples for a search that evaluates them hundreds of times."""
     n_samples = len(evidence.scores)
     if n_samples <= SEARCHED_SAMPLES:
         return evidence
@@ -94,10 +98,10 @@ def _searched(evidence: CalibrationData) -> CalibrationData:
 
 
 def lowest_equivalent(evidence: CalibrationData, thresholds: np.ndarray) -> np.ndarray:
-    """Thresholds with 0 at each exit where every row that arrives leaves, or none arrives.
+    """Thresholds with 0 at each exit where all samples that reach it exit, or no sample reaches it.
 
-    A new row less sure than all calibration rows would otherwise go on, to exits that nothing is
-    known of, and cost more than was asked for.
+    A new sample with a lower score than all calibration samples would otherwise continue to exits
+    without calibration samples, and cost more than requested.
     """
     return _lowest(thresholds, evidence.leave(thresholds))
 
@@ -117,9 +121,9 @@ def _evaluated(evidence: CalibrationData, thresholds: np.ndarray) -> Points:
 
 
 def quantile_grid(scores: np.ndarray, size: int, weight: np.ndarray | None = None) -> np.ndarray:
-    """Ascending thresholds to try: 0, up to `size` scores at equal ranks, and infinity.
+    """Ascending thresholds to try: 0, up to `size` scores at equally spaced ranks, and infinity.
 
-    Ranks that fall on equal scores are spent on other values, at equal distances among the rest.
+    If several ranks have the same score, other scores are added, equally spaced among the rest.
     """
     values = np.unique(scores)
     if len(values) > size:
@@ -134,14 +138,14 @@ def quantile_grid(scores: np.ndarray, size: int, weight: np.ndarray | None = Non
 
 
 def thinned(points: np.ndarray) -> np.ndarray:
-    """At most `MAX_POINTS` of the points, at equal distances, with both ends."""
+    """At most `MAX_POINTS` of the points, equally spaced, with the first and the last."""
     if len(points) <= MAX_POINTS:
         return points
     return points[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
 
 
 def search_all(evidence: CalibrationData, grids: list[np.ndarray]) -> Points:
-    """Efficient points among all combinations of thresholds."""
+    """Pareto-optimal points among all combinations of thresholds."""
     costs, accuracies = every_combination(evidence, grids)
     keep = thinned(efficient(costs.ravel(), accuracies.ravel()))
     return _evaluated(evidence, thresholds_at(grids, np.unravel_index(keep, costs.shape)))
@@ -152,15 +156,15 @@ def every_combination(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean cost and accuracy for every combination of thresholds, one axis for each exit.
 
-    Rows are counted by the cell of the grid that their scores fall in; sums over the cells then
-    give share and correctness of those that leave, for every combination at once.
+    Samples are counted by the cell of the grid that their scores are in. Sums over the cells are
+    the exit rates and accuracies for all combinations at once.
     """
     bins = grid_bins(evidence, grids)
     shape = tuple(len(grid) for grid in grids)
     total = evidence.weight.sum()
     cost, right = np.zeros(shape), np.zeros(shape)
     for exit_ in range(evidence.n_exits):
-        # What leaves here depends on the thresholds up to this exit.
+        # Which samples exit here depends on the thresholds up to this exit.
         axes = shape[: exit_ + 1]
         cells = np.ravel_multi_index(tuple(bins.T[: exit_ + 1]), axes)
         weight = evidence.weight
@@ -171,7 +175,7 @@ def every_combination(
             sums = np.bincount(cells, values, minlength=int(np.prod(axes))).reshape(axes)
             for axis in range(len(axes)):
                 below = np.cumsum(sums, axis=axis) - sums
-                # Leaves here, its score reaching the threshold, or has come past an earlier exit.
+                # At this exit the score reaches the threshold; at earlier exits it is below.
                 sums = sums.sum(axis=axis, keepdims=True) - below if axis == exit_ else below
             target += sums.reshape(axes + (1,) * (len(shape) - len(axes)))
     return cost / total, right / total
@@ -188,16 +192,16 @@ def grid_bins(evidence: CalibrationData, grids: list[np.ndarray]) -> np.ndarray:
         np.searchsorted(grid, evidence.scores[:, i], side="right") - 1
         for i, grid in enumerate(grids)
     ]
-    # Each column contiguous, since a sweep takes one after the other.
+    # Contiguous columns, since a sweep reads one after the other.
     return np.stack(columns).T
 
 
 def search_coordinates(evidence: CalibrationData, grids: list[np.ndarray]) -> Points:
-    """Efficient points found by changing one threshold at a time.
+    """Pareto-optimal points found by changing one threshold at a time.
 
-    First, for several prices of cost, each threshold in turn is set to the value that is best
-    given the rest, until none changes. Then every value of every threshold is tried from each
-    efficient point, or from some spread along the frontier if there are many, for a few rounds.
+    First, for several weights of the cost, each threshold in turn is set to the best value given
+    the others, until none changes. Then, for a few rounds, all values of each threshold are tried
+    from each Pareto-optimal point, or from some points along the frontier if there are many.
     """
     bins = grid_bins(evidence, grids)
     found: dict[tuple[int, ...], tuple[float, float]] = {}
@@ -235,9 +239,10 @@ def sweep(
     found: dict[tuple[int, ...], tuple[float, float]],
     price: float | None = None,
 ) -> tuple[int, ...]:
-    """Try all values of each threshold, from the last exit back, and note the efficient ones.
+    """Try all values of each threshold, from the last exit to the first.
 
-    With a price, each threshold is set to its best value before the next is tried.
+    Pareto-optimal values are added to `found`. With a weight of the cost, `price`, each threshold
+    is set to its best value before the next one is tried.
 
     Returns
     -------
@@ -247,14 +252,14 @@ def sweep(
     current = list(start)
     weight = evidence.weight / evidence.weight.sum()
     n_rows, n_choices = bins.shape
-    # Where each row leaves under the thresholds before the sweep.
+    # Exit of each sample under the thresholds before the sweep.
     exits = np.full(n_rows, n_choices)
     for exit_ in range(n_choices - 1, -1, -1):
         exits[bins[:, exit_] >= current[exit_]] = exit_
     right = evidence.correct[np.arange(n_rows), exits]
     earlier_cost = _earlier(exits, weight * evidence.costs[exits], n_choices)
     earlier_right = _earlier(exits, weight * right, n_choices)
-    # What becomes of a row that goes on past the exit at hand.
+    # Cost and correctness of each sample if it does not exit at the current exit.
     next_cost = np.full(n_rows, evidence.costs[-1])
     next_right = evidence.correct[:, -1].astype(np.float64)
     for exit_ in range(n_choices - 1, -1, -1):
@@ -262,7 +267,7 @@ def sweep(
         size = len(grids[exit_])
         here, w = bins[rows, exit_], weight[rows]
         on_cost, on_right = w * next_cost[rows], w * next_right[rows]
-        # Sums over the rows whose score reaches each threshold of the grid.
+        # Sums over the samples whose score reaches each threshold of the grid.
         cost = _from_above(here, w * evidence.costs[exit_] - on_cost, size)
         right = _from_above(here, w * evidence.correct[rows, exit_] - on_right, size)
         cost += on_cost.sum() + earlier_cost[exit_]
@@ -279,7 +284,7 @@ def sweep(
 
 
 def _earlier(exits: np.ndarray, values: np.ndarray, n_choices: int) -> np.ndarray:
-    """Sum of `values` over the rows that leave before each exit."""
+    """Sum of `values` over the samples that exit before each exit."""
     sums = np.bincount(exits, values, minlength=n_choices + 1)
     return np.concatenate([[0.0], np.cumsum(sums[:-1])])
 

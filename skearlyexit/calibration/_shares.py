@@ -1,4 +1,4 @@
-"""Thresholds under which given shares of the rows leave."""
+"""Thresholds for given exit rates."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import numpy as np
 
 
 def thresholds_for_shares(scores: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Thresholds under which at least these shares of the rows have left by each exit.
+    """Thresholds under which at least the given shares of the samples have exited by each exit.
 
-    At each exit the samples of the highest scores exit, those of equal score together. They can
-    only leave earlier than the shares say, so that the mean cost is at most that of the shares.
+    At each exit the samples with the highest scores exit, and samples of equal score exit together.
+    Samples may exit earlier than the shares require but not later, so the mean cost is at most that
+    of the shares.
 
     Parameters
     ----------
     scores : ndarray of shape (n_samples, n_exits)
     shares : ndarray of shape (n_exits,)
+        Exit rates.
 
     Returns
     -------
     thresholds : ndarray of shape (n_exits - 1,)
-        Infinite where no sample has to exit, 0 where every one has.
+        Infinite where no sample has to exit, 0 where all samples have to exit.
     """
     n_rows, n_exits = scores.shape
     due = np.ceil(np.cumsum(shares) * n_rows - 1e-9 * n_rows).astype(int)

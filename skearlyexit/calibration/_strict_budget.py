@@ -1,4 +1,4 @@
-"""How many rows of a batch have to leave where, so that it does not exceed its budget."""
+"""Number of samples of a batch that have to exit at each exit to keep a budget."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class StrictBudget:
-    """A budget that is kept on every batch, whatever rows it holds.
+    """Budget that is kept on every batch of samples.
 
     Attributes
     ----------
     budget : float
-        Largest mean cost per row.
+        Maximum mean cost per sample.
     costs : ndarray of shape (n_exits,)
-        Cumulative cost of leaving at each exit.
+        Cumulative cost of exiting at each exit.
     onward : ndarray of shape (n_exits - 1,)
-        For each exit but the last, what is set aside for a row that goes on past it: as much as
-        such rows cost in the mean where the operating point was calibrated.
+        For each exit but the last, cost reserved for a sample that continues after it: the mean
+        cost of such calibration samples, and at least that of the next exit.
     """
 
     budget: float
@@ -28,30 +28,32 @@ class StrictBudget:
 
     @classmethod
     def of_shares(cls, budget: float, costs: np.ndarray, shares: np.ndarray) -> StrictBudget:
-        """Quota for a budget that covers the mean cost of these shares of leaving.
+        """Make a strict budget from the exit rates of the calibration samples.
 
         Parameters
         ----------
         budget : float
+            At least the mean cost of these exit rates.
         costs, shares : ndarray of shape (n_exits,)
+            Cumulative costs and exit rates.
         """
         beyond = np.cumsum(shares[::-1])[::-1][1:]
         spent = np.cumsum((shares * costs)[::-1])[::-1][1:]
-        # Past an exit that no sample passed, the next one is the least that can be set aside.
+        # If no calibration sample continued after an exit, the cost of the next exit is reserved.
         onward = np.where(beyond > 1e-12, spent / np.maximum(beyond, 1e-300), costs[1:])
         return cls(budget, costs, np.maximum(onward, costs[1:]))
 
     def n_leaving(self, exit_: int, n_rows: int, left: float) -> int:
-        """Least number of rows that have to leave at an exit.
+        """Minimum number of samples that have to exit at an exit.
 
         Parameters
         ----------
         exit_ : int
-            Any but the last.
+            Index of an exit other than the last.
         n_rows : int
-            Rows that have come so far.
+            Number of samples that reach the exit.
         left : float
-            What is left of the batch's budget for them.
+            Remaining budget of the batch for these samples.
         """
         saved = self.onward[exit_] - self.costs[exit_]
         short = n_rows * self.onward[exit_] - left
@@ -60,10 +62,11 @@ class StrictBudget:
         return min(n_rows, int(np.ceil(short / saved - 1e-12 * n_rows)))
 
     def heads_needed(self, used: np.ndarray) -> np.ndarray:
-        """Heads that have to run so that samples can exit wherever the budget may ask for it.
+        """Heads that have to be computed for samples to exit wherever the budget may require it.
 
-        Thresholds may have moved since the quota was made, and a sample cannot exit where no head
-        runs. One may be skipped only if what is left for each sample covers the next exit.
+        Thresholds may have changed since the budget was made, and a sample cannot exit where no
+        head is computed. A head may be skipped only if the remaining budget per sample is at least
+        the cost of the next exit.
 
         Parameters
         ----------
@@ -73,10 +76,10 @@ class StrictBudget:
         Returns
         -------
         needed : ndarray of shape (n_exits,), bool
-            These and further ones.
+            Heads of `used` and those that the budget needs.
         """
         needed = used.copy()
-        left = self.budget  # at least so much for each sample that arrives
+        left = self.budget  # lower bound for each sample that reaches the exit
         for exit_, onward in enumerate(self.onward):
             needed[exit_] |= left < self.costs[exit_ + 1] * (1 - 1e-12)
             if needed[exit_]:

@@ -1,4 +1,4 @@
-"""The cheapest answers of a given accuracy on the calibration rows."""
+"""Operating point: a minimum accuracy on the calibration samples."""
 
 from __future__ import annotations
 
@@ -15,26 +15,42 @@ from skearlyexit.calibration._feedback import feedback_threshold
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
 
-#: Equally filled bins of the scores at an exit, and the least number of rows in each.
+#: Number of bins with equally many scores at an exit, and minimum number of samples in each.
 N_BINS, LEAST_ROWS = 20, 10
 
 
 class TargetAccuracy(OperatingPoint):
-    """Least accuracy, as seen on the calibration rows.
+    """Minimum accuracy on the calibration samples.
+
+    Among the thresholds that satisfy the criterion, those with the lowest mean cost are chosen.
+    Since they are chosen and evaluated on the same samples, the accuracy on new samples is lower on
+    average.
 
     Parameters
     ----------
     value : float
-        The accuracy wanted, as a share of the rows.
+        Minimum accuracy, or minimum value of `metric`. If no thresholds reach it on the calibration
+        samples, an error is raised.
     method : {"search", "feedback", "bins"}, default="search"
-        ``"search"``: the cheapest point of the frontier. ``"feedback"``: one threshold for all
-        exits, moved in proportion to the difference between the accuracy that it gives and the one
-        wanted, until it settles. ``"bins"``: a row leaves where calibration rows about as sure were
-        right as often as wanted; each exit is looked at by itself, and what the others lose or win
-        does not count, so that rows that run to the end may spoil the whole.
+        How the thresholds are chosen:
+
+        - ``"search"``: the cheapest thresholds of the frontier.
+        - ``"feedback"``: one threshold for all exits. It is changed in steps proportional to the
+          difference between the target and the accuracy under the current threshold. The lowest
+          threshold tried that satisfies the criterion is used.
+        - ``"bins"``: the calibration samples are sorted into bins by their score at each exit. The
+          threshold of the exit is the lowest score such that the head has at least the target
+          accuracy in every bin above it. Each exit is considered on its own, and samples that exit
+          at the last exit are not considered, so the accuracy of all samples may be lower.
     metric : str or callable, default="accuracy"
-        What is to be reached: the name of a scikit-learn scorer that works on labels, or such a
-        scorer; with ``"bins"`` only accuracy.
+        Metric that has to reach `value`, in place of the accuracy: the name of a scikit-learn
+        scorer or a scorer. It must depend on predicted labels only. With ``"bins"``, only
+        ``"accuracy"`` is supported.
+
+    See Also
+    --------
+    AccuracyDrop : Maximum loss of accuracy compared with the last exit.
+    RiskControl : Bound with a guarantee for new samples.
 
     References
     ----------
@@ -79,18 +95,17 @@ class TargetAccuracy(OperatingPoint):
         super()._validate_params()
         if self.method == "bins" and self.metric != "accuracy":
             raise ValueError(
-                "TargetAccuracy counts right answers in method='bins', so that its 'metric' must "
-                f"be 'accuracy'. Got {self.metric!r} instead; take method='search'."
+                "The 'metric' of TargetAccuracy must be 'accuracy' with method='bins'. Got "
+                f"{self.metric!r} instead; give method='search'."
             )
 
     def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Choose thresholds; see `OperatingPoint.thresholds`."""
         best = metric_frontier(evidence, frontier, self.metric)
         if best.accuracies[-1] < self.value - 1e-12:
             raise ValueError(
-                f"TargetAccuracy({self.value}) cannot be met on the calibration rows: the best "
+                f"TargetAccuracy({self.value}) cannot be met on the calibration samples: the best "
                 f"that any thresholds reach is {best.accuracies[-1]:.4f}, at a cost of "
-                f"{best.costs[-1]:.3f} of the plain backbone. Ask for that or less."
+                f"{best.costs[-1]:.3f} of the plain network. Give at most this value."
             )
         if self.method == "search":
             return best.thresholds[best.at_accuracy(self.value)]
@@ -100,8 +115,8 @@ class TargetAccuracy(OperatingPoint):
             if at_the_end < self.value:
                 raise ValueError(
                     f"TargetAccuracy({self.value}, method='feedback') cannot be met by one "
-                    f"threshold for all exits: the last exit reaches {at_the_end:.4f}. Take "
-                    "method='search', or ask for that or less."
+                    f"threshold for all exits: the last exit reaches {at_the_end:.4f}. Give "
+                    "method='search', or at most this value."
                 )
             return feedback_threshold(evidence, self.value, self.metric)
         return np.array(
@@ -110,14 +125,14 @@ class TargetAccuracy(OperatingPoint):
 
 
 def _threshold_of_bins(evidence: CalibrationData, exit_: int, target: float) -> float:
-    """Least score from which on every bin of rows is right as often as wanted."""
+    """Lowest score such that every bin of samples above it has at least the target accuracy."""
     order = np.argsort(-evidence.scores[:, exit_], kind="stable")
     scores = evidence.scores[order, exit_]
     n_bins = max(1, min(N_BINS, len(scores) // LEAST_ROWS))
     edges = np.linspace(0, len(scores), n_bins + 1).round().astype(int)
     threshold, start = np.inf, 0
     for stop in edges[1:]:
-        # Rows of equal score are in one bin.
+        # Samples of equal score are in the same bin.
         while stop < len(scores) and scores[stop] == scores[stop - 1]:
             stop += 1
         if stop <= start:

@@ -1,4 +1,4 @@
-"""Thresholds by hand."""
+"""Operating point: thresholds given by the user."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from skearlyexit.calibration._frontier import Frontier
 
 
 class Threshold(OperatingPoint):
-    """The thresholds that the user gives.
+    """Thresholds given by the user.
+
+    No calibration samples are needed.
 
     Parameters
     ----------
     value : float or sequence of float
-        One for every exit, or one for each exit but the last. At 0 everybody leaves at once;
-        above 1 none does.
+        One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
+        the first exit; above 1 no sample exits early.
 
     Examples
     --------
@@ -34,18 +36,33 @@ class Threshold(OperatingPoint):
         self.value = value
 
     def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Check and spread the value; see `OperatingPoint.thresholds`."""
         return self.fixed_thresholds(evidence.n_exits)
 
     def fixed_thresholds(self, n_exits: int) -> np.ndarray:
-        """Check and spread the value; see `OperatingPoint.fixed_thresholds`."""
+        """Return one threshold for each exit but the last.
+
+        Parameters
+        ----------
+        n_exits : int
+            Number of exits, including the last one.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
+
+        Raises
+        ------
+        ValueError
+            If there is another number of thresholds, or one is negative or NaN.
+        """
         if isinstance(self.value, Real):
             thresholds = np.full(n_exits - 1, float(self.value))
         else:
             try:
                 thresholds = np.asarray(self.value, dtype=np.float64)
             except (TypeError, ValueError):
-                thresholds = np.array(np.nan)  # refused below, like everything of a wrong shape
+                thresholds = np.array(np.nan)  # rejected below because of its shape
         if thresholds.shape != (n_exits - 1,):
             raise ValueError(
                 f"The 'threshold' parameter must be a number or {n_exits - 1} of them, one for "

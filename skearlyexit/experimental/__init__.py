@@ -1,4 +1,4 @@
-"""Methods without lasting evidence; they may change or go without notice."""
+"""Experimental methods, which may be changed or removed without notice."""
 
 from skearlyexit.experimental._bottleneck_training import BottleneckTraining
 from skearlyexit.experimental._reinforced_policy import ReinforcedPolicy

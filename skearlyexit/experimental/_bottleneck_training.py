@@ -1,4 +1,4 @@
-"""Stages that keep of their input what tells the classes, and little else."""
+"""Training of each stage by the information bottleneck."""
 
 from __future__ import annotations
 
@@ -25,51 +25,65 @@ from skearlyexit.training._layerwise import StageView, stage_by_stage
 from skearlyexit.training._loss import Target
 from skearlyexit.training._rows import take, to_device
 
-#: Rows by which the spread of the embeddings before training is told.
+#: Number of samples from which the standard deviation of the untrained embeddings is estimated.
 SPREAD_ROWS = 256
 
 
 class BottleneckTraining(TrainingStrategy):
-    """Trains stage by stage to minimize ``-I(Y; F) + beta * I(X; F)``, in nats.
+    """Stage-by-stage training with the information bottleneck objective.
 
-    F is the embedding that the exit sees, after pooling, with Gaussian noise added in training;
-    without noise what a network computes of X tells all about X. Prediction adds none.
-
-    I(Y; F) is replaced by a lower bound, and I(X; F) by the mean of ``KL(N(f, s**2) || N(m, v))``,
-    which is an upper one, with the embedding f and the scale s of the noise, and mean m and
-    variance v of F over the batch, for which it is least: the sum over F's values of
-    ``log(1 + var(f) / s**2) / 2``.
+    Each stage minimizes ``-I(Y; F) + beta * I(X; F)``, where I is the mutual information in nats, X
+    the input, Y the label and F the pooled embedding with Gaussian noise. Noise is added since the
+    embedding without noise is a deterministic function of X. It is added in training only.
 
     Parameters
     ----------
     beta : float, default=0.001
-        Price of a nat about X, in nats about Y.
+        Weight of I(X; F).
     information : {"head", "discriminators"}, default="head"
-        Lower bound of I(Y; F). ``"head"``: H(Y) less the cross-entropy of the head, which reads the
-        noisy embedding. ``"discriminators"``: for each class c an auxiliary network T_c of one
-        hidden layer tells its embeddings from those of all rows, by the bound of Donsker and
-        Varadhan, ``sum over c of p(c) * (E[T_c | c] - log E[exp(T_c)])``; the head learns by
-        cross-entropy from embeddings without noise, and nothing of it reaches the stage.
+        Lower bound that replaces I(Y; F):
+
+        - ``"head"``: entropy of Y minus the cross-entropy of the head, whose input is the embedding
+          with noise.
+        - ``"discriminators"``: bound of Donsker and Varadhan,
+          ``sum over c of p(c) * (E[T_c | c] - log E[exp(T_c)])``. For each class c, T_c is an
+          auxiliary network with one hidden layer that distinguishes embeddings of the class from
+          those of all samples. The head is trained by cross-entropy on embeddings without noise,
+          and its gradient does not reach the stage.
     noise : float, default=0.5
-        Scale of the noise, in standard deviations of the stage's embeddings before its training,
-        over all of them.
+        Scale of the noise, relative to the standard deviation of the embeddings of the stage before
+        its training.
     learn_noise : bool, default=False
-        Whether every value of an embedding has a scale of its own, learned from that start.
+        Whether the scale of the noise is learned for each feature of the embedding, with `noise` as
+        its initial value.
     hidden : int, default=64
-        Width of the discriminators, which have that layer in common.
+        Width of the hidden layer of the discriminators, which share it.
     max_cache_bytes : int, default=2**31
-        As in `LayerwiseTraining`.
+        Maximum memory, in bytes, for cached embeddings of the previous stage. If they need more,
+        the stages before are computed in every epoch.
+
+    See Also
+    --------
+    LayerwiseTraining : Stage-by-stage training with cross-entropy.
 
     Notes
     -----
-    Every stage has all of the epochs. One exit alone is trained by cross-entropy.
+    I(X; F) is replaced by an upper bound, the mean of ``KL(N(f, s**2) || N(m, v))``, where f is the
+    embedding without noise, s the scale of the noise, and m and v the mean and variance of F over
+    the batch. It is the sum over the features of ``log(1 + var(f) / s**2) / 2``.
+
+    Each stage is trained for `max_epochs` epochs. A network with a single exit is trained by
+    cross-entropy.
 
     References
     ----------
     Elad, Haviv, Blau, Michaeli, "Direct validation of the information bottleneck principle for
-    deep nets", ICCV workshops 2019. Bound of I(X; F) and ``"head"``: Alemi et al., "Deep
-    variational information bottleneck", ICLR 2017. ``"discriminators"``: Belghazi et al., "Mutual
-    information neural estimation", ICML 2018.
+    deep nets", ICCV workshops 2019.
+
+    Alemi et al., "Deep variational information bottleneck", ICLR 2017, for the bound of I(X; F) and
+    for ``"head"``.
+
+    Belghazi et al., "Mutual information neural estimation", ICML 2018, for ``"discriminators"``.
 
     Examples
     --------
@@ -111,7 +125,6 @@ class BottleneckTraining(TrainingStrategy):
         self.max_cache_bytes = max_cache_bytes
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         if network.n_exits == 1:
             train_alone(network, trainer)
             return
@@ -134,7 +147,7 @@ class BottleneckTraining(TrainingStrategy):
 def _few(
     before: list[torch.nn.Module], stage: torch.nn.Module, head: Any, trainer: Trainer
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pooled embeddings of some rows, before training, and logits."""
+    """Pooled embeddings and logits of some samples before training."""
     carry: Any = to_device(take(trainer.rows.X, slice(SPREAD_ROWS)), trainer.device)
     for each in [*before, stage]:
         carry, embedding = each.to(trainer.device).eval()(carry)
@@ -143,10 +156,10 @@ def _few(
 
 
 def _discriminators(vectors: torch.Tensor, n_classes: int, hidden: int) -> torch.nn.Module:
-    """One network for each class, side by side; the first layer they have in common."""
+    """One network for each class, as outputs of a network with a common hidden layer."""
     return torch.nn.Sequential(
         torch.nn.Flatten(),
-        # Averages over an image are small, and a network that reads them so learns slowly.
+        # Pooled features may be small, and training on them is slow without standardization.
         Standardize(vectors.flatten(1).cpu().numpy()),
         torch.nn.Linear(vectors[0].numel(), hidden),
         torch.nn.ReLU(),
@@ -155,16 +168,16 @@ def _discriminators(vectors: torch.Tensor, n_classes: int, hidden: int) -> torch
 
 
 class NoisyChannel(torch.nn.Module):
-    """Adds Gaussian noise in training.
+    """Add Gaussian noise in training.
 
     Parameters
     ----------
     vectors : Tensor of shape (n, ...)
         Embeddings before training.
     noise : float
-        Scale of the noise, in standard deviations of all their values.
+        Scale of the noise, relative to the standard deviation of the embeddings.
     learned : bool
-        Whether scales are learned, one for each value of an embedding.
+        Whether the scale is learned for each feature of the embedding.
 
     Notes
     -----
@@ -187,7 +200,7 @@ class NoisyChannel(torch.nn.Module):
 
 
 class BottleneckView(StageView):
-    """One stage, its head, noise between them, and discriminators of the classes.
+    """A stage, its head, the noise between them, and discriminators of the classes.
 
     Parameters
     ----------
@@ -199,9 +212,9 @@ class BottleneckView(StageView):
 
     Notes
     -----
-    **Shape**: what the first of these stages reads to a list of the logits (n, n_classes), the
-    pooled embeddings without noise (n, ...), the logarithms of the scales of the noise (...), and
-    what the discriminators say (n, n_classes), if there are any.
+    **Shape**: input of the first stage to a list of the logits (n, n_classes), the pooled
+    embeddings without noise (n, ...), the logarithms of the scales of the noise (...), and the
+    outputs of the discriminators (n, n_classes), if there are any.
     """
 
     def __init__(
@@ -228,13 +241,13 @@ class BottleneckView(StageView):
 
 
 class BottleneckLoss(ExitLoss):
-    """Cross-entropy of the head, what bounds I(Y; F), and the price of what bounds I(X; F).
+    """Cross-entropy of the head, and the bounds of I(Y; F) and I(X; F).
 
     Parameters
     ----------
     beta : float
     discriminated : bool
-        Whether discriminators bound I(Y; F), and not the head.
+        Whether I(Y; F) is bounded by discriminators instead of the head.
     """
 
     def __init__(self, beta: float, *, discriminated: bool) -> None:
@@ -242,14 +255,14 @@ class BottleneckLoss(ExitLoss):
         self.beta, self.discriminated = beta, discriminated
 
     def forward(self, outputs: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
-        """Loss of a batch: what `BottleneckView` hands out, and the labels."""
-        logits, vectors, log_scale, *said = outputs
+        """Loss of a batch, from the outputs of `BottleneckView` and the labels."""
+        logits, vectors, log_scale, *discriminators = outputs
         y = target[0]
         weight = target[1] if len(target) > 1 else torch.ones_like(vectors.flatten(1)[:, 0])
-        # The entropy of the labels, by which cross-entropy and bound differ, teaches nothing.
+        # The entropy of the labels, the difference of cross-entropy and bound, is constant.
         loss = super().forward([logits], target)
         if self.discriminated:
-            loss = loss - about_labels(said[0], y, weight)
+            loss = loss - about_labels(discriminators[0], y, weight)
         return loss + self.beta * about_rows(vectors, log_scale, weight)
 
 
@@ -261,7 +274,7 @@ def about_rows(
     Parameters
     ----------
     vectors : Tensor of shape (n, ...)
-        F without noise.
+        Embeddings without noise.
     log_scale : Tensor of shape (...)
         Logarithm of the standard deviation of the noise.
     weight : Tensor of shape (n,)
@@ -273,21 +286,21 @@ def about_rows(
     return weight.mean() * nats.sum()
 
 
-def about_labels(said: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def about_labels(outputs: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Lower bound of I(Y; F) by Donsker and Varadhan, in nats, times the mean weight.
 
     Parameters
     ----------
-    said : Tensor of shape (n, n_classes)
-        What the discriminator of each class says.
+    outputs : Tensor of shape (n, n_classes)
+        Output of the discriminator of each class.
     y : Tensor of shape (n,)
     weight : Tensor of shape (n,)
     """
     total = weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
-    of_class = torch.zeros_like(said[0]).index_add_(0, y, weight) / total
-    own = said.gather(1, y[:, None])[:, 0]
-    # As differences from the largest, for which no exponential is infinite.
-    largest = said.detach().amax(dim=0)
-    mean = (weight[:, None] * torch.exp(said - largest)).sum(dim=0) / total
-    log_mean = largest + torch.log(mean.clamp_min(torch.finfo(said.dtype).tiny))
+    of_class = torch.zeros_like(outputs[0]).index_add_(0, y, weight) / total
+    own = outputs.gather(1, y[:, None])[:, 0]
+    # Differences from the largest output, so that no exponential is infinite.
+    largest = outputs.detach().amax(dim=0)
+    mean = (weight[:, None] * torch.exp(outputs - largest)).sum(dim=0) / total
+    log_mean = largest + torch.log(mean.clamp_min(torch.finfo(outputs.dtype).tiny))
     return weight.mean() * ((weight * own).sum() / total - of_class @ log_mean)

@@ -1,4 +1,4 @@
-"""Leave by an action that is rewarded for right answers and pays for their cost."""
+"""Policy learned by reinforcement, with rewards for correct predictions minus their cost."""
 
 from __future__ import annotations
 
@@ -14,37 +14,46 @@ from skearlyexit.policies._logistic import LogisticPolicy
 
 
 class ReinforcedPolicy(LogisticPolicy):
-    """Chance of the action "leave", learned by trial on held-out rows.
+    """Policy whose probability of exiting is learned by reinforcement on held-out samples.
 
-    At each exit the chance to leave is a logistic function of how sure the answer is; the score is
-    the share of the rows learned from whose chance is smaller. In every step
-    each row is taken through the exits several times, leaving at random by these chances; a trial
-    is rewarded by 1 for a right answer less `cost_weight` times what it cost, and actions become
-    more likely as their trial did better than the row's other trials (REINFORCE with a baseline).
+    At each exit, the probability of exiting is a logistic function of features of the predicted
+    probabilities. In every iteration, several trials are drawn for each sample: it exits at random
+    with these probabilities. The reward of a trial is 1 if the prediction is correct and 0
+    otherwise, minus `cost_weight` times its cost. The expected reward is maximized by REINFORCE,
+    with the mean reward of the other trials of the sample as a baseline.
+
+    The score of a sample is the share of the held-out samples with a lower probability of exiting.
 
     Parameters
     ----------
     cost_weight : float, default=0.05
-        Price of the plain network, in errors.
+        Weight of the cost in the reward. A cost of 1 is that of the plain network.
     features : {"summary", "probabilities"}, default="summary"
-        What it sees of an answer; see `skearlyexit.policies.answer_features`.
+        Features of the predicted probabilities:
+
+        - ``"summary"``: largest probability, difference of the two largest, normalized entropy, and
+          normalized entropy of the squared probabilities.
+        - ``"probabilities"``: all probabilities in descending order.
     n_trials : int, default=4
-        Trials of each row in a step, at least 2.
+        Number of trials of each sample in an iteration, at least 2.
     max_iter : int, default=300
-        Steps.
+        Number of iterations.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_exits - 1, n_features)
+        Coefficients of the features at each exit but the last.
     intercept_ : ndarray of shape (n_exits - 1,)
+        Intercept at each exit but the last.
     knots_ : ndarray of shape (n_exits - 1, n_knots)
-        Logits of the chance at equal shares of the rows.
+        Quantiles of the logits of the held-out samples at each exit but the last, from which the
+        scores are interpolated.
 
-    Notes
-    -----
-    `ScheduledPolicy` climbs the expectation that is only sampled here, and `CostSensitivePolicy`
-    needs neither trials nor gradients. This is the form in which exits have been trained together
-    with a network.
+    See Also
+    --------
+    ScheduledPolicy : Maximizes an expectation that is computed instead of sampled.
+    CostSensitivePolicy : Learns from errors and costs by classifiers, without trials.
+    ReinforcedTraining : Learns gates by reinforcement together with the network.
 
     References
     ----------
@@ -94,21 +103,22 @@ class ReinforcedPolicy(LogisticPolicy):
         sample_weight: np.ndarray,
         seed: int,
     ) -> Self:
-        """Learn by trial; see `Policy.fit`."""
         rng = check_random_state(seed)
         reward = (probabilities.argmax(axis=2) == y[:, None]) - self.cost_weight * costs
         numbers = np.arange(probabilities.shape[1] - 1)
         last = np.ones((self.n_trials, len(y), 1), dtype=bool)
 
-        def slope(chance: np.ndarray) -> np.ndarray:
-            drawn = rng.random_sample((self.n_trials, *chance.shape)) < chance
+        def slope(probability: np.ndarray) -> np.ndarray:
+            drawn = rng.random_sample((self.n_trials, *probability.shape)) < probability
             exits = np.concatenate([drawn, last], axis=2).argmax(axis=2)
             gained = reward[np.arange(len(y)), exits]
-            # Against the mean of the row's other trials.
+            # The baseline is the mean of the other trials of the sample.
             advantage = (gained - gained.mean(axis=0)) * self.n_trials / (self.n_trials - 1)
-            # The score function of the actions that were taken, by their logits.
+            # Gradient of the log-probability of the actions taken, by the logits.
             taken = numbers <= exits[:, :, None]
-            return np.mean(np.where(taken, drawn - chance, 0.0) * advantage[:, :, None], axis=0)
+            return np.mean(
+                np.where(taken, drawn - probability, 0.0) * advantage[:, :, None], axis=0
+            )
 
         self._ascend(probabilities, sample_weight, slope)
         return self

@@ -1,4 +1,4 @@
-"""Gates that learn by trial, in turns with the network."""
+"""Training of gates by reinforcement, in alternation with the network."""
 
 from __future__ import annotations
 
@@ -24,33 +24,42 @@ from skearlyexit.training._loss import Schedule, Target
 
 
 class ReinforcedTraining(TrainingStrategy):
-    """Joint training in turns with gates whose action "leave" is learned by trial.
+    """Joint training, alternating with gates that are learned by reinforcement.
 
-    In every other step stages and heads learn by the losses of all exits. In the steps between,
-    each row is taken through the exits several times and leaves at random by what the gates say; a
-    trial is rewarded by minus its loss and `cost_weight` times its cost, and exits become more
-    likely as their trial did better than the row's other trials (REINFORCE with a baseline). No
-    gradient of that reaches stages or heads. ``policy="gate"`` leaves by these gates.
+    A gate at each exit but the last computes the probability that a sample exits there. Steps
+    alternate: in one, stages and heads are trained by the losses of all exits. In the next, the
+    gates are trained: several trials are drawn for each sample, which exits at random with these
+    probabilities. The reward of a trial is the negative loss at its exit minus `cost_weight` times
+    its cost. The expected reward is maximized by REINFORCE, with the mean reward of the other
+    trials of the sample as a baseline. The gradient does not reach stages or heads.
+
+    With ``policy="gate"``, the outputs of the gates are the scores of the exits.
 
     Parameters
     ----------
     cost_weight : float, default=0.1
-        Price of the plain network, in nats of the loss.
+        Weight of the cost in the reward. A cost of 1 is that of the plain network.
     n_trials : int, default=4
-        Trials of each row in a step, at least 2.
+        Number of trials of each sample in a step, at least 2.
     weights : float, {"depth", "ramp"} or sequence of float, default=1.0
-        Weights of the exits' losses, as in `JointTraining`.
+        Weights of the losses of the exits, as in `JointTraining`.
+
+    See Also
+    --------
+    GatedTraining : Minimizes an expectation that is computed instead of sampled.
+    ReinforcedPolicy : Policy learned by reinforcement on held-out samples, after the training.
 
     Notes
     -----
-    Half of the steps teach the network. `GatedTraining` follows the gradient of the expectation
-    that is only sampled here.
+    The network is trained in half of the steps only.
 
     References
     ----------
     Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
-    learning", Machine Learning 1992. Guan, Liu, Liu, Peng, "Energy-efficient amortized inference
-    with cascaded deep classifiers", IJCAI 2018.
+    learning", Machine Learning 1992.
+
+    Guan, Liu, Liu, Peng, "Energy-efficient amortized inference with cascaded deep classifiers",
+    IJCAI 2018.
 
     Examples
     --------
@@ -87,7 +96,6 @@ class ReinforcedTraining(TrainingStrategy):
         self.weights = weights
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         if network.n_exits == 1:
             train_alone(network, trainer)
             return
@@ -97,9 +105,9 @@ class ReinforcedTraining(TrainingStrategy):
 
 
 class ReinforcedLoss(ExitLoss):
-    """Losses of all exits, in turns with what makes better trials of the gates more likely.
+    """Losses of all exits, alternating with the loss of the gates by trials.
 
-    In validation it is the losses of all exits.
+    In validation, the losses of all exits are used.
 
     Parameters
     ----------
@@ -122,27 +130,27 @@ class ReinforcedLoss(ExitLoss):
         self.n_steps = 0
 
     def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
-        """Loss of a batch: logits of all exits, and behind them those of the gates."""
-        *answers, gates = logits
-        joint = super().forward(answers, target)
+        """Loss of a batch, from the logits of all exits followed by those of the gates."""
+        *outputs, gates = logits
+        joint = super().forward(outputs, target)
         if not self.training:
             return joint
         self.n_steps += 1
-        return joint if self.n_steps % 2 else self.of_trials(answers, gates, target)
+        return joint if self.n_steps % 2 else self.of_trials(outputs, gates, target)
 
     def of_trials(
-        self, answers: Sequence[torch.Tensor], gates: torch.Tensor, target: Target
+        self, outputs: Sequence[torch.Tensor], gates: torch.Tensor, target: Target
     ) -> torch.Tensor:
-        """Minus the mean, over rows and trials, of advantage times the logarithm of the chance."""
+        """Negative mean, over samples and trials, of advantage times log-probability."""
         y, *sample_weight = target
         chances = leaving_chances(gates)
         losses = torch.stack(
-            [F.cross_entropy(each.detach(), y, reduction="none") for each in answers], dim=1
+            [F.cross_entropy(each.detach(), y, reduction="none") for each in outputs], dim=1
         )
         rewards = -losses - self.cost_weight * gates.new_tensor(self.costs)
         exits = torch.multinomial(chances.detach().exp(), self.n_trials, replacement=True)
         gained = rewards.gather(1, exits)
-        # Against the mean of the row's other trials.
+        # The baseline is the mean of the other trials of the sample.
         advantage = (gained - gained.mean(dim=1, keepdim=True)) * self.n_trials
         advantage = advantage / (self.n_trials - 1)
         rows = -(advantage * chances.gather(1, exits)).mean(dim=1)

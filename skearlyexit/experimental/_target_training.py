@@ -1,4 +1,4 @@
-"""Stages that each aim at a target of their own."""
+"""Difference target propagation: each stage has a target for its embedding."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ from skearlyexit.training._unlabeled import mean_over_rows
 
 
 class TargetTraining(TrainingStrategy):
-    """Trains all stages at once, each by how far its embedding is from a target.
+    """Training of all stages by difference target propagation.
 
-    The target at the end is a step down the gradient of a row's cross-entropy there,
-    ``t_K = h_K - step * gradient``. From there targets are handed back through decoders, of which
-    each learns, as half of an auto-encoder, to tell the embedding of a stage from that of the next:
-    ``t_i = h_i + d_i(t_(i+1)) - d_i(h_(i+1))``. What a stage minimizes is the squared distance of
-    its embedding from its target over ``2 * step``, so that the last one follows the gradient of
-    its exit. Heads learn by cross-entropy from embeddings that they hand nothing back to; no
-    gradient crosses a stage.
+    Each stage minimizes the squared distance of its embedding to a target, divided by
+    ``2 * step``. The target of the last embedding h_K is a gradient step on the cross-entropy of
+    the last exit, ``t_K = h_K - step * gradient``. The targets of earlier stages are computed from
+    it by decoders, ``t_i = h_i + d_i(t_(i+1)) - d_i(h_(i+1))``, where the decoder d_i is trained to
+    reconstruct the embedding of a stage from that of the next stage.
+
+    The heads are trained by cross-entropy, without a gradient to the stages. No gradient is
+    propagated from a stage to the stage before.
 
     Parameters
     ----------
     step : float, default=0.1
-        How far the first target is from the embedding, in units of the gradient.
+        Size of the gradient step from the last embedding to its target.
 
     Notes
     -----
-    A decoder is a layer of twice as many channels as it reads, with ReLU, and one to the shape of
-    the embedding before; it is not kept. One exit alone is trained by cross-entropy.
+    A decoder has a hidden layer with twice as many channels as its input and ReLU. Decoders are
+    discarded after training. A network with a single exit is trained by cross-entropy.
 
     References
     ----------
@@ -73,7 +74,6 @@ class TargetTraining(TrainingStrategy):
         self.step = step
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         if network.n_exits == 1:
             train_alone(network, trainer)
             return
@@ -88,7 +88,7 @@ class TargetTraining(TrainingStrategy):
 
 @torch.no_grad()
 def _embeddings(network: MultiExitNetwork, trainer: Trainer) -> list[torch.Tensor]:
-    """What the stages make of a few rows, before they are trained."""
+    """Embeddings of a few samples at all stages before training."""
     carry: Any = to_device(take(trainer.rows.X, slice(2)), trainer.device)
     embeddings = []
     for stage in network.stages:
@@ -102,14 +102,14 @@ def _neighbors(parts: Sequence[Any]) -> list[tuple[Any, Any]]:
 
 
 def make_decoder(later: torch.Tensor, earlier: torch.Tensor) -> torch.nn.Module:
-    """From the embedding of a stage to the values of the one before, side by side.
+    """Decoder from the embedding of a stage to the flattened embedding of the stage before.
 
     Parameters
     ----------
     later, earlier : Tensor of shape (n, n_channels, ...)
-        A few embeddings of both, for their shapes.
+        A few embeddings of both stages, for their shapes.
     """
-    wide = torch.cat([later, later], dim=1)  # so that ReLU need not lose anything
+    wide = torch.cat([later, later], dim=1)  # enough channels for ReLU to keep all information
     return torch.nn.Sequential(
         Decoder(later, [wide]),
         torch.nn.ReLU(),
@@ -125,12 +125,12 @@ class TargetView(LocalView):
     ----------
     network : MultiExitNetwork
     decoders : sequence of torch.nn.Module
-        One for each exit but the last, from the next embedding; see `make_decoder`.
+        One for each exit but the last, whose input is the next embedding; see `make_decoder`.
 
     Notes
     -----
-    **Shape**: rows (n, ...) to a list of the logits of K exits (n, n_classes), the embeddings that
-    the heads read and those that the stages make (n, ...), equal numbers both, and the K - 1
+    **Shape**: samples (n, ...) to a list of the logits of K exits (n, n_classes), the K inputs of
+    the heads and the K outputs of the stages (n, ...), which have equal values, and the K - 1
     reconstructions of embeddings from the next one, (n, n_values).
     """
 
@@ -139,7 +139,7 @@ class TargetView(LocalView):
         self.decoders = torch.nn.ModuleList(decoders)
 
     def _answers(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
-        # In the precision in which they are handed out, so that the loss does not get copies.
+        # In the precision of the outputs, so that the loss does not receive copies.
         dtype = next(self.heads.parameters()).dtype
         read = [embedding.detach().to(dtype).requires_grad_() for embedding in embeddings]
         decoded = [
@@ -150,25 +150,25 @@ class TargetView(LocalView):
 
 
 class TargetLoss(ExitLoss):
-    """Cross-entropy of all exits, distances of stages from their targets, errors of decoders.
+    """Cross-entropy of all exits, distances of embeddings to their targets, errors of decoders.
 
-    In validation it is the cross-entropy alone.
+    In validation, only the cross-entropy is used.
 
     Parameters
     ----------
     decoders : sequence of torch.nn.Module
-        Those of the view.
+        Decoders of the view.
     step : float
     """
 
     def __init__(self, decoders: Sequence[torch.nn.Module], step: float) -> None:
         super().__init__([1.0] * (len(decoders) + 1))
-        # In a tuple they are not this module's to move or to count.
+        # In a tuple, so that they are not registered as submodules of the loss.
         self.decoders = tuple(decoders)
         self.step = step
 
     def forward(self, outputs: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
-        """Loss of a batch: what `TargetView` hands out, and the labels."""
+        """Loss of a batch, from the outputs of `TargetView` and the labels."""
         n_exits = len(self.decoders) + 1
         logits, read, made = (outputs[i * n_exits : (i + 1) * n_exits] for i in range(3))
         loss = super().forward(logits, target)
@@ -192,9 +192,9 @@ class TargetLoss(ExitLoss):
         Parameters
         ----------
         logits : Tensor of shape (n, n_classes)
-            Of the last exit, computed from the last of the embeddings.
+            Logits of the last exit, computed from the last of the embeddings.
         embeddings : sequence of Tensor of shape (n, ...)
-            Those that the heads read.
+            Inputs of the heads.
         y : Tensor of shape (n,)
         """
         total = F.cross_entropy(logits, y, reduction="sum")

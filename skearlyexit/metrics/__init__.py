@@ -1,4 +1,4 @@
-"""How good an early-exit model is: numbers from arrays, and scorers for model selection."""
+"""Metrics of early-exit models, and scorers for model selection."""
 
 from skearlyexit.metrics._curve import cost_accuracy_auc, cost_at_drop
 from skearlyexit.metrics._decision import decision_auroc

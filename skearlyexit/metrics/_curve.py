@@ -1,4 +1,4 @@
-"""Numbers from a curve of accuracy against cost."""
+"""Metrics of a curve of accuracy against cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-#: Averages of the same rows in another order differ in the last bits.
+#: Averages of the same values in another order may differ by rounding.
 ROUNDING = 1e-12
 
 
@@ -18,48 +18,49 @@ def cost_accuracy_auc(
     high: float | None = None,
     below: float = 0.0,
 ) -> float:
-    """Area under accuracy against cost, as the mean accuracy over budgets.
+    """Area under the curve of accuracy against cost, divided by its width.
 
-    A budget buys the most accurate point that costs no more, so that the curve is a flight of
-    steps: between points nothing is interpolated, and points that another one dominates do not
-    count. The area is divided by its width.
+    This is the mean accuracy over a range of budgets. The accuracy at a budget is that of the most
+    accurate point with at most this mean cost: the curve is a step function, without interpolation
+    between points, and points dominated by others have no effect.
 
     Parameters
     ----------
     mean_costs : array-like of shape (n_points,)
-        Mean cost per row of each operating point, in any order.
+        Mean cost per sample of each operating point, in any order.
     accuracies : array-like of shape (n_points,)
+        Accuracy of each operating point.
     low : float, default=None
-        Smallest budget, in the unit of `mean_costs`. None is the smallest of the costs. Areas of
-        several models compare only if they have `low` and `high` in common.
+        Lowest budget, in the unit of `mean_costs`. If None, it is the lowest of the costs. Areas
+        of several models can be compared only for the same `low` and `high`.
     high : float, default=None
-        Largest budget. None is the largest of the costs.
+        Highest budget. If None, it is the highest of the costs.
     below : float, default=0.0
-        Accuracy for budgets that no point can keep. By default they buy no answer, and no answer
-        is never right; another choice is the share of the most frequent class, which can be
-        guessed for nothing.
+        Accuracy at budgets lower than the costs of all points. Instead of 0, it may be the share of
+        the most frequent class, which can be predicted without any cost.
 
     Returns
     -------
     area : float
-        Between the smallest and the largest of `accuracies` and `below`. With ``low == high``
-        the accuracy at that budget.
+        Mean accuracy over the budgets from `low` to `high`. If they are equal, it is the accuracy
+        at this budget.
 
     Raises
     ------
     ValueError
-        If arrays are empty, not finite or of different length, the range is none, or all of it
-        lies below the cheapest point.
+        If the arrays are empty, not finite or of different length, `low` and `high` are not a valid
+        range, or `high` is lower than the costs of all points.
 
     See Also
     --------
-    cost_at_drop : Cost of a wanted accuracy.
-    CostAccuracyArea : The same idea as a scorer.
+    cost_at_drop : Lowest cost with a given accuracy.
+    CostAccuracyArea : Scorer of the mean accuracy over budgets.
 
     Notes
     -----
-    Of many points that were measured on few rows, some look good by luck, and the steps keep
-    these. Give points that were chosen on other rows.
+    If the points are chosen and evaluated on the same samples, the area is too optimistic, since
+    the most accurate of many points is accurate partly by chance. Evaluate the points on samples
+    that they were not chosen on.
 
     References
     ----------
@@ -81,23 +82,26 @@ def cost_accuracy_auc(
 
 
 def cost_at_drop(mean_costs: Any, accuracies: Any, reference: float, drop: Any = 0.0) -> Any:
-    """Smallest cost whose accuracy is at most `drop` below that of a plain network.
+    """Lowest mean cost with an accuracy of at least ``reference - drop``.
 
     Parameters
     ----------
     mean_costs : array-like of shape (n_points,)
-        Mean cost per row of each operating point, in any order.
+        Mean cost per sample of each operating point, in any order.
     accuracies : array-like of shape (n_points,)
+        Accuracy of each operating point.
     reference : float
-        Accuracy of a plain network that was trained by itself, in the unit of `accuracies`. The
-        last exit of the same network is no substitute: training with exits changes it.
+        Accuracy to compare with, in the unit of `accuracies`, such as that of a network trained
+        without early exits. The last exit of the same network is not a substitute for it, since
+        training with exits changes its accuracy.
     drop : float or array-like, default=0.0
-        What may be lost, in the same unit; negative asks for more than `reference`.
+        Maximum loss of accuracy, in the same unit. If negative, the accuracy has to be higher than
+        `reference`.
 
     Returns
     -------
     cost : float or ndarray
-        Of the shape of `drop`; nan where no point is accurate enough.
+        Cost for each value of `drop`, of the same shape. NaN if no point has this accuracy.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def cost_at_drop(mean_costs: Any, accuracies: Any, reference: float, drop: Any =
 
     See Also
     --------
-    cost_accuracy_auc : One number for all budgets.
+    cost_accuracy_auc : Mean accuracy over a range of budgets.
 
     Examples
     --------
@@ -132,17 +136,17 @@ def cost_at_drop(mean_costs: Any, accuracies: Any, reference: float, drop: Any =
 def mean_of_steps(
     costs: np.ndarray, values: np.ndarray, *, low: float | None, high: float | None, below: float
 ) -> float:
-    """Mean over [low, high] of what is ``values[i]`` from ``costs[i]`` to the next cost.
+    """Mean over [low, high] of the step function with ``values[i]`` from ``costs[i]`` on.
 
     Parameters
     ----------
     costs : ndarray of shape (n_points,)
-        Increasing; of equal ones the last counts.
+        Increasing. If several are equal, the last one is used.
     values : ndarray of shape (n_points,)
     low, high : float or None
-        None is the first cost, and the last.
+        If None, the first and the last cost.
     below : float
-        The value below the first cost.
+        Value below the first cost.
     """
     low = float(costs[0]) if low is None else low
     high = float(costs[-1]) if high is None else high
@@ -153,8 +157,8 @@ def mean_of_steps(
         )
     if high < costs[0] * (1 - ROUNDING):
         raise ValueError(
-            f"No budget from low={low!r} to high={high!r} can be kept: the cheapest point costs "
-            f"{costs[0]:.4g}. Give a larger 'high'."
+            f"No budget from low={low!r} to high={high!r} can be met: the cheapest point costs "
+            f"{costs[0]:.4g}. Give a higher 'high'."
         )
     starts = np.concatenate([[low], costs[(costs > low) & (costs < high)]])
     index = np.searchsorted(costs, starts * (1 + ROUNDING), side="right") - 1
@@ -165,13 +169,13 @@ def mean_of_steps(
 
 
 def checked_points(mean_costs: Any, accuracies: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Costs and accuracies of points as arrays of shape (n_points,)."""
+    """Validated costs and accuracies of points, arrays of shape (n_points,)."""
     costs = np.asarray(mean_costs, dtype=np.float64)
     values = np.asarray(accuracies, dtype=np.float64)
     if costs.ndim != 1 or costs.shape != values.shape or not costs.size:
         raise ValueError(
-            "'mean_costs' and 'accuracies' must be of the same shape (n_points,), with a point at "
-            f"least. Got {costs.shape} and {values.shape}."
+            "'mean_costs' and 'accuracies' must be of the same shape (n_points,), with at least "
+            f"one point. Got {costs.shape} and {values.shape}."
         )
     if not (np.isfinite(costs).all() and np.isfinite(values).all() and (costs >= 0).all()):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""How well the scores of a policy tell where to leave."""
+"""ROC AUC of the scores of a policy."""
 
 from __future__ import annotations
 
@@ -11,46 +11,49 @@ from skearlyexit.metrics._checks import checked_correct, checked_matrix, checked
 
 
 def decision_auroc(scores: Any, correct: Any, weight: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Area under the ROC curve of the scores at each exit, for two questions.
+    """Area under the ROC curve of the scores at each exit, for two binary targets.
 
-    *Is this exit right?* and *would no later exit do better?* The second is what a decision to
-    leave depends on: a row that every exit gets wrong should leave at once, and its low score
-    speaks against the score only in the first.
+    The first target is whether the prediction at the exit is correct. The second one is whether a
+    sample should exit there: the prediction is correct, or no later exit is correct either. A
+    sample that is misclassified at all exits should exit at once, so a high score for it is an
+    error by the first target only.
 
     Parameters
     ----------
     scores : array-like of shape (n_samples, n_exits)
-        What the policy makes of each exit; higher is surer.
+        Scores of the policy at each exit; a higher score means a more confident prediction.
     correct : array-like of shape (n_samples, n_exits), bool
-        Whether each exit is right.
+        Whether the prediction at each exit is correct.
     weight : array-like of shape (n_samples,), default=None
         Sample weights.
 
     Returns
     -------
     right : ndarray of shape (n_exits,)
-        For "this exit is right". 0.5 is chance, 1 a perfect order of the rows.
+        Area for the target that the prediction is correct: 0.5 for random scores, 1 for scores
+        that rank the samples perfectly. NaN at an exit where the target is the same for all
+        samples.
     stop : ndarray of shape (n_exits,)
-        For "this exit is right, or no later one is". Of the last exit it is nan.
-        Both are nan where all rows have the same answer, so that there is nothing to tell apart.
+        Area for the target that the prediction is correct or no later exit is correct. NaN at an
+        exit where the target is the same for all samples, such as the last exit.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a score is not finite, or no row has a positive weight.
+        If shapes do not match, a score is not finite, or no sample has a positive weight.
 
     See Also
     --------
-    sklearn.metrics.roc_auc_score : The area itself.
+    sklearn.metrics.roc_auc_score : Area under the ROC curve.
 
     Notes
     -----
-    All rows are asked at every exit, as in an exit table, also those that would leave before.
+    All samples are used at every exit, including those that would exit before.
 
     References
     ----------
     Corbière, Thome, Bar-Hen, Cord, Pérez, "Addressing failure prediction by learning model
-    confidence", NeurIPS 2019, for the first question.
+    confidence", NeurIPS 2019, for the first target.
 
     Examples
     --------
@@ -70,7 +73,7 @@ def decision_auroc(scores: Any, correct: Any, weight: Any = None) -> tuple[np.nd
     weight = checked_weight(weight, correct)
     used = weight > 0
     scores, correct, weight = scores[used], correct[used], weight[used]
-    # Whether any exit after this one is right.
+    # Whether any later exit is correct.
     later = np.zeros_like(correct)
     later[:, :-1] = np.logical_or.accumulate(correct[:, :0:-1], axis=1)[:, ::-1]
     right, stop = (

@@ -1,4 +1,4 @@
-"""Confidence intervals for proportions, and for means of bounded values."""
+"""Confidence intervals of proportions and of means of bounded values."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from skearlyexit._data._weights import scaled
 
 
 def proportion_interval(n_hits: Any, n_rows: Any, confidence_level: float = 0.95) -> np.ndarray:
-    """Exact interval of Clopper and Pearson for a proportion.
+    """Exact confidence interval of a proportion, by Clopper and Pearson.
 
-    It covers the truth at least as often as the level says, for any number of rows and any
-    proportion, which the intervals of Wald, Wilson and Agresti-Coull do on average only.
+    Its coverage is at least the confidence level for any number of samples and any proportion. That
+    of the intervals of Wald, Wilson and Agresti-Coull is so only on average.
 
     Parameters
     ----------
     n_hits : array-like
-        Number of hits; need not be whole, since weighted rows count as their effective number.
+        Number of hits. It need not be an integer, since weighted samples are counted by their
+        effective number.
     n_rows : array-like
-        Number of rows, of a shape that broadcasts with `n_hits`. Of no rows nothing is known:
-        [0, 1].
+        Number of samples, of a shape that broadcasts with `n_hits`. Without samples the interval
+        is [0, 1].
     confidence_level : float, default=0.95
 
     Returns
@@ -43,11 +44,11 @@ def proportion_interval(n_hits: Any, n_rows: Any, confidence_level: float = 0.95
     """
     tail = _tail(confidence_level)
     rows = np.asarray(n_rows, dtype=np.float64)
-    # A sum of weights may pass the number of rows in the last bits.
+    # A sum of weights may exceed the number of samples by rounding.
     hits = np.clip(np.asarray(n_hits, dtype=np.float64), 0.0, rows)
     misses = rows - hits
-    # Where there are no hits, or no misses, the limit is the end itself; the quantile of a beta
-    # distribution with a parameter of 0 is not defined.
+    # Without hits or without misses the limit is 0 or 1: the quantile of a beta distribution with a
+    # parameter of 0 is not defined.
     low = np.where(hits > 0, betaincinv(np.where(hits > 0, hits, 1.0), misses + 1, tail), 0.0)
     high = np.where(misses > 0, betainccinv(hits + 1, np.where(misses > 0, misses, 1.0), tail), 1.0)
     return np.stack([low, high], axis=-1)
@@ -61,12 +62,13 @@ def mean_interval(
     *,
     weight: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Adjusted Wald interval for the mean of values bounded in [low, high].
+    """Adjusted Wald interval of the mean of values in [low, high].
 
-    The lower limit is that of Wald after some rows of the value `low` are added to those seen, and
-    the upper limit that after as many of the value `high`. The number added makes the limit exact
-    where all rows seen are at the other end: there a hit too rare to be seen has a rate of up to
-    ``-log(alpha / 2)`` in `n_rows`, 3.7 for 95 %, and Wald's own interval has no width.
+    The lower limit is that of the Wald interval after samples with the value `low` are added, and
+    the upper limit that after as many samples with the value `high` are added. Their number makes
+    the limit exact if all values are equal to the opposite bound. The Wald interval has no width
+    then, although the rate of an event that does not occur in n samples may be up to
+    ``-log(alpha / 2) / n``, which is 3.7 / n for 95 %.
 
     Parameters
     ----------
@@ -75,22 +77,23 @@ def mean_interval(
         Bounds of the values.
     confidence_level : float, default=0.95
     weight : ndarray of shape (n_rows,), default=None
-        Weighted rows count as their effective number; see `effective_rows`.
+        Sample weights. Weighted samples are counted by their effective number; see
+        `effective_rows`.
 
     Returns
     -------
     interval : ndarray of shape (2,)
-        Lower and upper limit, within [low, high]; these themselves if there are no rows.
+        Lower and upper limit, within [low, high]. Without samples, it is [low, high].
 
     Notes
     -----
-    Agresti and Coull add rows at both ends at once, Bonett and Price one at each for the difference
-    of paired proportions. Both pull the interval to the middle: over some thousand distributions of
-    costs and of paired differences, with 3 to 3,000 rows, they covered as little as 89 % of the
-    time at a level of 95 %, mostly where nearly all rows are near one end, as with rare exits.
-    Limits that each count rows on their own side, as those of Clopper and Pearson do, covered
-    94.7 % at least; the intervals are about 10 % wider for paired differences and no wider for
-    costs.
+    Agresti and Coull add samples with both bounds to the same interval, and Bonett and Price one of
+    each for the difference of paired proportions. Both shift the interval to the middle: over some
+    thousand distributions of costs and of paired differences, with 3 to 3,000 samples, their
+    coverage was as low as 89 % at a level of 95 %, mostly where nearly all values are close to one
+    bound, as with rare exits. If each limit has its own samples, as in the interval of Clopper and
+    Pearson, the coverage was at least 94.7 %. The intervals are about 10 % wider for paired
+    differences and no wider for costs.
 
     References
     ----------
@@ -101,7 +104,7 @@ def mean_interval(
     based on paired data", Journal of Educational and Behavioral Statistics 2012.
 
     Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 1983, for rates
-    of what was not seen.
+    of events that do not occur.
     """
     tail = _tail(confidence_level)
     values = np.asarray(values, dtype=np.float64)
@@ -114,23 +117,23 @@ def mean_interval(
     mean = float(weight @ values) / total
     spread = float(weight @ (values - mean) ** 2) / total
     z = -float(ndtri(tail))
-    # The root of n + z sqrt(n) = -log(tail): n rows added to many at the other end.
+    # The root of n + z sqrt(n) = -log(tail): n samples added to many with the opposite bound.
     n_added = ((np.sqrt(z**2 - 4 * np.log(tail)) - z) / 2) ** 2
     share = n_added / (n_rows + n_added)
     limits = []
     for end, sign in ((low, -1.0), (high, 1.0)):
         middle = mean + share * (end - mean)
-        # Variance of a mixture: within its parts, and between them.
+        # Variance of a mixture: within and between its parts.
         variance = (1 - share) * spread + share * (1 - share) * (end - mean) ** 2
         limits.append(middle + sign * z * np.sqrt(variance / (n_rows + n_added)))
     return np.clip(limits, low, high)
 
 
 def effective_rows(weight: np.ndarray) -> float:
-    """Number of equal rows whose mean varies as much as the weighted mean, (sum w)^2 / sum w^2.
+    """Effective number of weighted samples, (sum w)^2 / sum w^2.
 
-    It holds for weights that have nothing to do with the values, so that no guarantee may rest on
-    it.
+    The mean of this many samples of equal weight has the same variance as the weighted mean, if
+    weights and values are independent. Guarantees must not rely on this.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cost and accuracy of policies, real and imagined, on rows where every exit's answer is known."""
+"""Cost and accuracy under thresholds, of an oracle and of random exits."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ def cost_accuracy(
     thresholds: np.ndarray,
     weight: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cost and accuracy under each of many vectors of thresholds.
+    """Mean cost and accuracy under each of several vectors of thresholds.
 
     Parameters
     ----------
     correct : ndarray of shape (n_samples, n_exits), bool
-        Whether each exit is right.
+        Whether the prediction at each exit is correct.
     scores : ndarray of shape (n_samples, n_exits)
-        Those of the last exit are not used.
+        Scores of the policy at each exit. Those of the last exit are not used.
     costs : ndarray of shape (n_exits,)
-        Cumulative.
-    thresholds : ndarray of shape (n_points, n_exits - 1)
-        A row leaves the first exit whose score reaches its threshold, or the last exit.
+        Cumulative cost of exiting at each exit.
+    thresholds : array-like of shape (n_points, n_exits - 1)
+        Vectors of thresholds of all exits but the last. A sample exits at the first exit at which
+        its score reaches the threshold, and at the last exit if there is none.
     weight : ndarray of shape (n_samples,), default=None
+        Sample weights.
 
     Returns
     -------
     mean_costs : ndarray of shape (n_points,)
-        In the unit of `costs`.
+        Mean cost per sample, in the unit of `costs`.
     accuracies : ndarray of shape (n_points,)
+        Accuracy of the predictions at the exits.
 
     Examples
     --------
@@ -46,7 +49,7 @@ def cost_accuracy(
     """
     rows, weight = np.arange(len(correct)), checked_weight(weight, correct)
     mean_costs, accuracies = np.empty(len(thresholds)), np.empty(len(thresholds))
-    # One point after the other: all at once would need as many copies of the scores.
+    # One vector at a time: all at once would need a copy of the scores for each.
     for i, point in enumerate(thresholds):
         exits = exits_of(scores, point)
         mean_costs[i] = np.average(costs[exits], weights=weight)
@@ -57,23 +60,26 @@ def cost_accuracy(
 def oracle(
     correct: np.ndarray, costs: np.ndarray, weight: np.ndarray | None = None
 ) -> tuple[float, float]:
-    """Mean cost and accuracy if every row left at the first exit that is right.
+    """Mean cost and accuracy if every sample exits at the first exit with a correct prediction.
 
-    Rows that no exit gets right leave at the first, cheapest one. No policy is more accurate, and
-    none as accurate is cheaper.
+    Samples that are misclassified at all exits exit at the first one. No policy has a higher
+    accuracy, and no policy has the same accuracy at a lower cost.
 
     Parameters
     ----------
     correct : ndarray of shape (n_samples, n_exits), bool
-        Whether each exit is right.
+        Whether the prediction at each exit is correct.
     costs : ndarray of shape (n_exits,)
-        Cumulative.
+        Cumulative cost of exiting at each exit.
     weight : ndarray of shape (n_samples,), default=None
+        Sample weights.
 
     Returns
     -------
     mean_cost : float
+        Mean cost per sample, in the unit of `costs`.
     accuracy : float
+        Share of the samples that are classified correctly at any exit.
 
     Examples
     --------
@@ -82,7 +88,7 @@ def oracle(
     (0.5, 0.6666666666666666)
     """
     weight = checked_weight(weight, correct)
-    # argmax finds the first that is right, and the first of all where none is.
+    # argmax returns the first correct exit, or the first exit if none is correct.
     cost = np.average(costs[correct.argmax(axis=1)], weights=weight)
     return float(cost), float(np.average(correct.any(axis=1), weights=weight))
 
@@ -93,25 +99,28 @@ def random_exits(
     costs: np.ndarray,
     weight: np.ndarray | None = None,
 ) -> tuple[float, float]:
-    """Mean cost and expected accuracy if the same share of rows left each exit, drawn at random.
+    """Mean cost and expected accuracy if samples are assigned to exits at random.
 
-    What a policy gains over this it owes to its scores.
+    The exit rates are those of the given exits. The difference from the accuracy with the given
+    exits is due to the choice of samples by the policy.
 
     Parameters
     ----------
     correct : ndarray of shape (n_samples, n_exits), bool
-        Whether each exit is right.
+        Whether the prediction at each exit is correct.
     exits : ndarray of shape (n_samples,)
-        Exit at which each row leaves under the policy.
+        Index of the exit of each sample under a policy.
     costs : ndarray of shape (n_exits,)
-        Cumulative.
+        Cumulative cost of exiting at each exit.
     weight : ndarray of shape (n_samples,), default=None
+        Sample weights.
 
     Returns
     -------
     mean_cost : float
-        That of the policy.
+        Mean cost per sample, which is that of the given exits.
     accuracy : float
+        Expected accuracy.
 
     Examples
     --------

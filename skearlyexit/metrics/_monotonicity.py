@@ -1,4 +1,4 @@
-"""Whether later exits know what earlier ones knew."""
+"""Decrease of the probability of the true class from exit to exit."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ def monotonicity(
     tolerance: Any = (0.01, 0.05, 0.1, 0.2, 0.5),
     weight: Any = None,
 ) -> Any:
-    """Share of rows whose probability of the true class falls from some exit to a later one.
+    """Share of samples whose probability of the true class decreases at a later exit.
 
-    Of a network that may be stopped at any exit one expects that it never gets worse by going on.
-    The fall of a row is the largest difference between an exit and any later one; 0 is the best
-    share.
+    Ideally, predictions never get worse from one exit to the next, and the share is 0. The decrease
+    of a sample is the largest difference between its probability at an exit and at any later exit.
 
     Parameters
     ----------
     true_class_probability : array-like of shape (n_samples, n_exits)
-        In [0, 1]; of a table ``table.probabilities[np.arange(len(y)), :, y]``.
+        Probability of the true class at each exit, in [0, 1]. From an exit table, it is
+        ``table.probabilities[np.arange(len(y)), :, y]``, with class indices y.
     tolerance : float or array-like of shape (n_tolerances,), default=(0.01, 0.05, 0.1, 0.2, 0.5)
-        Rows count that fall by more than this, in units of probability.
+        Samples are counted if the decrease of the probability is larger than this.
     weight : array-like of shape (n_samples,), default=None
         Sample weights.
 
     Returns
     -------
     share : float or ndarray of shape (n_tolerances,)
-        Of the shape of `tolerance`.
+        Share of the samples for each value of `tolerance`, of the same shape.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a probability is not in [0, 1], a tolerance is negative, or no row
-        has a positive weight.
+        If shapes do not match, a probability is not in [0, 1], a tolerance is negative, or no
+        sample has a positive weight.
 
     See Also
     --------
-    overthinking : Rows that are right at some exit and wrong at the end.
+    overthinking : Samples that are classified correctly at some exit and not at the last one.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What is lost by going on where an answer was right already."""
+"""Overthinking: correct predictions at earlier exits, compared with the last exit."""
 
 from __future__ import annotations
 
@@ -12,31 +12,39 @@ from skearlyexit.metrics._checks import checked_correct, checked_costs, checked_
 
 @dataclass(frozen=True, eq=False)
 class Overthinking:
-    """Rows by their first right exit, and what becomes of them at the end.
+    """Shares of samples by their first correct exit, and by the prediction at the last exit.
 
-    Overthinking is *wasteful* where the last exit only repeats what an earlier one knew, and
-    *destructive* where it turns a right answer into a wrong one.
+    The first correct exit of a sample is the first exit with a correct prediction. Overthinking is
+    *wasteful* if a sample is classified correctly before the last exit, since the rest of the
+    network is not needed. It is *destructive* if the last exit misclassifies such a sample.
+
+    Parameters
+    ----------
+    costs : ndarray of shape (n_exits,)
+        Cumulative cost of exiting at each exit.
+    kept : ndarray of shape (n_exits,)
+        Share of all samples whose first correct exit is this exit, and that are classified
+        correctly at the last exit.
+    lost : ndarray of shape (n_exits,)
+        Share of all samples whose first correct exit is this exit, and that are misclassified at
+        the last exit.
+    never : float
+        Share of all samples that are misclassified at all exits. The sum of `kept`, `lost` and
+        `never` is 1.
 
     Attributes
     ----------
-    costs : ndarray of shape (n_exits,)
-        Cumulative cost of leaving at each exit.
-    kept : ndarray of shape (n_exits,)
-        Share of all rows that each exit is the first to get right, and the last exit gets right.
-    lost : ndarray of shape (n_exits,)
-        Share of all rows that each exit is the first to get right, and the last exit gets wrong.
-    never : float
-        Share of all rows that no exit gets right. With `kept` and `lost` it sums to 1.
     wasteful_share : float
-        Share of all rows that an exit before the last gets right.
+        Share of all samples that are classified correctly at an exit before the last.
     wasteful_cost : float
-        Mean, over the rows that some exit gets right, of the cost of the last exit minus that of
-        the first right one; in the unit of `costs`, nan if there are no such rows. Rows that the
-        last exit alone gets right count with 0.
+        Cost of the last exit minus that of the first correct exit, averaged over the samples that
+        have a correct exit, in the unit of `costs`. NaN if there are no such samples.
     destructive_share : float
-        Share of all rows that some exit gets right and the last one wrong.
+        Share of all samples that are classified correctly at some exit and misclassified at the
+        last exit.
     destructive_share_of_errors : float
-        The same as a share of the rows that the last exit gets wrong; nan if there are none.
+        The same as a share of the samples that are misclassified at the last exit. NaN if there
+        are none.
 
     Examples
     --------
@@ -76,33 +84,35 @@ class Overthinking:
 
 
 def overthinking(correct: Any, costs: Any, weight: Any = None) -> Overthinking:
-    """Measure what running to the end wastes and destroys.
+    """Compare the last exit of the network with the first correct exit of each sample.
 
-    Thresholds play no part: every row is asked at every exit, and compared is the end with the
-    first exit that is right, as an oracle would choose it.
+    Overthinking means that a sample is classified correctly at an exit and the rest of the network
+    is not needed for it, or even changes the prediction to a wrong one. The result does not depend
+    on thresholds.
 
     Parameters
     ----------
     correct : array-like of shape (n_samples, n_exits), bool
-        Whether each exit is right.
+        Whether the prediction at each exit is correct.
     costs : array-like of shape (n_exits,)
-        Cumulative.
+        Cumulative cost of exiting at each exit.
     weight : array-like of shape (n_samples,), default=None
         Sample weights.
 
     Returns
     -------
     overthinking : Overthinking
+        Shares of samples, and the cost that is wasted.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, costs fall, or no row has a positive weight.
+        If shapes do not match, costs decrease, or no sample has a positive weight.
 
     See Also
     --------
-    oracle : Mean cost and accuracy of leaving at the first right exit.
-    skearlyexit.inspection.OverthinkingDisplay : The picture.
+    oracle : Mean cost and accuracy if samples exit at their first correct exit.
+    skearlyexit.inspection.OverthinkingDisplay : Visualization.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Whether the exits are as often right as they say."""
+"""Reliability of the predicted probabilities of each exit."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ STRATEGIES = ("uniform", "quantile")
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityCurve:
-    """Confidence against accuracy, by exit and bin.
+    """Reliability curve: confidence and accuracy of each exit, in bins of the confidence.
+
+    Parameters
+    ----------
+    edges : ndarray of shape (n_exits, n_bins + 1)
+        Edges of the bins of each exit. Bin k contains confidences larger than edge k and at most
+        edge k + 1; the first bin also contains its lower edge.
+    confidence : ndarray of shape (n_exits, n_bins)
+        Mean probability of the predicted class in each bin. NaN in empty bins.
+    accuracy : ndarray of shape (n_exits, n_bins)
+        Accuracy in each bin. NaN in empty bins.
+    share : ndarray of shape (n_exits, n_bins)
+        Share of the samples in each bin. The sum over the bins is 1.
 
     Attributes
     ----------
-    edges : ndarray of shape (n_exits, n_bins + 1)
-        Bin k holds confidences above ``edges[k]``, and up to ``edges[k + 1]``; the first one holds
-        its lower edge too.
-    confidence : ndarray of shape (n_exits, n_bins)
-        Mean probability of the class that is answered; nan in empty bins.
-    accuracy : ndarray of shape (n_exits, n_bins)
-        Share of right answers; nan in empty bins.
-    share : ndarray of shape (n_exits, n_bins)
-        Share of the rows in each bin; sums to 1 over the bins.
     error : ndarray of shape (n_exits,)
-        Expected calibration error: mean over rows of the distance between the confidence and the
-        accuracy of their bin.
+        Expected calibration error of each exit: absolute difference of confidence and accuracy,
+        averaged over the bins with weights `share`.
 
     Examples
     --------
@@ -62,41 +65,45 @@ def reliability_curve(
     strategy: str = "uniform",
     weight: Any = None,
 ) -> ReliabilityCurve:
-    """Accuracy against confidence at every exit.
+    """Compute accuracy against confidence at every exit.
 
-    The confidence of an exit is the probability of the class that it answers with. Of a calibrated
-    exit, answers given with a confidence of 0.8 are right in 80 % of the cases.
+    The confidence is the predicted probability of the predicted class. An exit is calibrated if, of
+    all predictions with a confidence of 0.8, 80 % are correct, and likewise for other values.
 
     Parameters
     ----------
     probabilities : array-like of shape (n_samples, n_exits, n_classes)
-        Those of an exit table.
+        Predicted probabilities at each exit, such as those of an exit table.
     y_index : array-like of shape (n_samples,), int
-        True classes, as indices of the last axis.
+        Index of the true class of each sample.
     n_bins : int, default=15
-        Number of bins of each exit.
+        Number of bins for each exit.
     strategy : {"uniform", "quantile"}, default="uniform"
-        Bins of equal width over [0, 1], or bins that hold equal shares of the rows, as far as
-        ties allow. Heads are mostly sure, so that bins of equal width are mostly empty; with equal
-        shares the error depends less on the number of bins.
+        Strategy used to define the widths of the bins:
+
+        - ``"uniform"``: bins of equal width over [0, 1]. Since most confidences are high, many bins
+          are nearly empty.
+        - ``"quantile"``: bins with equal shares of the samples, except for ties. The error depends
+          less on the number of bins.
     weight : array-like of shape (n_samples,), default=None
         Sample weights.
 
     Returns
     -------
     curve : ReliabilityCurve
+        Confidence, accuracy and share of the samples in each bin.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, probabilities are not in [0, 1], an index is none of a class, there
-        is no bin or strategy of that kind, or no row has a positive weight.
+        If shapes do not match, probabilities are not in [0, 1], an index is not that of a class,
+        `n_bins` or `strategy` is invalid, or no sample has a positive weight.
 
     See Also
     --------
-    expected_calibration_error : One number for each exit.
-    sklearn.calibration.calibration_curve : For one binary classifier, without weights.
-    skearlyexit.inspection.ReliabilityDisplay : The picture.
+    expected_calibration_error : Expected calibration error of each exit.
+    sklearn.calibration.calibration_curve : Curve of a single binary classifier, without weights.
+    skearlyexit.inspection.ReliabilityDisplay : Visualization.
 
     References
     ----------
@@ -126,13 +133,13 @@ def reliability_curve(
     grid = np.linspace(0.0, 1.0, n_bins + 1)
     edges = np.tile(grid, (values.shape[1], 1))
     if strategy == "quantile":
-        # This method alone takes weights, under which a row of weight 2 is two rows.
+        # The only method that supports weights; a sample of weight 2 counts as two samples.
         inner = np.quantile(confidence, grid[1:-1], 0, weights=weight, method="inverted_cdf")
         edges[:, 1:-1] = inner.T
     sums = np.zeros((3, values.shape[1], n_bins))
-    for exit_, surely in enumerate(confidence.T):
-        bins = np.searchsorted(edges[exit_, 1:-1], surely, side="left")
-        for total, value in zip(sums, (1.0, surely, correct[:, exit_]), strict=True):
+    for exit_, largest in enumerate(confidence.T):
+        bins = np.searchsorted(edges[exit_, 1:-1], largest, side="left")
+        for total, value in zip(sums, (1.0, largest, correct[:, exit_]), strict=True):
             total[exit_] = np.bincount(bins, weight * value, minlength=n_bins)
     mass = np.where(sums[0] > 0, sums[0], np.nan)
     return ReliabilityCurve(edges, sums[1] / mass, sums[2] / mass, sums[0] / weight.sum())
@@ -146,35 +153,42 @@ def expected_calibration_error(
     strategy: str = "uniform",
     weight: Any = None,
 ) -> np.ndarray:
-    """Distance between confidence and accuracy, at every exit.
+    """Compute the expected calibration error of every exit.
+
+    It is the absolute difference between mean confidence and accuracy in bins of the confidence,
+    averaged over the bins with weights proportional to the number of samples.
 
     Parameters
     ----------
     probabilities : array-like of shape (n_samples, n_exits, n_classes)
-        Those of an exit table.
+        Predicted probabilities at each exit, such as those of an exit table.
     y_index : array-like of shape (n_samples,), int
-        True classes, as indices of the last axis.
+        Index of the true class of each sample.
     n_bins : int, default=15
+        Number of bins for each exit.
     strategy : {"uniform", "quantile"}, default="uniform"
-        Bins of equal width, or with equal shares of the rows; see `reliability_curve`.
+        Whether bins have equal width or equal shares of the samples; see `reliability_curve`.
     weight : array-like of shape (n_samples,), default=None
         Sample weights.
 
     Returns
     -------
     error : ndarray of shape (n_exits,)
-        Mean over rows of the absolute difference of mean confidence and accuracy in their bin,
-        between 0 and 1.
+        Expected calibration error of each exit, between 0 and 1.
 
     Raises
     ------
     ValueError
         As in `reliability_curve`.
 
+    See Also
+    --------
+    reliability_curve : Accuracy against confidence.
+
     Notes
     -----
-    With few rows in a bin the accuracy there is off by chance, so that even a calibrated exit has
-    an error above 0. Compare exits on the same rows and bins.
+    In bins with few samples the accuracy varies randomly, so the error is above 0 even for a
+    calibrated exit. Compare exits on the same samples and with the same bins.
 
     References
     ----------
@@ -196,7 +210,7 @@ def _checked_probabilities(probabilities: Any, y_index: Any) -> tuple[np.ndarray
     if values.ndim != 3 or not values.size:
         raise ValueError(
             "'probabilities' must be of shape (n_samples, n_exits, n_classes), none of them 0. Got "
-            f"an array of shape {values.shape}. Of one classifier give `probabilities[:, None]`."
+            f"an array of shape {values.shape}. For one classifier give `probabilities[:, None]`."
         )
     if not (values.min() >= 0 and values.max() <= 1):
         raise ValueError(
@@ -205,8 +219,8 @@ def _checked_probabilities(probabilities: Any, y_index: Any) -> tuple[np.ndarray
     n_samples, _, n_classes = values.shape
     if y_index.shape != (n_samples,) or y_index.dtype.kind not in "iu":
         raise ValueError(
-            f"'y_index' must hold {n_samples} integers, one for each row. Got an array of "
-            f"{y_index.dtype} of shape {y_index.shape}. Of labels give "
+            f"'y_index' must hold {n_samples} integers, one for each sample. Got an array of "
+            f"{y_index.dtype} of shape {y_index.shape}. For labels give "
             "`np.searchsorted(classes, y)`."
         )
     if y_index.min() < 0 or y_index.max() >= n_classes:

@@ -1,4 +1,4 @@
-"""Accuracy and cost as scorers, for model selection with scikit-learn."""
+"""Scorers of accuracy and cost, for model selection with scikit-learn."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from skearlyexit.metrics._measures import cost_accuracy
 
 
 class ExitScorer(BaseEstimator, metaclass=ABCMeta):
-    """Base of the scorers: a callable with parameters, which scikit-learn can clone and route to.
+    """Base class of scorers for early-exit models.
 
-    A scorer implements `score`. Weights come with metadata routing, once
-    ``set_score_request(sample_weight=True)`` has been called.
+    A scorer is called as ``scorer(estimator, X, y)``, like those of `sklearn.metrics.make_scorer`,
+    and its parameters can be cloned and set. A subclass implements `score`. If metadata routing is
+    enabled, sample weights are passed to a scorer that has requested them by
+    ``set_score_request(sample_weight=True)``.
 
     Examples
     --------
@@ -30,7 +32,7 @@ class ExitScorer(BaseEstimator, metaclass=ABCMeta):
     >>> from sklearn.datasets import make_classification
     >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
     >>> from skearlyexit.metrics import ExitScorer
-    >>> class EarlyShare(ExitScorer):  # share of the rows that exit before the last exit
+    >>> class EarlyShare(ExitScorer):  # share of the samples that exit before the last exit
     ...     def score(self, estimator, X, y=None, sample_weight=None):
     ...         _, exits = estimator.predict(X, return_exits=True)
     ...         early = exits < estimator.n_exits_ - 1
@@ -43,66 +45,73 @@ class ExitScorer(BaseEstimator, metaclass=ABCMeta):
     1.0
     """
 
-    # What is scored is an argument, and no metadata.
+    # The estimator is not metadata that can be requested.
     __metadata_request__score: ClassVar[dict[str, Any]] = {"estimator": UNUSED}
 
     def __call__(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Score a fitted model; the same as `score`."""
+        """Score a fitted model, as `score` does."""
         return self.score(estimator, X, y, sample_weight)
 
     @abstractmethod
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Score a fitted model on rows that it was not fitted or calibrated on.
+        """Score a fitted model.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier.
-        X : array-like of shape (n_samples, ...)
+            Fitted classifier, or fitted pipeline whose last step is one.
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Test samples, used neither for fitting nor for calibrating the model.
         y : array-like of shape (n_samples,), default=None
-            True labels; only a scorer that looks at costs alone does without.
+            True labels. Not used by scorers of the cost alone.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
 
         Returns
         -------
         score : float
-            Greater is better.
+            Score of the model; greater is better.
 
         Raises
         ------
-        TypeError, ValueError
-            If the estimator is of another kind, or cannot do what is asked.
+        TypeError
+            If the estimator is not an early-exit classifier.
+        ValueError
+            If a parameter of the scorer is invalid, or the model has not been calibrated and the
+            scorer needs it.
         """
 
     def _accept_sample_weight(self) -> bool:
-        """Tell scikit-learn, where several metrics are computed at once, to pass weights on."""
+        """Tell scikit-learn to pass weights on if several metrics are computed at once."""
         return True
 
 
 class AccuracyAtBudget(ExitScorer):
-    """Accuracy where the mean cost per row may be at most so much.
+    """Scorer of the accuracy at a budget.
 
-    Models that spend differently are compared at the same price. The thresholds for the budget
-    come from the model's own calibration rows, and not from the rows that are scored.
+    Models are compared at the same mean cost. The thresholds for the budget are those found on the
+    calibration samples of each model, not on the samples that are scored.
 
     Parameters
     ----------
     budget : float
-        As in `EarlyExitClassifier.predict`: 1 is the plain network.
+        Maximum mean cost per sample, as in `EarlyExitClassifier.predict`: 1 is the cost of the
+        plain network, which has no early exits.
     plain_cost : float, default=None
-        Multiply-accumulates per sample, or other units of the model's costs, that make a cost
-        of 1. None: those of each model's own plain network, so that a budget of 0.5 is more for a
-        larger network. To compare networks of different size give all the same.
+        Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
+        multiply-accumulate operations per sample. If None, it is the cost of the plain network of
+        each model, so a budget of 0.5 is larger for a larger network. To compare networks of
+        different sizes, set the same value for all.
 
     See Also
     --------
-    CostAccuracyArea : Over a range of budgets.
-    AccuracyMinusCost : At the operating point of each model.
+    CostAccuracyArea : Mean accuracy over a range of budgets.
+    AccuracyMinusCost : Accuracy and cost at the operating point of each model.
 
     Notes
     -----
-    A model whose first exit alone costs more than the budget is an error, which a search makes a
-    score of nan, with a warning.
+    If the first exit of a model costs more than the budget, an error is raised. In a search, its
+    score is NaN, with a warning.
 
     Examples
     --------
@@ -123,7 +132,6 @@ class AccuracyAtBudget(ExitScorer):
         self.plain_cost = plain_cost
 
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy under the budget; see `ExitScorer.score`."""
         classifier, X = last_step(estimator, X)
         _check_frontier(classifier, self)
         if not isinstance(self.budget, Real) or not self.budget > 0:
@@ -138,22 +146,22 @@ class AccuracyAtBudget(ExitScorer):
 
 
 class AccuracyMinusCost(ExitScorer):
-    """Accuracy at the model's own operating point, minus a price for what it costs.
+    """Scorer of the accuracy minus the weighted mean cost, at the operating point of each model.
 
     Parameters
     ----------
     weight : float
-        Accuracy that a mean cost of 1, that of the plain network, has to be worth: with 0.05,
-        halving the cost makes up for 2.5 points.
+        Weight of the mean cost: accuracy that is worth a mean cost of 1, that of the plain network.
+        With 0.05, halving this cost is worth 2.5 percentage points of accuracy.
     plain_cost : float, default=None
-        Multiply-accumulates per sample, or other units of the model's costs, that make a cost
-        of 1. None: those of each model's own plain network. To compare networks of different size
-        give all the same.
+        Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
+        multiply-accumulate operations per sample. If None, it is the cost of the plain network of
+        each model. To compare networks of different sizes, set the same value for all.
 
     See Also
     --------
-    AccuracyAtBudget : At the same price for all models.
-    MeanCost : The cost by itself.
+    AccuracyAtBudget : Accuracy at the same budget for all models.
+    MeanCost : Mean cost alone.
 
     Examples
     --------
@@ -167,7 +175,6 @@ class AccuracyMinusCost(ExitScorer):
         self.plain_cost = plain_cost
 
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy minus weighted mean cost; see `ExitScorer.score`."""
         if not isinstance(self.weight, Real) or not 0 <= self.weight < np.inf:
             raise ValueError(
                 "The 'weight' parameter of AccuracyMinusCost must be a finite number that is not "
@@ -182,21 +189,21 @@ class AccuracyMinusCost(ExitScorer):
 
 
 class MeanCost(ExitScorer):
-    """Mean cost per row at the model's own operating point, **negated**: greater is better.
+    """Scorer of the negated mean cost per sample, at the operating point of each model.
 
-    It is meant for searches with several metrics, beside an accuracy:
-    ``scoring={"accuracy": "accuracy", "cost": MeanCost()}``.
+    It is negated since a greater score is better. It is intended for searches with several metrics,
+    such as ``scoring={"accuracy": "accuracy", "cost": MeanCost()}``. Labels are not used.
 
     Parameters
     ----------
     plain_cost : float, default=None
-        Multiply-accumulates per sample, or other units of the model's costs, that make a cost
-        of 1. None: those of each model's own plain network. To compare networks of different size
-        give all the same.
+        Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
+        multiply-accumulate operations per sample. If None, it is the cost of the plain network of
+        each model. To compare networks of different sizes, set the same value for all.
 
     See Also
     --------
-    skearlyexit.inspection.SearchDisplay : The candidates of such a search, as a picture.
+    skearlyexit.inspection.SearchDisplay : Visualization of such a search.
 
     Examples
     --------
@@ -206,7 +213,7 @@ class MeanCost(ExitScorer):
     >>> X, y = load_digits(return_X_y=True)
     >>> clf = EarlyExitClassifier(MLPBackbone(3, width=32, hidden=32), threshold=0.0,
     ...     calibration=None, max_epochs=2, random_state=0).fit(X, y)
-    >>> bool(round(MeanCost()(clf, X), 9) == -round(clf.costs_[0], 9))  # all leave at once
+    >>> bool(round(MeanCost()(clf, X), 9) == -round(clf.costs_[0], 9))  # all exit at exit 0
     True
     """
 
@@ -214,41 +221,40 @@ class MeanCost(ExitScorer):
         self.plain_cost = plain_cost
 
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Negated mean cost; see `ExitScorer.score`. Labels are not used."""
         classifier, X = last_step(estimator, X)
         _, exits = classifier.predict(X, return_exits=True)
         return -_mean_cost(classifier, exits, sample_weight, self.plain_cost)
 
 
 class CostAccuracyArea(ExitScorer):
-    """Mean of `AccuracyAtBudget` over all budgets in a range.
+    """Scorer of the mean accuracy over all budgets in a range.
 
-    For a model that will be asked with several budgets. The thresholds for each come from the
-    model's own frontier, and none is chosen on the rows that are scored: the best of some hundred
-    points on a few rows would look better than any of them is.
+    It is the mean of `AccuracyAtBudget`, for models that are used with several budgets. The
+    thresholds for each budget are those found on the calibration samples of each model, not on the
+    samples that are scored.
 
     Parameters
     ----------
     low : float
-        Smallest budget.
+        Lowest budget.
     high : float
-        Largest budget.
+        Highest budget.
     below : float, default=0.0
-        Accuracy for budgets below the first exit's cost, which the model cannot keep.
+        Accuracy at budgets below the cost of the first exit, which the model cannot meet.
     plain_cost : float, default=None
-        Multiply-accumulates per sample, or other units of the model's costs, that make a cost
-        of 1. None: those of each model's own plain network. To compare networks of different size
-        give all the same.
+        Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
+        multiply-accumulate operations per sample. If None, it is the cost of the plain network of
+        each model. To compare networks of different sizes, set the same value for all.
 
     See Also
     --------
-    cost_accuracy_auc : From costs and accuracies.
+    cost_accuracy_auc : Area under the curve of given costs and accuracies.
 
     Notes
     -----
-    Budgets are kept on the calibration rows, as in `EarlyExitClassifier.predict`; on the scored
-    rows the mean cost differs by chance. A model that can keep no budget up to `high` is an error,
-    which a search makes a score of nan, with a warning.
+    Budgets are kept on the calibration samples, as in `EarlyExitClassifier.predict`; on the scored
+    samples the mean cost differs by sampling error. If the first exit of a model costs more than
+    `high`, an error is raised. In a search, its score is NaN, with a warning.
 
     Examples
     --------
@@ -274,7 +280,6 @@ class CostAccuracyArea(ExitScorer):
         self.plain_cost = plain_cost
 
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Mean accuracy over the budgets; see `ExitScorer.score`."""
         classifier, X = last_step(estimator, X)
         frontier = _check_frontier(classifier, self)
         table = classifier._label_table(X)
@@ -289,14 +294,14 @@ class CostAccuracyArea(ExitScorer):
 
 
 def _check_frontier(classifier: Any, scorer: ExitScorer) -> Any:
-    """Operating points for all budgets, or an error that says how to get them."""
+    """Frontier of a classifier; raises a ValueError if it has none."""
     if classifier.frontier_ is None:
         raise ValueError(
             f"{type(scorer).__name__} needs a model that was calibrated for budgets, and this one "
             f"has no frontier_: it was fitted with calibration={classifier.calibration!r}"
-            + ("" if classifier.calibration is None else " on too few rows to hold any out")
+            + ("" if classifier.calibration is None else " on too few samples to hold any out")
             + ". Fit it with calibration=0.2, 'auto' or a number of folds, or call calibrate(X, y) "
-            "with other rows before it is scored."
+            "with other samples before it is scored."
         )
     return classifier.frontier_
 
@@ -310,7 +315,7 @@ def _mean_cost(
 
 
 def _unit(classifier: Any, plain_cost: float | None) -> float:
-    """What a cost of 1 of the model is in the unit that is asked for."""
+    """Factor from costs of the classifier to units of `plain_cost`."""
     if plain_cost is None:
         return 1.0
     if not isinstance(plain_cost, Real) or not 0 < plain_cost < np.inf:

@@ -1,4 +1,4 @@
-"""What early exits save by the clock."""
+"""Measured speedup by early exits."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from skearlyexit._utils._unwrap import last_step
 
 @dataclass(frozen=True, eq=False)
 class Speedup:
-    """Times of a model that lets rows leave, and of the same network run to its end.
+    """Measured times of predictions with and without early exits.
+
+    Parameters
+    ----------
+    times : ndarray of shape (n_repeats,)
+        Seconds for all samples with early exits, in each repetition.
+    plain_times : ndarray of shape (n_repeats,)
+        Seconds for all samples without early exits, in each repetition.
 
     Attributes
     ----------
-    times : ndarray of shape (n_repeats,)
-        Seconds for all rows with early exits.
-    plain_times : ndarray of shape (n_repeats,)
-        Seconds for all rows run to the end, each measured beside the one of the same index.
-    seconds, plain_seconds : float
-        Their medians.
+    seconds : float
+        Median of `times`.
+    plain_seconds : float
+        Median of `plain_times`.
     ratio : float
-        Median of ``plain_times / times``: 2 is twice as fast.
-    ratio_range : tuple of two floats
-        Smallest and largest of these ratios.
+        Median of ``plain_times / times``. It is 2 if early exits make prediction twice as fast.
+    ratio_range : tuple of (float, float)
+        Minimum and maximum of ``plain_times / times``.
 
     Examples
     --------
@@ -73,38 +78,45 @@ def speedup(
     budget: Any = None,
     n_repeats: int = 7,
 ) -> Speedup:
-    """Time `predict` with early exits against the same network without.
+    """Measure the speedup of `predict` by early exits.
 
-    Without means ``predict(threshold=inf)``: no sample exits early, and no head but the last runs,
-    as far as policy and combination can do without the others. Both are called once before, and
-    then in turns, each first in every other turn, so that a machine that slows down or is busy
-    slows both.
+    The time is compared with that of ``predict(X, threshold=np.inf)``, where no sample exits early
+    and only the last head is computed, unless the policy or combination needs the others. Both are
+    called once before the measurement, and then alternately, so that changes in the load of the
+    machine affect both.
 
     Parameters
     ----------
     estimator : EarlyExitClassifier or Pipeline
-        Fitted. Of a pipeline, the steps before the classifier are timed too, in both.
-    X : array-like of shape (n_samples, ...)
-        Rows like those that the model will be asked about, and as many at a time: a single row
-        gains other than a thousand.
+        Fitted classifier, or fitted pipeline whose last step is one. The time of a pipeline
+        includes all steps.
+    X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+        Samples, as many as will be predicted in a call: the speedup depends on their number.
     threshold : float or sequence of float, default=None
+        One threshold for all exits, or one for each exit but the last, as in
+        `EarlyExitClassifier.predict`.
     budget : float or Budget, default=None
-        As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+        Maximum mean cost per sample, as in `EarlyExitClassifier.predict`. If neither `threshold`
+        nor `budget` is given, the operating point of the model is used.
     n_repeats : int, default=7
+        Number of measurements of each.
 
     Returns
     -------
     speedup : Speedup
+        Measured times and their ratio.
 
     Raises
     ------
-    TypeError, ValueError
-        If the estimator is of another kind, or an argument does not fit.
+    TypeError
+        If the estimator is not an early-exit classifier.
+    ValueError
+        If `n_repeats` is not a positive integer, or `threshold` or `budget` is invalid.
 
     Notes
     -----
-    The mean cost counts operations, the clock everything. They differ where choosing the rows that
-    go on, or a scikit-learn head, takes longer than a stage.
+    The speedup differs from the ratio of the mean costs, which count operations: selecting the
+    samples that continue, or a scikit-learn head, may take longer than a stage.
 
     Examples
     --------
@@ -122,7 +134,7 @@ def speedup(
         raise ValueError(
             f"'n_repeats' must be an integer of at least 1. Got {n_repeats!r} instead."
         )
-    last_step(estimator, X[:1])  # refuses what has no exits
+    last_step(estimator, X[:1])  # raises an error for other estimators
     options = ({"threshold": threshold, "budget": budget}, {"threshold": np.inf})
     for arguments in options:  # the first call may allocate, or start threads
         estimator.predict(X, **arguments)

@@ -494,7 +494,7 @@ class TestRiskControl:
                 lambda n_rows=n_rows: request.calibrate(perfect(n_rows), None),
                 lambda n_rows=n_rows: request.check_rows(n_rows),
             ):
-                message = rf"least target_level that {n_rows} calibration rows .* is {least}\."
+                message = rf"least target_level that {n_rows} calibration samples .* is {least}\."
                 with pytest.raises(NotCertifiedError, match=message):
                     refused()
             enough = RiskControl(least, confidence_level=0.9)

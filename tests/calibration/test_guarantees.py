@@ -85,7 +85,7 @@ class TestWeights:
         with pytest.raises(ValueError, match="Got 10, and a sample of weight 20"):
             clf.fit(X, y, sample_weight=UNEVEN)
         too_few = quick(operating_point=kind(0.01, max_weight=20))
-        with pytest.raises(NotCertifiedError, match="150 calibration rows"):
+        with pytest.raises(NotCertifiedError, match="150 calibration samples"):
             too_few.fit(X, y, sample_weight=UNEVEN)
 
     @pytest.mark.parametrize("kind", [RiskControl, ConformalRiskControl])
@@ -244,7 +244,7 @@ class TestWhatCanBeCertified:
         ],
     )
     def test_what_no_samples_certify_is_refused_before_training(self, request_, n):
-        with pytest.raises(NotCertifiedError, match=f"{n} calibration rows"):
+        with pytest.raises(NotCertifiedError, match=f"{n} calibration samples"):
             request_.check_rows(n)
 
     def test_what_is_no_number_certifies_nothing(self, monkeypatch):

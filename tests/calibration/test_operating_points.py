@@ -68,12 +68,12 @@ class TestUnits:
             quick(operating_point=Budget(1e-6, unit="s")).fit(X, y)
 
     def test_a_share_has_no_rate(self):
-        with pytest.raises(ValueError, match="'rate' of Budget translates a unit"):
+        with pytest.raises(ValueError, match="'rate' of Budget converts a unit"):
             quick(operating_point=Budget(0.5, rate=2.0)).fit(X, y)
 
     def test_shares_of_leaving_look_at_no_metric(self):
         point = Budget(0.8, method="geometric", metric="f1_macro")
-        with pytest.raises(ValueError, match="looks at no metric"):
+        with pytest.raises(ValueError, match="uses exit rates and no metric"):
             quick(operating_point=point).fit(X, y)
 
     def test_too_little(self):
@@ -353,7 +353,7 @@ class TestRisks:
 
     @pytest.mark.parametrize("wrong", [lambda *a: np.full(600, 2.0), lambda *a: np.zeros(3)])
     def test_losses_have_to_be_losses(self, wrong):
-        with pytest.raises(ValueError, match=r"loss in \[0, 1\] for each of 600 rows"):
+        with pytest.raises(ValueError, match=r"loss in \[0, 1\] for each of 600 samples"):
             RiskControl(0.1, risk=wrong).thresholds(labeled(0), None)
 
     @settings(deadline=None, max_examples=50)
@@ -493,7 +493,7 @@ class TestGuarantees:
     @pytest.mark.usefixtures("untrained")
     @pytest.mark.parametrize("request_", [RiskControl(0.005), ConformalRiskControl(0.0001)])
     def test_refused_before_training(self, request_):
-        with pytest.raises(NotCertifiedError, match="150 calibration rows"):
+        with pytest.raises(NotCertifiedError, match="150 calibration samples"):
             quick(operating_point=request_).fit(X, y)
 
     def test_a_risk_that_even_the_end_has(self):
@@ -519,9 +519,9 @@ class TestGuarantees:
 
     def test_says_what_it_bounds(self):
         point = RiskControl(0.1, risk="consistency").calibrate(labeled(0), None)
-        assert "at most 10.00% of new rows are answered otherwise than at the end" in point.reason
+        assert "at most 10.00% of new samples are predicted differently than" in point.reason
         point = ConformalRiskControl(0.1).calibrate(labeled(0), None)
-        assert point.reason.startswith("In expectation at most 10.00% of new rows are wrong")
+        assert point.reason.startswith("In expectation at most 10.00% of new samples are misclas")
 
 
 def test_in_a_search():

@@ -241,7 +241,7 @@ def test_rows_of_another_shape(clf):
     for method in (clf.predict, clf.exit_table, clf.embed, lambda X: list(clf.staged_predict(X))):
         with pytest.raises(ValueError, match="expecting 13 features"):
             method(X_TEST[:, :4])
-        with pytest.raises(ValueError, match="rows of shape"):
+        with pytest.raises(ValueError, match="samples of shape"):
             method(X_TEST[:, :, None])
         with pytest.raises(ValueError, match="NaN"):
             method(WITH_NAN)

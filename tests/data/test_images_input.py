@@ -157,7 +157,7 @@ def test_gray_pictures(reference):
 def test_images_of_another_shape_than_in_fit(reference):
     flat, small = FIRST.reshape(len(y), -1), [picture.resize((5, 5)) for picture in PICTURES]
     for rows, shape in (flat, r"\(144,\)"), (small, r"\(5, 5, 3\)"), (FIRST[:, 0], r"\(8, 6\)"):
-        with pytest.raises(ValueError, match=rf"rows of shape {shape}, but .* on rows of shape"):
+        with pytest.raises(ValueError, match=rf"samples of shape {shape}, but .* on samples of"):
             reference.predict(rows)
 
 
@@ -171,7 +171,7 @@ def test_images_of_another_shape_than_in_fit(reference):
         ([*PICTURES[:9], PICTURES[9].convert("HSV"), *PICTURES[10:]],
          "different modes: item 0 has 'RGB', item 9 has 'HSV'"),
         ([picture.convert("P") for picture in PICTURES], "Item 0 of X is a PIL image of mode 'P'"),
-        (FIRST, r"rows of shape \(3, 8, 6\), but .* fitted on rows of shape \(8, 6, 3\)"),
+        (FIRST, r"samples of shape \(3, 8, 6\), but .* fitted on samples of shape \(8, 6, 3\)"),
         (PICTURES[0], "is a single PIL image. Give a list of images, such as"),
     ],
     ids=["sizes", "modes", "modes of one size", "palette", "channels first", "alone"],

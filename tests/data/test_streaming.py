@@ -381,7 +381,7 @@ def test_other_rows_than_in_fit_are_refused(mapped):
     for rows in (mapped(X_NEW[:, :5]), Items(X_NEW[:, :5])):
         with pytest.raises(ValueError, match=r"X has 5 features, but .* expecting 13"):
             clf.predict(rows)
-    with pytest.raises(ValueError, match=r"rows of shape \(13, 2\), but .* fitted on .* \(13,\)"):
+    with pytest.raises(ValueError, match=r"samples of shape \(13, 2\), but .* on .* \(13,\)"):
         clf.predict(mapped(np.stack([X_NEW, X_NEW], axis=2)))
     with pytest.raises(ValueError, match="Row 5 of X contains NaN"):
         clf.predict(mapped(changed(5, np.nan)))

@@ -76,7 +76,9 @@ def test_the_operating_point_tells_what_it_is(clf):
     assert isinstance(point.request, RiskControl)
     assert point.n_rows == 150
     assert point.certified is False  # 150 rows cannot certify one in a hundred
-    assert "the least target_level that 150 calibration rows can certify is 0.016" in point.reason
+    assert (
+        "the least target_level that 150 calibration samples can certify is 0.016" in point.reason
+    )
     assert np.isinf(clf.thresholds_).all()
     certain = quick(operating_point=RiskControl(0.3)).fit(X, y).operating_point_
     assert certain.certified

@@ -358,7 +358,7 @@ class TestWarmStart:
 
     def test_other_classes(self):
         clf = streaming(warm_start=True).fit(X, y)
-        with pytest.raises(ValueError, match="classes of the fit before"):
+        with pytest.raises(ValueError, match="classes of the previous fit"):
             clf.fit(X, y + 1)
 
     def test_a_clone_begins_anew(self):

@@ -330,7 +330,7 @@ def test_other_estimators_are_refused(display, model):
 @pytest.mark.parametrize("display", DISPLAYS)
 def test_a_budget_needs_a_frontier(display):
     clf = quick(calibration=None).fit(X, y)
-    with pytest.raises(ValueError, match="needs calibration rows"):
+    with pytest.raises(ValueError, match="needs calibration samples"):
         display.from_estimator(clf, X_TEST, Y_TEST, budget=0.5)
 
 

@@ -76,7 +76,7 @@ def test_the_area_by_hand():
 @pytest.mark.parametrize(
     ("args", "params", "message"),
     [
-        (([], []), {}, "a point at least"),
+        (([], []), {}, "at least one point"),
         (([0.1, 0.2], [0.5]), {}, "same shape"),
         (([0.1], [np.nan]), {}, "must be finite"),
         (([-0.1], [0.5]), {}, "no cost negative"),
@@ -156,7 +156,7 @@ def test_overthinking_against_a_loop(seed, weighted):
         (([True, False], [1.0]), "must be of shape"),
         (([[0, 2]], [0.5, 1.0]), "True or False"),
         (([[True, True]], [1.0]), "'costs' must hold 2"),
-        (([[True, True]], [1.0, 0.5]), "none is below the one before"),
+        (([[True, True]], [1.0, 0.5]), "must not decrease"),
         (([[True, True]], [0.5, 1.0], [0.0]), "positive weight|zero"),
         (([[True, True]], [0.5, 1.0], [-1.0]), "Negative"),
         (([[True, True]], [0.5, 1.0], [1.0, 1.0]), r"sample_weight\.shape"),
@@ -314,7 +314,7 @@ def test_weights_are_repetitions_in_reliability():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"probabilities": np.full((4, 2), 0.5)}, "Of one classifier give"),
+        ({"probabilities": np.full((4, 2), 0.5)}, "For one classifier give"),
         ({"probabilities": np.full((4, 2, 2), 1.5)}, r"must be in \[0, 1\]"),
         ({"probabilities": np.full((4, 2, 2), np.nan)}, r"must be in \[0, 1\]"),
         ({"y_index": [0, 1, 0]}, "must hold 4 integers"),
@@ -379,7 +379,7 @@ def test_bad_speedups():
     clf = quick(calibration=None).fit(X, y)
     with pytest.raises(ValueError, match="'n_repeats' must be"):
         speedup(clf, X_test, n_repeats=0)
-    with pytest.raises(ValueError, match="needs calibration rows"):
+    with pytest.raises(ValueError, match="needs calibration samples"):
         speedup(clf, X_test, budget=0.5)
     with pytest.raises(TypeError, match="must be an EarlyExitClassifier"):
         speedup(LogisticRegression().fit(X, y), X_test)

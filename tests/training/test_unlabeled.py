@@ -404,10 +404,10 @@ def test_who_has_no_use_for_them_says_who_has(training):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (X_TEST[:, :5], "X_unlabeled must hold rows like those of X. X has 5 features"),
-        (X_TEST[:0], "X_unlabeled must hold rows like those of X. Found array with 0 sample"),
-        (X_TEST * np.nan, "X_unlabeled must hold rows like those of X. Input X contains NaN"),
-        (X_TEST[:, :, None], "X_unlabeled must hold rows like those of X. .*shape"),
+        (X_TEST[:, :5], "X_unlabeled must hold samples like those of X. X has 5 features"),
+        (X_TEST[:0], "X_unlabeled must hold samples like those of X. Found array with 0 sample"),
+        (X_TEST * np.nan, "X_unlabeled must hold samples like those of X. Input X contains NaN"),
+        (X_TEST[:, :, None], "X_unlabeled must hold samples like those of X. .*shape"),
     ],
 )
 def test_rows_that_do_not_fit(rows, message):

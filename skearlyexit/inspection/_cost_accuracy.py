@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length
 
 from skearlyexit._data._labels import encode_labels
 from skearlyexit._exit_table import exits_of
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_exits, checked_rows
-from skearlyexit.inspection._marks import draw, draw_legend, set_log
-from skearlyexit.metrics import cost_accuracy, oracle
+from skearlyexit.inspection._checks import checked_exits, checked_rows
+from skearlyexit.inspection._display import Display
+from skearlyexit.inspection._marks import draw, draw_legend, label_axes, set_log
+from skearlyexit.inspection._points import frontier_line, point_of
+from skearlyexit.metrics import oracle
 from skearlyexit.metrics._measures import random_exits
 
-#: Points of a line; more are not seen.
-MAX_POINTS = 200
 
-
-class CostAccuracyDisplay:
+@dataclass(eq=False, repr=False)
+class CostAccuracyDisplay(Display):
     """Accuracy against mean cost per row.
 
     The line is the frontier: the operating points for all budgets, on other rows than those that
@@ -75,38 +74,16 @@ class CostAccuracyDisplay:
     >>> plt.close(display.figure_)
     """
 
-    line_: Any
-    exits_: Any
-    last_exit_: Any
-    point_: Any
-    random_: Any
-    oracle_: Any
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        costs: np.ndarray,
-        accuracies: np.ndarray,
-        *,
-        frontier_costs: np.ndarray | None = None,
-        frontier_accuracies: np.ndarray | None = None,
-        point: tuple[float, float] | None = None,
-        random: tuple[float, float] | None = None,
-        oracle: tuple[float, float] | None = None,
-        name: str | None = None,
-        unit: str = "plain network",
-    ) -> None:
-        self.costs = costs
-        self.accuracies = accuracies
-        self.frontier_costs = frontier_costs
-        self.frontier_accuracies = frontier_accuracies
-        self.point = point
-        self.random = random
-        self.oracle = oracle
-        self.name = name
-        self.unit = unit
+    costs: np.ndarray
+    accuracies: np.ndarray
+    _: KW_ONLY
+    frontier_costs: np.ndarray | None = None
+    frontier_accuracies: np.ndarray | None = None
+    point: tuple[float, float] | None = None
+    random: tuple[float, float] | None = None
+    oracle: tuple[float, float] | None = None
+    name: str | None = None
+    unit: str = "plain network"
 
     def plot(
         self, ax: Any = None, *, name: str | None = None, log: bool = False, **kwargs: Any
@@ -134,11 +111,7 @@ class CostAccuracyDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+        ax = self._axes(ax)
         name = self.name if name is None else name
         style = {"label": "model" if name is None else name, **kwargs}
         self.line_ = None
@@ -161,11 +134,10 @@ class CostAccuracyDisplay:
                 ("operating point", self.point),
             )
         )
-        ax.set(xlabel=f"Mean cost per row ({self.unit} = 1)", ylabel="Accuracy (%)")
+        label_axes(ax, self.unit)
         if log:
             set_log(ax)
         self.legend_ = draw_legend(ax)
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
     @classmethod
@@ -218,8 +190,7 @@ class CostAccuracyDisplay:
         TypeError, ValueError
             If the estimator is of another kind, or an argument does not fit.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, X = last_step(estimator, X)
+        classifier, X = cls._unwrapped(estimator, X)
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
         table = classifier._label_table(X)
         scale = 1.0 if plain_cost is None else classifier.cost_table_.plain / plain_cost
@@ -296,47 +267,32 @@ class CostAccuracyDisplay:
         ValueError
             If the arguments do not fit each other.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
+        if thresholds is not None and exits is not None:
+            raise ValueError("At most one of 'thresholds' and 'exits' may be given. Got both.")
         y_pred, scores = np.asarray(y_pred), np.asarray(scores)
         costs = np.asarray(costs, dtype=np.float64)
         y_true, weight = checked_rows(y_true, y_pred, scores, sample_weight=sample_weight)
-        if y_pred.ndim != 2 or y_pred.shape != scores.shape or costs.shape != y_pred.shape[1:]:
-            raise ValueError(
-                "'y_pred' and 'scores' must be of shape (n_samples, n_exits) and 'costs' of shape "
-                f"(n_exits,). Got {y_pred.shape}, {scores.shape} and {costs.shape}."
-            )
-        for name_, points in (("thresholds", thresholds), ("frontier", frontier)):
-            if points is not None and np.shape(points)[-1:] != (len(costs) - 1,):
-                raise ValueError(
-                    f"{name_!r} must hold {len(costs) - 1} thresholds for {len(costs)} exits, one "
-                    f"for each but the last. Got an array of shape {np.shape(points)}."
-                )
+        _check_shapes(y_pred, scores, costs, thresholds=thresholds, frontier=frontier)
         correct = y_pred == y_true[:, None]
-
-        def at(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return cost_accuracy(correct, scores, costs, points, weight)
-
-        line: tuple[Any, Any] = (None, None)
+        frontier_costs = frontier_accuracies = None
         if frontier is not None:
-            line = _line(*at(_thinned(np.asarray(frontier))))
-        if thresholds is not None and exits is not None:
-            raise ValueError("At most one of 'thresholds' and 'exits' may be given. Got both.")
+            frontier_costs, frontier_accuracies = frontier_line(
+                correct, scores, costs, np.asarray(frontier), weight
+            )
         if thresholds is not None:
-            operating = np.asarray(thresholds, dtype=np.float64)
-            exits = exits_of(scores, operating)
+            exits = exits_of(scores, np.asarray(thresholds, dtype=np.float64))
         point = at_random = None
         if exits is not None:
             exits = checked_exits(exits, len(costs))
             check_consistent_length(y_true, exits)
-            right = correct[np.arange(len(exits)), exits]
-            cost, accuracy = (np.average(v, weights=weight) for v in (costs[exits], right))
-            point = float(cost), float(accuracy)
+            point = point_of(correct, exits, costs, weight)
             at_random = random_exits(correct, exits, costs, weight)
         return cls(
             costs,
             np.average(correct, axis=0, weights=weight),
-            frontier_costs=line[0],
-            frontier_accuracies=line[1],
+            frontier_costs=frontier_costs,
+            frontier_accuracies=frontier_accuracies,
             point=point,
             random=at_random,
             oracle=oracle(correct, costs, weight),
@@ -345,20 +301,21 @@ class CostAccuracyDisplay:
         ).plot(ax=ax, **kwargs)
 
 
-def _thinned(points: np.ndarray) -> np.ndarray:
-    """At most `MAX_POINTS` of the points, at equal distances, with both ends."""
-    if len(points) <= MAX_POINTS:
-        return points
-    return points[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
-
-
-def _line(costs: np.ndarray, accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points by increasing cost, the first of each cost.
-
-    On other rows than their own, neighboring points may change places or cost the same.
-    """
-    costs, first = np.unique(costs, return_index=True)
-    return costs, accuracies[first]
+def _check_shapes(
+    y_pred: np.ndarray, scores: np.ndarray, costs: np.ndarray, **thresholds: Any
+) -> None:
+    """Raise a ValueError if arrays of samples, costs and thresholds differ in their exits."""
+    if y_pred.ndim != 2 or y_pred.shape != scores.shape or costs.shape != y_pred.shape[1:]:
+        raise ValueError(
+            "'y_pred' and 'scores' must be of shape (n_samples, n_exits) and 'costs' of shape "
+            f"(n_exits,). Got {y_pred.shape}, {scores.shape} and {costs.shape}."
+        )
+    for name, points in thresholds.items():
+        if points is not None and np.shape(points)[-1:] != (len(costs) - 1,):
+            raise ValueError(
+                f"{name!r} must hold {len(costs) - 1} thresholds for {len(costs)} exits, one "
+                f"for each but the last. Got an array of shape {np.shape(points)}."
+            )
 
 
 def _short(count: float) -> str:

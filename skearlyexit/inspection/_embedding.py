@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length
 
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_exits, checked_names, exit_colors
+from skearlyexit.inspection._checks import checked_exits, checked_names
+from skearlyexit.inspection._display import Display, spread_colors
 
 
-class EmbeddingDisplay:
+@dataclass(eq=False, repr=False)
+class EmbeddingDisplay(Display):
     """Embeddings at an exit in two dimensions, colored by the exit at which each row leaves.
 
     Rows that leave early should lie where the classes are apart, and rows that go on between them.
@@ -53,25 +54,12 @@ class EmbeddingDisplay:
     >>> plt.close(display.figure_)
     """
 
-    points_: list[Any]
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        positions: np.ndarray,
-        exits: np.ndarray,
-        *,
-        exit_names: Sequence[str],
-        axis_names: tuple[str, str] = ("component 1", "component 2"),
-        title: str | None = None,
-    ) -> None:
-        self.positions = positions
-        self.exits = exits
-        self.exit_names = exit_names
-        self.axis_names = axis_names
-        self.title = title
+    positions: np.ndarray
+    exits: np.ndarray
+    _: KW_ONLY
+    exit_names: Sequence[str]
+    axis_names: tuple[str, str] = ("component 1", "component 2")
+    title: str | None = None
 
     def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
         """Draw a point for each row; rows that leave late lie above the others.
@@ -94,13 +82,9 @@ class EmbeddingDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
-        colors = exit_colors(cmap, len(self.exit_names), lightest=0.9)
-        self.points_ = []
+        ax = self._axes(ax, (6.4, 4.8))
+        colors = spread_colors(cmap, len(self.exit_names), first=0.9)
+        self.points_: list[Any] = []
         for exit_, name in enumerate(self.exit_names):
             here = self.exits == exit_
             label = f"{name}: {here.mean():.0%}"
@@ -110,10 +94,7 @@ class EmbeddingDisplay:
         ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1], title=self.title or "")
         # The scale of a projection means nothing.
         ax.set(xticks=[], yticks=[])
-        self.legend_ = ax.legend(
-            title="Leaves at", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False
-        )
-        self.ax_, self.figure_ = ax, ax.figure
+        self._legend_beside(title="Leaves at")
         return self
 
     @classmethod
@@ -160,8 +141,7 @@ class EmbeddingDisplay:
         TypeError, ValueError
             If the estimator is of another kind, or an argument does not fit.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, X = last_step(estimator, X)
+        classifier, X = cls._unwrapped(estimator, X)
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
         names = classifier.exit_names_
         embeddings = classifier.embed(X, exit)  # refuses an exit that there is not
@@ -220,7 +200,7 @@ class EmbeddingDisplay:
         TypeError, ValueError
             If the arguments do not fit each other, or the projection does not give two columns.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
         embeddings = np.asarray(embeddings)
         check_consistent_length(embeddings, exits)
         exits = checked_exits(exits, n_exits)

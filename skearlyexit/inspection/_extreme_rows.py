@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_exits, checked_names
-from skearlyexit.inspection._row_pictures import draw_images, draw_table, image_rows
+from skearlyexit.inspection._checks import checked_exits, checked_names
+from skearlyexit.inspection._display import Display
+from skearlyexit.inspection._extremes import captions_of, checked_values, drawn_values, extremes
+from skearlyexit.inspection._row_pictures import draw_images, draw_table
 
 
-class ExtremeRowsDisplay:
+@dataclass(eq=False, repr=False)
+class ExtremeRowsDisplay(Display):
     """Samples of which an exit is most and least confident, among those that exit there.
 
     The *easiest* rows of an exit have the highest scores there; the *hardest* have the lowest, so
@@ -64,29 +65,14 @@ class ExtremeRowsDisplay:
     >>> plt.close(display.figure_)
     """
 
-    images_: list[Any]
-    texts_: list[Any]
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        rows: np.ndarray,
-        easiest: list[np.ndarray],
-        hardest: list[np.ndarray],
-        *,
-        captions: Sequence[str],
-        wrong: np.ndarray,
-        exit_names: Sequence[str],
-        feature_names: Sequence[str] | None = None,
-    ) -> None:
-        self.rows = rows
-        self.easiest = easiest
-        self.hardest = hardest
-        self.captions = captions
-        self.wrong = wrong
-        self.exit_names = exit_names
-        self.feature_names = feature_names
+    rows: np.ndarray
+    easiest: list[np.ndarray]
+    hardest: list[np.ndarray]
+    _: KW_ONLY
+    captions: Sequence[str]
+    wrong: np.ndarray
+    exit_names: Sequence[str]
+    feature_names: Sequence[str] | None = None
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw images side by side, or features as a heat map.
@@ -107,10 +93,8 @@ class ExtremeRowsDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
         draw = draw_table if self.rows.ndim == 2 else draw_images
-        self.ax_, self.images_, self.texts_ = draw(self, ax, kwargs)
-        self.figure_ = self.ax_.figure
+        self.images_, self.texts_ = draw(self, ax, kwargs)
         return self
 
     @classmethod
@@ -165,8 +149,7 @@ class ExtremeRowsDisplay:
         TypeError, ValueError
             If the estimator is of another kind, or an argument does not fit.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, seen = last_step(estimator, X)
+        classifier, seen = cls._unwrapped(estimator, X)
         asked = {"threshold": threshold, "budget": budget}
         labels, exits = classifier.predict(seen, return_exits=True, **asked)
         scores = classifier._label_table(seen).scores[np.arange(len(exits)), exits]
@@ -247,86 +230,33 @@ class ExtremeRowsDisplay:
         ValueError
             If the arguments do not fit each other.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
         if not isinstance(n_rows, Integral) or n_rows < 1:
             raise ValueError(f"'n_rows' must be an integer of at least 1. Got {n_rows!r} instead.")
         exits = checked_exits(exits, n_exits)
         names = checked_names(exit_names, n_exits)
-        rows = _checked_values(X, len(exits))
+        values = checked_values(X)
         scores = column_or_1d(scores).astype(np.float64)
         given = {"y_true": y_true, "y_pred": y_pred}
-        answers = {name: column_or_1d(y) for name, y in given.items() if y is not None}
-        for name, values in {"X": rows, "scores": scores, **answers}.items():
-            if len(values) != len(exits):
+        labels = {name: column_or_1d(y) for name, y in given.items() if y is not None}
+        for name, array in {"X": values, "scores": scores, **labels}.items():
+            if len(array) != len(exits):
                 raise ValueError(
-                    f"{name!r} must have as many rows as 'exits'. Got {len(values)} and "
+                    f"{name!r} must have as many rows as 'exits'. Got {len(array)} and "
                     f"{len(exits)}."
                 )
         if y_true is not None and y_pred is None:
             raise ValueError("'y_true' marks wrong answers: give 'y_pred' too. Got None.")
-        if image_shape is None and rows.ndim == 2:
-            rows = StandardScaler().fit_transform(rows)
-            n_features = rows.shape[1]
-            if feature_names is not None and len(feature_names) != n_features:
-                raise ValueError(
-                    f"'feature_names' must hold {n_features} names for {n_features} features. Got "
-                    f"{len(feature_names)}."
-                )
-        else:
-            rows = image_rows(rows, image_shape)
-        pairs = [_extremes(scores, np.flatnonzero(exits == i), n_rows) for i in range(n_exits)]
+        pairs = [extremes(scores, np.flatnonzero(exits == i), n_rows) for i in range(n_exits)]
         wrong = np.zeros(len(exits), dtype=bool)
         if y_true is not None:
-            wrong = answers["y_true"] != answers["y_pred"]
+            wrong = labels["y_true"] != labels["y_pred"]
         return cls(
-            rows,
+            drawn_values(values, image_shape, feature_names),
             [easiest for easiest, _ in pairs],
             [hardest for _, hardest in pairs],
-            captions=_captions(scores, wrong, **answers),
+            captions=captions_of(scores, wrong, **labels),
             wrong=wrong,
             exit_names=names,
             feature_names=feature_names,
         ).plot(ax=ax, **kwargs)
-
-
-def _extremes(scores: np.ndarray, here: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows with the highest and with the lowest scores among some."""
-    order = here[np.argsort(-scores[here], kind="stable")]
-    n_easiest = min(n_rows, (len(order) + 1) // 2)
-    n_hardest = min(n_rows, len(order) - n_easiest)
-    return order[:n_easiest], order[len(order) - n_hardest :][::-1]
-
-
-def _captions(
-    scores: np.ndarray,
-    wrong: np.ndarray,
-    y_true: np.ndarray | None = None,
-    y_pred: np.ndarray | None = None,
-) -> list[str]:
-    """Answer, truth where it is another one, and score."""
-    lines = [f"{score:.2f}" for score in scores]
-    if y_pred is not None:
-        lines = [f"{answer} ({line})" for answer, line in zip(y_pred, lines, strict=True)]
-    if y_true is not None:
-        lines = [
-            f"{line}, is {truth}" if not_so else line
-            for line, truth, not_so in zip(lines, y_true, wrong, strict=True)
-        ]
-    return lines
-
-
-def _checked_values(X: Any, n_samples: int) -> np.ndarray:
-    try:
-        values = np.asarray(X).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"'X' must hold numbers to be drawn. Got something else: {error}. Encode it first, and "
-            "give the classifier itself instead of a pipeline that encodes."
-        ) from error
-    if values.ndim < 2 or not np.isfinite(values).all():
-        raise ValueError(
-            "'X' must be finite, of shape (n_samples, n_features), (n_samples, height, width), "
-            "(n_samples, channels, height, width) or (n_samples, height, width, channels). Got "
-            f"shape {values.shape}" + (" with NaN or infinity." if values.ndim >= 2 else ".")
-        )
-    return values

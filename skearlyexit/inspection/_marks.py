@@ -1,4 +1,4 @@
-"""Marks of the plane of cost and accuracy, its legend, and its logarithmic axis."""
+"""Marks of the plane of cost and accuracy, its legend, and its axes."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def draw_legend(ax: Any) -> Any:
             handles.append(Line2D([], [], color=NEUTRAL, linestyle="none", **_mark(kind)))
             labels.append(kind)
     return ax.legend(handles, labels, fontsize="small")
+
+
+def label_axes(ax: Any, unit: str = "plain network") -> None:
+    """Costs on the horizontal axis, accuracies in percent on the vertical one."""
+    ax.set(xlabel=f"Mean cost per row ({unit} = 1)", ylabel="Accuracy (%)")
 
 
 def set_log(ax: Any) -> None:

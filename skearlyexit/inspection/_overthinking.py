@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_names, checked_rows
+from skearlyexit.inspection._checks import checked_names, checked_rows
+from skearlyexit.inspection._display import Display
 from skearlyexit.metrics import Overthinking, overthinking
 
 #: Blue, vermilion and grey, which are told apart with any color vision.
@@ -19,7 +19,8 @@ COLOURS = {"kept": "#0072B2", "lost": "#D55E00", "never": "0.65"}
 WIDTH, BAR_WIDTH, HEIGHT = 6.4, 0.9, 4.2
 
 
-class OverthinkingDisplay:
+@dataclass(eq=False, repr=False)
+class OverthinkingDisplay(Display):
     """Rows by the first exit that is right, and whether the last one is.
 
     The blue bars before the last exit are waste: the end repeats what was known. The red parts are
@@ -55,15 +56,9 @@ class OverthinkingDisplay:
     >>> plt.close(display.figure_)
     """
 
-    bars_: dict[str, Any]
-    texts_: list[Any]
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(self, overthinking: Overthinking, *, exit_names: Sequence[str]) -> None:
-        self.overthinking = overthinking
-        self.exit_names = exit_names
+    overthinking: Overthinking
+    _: KW_ONLY
+    exit_names: Sequence[str]
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw stacked bars.
@@ -84,15 +79,10 @@ class OverthinkingDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
         found, n_exits = self.overthinking, len(self.exit_names)
-        if ax is None:
-            size = max(WIDTH, BAR_WIDTH * (n_exits + 1)), HEIGHT
-            _, ax = plt.subplots(figsize=size, layout="constrained")
+        ax = self._axes(ax, (max(WIDTH, BAR_WIDTH * (n_exits + 1)), HEIGHT))
         at, kept, lost = np.arange(n_exits), 100 * found.kept, 100 * found.lost
-        self.bars_ = {}
+        self.bars_: dict[str, Any] = {}
         for kind, where, height, bottom, label in (
             ("kept", at, kept, 0.0, f"right at the end: {kept.sum():.1f} %"),
             ("lost", at, lost, kept, f"wrong at the end: {lost.sum():.1f} %"),
@@ -121,16 +111,7 @@ class OverthinkingDisplay:
         ]
         ax.set_ylim(0, 1.14 * max(float((kept + lost).max()), 100 * found.never))
         ax.set_title(self._headline(), loc="left", fontsize="medium", pad=24)
-        self.legend_ = ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(-0.01, 1),
-            ncols=3,
-            fontsize="small",
-            frameon=False,
-            handlelength=1,
-            columnspacing=1.2,
-        )
-        self.ax_, self.figure_ = ax, ax.figure
+        self._legend_above(3, x=-0.01, fontsize="small")
         return self
 
     def _headline(self) -> str:
@@ -180,8 +161,7 @@ class OverthinkingDisplay:
         TypeError, ValueError
             If the estimator is of another kind, or an argument does not fit.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, X = last_step(estimator, X)
+        classifier, X = cls._unwrapped(estimator, X)
         labels = classifier._label_table(X).labels
         return cls.from_predictions(
             encode_labels(y, labels, classifier.classes_),
@@ -233,7 +213,7 @@ class OverthinkingDisplay:
         ValueError
             If the arguments do not fit each other.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
         y_pred = np.asarray(y_pred)
         y_true, weight = checked_rows(y_true, y_pred, sample_weight=sample_weight)
         if y_pred.ndim != 2:

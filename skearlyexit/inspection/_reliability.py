@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_names, exit_colors
+from skearlyexit.inspection._checks import checked_names
+from skearlyexit.inspection._display import Display, spread_colors
 from skearlyexit.metrics import ReliabilityCurve, reliability_curve
 
 #: Area in points of the mark of a bin that holds all rows, and of the smallest mark.
 LARGEST, SMALLEST = 260.0, 14.0
 
 
-class ReliabilityDisplay:
+@dataclass(eq=False, repr=False)
+class ReliabilityDisplay(Display):
     """Accuracy against confidence, a line for each exit.
 
     On the diagonal an exit is as often right as it says; below it, it is too sure. The area of a
@@ -57,16 +58,9 @@ class ReliabilityDisplay:
     >>> plt.close(display.figure_)
     """
 
-    lines_: list[Any]
-    marks_: list[Any]
-    diagonal_: Any
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(self, curve: ReliabilityCurve, *, exit_names: Sequence[str]) -> None:
-        self.curve = curve
-        self.exit_names = exit_names
+    curve: ReliabilityCurve
+    _: KW_ONLY
+    exit_names: Sequence[str]
 
     def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
         """Draw lines and marks.
@@ -89,14 +83,11 @@ class ReliabilityDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.8, 4.8), layout="constrained")
+        ax = self._axes(ax, (6.8, 4.8))
         (self.diagonal_,) = ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", zorder=0)
-        colors = exit_colors(cmap, len(self.exit_names), lightest=0.85)
-        self.lines_, self.marks_ = [], []
+        colors = spread_colors(cmap, len(self.exit_names), first=0.85)
+        self.lines_: list[Any] = []
+        self.marks_: list[Any] = []
         for exit_, name in enumerate(self.exit_names):
             held = self.curve.share[exit_] > 0
             at = self.curve.confidence[exit_, held], self.curve.accuracy[exit_, held]
@@ -116,9 +107,7 @@ class ReliabilityDisplay:
             ylim=(-0.03, 1.04),
         )
         ax.spines[["top", "right"]].set_visible(False)
-        # Lines may run anywhere.
-        self.legend_ = ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-        self.ax_, self.figure_ = ax, ax.figure
+        self._legend_beside()
         return self
 
     @classmethod
@@ -163,8 +152,7 @@ class ReliabilityDisplay:
         TypeError, ValueError
             If the estimator is of another kind, or an argument does not fit.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, X = last_step(estimator, X)
+        classifier, X = cls._unwrapped(estimator, X)
         probabilities = classifier.exit_table(X).probabilities
         return cls.from_predictions(
             encode_labels(y, probabilities, classifier.classes_),
@@ -218,7 +206,7 @@ class ReliabilityDisplay:
         ValueError
             If the arguments do not fit each other.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
         curve = reliability_curve(
             probabilities, y_index, n_bins, strategy=strategy, weight=sample_weight
         )

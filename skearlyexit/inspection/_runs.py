@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_array
 
-from skearlyexit._data._labels import encode_labels
 from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_rows
-from skearlyexit.metrics import cost_accuracy
+from skearlyexit.inspection._display import Display
+from skearlyexit.inspection._marks import label_axes
+from skearlyexit.inspection._points import budget_line
 
 #: Budgets that are drawn; more are not seen.
 N_BUDGETS = 60
 BANDS = ("std", "range")
 
 
-class RunsDisplay:
+@dataclass(eq=False, repr=False)
+class RunsDisplay(Display):
     """Accuracy against mean cost of the same model fitted several times.
 
     Runs that differ by their seed only, or by the rows they were fitted on, differ in accuracy by
@@ -57,18 +58,10 @@ class RunsDisplay:
     >>> plt.close(display.figure_)
     """
 
-    line_: Any
-    band_: Any
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self, costs: np.ndarray, accuracies: np.ndarray, *, name: str | None = None
-    ) -> None:
-        self.costs = costs
-        self.accuracies = accuracies
-        self.name = name
+    costs: np.ndarray
+    accuracies: np.ndarray
+    _: KW_ONLY
+    name: str | None = None
 
     def plot(self, ax: Any = None, *, band: str = "std", **kwargs: Any) -> Any:
         """Draw line and band.
@@ -94,13 +87,9 @@ class RunsDisplay:
         ValueError
             If there is no such band.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
         if band not in BANDS:
             raise ValueError(f"'band' must be one of {BANDS}. Got {band!r} instead.")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+        ax = self._axes(ax)
         costs, percent = self.costs.mean(axis=0), 100 * self.accuracies
         middle = percent.mean(axis=0)
         n_runs = len(percent)
@@ -115,9 +104,8 @@ class RunsDisplay:
         self.band_ = ax.fill_between(
             costs, low, high, color=self.line_.get_color(), alpha=0.2, linewidth=0
         )
-        ax.set(xlabel="Mean cost per row (plain network = 1)", ylabel="Accuracy (%)")
+        label_axes(ax)
         self.legend_ = ax.legend(fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
     @classmethod
@@ -165,7 +153,7 @@ class RunsDisplay:
         TypeError, ValueError
             If an estimator is of another kind or has no frontier, or an argument does not fit.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimators")
+        cls._require_matplotlib("from_estimators")
         if not isinstance(estimators, Sequence) or not len(estimators):
             raise TypeError(
                 "'estimators' must be a list of fitted estimators, one at least. Got "
@@ -187,26 +175,6 @@ class RunsDisplay:
                 N_BUDGETS,
             )
         budgets = check_array(budgets, ensure_2d=False, dtype=np.float64, input_name="budgets")
-        values = [_at_budgets(*model, y, budgets, sample_weight) for model in models]
+        values = [budget_line(*model, y, budgets, sample_weight) for model in models]
         costs, accuracies = (np.array(column) for column in zip(*values, strict=True))
         return cls(costs, accuracies, name=name).plot(ax=ax, **kwargs)
-
-
-def _at_budgets(
-    classifier: Any, X: Any, y: Any, budgets: np.ndarray, sample_weight: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cost and accuracy of one model at each budget."""
-    table = classifier._label_table(X)
-    y_index = encode_labels(y, table.labels, classifier.classes_)
-    y_index, weight = checked_rows(y_index, table.labels, sample_weight=sample_weight)
-    frontier = classifier.frontier_
-    points = [frontier.at_budget(budget) for budget in budgets]
-    used, back = np.unique(points, return_inverse=True)
-    costs, accuracies = cost_accuracy(
-        table.labels == y_index[:, None],
-        table.scores,
-        classifier.costs_,
-        frontier.thresholds[used],
-        weight,
-    )
-    return costs[back], accuracies[back]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skearlyexit.inspection._display import Display, spread_colors
+from skearlyexit.inspection._marks import label_axes
 
 #: Marks of the values of a parameter, which are told apart without colors too.
 MARKERS = "osD^vPX*<>ph"
 
 
-class SearchDisplay:
+@dataclass(eq=False, repr=False)
+class SearchDisplay(Display):
     """Mean cost and accuracy of every candidate of a search, with their spread over the folds.
 
     Efficient candidates, than which no other is as cheap and more accurate or as accurate and
@@ -62,33 +66,15 @@ class SearchDisplay:
     >>> plt.close(display.figure_)
     """
 
-    efficient_: np.ndarray
-    line_: Any
-    points_: list[Any]
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        costs: np.ndarray,
-        accuracies: np.ndarray,
-        *,
-        cost_spreads: np.ndarray,
-        accuracy_spreads: np.ndarray,
-        candidates: np.ndarray,
-        groups: list[str] | None = None,
-        group_name: str | None = None,
-        unit: str = "plain network",
-    ) -> None:
-        self.costs = costs
-        self.accuracies = accuracies
-        self.cost_spreads = cost_spreads
-        self.accuracy_spreads = accuracy_spreads
-        self.candidates = candidates
-        self.groups = groups
-        self.group_name = group_name
-        self.unit = unit
+    costs: np.ndarray
+    accuracies: np.ndarray
+    _: KW_ONLY
+    cost_spreads: np.ndarray
+    accuracy_spreads: np.ndarray
+    candidates: np.ndarray
+    groups: list[str] | None = None
+    group_name: str | None = None
+    unit: str = "plain network"
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw points with error bars, and the line of the efficient ones.
@@ -109,11 +95,7 @@ class SearchDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+        ax = self._axes(ax)
         best = _efficient(self.costs, self.accuracies)
         self.efficient_ = self.candidates[best]
         (self.line_,) = ax.plot(
@@ -127,8 +109,8 @@ class SearchDisplay:
         )
         groups = np.array(["candidates"] * len(self.costs) if self.groups is None else self.groups)
         names = list(dict.fromkeys(groups))  # in the order of the search
-        colors = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, len(names)))
-        self.points_ = []
+        colors = spread_colors("viridis", len(names), first=0.05, last=0.85)
+        self.points_: list[Any] = []
         for i, name in enumerate(names):
             rows = groups == name
             style = {
@@ -148,10 +130,9 @@ class SearchDisplay:
                     **style,
                 )
             )
-        ax.set(xlabel=f"Mean cost per row ({self.unit} = 1)", ylabel="Accuracy (%)")
+        label_axes(ax, self.unit)
         ax.spines[["top", "right"]].set_visible(False)
         self.legend_ = ax.legend(fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
     @classmethod
@@ -197,7 +178,7 @@ class SearchDisplay:
         TypeError, ValueError
             If there is no such metric or parameter, all candidates failed, or a cost is positive.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_cv_results")
+        cls._require_matplotlib("from_cv_results")
         results = getattr(search, "cv_results_", search)
         if not isinstance(results, Mapping):
             raise TypeError(

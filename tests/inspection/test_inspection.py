@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skearlyexit import Budget
 from skearlyexit.inspection import CostAccuracyDisplay, ExitDistributionDisplay
-from skearlyexit.inspection._cost_accuracy import MAX_POINTS
 from skearlyexit.inspection._marks import MARKS
+from skearlyexit.inspection._points import MAX_POINTS
 from tests._data import blobs, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()

@@ -1,4 +1,4 @@
-"""What the displays share."""
+"""Checks of the arguments of displays."""
 
 from __future__ import annotations
 
@@ -60,11 +60,3 @@ def checked_exits(exits: Any, n_exits: int) -> np.ndarray:
         got = f"exits from {exits.min()} to {exits.max()}" if len(exits) else "no rows"
         raise ValueError(f"'exits' must lie between 0 and {n_exits - 1}. Got {got}.")
     return exits
-
-
-def exit_colors(cmap: Any, n_exits: int, lightest: float = 0.95) -> np.ndarray:
-    """Colours of the exits, light to dark, shape (n_exits, 4)."""
-    import matplotlib.pyplot as plt
-
-    colors: np.ndarray = plt.get_cmap(cmap)(np.linspace(lightest, 0.1, n_exits))
-    return colors

@@ -1,4 +1,4 @@
-"""Accuracy against cost: of every budget, and of what it is to be compared with."""
+"""Accuracy against cost, for all budgets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sklearn.utils.validation import check_consistent_length
 
 from skearlyexit._data._labels import encode_labels
 from skearlyexit._exit_table import exits_of
-from skearlyexit.inspection._checks import checked_exits, checked_rows
+from skearlyexit.inspection._checks import check_shapes, checked_exits, checked_rows
 from skearlyexit.inspection._display import Display
-from skearlyexit.inspection._marks import draw, draw_legend, label_axes, set_log
+from skearlyexit.inspection._marks import draw, draw_legend, label_axes, set_log, short_count
 from skearlyexit.inspection._points import frontier_line, point_of
 from skearlyexit.metrics import oracle
 from skearlyexit.metrics._measures import random_exits
@@ -21,45 +21,51 @@ from skearlyexit.metrics._measures import random_exits
 
 @dataclass(eq=False, repr=False)
 class CostAccuracyDisplay(Display):
-    """Accuracy against mean cost per row.
+    """Accuracy against mean cost per sample.
 
-    The line is the frontier: the operating points for all budgets, on other rows than those that
-    they were chosen on, so that it may fall a little. Beside it stand each exit by itself, the
-    operating point in force, the last exit, what an oracle could do, and what rows that leave at
-    random in the same shares would do.
+    The line is the frontier: the operating points for all budgets. Since they were chosen on other
+    samples, accuracy may decrease along it. Marks show each exit alone, the operating point in
+    force, random exits at the same rates, and an oracle that lets every sample exit at the first
+    exit that is right.
 
     Parameters
     ----------
     costs, accuracies : ndarray of shape (n_exits,)
-        Of each exit by itself, on all rows.
+        Cost and accuracy of each exit on all samples.
     frontier_costs, frontier_accuracies : ndarray of shape (n_points,), default=None
-        By increasing cost. None draws no line.
-    point : tuple of two floats, default=None
-        Cost and accuracy of the operating point in force.
-    random : tuple of two floats, default=None
-        Those of random exits in the same shares.
-    oracle : tuple of two floats, default=None
-        Those of the oracle.
+        Mean cost and accuracy of the points of the frontier, by increasing cost. None draws no
+        line.
+    point : tuple of (float, float), default=None
+        Mean cost and accuracy of the operating point in force.
+    random : tuple of (float, float), default=None
+        Mean cost and accuracy of random exits at the same rates.
+    oracle : tuple of (float, float), default=None
+        Mean cost and accuracy of the oracle.
     name : str, default=None
-        Entry of the legend.
+        Name in the legend.
     unit : str, default="plain network"
-        What a cost of 1 is.
+        Unit of cost, for the label of the axis.
 
     Attributes
     ----------
     line_ : matplotlib Line2D or None
         The frontier.
     exits_ : matplotlib Line2D
-        Hollow marks of the exits but the last.
+        Marks of all exits but the last.
     last_exit_ : matplotlib Line2D
+        Mark of the last exit.
     point_, random_, oracle_ : matplotlib Line2D or None
+        Marks of the operating point, of random exits and of the oracle.
     legend_ : matplotlib Legend
+        Legend of all displays on the axes.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    ExitDistributionDisplay : Where the rows of each class leave.
+    ExitDistributionDisplay : Where the samples of each class exit.
 
     Examples
     --------
@@ -88,15 +94,15 @@ class CostAccuracyDisplay(Display):
     def plot(
         self, ax: Any = None, *, name: str | None = None, log: bool = False, **kwargs: Any
     ) -> Any:
-        """Draw line and marks.
+        """Draw the line and the marks.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            One that holds other displays of this kind takes this one too, in its next color; None
-            draws on a new figure.
+            Axes to draw on, in their next color, also beside other displays of this class. None
+            creates a new figure.
         name : str, default=None
-            Entry of the legend instead of `name`.
+            Name in the legend; None takes the attribute `name`.
         log : bool, default=False
             Whether the axis of costs is logarithmic.
         **kwargs : dict
@@ -155,27 +161,31 @@ class CostAccuracyDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> CostAccuracyDisplay:
-        """Draw what a model does on the given rows.
+        """Draw the costs and accuracies of a model on given samples.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier.
+            Fitted; the last step of a pipeline must be the classifier.
         X : array-like of shape (n_samples, ...)
-            Rows that it was not fitted or calibrated on.
+            Samples that it was neither fitted nor calibrated on.
         y : array-like of shape (n_samples,)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         threshold : float or sequence of float, default=None
+            As in `EarlyExitClassifier.predict`.
         budget : float or Budget, default=None
-            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+            As in `EarlyExitClassifier.predict`. With neither, the operating point in force is
+            drawn.
         plain_cost : float, default=None
-            Multiply-accumulates per sample, or other units of the model's costs, that make a
-            cost of 1. None: those of the model's own plain network. Models of different
-            size are compared by giving all the same.
+            Unit of cost: multiply-accumulates per sample, or whatever else the model's costs are
+            measured in. None takes the cost of the model's own plain network. To compare models of
+            different sizes, give the same number for all of them.
         name : str, default=None
-            Entry of the legend. None: name of the classifier's class.
+            Name in the legend; None takes the name of the classifier's class.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -188,7 +198,7 @@ class CostAccuracyDisplay(Display):
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the estimator is of another kind, or an argument does not fit.
+            If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
         classifier, X = cls._unwrapped(estimator, X)
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
@@ -197,7 +207,7 @@ class CostAccuracyDisplay(Display):
         frontier = classifier.frontier_
         unit = "plain network"
         if plain_cost is not None:
-            unit = f"{_short(plain_cost)} {classifier.cost_table_.unit}"
+            unit = f"{short_count(plain_cost)} {classifier.cost_table_.unit}"
         return cls.from_predictions(
             encode_labels(y, table.labels, classifier.classes_),
             table.labels,
@@ -229,30 +239,33 @@ class CostAccuracyDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> CostAccuracyDisplay:
-        """Draw from the answers of every exit to every row.
+        """Draw costs and accuracies from the outputs of the exits.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
             True labels.
         y_pred : array-like of shape (n_samples, n_exits)
-            Labels that the exits give.
+            Labels predicted by the exits.
         scores : array-like of shape (n_samples, n_exits)
-            Scores of the policy; higher is surer.
+            Scores of the policy; higher is more confident.
         costs : array-like of shape (n_exits,)
-            Cumulative cost of leaving at each exit.
+            Cumulative cost of each exit.
         thresholds : array-like of shape (n_exits - 1,), default=None
-            The operating point; without it and `exits`, none is drawn.
+            Thresholds of the operating point. With neither `thresholds` nor `exits`, no operating
+            point is drawn.
         exits : array-like of shape (n_samples,), default=None
-            The operating point by what it does, instead of `thresholds`: the exit at which each
-            row leaves, from 0.
+            Exit of each sample at the operating point, from 0, in place of `thresholds`.
         frontier : array-like of shape (n_points, n_exits - 1), default=None
-            Thresholds chosen on other rows, by increasing cost; None draws no line.
+            Thresholds chosen on other samples, by increasing cost; None draws no line.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         name : str, default=None
+            Name in the legend.
         unit : str, default="plain network"
-            What a cost of 1 is.
+            Unit of cost, for the label of the axis.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -265,7 +278,7 @@ class CostAccuracyDisplay(Display):
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the arguments do not fit each other.
+            If the arguments are invalid or inconsistent.
         """
         cls._require_matplotlib("from_predictions")
         if thresholds is not None and exits is not None:
@@ -273,7 +286,7 @@ class CostAccuracyDisplay(Display):
         y_pred, scores = np.asarray(y_pred), np.asarray(scores)
         costs = np.asarray(costs, dtype=np.float64)
         y_true, weight = checked_rows(y_true, y_pred, scores, sample_weight=sample_weight)
-        _check_shapes(y_pred, scores, costs, thresholds=thresholds, frontier=frontier)
+        check_shapes(y_pred, scores, costs, thresholds=thresholds, frontier=frontier)
         correct = y_pred == y_true[:, None]
         frontier_costs = frontier_accuracies = None
         if frontier is not None:
@@ -299,28 +312,3 @@ class CostAccuracyDisplay(Display):
             name=name,
             unit=unit,
         ).plot(ax=ax, **kwargs)
-
-
-def _check_shapes(
-    y_pred: np.ndarray, scores: np.ndarray, costs: np.ndarray, **thresholds: Any
-) -> None:
-    """Raise a ValueError if arrays of samples, costs and thresholds differ in their exits."""
-    if y_pred.ndim != 2 or y_pred.shape != scores.shape or costs.shape != y_pred.shape[1:]:
-        raise ValueError(
-            "'y_pred' and 'scores' must be of shape (n_samples, n_exits) and 'costs' of shape "
-            f"(n_exits,). Got {y_pred.shape}, {scores.shape} and {costs.shape}."
-        )
-    for name, points in thresholds.items():
-        if points is not None and np.shape(points)[-1:] != (len(costs) - 1,):
-            raise ValueError(
-                f"{name!r} must hold {len(costs) - 1} thresholds for {len(costs)} exits, one "
-                f"for each but the last. Got an array of shape {np.shape(points)}."
-            )
-
-
-def _short(count: float) -> str:
-    """A count in three digits: 12.3k."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{letter}"
-    return f"{count:.3g}"

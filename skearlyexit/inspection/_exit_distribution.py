@@ -1,4 +1,4 @@
-"""Where the rows of each class leave."""
+"""Where the samples of each class exit."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from skearlyexit._data._labels import encode_labels
 from skearlyexit.inspection._checks import checked_exits, checked_names, checked_rows
 from skearlyexit.inspection._display import Display, spread_colors
 
-#: Inches: width of a figure and of its axes, height of a bar, of title and axis together, and the
-#: most that is of use.
+#: Inches: width of a figure and of its axes, height of a bar, height of title and axis together,
+#: and the maximum height of a figure.
 WIDTH, AXES_WIDTH, BAR_HEIGHT, FRAME_HEIGHT, MAX_HEIGHT = 6.4, 5.6, 0.24, 1.2, 40.0
 #: Inches of an entry of the legend: its patch and gaps, each letter, and its height.
 ENTRY_WIDTH, LETTER_WIDTH, ENTRY_HEIGHT = 0.42, 0.08, 0.2
@@ -21,24 +21,29 @@ ENTRY_WIDTH, LETTER_WIDTH, ENTRY_HEIGHT = 0.42, 0.08, 0.2
 
 @dataclass(eq=False, repr=False)
 class ExitDistributionDisplay(Display):
-    """Share of the rows of each class that leaves at each exit.
+    """Share of the samples of each class that exit at each exit.
 
     Parameters
     ----------
     shares : ndarray of shape (n_classes, n_exits)
-        Rows sum to 1.
+        Shares of each class, which sum to 1.
     overall : ndarray of shape (n_exits,)
-        Shares of all rows.
+        Shares of all samples.
     classes : ndarray of shape (n_classes,)
+        Labels of the classes.
     exit_names : sequence of str
+        Names of the exits.
 
     Attributes
     ----------
     bars_ : list of matplotlib BarContainer
-        One for each exit: the bar of all rows, then one for each class.
+        One for each exit: a bar for all samples, then one for each class.
     legend_ : matplotlib Legend
+        Legend with the names of the exits.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
@@ -68,9 +73,9 @@ class ExitDistributionDisplay(Display):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None draws on a new figure, as tall as the classes need.
+            Axes to draw on; None creates a new figure, as high as the number of classes requires.
         cmap : str or matplotlib Colormap, default="viridis"
-            Colours of the exits, from the first to the last.
+            Colors of the exits, from the first to the last.
         **kwargs : dict
             Passed to ``ax.barh``.
 
@@ -91,7 +96,7 @@ class ExitDistributionDisplay(Display):
         n_lines = -(-n_exits // n_columns)
         height = FRAME_HEIGHT + ENTRY_HEIGHT * n_lines + BAR_HEIGHT * n_bars
         ax = self._axes(ax, (WIDTH, min(height, MAX_HEIGHT)))
-        # The bar of all rows stands apart.
+        # The bar of all samples is apart from those of the classes.
         at = np.arange(n_bars) + np.where(np.arange(n_bars) > 0, 0.5, 0.0)
         colors = spread_colors(cmap, n_exits)
         left = np.zeros(n_bars)
@@ -120,20 +125,25 @@ class ExitDistributionDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> ExitDistributionDisplay:
-        """Draw where a model lets the given rows leave.
+        """Draw where given samples exit from a model.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier.
+            Fitted; the last step of a pipeline must be the classifier.
         X : array-like of shape (n_samples, ...)
+            Samples.
         y : array-like of shape (n_samples,)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         threshold : float or sequence of float, default=None
+            As in `EarlyExitClassifier.predict`.
         budget : float or Budget, default=None
-            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+            As in `EarlyExitClassifier.predict`. With neither, the operating point in force is
+            drawn.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -146,11 +156,11 @@ class ExitDistributionDisplay(Display):
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the estimator is of another kind, or an argument does not fit.
+            If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
         classifier, X = cls._unwrapped(estimator, X)
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
-        encode_labels(y, exits, classifier.classes_)  # refuses others than the model knows
+        encode_labels(y, exits, classifier.classes_)  # raises for unknown labels
         return cls.from_predictions(
             y,
             exits,
@@ -173,21 +183,22 @@ class ExitDistributionDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> ExitDistributionDisplay:
-        """Draw where rows left.
+        """Draw where samples exit, from their labels and exits.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
             True labels.
         exits : array-like of shape (n_samples,)
-            Exit at which each row left, from 0.
+            Exit of each sample, from 0.
         n_exits : int
-            Number of exits, those at which no sample exited included.
+            Number of exits, including those at which no sample exits.
         exit_names : sequence of str, default=None
-            None numbers them.
+            Names of the exits; None numbers them.
         sample_weight : array-like of shape (n_samples,), default=None
-            Classes whose rows all have weight 0 are left out.
+            Sample weights; classes whose samples all have weight 0 are left out.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -200,7 +211,7 @@ class ExitDistributionDisplay(Display):
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the arguments do not fit each other.
+            If the arguments are invalid or inconsistent.
         """
         cls._require_matplotlib("from_predictions")
         y_true, weight = checked_rows(y_true, exits, sample_weight=sample_weight)

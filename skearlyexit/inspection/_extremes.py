@@ -10,7 +10,21 @@ from sklearn.preprocessing import StandardScaler
 
 
 def extremes(scores: np.ndarray, here: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows with the highest and with the lowest scores among some."""
+    """Indices of the samples with the highest and the lowest scores.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples,)
+    here : ndarray of int
+        Indices of the samples to choose from.
+    n_rows : int
+        Most samples of each kind.
+
+    Returns
+    -------
+    easiest, hardest : ndarray of int
+        Most confident first, and least confident first.
+    """
     order = here[np.argsort(-scores[here], kind="stable")]
     n_easiest = min(n_rows, (len(order) + 1) // 2)
     n_hardest = min(n_rows, len(order) - n_easiest)
@@ -23,20 +37,20 @@ def captions_of(
     y_true: np.ndarray | None = None,
     y_pred: np.ndarray | None = None,
 ) -> list[str]:
-    """Answer, truth where it is another one, and score."""
+    """Predicted label, score, and the true label where it is another one."""
     lines = [f"{score:.2f}" for score in scores]
     if y_pred is not None:
-        lines = [f"{answer} ({line})" for answer, line in zip(y_pred, lines, strict=True)]
+        lines = [f"{label} ({line})" for label, line in zip(y_pred, lines, strict=True)]
     if y_true is not None:
         lines = [
-            f"{line}, is {truth}" if not_so else line
-            for line, truth, not_so in zip(lines, y_true, wrong, strict=True)
+            f"{line}, is {truth}" if is_wrong else line
+            for line, truth, is_wrong in zip(lines, y_true, wrong, strict=True)
         ]
     return lines
 
 
 def checked_values(X: Any) -> np.ndarray:
-    """X as finite numbers, shape (n_samples, ...)."""
+    """Samples as finite numbers, shape (n_samples, ...)."""
     try:
         values = np.asarray(X).astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -85,24 +99,24 @@ def drawn_values(
     return np.asarray(StandardScaler().fit_transform(values))
 
 
-def _images(rows: np.ndarray, image_shape: Sequence[int] | None) -> np.ndarray:
+def _images(values: np.ndarray, image_shape: Sequence[int] | None) -> np.ndarray:
     """Images of shape (n_samples, height, width), or (..., 3) scaled to [0, 1] if in color."""
-    shape = rows.shape[1:] if image_shape is None else tuple(image_shape)
-    if np.prod(shape) != np.prod(rows.shape[1:]):
+    shape = values.shape[1:] if image_shape is None else tuple(image_shape)
+    if np.prod(shape) != np.prod(values.shape[1:]):
         raise ValueError(
-            f"'image_shape' must hold as many pixels as a row of X has values, "
-            f"{int(np.prod(rows.shape[1:]))}. Got {tuple(shape)} with {int(np.prod(shape))}."
+            f"'image_shape' must hold as many pixels as a sample of X has values, "
+            f"{int(np.prod(values.shape[1:]))}. Got {tuple(shape)} with {int(np.prod(shape))}."
         )
     if len(shape) == 2:
         shape = (1, *shape)
-    # The first axis where either may be meant, as in the networks.
+    # The first axis where both may be the channels, as in the networks.
     axes = [axis for axis in (0, 2) if len(shape) == 3 and shape[axis] in (1, 3)]
     if not axes:
         raise ValueError(
             "Images must be of shape (height, width), (channels, height, width) or (height, width, "
             f"channels) with one channel or three. Got {tuple(shape)}."
         )
-    images = np.moveaxis(rows.reshape(len(rows), *shape), 1 + axes[0], -1)
+    images = np.moveaxis(values.reshape(len(values), *shape), 1 + axes[0], -1)
     if images.shape[-1] == 1:
         return images[..., 0]
     low, high = images.min(), images.max()

@@ -1,4 +1,4 @@
-"""Whether the exits are as often right as they say."""
+"""Calibration of the exits: accuracy against confidence."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from skearlyexit.inspection._checks import checked_names
 from skearlyexit.inspection._display import Display, spread_colors
 from skearlyexit.metrics import ReliabilityCurve, reliability_curve
 
-#: Area in points of the mark of a bin that holds all rows, and of the smallest mark.
+#: Area in points of the mark of a bin that holds all samples, and of the smallest mark.
 LARGEST, SMALLEST = 260.0, 14.0
 
 
 @dataclass(eq=False, repr=False)
 class ReliabilityDisplay(Display):
-    """Accuracy against confidence, a line for each exit.
+    """Reliability diagram: accuracy against confidence, with a line for each exit.
 
-    On the diagonal an exit is as often right as it says; below it, it is too sure. The area of a
-    mark is the share of the rows in its bin: small marks off the diagonal are chance.
+    On the diagonal an exit is calibrated; below it, it is overconfident. The area of a mark is the
+    share of the samples in its bin, and small marks may be off the diagonal at random.
 
     Parameters
     ----------
     curve : ReliabilityCurve
+        Confidence and accuracy in each bin, for each exit.
     exit_names : sequence of str
+        Names of the exits.
 
     Attributes
     ----------
@@ -36,15 +38,18 @@ class ReliabilityDisplay(Display):
     marks_ : list of matplotlib PathCollection
         One for each exit.
     diagonal_ : matplotlib Line2D
+        Line of perfect calibration.
     legend_ : matplotlib Legend
-        With the expected calibration error of each exit.
+        Legend with the expected calibration error of each exit.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    skearlyexit.metrics.reliability_curve : The numbers.
-    sklearn.calibration.CalibrationDisplay : For one binary classifier.
+    skearlyexit.metrics.reliability_curve : Compute the curve.
+    sklearn.calibration.CalibrationDisplay : Reliability diagram of one binary classifier.
 
     Examples
     --------
@@ -63,14 +68,14 @@ class ReliabilityDisplay(Display):
     exit_names: Sequence[str]
 
     def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
-        """Draw lines and marks.
+        """Draw the lines and the marks.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None draws on a new figure.
+            Axes to draw on; None creates a new figure.
         cmap : str or matplotlib Colormap, default="viridis"
-            Colours of the exits, from the first to the last.
+            Colors of the exits, from the first to the last.
         **kwargs : dict
             Passed to ``ax.plot`` for the lines.
 
@@ -123,21 +128,24 @@ class ReliabilityDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> ReliabilityDisplay:
-        """Draw how far the exits of a model are to be believed, each on all rows.
+        """Draw the calibration of each exit of a model, on all samples.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier.
+            Fitted; the last step of a pipeline must be the classifier.
         X : array-like of shape (n_samples, ...)
-            Rows that it was not fitted or calibrated on.
+            Samples that it was neither fitted nor calibrated on.
         y : array-like of shape (n_samples,)
             True labels.
         n_bins : int, default=15
+            Number of bins.
         strategy : {"uniform", "quantile"}, default="uniform"
-            Bins of equal width, or with equal shares of the rows.
+            Bins of equal width, or with equal numbers of samples.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -150,7 +158,7 @@ class ReliabilityDisplay(Display):
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the estimator is of another kind, or an argument does not fit.
+            If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
         classifier, X = cls._unwrapped(estimator, X)
         probabilities = classifier.exit_table(X).probabilities
@@ -178,20 +186,24 @@ class ReliabilityDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> ReliabilityDisplay:
-        """Draw from the probabilities of every exit for every row.
+        """Draw calibration from the predicted probabilities of the exits.
 
         Parameters
         ----------
         y_index : array-like of shape (n_samples,), int
             True classes, as indices of the last axis of `probabilities`.
         probabilities : array-like of shape (n_samples, n_exits, n_classes)
+            Predicted probabilities.
         n_bins : int, default=15
+            Number of bins.
         strategy : {"uniform", "quantile"}, default="uniform"
-            Bins of equal width, or with equal shares of the rows.
+            Bins of equal width, or with equal numbers of samples.
         exit_names : sequence of str, default=None
-            None numbers them.
+            Names of the exits; None numbers them.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -204,7 +216,7 @@ class ReliabilityDisplay(Display):
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the arguments do not fit each other.
+            If the arguments are invalid or inconsistent.
         """
         cls._require_matplotlib("from_predictions")
         curve = reliability_curve(

@@ -1,4 +1,4 @@
-"""Rows as pictures: images in a mosaic, features as a heat map."""
+"""Pictures of samples: images in a mosaic, features in a heat map."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 if TYPE_CHECKING:
     from skearlyexit.inspection._extreme_rows import ExtremeRowsDisplay
 
-#: Colour of captions of wrong answers, and of others.
+#: Colors of the captions of wrong predictions, and of others.
 WRONG, RIGHT = "#D55E00", "0.25"
-#: Inches: side of an image and its caption's height, width of the exits' names, height of a line of
-#: a heat map, width of a feature, and the most that is of use.
+#: Inches: side of an image, height of its caption, width of the names of exits, height of a line of
+#: a heat map, width of a feature, and maximum side of a figure.
 SIDE, CAPTION, NAMES, LINE, COLUMN, MOST = 0.95, 0.28, 1.0, 0.24, 0.32, 40.0
-#: More features than this are numbered now and then only.
+#: Maximum number of features that are all named.
 MAX_LABELS = 40
 #: Standard deviations at the ends of the colors.
 LIMIT = 3.0
@@ -23,14 +23,14 @@ LIMIT = 3.0
 def draw_images(
     display: ExtremeRowsDisplay, ax: Any, style: dict[str, Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Mosaic: a line for each exit, the easiest rows on the left and the hardest on the right."""
-    # Exits at which no sample exits have nothing to show.
+    """Draw a line for each exit, the easiest samples on the left and the hardest on the right."""
+    # Exits at which no sample exits are left out.
     used = [i for i, rows in enumerate(display.easiest) if len(rows)]
     parts = [[part[i] for i in used] for part in (display.easiest, display.hardest)]
     names, n_lines = [str(display.exit_names[i]) for i in used], len(used)
     widest = [max(max(map(len, part)), 1) for part in parts]
     height, width = display.rows.shape[1:3]
-    # Images have a height of 1; the second block stands apart.
+    # Images have a height of 1; there is a gap before the second block.
     wide = width / height
     step, line, gap = wide + 0.12, 1 + CAPTION / SIDE, 0.5
     starts = 0.0, widest[0] * step + gap
@@ -59,7 +59,7 @@ def draw_images(
 def draw_table(
     display: ExtremeRowsDisplay, ax: Any, style: dict[str, Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Heat map: a line for each row, a block for the easiest and the hardest of each exit."""
+    """Draw a line for each sample, and a block for the easiest and the hardest of each exit."""
     n_features = display.rows.shape[1]
     blocks = [
         (f"{name}, {kind}", rows)
@@ -67,7 +67,7 @@ def draw_table(
         for kind, rows in zip(("easiest", "hardest"), pair, strict=True)
         if len(rows)
     ]
-    # A line without color stands between two blocks.
+    # There is a line without color between two blocks.
     lines: list[int] = []
     ticks: list[tuple[float, str]] = []
     for name, rows in blocks:
@@ -97,7 +97,7 @@ def draw_table(
         ax.set_xlabel("feature")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    # Beyond the captions, which stand outside of the axes.
+    # Beyond the captions, which are outside of the axes.
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02, extend="both", aspect=30)
     bar.set_label("standard deviations from the mean")
     return [image], texts

@@ -14,7 +14,7 @@ from skearlyexit.inspection._display import Display
 from skearlyexit.inspection._marks import label_axes
 from skearlyexit.inspection._points import budget_line
 
-#: Budgets that are drawn; more are not seen.
+#: Budgets of a line; more cannot be distinguished.
 N_BUDGETS = 60
 BANDS = ("std", "range")
 
@@ -23,28 +23,33 @@ BANDS = ("std", "range")
 class RunsDisplay(Display):
     """Accuracy against mean cost of the same model fitted several times.
 
-    Runs that differ by their seed only, or by the rows they were fitted on, differ in accuracy by
-    more than many methods do. The line is the mean of the runs at each budget, the band their
-    spread.
+    The accuracies of runs that differ only in their random state or in their training samples often
+    differ more than those of two methods. The line is the mean of the runs at each budget, the band
+    their spread.
 
     Parameters
     ----------
     costs, accuracies : ndarray of shape (n_runs, n_budgets)
         Mean cost and accuracy of each run at each budget.
     name : str, default=None
-        Entry of the legend.
+        Name in the legend.
 
     Attributes
     ----------
     line_ : matplotlib Line2D
+        Mean of the runs.
     band_ : matplotlib FillBetweenPolyCollection
+        Spread of the runs.
     legend_ : matplotlib Legend
+        Legend with the number of runs.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    CostAccuracyDisplay : One run, beside what it is to be compared with.
+    CostAccuracyDisplay : One run, with its exits, random exits and an oracle.
 
     Examples
     --------
@@ -64,15 +69,15 @@ class RunsDisplay(Display):
     name: str | None = None
 
     def plot(self, ax: Any = None, *, band: str = "std", **kwargs: Any) -> Any:
-        """Draw line and band.
+        """Draw the line and the band.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            One that holds other displays takes this one too, in its next color; None draws on a
-            new figure.
+            Axes to draw on, in their next color, also beside other displays. None creates a new
+            figure.
         band : {"std", "range"}, default="std"
-            One standard deviation of the runs on either side, or from the worst to the best.
+            One standard deviation of the runs on either side, or from the worst run to the best.
         **kwargs : dict
             Passed to ``ax.plot`` for the line.
 
@@ -85,7 +90,7 @@ class RunsDisplay(Display):
         ImportError
             If matplotlib is not installed.
         ValueError
-            If there is no such band.
+            If `band` is not one of these.
         """
         if band not in BANDS:
             raise ValueError(f"'band' must be one of {BANDS}. Got {band!r} instead.")
@@ -94,7 +99,7 @@ class RunsDisplay(Display):
         middle = percent.mean(axis=0)
         n_runs = len(percent)
         if band == "std":
-            # Of the runs as a sample; one alone has no spread.
+            # One run has no standard deviation.
             spread = percent.std(axis=0, ddof=1) if n_runs > 1 else np.zeros_like(middle)
             low, high = middle - spread, middle + spread
         else:
@@ -121,24 +126,26 @@ class RunsDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> RunsDisplay:
-        """Draw what several fitted models do on the same rows.
+        """Draw several fitted models on the same samples.
 
         Parameters
         ----------
         estimators : sequence of EarlyExitClassifier or Pipeline
-            Fitted, with networks of the same size: costs are in units of each one's own.
+            Fitted. Their plain networks should have the same cost, the unit of the costs.
         X : array-like of shape (n_samples, ...)
-            Rows that none of them was fitted or calibrated on.
+            Samples that none of them was fitted or calibrated on.
         y : array-like of shape (n_samples,)
             True labels.
         budgets : array-like of shape (n_budgets,), default=None
-            Budgets, each as in `EarlyExitClassifier.predict`. None takes some at equal distances,
-            from the smallest that all the models can keep to the largest that still changes
-            something for one of them.
+            Budgets, each as in `EarlyExitClassifier.predict`. None takes 60 at equal distances,
+            from the lowest that all models can keep to the highest that makes a difference for one
+            of them.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         name : str, default=None
-            Entry of the legend.
+            Name in the legend.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -151,7 +158,8 @@ class RunsDisplay(Display):
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If an estimator is of another kind or has no frontier, or an argument does not fit.
+            If an estimator is not an early-exit classifier or has no frontier, or an argument is
+            invalid.
         """
         cls._require_matplotlib("from_estimators")
         if not isinstance(estimators, Sequence) or not len(estimators):
@@ -164,8 +172,8 @@ class RunsDisplay(Display):
             if classifier.frontier_ is None:
                 raise ValueError(
                     f"Estimator {i} has no frontier_, from which thresholds for budgets are taken: "
-                    "it was fitted without calibration rows. Call calibrate(X, y) with rows that "
-                    "it was not fitted on."
+                    "it was fitted without calibration samples. Call calibrate(X, y) with samples "
+                    "that it was not fitted on."
                 )
         if budgets is None:
             frontiers = [classifier.frontier_.costs for classifier, _ in models]

@@ -1,4 +1,4 @@
-"""How a report looks: as a page of text, in a notebook, as data frames."""
+"""Output of a report: as text, as HTML and as data frames."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 Figures = ExitFigures | OverallFigures | ClassFigures
 
-#: More classes than this are not all shown, but those that lose most.
+#: Maximum number of classes that are all shown, and number of classes shown otherwise.
 MAX_CLASSES, N_WORST = 20, 10
-#: Characters of a line of text.
+#: Maximum number of characters of a line of text above the tables.
 WIDTH = 100
 PARTS = ("exits", "classes", "overall")
 
@@ -35,7 +35,7 @@ class _Grid:
 
 
 def as_text(report: ExitReport) -> str:
-    """Page of text with aligned columns."""
+    """Format a report as text with aligned columns."""
     blocks = ["\n".join(fill(line, width=WIDTH) for line in _lines(report))]
     for grid in _grids(report):
         table = [grid.header, *grid.rows]
@@ -52,7 +52,7 @@ def as_text(report: ExitReport) -> str:
 
 
 def as_html(report: ExitReport) -> str:
-    """Tables for a notebook, in the colors of its theme."""
+    """Format a report as tables for a notebook, in the colors of its theme."""
     cell = "padding:0.15em 0.7em;text-align:"
     parts = [f"<p>{'<br>'.join(map(escape, _lines(report)))}</p>"]
     for grid in _grids(report):
@@ -73,7 +73,7 @@ def as_html(report: ExitReport) -> str:
 
 
 def as_frame(report: ExitReport, part: str) -> Any:
-    """One part of a report as a data frame; see `ExitReport.to_frame`."""
+    """Convert a part of a report to a data frame; see `ExitReport.to_frame`."""
     if part not in PARTS:
         raise ValueError(f"The 'part' parameter must be one of {PARTS}. Got {part!r} instead.")
     pd = import_pandas("ExitReport.to_frame")
@@ -191,7 +191,7 @@ def _classes(classes: ClassFigures) -> _Grid:
 
 
 def _pairs(*names: str) -> list[str]:
-    """Header of columns of values and intervals: the name stands over the wider one."""
+    """Header of columns of values and intervals, with the name above the wider one."""
     return [cell for name in names for cell in ("", name)]
 
 

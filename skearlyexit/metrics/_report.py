@@ -22,10 +22,10 @@ from skearlyexit.metrics._render import as_frame, as_html, as_text
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExitReport:
-    """Accuracy and cost of an early-exit model on rows that it was not fitted or calibrated on.
+    """Accuracy and cost of an early-exit model on samples that it was not fitted or calibrated on.
 
-    It prints as a page of text, and shows as tables in a notebook. Every interval is for its own
-    number: of twenty classes at 95 %, one is expected to lie outside its own.
+    It is printed as a page of text, and shown as tables in a notebook. Each interval holds for its
+    own figure: of the intervals of twenty classes at 95 %, one is expected to miss its figure.
 
     Attributes
     ----------
@@ -107,42 +107,52 @@ class ExitReport:
         certified: bool | None = None,
         reason: str = "",
     ) -> ExitReport:
-        """Report on the rows of an exit table.
+        """Compute the report of an exit table.
 
         Parameters
         ----------
         table : ExitTable or LabelTable
+            Outputs of every exit.
         y_index : ndarray of shape (n_samples,)
             True classes, as indices into `classes`.
         thresholds : ndarray of shape (n_exits - 1,)
+            Threshold of each exit but the last.
         costs : ndarray of shape (n_exits,)
+            Cumulative cost of each exit, in units of the plain network.
         classes : ndarray of shape (n_classes,)
+            Labels of the classes.
         exit_names : sequence of str
+            Names of the exits.
         exits : ndarray of shape (n_samples,), default=None
-            Where the rows left, if that was not for the thresholds alone.
+            Exit of each sample; None takes the first whose score reaches its threshold.
         weight : ndarray of shape (n_samples,), default=None
-            Weights not below 0; rows of weight 0 are left out. Weighted rows enter the intervals
-            as their effective number. That serves weights of classes and of samples; where the
-            rows that are wrong weigh several times as much as the others, it is too large, and the
-            intervals are too narrow.
+            Nonnegative sample weights; samples of weight 0 are ignored. The intervals are those of
+            the effective number of samples. Where wrong samples weigh several times as much as the
+            others, this number is too large, and the intervals are too narrow.
         confidence_level : float, default=0.95
-        request, certified, reason : str, bool or None, str
-            As in the attributes.
+            Confidence level of every interval.
+        request : str, default=""
+            What the thresholds were asked for.
+        certified : bool, default=None
+            Whether a guarantee was given; None if none was asked for.
+        reason : str, default=""
+            A sentence on the operating point.
 
         Returns
         -------
         report : ExitReport
+            Figures of the exits, of the whole model and of the classes.
 
         Raises
         ------
         ValueError
-            If there are no rows of positive weight, or `confidence_level` is not between 0 and 1.
+            If no sample has positive weight, or `confidence_level` is not between 0 and 1.
         """
         thresholds = np.asarray(thresholds, dtype=np.float64)
         weight = np.ones(len(table)) if weight is None else np.asarray(weight, dtype=np.float64)
         used = weight > 0
         if not used.any():
-            raise ValueError("A report needs at least one row of positive weight. Got none.")
+            raise ValueError("A report needs at least one sample of positive weight. Got none.")
         y_index, weight = np.asarray(y_index)[used], scaled(weight[used])
         correct = table.labels[used] == y_index[:, None]
         exits = (table.leave(thresholds) if exits is None else exits)[used]
@@ -167,24 +177,25 @@ class ExitReport:
         )
 
     def to_frame(self, part: str = "exits") -> Any:
-        """One part of the report as a table.
+        """Convert a part of the report to a data frame.
 
         Parameters
         ----------
         part : {"exits", "classes", "overall"}, default="exits"
+            Figures of each exit, of each class, or of the whole model.
 
         Returns
         -------
         frame : pandas.DataFrame
-            Indexed by exit, class or measure. Shares and accuracies are between 0 and 1; columns
-            that end in ``_low`` and ``_high`` are limits of intervals.
+            Indexed by exit, class or measure. Shares and accuracies are between 0 and 1. Columns
+            that end in ``_low`` and ``_high`` are the limits of intervals.
 
         Raises
         ------
         ImportError
             If pandas is not installed.
         ValueError
-            If there is no such part.
+            If `part` is not one of these.
         """
         return as_frame(self, part)
 

@@ -393,7 +393,7 @@ def test_one_exit_and_classes_without_rows():
 
 
 def test_bad_input_of_the_report():
-    with pytest.raises(ValueError, match="at least one row of positive weight"):
+    with pytest.raises(ValueError, match="at least one sample of positive weight"):
         by_hand(weight=np.zeros(6))
     with pytest.raises(ValueError, match="'confidence_level' parameter"):
         by_hand(confidence_level=95)

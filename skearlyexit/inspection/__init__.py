@@ -1,4 +1,4 @@
-"""How an early-exit model looks: displays in the manner of scikit-learn."""
+"""Displays of early-exit models, as those of scikit-learn."""
 
 from skearlyexit.inspection._cost_accuracy import CostAccuracyDisplay
 from skearlyexit.inspection._embedding import EmbeddingDisplay

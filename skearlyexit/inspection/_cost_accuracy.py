@@ -1,66 +1,71 @@
-"""Accuracy against cost: of every budget, and of what it is to be compared with."""
+"""Accuracy against cost, for all budgets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length
 
 from skearlyexit._data._labels import encode_labels
 from skearlyexit._exit_table import exits_of
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_exits, checked_rows
-from skearlyexit.inspection._marks import draw, draw_legend, set_log
-from skearlyexit.metrics import cost_accuracy, oracle
+from skearlyexit.inspection._checks import check_shapes, checked_exits, checked_rows
+from skearlyexit.inspection._display import Display
+from skearlyexit.inspection._marks import draw, draw_legend, label_axes, set_log, short_count
+from skearlyexit.inspection._points import frontier_line, point_of
+from skearlyexit.metrics import oracle
 from skearlyexit.metrics._measures import random_exits
 
-#: Points of a line; more are not seen.
-MAX_POINTS = 200
 
+@dataclass(eq=False, repr=False)
+class CostAccuracyDisplay(Display):
+    """Accuracy against mean cost per sample.
 
-class CostAccuracyDisplay:
-    """Accuracy against mean cost per row.
-
-    The line is the frontier: the operating points for all budgets, on other rows than those that
-    they were chosen on, so that it may fall a little. Beside it stand each exit by itself, the
-    operating point in force, the last exit, what an oracle could do, and what rows that leave at
-    random in the same shares would do.
+    The line is the frontier: the operating points for all budgets. Since they were chosen on other
+    samples, accuracy may decrease along it. Marks show each exit alone, the operating point in
+    force, random exits at the same rates, and an oracle that lets every sample exit at the first
+    exit that is right.
 
     Parameters
     ----------
     costs, accuracies : ndarray of shape (n_exits,)
-        Of each exit by itself, on all rows.
+        Cost and accuracy of each exit on all samples.
     frontier_costs, frontier_accuracies : ndarray of shape (n_points,), default=None
-        By increasing cost. None draws no line.
-    point : tuple of two floats, default=None
-        Cost and accuracy of the operating point in force.
-    random : tuple of two floats, default=None
-        Those of random exits in the same shares.
-    oracle : tuple of two floats, default=None
-        Those of the oracle.
+        Mean cost and accuracy of the points of the frontier, by increasing cost. None draws no
+        line.
+    point : tuple of (float, float), default=None
+        Mean cost and accuracy of the operating point in force.
+    random : tuple of (float, float), default=None
+        Mean cost and accuracy of random exits at the same rates.
+    oracle : tuple of (float, float), default=None
+        Mean cost and accuracy of the oracle.
     name : str, default=None
-        Entry of the legend.
+        Name in the legend.
     unit : str, default="plain network"
-        What a cost of 1 is.
+        Unit of cost, for the label of the axis.
 
     Attributes
     ----------
     line_ : matplotlib Line2D or None
         The frontier.
     exits_ : matplotlib Line2D
-        Hollow marks of the exits but the last.
+        Marks of all exits but the last.
     last_exit_ : matplotlib Line2D
+        Mark of the last exit.
     point_, random_, oracle_ : matplotlib Line2D or None
+        Marks of the operating point, of random exits and of the oracle.
     legend_ : matplotlib Legend
+        Legend of all displays on the axes.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    ExitDistributionDisplay : Where the rows of each class leave.
+    ExitDistributionDisplay : Where the samples of each class exit.
 
     Examples
     --------
@@ -75,51 +80,29 @@ class CostAccuracyDisplay:
     >>> plt.close(display.figure_)
     """
 
-    line_: Any
-    exits_: Any
-    last_exit_: Any
-    point_: Any
-    random_: Any
-    oracle_: Any
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        costs: np.ndarray,
-        accuracies: np.ndarray,
-        *,
-        frontier_costs: np.ndarray | None = None,
-        frontier_accuracies: np.ndarray | None = None,
-        point: tuple[float, float] | None = None,
-        random: tuple[float, float] | None = None,
-        oracle: tuple[float, float] | None = None,
-        name: str | None = None,
-        unit: str = "plain network",
-    ) -> None:
-        self.costs = costs
-        self.accuracies = accuracies
-        self.frontier_costs = frontier_costs
-        self.frontier_accuracies = frontier_accuracies
-        self.point = point
-        self.random = random
-        self.oracle = oracle
-        self.name = name
-        self.unit = unit
+    costs: np.ndarray
+    accuracies: np.ndarray
+    _: KW_ONLY
+    frontier_costs: np.ndarray | None = None
+    frontier_accuracies: np.ndarray | None = None
+    point: tuple[float, float] | None = None
+    random: tuple[float, float] | None = None
+    oracle: tuple[float, float] | None = None
+    name: str | None = None
+    unit: str = "plain network"
 
     def plot(
         self, ax: Any = None, *, name: str | None = None, log: bool = False, **kwargs: Any
     ) -> Any:
-        """Draw line and marks.
+        """Draw the line and the marks.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            One that holds other displays of this kind takes this one too, in its next color; None
-            draws on a new figure.
+            Axes to draw on, in their next color, also beside other displays of this class. None
+            creates a new figure.
         name : str, default=None
-            Entry of the legend instead of `name`.
+            Name in the legend; None takes the attribute `name`.
         log : bool, default=False
             Whether the axis of costs is logarithmic.
         **kwargs : dict
@@ -134,11 +117,7 @@ class CostAccuracyDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+        ax = self._axes(ax)
         name = self.name if name is None else name
         style = {"label": "model" if name is None else name, **kwargs}
         self.line_ = None
@@ -161,11 +140,10 @@ class CostAccuracyDisplay:
                 ("operating point", self.point),
             )
         )
-        ax.set(xlabel=f"Mean cost per row ({self.unit} = 1)", ylabel="Accuracy (%)")
+        label_axes(ax, self.unit)
         if log:
             set_log(ax)
         self.legend_ = draw_legend(ax)
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
     @classmethod
@@ -183,27 +161,31 @@ class CostAccuracyDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> CostAccuracyDisplay:
-        """Draw what a model does on the given rows.
+        """Draw the costs and accuracies of a model on given samples.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier.
+            Fitted; the last step of a pipeline must be the classifier.
         X : array-like of shape (n_samples, ...)
-            Rows that it was not fitted or calibrated on.
+            Samples that it was neither fitted nor calibrated on.
         y : array-like of shape (n_samples,)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         threshold : float or sequence of float, default=None
+            As in `EarlyExitClassifier.predict`.
         budget : float or Budget, default=None
-            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+            As in `EarlyExitClassifier.predict`. With neither, the operating point in force is
+            drawn.
         plain_cost : float, default=None
-            Multiply-accumulates per sample, or other units of the model's costs, that make a
-            cost of 1. None: those of the model's own plain network. Models of different
-            size are compared by giving all the same.
+            Unit of cost: multiply-accumulates per sample, or whatever else the model's costs are
+            measured in. None takes the cost of the model's own plain network. To compare models of
+            different sizes, give the same number for all of them.
         name : str, default=None
-            Entry of the legend. None: name of the classifier's class.
+            Name in the legend; None takes the name of the classifier's class.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -216,17 +198,16 @@ class CostAccuracyDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the estimator is of another kind, or an argument does not fit.
+            If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, X = last_step(estimator, X)
+        classifier, X = cls._unwrapped(estimator, X)
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
         table = classifier._label_table(X)
         scale = 1.0 if plain_cost is None else classifier.cost_table_.plain / plain_cost
         frontier = classifier.frontier_
         unit = "plain network"
         if plain_cost is not None:
-            unit = f"{_short(plain_cost)} {classifier.cost_table_.unit}"
+            unit = f"{short_count(plain_cost)} {classifier.cost_table_.unit}"
         return cls.from_predictions(
             encode_labels(y, table.labels, classifier.classes_),
             table.labels,
@@ -258,30 +239,33 @@ class CostAccuracyDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> CostAccuracyDisplay:
-        """Draw from the answers of every exit to every row.
+        """Draw costs and accuracies from the outputs of the exits.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
             True labels.
         y_pred : array-like of shape (n_samples, n_exits)
-            Labels that the exits give.
+            Labels predicted by the exits.
         scores : array-like of shape (n_samples, n_exits)
-            Scores of the policy; higher is surer.
+            Scores of the policy; higher is more confident.
         costs : array-like of shape (n_exits,)
-            Cumulative cost of leaving at each exit.
+            Cumulative cost of each exit.
         thresholds : array-like of shape (n_exits - 1,), default=None
-            The operating point; without it and `exits`, none is drawn.
+            Thresholds of the operating point. With neither `thresholds` nor `exits`, no operating
+            point is drawn.
         exits : array-like of shape (n_samples,), default=None
-            The operating point by what it does, instead of `thresholds`: the exit at which each
-            row leaves, from 0.
+            Exit of each sample at the operating point, from 0, in place of `thresholds`.
         frontier : array-like of shape (n_points, n_exits - 1), default=None
-            Thresholds chosen on other rows, by increasing cost; None draws no line.
+            Thresholds chosen on other samples, by increasing cost; None draws no line.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         name : str, default=None
+            Name in the legend.
         unit : str, default="plain network"
-            What a cost of 1 is.
+            Unit of cost, for the label of the axis.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -294,76 +278,37 @@ class CostAccuracyDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the arguments do not fit each other.
+            If the arguments are invalid or inconsistent.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
+        if thresholds is not None and exits is not None:
+            raise ValueError("At most one of 'thresholds' and 'exits' may be given. Got both.")
         y_pred, scores = np.asarray(y_pred), np.asarray(scores)
         costs = np.asarray(costs, dtype=np.float64)
         y_true, weight = checked_rows(y_true, y_pred, scores, sample_weight=sample_weight)
-        if y_pred.ndim != 2 or y_pred.shape != scores.shape or costs.shape != y_pred.shape[1:]:
-            raise ValueError(
-                "'y_pred' and 'scores' must be of shape (n_samples, n_exits) and 'costs' of shape "
-                f"(n_exits,). Got {y_pred.shape}, {scores.shape} and {costs.shape}."
-            )
-        for name_, points in (("thresholds", thresholds), ("frontier", frontier)):
-            if points is not None and np.shape(points)[-1:] != (len(costs) - 1,):
-                raise ValueError(
-                    f"{name_!r} must hold {len(costs) - 1} thresholds for {len(costs)} exits, one "
-                    f"for each but the last. Got an array of shape {np.shape(points)}."
-                )
+        check_shapes(y_pred, scores, costs, thresholds=thresholds, frontier=frontier)
         correct = y_pred == y_true[:, None]
-
-        def at(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return cost_accuracy(correct, scores, costs, points, weight)
-
-        line: tuple[Any, Any] = (None, None)
+        frontier_costs = frontier_accuracies = None
         if frontier is not None:
-            line = _line(*at(_thinned(np.asarray(frontier))))
-        if thresholds is not None and exits is not None:
-            raise ValueError("At most one of 'thresholds' and 'exits' may be given. Got both.")
+            frontier_costs, frontier_accuracies = frontier_line(
+                correct, scores, costs, np.asarray(frontier), weight
+            )
         if thresholds is not None:
-            operating = np.asarray(thresholds, dtype=np.float64)
-            exits = exits_of(scores, operating)
+            exits = exits_of(scores, np.asarray(thresholds, dtype=np.float64))
         point = at_random = None
         if exits is not None:
             exits = checked_exits(exits, len(costs))
             check_consistent_length(y_true, exits)
-            right = correct[np.arange(len(exits)), exits]
-            cost, accuracy = (np.average(v, weights=weight) for v in (costs[exits], right))
-            point = float(cost), float(accuracy)
+            point = point_of(correct, exits, costs, weight)
             at_random = random_exits(correct, exits, costs, weight)
         return cls(
             costs,
             np.average(correct, axis=0, weights=weight),
-            frontier_costs=line[0],
-            frontier_accuracies=line[1],
+            frontier_costs=frontier_costs,
+            frontier_accuracies=frontier_accuracies,
             point=point,
             random=at_random,
             oracle=oracle(correct, costs, weight),
             name=name,
             unit=unit,
         ).plot(ax=ax, **kwargs)
-
-
-def _thinned(points: np.ndarray) -> np.ndarray:
-    """At most `MAX_POINTS` of the points, at equal distances, with both ends."""
-    if len(points) <= MAX_POINTS:
-        return points
-    return points[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
-
-
-def _line(costs: np.ndarray, accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points by increasing cost, the first of each cost.
-
-    On other rows than their own, neighboring points may change places or cost the same.
-    """
-    costs, first = np.unique(costs, return_index=True)
-    return costs, accuracies[first]
-
-
-def _short(count: float) -> str:
-    """A count in three digits: 12.3k."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{letter}"
-    return f"{count:.3g}"

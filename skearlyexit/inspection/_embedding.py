@@ -1,46 +1,54 @@
-"""The rows as an exit sees them, and where they leave."""
+"""Embeddings at an exit, and where their samples exit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length
 
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_exits, checked_names, exit_colors
+from skearlyexit.inspection._checks import checked_exits, checked_names
+from skearlyexit.inspection._display import Display, spread_colors
 
 
-class EmbeddingDisplay:
-    """Embeddings at an exit in two dimensions, colored by the exit at which each row leaves.
+@dataclass(eq=False, repr=False)
+class EmbeddingDisplay(Display):
+    """Embeddings at an exit in two dimensions, colored by the exit of each sample.
 
-    Rows that leave early should lie where the classes are apart, and rows that go on between them.
+    Samples that exit early should lie where the classes are separated, and those that exit late
+    between the classes.
 
     Parameters
     ----------
     positions : ndarray of shape (n_samples, 2)
         Projected embeddings.
     exits : ndarray of shape (n_samples,)
-        Exit at which each row leaves.
+        Exit of each sample, from 0.
     exit_names : sequence of str
-    axis_names : tuple of two str, default=("component 1", "component 2")
+        Names of the exits.
+    axis_names : tuple of (str, str), default=("component 1", "component 2")
+        Labels of the axes.
     title : str, default=None
+        Title of the axes.
 
     Attributes
     ----------
     points_ : list of matplotlib PathCollection
-        One for each exit, those at which no sample exits included.
+        One for each exit, including exits at which no sample exits.
     legend_ : matplotlib Legend
+        Legend with the share of the samples that exit at each exit.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    ExtremeRowsDisplay : The easiest and the hardest rows themselves.
+    ExtremeRowsDisplay : The easiest and the hardest samples of each exit.
 
     Examples
     --------
@@ -53,35 +61,22 @@ class EmbeddingDisplay:
     >>> plt.close(display.figure_)
     """
 
-    points_: list[Any]
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        positions: np.ndarray,
-        exits: np.ndarray,
-        *,
-        exit_names: Sequence[str],
-        axis_names: tuple[str, str] = ("component 1", "component 2"),
-        title: str | None = None,
-    ) -> None:
-        self.positions = positions
-        self.exits = exits
-        self.exit_names = exit_names
-        self.axis_names = axis_names
-        self.title = title
+    positions: np.ndarray
+    exits: np.ndarray
+    _: KW_ONLY
+    exit_names: Sequence[str]
+    axis_names: tuple[str, str] = ("component 1", "component 2")
+    title: str | None = None
 
     def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
-        """Draw a point for each row; rows that leave late lie above the others.
+        """Draw a point for each sample, those that exit late above the others.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None draws on a new figure.
+            Axes to draw on; None creates a new figure.
         cmap : str or matplotlib Colormap, default="viridis"
-            Colours of the exits, from the first to the last.
+            Colors of the exits, from the first to the last.
         **kwargs : dict
             Passed to ``ax.scatter``.
 
@@ -94,13 +89,9 @@ class EmbeddingDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
-        colors = exit_colors(cmap, len(self.exit_names), lightest=0.9)
-        self.points_ = []
+        ax = self._axes(ax, (6.4, 4.8))
+        colors = spread_colors(cmap, len(self.exit_names), first=0.9)
+        self.points_: list[Any] = []
         for exit_, name in enumerate(self.exit_names):
             here = self.exits == exit_
             label = f"{name}: {here.mean():.0%}"
@@ -108,12 +99,9 @@ class EmbeddingDisplay:
             style = {**style, "label": label, "zorder": 2 + exit_, **kwargs}
             self.points_.append(ax.scatter(*self.positions[here].T, **style))
         ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1], title=self.title or "")
-        # The scale of a projection means nothing.
+        # The scale of a projection has no meaning.
         ax.set(xticks=[], yticks=[])
-        self.legend_ = ax.legend(
-            title="Leaves at", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False
-        )
-        self.ax_, self.figure_ = ax, ax.figure
+        self._legend_beside(title="Leaves at")
         return self
 
     @classmethod
@@ -129,23 +117,27 @@ class EmbeddingDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> EmbeddingDisplay:
-        """Draw rows as an exit of a model sees them.
+        """Draw the embeddings of samples at an exit of a model.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier.
+            Fitted; the last step of a pipeline must be the classifier.
         X : array-like of shape (n_samples, ...)
+            Samples.
         exit : int or str, default=0
-            Exit whose embeddings are drawn, as in `EarlyExitClassifier.embed`. Rows that leave
-            before it are drawn too, as it would see them.
+            Exit whose embeddings are drawn, as in `EarlyExitClassifier.embed`, also of samples that
+            exit before it.
         projection : scikit-learn transformer, default=None
-            Cloned and fitted on the embeddings; the first two columns are drawn. None is
+            Cloned and fitted on the embeddings; the first two columns are drawn. None takes
             ``PCA(2)``.
         threshold : float or sequence of float, default=None
+            As in `EarlyExitClassifier.predict`.
         budget : float or Budget, default=None
-            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+            As in `EarlyExitClassifier.predict`. With neither, the operating point in force is
+            drawn.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -158,13 +150,12 @@ class EmbeddingDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the estimator is of another kind, or an argument does not fit.
+            If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, X = last_step(estimator, X)
+        classifier, X = cls._unwrapped(estimator, X)
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
         names = classifier.exit_names_
-        embeddings = classifier.embed(X, exit)  # refuses an exit that there is not
+        embeddings = classifier.embed(X, exit)  # raises for an unknown exit
         seen_at = exit if isinstance(exit, str) else names[exit]
         return cls.from_predictions(
             embeddings,
@@ -190,22 +181,25 @@ class EmbeddingDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> EmbeddingDisplay:
-        """Draw embeddings.
+        """Draw given embeddings.
 
         Parameters
         ----------
         embeddings : array-like of shape (n_samples, n_embedding)
+            Embeddings of the samples.
         exits : array-like of shape (n_samples,)
-            Exit at which each row leaves, from 0.
+            Exit of each sample, from 0.
         n_exits : int
-            Number of exits, those at which no sample exited included.
+            Number of exits, including those at which no sample exits.
         exit_names : sequence of str, default=None
-            None numbers them.
+            Names of the exits; None numbers them.
         projection : scikit-learn transformer, default=None
-            Cloned and fitted on the embeddings; the first two columns are drawn. None is
+            Cloned and fitted on the embeddings; the first two columns are drawn. None takes
             ``PCA(2)``.
         title : str, default=None
+            Title of the axes.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -218,9 +212,10 @@ class EmbeddingDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the arguments do not fit each other, or the projection does not give two columns.
+            If the arguments are invalid or inconsistent, or the projection has fewer than two
+            columns.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
         embeddings = np.asarray(embeddings)
         check_consistent_length(embeddings, exits)
         exits = checked_exits(exits, n_exits)
@@ -232,14 +227,14 @@ class EmbeddingDisplay:
 
 
 def _projected(embeddings: np.ndarray, projection: Any) -> tuple[np.ndarray, tuple[str, str]]:
-    """Positions of shape (n_samples, 2), and what their axes are called."""
+    """Positions of shape (n_samples, 2), and names of their axes."""
     if embeddings.ndim != 2 or min(embeddings.shape) < 2:
         raise ValueError(
             "'embeddings' must be of shape (n_samples, n_embedding), both at least 2. Got "
             f"{embeddings.shape}."
         )
     if projection is None:
-        # A large one is solved with random numbers, which a picture should not depend on.
+        # For many samples PCA is randomized, and a picture should not depend on random numbers.
         projection = PCA(2, random_state=0)
     if not hasattr(projection, "fit_transform"):
         raise TypeError(

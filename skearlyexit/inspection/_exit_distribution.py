@@ -1,44 +1,49 @@
-"""Where the rows of each class leave."""
+"""Where the samples of each class exit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_rows, exit_colors
+from skearlyexit.inspection._checks import checked_exits, checked_names, checked_rows
+from skearlyexit.inspection._display import Display, spread_colors
 
-#: Inches: width of a figure and of its axes, height of a bar, of title and axis together, and the
-#: most that is of use.
+#: Inches: width of a figure and of its axes, height of a bar, height of title and axis together,
+#: and the maximum height of a figure.
 WIDTH, AXES_WIDTH, BAR_HEIGHT, FRAME_HEIGHT, MAX_HEIGHT = 6.4, 5.6, 0.24, 1.2, 40.0
 #: Inches of an entry of the legend: its patch and gaps, each letter, and its height.
 ENTRY_WIDTH, LETTER_WIDTH, ENTRY_HEIGHT = 0.42, 0.08, 0.2
 
 
-class ExitDistributionDisplay:
-    """Share of the rows of each class that leaves at each exit.
+@dataclass(eq=False, repr=False)
+class ExitDistributionDisplay(Display):
+    """Share of the samples of each class that exit at each exit.
 
     Parameters
     ----------
     shares : ndarray of shape (n_classes, n_exits)
-        Rows sum to 1.
+        Shares of each class, which sum to 1.
     overall : ndarray of shape (n_exits,)
-        Shares of all rows.
+        Shares of all samples.
     classes : ndarray of shape (n_classes,)
+        Labels of the classes.
     exit_names : sequence of str
+        Names of the exits.
 
     Attributes
     ----------
     bars_ : list of matplotlib BarContainer
-        One for each exit: the bar of all rows, then one for each class.
+        One for each exit: a bar for all samples, then one for each class.
     legend_ : matplotlib Legend
+        Legend with the names of the exits.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
@@ -56,23 +61,11 @@ class ExitDistributionDisplay:
     >>> plt.close(display.figure_)
     """
 
-    bars_: list[Any]
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        shares: np.ndarray,
-        overall: np.ndarray,
-        *,
-        classes: np.ndarray,
-        exit_names: Sequence[str],
-    ) -> None:
-        self.shares = shares
-        self.overall = overall
-        self.classes = classes
-        self.exit_names = exit_names
+    shares: np.ndarray
+    overall: np.ndarray
+    _: KW_ONLY
+    classes: np.ndarray
+    exit_names: Sequence[str]
 
     def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
         """Draw stacked bars.
@@ -80,9 +73,9 @@ class ExitDistributionDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None draws on a new figure, as tall as the classes need.
+            Axes to draw on; None creates a new figure, as high as the number of classes requires.
         cmap : str or matplotlib Colormap, default="viridis"
-            Colours of the exits, from the first to the last.
+            Colors of the exits, from the first to the last.
         **kwargs : dict
             Passed to ``ax.barh``.
 
@@ -95,26 +88,19 @@ class ExitDistributionDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
         percent = 100 * np.vstack([self.overall, self.shares])
         n_bars, n_exits = percent.shape
         entry = ENTRY_WIDTH + LETTER_WIDTH * max(len(str(name)) for name in self.exit_names)
-        width = AXES_WIDTH
-        if ax is not None:
-            width = ax.get_window_extent().width / ax.figure.dpi
+        width = AXES_WIDTH if ax is None else ax.get_window_extent().width / ax.figure.dpi
         n_columns = min(max(int(width / entry), 1), n_exits)
-        if ax is None:
-            n_lines = -(-n_exits // n_columns)
-            height = FRAME_HEIGHT + ENTRY_HEIGHT * n_lines + BAR_HEIGHT * n_bars
-            size = WIDTH, min(height, MAX_HEIGHT)
-            _, ax = plt.subplots(figsize=size, layout="constrained")
-        # The bar of all rows stands apart.
+        n_lines = -(-n_exits // n_columns)
+        height = FRAME_HEIGHT + ENTRY_HEIGHT * n_lines + BAR_HEIGHT * n_bars
+        ax = self._axes(ax, (WIDTH, min(height, MAX_HEIGHT)))
+        # The bar of all samples is apart from those of the classes.
         at = np.arange(n_bars) + np.where(np.arange(n_bars) > 0, 0.5, 0.0)
-        colors = exit_colors(cmap, n_exits)
+        colors = spread_colors(cmap, n_exits)
         left = np.zeros(n_bars)
-        self.bars_ = []
+        self.bars_: list[Any] = []
         for exit_, name in enumerate(self.exit_names):
             style = {"height": 0.8, "color": colors[exit_], "label": str(name), **kwargs}
             self.bars_.append(ax.barh(at, percent[:, exit_], left=left, **style))
@@ -123,15 +109,7 @@ class ExitDistributionDisplay:
         ax.set_yticks(at, ["all", *map(str, self.classes)])
         ax.tick_params(axis="y", length=0)
         ax.spines[["top", "right", "left"]].set_visible(False)
-        self.legend_ = ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=n_columns,
-            frameon=False,
-            handlelength=1,
-            columnspacing=1.2,
-        )
-        self.ax_, self.figure_ = ax, ax.figure
+        self._legend_above(n_columns)
         return self
 
     @classmethod
@@ -147,20 +125,25 @@ class ExitDistributionDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> ExitDistributionDisplay:
-        """Draw where a model lets the given rows leave.
+        """Draw where given samples exit from a model.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier.
+            Fitted; the last step of a pipeline must be the classifier.
         X : array-like of shape (n_samples, ...)
+            Samples.
         y : array-like of shape (n_samples,)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         threshold : float or sequence of float, default=None
+            As in `EarlyExitClassifier.predict`.
         budget : float or Budget, default=None
-            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+            As in `EarlyExitClassifier.predict`. With neither, the operating point in force is
+            drawn.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -173,12 +156,11 @@ class ExitDistributionDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the estimator is of another kind, or an argument does not fit.
+            If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, X = last_step(estimator, X)
+        classifier, X = cls._unwrapped(estimator, X)
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
-        encode_labels(y, exits, classifier.classes_)  # refuses others than the model knows
+        encode_labels(y, exits, classifier.classes_)  # raises for unknown labels
         return cls.from_predictions(
             y,
             exits,
@@ -201,21 +183,22 @@ class ExitDistributionDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> ExitDistributionDisplay:
-        """Draw where rows left.
+        """Draw where samples exit, from their labels and exits.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
             True labels.
         exits : array-like of shape (n_samples,)
-            Exit at which each row left, from 0.
+            Exit of each sample, from 0.
         n_exits : int
-            Number of exits, those at which no sample exited included.
+            Number of exits, including those at which no sample exits.
         exit_names : sequence of str, default=None
-            None numbers them.
+            Names of the exits; None numbers them.
         sample_weight : array-like of shape (n_samples,), default=None
-            Classes whose rows all have weight 0 are left out.
+            Sample weights; classes whose samples all have weight 0 are left out.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -228,20 +211,11 @@ class ExitDistributionDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the arguments do not fit each other.
+            If the arguments are invalid or inconsistent.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
-        exits = column_or_1d(exits)
+        cls._require_matplotlib("from_predictions")
         y_true, weight = checked_rows(y_true, exits, sample_weight=sample_weight)
-        if exits.dtype.kind not in "iu":
-            raise ValueError(f"'exits' must hold integers. Got an array of {exits.dtype}.")
-        names = [f"exit {i}" for i in range(n_exits)] if exit_names is None else list(exit_names)
-        if len(names) != n_exits or exits.min() < 0 or exits.max() >= n_exits:
-            raise ValueError(
-                f"'exits' must lie between 0 and {n_exits - 1} and 'exit_names' hold {n_exits} "
-                f"names, as n_exits={n_exits}. Got exits from {exits.min()} to {exits.max()} and "
-                f"{len(names)} names."
-            )
+        exits = checked_exits(exits, n_exits)
         used = weight > 0
         classes, index = np.unique(y_true[used], return_inverse=True)
         sums = np.zeros((len(classes), n_exits))
@@ -250,5 +224,5 @@ class ExitDistributionDisplay:
             sums / sums.sum(axis=1, keepdims=True),
             sums.sum(axis=0) / sums.sum(),
             classes=classes,
-            exit_names=names,
+            exit_names=checked_names(exit_names, n_exits),
         ).plot(ax=ax, **kwargs)

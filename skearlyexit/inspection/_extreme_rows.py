@@ -1,55 +1,58 @@
-"""The easiest and the hardest rows of every exit."""
+"""The easiest and the hardest samples of each exit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_exits, checked_names
-from skearlyexit.inspection._row_pictures import draw_images, draw_table, image_rows
+from skearlyexit.inspection._checks import checked_exits, checked_names
+from skearlyexit.inspection._display import Display
+from skearlyexit.inspection._extremes import captions_of, checked_values, drawn_values, extremes
+from skearlyexit.inspection._row_pictures import draw_images, draw_table
 
 
-class ExtremeRowsDisplay:
-    """Samples of which an exit is most and least confident, among those that exit there.
+@dataclass(eq=False, repr=False)
+class ExtremeRowsDisplay(Display):
+    """Samples with the highest and the lowest scores, among those that exit at each exit.
 
-    The *easiest* rows of an exit have the highest scores there; the *hardest* have the lowest, so
-    that they left only just: of the last exit, they are the hardest of all. Equal scores are taken
-    in the order of the rows, and no row is shown twice.
+    The *easiest* samples of an exit have the highest scores there, the *hardest* the lowest.
+    Samples with equal scores are taken in their order, and none is shown twice.
 
     Parameters
     ----------
     rows : ndarray of shape (n_samples, n_features) or (n_samples, height, width[, 3])
         Standardized features, or images.
     easiest, hardest : list of ndarray
-        Indices of the samples, for each exit; most confident first, and least confident first.
+        Indices of the samples of each exit, with the most and the least confident first.
     captions : sequence of str
-        What is written at each row.
+        Caption of each sample.
     wrong : ndarray of shape (n_samples,), bool
-        Whether each caption is to stand out.
+        Whether the prediction of each sample is wrong; such captions have another color.
     exit_names : sequence of str
+        Names of the exits.
     feature_names : sequence of str, default=None
-        None numbers the features.
+        Names of the features; None numbers them.
 
     Attributes
     ----------
     images_ : list of matplotlib AxesImage
-        One for each row shown, or a single one for a table.
+        One for each sample shown, or a single one for a table.
     texts_ : list of matplotlib Text
         The captions.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    EmbeddingDisplay : All rows, as an exit sees them.
+    EmbeddingDisplay : Embeddings of all samples at an exit.
 
     Examples
     --------
@@ -64,37 +67,22 @@ class ExtremeRowsDisplay:
     >>> plt.close(display.figure_)
     """
 
-    images_: list[Any]
-    texts_: list[Any]
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        rows: np.ndarray,
-        easiest: list[np.ndarray],
-        hardest: list[np.ndarray],
-        *,
-        captions: Sequence[str],
-        wrong: np.ndarray,
-        exit_names: Sequence[str],
-        feature_names: Sequence[str] | None = None,
-    ) -> None:
-        self.rows = rows
-        self.easiest = easiest
-        self.hardest = hardest
-        self.captions = captions
-        self.wrong = wrong
-        self.exit_names = exit_names
-        self.feature_names = feature_names
+    rows: np.ndarray
+    easiest: list[np.ndarray]
+    hardest: list[np.ndarray]
+    _: KW_ONLY
+    captions: Sequence[str]
+    wrong: np.ndarray
+    exit_names: Sequence[str]
+    feature_names: Sequence[str] | None = None
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
-        """Draw images side by side, or features as a heat map.
+        """Draw images in a mosaic, or features in a heat map.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None draws on a new figure, as large as the rows need.
+            Axes to draw on; None creates a new figure, as large as the samples require.
         **kwargs : dict
             Passed to ``ax.imshow``.
 
@@ -107,10 +95,8 @@ class ExtremeRowsDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
         draw = draw_table if self.rows.ndim == 2 else draw_images
-        self.ax_, self.images_, self.texts_ = draw(self, ax, kwargs)
-        self.figure_ = self.ax_.figure
+        self.images_, self.texts_ = draw(self, ax, kwargs)
         return self
 
     @classmethod
@@ -128,29 +114,34 @@ class ExtremeRowsDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> ExtremeRowsDisplay:
-        """Draw the extremes among the given rows.
+        """Draw the easiest and the hardest of given samples.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier, and drawn are the rows as they
+            Fitted; the last step of a pipeline must be the classifier. Samples are drawn as they
             are before the first step.
         X : array-like of shape (n_samples, n_features), (n_samples, height, width), \
                 (n_samples, channels, height, width) or (n_samples, height, width, channels)
-            Numbers. Rows of two or three axes are images, with one channel or three.
+            Samples, as numbers. Samples with two or three axes are images with one channel or
+            three.
         y : array-like of shape (n_samples,), default=None
-            True labels. If given, wrong answers are marked.
+            True labels. If given, wrong predictions are marked.
         n_rows : int, default=4
-            Easiest, and hardest, rows of each exit. Where fewer leave they are shared out.
+            Number of easiest, and of hardest, samples of each exit. Where fewer exit, they are
+            divided between the two.
         image_shape : sequence of int, default=None
-            Shape, as above, of images that come as flat pixels. None draws flat rows as a heat map
-            of standardized features.
+            Shape, as above, of images that are given as flat pixels. None draws flat samples as a
+            heat map of standardized features.
         feature_names : sequence of str, default=None
-            None takes the columns of a data frame, or numbers the features.
+            Names of the features; None takes the columns of a data frame, or numbers the features.
         threshold : float or sequence of float, default=None
+            As in `EarlyExitClassifier.predict`.
         budget : float or Budget, default=None
-            As in `EarlyExitClassifier.predict`; with neither, the operating point in force.
+            As in `EarlyExitClassifier.predict`. With neither, the operating point in force is
+            drawn.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -163,15 +154,14 @@ class ExtremeRowsDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the estimator is of another kind, or an argument does not fit.
+            If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, seen = last_step(estimator, X)
+        classifier, seen = cls._unwrapped(estimator, X)
         asked = {"threshold": threshold, "budget": budget}
         labels, exits = classifier.predict(seen, return_exits=True, **asked)
         scores = classifier._label_table(seen).scores[np.arange(len(exits)), exits]
         if y is not None:
-            encode_labels(y, exits, classifier.classes_)  # refuses others than the model knows
+            encode_labels(y, exits, classifier.classes_)  # raises for unknown labels
         if feature_names is None and hasattr(X, "columns"):
             feature_names = list(X.columns)
         return cls.from_predictions(
@@ -206,33 +196,36 @@ class ExtremeRowsDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> ExtremeRowsDisplay:
-        """Draw the extremes from what is known of every row.
+        """Draw the easiest and the hardest samples, from their exits and scores.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width), \
                 (n_samples, channels, height, width) or (n_samples, height, width, channels)
-            Numbers. Rows of two or three axes are images, with one channel or three.
+            Samples, as numbers. Samples with two or three axes are images with one channel or
+            three.
         exits : array-like of shape (n_samples,)
-            Exit at which each row leaves, from 0.
+            Exit of each sample, from 0.
         scores : array-like of shape (n_samples,)
-            Score of each row at that exit; higher is surer.
+            Score of each sample at its exit; higher is more confident.
         n_exits : int
-            Number of exits, those at which no sample exited included.
+            Number of exits, including those at which no sample exits.
         exit_names : sequence of str, default=None
-            None numbers them.
+            Names of the exits; None numbers them.
         y_true : array-like of shape (n_samples,), default=None
-            True labels. Wrong answers are marked, which needs `y_pred`.
+            True labels. If given, wrong predictions are marked, and `y_pred` is required.
         y_pred : array-like of shape (n_samples,), default=None
-            Answers, written at the rows.
+            Predicted labels, which are written in the captions.
         n_rows : int, default=4
-            Easiest, and hardest, rows of each exit. Where fewer leave they are shared out.
+            Number of easiest, and of hardest, samples of each exit. Where fewer exit, they are
+            divided between the two.
         image_shape : sequence of int, default=None
-            Shape, as above, of images that come as flat pixels. None draws flat rows as a heat map
-            of standardized features.
+            Shape, as above, of images that are given as flat pixels. None draws flat samples as a
+            heat map of standardized features.
         feature_names : sequence of str, default=None
-            None numbers the features.
+            Names of the features; None numbers them.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -245,88 +238,35 @@ class ExtremeRowsDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the arguments do not fit each other.
+            If the arguments are invalid or inconsistent.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
         if not isinstance(n_rows, Integral) or n_rows < 1:
             raise ValueError(f"'n_rows' must be an integer of at least 1. Got {n_rows!r} instead.")
         exits = checked_exits(exits, n_exits)
         names = checked_names(exit_names, n_exits)
-        rows = _checked_values(X, len(exits))
+        values = checked_values(X)
         scores = column_or_1d(scores).astype(np.float64)
         given = {"y_true": y_true, "y_pred": y_pred}
-        answers = {name: column_or_1d(y) for name, y in given.items() if y is not None}
-        for name, values in {"X": rows, "scores": scores, **answers}.items():
-            if len(values) != len(exits):
+        labels = {name: column_or_1d(y) for name, y in given.items() if y is not None}
+        for name, array in {"X": values, "scores": scores, **labels}.items():
+            if len(array) != len(exits):
                 raise ValueError(
-                    f"{name!r} must have as many rows as 'exits'. Got {len(values)} and "
+                    f"{name!r} must have as many samples as 'exits'. Got {len(array)} and "
                     f"{len(exits)}."
                 )
         if y_true is not None and y_pred is None:
-            raise ValueError("'y_true' marks wrong answers: give 'y_pred' too. Got None.")
-        if image_shape is None and rows.ndim == 2:
-            rows = StandardScaler().fit_transform(rows)
-            n_features = rows.shape[1]
-            if feature_names is not None and len(feature_names) != n_features:
-                raise ValueError(
-                    f"'feature_names' must hold {n_features} names for {n_features} features. Got "
-                    f"{len(feature_names)}."
-                )
-        else:
-            rows = image_rows(rows, image_shape)
-        pairs = [_extremes(scores, np.flatnonzero(exits == i), n_rows) for i in range(n_exits)]
+            raise ValueError("'y_true' marks wrong predictions: give 'y_pred' too. Got None.")
+        pairs = [extremes(scores, np.flatnonzero(exits == i), n_rows) for i in range(n_exits)]
         wrong = np.zeros(len(exits), dtype=bool)
         if y_true is not None:
-            wrong = answers["y_true"] != answers["y_pred"]
+            wrong = labels["y_true"] != labels["y_pred"]
         return cls(
-            rows,
+            drawn_values(values, image_shape, feature_names),
             [easiest for easiest, _ in pairs],
             [hardest for _, hardest in pairs],
-            captions=_captions(scores, wrong, **answers),
+            captions=captions_of(scores, wrong, **labels),
             wrong=wrong,
             exit_names=names,
             feature_names=feature_names,
         ).plot(ax=ax, **kwargs)
-
-
-def _extremes(scores: np.ndarray, here: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows with the highest and with the lowest scores among some."""
-    order = here[np.argsort(-scores[here], kind="stable")]
-    n_easiest = min(n_rows, (len(order) + 1) // 2)
-    n_hardest = min(n_rows, len(order) - n_easiest)
-    return order[:n_easiest], order[len(order) - n_hardest :][::-1]
-
-
-def _captions(
-    scores: np.ndarray,
-    wrong: np.ndarray,
-    y_true: np.ndarray | None = None,
-    y_pred: np.ndarray | None = None,
-) -> list[str]:
-    """Answer, truth where it is another one, and score."""
-    lines = [f"{score:.2f}" for score in scores]
-    if y_pred is not None:
-        lines = [f"{answer} ({line})" for answer, line in zip(y_pred, lines, strict=True)]
-    if y_true is not None:
-        lines = [
-            f"{line}, is {truth}" if not_so else line
-            for line, truth, not_so in zip(lines, y_true, wrong, strict=True)
-        ]
-    return lines
-
-
-def _checked_values(X: Any, n_samples: int) -> np.ndarray:
-    try:
-        values = np.asarray(X).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"'X' must hold numbers to be drawn. Got something else: {error}. Encode it first, and "
-            "give the classifier itself instead of a pipeline that encodes."
-        ) from error
-    if values.ndim < 2 or not np.isfinite(values).all():
-        raise ValueError(
-            "'X' must be finite, of shape (n_samples, n_features), (n_samples, height, width), "
-            "(n_samples, channels, height, width) or (n_samples, height, width, channels). Got "
-            f"shape {values.shape}" + (" with NaN or infinity." if values.ndim >= 2 else ".")
-        )
-    return values

@@ -1,48 +1,55 @@
-"""Where rows are right first, and what becomes of them at the end."""
+"""First exits that are right, and whether the last one is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_names, checked_rows
+from skearlyexit.inspection._checks import checked_names, checked_rows
+from skearlyexit.inspection._display import Display
 from skearlyexit.metrics import Overthinking, overthinking
 
-#: Blue, vermilion and grey, which are told apart with any color vision.
-COLOURS = {"kept": "#0072B2", "lost": "#D55E00", "never": "0.65"}
+#: Blue, vermilion and gray, which can be distinguished with any color vision.
+COLORS = {"kept": "#0072B2", "lost": "#D55E00", "never": "0.65"}
 #: Inches: width of a figure, least width for a bar, height.
 WIDTH, BAR_WIDTH, HEIGHT = 6.4, 0.9, 4.2
 
 
-class OverthinkingDisplay:
-    """Rows by the first exit that is right, and whether the last one is.
+@dataclass(eq=False, repr=False)
+class OverthinkingDisplay(Display):
+    """Shares of samples by the first exit that is right, and whether the last exit is right.
 
-    The blue bars before the last exit are waste: the end repeats what was known. The red parts are
-    destroyed: the end is wrong where an earlier exit was right.
+    Blue bars before the last exit show wasteful overthinking: the last exit repeats a right
+    prediction. Red parts show destructive overthinking: the last exit is wrong where an earlier one
+    was right.
 
     Parameters
     ----------
     overthinking : Overthinking
+        Measures of overthinking.
     exit_names : sequence of str
+        Names of the exits.
 
     Attributes
     ----------
     bars_ : dict of matplotlib BarContainer
-        ``"kept"`` and ``"lost"`` with a bar for each exit, and ``"never"`` with one.
+        ``"kept"`` and ``"lost"`` with a bar for each exit, and ``"never"`` with one bar.
     texts_ : list of matplotlib Annotation
-        Shares over the bars, in percent.
+        Shares above the bars, in percent.
     legend_ : matplotlib Legend
+        Legend with the total shares.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    skearlyexit.metrics.overthinking : The numbers.
+    skearlyexit.metrics.overthinking : Compute the measures.
 
     Examples
     --------
@@ -55,15 +62,9 @@ class OverthinkingDisplay:
     >>> plt.close(display.figure_)
     """
 
-    bars_: dict[str, Any]
-    texts_: list[Any]
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(self, overthinking: Overthinking, *, exit_names: Sequence[str]) -> None:
-        self.overthinking = overthinking
-        self.exit_names = exit_names
+    overthinking: Overthinking
+    _: KW_ONLY
+    exit_names: Sequence[str]
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw stacked bars.
@@ -71,7 +72,7 @@ class OverthinkingDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None draws on a new figure, as wide as the exits need.
+            Axes to draw on; None creates a new figure, as wide as the number of exits requires.
         **kwargs : dict
             Passed to ``ax.bar``.
 
@@ -84,23 +85,18 @@ class OverthinkingDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
         found, n_exits = self.overthinking, len(self.exit_names)
-        if ax is None:
-            size = max(WIDTH, BAR_WIDTH * (n_exits + 1)), HEIGHT
-            _, ax = plt.subplots(figsize=size, layout="constrained")
+        ax = self._axes(ax, (max(WIDTH, BAR_WIDTH * (n_exits + 1)), HEIGHT))
         at, kept, lost = np.arange(n_exits), 100 * found.kept, 100 * found.lost
-        self.bars_ = {}
+        self.bars_: dict[str, Any] = {}
         for kind, where, height, bottom, label in (
             ("kept", at, kept, 0.0, f"right at the end: {kept.sum():.1f} %"),
             ("lost", at, lost, kept, f"wrong at the end: {lost.sum():.1f} %"),
-            # Apart from the exits, as it is none.
+            # Apart from the exits, because it is none.
             ("never", [n_exits + 0.5], [100 * found.never], 0.0, None),
         ):
             label = f"right nowhere: {100 * found.never:.1f} %" if label is None else label
-            style = {"width": 0.75, "color": COLOURS[kind], "label": label, **kwargs}
+            style = {"width": 0.75, "color": COLORS[kind], "label": label, **kwargs}
             self.bars_[kind] = ax.bar(where, height, bottom=bottom, **style)
         ax.set_xticks([*at, n_exits + 0.5], [*map(str, self.exit_names), "never"])
         ax.set(xlabel="First exit that is right", ylabel="Rows (%)")
@@ -114,26 +110,18 @@ class OverthinkingDisplay:
             )
             for text, up, color in (
                 (f"{y:.1f}", 11 if share > 0 else 0, "0.25"),
-                # A few rows are not seen as a bar.
-                (f"{share:.1f} lost" if share > 0 else "", 0, COLOURS["lost"]),
+                # The bar of a few samples is too small to see.
+                (f"{share:.1f} lost" if share > 0 else "", 0, COLORS["lost"]),
             )
             if text
         ]
         ax.set_ylim(0, 1.14 * max(float((kept + lost).max()), 100 * found.never))
         ax.set_title(self._headline(), loc="left", fontsize="medium", pad=24)
-        self.legend_ = ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(-0.01, 1),
-            ncols=3,
-            fontsize="small",
-            frameon=False,
-            handlelength=1,
-            columnspacing=1.2,
-        )
-        self.ax_, self.figure_ = ax, ax.figure
+        self._legend_above(3, x=-0.01, fontsize="small")
         return self
 
     def _headline(self) -> str:
+        """Title with the shares of wasteful and destructive overthinking."""
         found = self.overthinking
         lines = [f"Wasteful: {found.wasteful_share:.1%} of the rows right before the end"]
         if not np.isnan(found.wasteful_cost):
@@ -154,18 +142,20 @@ class OverthinkingDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> OverthinkingDisplay:
-        """Draw what running a model to its end wastes and destroys.
+        """Draw the overthinking of a model on given samples.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier.
+            Fitted; the last step of a pipeline must be the classifier.
         X : array-like of shape (n_samples, ...)
-            Rows that it was not fitted on.
+            Samples that it was not fitted on.
         y : array-like of shape (n_samples,)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -178,10 +168,9 @@ class OverthinkingDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the estimator is of another kind, or an argument does not fit.
+            If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, X = last_step(estimator, X)
+        classifier, X = cls._unwrapped(estimator, X)
         labels = classifier._label_table(X).labels
         return cls.from_predictions(
             encode_labels(y, labels, classifier.classes_),
@@ -205,20 +194,22 @@ class OverthinkingDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> OverthinkingDisplay:
-        """Draw from the answers of every exit to every row.
+        """Draw overthinking from the labels predicted by the exits.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
             True labels.
         y_pred : array-like of shape (n_samples, n_exits)
-            Labels that the exits give.
+            Labels predicted by the exits.
         costs : array-like of shape (n_exits,)
-            Cumulative cost of leaving at each exit.
+            Cumulative cost of each exit.
         exit_names : sequence of str, default=None
-            None numbers them.
+            Names of the exits; None numbers them.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -231,14 +222,14 @@ class OverthinkingDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the arguments do not fit each other.
+            If the arguments are invalid or inconsistent.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
         y_pred = np.asarray(y_pred)
         y_true, weight = checked_rows(y_true, y_pred, sample_weight=sample_weight)
         if y_pred.ndim != 2:
             raise ValueError(
-                "'y_pred' must be of shape (n_samples, n_exits), with the answers of every exit. "
+                "'y_pred' must be of shape (n_samples, n_exits), with the labels of every exit. "
                 f"Got an array of shape {y_pred.shape}."
             )
         names = checked_names(exit_names, y_pred.shape[1])

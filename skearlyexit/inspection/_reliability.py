@@ -1,32 +1,35 @@
-"""Whether the exits are as often right as they say."""
+"""Calibration of the exits: accuracy against confidence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_names, exit_colors
+from skearlyexit.inspection._checks import checked_names
+from skearlyexit.inspection._display import Display, spread_colors
 from skearlyexit.metrics import ReliabilityCurve, reliability_curve
 
-#: Area in points of the mark of a bin that holds all rows, and of the smallest mark.
+#: Area in points of the mark of a bin that holds all samples, and of the smallest mark.
 LARGEST, SMALLEST = 260.0, 14.0
 
 
-class ReliabilityDisplay:
-    """Accuracy against confidence, a line for each exit.
+@dataclass(eq=False, repr=False)
+class ReliabilityDisplay(Display):
+    """Reliability diagram: accuracy against confidence, with a line for each exit.
 
-    On the diagonal an exit is as often right as it says; below it, it is too sure. The area of a
-    mark is the share of the rows in its bin: small marks off the diagonal are chance.
+    On the diagonal an exit is calibrated; below it, it is overconfident. The area of a mark is the
+    share of the samples in its bin, and small marks may be off the diagonal at random.
 
     Parameters
     ----------
     curve : ReliabilityCurve
+        Confidence and accuracy in each bin, for each exit.
     exit_names : sequence of str
+        Names of the exits.
 
     Attributes
     ----------
@@ -35,15 +38,18 @@ class ReliabilityDisplay:
     marks_ : list of matplotlib PathCollection
         One for each exit.
     diagonal_ : matplotlib Line2D
+        Line of perfect calibration.
     legend_ : matplotlib Legend
-        With the expected calibration error of each exit.
+        Legend with the expected calibration error of each exit.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    skearlyexit.metrics.reliability_curve : The numbers.
-    sklearn.calibration.CalibrationDisplay : For one binary classifier.
+    skearlyexit.metrics.reliability_curve : Compute the curve.
+    sklearn.calibration.CalibrationDisplay : Reliability diagram of one binary classifier.
 
     Examples
     --------
@@ -57,26 +63,19 @@ class ReliabilityDisplay:
     >>> plt.close(display.figure_)
     """
 
-    lines_: list[Any]
-    marks_: list[Any]
-    diagonal_: Any
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(self, curve: ReliabilityCurve, *, exit_names: Sequence[str]) -> None:
-        self.curve = curve
-        self.exit_names = exit_names
+    curve: ReliabilityCurve
+    _: KW_ONLY
+    exit_names: Sequence[str]
 
     def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
-        """Draw lines and marks.
+        """Draw the lines and the marks.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None draws on a new figure.
+            Axes to draw on; None creates a new figure.
         cmap : str or matplotlib Colormap, default="viridis"
-            Colours of the exits, from the first to the last.
+            Colors of the exits, from the first to the last.
         **kwargs : dict
             Passed to ``ax.plot`` for the lines.
 
@@ -89,14 +88,11 @@ class ReliabilityDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.8, 4.8), layout="constrained")
+        ax = self._axes(ax, (6.8, 4.8))
         (self.diagonal_,) = ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", zorder=0)
-        colors = exit_colors(cmap, len(self.exit_names), lightest=0.85)
-        self.lines_, self.marks_ = [], []
+        colors = spread_colors(cmap, len(self.exit_names), first=0.85)
+        self.lines_: list[Any] = []
+        self.marks_: list[Any] = []
         for exit_, name in enumerate(self.exit_names):
             held = self.curve.share[exit_] > 0
             at = self.curve.confidence[exit_, held], self.curve.accuracy[exit_, held]
@@ -116,9 +112,7 @@ class ReliabilityDisplay:
             ylim=(-0.03, 1.04),
         )
         ax.spines[["top", "right"]].set_visible(False)
-        # Lines may run anywhere.
-        self.legend_ = ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-        self.ax_, self.figure_ = ax, ax.figure
+        self._legend_beside()
         return self
 
     @classmethod
@@ -134,21 +128,24 @@ class ReliabilityDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> ReliabilityDisplay:
-        """Draw how far the exits of a model are to be believed, each on all rows.
+        """Draw the calibration of each exit of a model, on all samples.
 
         Parameters
         ----------
         estimator : EarlyExitClassifier or Pipeline
-            Fitted; of a pipeline, the last step is the classifier.
+            Fitted; the last step of a pipeline must be the classifier.
         X : array-like of shape (n_samples, ...)
-            Rows that it was not fitted or calibrated on.
+            Samples that it was neither fitted nor calibrated on.
         y : array-like of shape (n_samples,)
             True labels.
         n_bins : int, default=15
+            Number of bins.
         strategy : {"uniform", "quantile"}, default="uniform"
-            Bins of equal width, or with equal shares of the rows.
+            Bins of equal width, or with equal numbers of samples.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -161,10 +158,9 @@ class ReliabilityDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If the estimator is of another kind, or an argument does not fit.
+            If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        classifier, X = last_step(estimator, X)
+        classifier, X = cls._unwrapped(estimator, X)
         probabilities = classifier.exit_table(X).probabilities
         return cls.from_predictions(
             encode_labels(y, probabilities, classifier.classes_),
@@ -190,20 +186,24 @@ class ReliabilityDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> ReliabilityDisplay:
-        """Draw from the probabilities of every exit for every row.
+        """Draw calibration from the predicted probabilities of the exits.
 
         Parameters
         ----------
         y_index : array-like of shape (n_samples,), int
             True classes, as indices of the last axis of `probabilities`.
         probabilities : array-like of shape (n_samples, n_exits, n_classes)
+            Predicted probabilities.
         n_bins : int, default=15
+            Number of bins.
         strategy : {"uniform", "quantile"}, default="uniform"
-            Bins of equal width, or with equal shares of the rows.
+            Bins of equal width, or with equal numbers of samples.
         exit_names : sequence of str, default=None
-            None numbers them.
+            Names of the exits; None numbers them.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -216,9 +216,9 @@ class ReliabilityDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the arguments do not fit each other.
+            If the arguments are invalid or inconsistent.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._require_matplotlib("from_predictions")
         curve = reliability_curve(
             probabilities, y_index, n_bins, strategy=strategy, weight=sample_weight
         )

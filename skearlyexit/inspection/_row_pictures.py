@@ -1,70 +1,42 @@
-"""Rows as pictures: images in a mosaic, features as a heat map."""
+"""Pictures of samples: images in a mosaic, features in a heat map."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-#: An `ExtremeRowsDisplay`, whose file imports this one.
-Display = Any
+if TYPE_CHECKING:
+    from skearlyexit.inspection._extreme_rows import ExtremeRowsDisplay
 
-#: Colour of captions of wrong answers, and of others.
+#: Colors of the captions of wrong predictions, and of others.
 WRONG, RIGHT = "#D55E00", "0.25"
-#: Inches: side of an image and its caption's height, width of the exits' names, height of a line of
-#: a heat map, width of a feature, and the most that is of use.
+#: Inches: side of an image, height of its caption, width of the names of exits, height of a line of
+#: a heat map, width of a feature, and maximum side of a figure.
 SIDE, CAPTION, NAMES, LINE, COLUMN, MOST = 0.95, 0.28, 1.0, 0.24, 0.32, 40.0
-#: More features than this are numbered now and then only.
+#: Maximum number of features that are all named.
 MAX_LABELS = 40
 #: Standard deviations at the ends of the colors.
 LIMIT = 3.0
 
 
-def image_rows(rows: np.ndarray, image_shape: Sequence[int] | None) -> np.ndarray:
-    """Images of shape (n_samples, height, width), or (..., 3) scaled to [0, 1] if in color."""
-    shape = rows.shape[1:] if image_shape is None else tuple(image_shape)
-    if np.prod(shape) != np.prod(rows.shape[1:]):
-        raise ValueError(
-            f"'image_shape' must hold as many pixels as a row of X has values, "
-            f"{int(np.prod(rows.shape[1:]))}. Got {tuple(shape)} with {int(np.prod(shape))}."
-        )
-    if len(shape) == 2:
-        shape = (1, *shape)
-    # The first axis where either may be meant, as in the networks.
-    axes = [axis for axis in (0, 2) if len(shape) == 3 and shape[axis] in (1, 3)]
-    if not axes:
-        raise ValueError(
-            "Images must be of shape (height, width), (channels, height, width) or (height, width, "
-            f"channels) with one channel or three. Got {tuple(shape)}."
-        )
-    images = np.moveaxis(rows.reshape(len(rows), *shape), 1 + axes[0], -1)
-    if images.shape[-1] == 1:
-        return images[..., 0]
-    low, high = images.min(), images.max()
-    return (images - low) / (high - low if high > low else 1.0)
-
-
 def draw_images(
-    display: Display, ax: Any, style: dict[str, Any]
-) -> tuple[Any, list[Any], list[Any]]:
-    """Mosaic: a line for each exit, the easiest rows on the left and the hardest on the right."""
-    import matplotlib.pyplot as plt
-
-    # Exits at which no sample exits have nothing to show.
+    display: ExtremeRowsDisplay, ax: Any, style: dict[str, Any]
+) -> tuple[list[Any], list[Any]]:
+    """Draw a line for each exit, the easiest samples on the left and the hardest on the right."""
+    # Exits at which no sample exits are left out.
     used = [i for i, rows in enumerate(display.easiest) if len(rows)]
     parts = [[part[i] for i in used] for part in (display.easiest, display.hardest)]
     names, n_lines = [str(display.exit_names[i]) for i in used], len(used)
     widest = [max(max(map(len, part)), 1) for part in parts]
     height, width = display.rows.shape[1:3]
-    # Images have a height of 1; the second block stands apart.
+    # Images have a height of 1; there is a gap before the second block.
     wide = width / height
     step, line, gap = wide + 0.12, 1 + CAPTION / SIDE, 0.5
     starts = 0.0, widest[0] * step + gap
     total = starts[1] + widest[1] * step
-    if ax is None:
-        size = SIDE * total + NAMES, SIDE * line * n_lines + 0.5
-        _, ax = plt.subplots(figsize=np.minimum(size, MOST), layout="constrained")
+    size = SIDE * total + NAMES, SIDE * line * n_lines + 0.5
+    ax = display._axes(ax, np.minimum(size, MOST))
     shown = display.rows[np.concatenate([*display.easiest, *display.hardest])]
     style = {"cmap": "gray_r", "vmin": shown.min(), "vmax": shown.max(), **style}
     images, texts = [], []
@@ -81,15 +53,13 @@ def draw_images(
     ax.set_yticks(line * np.arange(n_lines) + 0.5, names)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    return ax, images, texts
+    return images, texts
 
 
 def draw_table(
-    display: Display, ax: Any, style: dict[str, Any]
-) -> tuple[Any, list[Any], list[Any]]:
-    """Heat map: a line for each row, a block for the easiest and the hardest of each exit."""
-    import matplotlib.pyplot as plt
-
+    display: ExtremeRowsDisplay, ax: Any, style: dict[str, Any]
+) -> tuple[list[Any], list[Any]]:
+    """Draw a line for each sample, and a block for the easiest and the hardest of each exit."""
     n_features = display.rows.shape[1]
     blocks = [
         (f"{name}, {kind}", rows)
@@ -97,7 +67,7 @@ def draw_table(
         for kind, rows in zip(("easiest", "hardest"), pair, strict=True)
         if len(rows)
     ]
-    # A line without color stands between two blocks.
+    # There is a line without color between two blocks.
     lines: list[int] = []
     ticks: list[tuple[float, str]] = []
     for name, rows in blocks:
@@ -110,10 +80,9 @@ def draw_table(
     names = display.feature_names
     if names is None:
         names = [f"feature {i}" for i in range(n_features)]
-    if ax is None:
-        longest = max(len(str(name)) for name in names) if n_features <= MAX_LABELS else 2
-        size = 4.0 + COLUMN * min(n_features, MAX_LABELS), LINE * len(lines) + 0.09 * longest + 0.5
-        _, ax = plt.subplots(figsize=np.minimum(size, MOST), layout="constrained")
+    longest = max(len(str(name)) for name in names) if n_features <= MAX_LABELS else 2
+    size = 4.0 + COLUMN * min(n_features, MAX_LABELS), LINE * len(lines) + 0.09 * longest + 0.5
+    ax = display._axes(ax, np.minimum(size, MOST))
     style = {"cmap": "PuOr", "vmin": -LIMIT, "vmax": LIMIT, "aspect": "auto", **style}
     image = ax.imshow(values, interpolation="nearest", **style)
     texts = [
@@ -128,13 +97,15 @@ def draw_table(
         ax.set_xlabel("feature")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    # Beyond the captions, which stand outside of the axes.
+    # Beyond the captions, which are outside of the axes.
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02, extend="both", aspect=30)
     bar.set_label("standard deviations from the mean")
-    return ax, [image], texts
+    return [image], texts
 
 
-def _caption(ax: Any, display: Display, row: int, x: float, y: float, **style: Any) -> Any:
+def _caption(
+    ax: Any, display: ExtremeRowsDisplay, row: int, x: float, y: float, **style: Any
+) -> Any:
     style = {"ha": "center", "va": "top", "fontsize": 7, **style}
     color = WRONG if display.wrong[row] else RIGHT
     return ax.text(x, y, display.captions[row], color=color, **style)

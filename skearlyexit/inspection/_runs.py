@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_array
 
-from skearlyexit._data._labels import encode_labels
 from skearlyexit._utils._unwrap import last_step
-from skearlyexit.inspection._common import checked_rows
-from skearlyexit.metrics import cost_accuracy
+from skearlyexit.inspection._display import Display
+from skearlyexit.inspection._marks import label_axes
+from skearlyexit.inspection._points import budget_line
 
-#: Budgets that are drawn; more are not seen.
+#: Budgets of a line; more cannot be distinguished.
 N_BUDGETS = 60
 BANDS = ("std", "range")
 
 
-class RunsDisplay:
+@dataclass(eq=False, repr=False)
+class RunsDisplay(Display):
     """Accuracy against mean cost of the same model fitted several times.
 
-    Runs that differ by their seed only, or by the rows they were fitted on, differ in accuracy by
-    more than many methods do. The line is the mean of the runs at each budget, the band their
-    spread.
+    The accuracies of runs that differ only in their random state or in their training samples often
+    differ more than those of two methods. The line is the mean of the runs at each budget, the band
+    their spread.
 
     Parameters
     ----------
     costs, accuracies : ndarray of shape (n_runs, n_budgets)
         Mean cost and accuracy of each run at each budget.
     name : str, default=None
-        Entry of the legend.
+        Name in the legend.
 
     Attributes
     ----------
     line_ : matplotlib Line2D
+        Mean of the runs.
     band_ : matplotlib FillBetweenPolyCollection
+        Spread of the runs.
     legend_ : matplotlib Legend
+        Legend with the number of runs.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    CostAccuracyDisplay : One run, beside what it is to be compared with.
+    CostAccuracyDisplay : One run, with its exits, random exits and an oracle.
 
     Examples
     --------
@@ -57,29 +63,21 @@ class RunsDisplay:
     >>> plt.close(display.figure_)
     """
 
-    line_: Any
-    band_: Any
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self, costs: np.ndarray, accuracies: np.ndarray, *, name: str | None = None
-    ) -> None:
-        self.costs = costs
-        self.accuracies = accuracies
-        self.name = name
+    costs: np.ndarray
+    accuracies: np.ndarray
+    _: KW_ONLY
+    name: str | None = None
 
     def plot(self, ax: Any = None, *, band: str = "std", **kwargs: Any) -> Any:
-        """Draw line and band.
+        """Draw the line and the band.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            One that holds other displays takes this one too, in its next color; None draws on a
-            new figure.
+            Axes to draw on, in their next color, also beside other displays. None creates a new
+            figure.
         band : {"std", "range"}, default="std"
-            One standard deviation of the runs on either side, or from the worst to the best.
+            One standard deviation of the runs on either side, or from the worst run to the best.
         **kwargs : dict
             Passed to ``ax.plot`` for the line.
 
@@ -92,20 +90,16 @@ class RunsDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If there is no such band.
+            If `band` is not one of these.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
         if band not in BANDS:
             raise ValueError(f"'band' must be one of {BANDS}. Got {band!r} instead.")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+        ax = self._axes(ax)
         costs, percent = self.costs.mean(axis=0), 100 * self.accuracies
         middle = percent.mean(axis=0)
         n_runs = len(percent)
         if band == "std":
-            # Of the runs as a sample; one alone has no spread.
+            # One run has no standard deviation.
             spread = percent.std(axis=0, ddof=1) if n_runs > 1 else np.zeros_like(middle)
             low, high = middle - spread, middle + spread
         else:
@@ -115,9 +109,8 @@ class RunsDisplay:
         self.band_ = ax.fill_between(
             costs, low, high, color=self.line_.get_color(), alpha=0.2, linewidth=0
         )
-        ax.set(xlabel="Mean cost per row (plain network = 1)", ylabel="Accuracy (%)")
+        label_axes(ax)
         self.legend_ = ax.legend(fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
     @classmethod
@@ -133,24 +126,26 @@ class RunsDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> RunsDisplay:
-        """Draw what several fitted models do on the same rows.
+        """Draw several fitted models on the same samples.
 
         Parameters
         ----------
         estimators : sequence of EarlyExitClassifier or Pipeline
-            Fitted, with networks of the same size: costs are in units of each one's own.
+            Fitted. Their plain networks should have the same cost, the unit of the costs.
         X : array-like of shape (n_samples, ...)
-            Rows that none of them was fitted or calibrated on.
+            Samples that none of them was fitted or calibrated on.
         y : array-like of shape (n_samples,)
             True labels.
         budgets : array-like of shape (n_budgets,), default=None
-            Budgets, each as in `EarlyExitClassifier.predict`. None takes some at equal distances,
-            from the smallest that all the models can keep to the largest that still changes
-            something for one of them.
+            Budgets, each as in `EarlyExitClassifier.predict`. None takes 60 at equal distances,
+            from the lowest that all models can keep to the highest that makes a difference for one
+            of them.
         sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
         name : str, default=None
-            Entry of the legend.
+            Name in the legend.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -163,9 +158,10 @@ class RunsDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If an estimator is of another kind or has no frontier, or an argument does not fit.
+            If an estimator is not an early-exit classifier or has no frontier, or an argument is
+            invalid.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimators")
+        cls._require_matplotlib("from_estimators")
         if not isinstance(estimators, Sequence) or not len(estimators):
             raise TypeError(
                 "'estimators' must be a list of fitted estimators, one at least. Got "
@@ -176,8 +172,8 @@ class RunsDisplay:
             if classifier.frontier_ is None:
                 raise ValueError(
                     f"Estimator {i} has no frontier_, from which thresholds for budgets are taken: "
-                    "it was fitted without calibration rows. Call calibrate(X, y) with rows that "
-                    "it was not fitted on."
+                    "it was fitted without calibration samples. Call calibrate(X, y) with samples "
+                    "that it was not fitted on."
                 )
         if budgets is None:
             frontiers = [classifier.frontier_.costs for classifier, _ in models]
@@ -187,26 +183,6 @@ class RunsDisplay:
                 N_BUDGETS,
             )
         budgets = check_array(budgets, ensure_2d=False, dtype=np.float64, input_name="budgets")
-        values = [_at_budgets(*model, y, budgets, sample_weight) for model in models]
+        values = [budget_line(*model, y, budgets, sample_weight) for model in models]
         costs, accuracies = (np.array(column) for column in zip(*values, strict=True))
         return cls(costs, accuracies, name=name).plot(ax=ax, **kwargs)
-
-
-def _at_budgets(
-    classifier: Any, X: Any, y: Any, budgets: np.ndarray, sample_weight: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cost and accuracy of one model at each budget."""
-    table = classifier._label_table(X)
-    y_index = encode_labels(y, table.labels, classifier.classes_)
-    y_index, weight = checked_rows(y_index, table.labels, sample_weight=sample_weight)
-    frontier = classifier.frontier_
-    points = [frontier.at_budget(budget) for budget in budgets]
-    used, back = np.unique(points, return_inverse=True)
-    costs, accuracies = cost_accuracy(
-        table.labels == y_index[:, None],
-        table.scores,
-        classifier.costs_,
-        frontier.thresholds[used],
-        weight,
-    )
-    return costs[back], accuracies[back]

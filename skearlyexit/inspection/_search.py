@@ -1,22 +1,26 @@
-"""The candidates of a search, by cost and accuracy."""
+"""Costs and accuracies of the candidates of a search."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-#: Marks of the values of a parameter, which are told apart without colors too.
+from skearlyexit.inspection._display import Display, spread_colors
+from skearlyexit.inspection._marks import label_axes
+
+#: Marks of the values of a parameter, which can be distinguished without colors too.
 MARKERS = "osD^vPX*<>ph"
 
 
-class SearchDisplay:
+@dataclass(eq=False, repr=False)
+class SearchDisplay(Display):
     """Mean cost and accuracy of every candidate of a search, with their spread over the folds.
 
-    Efficient candidates, than which no other is as cheap and more accurate or as accurate and
-    cheaper, are joined by a line of steps: between them there is nothing to be had.
+    A line in steps joins the efficient candidates: no other candidate is more accurate at the same
+    cost or less, or cheaper at the same accuracy or more.
 
     Parameters
     ----------
@@ -25,28 +29,33 @@ class SearchDisplay:
     cost_spreads, accuracy_spreads : ndarray of shape (n_candidates,)
         Standard deviations over the folds.
     candidates : ndarray of shape (n_candidates,)
-        Index of each in the search.
+        Index of each candidate in the search.
     groups : list of str, default=None
-        Group of each candidate, which has its own color.
+        Group of each candidate; every group has its own color.
     group_name : str, default=None
+        Name of the parameter that the groups are values of.
     unit : str, default="plain network"
-        What a cost of 1 is.
+        Unit of cost, for the label of the axis.
 
     Attributes
     ----------
     efficient_ : ndarray of shape (n_efficient,)
         Indices of the efficient candidates in the search, by increasing cost.
     line_ : matplotlib Line2D
+        Line of the efficient candidates.
     points_ : list of matplotlib ErrorbarContainer
         One for each group.
     legend_ : matplotlib Legend
+        Legend with the groups.
     ax_ : matplotlib Axes
+        Axes with the display.
     figure_ : matplotlib Figure
+        Figure with the axes.
 
     See Also
     --------
-    skearlyexit.metrics.MeanCost : The scorer that such a search needs.
-    CostAccuracyDisplay : One model, at all budgets.
+    skearlyexit.metrics.MeanCost : Scorer for such a search.
+    CostAccuracyDisplay : One model at all budgets.
 
     Examples
     --------
@@ -62,41 +71,23 @@ class SearchDisplay:
     >>> plt.close(display.figure_)
     """
 
-    efficient_: np.ndarray
-    line_: Any
-    points_: list[Any]
-    legend_: Any
-    ax_: Any
-    figure_: Any
-
-    def __init__(
-        self,
-        costs: np.ndarray,
-        accuracies: np.ndarray,
-        *,
-        cost_spreads: np.ndarray,
-        accuracy_spreads: np.ndarray,
-        candidates: np.ndarray,
-        groups: list[str] | None = None,
-        group_name: str | None = None,
-        unit: str = "plain network",
-    ) -> None:
-        self.costs = costs
-        self.accuracies = accuracies
-        self.cost_spreads = cost_spreads
-        self.accuracy_spreads = accuracy_spreads
-        self.candidates = candidates
-        self.groups = groups
-        self.group_name = group_name
-        self.unit = unit
+    costs: np.ndarray
+    accuracies: np.ndarray
+    _: KW_ONLY
+    cost_spreads: np.ndarray
+    accuracy_spreads: np.ndarray
+    candidates: np.ndarray
+    groups: list[str] | None = None
+    group_name: str | None = None
+    unit: str = "plain network"
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
-        """Draw points with error bars, and the line of the efficient ones.
+        """Draw points with error bars, and the line of the efficient candidates.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None draws on a new figure.
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to ``ax.errorbar``.
 
@@ -109,11 +100,7 @@ class SearchDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+        ax = self._axes(ax)
         best = _efficient(self.costs, self.accuracies)
         self.efficient_ = self.candidates[best]
         (self.line_,) = ax.plot(
@@ -127,10 +114,10 @@ class SearchDisplay:
         )
         groups = np.array(["candidates"] * len(self.costs) if self.groups is None else self.groups)
         names = list(dict.fromkeys(groups))  # in the order of the search
-        colors = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, len(names)))
-        self.points_ = []
+        colors = spread_colors("viridis", len(names), first=0.05, last=0.85)
+        self.points_: list[Any] = []
         for i, name in enumerate(names):
-            rows = groups == name
+            members = groups == name
             style = {
                 "fmt": MARKERS[i % len(MARKERS)],
                 "color": colors[i],
@@ -141,17 +128,16 @@ class SearchDisplay:
             }
             self.points_.append(
                 ax.errorbar(
-                    self.costs[rows],
-                    100 * self.accuracies[rows],
-                    xerr=self.cost_spreads[rows],
-                    yerr=100 * self.accuracy_spreads[rows],
+                    self.costs[members],
+                    100 * self.accuracies[members],
+                    xerr=self.cost_spreads[members],
+                    yerr=100 * self.accuracy_spreads[members],
                     **style,
                 )
             )
-        ax.set(xlabel=f"Mean cost per row ({self.unit} = 1)", ylabel="Accuracy (%)")
+        label_axes(ax, self.unit)
         ax.spines[["top", "right"]].set_visible(False)
         self.legend_ = ax.legend(fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
     @classmethod
@@ -166,22 +152,23 @@ class SearchDisplay:
         ax: Any = None,
         **kwargs: Any,
     ) -> SearchDisplay:
-        """Draw what a search with two metrics found.
+        """Draw the candidates of a search with two metrics.
 
         Parameters
         ----------
-        search : GridSearchCV, RandomizedSearchCV or the like, or dict
+        search : GridSearchCV, RandomizedSearchCV or another search, or dict
             Fitted with several metrics, such as
             ``scoring={"accuracy": "accuracy", "cost": MeanCost()}``; or its ``cv_results_``.
         accuracy : str, default="accuracy"
-            Name of the metric of the vertical axis.
+            Name of the metric on the vertical axis.
         cost : str, default="cost"
-            Name of the metric of the horizontal one, a cost that was negated by `MeanCost`.
+            Name of the metric on the horizontal axis, a cost that was negated by `MeanCost`.
         group : str, default=None
-            Searched parameter whose values have their own color each.
+            Parameter of the search whose values each have their own color.
         unit : str, default="plain network"
-            What a cost of 1 is, where `MeanCost` was given a ``plain_cost``.
+            Unit of cost, for the label of the axis, where `MeanCost` was given a ``plain_cost``.
         ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         **kwargs : dict
             Passed to `plot`.
 
@@ -195,9 +182,10 @@ class SearchDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If there is no such metric or parameter, all candidates failed, or a cost is positive.
+            If a metric or the parameter is not in the search, all candidates failed, or a cost is
+            not negated.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_cv_results")
+        cls._require_matplotlib("from_cv_results")
         results = getattr(search, "cv_results_", search)
         if not isinstance(results, Mapping):
             raise TypeError(
@@ -237,6 +225,7 @@ class SearchDisplay:
 
 
 def _column(results: Mapping[str, Any], kind: str, metric: str) -> np.ndarray:
+    """Mean or standard deviation of a metric, shape (n_candidates,)."""
     key = f"{kind}_test_{metric}"
     if key not in results:
         metrics = sorted(name[10:] for name in results if name.startswith("mean_test_"))
@@ -248,11 +237,11 @@ def _column(results: Mapping[str, Any], kind: str, metric: str) -> np.ndarray:
 
 
 def _groups(candidates: Any, name: str, done: np.ndarray) -> list[str]:
-    """Value of a parameter for each candidate that is done."""
+    """Value of a parameter for each candidate that did not fail."""
     known = sorted({key for params in candidates for key in params})
     if name not in known:
         raise ValueError(f"'group' must be a searched parameter, one of {known}. Got {name!r}.")
-    # Of a grid in several parts, not all need have it.
+    # Not every part of a grid needs to have the parameter.
     values = [str(params.get(name, "not searched")) for params in candidates]
     return [value for value, kept in zip(values, done, strict=True) if kept]
 

@@ -1,4 +1,4 @@
-"""How a report looks: as a page of text, in a notebook, as data frames."""
+"""Output of a report: as text, as HTML and as data frames."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skearlyexit._utils._frames import import_pandas
+from skearlyexit.metrics._figures import ClassFigures, ExitFigures, OverallFigures
 
-#: An `ExitReport`, whose file imports this one.
-Report = Any
+if TYPE_CHECKING:
+    from skearlyexit.metrics._report import ExitReport
 
-#: More classes than this are not all shown, but those that lose most.
+Figures = ExitFigures | OverallFigures | ClassFigures
+
+#: Maximum number of classes that are all shown, and number of classes shown otherwise.
 MAX_CLASSES, N_WORST = 20, 10
-#: Characters of a line of text.
+#: Maximum number of characters of a line of text above the tables.
 WIDTH = 100
 PARTS = ("exits", "classes", "overall")
 
@@ -31,8 +34,8 @@ class _Grid:
     rows: list[list[str]]
 
 
-def as_text(report: Report) -> str:
-    """Page of text with aligned columns."""
+def as_text(report: ExitReport) -> str:
+    """Format a report as text with aligned columns."""
     blocks = ["\n".join(fill(line, width=WIDTH) for line in _lines(report))]
     for grid in _grids(report):
         table = [grid.header, *grid.rows]
@@ -48,8 +51,8 @@ def as_text(report: Report) -> str:
     return "\n\n".join(blocks)
 
 
-def as_html(report: Report) -> str:
-    """Tables for a notebook, in the colors of its theme."""
+def as_html(report: ExitReport) -> str:
+    """Format a report as tables for a notebook, in the colors of its theme."""
     cell = "padding:0.15em 0.7em;text-align:"
     parts = [f"<p>{'<br>'.join(map(escape, _lines(report)))}</p>"]
     for grid in _grids(report):
@@ -69,45 +72,50 @@ def as_html(report: Report) -> str:
     return f"<div>{''.join(parts)}</div>"
 
 
-def as_frame(report: Report, part: str) -> Any:
-    """One part of a report as a data frame; see `ExitReport.to_frame`."""
+def as_frame(report: ExitReport, part: str) -> Any:
+    """Convert a part of a report to a data frame; see `ExitReport.to_frame`."""
     if part not in PARTS:
         raise ValueError(f"The 'part' parameter must be one of {PARTS}. Got {part!r} instead.")
     pd = import_pandas("ExitReport.to_frame")
     if part == "overall":
         names = ["accuracy", "last_accuracy", "drop", "mean_cost"]
-        intervals = np.array([getattr(report, f"{name}_interval") for name in names])
-        values = [getattr(report, name) for name in names]
+        overall = report.overall
+        intervals = np.array([getattr(overall, f"{name}_interval") for name in names])
+        values = [getattr(overall, name) for name in names]
         columns = {"value": values, "low": intervals[:, 0], "high": intervals[:, 1]}
         return pd.DataFrame(columns, index=pd.Index(names, name="measure"))
     if part == "exits":
-        columns = {"cost": report.costs, "threshold": np.append(report.thresholds, np.nan)}
+        exits = report.exits
+        columns = {"cost": exits.costs, "threshold": np.append(exits.thresholds, np.nan)}
         for name in ("accuracy_alone", "reach", "leave", "accuracy_leaving"):
-            columns |= _with_limits(report, name, name)
-        return pd.DataFrame(columns, index=pd.Index(report.exit_names, name="exit"))
+            columns |= _with_limits(exits, name)
+        return pd.DataFrame(columns, index=pd.Index(exits.names, name="exit"))
+    classes = report.classes
     columns = {
-        "rows": report.class_rows,
-        "accuracy": report.class_accuracy,
-        "last_accuracy": report.class_last_accuracy,
-        **_with_limits(report, "class_drop", "drop"),
-        "mean_cost": report.class_mean_cost,
+        "rows": classes.n_samples,
+        "accuracy": classes.accuracy,
+        "last_accuracy": classes.last_accuracy,
+        **_with_limits(classes, "drop"),
+        "mean_cost": classes.mean_cost,
     }
-    return pd.DataFrame(columns, index=pd.Index(report.classes, name="class"))
+    return pd.DataFrame(columns, index=pd.Index(classes.labels, name="class"))
 
 
-def _with_limits(report: Report, attribute: str, name: str) -> dict[str, Any]:
-    interval = getattr(report, f"{attribute}_interval")
+def _with_limits(figures: ExitFigures | ClassFigures, name: str) -> dict[str, Any]:
+    """Columns of a figure and of the limits of its interval."""
+    interval = getattr(figures, f"{name}_interval")
     return {
-        name: getattr(report, attribute),
+        name: getattr(figures, name),
         f"{name}_low": interval[:, 0],
         f"{name}_high": interval[:, 1],
     }
 
 
-def _lines(report: Report) -> list[str]:
-    """What stands above the tables."""
+def _lines(report: ExitReport) -> list[str]:
+    """Lines above the tables."""
+    exits, classes = len(report.exits.names), len(report.classes.labels)
     lines = [
-        f"{report.n_rows} rows, {len(report.costs)} exits, {len(report.classes)} classes; "
+        f"{report.overall.n_samples} rows, {exits} exits, {classes} classes; "
         f"intervals at a confidence of {100 * report.confidence_level:g} %"
     ]
     if report.request:
@@ -118,71 +126,72 @@ def _lines(report: Report) -> list[str]:
     return lines
 
 
-def _grids(report: Report) -> list[_Grid]:
-    overall = [
-        ["accuracy", *_both(report.accuracy, report.accuracy_interval)],
-        ["accuracy of the last exit", *_both(report.last_accuracy, report.last_accuracy_interval)],
-        ["lost by leaving early", *_both(report.drop, report.drop_interval, _points)],
-        ["mean cost per row", *_both(report.mean_cost, report.mean_cost_interval, _cost)],
-        ["cost of the last exit", _cost(report.costs[-1]), ""],
+def _grids(report: ExitReport) -> list[_Grid]:
+    """Tables of the whole model, of its exits and of the classes."""
+    return [
+        _overall(report.overall, report.exits.costs[-1]),
+        _exits(report.exits),
+        _classes(report.classes),
     ]
-    exits = [
+
+
+def _overall(overall: OverallFigures, last_cost: float) -> _Grid:
+    """Table of the figures of the whole model."""
+    rows = [
+        ["accuracy", *_both(overall, "accuracy")],
+        ["accuracy of the last exit", *_both(overall, "last_accuracy")],
+        ["lost by leaving early", *_both(overall, "drop", form=_points)],
+        ["mean cost per row", *_both(overall, "mean_cost", form=_cost)],
+        ["cost of the last exit", _cost(last_cost), ""],
+    ]
+    title = "Overall (accuracy in %, cost of the plain network = 1)"
+    return _Grid(title, ["", "value", "interval"], rows)
+
+
+def _exits(exits: ExitFigures) -> _Grid:
+    """Table of the figures of each exit."""
+    rows = [
         [
             name,
-            _cost(report.costs[i]),
-            f"{report.thresholds[i]:.4g}" if i < len(report.thresholds) else "-",
-            *_both(report.accuracy_alone[i], report.accuracy_alone_interval[i]),
-            *_both(report.reach[i], report.reach_interval[i]),
-            *_both(report.leave[i], report.leave_interval[i]),
-            *_both(report.accuracy_leaving[i], report.accuracy_leaving_interval[i]),
+            _cost(exits.costs[i]),
+            f"{exits.thresholds[i]:.4g}" if i < len(exits.thresholds) else "-",
+            *_both(exits, "accuracy_alone", i),
+            *_both(exits, "reach", i),
+            *_both(exits, "leave", i),
+            *_both(exits, "accuracy_leaving", i),
         ]
-        for i, name in enumerate(report.exit_names)
+        for i, name in enumerate(exits.names)
     ]
-    return [
-        _Grid(
-            "Overall (accuracy in %, cost of the plain network = 1)",
-            ["", "value", "interval"],
-            overall,
-        ),
-        _Grid(
-            "Exits (shares and accuracy in %)",
-            [
-                "exit",
-                "cost",
-                "threshold",
-                *_pairs("accuracy alone", "reach", "leave", "of these right"),
-            ],
-            exits,
-        ),
-        _classes(report),
-    ]
+    pairs = _pairs("accuracy alone", "reach", "leave", "of these right")
+    return _Grid("Exits (shares and accuracy in %)", ["exit", "cost", "threshold", *pairs], rows)
 
 
-def _classes(report: Report) -> _Grid:
-    n_classes = len(report.classes)
+def _classes(classes: ClassFigures) -> _Grid:
+    """Table of the figures of each class, or of those that lose most accuracy."""
+    n_classes = len(classes.labels)
     shown = np.arange(n_classes)
     title = "Classes (accuracy in %)"
     if n_classes > MAX_CLASSES:
-        # nan, of classes without rows, sorts to the end.
-        shown = np.argsort(-report.class_drop, kind="stable")[:N_WORST]
+        # nan, of classes without samples, is sorted to the end.
+        shown = np.argsort(-classes.drop, kind="stable")[:N_WORST]
         title = f"Classes (accuracy in %): the {N_WORST} of {n_classes} that lose most"
     rows = [
         [
-            str(report.classes[k]),
-            str(report.class_rows[k]),
-            _percent(report.class_accuracy[k]),
-            _percent(report.class_last_accuracy[k]),
-            *_both(report.class_drop[k], report.class_drop_interval[k], _points),
-            _cost(report.class_mean_cost[k]),
+            str(classes.labels[k]),
+            str(classes.n_samples[k]),
+            _percent(classes.accuracy[k]),
+            _percent(classes.last_accuracy[k]),
+            *_both(classes, "drop", k, form=_points),
+            _cost(classes.mean_cost[k]),
         ]
-        for k in shown
+        for k in shown.tolist()
     ]
     header = ["class", "rows", "accuracy", "last exit", *_pairs("lost"), "mean cost"]
     return _Grid(title, header, rows)
 
 
 def _pairs(*names: str) -> list[str]:
-    """Header of columns of values and intervals: the name stands over the wider one."""
+    """Header of columns of values and intervals, with the name above the wider one."""
     return [cell for name in names for cell in ("", name)]
 
 
@@ -204,8 +213,12 @@ def _cost(value: float) -> str:
 
 
 def _both(
-    value: float, interval: np.ndarray, form: Callable[[float], str] = _percent
+    figures: Figures, name: str, i: int | None = None, *, form: Callable[[float], str] = _percent
 ) -> tuple[str, str]:
+    """A figure and its interval, or their entries `i`; "-" for nan."""
+    value, interval = getattr(figures, name), getattr(figures, f"{name}_interval")
+    if i is not None:
+        value, interval = value[i], interval[i]
     if np.isnan(value):
         return "-", ""
     return form(value), f"[{form(interval[0])}, {form(interval[1])}]"

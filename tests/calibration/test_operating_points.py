@@ -128,8 +128,8 @@ class TestStrict:
         labels, exits = strict.predict(rows, return_exits=True)
         assert strict.costs_[exits].mean() <= 0.7
         report = strict.exit_report(rows, Y_TEST)
-        assert report.mean_cost == pytest.approx(strict.costs_[exits].mean())
-        assert report.accuracy == pytest.approx((labels == Y_TEST).mean())
+        assert report.overall.mean_cost == pytest.approx(strict.costs_[exits].mean())
+        assert report.overall.accuracy == pytest.approx((labels == Y_TEST).mean())
         probabilities = strict.predict_proba(rows)
         assert same(strict.classes_[probabilities.argmax(axis=1)], labels)
 

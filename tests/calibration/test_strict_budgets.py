@@ -64,7 +64,7 @@ def test_a_report_of_a_data_frame():
     clf = quick(max_epochs=2, budget=0.9).fit(pd.DataFrame(X).add_prefix("x"), Y)
     budget = Budget(float(clf.costs_.mean()), strict=True)
     report = clf.exit_report(pd.DataFrame(X_NEW).add_prefix("x"), Y_NEW, budget=budget)
-    assert report.mean_cost <= budget.value * ROUNDING
+    assert report.overall.mean_cost <= budget.value * ROUNDING
 
 
 @given(

@@ -1,5 +1,7 @@
 """The report of a fitted classifier: its numbers are those of predict."""
 
+from operator import attrgetter
+
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -29,32 +31,32 @@ def test_it_tells_what_predict_does(clf, asked, weighted):
     labels, exits = clf.predict(X_TEST, return_exits=True, **asked)
     last = clf.predict(X_TEST, threshold=np.inf)
     assert len(np.unique(exits)) > 1
-    assert report.accuracy == pytest.approx(clf.score(X_TEST, truth, weight, **asked))
+    assert report.overall.accuracy == pytest.approx(clf.score(X_TEST, truth, weight, **asked))
     last_score = accuracy_score(truth, last, sample_weight=weight)
-    assert report.last_accuracy == pytest.approx(last_score)
-    assert report.drop == pytest.approx(last_score - report.accuracy)
-    assert report.mean_cost == pytest.approx(np.average(clf.costs_[exits], weights=weight))
+    assert report.overall.last_accuracy == pytest.approx(last_score)
+    assert report.overall.drop == pytest.approx(last_score - report.overall.accuracy)
+    assert report.overall.mean_cost == pytest.approx(np.average(clf.costs_[exits], weights=weight))
     for i, staged in enumerate(clf.staged_predict(X_TEST)):
         alone = accuracy_score(truth, staged, sample_weight=weight)
-        assert report.accuracy_alone[i] == pytest.approx(alone)
-        assert report.leave[i] == pytest.approx(np.average(exits == i, weights=weight))
-        assert report.reach[i] == pytest.approx(np.average(exits >= i, weights=weight))
+        assert report.exits.accuracy_alone[i] == pytest.approx(alone)
+        assert report.exits.leave[i] == pytest.approx(np.average(exits == i, weights=weight))
+        assert report.exits.reach[i] == pytest.approx(np.average(exits >= i, weights=weight))
         here = exits == i
         if not here.any():
-            assert np.isnan(report.accuracy_leaving[i])
+            assert np.isnan(report.exits.accuracy_leaving[i])
             continue
         part = None if weight is None else weight[here]
         leaving = accuracy_score(truth[here], labels[here], sample_weight=part)
-        assert report.accuracy_leaving[i] == pytest.approx(leaving)
+        assert report.exits.accuracy_leaving[i] == pytest.approx(leaving)
     for k, word in enumerate(WORDS):
         rows = truth == word
         part = None if weight is None else weight[rows]
         right = accuracy_score(truth[rows], labels[rows], sample_weight=part)
-        assert report.class_accuracy[k] == pytest.approx(right)
+        assert report.classes.accuracy[k] == pytest.approx(right)
         cost = np.average(clf.costs_[exits[rows]], weights=part)
-        assert report.class_mean_cost[k] == pytest.approx(cost)
-    assert same(report.classes, clf.classes_)
-    assert report.exit_names == clf.exit_names_
+        assert report.classes.mean_cost[k] == pytest.approx(cost)
+    assert same(report.classes.labels, clf.classes_)
+    assert report.exits.names == clf.exit_names_
 
 
 def test_it_tells_the_operating_point(clf):
@@ -62,7 +64,7 @@ def test_it_tells_the_operating_point(clf):
     assert report.request == "RiskControl(target_level=0.2, confidence_level=0.9)"
     assert report.certified is True
     assert report.reason == clf.operating_point_.reason
-    assert same(report.thresholds, clf.thresholds_)
+    assert same(report.exits.thresholds, clf.thresholds_)
     assert "asked for: RiskControl(target_level=0.2, confidence_level=0.9), certified" in str(
         report
     )
@@ -75,16 +77,16 @@ def test_the_argument_is_another_operating_point(clf):
     assert by_budget.reason == ""
     by_threshold = clf.exit_report(X_TEST, WORDS[Y_TEST], threshold=0.9)
     assert by_threshold.request == "Threshold(value=0.9)"
-    assert same(by_threshold.thresholds, np.array([0.9, 0.9]))
+    assert same(by_threshold.exits.thresholds, np.array([0.9, 0.9]))
 
 
 def test_what_could_not_be_certified_is_said():
     report = quick().fit(X, y).exit_report(X_TEST, Y_TEST)
     assert report.certified is False
     assert "Every row runs to the last exit" in report.reason
-    assert report.drop_interval.tolist() == [0, 0]
+    assert report.overall.drop_interval.tolist() == [0, 0]
     assert "not certified" in str(report)
-    assert report.classes.tolist() == [0, 1, 2, 3]
+    assert report.classes.labels.tolist() == [0, 1, 2, 3]
 
 
 def test_without_calibration_rows():
@@ -95,16 +97,16 @@ def test_without_calibration_rows():
 
 def test_one_exit():
     report = quick(exits=1).fit(X, y).exit_report(X_TEST, Y_TEST)
-    assert len(report.costs) == 1
-    assert report.drop == 0
+    assert len(report.exits.costs) == 1
+    assert report.overall.drop == 0
     assert "There is one exit." in str(report)
 
 
 def test_the_level_widens_the_intervals(clf):
     narrow = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.8)
     wide = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.99)
-    for name in ("accuracy", "drop", "mean_cost", "leave"):
-        inner, outer = (getattr(report, f"{name}_interval") for report in (narrow, wide))
+    for name in ("overall.accuracy", "overall.drop", "overall.mean_cost", "exits.leave"):
+        inner, outer = (attrgetter(f"{name}_interval")(report) for report in (narrow, wide))
         assert (outer[..., 0] < inner[..., 0]).all()
         assert (inner[..., 1] < outer[..., 1]).all()
 

@@ -3,6 +3,7 @@
 import pickle
 import sys
 from itertools import permutations, product
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -13,13 +14,13 @@ from scipy.stats import binom, binomtest, multinomial, norm
 
 from skearlyexit._exit_table import ExitTable
 from skearlyexit.metrics import ExitReport, cost_accuracy, oracle
+from skearlyexit.metrics._figures import possible_exits
 from skearlyexit.metrics._intervals import effective_rows, mean_interval, proportion_interval
 from skearlyexit.metrics._measures import random_exits
-from skearlyexit.metrics._report import possible_exits
 
-VALUES = ("accuracy", "last_accuracy", "drop", "mean_cost")
-EXIT_VALUES = ("accuracy_alone", "reach", "leave", "accuracy_leaving")
-CLASS_VALUES = ("class_accuracy", "class_last_accuracy", "class_drop", "class_mean_cost")
+VALUES = ("overall.accuracy", "overall.last_accuracy", "overall.drop", "overall.mean_cost")
+EXIT_VALUES = ("exits.accuracy_alone", "exits.reach", "exits.leave", "exits.accuracy_leaving")
+CLASS_VALUES = ("classes.accuracy", "classes.last_accuracy", "classes.drop", "classes.mean_cost")
 
 
 def table_of(labels, scores, n_classes):
@@ -257,29 +258,29 @@ def test_weights_are_repetitions_in_the_measures(case):
 def test_the_report_by_hand():
     report = by_hand()
     # The rows leave at exits 0, 1, 0, 2, 1 and 2.
-    assert report.n_rows == 6
-    assert report.accuracy_alone == pytest.approx([3 / 6, 4 / 6, 5 / 6])
-    assert report.reach == pytest.approx([1, 4 / 6, 2 / 6])
-    assert report.leave == pytest.approx([2 / 6, 2 / 6, 2 / 6])
-    assert report.accuracy_leaving == pytest.approx([1 / 2, 1, 1])
-    assert report.accuracy == pytest.approx(5 / 6)
-    assert report.last_accuracy == pytest.approx(5 / 6)
-    assert report.drop == pytest.approx(0)  # the third row is lost, the fifth won
-    assert report.mean_cost == pytest.approx((0.2 + 0.5 + 1.1) / 3)
-    assert report.class_rows.tolist() == [4, 2]
-    assert report.class_accuracy == pytest.approx([3 / 4, 1])
-    assert report.class_last_accuracy == pytest.approx([1, 1 / 2])
-    assert report.class_drop == pytest.approx([1 / 4, -1 / 2])
-    assert report.class_mean_cost == pytest.approx([(0.2 + 0.5 + 0.2 + 1.1) / 4, 0.8])
+    assert report.overall.n_samples == 6
+    assert report.exits.accuracy_alone == pytest.approx([3 / 6, 4 / 6, 5 / 6])
+    assert report.exits.reach == pytest.approx([1, 4 / 6, 2 / 6])
+    assert report.exits.leave == pytest.approx([2 / 6, 2 / 6, 2 / 6])
+    assert report.exits.accuracy_leaving == pytest.approx([1 / 2, 1, 1])
+    assert report.overall.accuracy == pytest.approx(5 / 6)
+    assert report.overall.last_accuracy == pytest.approx(5 / 6)
+    assert report.overall.drop == pytest.approx(0)  # the third row is lost, the fifth won
+    assert report.overall.mean_cost == pytest.approx((0.2 + 0.5 + 1.1) / 3)
+    assert report.classes.n_samples.tolist() == [4, 2]
+    assert report.classes.accuracy == pytest.approx([3 / 4, 1])
+    assert report.classes.last_accuracy == pytest.approx([1, 1 / 2])
+    assert report.classes.drop == pytest.approx([1 / 4, -1 / 2])
+    assert report.classes.mean_cost == pytest.approx([(0.2 + 0.5 + 0.2 + 1.1) / 4, 0.8])
     loss = np.array([0, 0, 1, 0, -1, 0])
-    assert report.drop_interval == pytest.approx(added_rows(loss, -1, 1, 0.95))
-    assert report.class_drop_interval[1] == pytest.approx(added_rows(loss[4:], -1, 1, 0.95))
+    assert report.overall.drop_interval == pytest.approx(added_rows(loss, -1, 1, 0.95))
+    assert report.classes.drop_interval[1] == pytest.approx(added_rows(loss[4:], -1, 1, 0.95))
     cost = np.array([0.2, 0.5, 0.2, 1.1, 0.5, 1.1])
-    assert report.mean_cost_interval == pytest.approx(added_rows(cost, 0.2, 1.1, 0.95))
+    assert report.overall.mean_cost_interval == pytest.approx(added_rows(cost, 0.2, 1.1, 0.95))
     exact = binomtest(5, 6).proportion_ci(0.95, method="exact")
-    assert report.accuracy_interval == pytest.approx([exact.low, exact.high])
+    assert report.overall.accuracy_interval == pytest.approx([exact.low, exact.high])
     leaving = binomtest(1, 2).proportion_ci(0.95, method="exact")
-    assert report.accuracy_leaving_interval[0] == pytest.approx([leaving.low, leaving.high])
+    assert report.exits.accuracy_leaving_interval[0] == pytest.approx([leaving.low, leaving.high])
 
 
 def test_every_interval_of_weighted_rows_uses_the_effective_number():
@@ -299,17 +300,17 @@ def test_every_interval_of_weighted_rows_uses_the_effective_number():
         return mean_interval(values[rows], low, high, 0.8, weight=weight[rows])
 
     rows = np.arange(6)
-    assert report.accuracy_interval == pytest.approx(share(right, rows))
-    assert report.last_accuracy_interval == pytest.approx(share(right + loss, rows))
-    assert report.drop_interval == pytest.approx(mean(loss, -1, 1, rows))
-    assert report.mean_cost_interval == pytest.approx(mean(cost, 0.2, 1.1, rows))
-    assert report.reach_interval[1] == pytest.approx(share(exits >= 1, rows))
+    assert report.overall.accuracy_interval == pytest.approx(share(right, rows))
+    assert report.overall.last_accuracy_interval == pytest.approx(share(right + loss, rows))
+    assert report.overall.drop_interval == pytest.approx(mean(loss, -1, 1, rows))
+    assert report.overall.mean_cost_interval == pytest.approx(mean(cost, 0.2, 1.1, rows))
+    assert report.exits.reach_interval[1] == pytest.approx(share(exits >= 1, rows))
     for i in range(3):
-        assert report.leave_interval[i] == pytest.approx(share(exits == i, rows))
+        assert report.exits.leave_interval[i] == pytest.approx(share(exits == i, rows))
         leaving = share(right, np.flatnonzero(exits == i))
-        assert report.accuracy_leaving_interval[i] == pytest.approx(leaving)
+        assert report.exits.accuracy_leaving_interval[i] == pytest.approx(leaving)
     for k, there in enumerate((rows[:4], rows[4:])):
-        assert report.class_drop_interval[k] == pytest.approx(mean(loss, -1, 1, there))
+        assert report.classes.drop_interval[k] == pytest.approx(mean(loss, -1, 1, there))
 
 
 @given(cases())
@@ -317,15 +318,19 @@ def test_every_interval_of_weighted_rows_uses_the_effective_number():
 def test_the_report_adds_up(case):
     table, y, costs, thresholds, weight = case
     report = report_of(table, y, thresholds, costs, weight)
-    assert report.leave.sum() == pytest.approx(1)
-    assert report.reach == pytest.approx(report.leave[::-1].cumsum()[::-1])
-    assert report.leave @ costs == pytest.approx(report.mean_cost)
-    assert report.leave @ np.nan_to_num(report.accuracy_leaving) == pytest.approx(report.accuracy)
-    assert report.last_accuracy - report.accuracy == pytest.approx(report.drop)
-    assert report.class_rows.sum() == report.n_rows == (weight > 0).sum()
-    assert report.last_accuracy == pytest.approx(report.accuracy_alone[-1])
-    for name in (*VALUES, *EXIT_VALUES, "class_drop"):
-        value, interval = getattr(report, name), getattr(report, f"{name}_interval")
+    assert report.exits.leave.sum() == pytest.approx(1)
+    assert report.exits.reach == pytest.approx(report.exits.leave[::-1].cumsum()[::-1])
+    assert report.exits.leave @ costs == pytest.approx(report.overall.mean_cost)
+    assert report.exits.leave @ np.nan_to_num(report.exits.accuracy_leaving) == pytest.approx(
+        report.overall.accuracy
+    )
+    assert report.overall.last_accuracy - report.overall.accuracy == pytest.approx(
+        report.overall.drop
+    )
+    assert report.classes.n_samples.sum() == report.overall.n_samples == (weight > 0).sum()
+    assert report.overall.last_accuracy == pytest.approx(report.exits.accuracy_alone[-1])
+    for name in (*VALUES, *EXIT_VALUES, "classes.drop"):
+        value, interval = attrgetter(name, f"{name}_interval")(report)
         known = ~np.isnan(value)
         assert (interval[..., 0] <= value + 1e-9)[known].all()
         assert (value - 1e-9 <= interval[..., 1])[known].all()
@@ -341,28 +346,29 @@ def test_weights_are_repetitions_in_the_report(case):
     first = report_of(table, y, thresholds, costs, weight)
     second = report_of(repeated, y[again], thresholds, costs)
     for name in (*VALUES, *EXIT_VALUES, *CLASS_VALUES):
-        assert getattr(first, name) == pytest.approx(getattr(second, name), nan_ok=True), name
+        value, other = (attrgetter(name)(report) for report in (first, second))
+        assert value == pytest.approx(other, nan_ok=True), name
 
 
 def test_what_is_certain_has_no_interval():
     report = by_hand()
-    assert report.reach_interval[0].tolist() == [1, 1]
+    assert report.exits.reach_interval[0].tolist() == [1, 1]
     table = table_of(np.zeros((50, 3), dtype=int), np.full((50, 3), 0.5), 2)
     costs = np.array([0.2, 0.5, 1.1])
     nobody = report_of(table, np.zeros(50, dtype=int), np.full(2, np.inf), costs)
-    assert nobody.drop_interval.tolist() == [0, 0]
-    assert nobody.class_drop_interval.tolist() == [[0, 0], [0, 0]]
-    assert nobody.mean_cost_interval.tolist() == [1.1, 1.1]
-    assert nobody.leave_interval.tolist() == [[0, 0], [0, 0], [1, 1]]
-    assert nobody.reach_interval.tolist() == [[1, 1]] * 3
+    assert nobody.overall.drop_interval.tolist() == [0, 0]
+    assert nobody.classes.drop_interval.tolist() == [[0, 0], [0, 0]]
+    assert nobody.overall.mean_cost_interval.tolist() == [1.1, 1.1]
+    assert nobody.exits.leave_interval.tolist() == [[0, 0], [0, 0], [1, 1]]
+    assert nobody.exits.reach_interval.tolist() == [[1, 1]] * 3
     everybody = report_of(table, np.zeros(50, dtype=int), [np.inf, 0.0], costs)
-    assert everybody.leave_interval.tolist() == [[0, 0], [1, 1], [0, 0]]
-    assert everybody.reach_interval.tolist() == [[1, 1], [1, 1], [0, 0]]
+    assert everybody.exits.leave_interval.tolist() == [[0, 0], [1, 1], [0, 0]]
+    assert everybody.exits.reach_interval.tolist() == [[1, 1], [1, 1], [0, 0]]
     # That the last exit was not seen in 50 rows is not certain.
     seen = report_of(table, np.zeros(50, dtype=int), [0.9, 0.5], costs)
-    assert seen.leave[2] == 0
-    assert seen.leave_interval[2, 1] > 0.05
-    assert seen.mean_cost_interval[1] > 0.5
+    assert seen.exits.leave[2] == 0
+    assert seen.exits.leave_interval[2, 1] > 0.05
+    assert seen.overall.mean_cost_interval[1] > 0.5
 
 
 def test_possible_exits():
@@ -379,15 +385,15 @@ def test_possible_exits():
 def test_one_exit_and_classes_without_rows():
     table = table_of(np.array([[0], [1], [1]]), np.ones((3, 1)), 3)
     report = report_of(table, np.array([0, 1, 0]), [], np.array([1.0]))
-    assert report.accuracy == pytest.approx(2 / 3)
-    assert report.drop_interval.tolist() == [0, 0]
-    assert report.class_rows.tolist() == [2, 1, 0]
-    assert np.isnan(report.class_accuracy[2])
+    assert report.overall.accuracy == pytest.approx(2 / 3)
+    assert report.overall.drop_interval.tolist() == [0, 0]
+    assert report.classes.n_samples.tolist() == [2, 1, 0]
+    assert np.isnan(report.classes.accuracy[2])
     assert "nan" not in str(report)
 
 
 def test_bad_input_of_the_report():
-    with pytest.raises(ValueError, match="at least one row of positive weight"):
+    with pytest.raises(ValueError, match="at least one sample of positive weight"):
         by_hand(weight=np.zeros(6))
     with pytest.raises(ValueError, match="'confidence_level' parameter"):
         by_hand(confidence_level=95)
@@ -434,7 +440,7 @@ def test_many_classes_show_those_that_lose_most():
     names = np.array([f"letter {chr(97 + k)}" for k in range(n_classes)])
     report = report_of(table, y, [0.4], np.array([0.4, 1.0]), classes=names)
     shown = [line[:8] for line in str(report).splitlines() if line.startswith("letter ")]
-    worst = names[np.argsort(-report.class_drop, kind="stable")[:10]]
+    worst = names[np.argsort(-report.classes.drop, kind="stable")[:10]]
     assert shown == worst.tolist()
     assert "the 10 of 26 that lose most" in str(report)
     assert report._repr_html_().count("letter ") == 10
@@ -463,13 +469,16 @@ def test_frames():
     assert exits.index.tolist() == ["a", "b", "end"]
     assert exits.loc["b", "leave"] == pytest.approx(1 / 3)
     assert exits.loc["a", "threshold"] == 0.9
-    assert exits["reach_high"].to_numpy() == pytest.approx(report.reach_interval[:, 1])
+    assert exits["reach_high"].to_numpy() == pytest.approx(report.exits.reach_interval[:, 1])
     classes = report.to_frame("classes")
     assert classes.loc["dog", "drop"] == pytest.approx(-1 / 2)
     assert classes.loc["cat", "rows"] == 4
     overall = report.to_frame("overall")
-    assert overall.loc["mean_cost"].tolist() == [report.mean_cost, *report.mean_cost_interval]
-    assert overall.index.tolist() == list(VALUES)
+    assert overall.loc["mean_cost"].tolist() == [
+        report.overall.mean_cost,
+        *report.overall.mean_cost_interval,
+    ]
+    assert [f"overall.{name}" for name in overall.index] == list(VALUES)
 
 
 @pytest.mark.parametrize("part", ["exits", "classes", "overall"])
@@ -512,8 +521,8 @@ def coverage(kind, n_rows, *, level=0.95, weight=None, n_draws=1000):
     """How often each interval holds the truth, by its name."""
     table, y, costs, thresholds = population(kind)
     truth = report_of(table, y, thresholds, costs, weight)
-    names = (*VALUES, *EXIT_VALUES, "class_drop")
-    hits = {name: np.zeros(np.shape(getattr(truth, name))) for name in names}
+    names = (*VALUES, *EXIT_VALUES, "classes.drop")
+    hits = {name: np.zeros(np.shape(attrgetter(name)(truth))) for name in names}
     rng = np.random.default_rng(0)
     for _ in range(n_draws):
         rows = rng.integers(0, len(y), n_rows)
@@ -521,7 +530,7 @@ def coverage(kind, n_rows, *, level=0.95, weight=None, n_draws=1000):
         weights = None if weight is None else weight[rows]
         report = report_of(drawn, y[rows], thresholds, costs, weights, confidence_level=level)
         for name in names:
-            true, interval = getattr(truth, name), getattr(report, f"{name}_interval")
+            true, interval = attrgetter(name)(truth), attrgetter(f"{name}_interval")(report)
             hits[name] += (interval[..., 0] - 1e-12 <= true) & (true <= interval[..., 1] + 1e-12)
     return {name: value / n_draws for name, value in hits.items()}
 

@@ -1,4 +1,4 @@
-"""What the displays share."""
+"""Checks of the arguments of displays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def checked_rows(y_true: Any, *others: Any, sample_weight: Any) -> tuple[np.ndar
     ----------
     y_true : array-like of shape (n_samples,)
     *others : array-like of shape (n_samples, ...)
-        What must have as many rows.
+        Arrays that must have the same number of samples.
     sample_weight : array-like of shape (n_samples,) or None
 
     Returns
@@ -31,7 +31,7 @@ def checked_rows(y_true: Any, *others: Any, sample_weight: Any) -> tuple[np.ndar
     Raises
     ------
     ValueError
-        If lengths differ, there are no rows, or a weight is negative or none is positive.
+        If lengths differ, there are no samples, or a weight is negative or none is positive.
     """
     y_true = column_or_1d(y_true)
     check_consistent_length(y_true, *others)
@@ -39,7 +39,7 @@ def checked_rows(y_true: Any, *others: Any, sample_weight: Any) -> tuple[np.ndar
 
 
 def checked_names(exit_names: Any, n_exits: int) -> list[str]:
-    """Names of the exits; None numbers them."""
+    """Names of the exits, numbered where they are None."""
     if exit_names is None:
         return [f"exit {i}" for i in range(n_exits)]
     names = [str(name) for name in exit_names]
@@ -52,19 +52,28 @@ def checked_names(exit_names: Any, n_exits: int) -> list[str]:
 
 
 def checked_exits(exits: Any, n_exits: int) -> np.ndarray:
-    """Exit at which each row leaves, shape (n_samples,)."""
+    """Exit of each sample, shape (n_samples,)."""
     exits = column_or_1d(exits)
     if exits.dtype.kind not in "iu":
         raise ValueError(f"'exits' must hold integers. Got an array of {exits.dtype}.")
     if not len(exits) or exits.min() < 0 or exits.max() >= n_exits:
-        got = f"exits from {exits.min()} to {exits.max()}" if len(exits) else "no rows"
+        got = f"exits from {exits.min()} to {exits.max()}" if len(exits) else "no samples"
         raise ValueError(f"'exits' must lie between 0 and {n_exits - 1}. Got {got}.")
     return exits
 
 
-def exit_colors(cmap: Any, n_exits: int, lightest: float = 0.95) -> np.ndarray:
-    """Colours of the exits, light to dark, shape (n_exits, 4)."""
-    import matplotlib.pyplot as plt
-
-    colors: np.ndarray = plt.get_cmap(cmap)(np.linspace(lightest, 0.1, n_exits))
-    return colors
+def check_shapes(
+    y_pred: np.ndarray, scores: np.ndarray, costs: np.ndarray, **thresholds: Any
+) -> None:
+    """Raise a ValueError if arrays of samples, costs and thresholds differ in their exits."""
+    if y_pred.ndim != 2 or y_pred.shape != scores.shape or costs.shape != y_pred.shape[1:]:
+        raise ValueError(
+            "'y_pred' and 'scores' must be of shape (n_samples, n_exits) and 'costs' of shape "
+            f"(n_exits,). Got {y_pred.shape}, {scores.shape} and {costs.shape}."
+        )
+    for name, points in thresholds.items():
+        if points is not None and np.shape(points)[-1:] != (len(costs) - 1,):
+            raise ValueError(
+                f"{name!r} must hold {len(costs) - 1} thresholds for {len(costs)} exits, one "
+                f"for each but the last. Got an array of shape {np.shape(points)}."
+            )

@@ -1,0 +1,102 @@
+"""Points of the plane of cost and accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skearlyexit._data._labels import encode_labels
+from skearlyexit.inspection._checks import checked_rows
+from skearlyexit.metrics import cost_accuracy
+
+#: Points of a line; more cannot be distinguished.
+MAX_POINTS = 200
+
+
+def point_of(
+    correct: np.ndarray, exits: np.ndarray, costs: np.ndarray, weight: np.ndarray
+) -> tuple[float, float]:
+    """Mean cost and accuracy of samples that exit at given exits.
+
+    Parameters
+    ----------
+    correct : ndarray of shape (n_samples, n_exits), bool
+    exits : ndarray of shape (n_samples,)
+    costs : ndarray of shape (n_exits,)
+    weight : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    cost, accuracy : float
+    """
+    right = correct[np.arange(len(exits)), exits]
+    cost, accuracy = (np.average(values, weights=weight) for values in (costs[exits], right))
+    return float(cost), float(accuracy)
+
+
+def frontier_line(
+    correct: np.ndarray,
+    scores: np.ndarray,
+    costs: np.ndarray,
+    thresholds: np.ndarray,
+    weight: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean costs and accuracies of the points of a frontier, by increasing cost.
+
+    On samples other than those that the points were chosen on, neighboring points may swap or
+    have the same cost; the first one of each cost is kept.
+
+    Parameters
+    ----------
+    correct : ndarray of shape (n_samples, n_exits), bool
+    scores : ndarray of shape (n_samples, n_exits)
+    costs : ndarray of shape (n_exits,)
+    thresholds : ndarray of shape (n_points, n_exits - 1)
+    weight : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    costs, accuracies : ndarray of shape (n_distinct,)
+        Of at most `MAX_POINTS` of the points, at equal distances, with both ends.
+    """
+    if len(thresholds) > MAX_POINTS:
+        kept = np.linspace(0, len(thresholds) - 1, MAX_POINTS).round().astype(int)
+        thresholds = thresholds[kept]
+    means, accuracies = cost_accuracy(correct, scores, costs, thresholds, weight)
+    means, first = np.unique(means, return_index=True)
+    return means, accuracies[first]
+
+
+def budget_line(
+    classifier: Any, X: Any, y: Any, budgets: np.ndarray, sample_weight: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cost and accuracy of a model at each budget.
+
+    Parameters
+    ----------
+    classifier : EarlyExitClassifier
+        Fitted, with a frontier.
+    X : array-like of shape (n_samples, ...)
+    y : array-like of shape (n_samples,)
+    budgets : ndarray of shape (n_budgets,)
+    sample_weight : array-like of shape (n_samples,) or None
+
+    Returns
+    -------
+    costs, accuracies : ndarray of shape (n_budgets,)
+    """
+    table = classifier._label_table(X)
+    y_index = encode_labels(y, table.labels, classifier.classes_)
+    y_index, weight = checked_rows(y_index, table.labels, sample_weight=sample_weight)
+    frontier = classifier.frontier_
+    points = [frontier.at_budget(budget) for budget in budgets]
+    used, back = np.unique(points, return_inverse=True)
+    costs, accuracies = cost_accuracy(
+        table.labels == y_index[:, None],
+        table.scores,
+        classifier.costs_,
+        frontier.thresholds[used],
+        weight,
+    )
+    return costs[back], accuracies[back]

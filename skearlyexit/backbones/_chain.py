@@ -13,15 +13,19 @@ from skearlyexit.backbones._stage import Block, Stage
 
 @dataclass
 class Chain(Network):
-    """A network that is a chain of modules.
+    """A network whose blocks are modules that run one after another.
 
-    Attributes
+    Parameters
     ----------
     blocks : list of torch.nn.Module
-        Run one after another. A block maps a tensor of rows to a tensor of as many rows; one that
-        hands on more than that derives from `Block`.
+        The blocks. Each maps a tensor to a tensor, with the samples on the first axis of both. A
+        block that passes several tensors to the next one must derive from `Block`.
     names : list of str
-        One for each block.
+        Name of each block, by which the parameter `exits` of the estimators refers to it.
+    head : torch.nn.Module or None, default=None
+        The network's own classifier. It maps the output of the last block to one logit per class.
+    given, aliases, natural, obstacles, standardize, check, notice
+        See `Network`.
 
     Examples
     --------
@@ -37,13 +41,11 @@ class Chain(Network):
     blocks: list[torch.nn.Module]
 
     def cut(self, ends: Sequence[int]) -> list[Block]:
-        """Blocks between two neighboring exits as one; see `Network.cut`."""
         starts = [0, *(end + 1 for end in ends[:-1])]
         return [
             Stage(self.blocks[start : end + 1]) for start, end in zip(starts, ends, strict=True)
         ]
 
     def to(self, dtype: torch.dtype) -> None:
-        """Change the precision of all weights."""
         for module in [*self.blocks, *([] if self.head is None else [self.head])]:
             module.to(dtype)

@@ -24,8 +24,20 @@ class Chain(Network):
         Name of each block, by which the parameter `exits` of the estimators refers to it.
     head : torch.nn.Module or None, default=None
         The network's own classifier. It maps the output of the last block to one logit per class.
-    given, aliases, natural, obstacles, standardize, check, notice
-        See `Network`.
+    given : bool, default=False
+        Whether the weights were given by the user; see `Network`, as for all of the following.
+    aliases : dict of str to int, default={}
+        Alternative names of blocks.
+    natural : list of bool or None, default=None
+        Whether an exit may be placed after each block without being asked for by name.
+    obstacles : dict of str to str, default={}
+        Names of modules after which no exit can be placed, with the reason.
+    standardize : torch.nn.Module or None, default=None
+        Layer of the package that standardizes the input.
+    check : callable or None, default=None
+        Raises an error if samples are not valid input.
+    notice : str, default=""
+        Message for the user about how the network interprets the input.
 
     Examples
     --------

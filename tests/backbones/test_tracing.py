@@ -431,7 +431,9 @@ class TestErrors:
         reason = "which cannot be input of a head" if reason == 1 else reason
         assert reason in network.obstacles[name]
         clf = EarlyExitClassifier(module, exits=[name], calibration=None, random_state=0)
-        with pytest.raises(ValueError, match=f"names '{name}', after which no exit can stand: .*"):
+        with pytest.raises(
+            ValueError, match=f"names '{name}', after which no exit can be placed: .*"
+        ):
             clf.fit(VECTORS, np.arange(20) % 3)
 
 

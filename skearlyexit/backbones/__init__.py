@@ -1,4 +1,4 @@
-"""Networks to put exits into: ready-made ones, and any that the user brings."""
+"""Networks that exits are added to: ready-made ones, and any torch module."""
 
 from skearlyexit._determinism._layers import PaddedLinear
 from skearlyexit.backbones._base import Backbone, Network

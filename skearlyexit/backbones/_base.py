@@ -1,4 +1,4 @@
-"""What a backbone is: a recipe that builds a network, which can be cut after some of its blocks."""
+"""Base classes of backbones, and of the networks that they build."""
 
 from __future__ import annotations
 
@@ -17,31 +17,37 @@ from skearlyexit.backbones._stage import Block, Stage
 
 @dataclass(kw_only=True)
 class Network(metaclass=ABCMeta):
-    """A network before any exit is placed: blocks in a row, after each of which one may stand.
+    """Base class of networks without exits, which are sequences of blocks.
 
-    Attributes
+    There is a candidate for an exit after each block.
+
+    Parameters
     ----------
     names : list of str
-        One for each block, by which `exits` may ask for it.
+        Name of each block, by which the parameter `exits` of the estimators refers to it.
     head : torch.nn.Module or None, default=None
-        The network's own classifier: from what the last block returns to one logit per class.
+        The network's own classifier. It maps the output of the last block to one logit per class.
     given : bool, default=False
-        Whether the weights came from the user, so that training may be asked to keep them.
-    aliases : dict of str to int
-        Further names of blocks, by index.
+        Whether the weights were given by the user. ``training="separate"`` then keeps them.
+    aliases : dict of str to int, default={}
+        Alternative names of blocks, with the index of the block that each refers to.
     natural : list of bool or None, default=None
-        For each block, whether an exit may stand there that was not asked for by name: inside of a
-        residual branch none should. None: after every block.
-    obstacles : dict of str to str
-        Names after which no exit can stand, and why.
-    standardize : Standardize or None, default=None
-        What standardizes rows before anything else; it then reads them in double precision where
-        they are given so and single precision would not do.
+        Whether an exit may be placed after each block without being asked for by name. Inside of a
+        residual branch it should not. None allows an exit after every block.
+    obstacles : dict of str to str, default={}
+        Names of modules after which no exit can be placed, with the reason.
+    standardize : torch.nn.Module or None, default=None
+        Layer of the package that standardizes the input. If there is one, input in double
+        precision is converted to single precision only after it is centered, where the difference
+        matters.
     check : callable or None, default=None
-        Raises an error unless the network can take rows; called as ``check(rows, positions,
-        name)``, the last two for the error, wherever rows come in after the first.
+        Raises an error if samples are not valid input. It is called as ``check(X, positions,
+        name)``, where `positions` and `name` are for the error message: the positions of the
+        samples, and the name of the argument that holds them. It is not called with the training
+        samples, which `Backbone.build` can check.
     notice : str, default=""
-        What the user should know about how rows are read; a warning says it once for each fit.
+        Message for the user about how the network interprets the input. If not empty, `fit` issues
+        it as a warning.
 
     Examples
     --------
@@ -81,32 +87,40 @@ class Network(metaclass=ABCMeta):
 
     @abstractmethod
     def cut(self, ends: Sequence[int]) -> list[Block]:
-        """Stages of the network.
+        """Cut the network into stages.
 
         Parameters
         ----------
         ends : sequence of int
-            Ascending indices of the blocks after which it is cut, the last block among them.
+            Indices of the last block of each stage, in ascending order. The last block of the
+            network is one of them.
 
         Returns
         -------
         stages : list of Block
-            They hold the weights of this network, and run one after another compute the same.
+            The stages. They share the weights of this network, and compute the same as the network
+            when they run one after another.
         """
 
     @abstractmethod
     def to(self, dtype: torch.dtype) -> None:
-        """Change the precision of all weights, the head's included."""
+        """Convert all weights to another precision, including those of the head.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+            Precision of the weights.
+        """
 
 
 def stages_of(network: Network, ends: Sequence[int]) -> list[Block]:
-    """Stages of a network, none of which writes into what it is called with.
+    """Cut a network into stages, none of which changes its input in place.
 
     Parameters
     ----------
     network : Network
     ends : sequence of int
-        As in `Network.cut`.
+        See `Network.cut`.
 
     Returns
     -------
@@ -116,7 +130,10 @@ def stages_of(network: Network, ends: Sequence[int]) -> list[Block]:
 
 
 class Backbone(BaseEstimator, metaclass=ABCMeta):
-    """Recipe for a network. Its parameters are searchable; it holds no weights.
+    """Base class of backbones, which build the network of an estimator.
+
+    A backbone is an estimator in the sense of scikit-learn: it has parameters, which a search can
+    set, and no weights.
 
     Examples
     --------
@@ -142,19 +159,25 @@ class Backbone(BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Build a new network for such rows.
+        """Build a new network.
 
         Parameters
         ----------
         X : ndarray of shape (n_samples, ...)
-            Training rows, for shapes and statistics. Rows of a mapped file or a torch Dataset come
-            as an object that has ``shape``, ``dtype`` and ``len``, and gives arrays by slices.
+            Training samples, which determine shapes and statistics. If they are read from a memory
+            map, a sparse matrix or a torch Dataset, X is an object with ``shape``, ``dtype`` and
+            ``len`` whose slices are arrays.
         n_classes : int
             Number of classes.
 
         Returns
         -------
         network : Network
-            Nothing in it is shared with this object. Random weights are drawn from torch's
-            process-wide generator, which the caller seeds.
+            The network, which shares nothing with the backbone. Random weights are drawn from the
+            global generator of torch, which the caller seeds.
+
+        Raises
+        ------
+        ValueError
+            If the parameters of the backbone are not valid, or do not fit X.
         """

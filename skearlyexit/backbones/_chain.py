@@ -13,15 +13,31 @@ from skearlyexit.backbones._stage import Block, Stage
 
 @dataclass
 class Chain(Network):
-    """A network that is a chain of modules.
+    """A network whose blocks are modules that run one after another.
 
-    Attributes
+    Parameters
     ----------
     blocks : list of torch.nn.Module
-        Run one after another. A block maps a tensor of rows to a tensor of as many rows; one that
-        hands on more than that derives from `Block`.
+        The blocks. Each maps a tensor to a tensor, with the samples on the first axis of both. A
+        block that passes several tensors to the next one must derive from `Block`.
     names : list of str
-        One for each block.
+        Name of each block, by which the parameter `exits` of the estimators refers to it.
+    head : torch.nn.Module or None, default=None
+        The network's own classifier. It maps the output of the last block to one logit per class.
+    given : bool, default=False
+        Whether the weights were given by the user; see `Network`, as for all of the following.
+    aliases : dict of str to int, default={}
+        Alternative names of blocks.
+    natural : list of bool or None, default=None
+        Whether an exit may be placed after each block without being asked for by name.
+    obstacles : dict of str to str, default={}
+        Names of modules after which no exit can be placed, with the reason.
+    standardize : torch.nn.Module or None, default=None
+        Layer of the package that standardizes the input.
+    check : callable or None, default=None
+        Raises an error if samples are not valid input.
+    notice : str, default=""
+        Message for the user about how the network interprets the input.
 
     Examples
     --------
@@ -37,13 +53,11 @@ class Chain(Network):
     blocks: list[torch.nn.Module]
 
     def cut(self, ends: Sequence[int]) -> list[Block]:
-        """Blocks between two neighboring exits as one; see `Network.cut`."""
         starts = [0, *(end + 1 for end in ends[:-1])]
         return [
             Stage(self.blocks[start : end + 1]) for start, end in zip(starts, ends, strict=True)
         ]
 
     def to(self, dtype: torch.dtype) -> None:
-        """Change the precision of all weights."""
         for module in [*self.blocks, *([] if self.head is None else [self.head])]:
             module.to(dtype)

@@ -24,7 +24,7 @@ from skearlyexit.backbones._images import (
 
 
 class _ResidualBlock(torch.nn.Module):
-    """Two 3x3 convolutions, around which the input is added."""
+    """Two 3x3 convolutions with a shortcut connection."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -47,35 +47,41 @@ class _ResidualBlock(torch.nn.Module):
 
 
 class _Stem(torch.nn.Sequential):
-    """Makes images of rows, then runs the modules after the first."""
+    """Reshapes samples to images, which the other modules then process."""
 
     def arranged(self, rows: torch.Tensor) -> torch.Tensor:
-        """The images."""
+        """Samples as images of shape (n, channels, height, width)."""
         return self[0](rows)
 
 
 class CNNBackbone(Backbone):
-    """Small residual network for images, in the manner of ResNet for small pictures.
+    """Residual convolutional network for small images.
 
-    Its blocks are named ``"stem"``, ``"group1.block1"``, ``"group1.block2"``, ...
+    The network is a ResNet as He et al. use it for CIFAR-10: a convolution, the stem, followed by
+    groups of residual blocks. Blocks are named ``"stem"``, ``"group1.block1"``,
+    ``"group1.block2"``, and so on.
+
+    The input is standardized channel by channel, with the mean and standard deviation of the
+    training samples.
 
     Parameters
     ----------
     widths : sequence of int, default=(16, 32, 64)
-        Channels of each group of blocks, rounded up to multiples of 16; every group after the
-        first halves height and width.
+        Number of channels of each group of blocks, rounded up to a multiple of 16. Every group
+        after the first halves the height and the width.
     n_blocks : int, default=2
-        Residual blocks in a group.
+        Number of residual blocks in each group.
     stem_stride : int, default=1
-        Step of the first convolution. With 2 the network costs a quarter, and less of it lies
-        before the first exits, since layers at full resolution cost most.
+        Stride of the first convolution. A stride of 2 reduces the cost of the network to about a
+        quarter.
     image_shape : tuple of int or None, default=None
-        ``(channels, height, width)``, ``(height, width, channels)`` or ``(height, width)`` of rows
-        that come as flat pixels. None: rows come as images of such a shape.
+        Shape of an image, ``(channels, height, width)``, ``(height, width, channels)`` or
+        ``(height, width)``, for samples that are flattened images. If None, each sample must have
+        one of these shapes.
     data_format : {"auto", "channels_first", "channels_last"}, default="auto"
-        Which axis of an image holds the channels. With ``"auto"`` it is the last one if this is of
-        length 1, 3 or 4, the first is not, and the second is of another length than the last; a
-        warning says so once for each fit. Otherwise it is the first.
+        Which axis of an image holds the channels. ``"auto"`` chooses the last axis, and `fit`
+        issues a warning, if the last axis is of length 1, 3 or 4, the first axis is not, and the
+        second axis is not as long as the last; otherwise it chooses the first axis.
 
     References
     ----------
@@ -113,25 +119,25 @@ class CNNBackbone(Backbone):
         self.data_format = data_format
 
     def _layout(self, row_shape: tuple[int, ...]) -> ImageLayout:
-        """How the rows are arranged to images."""
+        """Layout of the images that samples of a shape hold."""
         shape = row_shape
         if self.image_shape is not None:
             shape = checked_image_shape(self.image_shape)
         if len(shape) not in (2, 3):
             raise ValueError(
                 "CNNBackbone needs images of shape (channels, height, width) or (height, width, "
-                f"channels); got rows of shape {row_shape} and image_shape={self.image_shape!r}. "
-                "Give image_shape for flat pixels."
+                f"channels); got samples of shape {row_shape} and "
+                f"image_shape={self.image_shape!r}. Give image_shape for flattened images."
             )
         if math.prod(shape) != math.prod(row_shape):
             raise ValueError(
                 f"CNNBackbone got image_shape={self.image_shape!r}, {math.prod(shape)} pixels, "
-                f"but rows of shape {row_shape}, {math.prod(row_shape)} values."
+                f"but samples of shape {row_shape}, {math.prod(row_shape)} values."
             )
         if len(row_shape) == 3 and _long_axes(row_shape) != _long_axes(shape):
             raise ValueError(
-                f"CNNBackbone got image_shape={self.image_shape!r}, but rows that are images of "
-                f"shape {row_shape}. Leave image_shape out; data_format tells which axis holds the "
+                f"CNNBackbone got image_shape={self.image_shape!r}, but samples that are images of "
+                f"shape {row_shape}. Leave image_shape out; data_format sets which axis holds the "
                 "channels."
             )
         if len(shape) == 2:
@@ -141,7 +147,7 @@ class CNNBackbone(Backbone):
         return ImageLayout(shape, self.data_format == "channels_last")
 
     def _notice(self, layout: ImageLayout) -> str:
-        """What to say where it was guessed which axis holds the channels."""
+        """Warning that the last axis is taken for the channels, or an empty string."""
         if not (self.data_format == "auto" and layout.channels_last):
             return ""
         height, width, n_channels = layout.shape
@@ -161,7 +167,6 @@ class CNNBackbone(Backbone):
         return self.widths
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Build a new network; see `Backbone.build`."""
         layout = self._layout(X.shape[1:])
         widths = [round_up(width) for width in self._checked_widths()]
         n_channels = widths[0]

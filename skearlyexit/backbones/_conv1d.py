@@ -1,4 +1,4 @@
-"""A residual convolutional network for series."""
+"""A residual convolutional network for time series."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from skearlyexit.backbones._stage import Block
 
 
 class _Normalized(torch.nn.Module):
-    """Convolution, then batch normalization with the statistics of observed points.
+    """Convolution, then batch normalization with the statistics of the observed time points.
 
     Notes
     -----
-    **Shape**: (n, n_in, length) and a mask (n, 1, length / stride) or None to
-    (n, n_out, length / stride), where the padding holds anything.
+    **Shape**: (n, n_in, length) and a mask of shape (n, 1, length / stride) or None, to
+    (n, n_out, length / stride). The values of the output at padded points are arbitrary.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int, stride: int = 1) -> None:
@@ -46,9 +46,10 @@ class _Normalized(torch.nn.Module):
         return normalized.transpose(1, 2)
 
     def _convolve(self, x: torch.Tensor) -> torch.Tensor:
-        """Convolve, over more zeros after the end where a kernel reaches beyond all positions.
+        """Convolve, with additional zeros after the end if the kernel is wider than the input.
 
-        For so few positions torch uses products whose last bits depend on the rows beside.
+        For such short inputs torch uses matrix products whose last bits depend on the other samples
+        of the batch.
         """
         n_positions = -(-x.shape[2] // self.stride)
         n_missing = self.convolution.kernel_size[0] // 2 - n_positions
@@ -58,12 +59,12 @@ class _Normalized(torch.nn.Module):
 
 
 class _Stem(Block):
-    """Standardizes the input, and maps it to channels.
+    """Standardization, and a convolution.
 
     Notes
     -----
-    **Shape**: series (n, n_channels, length) to (n, width, length / stride), with the mask if there
-    is one.
+    **Shape**: series of shape (n, n_channels, length) to (n, width, length / stride), together with
+    the mask if there is one.
     """
 
     def __init__(self, entry: SeriesInput, width: int, kernel_size: int, stride: int) -> None:
@@ -79,11 +80,12 @@ class _Stem(Block):
 
 
 class _ResidualBlock(Block):
-    """Two convolutions, around which the input is added.
+    """Two convolutions with a shortcut connection.
 
     Notes
     -----
-    **Shape**: (n, n_in, length) to (n, n_out, length / stride), with the mask if there is one.
+    **Shape**: (n, n_in, length) to (n, n_out, length / stride), together with the mask if there is
+    one.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int, stride: int) -> None:
@@ -91,7 +93,7 @@ class _ResidualBlock(Block):
         self.stride = stride
         self.first = _Normalized(n_in, n_out, kernel_size, stride)
         self.second = _Normalized(n_out, n_out, kernel_size)
-        # A block starts as the identity; on few series this learns to be right more often.
+        # A block starts as the identity, which gives a higher accuracy with few training samples.
         torch.nn.init.zeros_(self.second.normalization.weight)
         self.shortcut = None
         if stride != 1 or n_in != n_out:
@@ -107,17 +109,17 @@ class _ResidualBlock(Block):
 
 
 def _strided(mask: torch.Tensor | None, stride: int) -> torch.Tensor | None:
-    """Mask of the outputs of a convolution: the points that its kernel is centred at."""
+    """Mask of the outputs of a convolution: that of the points at which the kernel is centered."""
     return None if mask is None else mask[:, :, ::stride]
 
 
 def _emptied(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Zeros in the padding, as a convolution finds them after the end of an unpadded series."""
+    """Set the padding to zero, as convolutions do after the end of a series."""
     return x if mask is None else x * mask
 
 
 def _output(x: torch.Tensor, mask: torch.Tensor | None) -> tuple[Any, torch.Tensor]:
-    """Carry, and an embedding whose mean over all positions is the mean over observed ones."""
+    """Carry, and an embedding whose mean over all positions is the mean over the observed ones."""
     if mask is None:
         return x, x
     x = x * mask
@@ -126,41 +128,44 @@ def _output(x: torch.Tensor, mask: torch.Tensor | None) -> tuple[Any, torch.Tens
 
 
 class Conv1DBackbone(Backbone):
-    """Residual convolutional network for rows that are series.
+    """Residual convolutional network for time series.
 
-    The input is standardized with the statistics of the training rows, channel by channel. Blocks
-    of two convolutions each are named ``"stem"``, ``"group1.block1"``, ``"group1.block2"``, ...
+    The network is a convolution, the stem, followed by groups of residual blocks of two
+    convolutions each. Blocks are named ``"stem"``, ``"group1.block1"``, ``"group1.block2"``, and so
+    on.
+
+    The input is standardized channel by channel, with the mean and standard deviation of the
+    training samples.
 
     Parameters
     ----------
     widths : sequence of int, default=(32, 64, 128)
-        Channels of each group of blocks, rounded up to multiples of 16; every group after the
-        first halves the length.
+        Number of channels of each group of blocks, rounded up to a multiple of 16. Every group
+        after the first halves the length of the series.
     n_blocks : int, default=2
-        Residual blocks in a group.
+        Number of residual blocks in each group.
     kernel_size : int, default=5
-        Points that a convolution looks at, an odd number.
+        Size of the convolution kernels, an odd number of time points.
     stem_stride : int, default=1
-        Step of the first convolution. With 2 the network costs half, and less of it lies before
-        the first exits.
+        Stride of the first convolution. A stride of 2 reduces the cost of the network to about one
+        half.
     masked : bool, default=False
-        Whether the last channel of X is a mask, as `pad_series` makes it. The answer for a row
-        does then not depend on its padding, as long as heads pool by the average, as they do
-        unless told otherwise.
+        Whether the last channel of X is a mask, as returned by `pad_series`. The prediction for a
+        sample then does not depend on its padding, if the heads use the default average pooling.
 
     Notes
     -----
-    **Shape**: rows (n_channels, n_timepoints), embeddings (width, positions).
+    **Shape**: samples (n_channels, n_timepoints), embeddings (width, n_positions).
 
-    With a mask, embeddings are zero in the padding and scaled so that their mean over all
-    positions is the mean over the observed ones. The padding counts for nothing in the batch
-    normalization either.
+    With a mask, padded points do not enter the statistics of the batch normalization. Embeddings
+    are zero in the padding, and scaled such that their mean over all positions is the mean over the
+    observed ones.
 
     References
     ----------
     Wang, Yan, Oates, "Time series classification from scratch with deep neural networks: a strong
-    baseline", IJCNN 2017. Branches that start at zero: Goyal et al., "Accurate, large minibatch
-    SGD: training ImageNet in 1 hour", 2017.
+    baseline", IJCNN 2017. Initialization of the residual branches with zeros: Goyal et al.,
+    "Accurate, large minibatch SGD: training ImageNet in 1 hour", 2017.
 
     Examples
     --------
@@ -202,11 +207,10 @@ class Conv1DBackbone(Backbone):
         if self.kernel_size % 2 == 0:
             raise ValueError(
                 "The 'kernel_size' parameter of Conv1DBackbone must be odd, so that a kernel has a "
-                f"centre. Got {self.kernel_size!r} instead."
+                f"center. Got {self.kernel_size!r} instead."
             )
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Build a new network; see `Backbone.build`."""
         self._check_sizes()
         check_series(X, masked=self.masked, name="Conv1DBackbone")
         widths = [round_up(width) for width in self.widths]

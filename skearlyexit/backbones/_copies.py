@@ -1,4 +1,4 @@
-"""Copies of modules that the user holds."""
+"""Copies of modules given by the user."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch.nn.utils.weight_norm import WeightNorm
 
-#: Where `torch.compile` puts the module that it compiles.
+#: Attribute in which `torch.compile` keeps the module that it compiles.
 _ORIGINAL = "_orig_mod"
 
 
 def uncompiled(module: Any) -> Any:
-    """The module that `torch.compile` was given, or else the same object."""
+    """Module that `torch.compile` was called with; any other object is returned unchanged."""
     while isinstance(module, torch.nn.Module) and _ORIGINAL in module._modules:
         module = module._modules[_ORIGINAL]
     return module
 
 
 def check_copyable(value: Any) -> None:
-    """Raise a ValueError if torch cannot copy a module, or one of a sequence of them."""
+    """Raise a ValueError if torch cannot copy a module, or one module of a sequence."""
     if isinstance(value, list | tuple):
         for each in value:
             check_copyable(each)
@@ -42,7 +42,7 @@ def check_copyable(value: Any) -> None:
 
 
 def copied(modules: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
-    """Copy of modules, in which what they share stays shared, and none is compiled."""
+    """Copies of modules without compilation; what the modules share, the copies share, too."""
     check_copyable(list(modules))
     copies = torch.nn.ModuleList(copy.deepcopy(list(modules)))
     for parent in list(copies.modules()):

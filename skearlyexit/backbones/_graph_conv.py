@@ -1,4 +1,4 @@
-"""Graph convolution for signals on the nodes of one graph."""
+"""A graph convolutional network for signals on the nodes of one graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skearlyexit.backbones._chain import Chain
 
 
 class _Stem(torch.nn.Module):
-    """Standardizes signals, and maps the channels of each node to `width`.
+    """Standardization, and a linear map of the channels of each node.
 
     Notes
     -----
@@ -37,11 +37,11 @@ class _Stem(torch.nn.Module):
 
 
 class _Hop(torch.nn.Module):
-    """x + relu(norm(W x A)): every node hears from its neighbors.
+    """A residual graph convolution, ``x + relu(norm(W x P))``.
 
     Notes
     -----
-    **Shape**: (n, width, n_nodes) to the same.
+    **Shape**: (n, width, n_nodes) to the same shape.
     """
 
     propagation: torch.Tensor
@@ -60,31 +60,35 @@ class _Hop(torch.nn.Module):
 
 
 class GraphConvBackbone(Backbone):
-    """Graph convolution for rows that are signals on the nodes of one graph.
+    """Graph convolutional network for signals on the nodes of one graph.
 
-    A stem maps the channels of every node to `width`. Each block after it is one hop: a node hears
-    from its neighbors, so that after k hops it knows of nodes k edges away. Blocks are named
-    ``"stem"``, ``"hop1"``, ``"hop2"``, ...
+    The first block, the stem, is a linear map of the channels of each node. Each of the following
+    blocks is a graph convolution, in which every node receives information from its neighbors;
+    after k of them an embedding depends on nodes that are up to k edges away. Blocks are named
+    ``"stem"``, ``"hop1"``, ``"hop2"``, and so on.
 
-    The input is standardized with the statistics of the training rows, channel by channel.
+    The input is standardized channel by channel, with the mean and standard deviation of the
+    training samples.
 
     Parameters
     ----------
     adjacency : array-like or sparse matrix of shape (n_nodes, n_nodes)
-        Weights of the edges, not negative, the same in both directions; 0 where there is no edge.
-        What stands on the diagonal is ignored: every node has a loop of weight 1.
+        Adjacency matrix of the graph: symmetric, with non-negative weights of the edges and 0 where
+        there is no edge. The diagonal is ignored, since a loop of weight 1 is added to every node.
     n_hops : int, default=4
-        Number of blocks after the stem.
+        Number of graph convolutions.
     width : int, default=32
-        Channels of a node, rounded up to a multiple of 16.
+        Number of channels of each node after the stem, rounded up to a multiple of 16.
 
     Notes
     -----
-    **Shape**: rows (n_nodes,) or (n_channels, n_nodes), embeddings (width, n_nodes). Heads average
-    over the nodes unless told to flatten.
+    **Shape**: samples (n_nodes,) or (n_channels, n_nodes), embeddings (width, n_nodes). The default
+    average pooling of heads takes the mean over the nodes.
 
-    A hop adds ``relu(norm(W x P))`` to x, with ``P = D^-1/2 (A + I) D^-1/2`` and D the row sums of
-    ``A + I``. P is kept as a dense matrix, which suits graphs of up to a few thousand nodes.
+    A graph convolution adds ``relu(norm(W x P))`` to its input x. W is a matrix of weights, norm is
+    batch normalization, and ``P = D^-1/2 (A + I) D^-1/2``, where A is the adjacency matrix without
+    its diagonal and D the diagonal matrix of the row sums of ``A + I``. P is stored as a dense
+    matrix, which is suitable for graphs of up to a few thousand nodes.
 
     References
     ----------
@@ -111,17 +115,16 @@ class GraphConvBackbone(Backbone):
         self.width = width
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Build a new network; see `Backbone.build`."""
         adjacency = _checked(self.adjacency)
         if X.ndim not in (2, 3) or X.shape[-1] != len(adjacency):
             raise ValueError(
-                f"GraphConvBackbone has a graph of {len(adjacency)} nodes, and needs rows of shape "
-                f"({len(adjacency)},) or (n_channels, {len(adjacency)}). Got rows of shape "
-                f"{X.shape[1:]} instead."
+                f"GraphConvBackbone has a graph of {len(adjacency)} nodes, and needs samples of "
+                f"shape ({len(adjacency)},) or (n_channels, {len(adjacency)}). Got samples of "
+                f"shape {X.shape[1:]} instead."
             )
         width = round_up(self.width)
-        # One tensor for all hops. Filled up with nodes without edges, as products of other sizes
-        # than multiples of 16 are not the same on every number of threads.
+        # One tensor for all hops. Nodes without edges are added up to a multiple of 16, since
+        # products of other sizes are not the same for every number of threads.
         filled = np.pad(propagation(adjacency), (0, -len(adjacency) % GROUP))
         matrix = torch.from_numpy(filled.astype(X.dtype))
         stem = _Stem(X, width)
@@ -131,7 +134,7 @@ class GraphConvBackbone(Backbone):
 
 
 def propagation(adjacency: np.ndarray) -> np.ndarray:
-    """D^-1/2 (A + I) D^-1/2 of Kipf and Welling, the diagonal of A being ignored."""
+    """D^-1/2 (A + I) D^-1/2 of Kipf and Welling; the diagonal of A is ignored."""
     looped = adjacency.copy()
     np.fill_diagonal(looped, 1)
     scale = 1 / np.sqrt(looped.sum(axis=1))
@@ -139,7 +142,7 @@ def propagation(adjacency: np.ndarray) -> np.ndarray:
 
 
 def _checked(adjacency: Any) -> np.ndarray:
-    """Adjacency as an array of floats, or a ValueError."""
+    """Check the adjacency matrix, and return it as a dense array of floats."""
     dense = adjacency.toarray() if sparse.issparse(adjacency) else np.asarray(adjacency)
     dense = dense.astype(np.float64)
     wrong = None

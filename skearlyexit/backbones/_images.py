@@ -1,4 +1,4 @@
-"""Images: which axis holds the channels."""
+"""Layout of images: which axis holds the channels."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from numbers import Integral
 import numpy as np
 import torch
 
-#: Numbers of channels of usual images: grey, colors, colors with transparency.
+#: Numbers of channels of common images: gray, color, and color with transparency.
 USUAL_CHANNELS = (1, 3, 4)
 
 DATA_FORMATS = ("auto", "channels_first", "channels_last")
 
 
 def seems_channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether the last axis of a shape is one of channels as surely as the first is none.
+    """Whether the last axis of an image probably holds the channels.
 
-    Maps of features, of shape (512, 1, 1) or (64, 4, 4), are as wide as they are high.
+    Feature maps of shape (512, 1, 1) or (64, 4, 4) are not meant, which are as wide as high.
     """
     if len(shape) != 3 or shape[1] == shape[2]:
         return False
@@ -25,7 +25,7 @@ def seems_channels_last(shape: tuple[int, ...]) -> bool:
 
 
 def checked_image_shape(image_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of an image as a tuple of two or three positive integers, or a ValueError."""
+    """Check the shape of an image, and return it as a tuple of two or three positive integers."""
     shape = tuple(image_shape)
     if len(shape) not in (2, 3) or any(not isinstance(n, Integral) or n < 1 for n in shape):
         raise ValueError(
@@ -36,13 +36,14 @@ def checked_image_shape(image_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class ImageLayout:
-    """How rows are arranged to images of shape (channels, height, width).
+    """Layout of images, and the conversion to the shape (channels, height, width).
 
     Parameters
     ----------
     shape : tuple of int
-        (channels, height, width), or (height, width, channels).
+        (channels, height, width) or (height, width, channels).
     channels_last : bool
+        Whether the shape is the latter.
     """
 
     def __init__(self, shape: tuple[int, ...], channels_last: bool) -> None:
@@ -54,21 +55,22 @@ class ImageLayout:
         return self.shape[2 if self.channels_last else 0]
 
     def arrange(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of any shape as an array of shape (n, channels, height, width)."""
+        """Reshape samples of any shape to (n, channels, height, width)."""
         images = rows.reshape(len(rows), *self.shape)
         if not self.channels_last:
             return images
-        # In memory order, as sums in another order differ in the last bits.
+        # Contiguous in memory, since sums in another order differ in the last bits.
         images = np.moveaxis(images, -1, 1)
         return images.reshape(len(rows), -1).reshape(images.shape)
 
 
 class Images(torch.nn.Module):
-    """Images of rows of any shape.
+    """Reshapes samples of any shape to images.
 
     Parameters
     ----------
     layout : ImageLayout
+        Layout of the images that the samples hold.
 
     Notes
     -----
@@ -83,21 +85,26 @@ class Images(torch.nn.Module):
         images = rows.flatten(1).unflatten(1, self.layout.shape)
         if not self.layout.channels_last:
             return images
-        # Convolutions of tensors in another memory order differ in the last bits. To be contiguous
-        # is not enough: with one channel, a tensor is that in either order.
+        # Convolutions of tensors in another memory order differ in the last bits. A call of
+        # `contiguous` is not enough: with one channel, a tensor is contiguous in either order.
         images = images.movedim(-1, 1)
         return images.flatten(1).unflatten(1, images.shape[1:])
 
 
 def notice_of_convolutions(modules: Iterable[torch.nn.Module], shape: tuple[int, ...]) -> str:
-    """What to say where a network reads the height of images for their channels, or nothing.
+    """Warning that a network seems to take the height of images for their channels.
 
     Parameters
     ----------
     modules : iterable of torch.nn.Module
-        All of a network, in their order.
+        All modules of the network, in order.
     shape : tuple of int
-        Of a row.
+        Shape of a sample.
+
+    Returns
+    -------
+    notice : str
+        Empty if the samples do not look like images with the channels on the last axis.
     """
     if not seems_channels_last(shape):
         return ""
@@ -105,16 +112,16 @@ def notice_of_convolutions(modules: Iterable[torch.nn.Module], shape: tuple[int,
     if first is None or first.in_channels != shape[0]:
         return ""
     return (
-        f"The first convolution of the backbone reads rows of shape {shape} as {shape[0]} channels "
-        f"of {shape[1]} x {shape[2]} pixels.{hint_of_channels(shape)}"
+        f"The first convolution of the backbone reads samples of shape {shape} as {shape[0]} "
+        f"channels of {shape[1]} x {shape[2]} pixels.{hint_of_channels(shape)}"
     )
 
 
 def hint_of_channels(shape: tuple[int, ...]) -> str:
-    """What helps where rows are images with channels last, or nothing where they do not seem so."""
+    """Advice for samples that look like images with the channels on the last axis, else empty."""
     if not seems_channels_last(shape):
         return ""
     return (
         " If the last axis holds the channels, give np.moveaxis(X, -1, 1): torch networks take "
-        "images with channels first, and get the rows as they are."
+        "images with channels first, and get the samples unchanged."
     )

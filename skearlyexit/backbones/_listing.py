@@ -1,4 +1,4 @@
-"""Every place of a network where an exit may stand."""
+"""The candidates of a network: where an exit can be placed."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from skearlyexit.backbones._resolve import resolve_backbone
 
 @dataclass(frozen=True)
 class ExitList:
-    """Places of a network where an exit may stand.
+    """Candidates for exits of a network, returned by `list_exits`.
 
-    Printed, it is a table; ``to_frame()`` gives a data frame.
+    It prints as a table with one line per candidate.
 
     Attributes
     ----------
     names : list of str
-        By which `exits` may ask for them.
+        Name of each candidate, by which the parameter `exits` of the estimators refers to it.
     aliases : list of list of str
-        Further names of each.
+        Alternative names of each candidate.
     shapes : list of tuple of int
-        Shape of one row's embedding.
-    costs : ndarray of shape (n_places,)
-        Multiply-accumulates per row up to each, heads not counted.
-    n_carried : ndarray of shape (n_places,), int
-        Tensors that are handed on to what follows.
-    carry_bytes : ndarray of shape (n_places,), int
-        Their size for one row, in single precision.
-    natural : ndarray of shape (n_places,), bool
-        Whether a placement that chooses looks at it.
+        Shape of the embedding of one sample at each candidate.
+    costs : ndarray of shape (n_candidates,)
+        Multiply-accumulates per sample from the input up to each candidate, without heads.
+    n_carried : ndarray of shape (n_candidates,), int
+        Number of tensors that are passed on to the rest of the network.
+    carry_bytes : ndarray of shape (n_candidates,), int
+        Size of these tensors for one sample, in bytes, in single precision.
+    natural : ndarray of shape (n_candidates,), bool
+        Whether an automatic placement considers the candidate.
     has_head : bool
-        Whether the network brings its own classifier, which stands after the last place.
+        Whether the network has its own classifier, which follows the last candidate.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skearlyexit import MLPBackbone, list_exits
-    >>> places = list_exits(MLPBackbone(2, width=16, hidden=32), np.zeros((4, 8)))
-    >>> places.names, places.shapes
+    >>> candidates = list_exits(MLPBackbone(2, width=16, hidden=32), np.zeros((4, 8)))
+    >>> candidates.names, candidates.shapes
     (['stem', 'block1', 'block2'], [(16,), (16,), (16,)])
-    >>> places.shares.round(3)
+    >>> candidates.shares.round(3)
     array([0.111, 0.556, 1.   ])
     """
 
@@ -65,11 +65,22 @@ class ExitList:
 
     @property
     def shares(self) -> np.ndarray:
-        """Share of the whole network's cost up to each place."""
+        """Cost up to each candidate, as a share of the cost of the network."""
         return self.costs / max(float(self.costs[-1]), 1.0)
 
     def to_frame(self) -> Any:
-        """Table as a pandas data frame, one row for each place."""
+        """Return the table as a pandas DataFrame.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            One row for each candidate.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
         return import_pandas("ExitList.to_frame").DataFrame(
             {
                 "exit": self.names,
@@ -104,26 +115,28 @@ class ExitList:
 
 
 def list_exits(backbone: Any, sample: Any, *, n_classes: int = 2) -> ExitList:
-    """List every place of a network where an exit may stand.
+    """List the candidates for exits of a network.
 
     Parameters
     ----------
     backbone : object
-        Whatever the parameter `backbone` of the estimators takes, such as a torch module.
+        Any valid value of the parameter `backbone` of the estimators, such as a torch module.
     sample : array-like of shape (n_samples, ...)
-        A few rows.
+        A few samples.
     n_classes : int, default=2
-        Number of classes, by which a network's own classifier is told.
+        Number of classes, by which the network's own classifier is recognized.
 
     Returns
     -------
-    places : ExitList
-        Names, shapes of the embeddings and shares of the cost; prints as a table.
+    candidates : ExitList
+        Names, shapes of the embeddings, and costs. It prints as a table.
 
     Raises
     ------
+    TypeError
+        If the backbone is not valid.
     ValueError
-        If the network cannot be cut, or fails on the rows.
+        If the network cannot be cut into stages, or fails on the samples.
 
     Examples
     --------

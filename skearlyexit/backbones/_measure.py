@@ -1,4 +1,4 @@
-"""A trial run of a network on a few rows: what each block costs and returns, or what is wrong."""
+"""A trial run of a network on a few samples, which measures its blocks and finds errors."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from skearlyexit.backbones._images import hint_of_channels
 from skearlyexit.backbones._stage import Block
 from skearlyexit.costs import Cost, CostInput, MACsCost
 
-#: Rows among which different ones are looked for.
+#: Number of samples among which different ones are sought.
 N_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
 class BlockFacts:
-    """What a trial run tells of the blocks of a network.
+    """Results of a trial run of the blocks of a network.
 
     Attributes
     ----------
     names : list of str
+        Names of the blocks.
     costs : ndarray of shape (n_blocks,)
-        Cost per row of each block alone.
+        Cost per sample of each block alone.
     embeddings : list of Tensor
-        Embedding of the trial rows after each block.
+        Embeddings after each block.
     n_carried : ndarray of shape (n_blocks,), int
-        Tensors that are handed on after each block.
+        Number of tensors that each block passes on.
     carry_bytes : ndarray of shape (n_blocks,), int
-        Their size for one row.
+        Size of these tensors for one sample, in bytes.
     row_bytes : int
-        Largest memory of one row between two blocks.
+        Largest memory of one sample between two blocks, in bytes.
     """
 
     names: list[str]
@@ -51,29 +52,33 @@ class BlockFacts:
 def measure_blocks(
     network: Network, sample: torch.Tensor, cost: Cost | None = None, device: str = "cpu"
 ) -> BlockFacts:
-    """Run `sample` through the network, block by block.
+    """Run a network block by block, check its outputs and measure its costs.
 
     Parameters
     ----------
     network : Network
     sample : Tensor of shape (n, ...)
-        Three rows, or as many as there are. What is found is that of the first two; by the others
-        it is checked that what is said of a row does not depend on those beside it.
+        Three samples, or fewer if there are fewer. The results are those of the first two. The
+        third serves to check that the output for a sample does not depend on the others.
     cost : Cost, default=None
-        Unit of the blocks' costs; None counts multiply-accumulates.
+        Measures the cost of the blocks; None counts multiply-accumulates.
     device : str, default="cpu"
-        Where they are read.
+        Device on which the costs are measured.
+
+    Returns
+    -------
+    facts : BlockFacts
 
     Raises
     ------
     ValueError
-        If a block fails on these rows, mixes them, changes their number or returns something else
-        than one tensor (or, for a `Block`, a carry and an embedding).
+        If a block fails on these samples, mixes them, changes their number, or does not return one
+        tensor (or, for a `Block`, a carry and an embedding).
     """
     if not network.names:
         raise ValueError(
-            "The backbone does nothing that an exit could stand after. Give one that has at least "
-            "one layer, or None."
+            "The backbone has no layer after which an exit could be placed. Give one that has at "
+            "least one layer, or None."
         )
     blocks = stages_of(network, range(len(network.names)))
     few = sample[:2]
@@ -105,7 +110,7 @@ def measure_blocks(
 
 
 def run_network(network: Network, sample: torch.Tensor) -> torch.Tensor:
-    """What the last block of a network returns; raises what `measure_blocks` does."""
+    """Embeddings after the last block of a network, with the checks of `measure_blocks`."""
     blocks = stages_of(network, range(len(network.names)))
     with torch.no_grad(), _evaluating(blocks):
         *_, (_, embedding) = _run_blocks(blocks, network.names, sample)
@@ -113,7 +118,7 @@ def run_network(network: Network, sample: torch.Tensor) -> torch.Tensor:
 
 
 def trial_rows(X: Any) -> torch.Tensor:
-    """Three rows to try a network on, different ones if the first few are not all equal."""
+    """Three samples for a trial run; different ones, unless the first samples are all equal."""
     first, chosen = X[:N_LOOKED_AT], [0]
     for i in range(1, len(first)):
         if len(chosen) < 3 and not any(np.array_equal(first[i], first[j]) for j in chosen):
@@ -124,7 +129,7 @@ def trial_rows(X: Any) -> torch.Tensor:
 def _check_apart(
     blocks: list[Block], names: list[str], sample: torch.Tensor, embeddings: list[torch.Tensor]
 ) -> None:
-    """Raise a ValueError if what blocks give for the first two rows is not theirs alone."""
+    """Raise a ValueError if the output for one of the first two samples depends on the others."""
     error = _mixing(blocks, names, sample, embeddings)
     if error is not None and not _is_rounding(blocks, names, sample):
         raise error
@@ -150,29 +155,29 @@ def _mixing(
     for reused, first, now in zip(names, before, embeddings, strict=True):
         if not torch.equal(first.nan_to_num(), now.nan_to_num()):
             return ValueError(
-                f"Block {reused!r} of the backbone returns the same memory in every call, so that "
-                "what it has returned before changes. Let it return a new tensor."
+                f"Block {reused!r} of the backbone returns the same memory in every call, which "
+                "overwrites its earlier outputs. Let it return a new tensor."
             )
     if mixed:
         return ValueError(
-            f"Block {mixed!r} of the backbone mixes rows: what it returns for a row changes with "
-            "the rows beside it, so that rows cannot leave one by one. Modules such as "
-            "nn.TransformerEncoderLayer need batch_first=True, and batch normalization "
+            f"Block {mixed!r} of the backbone mixes samples: its output for a sample depends on "
+            "the other samples of the batch, so that samples cannot exit one by one. Modules such "
+            "as nn.TransformerEncoderLayer need batch_first=True, and batch normalization "
             "track_running_stats=True."
         )
-    # What it keeps of a call may have been the same for these rows, but not after others.
+    # A state kept from call to call may only differ once other samples have been passed.
     name = name or changed(more[:n_rows].flip(0), whole)
     if name:
         return ValueError(
-            f"Block {name!r} of the backbone does not return the same for the same rows in every "
-            "call. In evaluation mode it must not draw random numbers, keep anything from call to "
-            "call, or mix rows."
+            f"Block {name!r} of the backbone does not return the same for the same samples in "
+            "every call. In evaluation mode it must not draw random numbers, keep anything from "
+            "call to call, or mix samples."
         )
     return None
 
 
 def _is_rounding(blocks: list[Block], names: list[str], sample: torch.Tensor) -> bool:
-    """Whether there is no difference in double precision, if the blocks can be run in it."""
+    """Whether outputs do not differ in double precision, if the blocks run in it."""
     if not sample.is_floating_point():
         return False
     copies, rows = [block.double() for block in copy.deepcopy(blocks)], sample.double()
@@ -184,7 +189,7 @@ def _is_rounding(blocks: list[Block], names: list[str], sample: torch.Tensor) ->
 
 
 def are_close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two tensors are the same but for rounding."""
+    """Whether two tensors are equal up to rounding errors."""
     if not (b.is_floating_point() or b.is_complex()):
         return torch.equal(a, b)
     scale = max(1.0, float(b.nan_to_num(posinf=0.0, neginf=0.0).abs().max()))
@@ -193,7 +198,7 @@ def are_close(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 @contextmanager
 def _evaluating(blocks: list[Block]) -> Iterator[None]:
-    """Evaluation mode, and afterwards the mode that each module was in."""
+    """Set evaluation mode, and restore the mode of each module on exit."""
     modes = [(module, module.training) for block in blocks for module in block.modules()]
     for block in blocks:
         block.eval()
@@ -215,7 +220,7 @@ def _run_blocks(
             shapes = " and ".join(str(tuple(part.shape[1:])) for part in _parts_of(carry))
             hint = hint_of_channels(tuple(sample.shape[1:]))
             raise ValueError(
-                f"Block {name!r} of the backbone fails on rows of shape {shapes}: {error}{hint}"
+                f"Block {name!r} of the backbone fails on samples of shape {shapes}: {error}{hint}"
             ) from error
         carry, embedding = output
         for part in _parts_of(carry):
@@ -225,10 +230,10 @@ def _run_blocks(
 
 
 def _check(name: str, part: Any, n_rows: int, n_axes: int) -> None:
-    """Raise a ValueError unless it is a tensor of so many rows and at least so many axes."""
+    """Raise a ValueError unless a value is a tensor of `n_rows` samples and enough axes."""
     advice = (
-        "A block returns one tensor with one entry per row on its first axis; one that hands on "
-        "several derives from skearlyexit.backbones.Block and returns (carry, embedding)."
+        "A block returns one tensor with one entry per sample on its first axis; one that passes "
+        "on several derives from skearlyexit.backbones.Block and returns (carry, embedding)."
     )
     if not isinstance(part, torch.Tensor):
         what = f"a {type(part).__name__}"
@@ -237,7 +242,7 @@ def _check(name: str, part: Any, n_rows: int, n_axes: int) -> None:
         raise ValueError(f"Block {name!r} of the backbone returned {what}. {advice}")
     if part.ndim < n_axes or len(part) != n_rows:
         raise ValueError(
-            f"Block {name!r} of the backbone turned {n_rows} rows into a tensor of shape "
+            f"Block {name!r} of the backbone turned {n_rows} samples into a tensor of shape "
             f"{tuple(part.shape)}. {advice}"
         )
 

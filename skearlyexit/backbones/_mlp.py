@@ -1,4 +1,4 @@
-"""A residual perceptron for vectors."""
+"""A residual multi-layer perceptron."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skearlyexit.backbones._chain import Chain
 
 
 class _ResidualBlock(torch.nn.Module):
-    """x + W2 dropout(relu(W1 norm(x)))."""
+    """A residual block, ``x + W2 dropout(relu(W1 batchnorm(x)))``."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -33,11 +33,14 @@ class _ResidualBlock(torch.nn.Module):
 
 
 class MLPBackbone(Backbone):
-    """Multi-layer perceptron with residual blocks, for rows that are vectors.
+    """Multi-layer perceptron with residual blocks.
 
-    The input is standardized with the statistics of the training rows, mapped to `width` and
-    refined by blocks ``x + W2 relu(W1 batchnorm(x))``. Its blocks are named ``"stem"``,
-    ``"block1"``, ``"block2"``, ...
+    The network is a linear layer, the stem, followed by residual blocks
+    ``x + W2 relu(W1 batchnorm(x))``. Blocks are named ``"stem"``, ``"block1"``, ``"block2"``, and
+    so on.
+
+    The input is standardized feature by feature, with the mean and standard deviation of the
+    training samples. Samples with several axes are flattened first.
 
     Parameters
     ----------
@@ -46,9 +49,9 @@ class MLPBackbone(Backbone):
     width : int, default=128
         Size of the embeddings, rounded up to a multiple of 16.
     hidden : int, default=128
-        Inner size of a block, rounded up to a multiple of 16.
+        Number of hidden units of each residual block, rounded up to a multiple of 16.
     dropout : float, default=0.0
-        Share of inner units dropped in training.
+        Dropout rate of the hidden units.
 
     Examples
     --------
@@ -73,7 +76,6 @@ class MLPBackbone(Backbone):
         self.dropout = dropout
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Build a new network; see `Backbone.build`. Rows of any shape are flattened."""
         width, hidden = round_up(self.width), round_up(self.hidden)
         n_features = math.prod(X.shape[1:])
         standardize = Standardize(X, lambda rows: rows.reshape(len(rows), -1))

@@ -1,4 +1,4 @@
-"""A recurrent network for series, that may answer before it has read all of one."""
+"""A recurrent network for time series, with exits along time or along its layers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ State = tuple[torch.Tensor, ...]
 
 _CELLS: dict[str, Cell] = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 
-#: Numbers that torch works through on one thread. Of more than these every thread takes a share,
-#: and the sigmoids of the last few numbers of a share are computed in another way than the others.
+#: Largest number of values that torch processes on one thread. More values are shared among the
+#: threads, and the sigmoids of the last values of each share are computed in another way, which
+#: changes their last bits.
 SERIAL = 2**15
 
 
 class _Reader(torch.nn.Module):
-    """What all stages read with: the layers, and their state as a tuple with the row first."""
+    """The recurrent layers, which all stages share; samples are on the first axis of the states."""
 
     def __init__(self, cell: Cell, entry: SeriesInput, width: int, n_layers: int, p: float) -> None:
         super().__init__()
@@ -42,8 +43,9 @@ class _Reader(torch.nn.Module):
         points = _points_first(values, self.layers.input_size)
         before = tuple(part.transpose(0, 1).contiguous() for part in state)
         outputs, (h, *rest) = _run(self.layers, points, before)
-        # States run on over padding, but nothing observed follows it. So the place of the top
-        # layer's can be taken by the one at the last observed point, which the next stage keeps.
+        # States also change over padding, but no observed point follows it. The state of the top
+        # layer can therefore be replaced by that at the last observed point, which the next stage
+        # keeps.
         previous = None if mask is None or not before else before[0][-1]
         top = last_observed(outputs.transpose(0, 1), mask, previous)
         h = torch.cat([h[:-1], top[None]])
@@ -52,18 +54,20 @@ class _Reader(torch.nn.Module):
 
 
 class _Read(Block):
-    """Reads the next points of each series, all in one call.
+    """Runs the recurrent layers over the next time points of each series.
 
     Parameters
     ----------
     reader : _Reader
-        The same in all stages.
+        Shared by all stages.
     n_points : int
+        Number of time points.
 
     Notes
     -----
-    **Shape**: the series (n, n_channels, length), after the first stage what is still to be read
-    of them with the states (n, n_layers, width), to the same and the top layer's state (n, width).
+    **Shape**: the series (n, n_channels, length), or after the first stage the rest of them and the
+    states (n, n_layers, width), to the rest of the series and the states. The embedding is the
+    state of the top layer (n, width).
     """
 
     def __init__(self, reader: _Reader, n_points: int) -> None:
@@ -78,13 +82,13 @@ class _Read(Block):
 
 
 class _Layer(Block):
-    """One layer over the whole series.
+    """One recurrent layer over the whole series.
 
     Notes
     -----
-    **Shape**: the series (n, n_channels, length), after the first layer the outputs (n, length,
-    width) of the one before, with the mask if there is one, to outputs, with the mask, and the
-    output at the last observed point (n, width).
+    **Shape**: the series (n, n_channels, length), or after the first layer the outputs of the
+    previous layer (n, length, width), to outputs (n, length, width), together with the mask if
+    there is one. The embedding is the output at the last observed point (n, width).
     """
 
     def __init__(self, layer: torch.nn.RNNBase, entry: SeriesInput | None, p: float) -> None:
@@ -106,20 +110,20 @@ class _Layer(Block):
 
 
 def _layers(cell: Cell, n_inputs: int, width: int, n_layers: int, p: float) -> torch.nn.RNNBase:
-    """Layers whose inner widths are multiples of 16."""
-    # torch warns of dropout between layers where there is only one.
+    """Recurrent layers whose widths are multiples of 16."""
+    # torch warns about dropout between layers if there is only one layer.
     layers = cell(round_up(n_inputs), width, n_layers, dropout=p if n_layers > 1 else 0.0)
     if isinstance(layers, torch.nn.LSTM):
         with torch.no_grad():
             for name, bias in layers.named_parameters():
                 if name.startswith("bias_ih"):
-                    # Its gates come in the order input, forget, cell, output.
+                    # The gates are in the order input, forget, cell, output.
                     bias[width : 2 * width] += 1
     return layers
 
 
 def _points_first(values: torch.Tensor, width: int) -> torch.Tensor:
-    """(n, channels, length) as (length, n, width), further channels being zeros."""
+    """Series (n, channels, length) as (length, n, width), where the added channels are zeros."""
     values = values.permute(2, 0, 1)
     return F.pad(values, (0, width - values.shape[2])).contiguous()
 
@@ -127,19 +131,20 @@ def _points_first(values: torch.Tensor, width: int) -> torch.Tensor:
 def _run(
     layers: torch.nn.RNNBase, points: torch.Tensor, state: State = ()
 ) -> tuple[torch.Tensor, State]:
-    """Outputs and states of the layers, the same for a row on any number of threads.
+    """Run recurrent layers such that the results do not depend on the number of threads.
 
     Parameters
     ----------
     layers : torch.nn.LSTM or torch.nn.GRU
     points : Tensor of shape (length, n, n_inputs)
     state : tuple of Tensor of shape (n_layers, n, width), default=()
-        Empty at the start of the series.
+        State before the first of these points; empty at the start of the series.
 
     Returns
     -------
     outputs : Tensor of shape (length, n, width)
     state : tuple of Tensor of shape (n_layers, n, width)
+        State after the last point.
     """
     n_rows = points.shape[1]
     size = max(GROUP, SERIAL // layers.hidden_size // GROUP * GROUP)
@@ -159,76 +164,75 @@ def _run(
 
 @dataclass
 class _ReadingNetwork(Network):
-    """One recurrent network, cut in time.
+    """A recurrent network that is cut along time.
 
     Attributes
     ----------
     reader : _Reader
     n_read : list of int
-        Points that have been read after each block.
+        Number of time points up to the end of each block.
     """
 
     reader: _Reader
     n_read: list[int]
 
     def cut(self, ends: Sequence[int]) -> list[Block]:
-        """Stages that read all points between two neighboring exits at once."""
         stops = [self.n_read[end] for end in ends]
         starts = [0, *stops[:-1]]
         return [_Read(self.reader, stop - start) for start, stop in zip(starts, stops, strict=True)]
 
     def to(self, dtype: torch.dtype) -> None:
-        """Change the precision of all weights."""
         self.reader.to(dtype)
 
 
 class RecurrentBackbone(Backbone):
-    """LSTM or GRU for rows that are series, with exits along time or along its layers.
+    """LSTM or GRU network for time series, with exits along time or along its layers.
 
-    With exits along time the network answers before it has read a series to its end: a block reads
-    the next time points with all layers, and of a row that has left nothing further is read.
-    Blocks are named by the number of points read so far, ``"step1"``, ``"step2"``, ..., or with
-    ``step=5`` ``"step5"``, ``"step10"``, ... With exits along the layers a block is a layer that
-    reads the whole series, ``"layer1"``, ``"layer2"``, ...
+    With exits along time, a prediction can be made before the whole series is processed. A block
+    processes the next `step` time points with all layers, and is named by the number of time points
+    up to its end: ``"step1"``, ``"step2"``, and so on. With exits along the layers, a block is a
+    layer that processes the whole series: ``"layer1"``, ``"layer2"``, and so on.
 
-    The input is standardized with the statistics of the training rows, channel by channel. Heads
-    see the hidden state of the top layer, or of the layer they stand behind, at the last point
-    read.
+    The embedding is the hidden state of the top layer (with exits along time) or of the last layer
+    that was run (with exits along the layers), at the last time point processed.
+
+    The input is standardized channel by channel, with the mean and standard deviation of the
+    training samples.
 
     Parameters
     ----------
     cell : {"lstm", "gru"}, default="lstm"
-        Kind of the recurrent layers.
+        Type of the recurrent layers.
     width : int, default=64
         Size of the hidden states, rounded up to a multiple of 16.
     n_layers : int, default=1
-        Number of layers.
+        Number of recurrent layers.
     exits_along : {"time", "layers"}, default="time"
-        Where exits may stand.
+        Whether exits can be placed along time or along the layers.
     step : int, default=1
-        Time points of a block, with exits along time; the last block may have fewer.
+        Number of time points in each block, with exits along time. The last block may have fewer.
     dropout : float, default=0.0
-        Share of the states dropped in training on their way to the next layer and to the heads.
+        Dropout rate of the hidden states that are passed to the next layer and to the heads.
     masked : bool, default=False
-        Whether the last channel of X is a mask, as `pad_series` makes it. The answer for a row
-        does then not depend on its padding: after the end of a series heads see the state at its
-        last observed point.
+        Whether the last channel of X is a mask, as returned by `pad_series`. The prediction for a
+        sample then does not depend on its padding: after the end of a series, the embedding is the
+        state at its last observed time point.
 
     Notes
     -----
-    **Shape**: rows (n_channels, n_timepoints), embeddings (width,).
+    **Shape**: samples (n_channels, n_timepoints), embeddings (width,).
 
-    The weights are the same at all points, so those of the first stage serve all stages. An LSTM
-    starts with 1 added to the bias of its forget gate, so that it remembers from the start.
+    With exits along time, all stages share the same weights. The bias of the forget gate of an LSTM
+    is initialized 1 larger than torch does, as Jozefowicz et al. recommend.
 
-    With exits along time the cost of every block is measured before training. For long series a
-    larger `step` makes fewer blocks, and a fit that begins sooner.
+    With exits along time, the cost of every block is measured before training. A larger `step`
+    shortens this for long series.
 
     References
     ----------
     Hochreiter, Schmidhuber, "Long short-term memory", Neural Computation 1997. Cho et al.,
     "Learning phrase representations using RNN encoder-decoder for statistical machine
-    translation", EMNLP 2014. The forget gate: Jozefowicz, Zaremba, Sutskever, "An empirical
+    translation", EMNLP 2014. Bias of the forget gate: Jozefowicz, Zaremba, Sutskever, "An empirical
     exploration of recurrent network architectures", ICML 2015. Exits along time: Dennis et al.,
     "Multiple instance learning for efficient sequential data classification on
     resource-constrained devices", NeurIPS 2018.
@@ -273,7 +277,6 @@ class RecurrentBackbone(Backbone):
         self.masked = masked
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Build a new network; see `Backbone.build`."""
         check_series(X, masked=self.masked, name="RecurrentBackbone")
         cell, width = _CELLS[self.cell], round_up(self.width)
         entry = SeriesInput(X, self.masked)

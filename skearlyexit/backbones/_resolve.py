@@ -1,4 +1,4 @@
-"""From what a user may pass as `backbone` to a backbone object."""
+"""Conversion of the parameter `backbone` of the estimators to a backbone object."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _NAMES: dict[str, type[Backbone]] = {
     "transformer": TransformerBackbone,
 }
 
-#: What a chain does; one with a `forward` of its own does something else.
+#: Runs the modules of a chain one after another, unless a subclass overrides it.
 _RUN = torch.nn.Sequential.forward
 
 
 def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
-    """Backbone object for what the user passed.
+    """Backbone object for a value of the parameter `backbone`.
 
     Parameters
     ----------
     backbone : None, str, Backbone, module, sequence of modules, skorch net, class or callable
-        None chooses by the shape of X: convolutional for images, a perceptron for vectors. An
-        ``nn.Sequential`` or a list is a chain of modules, any other module is traced. A fitted
-        skorch net gives its module. A callable is called as ``backbone(row_shape, n_classes)`` for
-        each training, and returns any of the others, whose weights are taken for a mere start. A
-        class is called without arguments, unless these two are what it needs.
+        None chooses by the shape of X: a convolutional network for images, a perceptron for
+        vectors. An ``nn.Sequential`` or a list is a chain of modules; any other module is traced. A
+        fitted skorch net stands for its module. A callable is called as ``backbone(row_shape,
+        n_classes)`` for each training, and returns any of the others; its weights are an
+        initialization only. A class is called without arguments, unless it requires these two.
     X : ndarray of shape (n_samples, ...)
     n_classes : int
 
@@ -99,7 +99,7 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
 
 
 def _signature(value: Any) -> inspect.Signature | None:
-    """What a function or class can be called with, if it can be told."""
+    """Signature of a function or class, or None if it has none."""
     try:
         return inspect.signature(value)
     except (TypeError, ValueError):
@@ -121,26 +121,25 @@ def _check_bare(kind: type, signature: inspect.Signature) -> None:
         signature.bind()
     except TypeError as error:
         raise TypeError(
-            f"The 'backbone' parameter got the class {kind.__name__}, which is made without "
+            f"The 'backbone' parameter got the class {kind.__name__}, which is called without "
             f"arguments, and that fails: {error}. Give an instance, such as "
             f"{kind.__name__}(...), or a function of (row_shape, n_classes) that returns one."
         ) from error
 
 
 class CallableBackbone(Backbone):
-    """What a function of the user's returns, called anew for each network.
+    """Backbone that calls a function given by the user for each network.
 
     Parameters
     ----------
     function : callable
-        Called as ``function(row_shape, n_classes)``, with seeded generators.
+        Called as ``function(row_shape, n_classes)``, with seeded random generators.
     """
 
     def __init__(self, function: Callable[[tuple[int, ...], int], Any]) -> None:
         self.function = function
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Call the function and build what it returns; see `Backbone.build`."""
         made = self.function(X.shape[1:], n_classes)
         network = resolve_backbone(made, X, n_classes).build(X, n_classes)
         network.given = False

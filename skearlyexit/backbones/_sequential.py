@@ -1,4 +1,4 @@
-"""Networks that the user brings as a chain of modules."""
+"""Networks given by the user as a chain of modules."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from skearlyexit.backbones._tracing._tracer import has_hooks
 
 
 class SequentialBackbone(Backbone):
-    """A chain of modules, with the weights that it has.
+    """Backbone that is a chain of torch modules, with their weights.
 
-    An exit may stand after each module; `TracedBackbone` also looks into them. If the chain ends
-    in one output per class, and in a module with weights but for dropout and flattening, that one
-    is taken for the network's own classifier. Heads answer with logits: a closing ``Softmax`` or
-    ``LogSoftmax`` is left out, and where the classifier itself answers with probabilities, their
-    logarithm is taken.
+    An exit can be placed after each module. To place exits inside of a module, use
+    `TracedBackbone`.
+
+    If the chain returns one output per class and its last module is a layer with weights, which
+    only dropout, flattening or a softmax may follow, that layer is recognized as the network's own
+    classifier. Since heads return logits, a final ``Softmax`` or ``LogSoftmax`` is removed. If the
+    classifier returns probabilities, their logarithm is used.
 
     Parameters
     ----------
     modules : torch.nn.Sequential, torch.nn.Module or sequence of torch.nn.Module
-        Copied before use; never trained in place. Any module that is not a chain is one block.
+        The modules, which are copied and not changed. A module that is not a chain is one block.
 
     Examples
     --------
@@ -49,14 +51,13 @@ class SequentialBackbone(Backbone):
         self.modules = modules
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Copy the modules; see `Backbone.build`."""
         names, blocks = _named_blocks(uncompiled(self.modules))
         if isinstance(blocks[-1], PROBABILITIES):
             names, blocks = names[:-1], blocks[:-1]
         if not blocks:
             raise ValueError("The backbone has no module but its softmax.")
         sample = trial_rows(X)[:2]
-        # In one copy, so that what modules share stays shared.
+        # All in one copy, so that modules which share weights still do.
         blocks = [block.to("cpu", sample.dtype) for block in copied(blocks)]
         output = run_network(Chain(blocks, names=names), sample)
         head = None
@@ -69,8 +70,8 @@ class SequentialBackbone(Backbone):
             if not blocks:
                 names, blocks = ["input"], [torch.nn.Identity()]
         obstacles = {
-            f"{name}.{inner}": f"it lies in {name!r}, which a chain takes whole. TracedBackbone "
-            "looks into it."
+            f"{name}.{inner}": f"it is inside of {name!r}, and exits are placed between the "
+            "modules of a chain only. Use TracedBackbone to place exits inside of its modules."
             for name, block in zip(names, blocks, strict=True)
             for inner, _ in block.named_modules()
             if inner
@@ -81,7 +82,7 @@ class SequentialBackbone(Backbone):
 
 
 def _is_plain_chain(modules: torch.nn.Module) -> bool:
-    """Whether a chain does nothing but run its modules one after another."""
+    """Whether a chain only runs its modules one after another."""
     runs = (torch.nn.Sequential.forward, torch.nn.ModuleList.forward)
     own_train = type(modules).train is not torch.nn.Module.train
     own = has_hooks(modules) or own_train or {"forward", "train"} & vars(modules).keys()
@@ -95,10 +96,10 @@ def _named_blocks(
         if not _is_plain_chain(modules):
             raise ValueError(
                 f"The chain given as backbone, a {type(modules).__name__}, has a "
-                "forward or hooks of its own, or a train, which an exit between its modules would "
-                "leave out. Give TracedBackbone(chain), and hooks to its modules."
+                "forward or hooks of its own, or a train, which would not run with exits between "
+                "its modules. Give TracedBackbone(chain), and register hooks on its modules."
             )
-        # Not named_children, which leaves out a module's second place.
+        # Not named_children, which skips the second occurrence of a module.
         pairs = list(modules._modules.items())
     elif isinstance(modules, torch.nn.Module):
         pairs = [(type(modules).__name__, modules)]
@@ -115,7 +116,7 @@ def _named_blocks(
 
 
 def _start_of_classifier(blocks: list[torch.nn.Module]) -> int | None:
-    """Index of the last module with weights, unless an activation or the like follows it."""
+    """Index of the last module with weights; None if another layer follows it, or if none has."""
     for index in range(len(blocks) - 1, -1, -1):
         if any(True for _ in blocks[index].parameters()):
             return index

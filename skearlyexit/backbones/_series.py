@@ -1,4 +1,4 @@
-"""Series: made equally long, told apart from their padding, standardized."""
+"""Time series: padding to equal length, masks, and standardization."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from skearlyexit._determinism._layers import Standardize
 
 
 def pad_series(series: Sequence[Any], length: int | None = None) -> np.ndarray:
-    """Series of unequal length as one array, with a mask.
+    """Pad time series of unequal length, and add a mask.
+
+    The result is the input of backbones with ``masked=True``.
 
     Parameters
     ----------
     series : sequence of array-like of shape (n_channels, n_timepoints)
-        As many channels in each, any number of time points.
+        The series. All must have the same number of channels; the number of time points may differ.
     length : int, default=None
-        Time points of the result. None is the length of the longest series; rows to predict need
-        the length of the training rows.
+        Number of time points of the result. If None, it is that of the longest series. Samples to
+        predict must have the same length as the training samples.
 
     Returns
     -------
     X : ndarray of shape (n_samples, n_channels + 1, length)
-        Zeros after the end of a series. The last channel is the mask: 1 where a point was
-        observed, 0 where it is padding.
+        The series, padded with zeros. The last channel is the mask: 1 for observed time points, 0
+        for padding.
 
     Raises
     ------
     ValueError
-        If the series do not fit together or into the length.
+        If there is no series, if a series has no time point or another number of channels, or if
+        one is longer than `length`.
 
     Examples
     --------
@@ -73,40 +76,49 @@ def pad_series(series: Sequence[Any], length: int | None = None) -> np.ndarray:
 
 
 def check_series(X: np.ndarray, *, masked: bool, name: str) -> None:
-    """Raise a ValueError unless rows are series that the backbone of that name can take."""
+    """Raise a ValueError unless X holds series, with valid masks if they are masked.
+
+    Parameters
+    ----------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+    masked : bool
+        Whether the last channel is a mask.
+    name : str
+        Name of the backbone, for the error message.
+    """
     if X.ndim != 3 or 0 in X.shape[1:]:
         raise ValueError(
-            f"{name} needs series: rows of shape (n_channels, n_timepoints). Got rows of shape "
-            f"{X.shape[1:]} instead. Series of one channel have X[:, None, :]."
+            f"{name} needs series: samples of shape (n_channels, n_timepoints). Got samples of "
+            f"shape {X.shape[1:]} instead. For series of one channel, give X[:, None, :]."
         )
     if not masked:
         return
     advice = "Make X with skearlyexit.pad_series, or give masked=False."
     if X.shape[1] < 2:
         raise ValueError(
-            f"{name}(masked=True) needs rows of at least two channels, the last of which is the "
-            f"mask. Got rows of shape {X.shape[1:]}. {advice}"
+            f"{name}(masked=True) needs samples of at least two channels, the last of which is the "
+            f"mask. Got samples of shape {X.shape[1:]}. {advice}"
         )
     right = np.concatenate([_are_masks(rows[:, -1]) for rows in blocks(X)])
     if not right.all():
         raise ValueError(
             f"{name}(masked=True) takes the last channel of X for a mask: ones where a point was "
             "observed, at least one, and after them zeros for padding. Got something else in "
-            f"{int((~right).sum())} of {len(X)} rows, the first of them row {int(right.argmin())}. "
-            f"{advice}"
+            f"{int((~right).sum())} of {len(X)} samples, the first of them in row "
+            f"{int(right.argmin())}. {advice}"
         )
 
 
 def check_masks(rows: np.ndarray, positions: Sequence[int], argument: str, *, name: str) -> None:
-    """Raise a ValueError unless the last channel of each row is a mask.
+    """Raise a ValueError unless the last channel of each sample is a mask.
 
     Parameters
     ----------
     rows : ndarray of shape (n, n_channels, n_timepoints)
     positions : sequence of int
-        Of the rows, for the error.
+        Positions of the samples, for the error message.
     argument, name : str
-        Of the argument that holds the rows, and of the backbone.
+        Names of the argument that holds the samples, and of the backbone.
     """
     right = _are_masks(rows[:, -1])
     if not right.all():
@@ -119,36 +131,36 @@ def check_masks(rows: np.ndarray, positions: Sequence[int], argument: str, *, na
 
 
 def mask_check(masked: bool, name: str) -> Callable[..., None] | None:
-    """What checks rows for the backbone of that name, if they have a mask."""
+    """Function that checks the masks of samples for `Network.check`; None if there are none."""
     return partial(check_masks, name=name) if masked else None
 
 
 def _are_masks(mask: np.ndarray) -> np.ndarray:
-    """Whether each row of numbers is a mask: ones, at least one, and then zeros."""
+    """Whether each row of an array is a mask: at least one 1, followed by zeros."""
     right = ((mask == 0) | (mask == 1)).all(axis=1)
     return right & (mask[:, 0] == 1) & (np.diff(mask, axis=1) <= 0).all(axis=1)
 
 
 def _observed(rows: np.ndarray) -> np.ndarray:
-    """Observed points of masked series, as one long series."""
+    """Observed time points of all masked series, joined to one series."""
     points = rows.transpose(0, 2, 1)
     return points[points[:, :, -1] == 1][:, :-1].T[None]
 
 
 class SeriesInput(torch.nn.Module):
-    """Standardizes the channels of series, and tells observed points from padding.
+    """Standardizes the channels of series, and separates them from their mask.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_channels, n_timepoints)
-        Rows that the statistics are taken from: those of the observed points.
+        Training samples. The statistics are those of their observed time points.
     masked : bool
         Whether the last channel is a mask.
 
     Notes
     -----
-    **Shape**: (n, n_channels, any length) to values of shape (n, n_channels - masked, length), zero
-    where padded whatever stood there, and a mask of shape (n, 1, length), or None.
+    **Shape**: (n, n_channels, any length) to values of shape (n, n_channels - masked, length),
+    which are zero in the padding, and a mask of shape (n, 1, length) or None.
     """
 
     def __init__(self, X: np.ndarray, masked: bool) -> None:
@@ -158,26 +170,26 @@ class SeriesInput(torch.nn.Module):
         self.standardize = Standardize(X, _observed if masked else None)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Values and mask of (a piece of) series."""
+        """Values and mask of series, or of parts of them."""
         if not self.masked:
             return self.standardize(x), None
         values, mask = self.standardize(x[:, :-1]), x[:, -1:]
-        # Not by a product with the mask: what stands in the padding may be too large for any.
+        # Not by a product with the mask, since the padding may hold infinity or NaN.
         return torch.where(mask > 0, values, 0), mask.to(values.dtype)
 
 
 def last_observed(
     sequence: torch.Tensor, mask: torch.Tensor | None, before: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """What a sequence of vectors holds at the last observed point.
+    """Vectors at the last observed time point of sequences.
 
     Parameters
     ----------
     sequence : Tensor of shape (n, length, width)
     mask : Tensor of shape (n, 1, length) or None
-        None: all are observed.
+        If None, all points are observed.
     before : Tensor of shape (n, width), default=None
-        For rows of which no point is observed. None: their first point.
+        Result for sequences without an observed point. If None, it is their first vector.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Blocks of a network, and several of them in a row."""
+"""Blocks of a network, and stages, which consist of several of them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from skearlyexit._determinism._in_place import Copy, may_write
 
 
 class Block(torch.nn.Module):
-    """A module whose `forward` returns ``(carry, embedding)``.
+    """Base class of blocks whose output for the next block differs from their embedding.
 
-    The carry is what the next block is called with, a tensor or a tuple of tensors whose first
-    axis is the row; the embedding is the one tensor that a head sees. In a `Chain`, any other
-    module stands for a block whose output is both.
+    The method `forward` returns ``(carry, embedding)``. The carry is the input of the next block: a
+    tensor, or a tuple of tensors, with the samples on the first axis. The embedding is the tensor
+    that the head of an exit after this block gets as its input. In a `Chain`, other modules can be
+    blocks, too; their output is both carry and embedding.
 
     Attributes
     ----------
     keeps_input : bool, default=False
-        Whether `forward` never writes into the tensors that it is called with. A stage that begins
-        with a block of which this is not known works on a copy of them.
+        Whether `forward` never changes its input in place. If False, a stage that begins with this
+        block copies its input first.
 
     Examples
     --------
@@ -43,7 +44,7 @@ class Block(torch.nn.Module):
 
 
 def run_block(block: torch.nn.Module, carry: Any) -> tuple[Any, torch.Tensor]:
-    """Run one block; what an ordinary module returns is both carry and embedding."""
+    """Run one block, and return its carry and embedding."""
     output = block(carry)
     if not isinstance(block, Block):
         return output, output
@@ -56,13 +57,13 @@ def run_block(block: torch.nn.Module, carry: Any) -> tuple[Any, torch.Tensor]:
 
 
 def arranged(block: torch.nn.Module, carry: Any) -> Any:
-    """What comes into a block or stage, in the arrangement in which it looks at it, if any."""
+    """Input of a block or stage, reshaped as the block itself reshapes it, if it does."""
     own: Any = getattr(block, "arranged", None)
     return carry if own is None else own(carry)
 
 
 class Stage(Block):
-    """Blocks in a row.
+    """Blocks that run one after another.
 
     Parameters
     ----------
@@ -70,10 +71,10 @@ class Stage(Block):
 
     Notes
     -----
-    **Shape**: carry of n rows to (carry of n rows, embedding of shape (n, ...)).
+    **Shape**: carry of n samples to (carry of n samples, embedding of shape (n, ...)).
 
-    The carry is left as it is: a head may still have to look at it, or it is part of the training
-    rows. Blocks that may write into it get a copy.
+    The input is never changed in place, since it may be the input of a head, too, or part of the
+    training samples. Blocks that may change it are called with a copy.
     """
 
     keeps_input: ClassVar[bool] = True
@@ -84,11 +85,11 @@ class Stage(Block):
         self.copies_input = may_write(self.blocks)
 
     def arranged(self, carry: Any) -> Any:
-        """What comes in, in the arrangement in which the first block looks at it."""
+        """Input, reshaped as the first block reshapes it."""
         return arranged(self.blocks[0], carry)
 
     def forward(self, carry: Any) -> tuple[Any, torch.Tensor]:
-        """Run all blocks and return the last one's carry and embedding."""
+        """Run all blocks, and return the carry and the embedding of the last one."""
         if self.copies_input:
             carry = _COPY(carry)
         embedding = carry

@@ -1,4 +1,4 @@
-"""Any module whose operations can be traced, cut wherever they allow it."""
+"""Networks given by the user as a torch module, whose operations are traced."""
 
 from __future__ import annotations
 
@@ -23,43 +23,50 @@ from skearlyexit.backbones._tracing._tracer import Leaf, has_hooks
 
 
 class TracedBackbone(Backbone):
-    """Any module that `torch.fx` can trace, with the weights that it has.
+    """Backbone that is any torch module that `torch.fx` can trace, with its weights.
 
-    An exit may stand after every operation across which nothing has to be handed on but tensors
-    with one entry for each row: after any submodule that is called, at any depth, by its name, and
-    between operations that are no submodules, by the names that tracing gives them. A number of
-    exits, and placements that choose, look at those places only where a single tensor crosses, so
-    that none stands inside of a residual branch; if there is no such place, at all of them.
+    The operations of the module are recorded as a graph, which is then cut into stages. An exit can
+    be placed after every operation for which all tensors passed on to later operations have the
+    samples on their first axis. Candidates after a submodule, at any depth, have the name of the
+    submodule; candidates after other operations have the name that the operation has in the graph.
+    Automatic placements consider only those candidates after which a single tensor is passed on,
+    which excludes the inside of residual branches. If only the end of the network is such a
+    candidate, they consider all.
 
-    If the network ends in one output per class, by a submodule with weights, this is taken for its
-    own classifier. Heads answer with logits: a closing softmax is left out, and where the
-    classifier itself answers with probabilities, their logarithm is taken.
+    If the module returns one output per class and its last layer is a submodule with weights, that
+    submodule is recognized as the network's own classifier. Since heads return logits, a final
+    softmax is removed. If the classifier returns probabilities, their logarithm is used.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Called with rows as its only argument. Copied before use; never trained in place.
+        The network, which is copied and not changed. It is called with a batch of samples as its
+        only argument.
     leaf : sequence of str, class or callable, default=()
-        What tracing is to take whole: submodules, by name or by class, in which no exit is wanted
-        or which cannot be traced, and functions.
+        Submodules, by name or class, and functions that are not traced. Each becomes a single
+        operation of the graph, without an exit inside. Use it for what `torch.fx` cannot trace.
     end : str, default=None
-        Submodule with which the network ends; what follows it, such as a classifier for other
-        classes, is left out. None takes the whole.
+        Name of the submodule with which the network ends. Later operations are removed, such as a
+        classifier for other classes. If None, the whole module is used.
 
     See Also
     --------
-    skearlyexit.list_exits : Every place where an exit may stand.
+    skearlyexit.list_exits : List the candidates for exits of a network.
 
     Notes
     -----
-    The module is run on three of the rows to see what it consists of. It may do what it wants with
-    the shapes of rows, but not with the numbers in them. A submodule is taken whole if it has
-    hooks, if it does other things in training than in evaluation, beyond constants such as the
-    ``training`` of a dropout, or if it does other things each time, as with random numbers that are
-    not torch's. Such numbers are noticed if Python's or numpy's own generator draws them, or one
-    that is an attribute of the submodule, and otherwise only if they enter its operations; counters
-    are noticed if they are attributes. What is returned in training only, as by auxiliary
-    classifiers, is left out.
+    The module is run on three of the samples to record its operations. These may depend on the
+    shape of the input, but not on its values.
+
+    Some submodules become a single operation, as if they were listed in `leaf`: those with hooks,
+    those that run different operations in training and evaluation mode (arguments may differ, such
+    as ``training`` of a dropout), and those that are not the same in each call, such as with random
+    numbers that are not drawn by torch. The latter are detected if they use the global generator of
+    Python or NumPy, if the generator or a counter is an attribute of the submodule, or if the
+    recorded operations differ.
+
+    Outputs that are returned in training mode only, such as those of auxiliary classifiers, are
+    removed.
 
     Examples
     --------
@@ -88,19 +95,11 @@ class TracedBackbone(Backbone):
         self.end = end
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Copy and trace the module; see `Backbone.build`.
-
-        Raises
-        ------
-        ValueError
-            If it cannot be traced, fails on some number of rows, mixes rows, or does not return
-            one tensor; the message says what helps.
-        """
         rows = trial_rows(X)
         if has_hooks(self.module):
             raise ValueError(
-                "The module given as backbone has hooks of its own, which an exit within it would "
-                "leave out. Give hooks to its submodules."
+                "The module given as backbone has hooks of its own, which would not run with exits "
+                "inside of it. Register hooks on its submodules."
             )
         root = copied([self.module])[0].to("cpu", rows.dtype)
         modes = [(module, module.training) for module in root.modules()]
@@ -110,9 +109,10 @@ class TracedBackbone(Backbone):
             except Exception as error:
                 shape = tuple(rows.shape[1:])
                 raise ValueError(
-                    f"The backbone fails on rows of shape {shape}: {error}{hint_of_channels(shape)}"
+                    f"The backbone fails on samples of shape {shape}: {error}"
+                    f"{hint_of_channels(shape)}"
                 ) from error
-        # For each fold a network is built anew; what is taken whole stays the same.
+        # A network is built for each fold; submodules that are not traced are found only once.
         module, leaf, found = vars(self).get("_known", (None, None, None))
         known = found if module is self.module and leaf is self.leaf else None
         traced = ending_turns(lambda: trace(root, rows, self.leaf, known))
@@ -138,16 +138,16 @@ class TracedBackbone(Backbone):
     def _layout(
         self, root: torch.nn.Module, traced: Trace, rows: torch.Tensor, whole: Any
     ) -> Layout:
-        """Layout of the operations up to the end that was asked for, checked on some rows."""
+        """Layout of the operations up to the end of the network, checked on some samples."""
         *nodes, output = traced.graph.nodes
         returned = output.args[0] if self.end is None else _end(self.end, traced)
         value = returned.meta["value"] if isinstance(returned, fx.Node) else None
         if value is None or not value.is_embedding:
             what = f"a {type(whole).__name__}" if value is None else value
             raise ValueError(
-                f"The backbone must return one tensor with one entry per row; it returns {what}. "
-                "Name the submodule that it should end with in TracedBackbone(module, end=...), or "
-                "wrap it in a module that returns the tensor."
+                "The backbone must return one tensor with one entry per sample; it returns "
+                f"{what}. Name the submodule that it should end with in TracedBackbone(module, "
+                "end=...), or wrap it in a module that returns the tensor."
             )
         stop = nodes.index(returned) + 1
         layout = Layout(nodes[:stop], returned)
@@ -157,7 +157,7 @@ class TracedBackbone(Backbone):
 
 
 def _places(layout: Layout, traced: Trace) -> tuple[list[Place], list[str], dict[str, int]]:
-    """Places for exits, their names, and further names of them."""
+    """Candidates for exits, their names, and their alternative names."""
     by_node: dict[fx.Node, list[str]] = defaultdict(list)
     for call in traced.calls:
         by_node[_tensor_of(call.output)].append(call.name)
@@ -171,7 +171,7 @@ def _places(layout: Layout, traced: Trace) -> tuple[list[Place], list[str], dict
         carried, obstacles = layout.crossing(position)
         if obstacles or not carried:
             continue
-        # A submodule is better known by its own name than by that of its last part.
+        # The name of a submodule is preferred to that of its last part.
         names = sorted(by_node.get(node, []), key=len)
         if not names:
             names = [node.name if node.name not in taken else f"{node.name}:op"]
@@ -182,7 +182,7 @@ def _places(layout: Layout, traced: Trace) -> tuple[list[Place], list[str], dict
 
 
 def _tensor_of(node: fx.Node) -> fx.Node:
-    """The first tensor that a call returned, if it returned several."""
+    """Output of a call, or the first one if it returned several."""
     if issubclass(node.meta["value"].kind, tuple):
         for user in node.users:
             if user.target is getitem and user.args[1] == 0:
@@ -193,7 +193,7 @@ def _tensor_of(node: fx.Node) -> fx.Node:
 def _obstacles(
     network: TracedNetwork, root: torch.nn.Module, traced: Trace, layout: Layout
 ) -> dict[str, str]:
-    """Why no exit can stand after the submodules that are no places."""
+    """Reasons why no exit can be placed after the submodules that are not candidates."""
     known = {*network.names, *network.aliases}
     outputs = {call.name: _tensor_of(call.output) for call in traced.calls}
     reasons = {}
@@ -203,31 +203,31 @@ def _obstacles(
         inside = [leaf for leaf in traced.leaves if name.startswith(f"{leaf}.")]
         if name not in outputs:
             reasons[name] = (
-                f"it lies in {inside[0]!r}, which is taken whole: it runs other operations in "
-                "training than in evaluation, or other ones each time."
+                f"it is inside of {inside[0]!r}, which is not traced: its operations differ "
+                "between training and evaluation, or between calls."
                 if inside
-                else "it is not called, or lies in a submodule that is taken whole, as those with "
-                "hooks are."
+                else "it is not called, or it is inside of a submodule that is not traced, such as "
+                "one with hooks."
             )
             continue
         node = outputs[name]
         if node not in layout.position:
             reasons[name] = "it comes after the end of the network."
         elif not layout.values[node].is_embedding:
-            reasons[name] = f"it returns {layout.values[node]}, which no head can look at."
+            reasons[name] = f"it returns {layout.values[node]}, which cannot be input of a head."
         else:
             across = [layout.values[other] for other in layout.crossing(layout.position[node])[1]]
             if not across:
-                reasons[name] = "nothing that follows needs it or what came before."
+                reasons[name] = "no later operation uses it, or anything computed before it."
             elif across[0].is_rows:
                 reasons[name] = (
-                    f"{across[0]} would have to be handed on twice, as two views of the same "
-                    "numbers, and what follows changes them in place."
+                    f"{across[0]} would have to be passed on twice, as two views of the same "
+                    "memory, which later operations change in place."
                 )
             else:
                 reasons[name] = (
-                    f"{across[0]} would have to be handed on to what follows, and rows that leave "
-                    "cannot be taken out of that."
+                    f"{across[0]} would have to be passed on to later operations, and samples that "
+                    "exit cannot be removed from it."
                 )
     return reasons
 
@@ -245,7 +245,7 @@ def _end(name: str, traced: Trace) -> fx.Node:
 def _check_same(
     layout: Layout, root: torch.nn.Module, rows: torch.Tensor, whole: torch.Tensor
 ) -> None:
-    """Raise a ValueError unless the graph computes what the module does, row by row."""
+    """Raise a ValueError unless the graph computes the same as the module for each sample."""
 
     def graph(part: torch.Tensor) -> torch.Tensor:
         return run_to(layout, root, part, layout.returned)
@@ -255,21 +255,21 @@ def _check_same(
         try:
             alone = root(rows[:1].clone())
         except Exception:
-            alone = one  # one row is not for this network
+            alone = one  # this network does not run on a single sample
         same = are_close(two, whole[:2]) or are_close(graph(rows), whole)
     if not same:
         raise ValueError(
-            "What was traced of the backbone computes something else than the backbone: its "
-            "operations depend on more than its rows. Take the submodule that does in the 'leaf' "
-            "list of TracedBackbone, or give the network as a list of stages."
+            "The traced backbone does not compute the same as the backbone: its operations depend "
+            "on more than its input. Name the submodule for which this holds in the 'leaf' list "
+            "of TracedBackbone, or give the network as a list of stages."
         )
     if not are_close(two, whole[:2]):
         raise ValueError(
-            "The backbone mixes rows: what it returns for two rows depends on a third beside them, "
-            "so that rows cannot leave it one by one."
+            "The backbone mixes samples: its output for two samples depends on the third one of "
+            "the batch, so that samples cannot exit one by one."
         )
     if not are_close(one, alone):
         raise ValueError(
-            "The backbone does other things with one row than with several. Take the submodule "
-            "that does in the 'leaf' list of TracedBackbone."
+            "The backbone runs other operations for a single sample than for several. Name the "
+            "submodule for which this holds in the 'leaf' list of TracedBackbone."
         )

@@ -1,4 +1,4 @@
-"""A transformer encoder for vectors and series."""
+"""A transformer encoder for vectors and time series."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from skearlyexit.backbones._stage import Block
 
 
 class _FeatureTokens(torch.nn.Module):
-    """One token for each feature: a direction times its standardized value, plus an offset.
+    """Token for each feature: a learned vector times the standardized value, plus a learned bias.
 
     Notes
     -----
-    **Shape**: (n, n_features) to tokens (n, n_features, width) and no mask.
+    **Shape**: (n, n_features) to tokens (n, n_features, width) and None, since there is no mask.
     """
 
     def __init__(self, X: np.ndarray, width: int) -> None:
@@ -39,7 +39,7 @@ class _FeatureTokens(torch.nn.Module):
 
 
 class _PointTokens(torch.nn.Module):
-    """One token for each time point: a linear map of the channels, plus the encoded position.
+    """Token for each time point: a linear map of the channels, plus the encoded position.
 
     Notes
     -----
@@ -62,19 +62,20 @@ class _PointTokens(torch.nn.Module):
 
 
 def encode_positions(length: int, width: int) -> torch.Tensor:
-    """Sines and cosines of Vaswani et al., of shape (length, width)."""
+    """Positional encoding of Vaswani et al., of shape (length, width)."""
     frequencies = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).float()
 
 
 class _Stem(Block):
-    """Makes tokens of rows, puts the CLS token before them, and fills up their number.
+    """Converts samples to tokens, and adds the CLS token and padding.
 
     Notes
     -----
-    **Shape**: rows to tokens (n, n_tokens, width), with the mask (n, 1, n_tokens) if rows have one.
-    The embedding is the mean of the tokens of the row: the CLS token has not seen them yet.
+    **Shape**: samples to tokens (n, n_tokens, width), together with the mask (n, 1, n_tokens) if
+    there is one. The embedding is the normalized mean of the tokens of a sample, since the CLS
+    token does not depend on them yet.
     """
 
     def __init__(self, tokens: torch.nn.Module, width: int) -> None:
@@ -101,19 +102,19 @@ class _Stem(Block):
 
 
 class _EncoderBlock(Block):
-    """Attention and a perceptron, each on normalized tokens and added to them.
+    """Encoder block with layer normalization before the attention and before the perceptron.
 
     Parameters
     ----------
     width, hidden, n_heads : int
     dropout : float
     n_tokens : int
-        Tokens that are there in every row, the CLS token included, if no mask tells which are.
+        Number of tokens without padding, including the CLS token. It is used if there is no mask.
 
     Notes
     -----
-    **Shape**: tokens (n, at least n_tokens, width), with a mask if there is one, to the same; the
-    embedding is the CLS token, normalized.
+    **Shape**: tokens (n, at least n_tokens, width), together with the mask if there is one, to the
+    same. The embedding is the normalized CLS token.
     """
 
     present: torch.Tensor
@@ -158,15 +159,19 @@ class _EncoderBlock(Block):
 
 
 class TransformerBackbone(Backbone):
-    """Transformer encoder for rows that are vectors or series.
+    """Transformer encoder for vectors and time series.
 
-    Every feature of a vector becomes a token, and so does every time point of a series, together
-    with its position. Blocks of attention and a perceptron, with normalization before each, refine
-    the tokens and a further one, the CLS token, that heads see. Blocks are named ``"stem"``,
-    ``"block1"``, ``"block2"``, ...; an exit after the stem sees the mean of the tokens.
+    Each feature of a vector becomes a token. For series, each time point becomes a token, to which
+    the encoding of its position is added. The first block, the stem, computes these tokens and adds
+    a CLS token. Each of the following blocks consists of self-attention and a perceptron, with
+    layer normalization before both. Blocks are named ``"stem"``, ``"block1"``, ``"block2"``, and so
+    on.
 
-    The input is standardized with the statistics of the training rows, feature by feature or
-    channel by channel.
+    The embedding is the normalized CLS token; that of the stem is the normalized mean of the other
+    tokens.
+
+    The input is standardized, with the mean and standard deviation of each feature or channel in
+    the training samples.
 
     Parameters
     ----------
@@ -175,27 +180,29 @@ class TransformerBackbone(Backbone):
     width : int, default=64
         Size of tokens and embeddings, rounded up to a multiple of 16.
     n_heads : int, default=4
-        Attention heads, which share the width equally.
+        Number of attention heads. It must divide the rounded `width`.
     hidden : int, default=128
-        Inner size of the perceptrons, rounded up to a multiple of 16.
+        Number of hidden units of the perceptrons, rounded up to a multiple of 16.
     dropout : float, default=0.0
-        Share of attention weights, inner units and refinements dropped in training.
+        Dropout rate of the attention weights, of the hidden units of the perceptrons, and of the
+        outputs of attention and perceptrons.
     masked : bool, default=False
-        Whether rows are series whose last channel is a mask, as `pad_series` makes it. The answer
-        for a row does then not depend on its padding, to which no token attends.
+        Whether samples are series whose last channel is a mask, as returned by `pad_series`. The
+        prediction for a sample then does not depend on its padding, to which no token attends.
 
     Notes
     -----
-    **Shape**: rows (n_features,) or (n_channels, n_timepoints), embeddings (width,).
+    **Shape**: samples (n_features,) or (n_channels, n_timepoints), embeddings (width,).
 
-    The number of tokens is filled up to a multiple of 16, since a row's attention is then the same
-    to the last bit on any number of threads.
+    Padding is added up to a multiple of 16 tokens, which makes the results identical for every
+    number of threads.
 
     References
     ----------
     Vaswani et al., "Attention is all you need", NeurIPS 2017. Tokens of features: Gorishniy et al.,
-    "Revisiting deep learning models for tabular data", NeurIPS 2021. Normalization first: Xiong et
-    al., "On layer normalization in the transformer architecture", ICML 2020.
+    "Revisiting deep learning models for tabular data", NeurIPS 2021. Layer normalization before
+    attention and perceptron: Xiong et al., "On layer normalization in the transformer
+    architecture", ICML 2020.
 
     Examples
     --------
@@ -232,7 +239,6 @@ class TransformerBackbone(Backbone):
         self.masked = masked
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
-        """Build a new network; see `Backbone.build`."""
         width, hidden = round_up(self.width), round_up(self.hidden)
         if width % self.n_heads:
             raise ValueError(

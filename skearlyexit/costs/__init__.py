@@ -1,7 +1,4 @@
-"""What it costs to leave at each exit: counted, measured, or given.
-
-A leaf of the package: imports none of its other rooms.
-"""
+"""The cost of each exit: counted, measured, or given by the user."""
 
 from skearlyexit.costs._base import Cost
 from skearlyexit.costs._bytes import BytesCost

@@ -1,4 +1,4 @@
-"""What a cost is."""
+"""Base class of costs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from skearlyexit.costs._parts import CostInput, CostMeasurement
 
 
 class Cost(BaseEstimator, metaclass=ABCMeta):
-    """How the cost of a network's parts is found.
+    """Base class of costs, which measure the parts of a network.
+
+    A subclass must define `unit_name` and `read`.
 
     Attributes
     ----------
-    is_exact : bool
-        Whether stages cost the same whenever they are read.
+    is_exact : bool, default=True
+        Whether each measurement of the same part gives the same value.
+    links : sequence of Link, default=()
+        Connections between the machines that run the network.
 
     Examples
     --------
@@ -41,7 +45,7 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
     stem        1     1           2  18.2%
     block1      3     1           6  54.5%
     block3      6     1          13  118.2%
-    in layers per row; the plain network costs 11
+    in layers per sample; the plain network costs 11
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
@@ -51,44 +55,78 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
     @property
     @abstractmethod
     def unit_name(self) -> str:
-        """Unit of costs, such as "MACs" or "s"."""
+        """Unit of the costs, such as "MACs" or "s"."""
 
     @abstractmethod
     def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
-        """Cost per row of each part alone.
+        """Measure the cost of each part alone.
 
         Parameters
         ----------
         parts : sequence of CostInput
+            Parts of the network.
 
         Returns
         -------
-        readings : list of CostMeasurement
+        measurements : list of CostMeasurement
+            Cost per sample of each part.
         """
 
     def check(self, n_exits: int | None) -> None:
-        """Raise a ValueError if it does not know so many exits; None are any number."""
+        """Check that the cost can be measured for a number of exits.
+
+        The default implementation accepts any number.
+
+        Parameters
+        ----------
+        n_exits : int or None
+            Number of exits. None if the placement is chosen by data, for which any number of exits
+            must be possible.
+
+        Raises
+        ------
+        ValueError
+            If the costs are not known for this number of exits.
+        """
 
     def priced_blocks(self, names: Sequence[str], aliases: Mapping[str, int]) -> list[bool]:
-        """After which blocks the cost of the network until there is known."""
+        """Determine the blocks up to which the cost of the network is known.
+
+        The default implementation returns True for all blocks.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of the blocks.
+        aliases : dict of str to int
+            Alternative names of blocks, with the index of the block that each refers to.
+
+        Returns
+        -------
+        is_known : list of bool
+            Whether the cost from the input up to each block is known. Exits are placed after these
+            blocks only.
+        """
         return [True] * len(names)
 
     def of_blocks(
         self, parts: Sequence[CostInput], names: Sequence[str], aliases: Mapping[str, int]
     ) -> np.ndarray:
-        """Cost per row of each block of the network, which placement goes by.
+        """Measure the cost of each block, by which exits are placed.
 
         Parameters
         ----------
         parts : sequence of CostInput
+            Blocks of the network.
         names : sequence of str
-            Of the blocks.
+            Names of the blocks.
         aliases : dict of str to int
-            Further names of blocks, by index.
+            Alternative names of blocks, with the index of the block that each refers to.
 
         Returns
         -------
         costs : ndarray of shape (n_blocks,)
+            Cost per sample of each block.
         """
         return np.array([reading.value for reading in self.read(parts)])
 
@@ -99,16 +137,22 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
         decisions: Sequence[CostInput],
         blocks: np.ndarray,
     ) -> tuple[list[CostMeasurement], list[CostMeasurement], list[CostMeasurement]]:
-        """Costs per row of all stages, all heads and all decisions.
+        """Measure the costs of all stages, heads and decisions.
 
         Parameters
         ----------
-        stages, heads : sequences of CostInput
-            One for each exit.
+        stages, heads : sequence of CostInput
+            Stage and head of each exit.
         decisions : sequence of CostInput
-            What is made of the heads' outputs, in order; exits at which nothing is have no part.
+            Computations from the outputs of the heads to predictions and scores, in the order of
+            the exits. An exit can have none or several.
         blocks : ndarray of shape (n_exits,)
-            What `of_blocks` gave, summed over each stage.
+            Result of `of_blocks`, summed over the blocks of each stage.
+
+        Returns
+        -------
+        stages, heads, decisions : list of CostMeasurement
+            Cost per sample of each part.
         """
         if self.is_exact:
             known = [CostMeasurement.exactly(value) for value in blocks]
@@ -119,5 +163,20 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
         return readings[:n_exits], readings[n_exits : 2 * n_exits], readings[2 * n_exits :]
 
     def of_link(self, link: Link, n_bytes: float) -> float:
-        """Cost per row of a link over which so many bytes go."""
+        """Measure the cost of a link.
+
+        Only costs with a parameter `links` implement it.
+
+        Parameters
+        ----------
+        link : Link
+            The link.
+        n_bytes : float
+            Number of bytes that are transferred for each sample.
+
+        Returns
+        -------
+        cost : float
+            Cost per sample of the transfer.
+        """
         raise NotImplementedError

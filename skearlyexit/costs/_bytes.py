@@ -1,4 +1,4 @@
-"""Costs by size."""
+"""Costs in bytes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from skearlyexit.costs._parts import CostInput, CostMeasurement
 
 
 class BytesCost(Cost):
-    """Bytes of parameters that have to be in memory until a row leaves.
+    """Size of the parameters of all parts that are used up to each exit, in bytes.
 
-    Of a torch module its parameters and buffers, each counted where it is used first; of an
-    estimator the size of its pickle.
+    For torch modules, the size is that of parameters and buffers; tensors that several parts share
+    are counted for the first part only. For other estimators, it is the size of their pickle.
 
     Examples
     --------
@@ -32,16 +32,15 @@ class BytesCost(Cost):
     stem    2,352   136       2,488  25.4%
     block1  2,440   136       5,064  51.6%
     block3  4,880   136      10,080  102.8%
-    in bytes per row; the plain network costs 9,808
+    in bytes per sample; the plain network costs 9,808
     """
 
     @property
     def unit_name(self) -> str:
-        """Bytes."""
+        """Unit of the costs, "bytes"."""
         return "bytes"
 
     def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
-        """Size of each part; see `Cost.read`."""
         seen: set[int] = set()
         return [CostMeasurement.exactly(_size(part, seen)) for part in parts]
 
@@ -52,7 +51,6 @@ class BytesCost(Cost):
         decisions: Sequence[CostInput],
         blocks: np.ndarray,
     ) -> tuple[list[CostMeasurement], list[CostMeasurement], list[CostMeasurement]]:
-        """Sizes, what stages and heads share counted for the stages; see `Cost.of_cascade`."""
         readings = self.read([*stages, *heads, *decisions])[len(stages) :]
         known = [CostMeasurement.exactly(value) for value in blocks]
         return known, readings[: len(heads)], readings[len(heads) :]
@@ -76,6 +74,6 @@ def _pickled_size(estimator: Any) -> int:
         return len(pickle.dumps(estimator))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"BytesCost tells the size of {type(estimator).__name__} by its pickle, and it has "
-            f"none: {error}. Give another cost."
+            f"BytesCost measures the size of {type(estimator).__name__} by its pickle, but it "
+            f"cannot be pickled: {error}. Give another cost."
         ) from error

@@ -1,4 +1,4 @@
-"""Costs of stages, heads and decisions put together."""
+"""Cumulative costs of exits, from the costs of stages, heads and decisions."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from numpy.typing import ArrayLike
 
 
 def exit_costs(stages: ArrayLike, heads: ArrayLike, decisions: ArrayLike = 0.0) -> np.ndarray:
-    """Cumulative cost of leaving at each exit, in units of the plain backbone.
+    """Compute the cumulative cost of each exit, in units of the plain backbone.
 
-    A row that leaves at exit i has paid every stage, every head and every decision up to i. The
-    unit is the backbone with its last head and no other exit, so the last exit costs a little more
-    than 1.
+    The cost of exit i is the sum of the costs of all stages, heads and decisions up to i. The unit
+    is the cost of the backbone with its last head and no other exit. The last exit therefore costs
+    slightly more than 1.
 
     Parameters
     ----------
     stages, heads : array-like of shape (n_exits,)
-        Cost per row of each stage alone and of each head alone, in any unit.
+        Cost per sample of each stage alone and of each head alone, in the same unit.
     decisions : float or array-like of shape (n_exits,), default=0.0
-        Cost per row of what is made of the head's output at each exit, the answer and whether to
-        leave. A number is that of every exit but the last, where nothing is left to decide.
+        Cost per sample of the decision at each exit: the computation from the outputs of the heads
+        to a prediction and its score. A number applies to every exit but the last, at which nothing
+        is decided.
 
     Returns
     -------
     costs : ndarray of shape (n_exits,)
-        Increasing; ``costs[0]`` is the least that a row can cost.
+        Cumulative costs, in ascending order.
 
     Examples
     --------

@@ -1,13 +1,13 @@
-"""Operations per row of fitted scikit-learn estimators, by a stated count.
+"""Number of operations per sample of fitted scikit-learn estimators.
 
-Linear models, perceptrons and the like use each of their fitted numbers once; support vectors take
-one inner product or distance each, and one product with every coefficient; neighbors that are
-searched by brute force take one distance each. Operations that processors do not do for several
-numbers at once, the comparisons in trees and the exponentials in kernels, count as `SCALAR`.
-Where an estimator calls others one after another, each of these calls counts as `CALL`.
+Linear models and perceptrons use each of their fitted numbers once. Support vector machines need
+one inner product or distance for each support vector, and one product for each dual coefficient.
+Neighbors by brute force need one distance for each training sample. Operations that processors do
+not vectorize, comparisons in trees and exponentials in kernels, count as `SCALAR`. Each call of a
+member of an ensemble counts as `CALL`.
 
-Kinds whose time is not within 10 times of such a count at any size have none, and are timed, such
-as Gaussian naive Bayes, which makes passes over temporary arrays.
+There is no count for estimators whose time differs from it by more than a factor of 10 at some
+sizes, such as Gaussian naive Bayes, which makes passes over temporary arrays. They are timed.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import BaseDecisionTree
 
-#: Multiply-accumulates that take as long as a comparison in a tree or an exponential.
+#: Number of multiply-accumulates in the time of a comparison in a tree, or of an exponential.
 SCALAR = 50.0
-#: Those that take as long as a sample's share of a call of a member of an ensemble, of which 256
-#: samples are in one call: about 0.1 ms. Both were measured by benchmarks/estimator_costs.py.
+#: Number of multiply-accumulates in the time per sample of a call of a member of an ensemble. A
+#: call takes about 0.1 ms, for 256 samples. Both were measured by benchmarks/estimator_costs.py.
 CALL = 5000.0
 
 
 class UncountedError(TypeError):
-    """There is no count for this kind of estimator.
+    """Exception for estimators whose operations cannot be counted.
 
     Examples
     --------
@@ -85,21 +85,25 @@ class UncountedError(TypeError):
 
 @singledispatch
 def estimator_macs(estimator: Any) -> float:
-    """Operations that one row costs a fitted estimator.
+    """Count the operations that a prediction for one sample takes.
+
+    This is a `functools.singledispatch` function. Counts for further classes of estimators can be
+    registered with ``estimator_macs.register``.
 
     Parameters
     ----------
     estimator : fitted estimator
-        A kind that is not known gets a count of its own by ``estimator_macs.register``.
+        A scikit-learn classifier, transformer or pipeline.
 
     Returns
     -------
     macs : float
+        Number of multiply-accumulates. Other operations are converted by the time that they take.
 
     Raises
     ------
     UncountedError
-        If there is no count for such an estimator, or for one that it consists of.
+        If there is no count for the estimator, or for one that it consists of.
 
     Examples
     --------
@@ -150,11 +154,11 @@ def _(estimator: Any) -> float:
         )
     n_vectors = estimator.n_support_.sum()
     kernel = n_vectors * (per_feature * estimator.n_features_in_ + per_vector)
-    # Each vector has one coefficient for every pair of classes that its own is in.
+    # Each support vector has one coefficient for every pair of classes that includes its own.
     return float(kernel + estimator.dual_coef_.size)
 
 
-#: Operations of kernels for each feature, and besides for each support vector.
+#: Operations of kernels for each feature of a support vector, and further ones for each vector.
 _KERNELS: dict[Any, tuple[float, float]] = {
     "linear": (1.0, 0.0),
     "poly": (1.0, 0.0),
@@ -221,7 +225,7 @@ def _(estimator: Any) -> float:
 
 
 def _mean_path(tree: Any) -> float:
-    """Operations of a training row on its way to its leaf, on average."""
+    """Mean number of operations from the root of a tree to the leaf of a training sample."""
     weights = tree.weighted_n_node_samples
     inner = tree.children_left >= 0
     return SCALAR * float(weights[inner].sum() / weights[0])
@@ -237,7 +241,7 @@ def _(estimator: Any) -> float:
 @estimator_macs.register(OneVsOneClassifier)
 @estimator_macs.register(OutputCodeClassifier)
 def _(estimator: Any) -> float:
-    # Each member answers with a vector for the classes, and these are added up.
+    # Each member returns a vector with a value for each class, and these are summed.
     per_member = CALL + len(estimator.classes_)
     return _sum_of(estimator.estimators_) + len(estimator.estimators_) * per_member
 
@@ -293,5 +297,5 @@ def _(estimator: Any) -> float:
 
 
 def _sum_of(steps: Iterable[Any]) -> float:
-    """Sum over the steps that are estimators, and not None or a word."""
+    """Sum over the steps that are estimators, rather than None or a string."""
     return float(sum(estimator_macs(step) for step in steps if hasattr(step, "fit")))

@@ -1,4 +1,4 @@
-"""Costs that the user knows."""
+"""Costs given by the user."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from skearlyexit.costs._parts import CostInput, CostMeasurement
 
 
 class GivenCost(Cost):
-    """Costs that were found elsewhere, such as joules on the device in question.
+    """Costs given by the user, such as joules measured on another device.
 
     Parameters
     ----------
     blocks : array-like of shape (n_blocks,) or dict of str to float
-        Cost per row of each block of the network, which `skearlyexit.list_exits` names; or, by
-        name, the cost of all blocks after the one named before, up to and with this one; exits
-        may then stand after these blocks only. The end of the network has to be among them.
+        Cost per sample of each block of the network, as listed by `skearlyexit.list_exits`. A dict
+        maps names of some blocks to costs, each of which includes all blocks since the previous
+        one that is named. Exits can then be placed after the named blocks only, and the last block
+        must be one of them.
     heads : float or array-like of shape (n_exits,), default=0.0
-        Cost per row of each head.
+        Cost per sample of each head. A number applies to all heads.
     decision : float, default=0.0
-        Cost per row of one decision.
+        Cost per sample of the decision at an exit.
     unit : str, default=""
-        Their unit.
+        Unit of the costs.
 
     Examples
     --------
@@ -58,28 +59,37 @@ class GivenCost(Cost):
 
     @property
     def unit_name(self) -> str:
-        """As given."""
+        """Unit of the costs."""
         return self.unit
 
     def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
-        """Nothing can be measured of a part alone."""
+        """Raise a ValueError, since the costs of single parts are not known.
+
+        Parameters
+        ----------
+        parts : sequence of CostInput
+            Parts of the network.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
         raise ValueError("GivenCost knows blocks, heads and decisions of one network only.")
 
     def check(self, n_exits: int | None) -> None:
-        """Refuse a number of heads that is not that of the exits; see `Cost.check`."""
         _checked([self.decision], 1, "decision")
         if not np.ndim(self.heads):
             _checked([self.heads], 1, "heads")
             return
         if n_exits is None:
             raise ValueError(
-                "A placement that is chosen by data tries heads at all places; the 'heads' of "
+                "A placement that is chosen by data tries heads at all candidates; the 'heads' of "
                 f"GivenCost must be a single number then. Got {self.heads!r} instead."
             )
         _checked(self.heads, n_exits, "heads")
 
     def priced_blocks(self, names: Sequence[str], aliases: Mapping[str, int]) -> list[bool]:
-        """Those that are named, or all; see `Cost.priced_blocks`."""
         if not isinstance(self.blocks, Mapping):
             return [True] * len(names)
         indices = {block_index(name, names, aliases) for name in self.blocks}
@@ -88,7 +98,6 @@ class GivenCost(Cost):
     def of_blocks(
         self, parts: Sequence[CostInput], names: Sequence[str], aliases: Mapping[str, int]
     ) -> np.ndarray:
-        """Costs as given; see `Cost.of_blocks`."""
         if not isinstance(self.blocks, Mapping):
             return _checked(self.blocks, len(names), "blocks")
         found = [block_index(name, names, aliases) for name in self.blocks]
@@ -110,7 +119,6 @@ class GivenCost(Cost):
         decisions: Sequence[CostInput],
         blocks: np.ndarray,
     ) -> tuple[list[CostMeasurement], list[CostMeasurement], list[CostMeasurement]]:
-        """Costs as given; see `Cost.of_cascade`."""
         values = self.heads if np.ndim(self.heads) else [self.heads] * len(heads)
         return (
             [CostMeasurement.exactly(value, "given") for value in blocks],

@@ -1,4 +1,4 @@
-"""What it costs to hand rows on to another machine."""
+"""The cost of a transfer between machines."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from numbers import Integral
 
 @dataclass(frozen=True)
 class Link:
-    """A connection between two machines, after a block of the network.
+    """Connection between two machines that run parts of the network.
 
-    Rows that go on past the block pay for it, whether an exit stands there or not.
+    The cost of the link is added to the cost of the block after it. All samples that do not exit
+    before the link pay it, whether there is an exit at this point or not.
 
     Parameters
     ----------
     after : int or str
-        Block, by index or name.
+        Index or name of the last block that runs on the first machine.
     bandwidth : float
-        Bytes per second.
+        Bandwidth in bytes per second.
     latency : float, default=0.0
-        Seconds for each row, whatever its size.
+        Seconds that are added for each sample, independent of its size.
 
     Raises
     ------
     ValueError
-        If the bandwidth is no positive number, or the latency a negative one.
+        If `after` is neither an integer nor a string, the bandwidth is not positive, or the latency
+        is negative or not finite.
 
     Examples
     --------
@@ -39,9 +41,7 @@ class Link:
 
     def __post_init__(self) -> None:
         if not isinstance(self.after, str | Integral):
-            raise ValueError(
-                f"A Link stands after a block, by index or name. Got after={self.after!r}."
-            )
+            raise ValueError(f"A Link needs a block, by index or name. Got after={self.after!r}.")
         if not self.bandwidth > 0 or not 0 <= self.latency < float("inf"):
             raise ValueError(
                 "A Link needs a positive bandwidth, in bytes per second, and a latency of at "
@@ -49,7 +49,18 @@ class Link:
             )
 
     def seconds(self, n_bytes: float) -> float:
-        """Seconds that a row of this many bytes takes."""
+        """Compute the time of the transfer of one sample.
+
+        Parameters
+        ----------
+        n_bytes : float
+            Size of the sample in bytes.
+
+        Returns
+        -------
+        seconds : float
+            Time in seconds.
+        """
         return n_bytes / self.bandwidth + self.latency
 
 

@@ -1,4 +1,4 @@
-"""Costs by counting."""
+"""Costs in multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ from skearlyexit.costs._modules import module_macs
 from skearlyexit.costs._parts import CostInput, CostMeasurement
 from skearlyexit.costs._timing import time_parts
 
-#: Rows and repetitions by which parts are timed that cannot be counted.
+#: Number of samples and of repetitions for timing parts that cannot be counted.
 TIMED_ROWS, TIMED_REPEATS = 256, 9
 
 
 class MACsCost(Cost):
-    """Multiply-accumulates per row, by torch's counter and by stated counts for estimators.
+    """Number of multiply-accumulates per sample.
 
-    An estimator of a kind that has no count is timed, and its time turned into operations at the
-    rate at which this machine was seen to run the network itself. Two fits then differ in its cost,
-    and in thresholds that depend on it.
+    For torch modules, products of matrices, convolutions and attention are counted. Element-wise
+    operations, normalization and pooling count as 0, as is usual. For scikit-learn estimators, see
+    `estimator_macs`.
+
+    An estimator without a count is timed. Its time is converted to operations at the rate at which
+    this machine runs the network. The cost of this estimator, and thresholds that depend on it, may
+    then differ from fit to fit.
 
     Parameters
     ----------
     rate : float, default=None
-        Multiply-accumulates per second of a machine that is not this one; costs are then in
-        seconds.
+        Multiply-accumulates per second of the machine that will run the network. If given, costs
+        are in seconds.
     links : sequence of Link, default=()
-        Connections between machines; they need a rate.
+        Connections between the machines that run the network. They require `rate`.
 
     See Also
     --------
-    skearlyexit.costs.module_macs : What is counted of torch modules.
-    skearlyexit.costs.estimator_macs : What is counted of scikit-learn's estimators.
+    skearlyexit.costs.estimator_macs : Count the operations of a scikit-learn estimator.
 
     Examples
     --------
@@ -54,7 +57,7 @@ class MACsCost(Cost):
     stem    0.000512  3.2e-05     2e-06    0.000546  26.3%
     block1  0.000512  3.2e-05     2e-06     0.00109  52.5%
     block3   0.00102  3.2e-05         0     0.00215  103.3%
-    in s per row; the plain network costs 0.00208
+    in s per sample; the plain network costs 0.00208
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -68,11 +71,10 @@ class MACsCost(Cost):
 
     @property
     def unit_name(self) -> str:
-        """MACs, or seconds if there is a rate."""
+        """Unit of the costs: "MACs", or "s" if there is a rate."""
         return "MACs" if self.rate is None else "s"
 
     def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
-        """Count each part; see `Cost.read`."""
         return [CostMeasurement.exactly(_count(part) / (self.rate or 1.0)) for part in parts]
 
     def of_cascade(
@@ -82,7 +84,6 @@ class MACsCost(Cost):
         decisions: Sequence[CostInput],
         blocks: np.ndarray,
     ) -> tuple[list[CostMeasurement], list[CostMeasurement], list[CostMeasurement]]:
-        """Count, or time what cannot be counted; see `Cost.of_cascade`."""
         readings: list[CostMeasurement | None] = []
         parts = [*heads, *decisions]
         for part in parts:
@@ -92,12 +93,12 @@ class MACsCost(Cost):
                 readings.append(None)
         unknown = [i for i, reading in enumerate(readings) if reading is None]
         if unknown:
-            # In the unit of the blocks, per second of this machine.
+            # The rate is in the unit of the blocks, per second of this machine.
             if not blocks.sum() > 0:
                 kinds = ", ".join(type(parts[i].model).__name__ for i in unknown)
                 raise ValueError(
-                    f"There is no count of operations for {kinds}, and the network has none that "
-                    "its time could be compared with. Give cost='seconds'."
+                    f"There is no count of operations for {kinds}, and the network has no counted "
+                    "operations to compare its time with. Give cost='seconds'."
                 )
             seconds = _seconds(stages)
             rate = float(blocks.sum()) / sum(reading.value for reading in seconds)
@@ -108,7 +109,6 @@ class MACsCost(Cost):
         return known, found[: len(heads)], found[len(heads) :]
 
     def of_link(self, link: Link, n_bytes: float) -> float:
-        """Seconds of a link; see `Cost.of_link`."""
         return link.seconds(n_bytes)
 
     def _validate_params(self) -> None:
@@ -116,13 +116,13 @@ class MACsCost(Cost):
         check_links(self.links, "MACsCost")
         if len(self.links) and self.rate is None:
             raise ValueError(
-                "The 'links' of MACsCost take seconds, which need its 'rate', in multiply-"
-                "accumulates per second, to compare with; got rate=None."
+                "The 'links' of MACsCost are in seconds, and need its 'rate', in multiply-"
+                "accumulates per second, for comparison; got rate=None."
             )
 
 
 def counted_or_free(part: CostInput) -> float:
-    """Multiply-accumulates per row of a part, 0 if there is no count."""
+    """Multiply-accumulates per sample of a part, or 0 if there is no count."""
     try:
         return _count(part)
     except UncountedError:
@@ -130,7 +130,7 @@ def counted_or_free(part: CostInput) -> float:
 
 
 def _count(part: CostInput) -> float:
-    """Operations per row."""
+    """Operations per sample."""
     if part.macs is not None:
         return part.macs
     if isinstance(part.model, torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of torch modules, by torch's own counter."""
+"""Multiply-accumulates of torch modules, by the counter of torch."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def module_macs(module: torch.nn.Module, inputs: Any, n_rows: int) -> tuple[float, Any]:
-    """Multiply-accumulates of one row, and the outputs of the counted pass.
+    """Count the multiply-accumulates of a module per sample.
 
-    Products of matrices, convolutions and attention are counted; element-wise operations,
-    normalization and pooling count as nothing, as is usual.
+    Products of matrices, convolutions and attention are counted. Element-wise operations,
+    normalization and pooling count as 0, as is usual.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Called as ``module(inputs)``, without gradients and in the mode it is in.
+        Called as ``module(inputs)``, without gradients and in its current mode.
     inputs : Tensor or tuple of Tensor
-        Its only argument, of `n_rows` rows.
+        Input of `n_rows` samples.
     n_rows : int
-        Number of rows that the count is divided by.
+        Number of samples, by which the count is divided.
 
     Returns
     -------
     macs : float
-    outputs : what the module returned
+        Multiply-accumulates per sample.
+    outputs : object
+        Output of the module.
 
     Examples
     --------
@@ -44,20 +46,20 @@ def module_macs(module: torch.nn.Module, inputs: Any, n_rows: int) -> tuple[floa
             with _FusedKernels() as fused:
                 flops, outputs = _count(module, inputs)
         except AssertionError:
-            # The counter does not take outputs that are parameters.
+            # The counter does not accept outputs that are parameters.
             fused.found, outputs = True, module(inputs)
         if fused.found:
             try:
                 flops, _ = _count(_without_memory(module), _to_meta(inputs))
             except Exception:
-                # Some modules look at values, or make tensors of their own, and need real memory.
+                # Some modules depend on values, or create tensors, which does not work on meta.
                 with _unfused():
                     flops, _ = _count(module, inputs)
     return flops / 2 / n_rows, outputs
 
 
 class _FusedKernels(TorchDispatchMode):
-    """Finds kernels of several products each, of which the counter knows nothing."""
+    """Detects fused kernels of several products, which the counter ignores."""
 
     _names = re.compile("rnn|lstm|gru|attention|encoder_layer")
 
@@ -74,7 +76,7 @@ class _FusedKernels(TorchDispatchMode):
 
 @contextmanager
 def _unfused() -> Iterator[None]:
-    """Recurrent layers and attention as products of matrices, which the counter knows."""
+    """Run recurrent layers and attention as products of matrices, which the counter counts."""
     library: Any = torch.backends.mkldnn
     fast, onednn = torch.backends.mha.get_fastpath_enabled(), library.enabled
     torch.backends.mha.set_fastpath_enabled(False)
@@ -94,8 +96,8 @@ def _count(module: torch.nn.Module, inputs: Any) -> tuple[int, Any]:
 
 
 def _without_memory(module: torch.nn.Module) -> torch.nn.Module:
-    """Copy of a module whose tensors have shapes only."""
-    # Handing the tensors' substitutes to deepcopy spares it the copying of all weights.
+    """Copy of a module whose tensors are on the device "meta", and have shapes only."""
+    # With the tensors of the copy in its memo, deepcopy does not copy the weights.
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
@@ -105,9 +107,9 @@ def _without_memory(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _to_meta(inputs: Any) -> Any:
-    """Tensors without memory, on which attention and recurrent layers show what they consist of.
+    """Move tensors to the device "meta", on which attention and recurrent layers are not fused.
 
-    On the CPU they run as one fused operation each, of which the counter knows nothing.
+    On the CPU they run as one fused operation each, which the counter ignores.
     """
     if isinstance(inputs, tuple):
         return tuple(_to_meta(part) for part in inputs)

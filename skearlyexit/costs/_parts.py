@@ -12,20 +12,20 @@ import torch
 
 @dataclass(frozen=True)
 class CostInput:
-    """Something that runs on rows: a stage, a head, a decision.
+    """Input of a cost measurement: a stage, a head or a decision, with input for it.
 
-    Attributes
+    Parameters
     ----------
     run : callable
-        Called as ``run(inputs)``.
+        Function that runs the part, called as ``run(inputs)``.
     inputs : Tensor, ndarray or tuple of Tensor
-        A few rows of what it is called with.
+        Input of the part for a few samples.
     model : torch.nn.Module, fitted estimator or None
-        What it consists of, for counting; None has no memory of its own.
+        Model whose operations and parameters are counted. None if the part has no parameters.
     macs : float or None, default=None
-        Operations per row, where they are known without looking at the model.
+        Operations per sample, if they are known. They are then not counted.
     pooling : torch.nn.Module or None, default=None
-        What the inputs go through before the model, if the model is not a torch module itself.
+        Module that is applied to the input before the model, if the model is not a torch module.
 
     Examples
     --------
@@ -46,14 +46,25 @@ class CostInput:
     pooling: torch.nn.Module | None = None
 
     def with_rows(self, n_rows: int) -> Any:
-        """Inputs of this many rows, by repeating those that there are."""
+        """Repeat the samples of the input to get a given number.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of samples.
+
+        Returns
+        -------
+        inputs : Tensor, ndarray or tuple of Tensor
+            Input of the part for this number of samples.
+        """
         if isinstance(self.inputs, tuple):
             return tuple(_repeat(tensor, n_rows) for tensor in self.inputs)
         return _repeat(self.inputs, n_rows)
 
     @property
     def n_rows(self) -> int:
-        """Number of rows of the inputs."""
+        """Number of samples of the input."""
         return len(self.inputs[0] if isinstance(self.inputs, tuple) else self.inputs)
 
 
@@ -65,15 +76,17 @@ def _repeat(rows: Any, n_rows: int) -> Any:
 
 @dataclass(frozen=True)
 class CostMeasurement:
-    """Cost of a part, per row.
+    """Result of a cost measurement: the cost per sample of a part.
 
-    Attributes
+    Parameters
     ----------
     value : float
-        In the unit of the cost.
+        The cost. If measured repeatedly, it is the median.
     low, high : float
-        Quartiles of what was measured; the value itself where it was counted or given.
-    how : {"counted", "measured", "given"}
+        Lower and upper quartile of repeated measurements. Equal to `value` if the cost was counted
+        or given.
+    how : {"counted", "measured", "given"}, default="counted"
+        How the cost was determined.
 
     Examples
     --------
@@ -92,18 +105,54 @@ class CostMeasurement:
 
     @classmethod
     def exactly(cls, value: float, how: str = "counted") -> CostMeasurement:
-        """Reading without a spread."""
+        """Create the measurement of a cost that is known exactly.
+
+        Parameters
+        ----------
+        value : float
+            The cost.
+        how : {"counted", "measured", "given"}, default="counted"
+            How the cost was determined.
+
+        Returns
+        -------
+        measurement : CostMeasurement
+            Measurement whose quartiles are equal to the value.
+        """
         return cls(float(value), float(value), float(value), how)
 
     @classmethod
     def of_times(cls, times: np.ndarray) -> CostMeasurement:
-        """Median and quartiles of repeated measurements."""
+        """Create the measurement from repeated timings.
+
+        Parameters
+        ----------
+        times : ndarray of shape (n_repeats,)
+            Time per sample of each repetition.
+
+        Returns
+        -------
+        measurement : CostMeasurement
+            Median and quartiles of the times.
+        """
         low, value, high = np.percentile(times, [25, 50, 75])
         return cls(float(value), float(low), float(high), "measured")
 
     @classmethod
     def total(cls, readings: Sequence[CostMeasurement]) -> CostMeasurement:
-        """Sum of readings, nothing for none."""
+        """Sum several measurements.
+
+        Parameters
+        ----------
+        readings : sequence of CostMeasurement
+            Measurements; their sum is 0 if there is none.
+
+        Returns
+        -------
+        total : CostMeasurement
+            Sums of the values and of the quartiles. It is marked as measured if any of the
+            measurements is.
+        """
         if len(readings) == 1:
             return readings[0]
         values, lows, highs = (
@@ -115,5 +164,16 @@ class CostMeasurement:
         )
 
     def scaled(self, factor: float) -> CostMeasurement:
-        """The same in another unit."""
+        """Convert the measurement to another unit.
+
+        Parameters
+        ----------
+        factor : float
+            Factor by which the value and the quartiles are multiplied.
+
+        Returns
+        -------
+        scaled : CostMeasurement
+            The converted measurement.
+        """
         return CostMeasurement(self.value * factor, self.low * factor, self.high * factor, self.how)

@@ -1,4 +1,4 @@
-"""Names of costs."""
+"""Names of the costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs by the clock."""
+"""Costs in seconds."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from skearlyexit.costs._timing import time_parts
 
 
 class SecondsCost(Cost):
-    """Seconds per row, measured on this machine when the model is fitted.
+    """Time per sample in seconds, measured on this machine in `fit`.
 
-    Each part is run on its own; the value is the median of the repetitions, and their quartiles
-    are kept beside it. Two fits measure different times, and thresholds that depend on costs differ
-    with them.
+    Each part is timed alone. Its cost is the median of repeated measurements, whose quartiles are
+    reported as well. Since times differ from fit to fit, thresholds that depend on costs may
+    differ, too.
 
     Parameters
     ----------
     batch_size : int, default=256
-        Rows of a call. One row at a time costs more per row, and heads that are not torch modules
-        more than the others.
+        Number of samples in each call. Small batches take more time per sample, in particular for
+        heads that are not torch modules.
     n_repeats : int, default=15
-        How often each part is timed.
+        Number of measurements of each part.
     links : sequence of Link, default=()
-        Connections between machines.
+        Connections between the machines that run the network.
 
     Examples
     --------
@@ -63,16 +63,14 @@ class SecondsCost(Cost):
 
     @property
     def unit_name(self) -> str:
-        """Seconds."""
+        """Unit of the costs, "s"."""
         return "s"
 
     def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
-        """Time each part; see `Cost.read`."""
         timed = time_parts(parts, self.batch_size, self.n_repeats)
         return [CostMeasurement.of_times(times) for times in timed]
 
     def of_link(self, link: Link, n_bytes: float) -> float:
-        """Seconds of a link; see `Cost.of_link`."""
         return link.seconds(n_bytes)
 
     def _validate_params(self) -> None:

@@ -1,4 +1,4 @@
-"""The costs of a cascade, part by part."""
+"""Table of the costs of all parts of a cascade."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from skearlyexit.costs._parts import CostMeasurement
 
 @dataclass(frozen=True)
 class CostTable:
-    """What each part of a cascade costs per row.
+    """Costs per sample of all parts of an early-exit model.
 
-    Printed, it is a table; ``to_frame()`` gives a data frame.
+    It prints as a table with one line per exit.
 
     Attributes
     ----------
     unit : str
-        Unit of costs, such as "MACs" or "s".
+        Unit of the costs, such as "MACs" or "s".
     names : list of str
         Names of the exits.
     stages, heads : list of CostMeasurement
-        One for each exit, each alone.
+        Cost of the stage and of the head of each exit.
     links : ndarray of shape (n_exits,)
-        What is paid within each stage for handing rows from one machine to another.
+        Cost of the transfers between machines within each stage.
     decisions : list of CostMeasurement
-        What is made of each head's output, the answer and whether to leave; the last exit has
-        nothing to decide.
+        Cost of the decision at each exit: the computation from the outputs of the heads to a
+        prediction and its score.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class CostTable:
     exit  stage  head  until here  of plain
     a        40    10          50  50.0%
     b        50    10         110  110.0%
-    in MACs per row; the plain network costs 100
+    in MACs per sample; the plain network costs 100
     """
 
     unit: str
@@ -73,14 +73,15 @@ class CostTable:
 
     @property
     def cumulative(self) -> np.ndarray:
-        """Cost of leaving at each exit as a share of the plain network's; see `exit_costs`."""
+        """Cumulative cost of each exit, in units of the plain network, shape (n_exits,)."""
         return exit_costs(self.stage_costs, self.head_costs, self.decision_costs)
 
     @property
     def untimed(self) -> np.ndarray:
-        """As `cumulative`, but heads and decisions whose cost was timed count as free.
+        """Same as `cumulative`, but with cost 0 for heads and decisions that were timed.
 
-        Another timing would give other values; what a model answers must not depend on it.
+        Policies and combinations that depend on costs are fitted with these values, since times
+        differ from fit to fit.
         """
         heads, decisions = (
             [0.0 if reading.how == "measured" else reading.value for reading in readings]
@@ -105,7 +106,18 @@ class CostTable:
         return columns
 
     def to_frame(self) -> Any:
-        """Table as a pandas data frame, one row for each exit."""
+        """Return the table as a pandas DataFrame.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            One row for each exit.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
         return import_pandas("CostTable.to_frame").DataFrame(self._columns())
 
     def __str__(self) -> str:
@@ -120,7 +132,7 @@ class CostTable:
             ]
             for title, values in self._columns().items()
         }
-        note = f"in {self.unit or 'the unit given'} per row; the plain network costs "
+        note = f"in {self.unit or 'the unit given'} per sample; the plain network costs "
         note += readable(self.plain)
         if self.stages[0].how == "counted" and any(
             part.how == "measured" for part in (*self.heads, *self.decisions)
@@ -133,7 +145,7 @@ class CostTable:
 
 
 def readable(value: float) -> str:
-    """Whole numbers as such, others with three digits."""
+    """Format whole numbers without decimals, and others with three significant digits."""
     if value == round(value) and abs(value) < 1e15:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

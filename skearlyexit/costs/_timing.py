@@ -1,4 +1,4 @@
-"""Parts timed on this machine."""
+"""Timing of parts on this machine."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from skearlyexit.costs._parts import CostInput
 
 
 def time_parts(parts: Sequence[CostInput], n_rows: int, n_repeats: int) -> list[np.ndarray]:
-    """Seconds per row of each part, one part after another.
+    """Time each part alone.
 
     Parameters
     ----------
     parts : sequence of CostInput
     n_rows : int
-        Rows of a call.
+        Number of samples in each call.
     n_repeats : int
-        Calls of each part, after one that is not counted.
+        Number of timed calls of each part, after one that is not timed.
 
     Returns
     -------
     times : list of ndarray of shape (n_repeats,)
+        Seconds per sample in each call.
     """
     times = np.empty((len(parts), n_repeats))
     with torch.inference_mode():
@@ -42,7 +43,7 @@ def time_parts(parts: Sequence[CostInput], n_rows: int, n_repeats: int) -> list[
 
 
 def _wait_for(inputs: Any) -> None:
-    """Wait until an accelerator has done what it was asked for."""
+    """Wait until an accelerator has finished the call."""
     first = inputs[0] if isinstance(inputs, tuple) else inputs
     if isinstance(first, torch.Tensor) and first.is_cuda:
         torch.cuda.synchronize(first.device)

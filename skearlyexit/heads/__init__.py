@@ -1,4 +1,4 @@
-"""What predicts at an exit: neural heads, any scikit-learn classifier, and pooling before both."""
+"""Heads, which predict at the exits: torch modules and scikit-learn classifiers."""
 
 from skearlyexit.heads._base import FittedHead, Head, NeuralHead
 from skearlyexit.heads._estimator import EstimatorHead

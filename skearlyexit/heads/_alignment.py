@@ -1,4 +1,4 @@
-"""Embeddings of one network in the coordinates of another."""
+"""Alignment of the embeddings of one network with those of another."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-#: Penalty for each row, against a squared norm of 1 a row of a standardized column: enough to make
-#: the fit well-posed, too little to show.
+#: Ridge penalty per sample. The mean square of a standardized feature is 1, so that this makes the
+#: fit well-posed without a noticeable effect on it.
 PENALTY = 1e-4
 
 
 def align(fitted: np.ndarray, target: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Map new embeddings of a network to where another network would have put them.
+    """Map embeddings of one network to the embedding space of another.
 
-    Two trainings of the same network find much the same features in coordinates of their own. The
-    map from one to the other is affine, and fitted by least squares on rows that both have seen.
+    Two trainings of the same network find similar features, in different coordinates. The map from
+    one to the other is affine, and is fitted by least squares on the embeddings of samples that
+    both networks were trained on.
 
     Parameters
     ----------
     fitted, target : ndarray of shape (n_samples, n_features)
-        Embeddings of the same rows by the first and by the second network.
+        Embeddings of the same samples by the first and by the second network.
     new : ndarray of shape (n_new, n_features)
-        Embeddings of other rows by the first network.
+        Embeddings of other samples by the first network.
 
     Returns
     -------
     aligned : ndarray of shape (n_new, n_features)
+        Estimates of the embeddings of these samples by the second network.
     """
     ridge = make_pipeline(StandardScaler(), Ridge(PENALTY * len(fitted)))
     return np.asarray(ridge.fit(fitted, target).predict(new)).reshape(len(new), -1)

@@ -1,4 +1,4 @@
-"""What a head is, before and after fitting."""
+"""Base classes of heads, before and after fitting."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from skearlyexit.heads._pooling import resolve_pooling
 
 
 class PooledModule(torch.nn.Module):
-    """Pooling, then a module on vectors; neither writes into what it is called with.
+    """Pooling, followed by a module on vectors. Neither changes its input in place.
 
     Parameters
     ----------
     pooling, body : torch.nn.Module
-        One that may write into its input is called with a copy.
+        A module that may change its input in place is called with a copy.
 
     Notes
     -----
-    **Shape**: embedding (n, ...) to logits (n, n_classes).
+    **Shape**: embeddings (n, ...) to logits (n, n_classes).
     """
 
     def __init__(self, pooling: torch.nn.Module, body: torch.nn.Module) -> None:
@@ -40,19 +40,20 @@ class PooledModule(torch.nn.Module):
 
 @dataclass
 class FittedHead(metaclass=ABCMeta):
-    """A head that answers.
+    """Base class of fitted heads, which predict at the exits.
 
-    Attributes
+    Parameters
     ----------
     model : torch.nn.Module or fitted scikit-learn estimator
+        The model of the head.
     pooling : torch.nn.Module
-        From the embedding of a stage to vectors of shape (n, n_features).
+        Maps the embeddings of a stage to vectors of shape (n, n_features).
 
     Examples
     --------
     >>> import torch
     >>> from skearlyexit.heads import FittedHead
-    >>> class Softened(FittedHead):  # answers at a temperature of 2
+    >>> class Softened(FittedHead):  # softmax with a temperature of 2
     ...     def predict_proba(self, embedding):
     ...         logits = self.model(self.pooling(embedding)).double()
     ...         return torch.softmax(logits / 2, dim=1).numpy()
@@ -68,40 +69,60 @@ class FittedHead(metaclass=ABCMeta):
 
     @abstractmethod
     def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
-        """Class probabilities.
+        """Predict class probabilities.
 
         Parameters
         ----------
         embedding : Tensor of shape (n, ...)
-            n a multiple of 16, which keeps the answer for a row free of the rows beside it.
+            Embeddings of the samples. Their number is a multiple of 16, which makes the result for
+            a sample independent of the other samples.
 
         Returns
         -------
         probabilities : ndarray of shape (n, n_classes), float64
+            Probability of each class.
         """
 
     def part(self, embedding: torch.Tensor) -> CostInput:
-        """Input of the measurement of its cost, on a few embeddings."""
+        """Return the input of the measurement of the cost of this head.
+
+        Parameters
+        ----------
+        embedding : Tensor of shape (n, ...)
+            Embeddings of a few samples.
+
+        Returns
+        -------
+        part : CostInput
+            The head, with these embeddings as its input.
+        """
         return CostInput(self.predict_proba, embedding, self.model)
 
     @abstractmethod
     def to(self, device: torch.device | str) -> None:
-        """Move what torch owns of it."""
+        """Move the torch modules of this head to a device.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            The device.
+        """
 
 
 class Head(BaseEstimator, metaclass=ABCMeta):
-    """Recipe for a head.
+    """Base class of heads before fitting.
 
     Attributes
     ----------
     is_neural : bool
-        Whether the module of `build` is the head itself. If not, that module only stands in its
-        place while the network is trained, and `fit` makes the head from frozen embeddings.
-    is_own : bool
-        Whether the network's own classifier takes its place, and `build` is not called.
-    cross_fit : int or None
-        Number of folds in which those embeddings are cross-fitted; None takes the embeddings of
-        rows that the network has seen.
+        Whether the module returned by `build` is the head itself. If False, that module replaces
+        the head only while the network is trained, and `fit` fits the head on the embeddings of
+        the trained network.
+    is_own : bool, default=False
+        Whether the head is the network's own classifier. `build` is then not called.
+    cross_fit : int or None, default=None
+        Number of folds in which the embeddings for `fit` are cross-fitted; see `EstimatorHead`. If
+        None, they are those of the samples that the network was trained on.
 
     Examples
     --------
@@ -130,17 +151,19 @@ class Head(BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:
-        """New module from embeddings like the given one to one logit per class.
+        """Build a new module that maps embeddings to logits.
 
         Parameters
         ----------
         embedding : Tensor of shape (n, ...)
-            A few embeddings, for their shape.
+            Embeddings of a few samples, which determine the shape of the input.
         n_classes : int
+            Number of classes.
 
         Returns
         -------
         module : PooledModule
+            Pooling, followed by a module that returns one logit per class.
         """
 
     @abstractmethod
@@ -155,52 +178,61 @@ class Head(BaseEstimator, metaclass=ABCMeta):
         needs_probabilities: bool,
         seed: int,
     ) -> FittedHead:
-        """Make the head that answers.
+        """Fit the head.
 
         Parameters
         ----------
         module : PooledModule
-            What `build` returned, trained.
+            Module returned by `build`, after the training of the network.
         embeddings : ndarray of shape (n_samples, n_features), float64, or None
-            Pooled embeddings of the training rows; None for neural heads.
+            Pooled embeddings of the training samples. None for neural heads.
         y : ndarray of shape (n_samples,)
-            Indices of classes.
+            Classes of the training samples, as indices of `classes`.
         sample_weight : ndarray of shape (n_samples,) or None
+            Weights of the training samples.
         classes : ndarray of shape (n_classes,)
-            Labels that they stand for.
+            Class labels.
         needs_probabilities : bool
-            Whether the policy reads more than labels.
+            Whether the policy needs probabilities rather than labels only.
         seed : int
+            Seed of random numbers.
+
+        Returns
+        -------
+        head : FittedHead
+            The fitted head.
         """
 
 
 class NeuralExit(FittedHead):
-    """A trained module that answers with logits."""
+    """A trained module that returns logits."""
 
     def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
         """Softmax of the logits; see `FittedHead.predict_proba`."""
-        # In double precision, in which probabilities add up to 1 as numpy and scikit-learn ask.
+        # In double precision, in which probabilities sum to 1 as NumPy and scikit-learn require.
         logits = self.model(embedding).to("cpu", torch.float64)
         return torch.softmax(logits, dim=1).numpy()
 
     def to(self, device: torch.device | str) -> None:
-        """Move the module."""
+        """Move the module to a device."""
         self.model.to(device)
 
 
 class NeuralHead(Head):
-    """Head that is trained with the network.
+    """Base class of heads that are torch modules and are trained with the network.
+
+    A subclass must define `body`, the module that follows pooling and normalization.
 
     Parameters
     ----------
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
-        From embeddings to vectors; see `resolve_pooling`.
+        Maps embeddings to vectors. ``"average"`` is `GlobalAveragePooling`, ``"flatten"`` keeps all
+        values. A torch module is copied and trained with the network, and its output is flattened.
     normalize : bool or None, default=None
-        Whether the vectors are standardized by batch normalization, which costs nothing once the
-        head is trained, since its first layer then does it too. Averages over an image are small
-        and differ much in scale, so that a head learns slowly without. Vectors gain little by it,
-        and with extreme weights a head that is trained for a few steps only learns to tell rows
-        apart by chance. None: what is pooled is standardized, and vectors are not.
+        Whether batch normalization is applied to the vectors. None applies it if embeddings have
+        more than one axis, such as those of images: their means are small and differ in scale,
+        which slows down the training. After training, the normalization is merged into the first
+        layer of the head and has no cost.
 
     Examples
     --------
@@ -232,13 +264,23 @@ class NeuralHead(Head):
 
     @abstractmethod
     def body(self, n_features: int, n_classes: int) -> torch.nn.Sequential:
-        """New chain from vectors (n, n_features) to logits (n, n_classes).
+        """Build the module that maps pooled vectors to logits.
 
-        A `PaddedLinear` is the first of it.
+        Parameters
+        ----------
+        n_features : int
+            Size of the vectors.
+        n_classes : int
+            Number of classes.
+
+        Returns
+        -------
+        body : torch.nn.Sequential
+            Module that maps vectors of shape (n, n_features) to logits of shape (n, n_classes). Its
+            first layer must be a `PaddedLinear`.
         """
 
     def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:
-        """Pooling, normalization and body; see `Head.build`."""
         pooling = resolve_pooling(self.pooling)
         n_features = pooling(embedding).shape[1]
         body = self.body(n_features, n_classes)
@@ -246,7 +288,20 @@ class NeuralHead(Head):
         return PooledModule(pooling, Normalized(n_features, body) if normalize else body)
 
     def fit(self, module: PooledModule, *args: Any, **kwargs: Any) -> FittedHead:
-        """Return the trained module, its normalization folded; see `Head.fit`."""
+        """Return the trained module, with its normalization merged into the first layer.
+
+        Parameters
+        ----------
+        module : PooledModule
+            Module returned by `build`, after the training of the network.
+        *args, **kwargs
+            Ignored.
+
+        Returns
+        -------
+        head : FittedHead
+            The fitted head.
+        """
         if isinstance(module.body, Normalized):
             module = PooledModule(module.pooling, module.body.folded()).eval()
         return NeuralExit(module, module.pooling)

@@ -1,4 +1,4 @@
-"""Any scikit-learn classifier as a head, fitted on frozen embeddings."""
+"""Heads that are scikit-learn classifiers, fitted on the embeddings of a trained network."""
 
 from __future__ import annotations
 
@@ -20,69 +20,77 @@ _ADVICE = "Give a head with predict_proba, or policy='patience', which needs non
 
 @dataclass
 class EstimatorExit(FittedHead):
-    """A fitted scikit-learn classifier that answers.
+    """A fitted scikit-learn classifier as a head.
 
     Attributes
     ----------
     steady : BatchInvariantClassifier
-        What calls it.
+        Calls the classifier.
     """
 
     steady: BatchInvariantClassifier
 
     def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
-        """Probabilities of the estimator, or its labels as such; see `FittedHead.predict_proba`."""
+        """Probabilities, which are 0 or 1 without `predict_proba`; see `FittedHead`."""
         vectors = self.pooling(embedding).to("cpu", torch.float64).numpy()
         if np.isfinite(vectors.sum()):
             return self.steady.predict_proba(vectors)
-        # Some estimators refuse a whole batch for one sample, others take NaN for a missing value.
+        # For one such sample some estimators raise an error, and others treat NaN as missing.
         finite = np.isfinite(vectors).all(axis=1, keepdims=True)
         answers = self.steady.predict_proba(np.where(finite, vectors, 0.0))
         return np.where(finite, answers, np.nan)
 
     def part(self, embedding: torch.Tensor) -> CostInput:
-        """Estimator and pooling; see `FittedHead.part`."""
+        """Input of the cost measurement, with estimator and pooling; see `FittedHead.part`."""
         return CostInput(self.predict_proba, embedding, self.model, pooling=self.pooling)
 
     def to(self, device: torch.device | str) -> None:
-        """Move the pooling; the estimator lives in main memory."""
+        """Move the pooling to a device; the estimator runs on the CPU."""
         self.pooling.to(device)
 
 
 class EstimatorHead(Head):
-    """A scikit-learn classifier on the pooled, frozen embeddings.
+    """Head that is a scikit-learn classifier, fitted on pooled embeddings.
 
-    While the network is trained a linear head stands in its place. A classifier without
-    `predict_proba` is calibrated by ``CalibratedClassifierCV(ensemble=False)`` if the policy needs
-    probabilities; classes with a single row, which cannot be calibrated, are then left out of it
-    with a warning. One whose `fit` takes no `sample_weight` is fitted on rows drawn by weight.
+    While the network is trained, a linear head is used instead. The classifier is then fitted on
+    the embeddings of the training samples.
 
     Parameters
     ----------
     estimator : scikit-learn classifier or pipeline
-        Cloned before use. Parameters `random_state` that are None are set from the seed of the
-        fit; `n_jobs` is set to 1 after fitting, so that a prediction does not depend on how work
-        is shared out.
+        The classifier, which is cloned. Parameters `random_state` that are None are set to seeds
+        derived from the `random_state` of the early-exit classifier. `n_jobs` is set to 1 after
+        fitting, which makes predictions reproducible.
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
-        From embeddings to vectors; weights in it are learned with the stand-in.
+        Maps embeddings to vectors. ``"average"`` is `GlobalAveragePooling`, ``"flatten"`` keeps all
+        values. A torch module is copied and trained with the network and the linear head, and its
+        output is flattened.
     cross_fit : int, default=None
-        Number of folds for cross-fitting the embeddings. A network has seen its training rows, and
-        the embeddings that it gives them are easier to tell apart than those of new rows. With 3,
-        three more networks are trained for every network (those of the calibration's folds are
-        networks too), each on two thirds of its rows; the embeddings it gives to the other third
-        are mapped to the coordinates of the final network, by least squares, and the classifier is
-        fitted on these. Heads with the same number share those networks.
+        Number of folds for cross-fitting the embeddings. If None, the classifier is fitted on
+        embeddings of samples that the network was trained on, whose classes are separated better
+        than those of new samples. With k folds, k further networks are trained for each network
+        (the final one, and those of the calibration folds), each on all folds but one. The
+        embeddings that it computes for the omitted fold are mapped to the embedding space of the
+        network in question by least squares, and the classifier is fitted on these. Heads with the
+        same number of folds share the further networks.
 
     Notes
     -----
-    The classifier is fitted on the labels of the user, so that those are its ``classes_``, and
-    parameters that name labels, such as `class_weight`, are as for the classifier alone. If its
-    `fit` fails with them, since some classifiers take only 0, ..., n_classes - 1, it is fitted on
-    the indices of the labels, and the keys of its `class_weight` are replaced by these; its
+    If the policy needs probabilities, a classifier without `predict_proba` is calibrated by
+    ``CalibratedClassifierCV(ensemble=False)``. Classes with a single sample, for which this is
+    impossible, are then omitted with a warning. A classifier whose `fit` does not support
+    `sample_weight` is fitted on samples that are drawn with probabilities proportional to their
+    weights.
+
+    The classifier is fitted on the original labels, which are then its ``classes_``. Parameters
+    that refer to labels, such as `class_weight`, have their usual meaning. If this `fit` fails, as
+    it does for classifiers that require the labels 0, ..., n_classes - 1, the classifier is fitted
+    on the indices of the labels, which then also replace the keys of `class_weight`. Its
     ``classes_`` are then indices of ``classes_`` of the early-exit classifier.
 
-    Cross-fitted embeddings were seen to make decision trees order rows better by how sure they are
-    on two sets, and otherwise to be of no use and sometimes to lose accuracy; see the user guide.
+    In experiments, cross-fitted embeddings improved the ranking of samples by the confidence of
+    decision trees on two data sets. Otherwise they did not help, and sometimes reduced the
+    accuracy; see the user guide.
 
     Examples
     --------
@@ -115,7 +123,6 @@ class EstimatorHead(Head):
         self.cross_fit = cross_fit
 
     def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:
-        """Linear stand-in; see `Head.build`."""
         return LinearHead(pooling=self.pooling).build(embedding, n_classes)
 
     def fit(
@@ -129,7 +136,6 @@ class EstimatorHead(Head):
         needs_probabilities: bool,
         seed: int,
     ) -> FittedHead:
-        """Fit a clone of the estimator on the pooled embeddings; see `Head.fit`."""
         assert embeddings is not None
         try:
             steady = BatchInvariantClassifier.fit(
@@ -144,8 +150,8 @@ class EstimatorHead(Head):
             )
         except Exception as error:
             error.add_note(
-                f"This comes from fitting {type(self.estimator).__name__} as a head, on embeddings "
-                f"of the network of shape {embeddings.shape} and not on X."
+                f"The error was raised in fitting {type(self.estimator).__name__} as a head, on "
+                f"embeddings of the network of shape {embeddings.shape} and not on X."
             )
             raise
         return EstimatorExit(steady.model, module.pooling, steady)

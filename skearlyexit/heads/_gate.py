@@ -1,4 +1,4 @@
-"""Gates: how far the head at an exit is to be trusted."""
+"""Gates, which predict how much the head at an exit is to be trusted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RECIPE = LinearHead()
 
 
 def build_gate(embedding: torch.Tensor) -> PooledModule:
-    """New module from embeddings like the given one to the logit of the gate, shape (n, 1)."""
+    """Build a module that maps embeddings of this shape to the logit of the gate, shape (n, 1)."""
     return _RECIPE.build(embedding, 1)
 
 
@@ -27,31 +27,35 @@ class FittedGate:
     Attributes
     ----------
     model : torch.nn.Module
-        From embeddings (n, ...) to logits (n, 1).
+        Maps embeddings (n, ...) to logits (n, 1).
     """
 
     model: torch.nn.Module
 
     @classmethod
     def of(cls, module: Any) -> FittedGate:
-        """The gate of a trained module, its normalization folded."""
+        """Gate from a trained module, with the normalization merged into its first layer."""
         return cls(_RECIPE.fit(module).model)
 
     def predict(self, embedding: torch.Tensor) -> np.ndarray:
-        """Share of trust in [0, 1] for each row, shape (n,), float64.
+        """Predict the output of the gate, a number in [0, 1] for each sample.
 
         Parameters
         ----------
         embedding : Tensor of shape (n, ...)
-            n a multiple of 16, as for heads.
+            Embeddings, whose number is a multiple of 16, as for heads.
+
+        Returns
+        -------
+        gate : ndarray of shape (n,), float64
         """
         logits = self.model(embedding).to("cpu", torch.float64)
         return np.asarray(torch.sigmoid(logits).numpy()[:, 0])
 
     def part(self, embedding: torch.Tensor) -> CostInput:
-        """Input of the measurement of its cost, on a few embeddings."""
+        """Input of the measurement of the cost of this gate, with a few embeddings."""
         return CostInput(self.predict, embedding, self.model)
 
     def to(self, device: torch.device | str) -> None:
-        """Move the module."""
+        """Move the module to a device."""
         self.model.to(device)

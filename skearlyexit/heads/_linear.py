@@ -9,15 +9,16 @@ from skearlyexit.heads._base import NeuralHead
 
 
 class LinearHead(NeuralHead):
-    """One linear layer on the pooled embedding.
+    """Head that is a linear layer on the pooled embedding.
 
     Parameters
     ----------
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
-        From embeddings to vectors.
+        Maps embeddings to vectors. ``"average"`` is `GlobalAveragePooling`, ``"flatten"`` keeps all
+        values. A torch module is copied and trained with the network, and its output is flattened.
     normalize : bool or None, default=None
-        Whether batch normalization standardizes the vectors. None: where they are pooled; see
-        `NeuralHead`.
+        Whether batch normalization is applied to the vectors. None applies it if embeddings have
+        more than one axis, such as those of images; see `NeuralHead`.
 
     Examples
     --------
@@ -32,5 +33,4 @@ class LinearHead(NeuralHead):
     """
 
     def body(self, n_features: int, n_classes: int) -> torch.nn.Sequential:
-        """Linear layer; see `NeuralHead.body`."""
         return torch.nn.Sequential(PaddedLinear(n_features, n_classes))

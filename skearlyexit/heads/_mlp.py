@@ -1,4 +1,4 @@
-"""A head with hidden layers."""
+"""A multi-layer perceptron as a head."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from skearlyexit.heads._base import NeuralHead
 
 
 class MLPHead(NeuralHead):
-    """One or more hidden layers with rectified units on the pooled embedding.
+    """Head that is a multi-layer perceptron with ReLU activations on the pooled embedding.
 
     Parameters
     ----------
     hidden : sequence of int, default=(64,)
-        Widths of the hidden layers.
+        Number of units of each hidden layer.
     pooling : {"average", "flatten"} or torch.nn.Module, default="average"
-        From embeddings to vectors.
+        Maps embeddings to vectors. ``"average"`` is `GlobalAveragePooling`, ``"flatten"`` keeps all
+        values. A torch module is copied and trained with the network, and its output is flattened.
     normalize : bool or None, default=None
-        Whether batch normalization standardizes the vectors. None: where they are pooled; see
-        `NeuralHead`.
+        Whether batch normalization is applied to the vectors. None applies it if embeddings have
+        more than one axis, such as those of images; see `NeuralHead`.
 
     Examples
     --------
@@ -51,7 +52,6 @@ class MLPHead(NeuralHead):
         self.hidden = hidden
 
     def body(self, n_features: int, n_classes: int) -> torch.nn.Sequential:
-        """Hidden layers and a linear one; see `NeuralHead.body`."""
         if not all(isinstance(width, Integral) and width > 0 for width in self.hidden):
             raise ValueError(
                 "The 'hidden' parameter of MLPHead must hold positive integers. "

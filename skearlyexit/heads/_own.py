@@ -1,4 +1,4 @@
-"""The classifier that a network brings."""
+"""The network's own classifier as a head."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from skearlyexit.heads._base import FittedHead, Head, NeuralExit, PooledModule
 
 
 class OwnHead(Head):
-    """The network's own classifier, which is not built but taken from the network."""
+    """Head that is the network's own classifier, which is part of the network already."""
 
     is_neural = True
     is_own: ClassVar[bool] = True
 
     def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:
-        """Nothing that could be built; see `Head.build`."""
+        """Raise a NotImplementedError, since the classifier is not built."""
         raise NotImplementedError("The network's own classifier comes with the network.")
 
     def fit(self, module: PooledModule, *args: Any, **kwargs: Any) -> FittedHead:
-        """Return the classifier as it is; see `Head.fit`."""
+        """Return the classifier unchanged; see `Head.fit`."""
         return NeuralExit(module, module.pooling)

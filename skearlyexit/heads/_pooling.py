@@ -1,4 +1,4 @@
-"""From embeddings of any shape to vectors."""
+"""Pooling, which maps embeddings of any shape to vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from skearlyexit._determinism._in_place import keeping_input
 
 
 class GlobalAveragePooling(torch.nn.Module):
-    """Mean over every axis after the channels; vectors stay as they are.
+    """Global average pooling: the mean over all axes after the channels.
+
+    Embeddings that are vectors are returned unchanged.
 
     Notes
     -----
@@ -27,7 +29,18 @@ class GlobalAveragePooling(torch.nn.Module):
     """
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Map (n, channels, ...) to (n, channels)."""
+        """Compute the mean of each channel.
+
+        Parameters
+        ----------
+        embedding : Tensor of shape (n, channels, ...)
+            Embeddings.
+
+        Returns
+        -------
+        vectors : Tensor of shape (n, channels)
+            Mean of each channel.
+        """
         return embedding if embedding.ndim == 2 else embedding.flatten(2).mean(dim=2)
 
 
@@ -35,14 +48,17 @@ _POOLINGS = {"average": GlobalAveragePooling, "flatten": torch.nn.Flatten}
 
 
 def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
-    """New pooling module.
+    """New pooling module for a value of the parameter `pooling`.
 
     Parameters
     ----------
     pooling : {"average", "flatten"} or torch.nn.Module
-        The global average over positions, all values as they are, or a module of the user's, which
-        is copied, and whose output is flattened; its weights are learned with the network. It is
-        called with a copy of the embedding if it may write into it.
+        Global average pooling, all values, or a module given by the user. The latter is copied, and
+        its output is flattened. If it may change its input in place, it is called with a copy.
+
+    Returns
+    -------
+    module : torch.nn.Module
 
     Raises
     ------

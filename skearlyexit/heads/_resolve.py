@@ -1,4 +1,4 @@
-"""From what a user may pass as `head` to one head object per exit."""
+"""Conversion of the parameter `head` of the estimators to one head object per exit."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ _NAMES: dict[str, type[Head]] = {"linear": LinearHead, "mlp": MLPHead, "own": Ow
 
 
 def resolve_heads(head: Any, n_exits: int, *, has_own: bool = False) -> list[Head]:
-    """One head for each exit.
+    """Head objects of all exits for a value of the parameter `head`.
 
     Parameters
     ----------
     head : None, {"linear", "mlp", "own"}, Head, scikit-learn classifier, or sequence of them
         One for all exits, or a sequence with one for each. ``"own"``, at the last exit only, is the
-        network's own classifier. None is linear, and the network's own classifier at the last exit
-        if it brings one.
+        network's own classifier. None is a linear head, except at the last exit of a network that
+        has its own classifier.
     n_exits : int
     has_own : bool, default=False
-        Whether the network brings its own classifier.
+        Whether the network has its own classifier.
+
+    Returns
+    -------
+    heads : list of Head
 
     Raises
     ------
     TypeError, ValueError
-        If it is no head or no classifier, or a sequence of another length, or the network's own
-        classifier is asked for where there is none.
+        If it is none of these, a sequence of another length, or ``"own"`` where the network has no
+        classifier.
     """
     if head is None and has_own:
         head = [None] * (n_exits - 1) + ["own"]
@@ -47,12 +51,12 @@ def resolve_heads(head: Any, n_exits: int, *, has_own: bool = False) -> list[Hea
     misplaced = [i for i, each in enumerate(heads[:-1]) if each.is_own]
     if misplaced:
         raise ValueError(
-            "The network's own classifier answers at the last exit only. Got 'own' in the 'head' "
+            "The network's own classifier predicts at the last exit only. Got 'own' in the 'head' "
             f"parameter at exit {misplaced[0]} of {n_exits}; give a sequence that ends in 'own'."
         )
     if heads[-1].is_own and not has_own:
         raise ValueError(
-            "The 'head' parameter asks for the network's own classifier, and the backbone brings "
+            "The 'head' parameter asks for the network's own classifier, but the backbone has "
             "none: it does not end in a layer with one output per class. Got 'own'; give another "
             "head for the last exit, such as 'linear'."
         )

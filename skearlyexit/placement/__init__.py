@@ -1,4 +1,4 @@
-"""Where the exits stand."""
+"""Placements, which choose the exits among the candidates of a network."""
 
 from skearlyexit.placement._adaptive import AdaptivePlacement
 from skearlyexit.placement._base import Candidates, Placed, Placement, Probe, Probed

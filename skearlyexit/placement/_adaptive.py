@@ -1,4 +1,4 @@
-"""Exits at which deciding row by row is better than any constant answer."""
+"""Placement by the benefit of deciding for each sample whether it exits."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ from skearlyexit.placement._probing import Choice, ProbingPlacement
 
 
 class AdaptivePlacement(ProbingPlacement):
-    """Exits at which leaving is worth deciding row by row.
+    """Keep the exits at which deciding for each sample is better than a constant decision.
 
-    What a row loses is 1 if its answer is wrong, plus `price` times its cost. From the last exit
-    back, each exit gets the threshold under which the rows that reach it lose least, given what
-    becomes of those that go on. It is dropped unless that is better, by more than `min_gain`, than
-    letting all of them leave there and than having no exit there, which saves its head. Dropping an
-    exit, or another threshold, changes what the others are worth, so that this is repeated until
-    nothing changes. Thresholds come from every second held-out row, what they are worth from the
-    others.
+    A head is trained at each candidate. The loss of a sample is 1 if its prediction is wrong and 0
+    otherwise, plus `price` times its cost. Starting with the last candidate before the end of the
+    network, each exit gets the threshold that minimizes the loss of the samples that reach it,
+    given the thresholds of the other exits. An exit is dropped unless its threshold reduces the
+    mean loss by more than `min_gain`, compared both with all of these samples exiting there and
+    with no exit there, which saves the cost of the head. This is repeated until nothing changes,
+    since the benefit of an exit depends on the other exits and their thresholds. Thresholds are
+    chosen on one half of the held-out samples, and their benefit is measured on the other half.
 
     Parameters
     ----------
     price : float, default=0.1
-        Loss of accuracy that running the whole network is worth: at 0.1, ten points.
+        Weight of the cost in the loss. With 0.1, running the whole network is worth 10 percentage
+        points of accuracy.
     min_gain : float, default=0.0
-        What an exit has to gain against both constants, as a mean over all rows.
+        Reduction of the mean loss over all samples that an exit must exceed.
     max_candidates : int, default=16
-        Places to look at, the end included; of more, some at equal shares of the cost.
+        Maximum number of candidates, including the end of the network. If there are more, those at
+        equal shares of the cost are used.
 
     Notes
     -----
-    An exit at which everybody might as well leave is dropped too, as a place where nothing is
-    decided. If that was the best there is to do, the network is longer than the price justifies;
-    the report says at which exits. A lower price keeps them.
+    An exit is also dropped if it is best for all samples to exit there, since nothing is decided
+    there. In this case the rest of the network is not worth its cost at this `price`; the placement
+    report shows the exits concerned. A lower `price` keeps them.
 
     References
     ----------
@@ -95,7 +98,7 @@ class AdaptivePlacement(ProbingPlacement):
 
 @dataclass(frozen=True)
 class _Trial:
-    """What deciding at an exit is worth, losses being means over all rows."""
+    """Mean losses over all samples with a threshold at an exit, and without a decision there."""
 
     threshold: float
     reach: float
@@ -120,7 +123,7 @@ class _Trial:
 
 
 class _Stay:
-    """What the rows that reach an exit lose if they leave there and if they go on."""
+    """Losses of the samples that reach an exit, if they exit there and if they do not."""
 
     def __init__(
         self, evidence: CalibrationData, thresholds: np.ndarray, at: int, price: float
@@ -146,12 +149,12 @@ class _Stay:
 
 
 def _best_threshold(stay: _Stay, current: float) -> float:
-    """Threshold under which these rows lose least; the current one unless another is better."""
+    """Threshold with the smallest loss; the current one unless another is better."""
     order = np.argsort(-stay.scores, kind="stable")
     scores = stay.scores[order]
-    # What exiting changes, for the sample of the highest score, for the two of them, and so on.
+    # Change of the loss if the sample with the highest score exits, the two highest, and so on.
     change = np.cumsum((stay.leave - stay.go_on)[order])
-    # Rows with equal scores leave together.
+    # Samples with equal scores exit together.
     change[np.append(scores[1:] == scores[:-1], False)[: len(scores)]] = np.inf
     values = np.concatenate([[0.0], change])
     best = int(np.argmin(values))
@@ -159,13 +162,13 @@ def _best_threshold(stay: _Stay, current: float) -> float:
     if values[best] >= values[now] - 1e-12:
         return current
     if best == len(scores):
-        return 0.0  # a row less sure than all of these is no exception
+        return 0.0  # new samples with lower scores exit, too
     return float(scores[best - 1]) if best else np.inf
 
 
 def _reason(trial: _Trial, kept: bool, min_gain: float) -> str:
     if trial.reach == 0:
-        return "no row gets there"
-    constant = "leaving always" if trial.always <= trial.never else "no exit"
-    told = f"deciding per row gains {trial.gain:.4f} against {constant}"
+        return "no sample reaches it"
+    constant = "exiting always" if trial.always <= trial.never else "no exit"
+    told = f"deciding per sample gains {trial.gain:.4f} against {constant}"
     return told if kept else f"{told}, not more than {min_gain:g}"

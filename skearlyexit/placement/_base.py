@@ -1,4 +1,4 @@
-"""What a placement is, and what it may look at."""
+"""Base class of placements, and their input and output."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from skearlyexit.placement._report import PlacementReport
 
 @dataclass(frozen=True)
 class Candidates:
-    """The places where an exit may stand: after each block of the backbone.
+    """Candidates for exits: one after each block of the backbone.
 
-    Attributes
+    Parameters
     ----------
     names : list of str
         Names of the blocks.
     costs : ndarray of shape (n_blocks,)
-        Cost per row of each block alone, links to other machines included.
-    aliases : dict of str to int
-        Further names of blocks, by index.
-    natural : list of bool or None
-        For each block, whether an exit may stand there that was not asked for by name; None: after
-        every block.
-    obstacles : dict of str to str
-        Names after which no exit can stand, and why.
+        Cost per sample of each block alone, including transfers between machines.
+    aliases : dict of str to int, default={}
+        Alternative names of blocks, with the index of the block that each refers to.
+    natural : list of bool or None, default=None
+        Whether an exit may be placed after each block without being asked for by name. None allows
+        an exit after every block.
+    obstacles : dict of str to str, default={}
+        Names of modules after which no exit can be placed, with the reason.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class Candidates:
     >>> candidates = Candidates(["stem", "relu", "block"], np.array([40.0, 0.0, 60.0]))
     >>> candidates.cumulative
     array([ 40.,  40., 100.])
-    >>> candidates.places  # of those reached at the same cost, the last
+    >>> candidates.places  # without the first block, since the second adds no cost
     array([1, 2])
     """
 
@@ -54,15 +54,16 @@ class Candidates:
 
     @property
     def cumulative(self) -> np.ndarray:
-        """Cost of the network up to and with each block, shape (n_blocks,)."""
+        """Cost from the input to the end of each block, shape (n_blocks,)."""
         return np.cumsum(self.costs)
 
     @property
     def places(self) -> np.ndarray:
-        """Ascending indices of the blocks among which an automatic placement chooses.
+        """Indices of the blocks among which an automatic placement chooses, in ascending order.
 
-        The natural ones, and of several that are reached at the same cost the last, since what
-        follows an exit for free belongs before it. The end of the network is the last.
+        They are those for which `natural` is True, without blocks that are followed by others of no
+        cost; the candidate after the latter is used instead. The last block of the network is
+        always one of them.
         """
         end = len(self.names) - 1
         natural = np.arange(end + 1) if self.natural is None else np.flatnonzero(self.natural)
@@ -73,32 +74,37 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Probed:
-    """Heads at many places of one frozen network, judged on rows that none of it was fitted on.
+    """Outputs and costs of heads at several candidates, for held-out samples.
+
+    A `Probe` returns it. The backbone is trained alone, and then a head at each candidate.
 
     Attributes
     ----------
-    places : ndarray of shape (n_places,)
-        Ascending indices of blocks; the last is the end of the network.
+    places : ndarray of shape (n_candidates,)
+        Indices of the blocks after which there are heads, in ascending order. The last one is the
+        last block of the network.
     samples : Samples
-        Held-out samples, with the outputs of the head at each place; their classes, groups and
-        weights in calibration.
+        Held-out samples: `y`, indices of the sorted labels; `calibration_weight`; `groups` or
+        None; and `X`, the outputs of the heads, with `probabilities` of shape (n_samples,
+        n_candidates, n_classes).
     table : ExitTable
-        What is answered at each place if there are exits at all of them.
-    stages : ndarray of shape (n_places,)
-        Cost per row from each place's predecessor to it, heads not counted.
-    heads : ndarray of shape (n_places,)
-        Cost per row of each head alone.
-    decisions : ndarray of shape (n_places,)
-        Cost per row of what is made of each head's output.
+        Predictions and scores with exits at all of these candidates.
+    stages : ndarray of shape (n_candidates,)
+        Cost per sample from the previous candidate to each one, without heads.
+    heads : ndarray of shape (n_candidates,)
+        Cost per sample of each head alone.
+    decisions : ndarray of shape (n_candidates,)
+        Cost per sample of the decision at each candidate: the computation from the outputs of the
+        heads to a prediction and its score.
     exit_rule : ExitRule
-        What makes answers and scores of the heads' outputs.
+        Computes predictions and scores from the outputs of the heads.
 
     Examples
     --------
     >>> from sklearn.datasets import make_classification
     >>> from skearlyexit import EarlyExitClassifier, FixedExits, MLPBackbone
     >>> from skearlyexit.placement import Placement
-    >>> class Asking(Placement):  # asks three places, and prints what it is told
+    >>> class Asking(Placement):  # probes three candidates, and prints shapes of the result
     ...     needs_probe = True
     ...     def place(self, candidates, probe=None):
     ...         probed = probe([0, 1, 2])
@@ -121,23 +127,23 @@ class Probed:
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether each place is right, shape (n_samples, n_places)."""
+        """Whether the prediction at each candidate is correct, shape (n_samples, n_candidates)."""
         return np.asarray(self.table.labels == self.samples.y[:, None])
 
     def subset(self, chosen: Sequence[int]) -> tuple[ExitTable, np.ndarray]:
-        """Exit table and cumulative costs if exits stood at some of the places only.
+        """Compute the exit table and the costs with exits at some of the candidates only.
 
         Parameters
         ----------
         chosen : sequence of int
-            Ascending positions in `places`, the last one included.
+            Positions in `places`, in ascending order, including the last one.
 
         Returns
         -------
         table : ExitTable
-            With the answers and scores that come of these exits only.
+            Predictions and scores with these exits.
         costs : ndarray of shape (n_chosen,)
-            As `skearlyexit.costs.exit_costs` gives them.
+            Cumulative costs of these exits; see `skearlyexit.costs.exit_costs`.
         """
         chosen = list(chosen)
         table = ExitTable(self.table.probabilities[:, chosen], self.table.scores[:, chosen])
@@ -148,20 +154,22 @@ class Probed:
         return table, costs
 
 
-#: Called with ascending indices of blocks, the last block among them.
+#: Function that trains heads after some blocks and evaluates them on held-out samples. It is called
+#: with the indices of the blocks in ascending order, including the last block.
 Probe = Callable[[Sequence[int]], Probed]
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where the exits are to stand.
+    """Result of a placement.
 
-    Attributes
+    Parameters
     ----------
     ends : list of int
-        Ascending indices of the blocks after which an exit stands, the last block among them.
+        Indices of the blocks after which exits are placed, in ascending order, including the last
+        block.
     report : PlacementReport
-        What spoke for and against each candidate.
+        Reasons for and against each candidate.
 
     Examples
     --------
@@ -177,12 +185,15 @@ class Placed:
 
 
 class Placement(BaseEstimator, metaclass=ABCMeta):
-    """Rule that chooses the exits.
+    """Base class of placements, which choose the exits among the candidates.
+
+    A subclass must define `place`.
 
     Attributes
     ----------
-    needs_probe : bool
-        Whether it asks what heads at some places would answer. Rows are then held out for that.
+    needs_probe : bool, default=False
+        Whether `place` needs the outputs of heads at some candidates. Samples are then held out for
+        this purpose.
 
     Examples
     --------
@@ -196,7 +207,7 @@ class Placement(BaseEstimator, metaclass=ABCMeta):
     ...         report = PlacementReport(
     ...             "EverySecond()", [candidates.names[i] for i in ends],
     ...             candidates.cumulative[ends] / candidates.cumulative[-1],
-    ...             np.ones(len(ends), dtype=bool), ["every second place"] * len(ends))
+    ...             np.ones(len(ends), dtype=bool), ["every second one"] * len(ends))
     ...         return Placed(ends, report)
     >>> X, y = make_classification(200, random_state=0)
     >>> clf = EarlyExitClassifier(
@@ -216,10 +227,18 @@ class Placement(BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         candidates : Candidates
+            Candidates for exits.
         probe : callable or None, default=None
-            ``probe(places)`` trains heads there and returns `Probed`; given if `needs_probe`.
+            Function ``probe(places)`` that trains heads after the blocks with these indices, and
+            returns their outputs as a `Probed`. It is given if `needs_probe` is True.
 
         Returns
         -------
         placed : Placed
+            The chosen exits, and a report.
+
+        Raises
+        ------
+        ValueError
+            If the parameters of the placement do not fit the candidates.
         """

@@ -1,4 +1,4 @@
-"""Exits at shares of the backbone's cost."""
+"""Placement at given shares of the cost of the backbone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skearlyexit.placement._report import PlacementReport
 
 _GOLDEN = (1 + 5**0.5) / 2
 
-#: Share of the cost for early exit i of n, counted from 0.
+#: Share of the cost of early exit i of n, where i starts at 0.
 SCHEDULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "linear": lambda i, n: (i + 1) / (n + 1),
     "sdn": lambda i, n: 0.9 * (i + 1) / max(n, 1),
@@ -24,27 +24,34 @@ SCHEDULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "golden": lambda i, n: _GOLDEN ** (i - n),
 }
 
-#: More than any network has candidates for; the shares of all are held in memory.
+#: More than the candidates of any network, and few enough to hold the shares in memory.
 MAX_EXITS = 100_000
 
 
 class CostShare(Placement):
-    """Exits where the backbone's cumulative cost first reaches given shares of the total.
+    """Place exits at given shares of the cost of the backbone.
 
-    Blocks that cost nothing (activations, pooling) belong to the block before them, so that the
-    exit stands after them. Two shares reached at the same block become one exit.
+    Each exit is placed after the first block at which the cumulative cost of the backbone reaches
+    the share. Blocks without a cost, such as activations and pooling, belong to the block before
+    them. If two shares are reached at the same block, they result in one exit, and a warning is
+    issued.
 
     Parameters
     ----------
     n_exits : int, default=4
-        Number of exits, the last included.
+        Number of exits, including the last.
     schedule : {"linear", "sdn", "pareto", "fine", "golden"} or sequence of float, \
             default="linear"
-        Shares of the n early exits i = 0 ... n - 1: ``"linear"`` (i + 1) / (n + 1);
-        ``"sdn"`` 0.9 (i + 1) / n, which for seven exits is 15, 30, ... 90 %; ``"pareto"``
-        1 - 0.8^(i + 1); ``"fine"`` 1 - 0.95^(i + 1); ``"golden"`` phi^(i - n) with the golden
-        ratio phi. Or the shares themselves, ascending and between 0 and 1; then `n_exits` is
-        not used.
+        Shares of the cost for the n early exits i = 0, ..., n - 1:
+
+        - ``"linear"``: (i + 1) / (n + 1);
+        - ``"sdn"``: 0.9 (i + 1) / n, that is 15 %, 30 %, ..., 90 % for ``n_exits=7``;
+        - ``"pareto"``: 1 - 0.8^(i + 1);
+        - ``"fine"``: 1 - 0.95^(i + 1);
+        - ``"golden"``: phi^(i - n), where phi is the golden ratio.
+
+        A sequence gives the shares themselves, between 0 and 1 in ascending order; `n_exits` is
+        then ignored.
 
     References
     ----------
@@ -69,12 +76,11 @@ class CostShare(Placement):
         self.schedule = schedule
 
     def place(self, candidates: Candidates, probe: Probe | None = None) -> Placed:
-        """Choose the exits; see `Placement.place`. Warns if the network cannot hold them all."""
         places = candidates.places
         cumulative = candidates.cumulative[places]
         total = cumulative[-1]
         wanted = self._shares() * total
-        # Rounding must not push a share that is reached exactly to the next block.
+        # A share that is reached exactly must not be moved to the next block by rounding.
         first = np.searchsorted(cumulative, wanted * (1 - 1e-12), side="left")
         kept = sorted({int(i) for i in first} | {len(places) - 1})
         if len(kept) < len(wanted) + 1:

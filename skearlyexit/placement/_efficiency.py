@@ -1,4 +1,4 @@
-"""Exits that save more than their heads cost."""
+"""Placement by the efficiency test: exits that save more than their heads cost."""
 
 from __future__ import annotations
 
@@ -16,36 +16,43 @@ from skearlyexit.placement._probing import Choice, ProbingPlacement
 
 
 class EfficiencyTest(ProbingPlacement):
-    """Exits at which exiting samples save more than the head costs those that pass.
+    """Keep the exits that save more than their heads cost.
 
-    An exit stays if D (I - J) > H I: of the share I of the rows that reaches it, J goes on and pays
-    D, the way to the next exit with the head there, while everybody who reached it has paid H, its
-    head and the decision. As printed in the survey the right side is C J, with C the cumulative
-    cost of exiting here: all that was computed before the exit is charged to the samples that go
-    on, although they need it in any case. Late exits then pass only if nearly all samples exit.
+    A head is trained at each candidate. An exit passes the test if::
 
-    The test knows nothing of accuracy, so that thresholds have to keep it: each exit gets the
-    lowest at which the rows that leave there lose at most `max_drop`. Thresholds come from every
-    second held-out row, reach from the others.
+        D (I - J) > H I
 
-    What an exit saves depends on the exits around it. Of the subsets of the candidates in which
-    every exit passes, the one with the least mean cost is taken, and of equal ones the smallest. If
-    there are too many subsets, all candidates are taken and the one that fails by most is dropped
-    until all pass. If none passes, only the end of the network stays.
+    where I is the share of all samples that reach the exit, J the share that continue after it, H
+    the cost of its head and decision, and D the cost from this exit to the next one, including the
+    head and the decision there. In the form printed by Scardapane et al., the right side is
+    ``C J``, where C is the cumulative cost of the exit. This charges the samples that continue with
+    the cost of everything before the exit, which they need in any case. Late exits then pass only
+    if nearly all samples exit there.
+
+    The test does not depend on the accuracy. Each exit therefore gets the lowest threshold for
+    which the loss of accuracy is at most `max_drop`. Thresholds are chosen on one half of the
+    held-out samples, and the shares are measured on the other half.
+
+    The savings of an exit depend on the other exits. Of all subsets of the candidates in which each
+    exit passes the test, that with the lowest mean cost is chosen, and among equal ones that with
+    the fewest exits. If there are more than `max_subsets` subsets, exits are removed one by one
+    instead, starting with all candidates: the exit that fails the test by the largest margin first,
+    until all exits pass. If no exit passes, only the end of the network remains.
 
     Parameters
     ----------
     form : {"corrected", "printed"}, default="corrected"
-        Whether the cost of the head is charged to all samples that reach the exit, or the
-        cumulative cost of the exit to those that go on.
+        Right side of the test: ``H I`` if ``"corrected"``, ``C J`` if ``"printed"``.
     max_drop : float, default=0.0
-        Largest loss of accuracy against the end at each exit: the weight of the rows that leave
-        there wrong and would be right at the end, less that of the rows for which it is the other
-        way round, as a share of all rows. With several exits the losses may add up.
+        Largest loss of accuracy at each exit compared with the end of the network: the weight of
+        the samples that are wrong at the exit and correct at the end, minus the weight of those for
+        which the opposite holds, as a share of the weight of all samples. The losses of several
+        exits may add up.
     max_candidates : int, default=16
-        Places to look at, the end included; of more, some at equal shares of the cost.
+        Maximum number of candidates, including the end of the network. If there are more, those at
+        equal shares of the cost are used.
     max_subsets : int, default=4096
-        Subsets to look at. There are twice as many with each further candidate.
+        Maximum number of subsets that are tested. Each further candidate doubles their number.
 
     References
     ----------
@@ -90,16 +97,16 @@ class EfficiencyTest(ProbingPlacement):
 
 @dataclass(frozen=True)
 class _Trial:
-    """The test at each of some exits.
+    """Results of the test for a subset of the candidates.
 
     Attributes
     ----------
     exits : tuple of int
-        Positions among the places, without the end.
+        Positions among the candidates, without the end.
     figures : dict of str to ndarray of shape (n_early_exits,)
-        By the titles of the report.
+        Columns of the report.
     cost : float
-        Mean cost of a row with these exits.
+        Mean cost per sample with these exits.
     """
 
     exits: tuple[int, ...]
@@ -112,7 +119,7 @@ class _Trial:
 
     @property
     def passes(self) -> np.ndarray:
-        # Sides that are equal up to rounding are equal.
+        # Differences due to rounding do not count.
         return np.asarray(self.margin > 1e-12)
 
     def of(self, exit_: int) -> dict[str, float]:
@@ -124,12 +131,12 @@ class _Trial:
         if np.isinf(own["threshold"]):
             return "no threshold keeps the accuracy"
         if own["reach"] == 0:
-            return "no row gets there"
+            return "no sample reaches it"
         return f"saves {own['saved']:.2%} of the network, is charged {own['paid']:.2%}"
 
 
 class _Bench:
-    """Tries subsets of the early places."""
+    """Tests subsets of the candidates before the end."""
 
     def __init__(self, held_out: HeldOut, form: str, max_drop: float) -> None:
         self.learn, self.judge = held_out.halves()
@@ -137,7 +144,7 @@ class _Bench:
         self.form = form
         self.max_drop = max_drop
         self.end = held_out.n_places - 1
-        # Without memory, scores and so thresholds are the same in every subset.
+        # Without memory, scores and thus thresholds are the same in every subset.
         self.alone: np.ndarray | None = None
         if not held_out.probed.exit_rule.has_memory:
             self.alone = self._thresholds(range(self.end))
@@ -166,7 +173,7 @@ class _Bench:
 
 
 def _subsets(n_early: int) -> Iterator[tuple[int, ...]]:
-    """All subsets, the small ones first."""
+    """All subsets of the candidates before the end, in order of their size."""
     for size in range(n_early + 1):
         yield from combinations(range(n_early), size)
 
@@ -186,13 +193,13 @@ def _best_of_all(bench: _Bench, n_early: int) -> Choice:
 
 
 def _why_not(trial: _Trial, best: _Trial, added: int) -> str:
-    """What speaks against adding an exit to the best ones."""
+    """Reason against adding an exit to the best subset."""
     told = trial.sides(added)
     if not trial.passes[trial.exits.index(added)]:
         return told
     if not trial.passes.all():
-        return f"{told}; but beside it another exit would no longer pay"
-    return f"{told}; but rows would cost {trial.cost:.2%} instead of {best.cost:.2%}"
+        return f"{told}; but with it another exit would no longer pass"
+    return f"{told}; but samples would cost {trial.cost:.2%} instead of {best.cost:.2%}"
 
 
 def _worst_dropped(bench: _Bench, n_early: int) -> Choice:

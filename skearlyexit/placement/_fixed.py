@@ -1,4 +1,4 @@
-"""Exits that the user names."""
+"""Placement after blocks given by the user."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from skearlyexit._utils._names import block_index
 from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
 from skearlyexit.placement._report import PlacementReport
 
-#: Names that an error lists.
+#: Largest number of names that an error message lists.
 MAX_NAMES = 40
 
 
 class FixedExits(Placement):
-    """Exits after the blocks given by index or name; the end of the network is always one.
+    """Place exits after blocks given by index or name.
+
+    The end of the network is always an exit as well.
 
     Parameters
     ----------
     blocks : sequence of int or str
-        Each once, in the order of the network. Negative indices count from the end.
-
-    Raises
-    ------
-    ValueError
-        By `place`, if a block is none of the network's, is named twice, or is named after one that
-        comes later. What is given for each exit, such as heads, would not be where it was meant.
+        Indices or names of the blocks, in the order of the network and each of them once. Negative
+        indices count from the end.
 
     Examples
     --------
@@ -40,7 +37,6 @@ class FixedExits(Placement):
         self.blocks = blocks
 
     def place(self, candidates: Candidates, probe: Probe | None = None) -> Placed:
-        """Choose the exits; see `Placement.place`."""
         if isinstance(self.blocks, str):
             raise ValueError(
                 f"FixedExits needs a sequence of blocks. Got {self.blocks!r} instead; give "
@@ -80,7 +76,7 @@ class FixedExits(Placement):
             return index
         if isinstance(block, str) and block in candidates.obstacles:
             raise ValueError(
-                f"The 'exits' parameter names {block!r}, after which no exit can stand: "
+                f"The 'exits' parameter names {block!r}, after which no exit can be placed: "
                 f"{candidates.obstacles[block]}"
             )
         raise ValueError(
@@ -90,7 +86,7 @@ class FixedExits(Placement):
 
 
 def _told(names: list[str], block: int | str) -> str:
-    """Names of a small network, or those of a large one that look like the one asked for."""
+    """All names of the blocks, or those similar to a name if there are many."""
     if len(names) <= MAX_NAMES:
         return str(names)
     near = get_close_matches(str(block), names, n=8, cutoff=0.3)

@@ -1,4 +1,4 @@
-"""Exits kept one after the other, from the input up."""
+"""Greedy placement, from the input to the end of the network."""
 
 from __future__ import annotations
 
@@ -13,43 +13,48 @@ from skearlyexit.placement._probing import Choice, ProbingPlacement
 
 
 class GreedyPlacement(ProbingPlacement):
-    """Exits kept, from the input up, that leave no more than a share of the cost to be paid.
+    """Keep exits one after another, from the input to the end of the network.
 
-    Of the rows that reach candidate i, the share m goes on. An exit stays there if::
+    A head is trained at each candidate. A candidate becomes an exit if some samples exit there, and
+    if::
 
         (f + c + m g) / (f + g) <= max_share
 
-    with f the cost of the stage that leads to it, from the last exit kept; g that of the stage that
-    follows, to the next exit; and c that of its head with the decision. Nothing is decided yet
-    about the candidates that follow, so that the next exit is the end of the network, whose head
-    belongs to its stage, since the plain network runs it too. A candidate that is dropped lengthens
-    the stage before the next one.
+    where f is the cost from the previous exit to the candidate, g the cost from the candidate to
+    the end of the network, including the head there, c the cost of the head and the decision of the
+    candidate, and m the share of the samples that continue among those that reach it. The left side
+    is the mean cost of these samples from the previous exit on, as a share of that without an exit
+    at the candidate.
 
-    The condition as printed in the survey is the same with (1 - m) c instead of c, the head being
-    charged to the rows that leave only.
+    In the form printed by Scardapane et al., c is replaced by ``(1 - m) c``, which charges only the
+    samples that exit with the cost of the head.
 
-    Both know nothing of accuracy, so that thresholds have to keep it: each exit gets the lowest at
-    which the rows that leave there lose at most `max_drop`. Thresholds come from every second
-    held-out row, m from the others.
+    The condition does not depend on the accuracy. Each exit therefore gets the lowest threshold for
+    which the loss of accuracy is at most `max_drop`. Thresholds are chosen on one half of the
+    held-out samples, and m is measured on the other half.
 
     Parameters
     ----------
     max_share : float, default=0.9
-        Largest share that rows may still have to pay, on average, of the way from the last exit
-        to the end; TH in the survey. At 1 an exit only has to save what its head costs.
+        Largest value of the left side of the condition, TH in Scardapane et al. With 1, an exit
+        only has to save the cost of its head.
     form : {"corrected", "printed"}, default="corrected"
-        Whether the head is charged to all rows that reach the exit, or only to those that leave.
+        Whether the cost of the head is charged to all samples that reach the exit (``c``), or only
+        to those that exit (``(1 - m) c``).
     max_drop : float, default=0.0
-        Largest loss of accuracy against the end at each exit; see `EfficiencyTest`.
+        Largest loss of accuracy at each exit compared with the end of the network; see
+        `EfficiencyTest`.
     max_candidates : int, default=16
-        Places to look at, the end included; of more, some at equal shares of the cost.
+        Maximum number of candidates, including the end of the network. If there are more, those at
+        equal shares of the cost are used.
 
     Notes
     -----
-    If the stage that follows is taken to end at the next candidate, kept or not, an exit has to pay
-    for itself within it, and the more candidates there are, the fewer can: in simulations with 16
-    candidates and a share of 0.9 none was kept, while this rule saved nearly as much as the best
-    subset of `EfficiencyTest`.
+    In the condition, g is the cost up to the end of the network, and not up to the next candidate.
+    With the latter, an exit would have to save its cost before the next candidate, and the more
+    candidates there are, the fewer exits do. In simulations with 16 candidates and
+    ``max_share=0.9`` no exit was kept, whereas this rule saved nearly as much as the best subset of
+    `EfficiencyTest`.
 
     References
     ----------
@@ -111,7 +116,7 @@ class GreedyPlacement(ProbingPlacement):
                     "share paid": share,
                 }
             )
-            # Sides that are equal up to rounding are equal. Where no sample exits there is no exit.
+            # Differences due to rounding do not count. An exit at which no sample exits is useless.
             if share <= self.max_share + 1e-12 and passed < 1:
                 kept.append(i)
                 stage = 0.0
@@ -123,8 +128,8 @@ def _reason(figures: dict[str, float], max_share: float) -> str:
     if np.isinf(figures["threshold"]):
         return "no threshold keeps the accuracy"
     if figures["reach"] == 0:
-        return "no row gets there"
+        return "no sample reaches it"
     return (
-        f"{figures['share paid']:.1%} of the way to the end would be paid, "
+        f"{figures['share paid']:.1%} of the cost up to the end would be paid, "
         f"at most {max_share:.1%} may be"
     )

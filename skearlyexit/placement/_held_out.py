@@ -1,4 +1,4 @@
-"""The held-out rows of a probe, ready to be asked about many subsets of its places."""
+"""The held-out samples of a probe, prepared to evaluate many subsets of its candidates."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from skearlyexit.placement._base import Probed
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Rows of a probe, with what every subset has in common worked out once.
+    """Held-out samples of a probe, with values that do not depend on the subset.
 
     Attributes
     ----------
     probed : Probed
-        Rows of positive weight only; of its tables only what subsets are made from.
-    correct : ndarray of shape (n_samples, n_places), bool
-        Whether each place is right.
+        Result of the probe, with samples of positive weight only, and without the probabilities
+        that no subset needs.
+    correct : ndarray of shape (n_samples, n_candidates), bool
+        Whether the prediction at each candidate is correct.
     """
 
     probed: Probed
@@ -29,20 +30,20 @@ class HeldOut:
 
     @classmethod
     def of(cls, probed: Probed) -> HeldOut:
-        """Held-out rows of a probe; those of weight 0 count for nothing."""
+        """Held-out samples of a probe, without those of weight 0."""
         samples = probed.samples
         used = CalibrationData.from_table(
             probed.table, samples.y, np.empty(0), samples.calibration_weight
         )
         if len(used.correct) < 2:
             raise ValueError(
-                "Placing exits by what heads answer needs at least two held-out rows, one to "
-                f"choose by and one to judge by. Got {len(used.correct)} instead; give more rows, "
-                "or name the exits."
+                "Placing exits by the outputs of heads needs at least two held-out samples, one "
+                f"to choose by and one to evaluate on. Got {len(used.correct)} instead; give more "
+                "samples, or name the exits."
             )
         assert samples.calibration_weight is not None
         rows = np.flatnonzero(samples.calibration_weight > 0)
-        # What nothing reads any more is dropped, since copying it for each subset takes long.
+        # Unused probabilities are dropped, since copying them for each subset takes long.
         table = ExitTable(probed.table.probabilities[:, :, :0], probed.table.scores)
         if not probed.exit_rule.has_memory:
             samples = replace(samples, X=Outputs(samples.X.probabilities[:, :, :0]))
@@ -51,11 +52,11 @@ class HeldOut:
 
     @property
     def n_places(self) -> int:
-        """Number of places, the end included."""
+        """Number of candidates, including the end of the network."""
         return len(self.probed.places)
 
     def halves(self) -> tuple[HeldOut, HeldOut]:
-        """Every second row, or group of rows, to choose by, and the others to judge by."""
+        """Every second sample, or group of samples, to choose by, and the others to evaluate on."""
         order = np.arange(len(self.correct))
         groups = self.probed.samples.groups
         if groups is not None:
@@ -64,7 +65,7 @@ class HeldOut:
         return first, second
 
     def evidence(self, chosen: Sequence[int]) -> CalibrationData:
-        """What thresholds depend on if exits stood at these places only, the end among them."""
+        """Calibration data with exits at these candidates only, which include the end."""
         table, costs = self.probed.subset(chosen)
         correct = self.correct[:, list(chosen)]
         if self.probed.exit_rule.combination.has_memory:
@@ -75,9 +76,9 @@ class HeldOut:
 
     @property
     def stages(self) -> np.ndarray:
-        """Cost of each stage in units of the plain network, shape (n_places,).
+        """Cost of each stage in units of the plain network, shape (n_candidates,).
 
-        The head of the end belongs to the last one, since the plain network runs it too.
+        The last one includes the head at the end, which the plain network runs, too.
         """
         stages = self.probed.stages.copy()
         stages[-1] += self.probed.heads[-1]
@@ -85,12 +86,12 @@ class HeldOut:
 
     @property
     def heads(self) -> np.ndarray:
-        """What a row pays for an exit, head and decision, at all but the end; same units."""
+        """Cost of the head and the decision at each candidate but the end, in the same units."""
         return (self.probed.heads[:-1] + self.probed.decisions[:-1]) / self._unit
 
     @property
     def _unit(self) -> float:
-        """Cost of the plain network, which `exit_costs` divides by."""
+        """Cost of the plain network, by which `exit_costs` divides."""
         plain = float(self.probed.stages.sum() + self.probed.heads[-1])
         return plain if plain > 0 else 1.0
 
@@ -107,16 +108,22 @@ def _with_rows(probed: Probed, rows: np.ndarray) -> Probed:
 
 
 def careful_thresholds(evidence: CalibrationData, max_drop: float) -> np.ndarray:
-    """For each early exit alone, the lowest threshold that keeps the accuracy of the end.
+    """Lowest threshold of each early exit, considered alone, that keeps the accuracy.
 
-    The rows whose score reaches a threshold would leave there. What that loses is the weight of
-    those that are wrong there and right at the end, less that of those that are right there and
-    wrong at the end, as a share of the weight of all rows.
+    The samples whose score reaches the threshold exit. The loss of accuracy is the weight of those
+    that are wrong there and correct at the end, minus the weight of those that are correct there
+    and wrong at the end, as a share of the weight of all samples.
+
+    Parameters
+    ----------
+    evidence : CalibrationData
+    max_drop : float
+        Largest loss of accuracy.
 
     Returns
     -------
     thresholds : ndarray of shape (n_exits - 1,)
-        Infinite where none loses at most `max_drop`.
+        Infinity for exits at which every threshold exceeds this loss.
     """
     thresholds = np.full(evidence.n_exits - 1, np.inf)
     right = evidence.correct.astype(np.float64)
@@ -125,7 +132,7 @@ def careful_thresholds(evidence: CalibrationData, max_drop: float) -> np.ndarray
         order = np.argsort(-evidence.scores[:, exit_], kind="stable")
         scores = evidence.scores[order, exit_]
         lost = evidence.weight[order] * (right[order, -1] - right[order, exit_])
-        # Rows with equal scores leave together.
+        # Samples with equal scores exit together.
         is_last = np.append(scores[1:] < scores[:-1], True)
         allowed = np.flatnonzero(is_last & (np.cumsum(lost) / total <= max_drop + 1e-12))
         if len(allowed):
@@ -135,7 +142,7 @@ def careful_thresholds(evidence: CalibrationData, max_drop: float) -> np.ndarray
 
 
 def reach(evidence: CalibrationData, thresholds: np.ndarray) -> np.ndarray:
-    """Share of the rows that gets to each exit, shape (n_exits,)."""
+    """Share of the samples that reach each exit, shape (n_exits,)."""
     leaving = np.bincount(evidence.leave(thresholds), evidence.weight, evidence.n_exits)
     coming = leaving[::-1].cumsum(dtype=np.float64)[::-1]
     return np.asarray(coming / coming[0])

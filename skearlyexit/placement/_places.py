@@ -1,4 +1,4 @@
-"""Which places are worth a head on trial."""
+"""Selection of the candidates at which heads are trained for a placement."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from skearlyexit.placement._base import Candidates
 
 
 def places_to_probe(candidates: Candidates, max_candidates: int) -> list[int]:
-    """At most `max_candidates` of the places where an exit may stand, the end among them.
+    """Select at most `max_candidates` candidates, including the end of the network.
 
-    Of more, those are taken that are nearest above equal shares of the cost; where two shares are
-    reached at the same place, the next one is taken instead, so that none of the number is lost.
+    If there are more, those are selected at which the cost first reaches equal shares of the total.
+    If two shares are reached at the same candidate, the next one is selected, too, which keeps the
+    number.
+
+    Parameters
+    ----------
+    candidates : Candidates
+    max_candidates : int
 
     Returns
     -------
     places : list of int
-        Ascending indices of blocks.
+        Indices of blocks, in ascending order.
 
     Examples
     --------
@@ -28,7 +34,7 @@ def places_to_probe(candidates: Candidates, max_candidates: int) -> list[int]:
         cumulative = candidates.cumulative[places]
         step = np.arange(max_candidates)
         wanted = (step + 1) / max_candidates * cumulative[-1]
-        # Rounding must not push a share that is reached exactly to the next place.
+        # A share that is reached exactly must not be moved to the next candidate by rounding.
         first = np.searchsorted(cumulative, wanted * (1 - 1e-12), side="left")
         apart = np.maximum.accumulate(first - step) + step
         places = places[np.minimum(apart, len(places) - max_candidates + step)]

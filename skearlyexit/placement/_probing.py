@@ -1,4 +1,4 @@
-"""What placements that ask heads on trial have in common."""
+"""Base class of placements that train heads at the candidates."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from skearlyexit.placement._report import PlacementReport
 
 @dataclass(frozen=True)
 class Choice:
-    """Which places become exits, and why.
+    """The chosen exits, and the reasons.
 
     Attributes
     ----------
     chosen : sequence of int
-        Ascending positions among the places, without the end.
+        Positions of the exits among the candidates, in ascending order, without the end.
     reasons : list of str
-        One for each place but the end.
+        Reason for or against each candidate but the end.
     figures : list of dict of str to float
-        Numbers that the decision rests on, by their title, for each place but the end.
+        Numbers on which the decision is based for each candidate but the end, by the titles of the
+        columns of the report.
     """
 
     chosen: Sequence[int]
@@ -35,22 +36,21 @@ class Choice:
 
 
 class ProbingPlacement(Placement):
-    """Rule that chooses the exits by what heads on trial answer on held-out rows."""
+    """Base class of placements by the outputs of heads for held-out samples."""
 
     needs_probe: ClassVar[bool] = True
     max_candidates: int
 
     def place(self, candidates: Candidates, probe: Probe | None = None) -> Placed:
-        """Choose the exits; see `Placement.place`."""
         if probe is None:
             raise ValueError(
-                f"{type(self).__name__} chooses exits by what heads on trial answer. "
+                f"{type(self).__name__} chooses exits by the outputs of trial heads. "
                 "Got no probe; call place(candidates, probe)."
             )
         places = places_to_probe(candidates, self.max_candidates)
         self._check_number(len(places))
         choice = Choice([], [], [])
-        if len(places) > 1:  # else there is nothing to choose, and nothing to train for it
+        if len(places) > 1:  # otherwise there is nothing to choose, and no head to train
             choice = self._choose(HeldOut.of(probe(places)))
         kept = [*choice.chosen, len(places) - 1]
         cumulative = candidates.cumulative
@@ -68,8 +68,8 @@ class ProbingPlacement(Placement):
         return Placed([places[i] for i in kept], report)
 
     def _check_number(self, n_places: int) -> None:
-        """Refuse so many places before any head is trained for them."""
+        """Raise a ValueError, before any head is trained, if the number is not possible."""
 
     @abstractmethod
     def _choose(self, held_out: HeldOut) -> Choice:
-        """Choose among all places of a probe but the end, which always stays."""
+        """Choose among all candidates of a probe but the end, which is always an exit."""

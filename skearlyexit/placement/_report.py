@@ -1,4 +1,4 @@
-"""What spoke for and against each place where an exit might stand."""
+"""Report of a placement."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from skearlyexit._utils._frames import aligned, import_pandas, preformatted
 
 @dataclass(frozen=True)
 class PlacementReport:
-    """Candidates for exits, and why they became exits or not.
+    """Report of a placement: the candidates for exits, and why each was chosen or not.
 
-    Printed, it is a table; ``to_frame()`` gives a data frame.
+    It prints as a table with one line per candidate.
 
-    Attributes
+    Parameters
     ----------
     method : str
-        The placement, as it prints.
+        Representation of the placement.
     names : list of str
-        Blocks that were looked at.
+        Names of the blocks after which the candidates are.
     shares : ndarray of shape (n_candidates,)
-        Cost of the backbone up to each, as a share of the whole.
+        Cost of the backbone up to each candidate, as a share of the whole.
     chosen : ndarray of shape (n_candidates,), bool
+        Whether each candidate was chosen as an exit.
     reasons : list of str
-        What spoke for or against each.
-    figures : dict of str to ndarray of shape (n_candidates,)
-        Numbers that the decision rests on, by their title; NaN where there is none.
+        Reason for or against each candidate.
+    figures : dict of str to ndarray of shape (n_candidates,), default={}
+        Numbers on which the decision is based, by the title of their column; NaN if there is none.
 
     Examples
     --------
@@ -52,7 +53,18 @@ class PlacementReport:
     figures: dict[str, np.ndarray] = field(default_factory=dict)
 
     def to_frame(self) -> Any:
-        """Table as a pandas data frame, one row for each candidate."""
+        """Return the table as a pandas DataFrame.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            One row for each candidate.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
         return import_pandas("PlacementReport.to_frame").DataFrame(
             {
                 "block": self.names,

@@ -1,4 +1,4 @@
-"""From what a user may pass as `exits` to a placement object."""
+"""Conversion of the parameter `exits` of the estimators to a placement object."""
 
 from __future__ import annotations
 

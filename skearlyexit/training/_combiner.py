@@ -46,7 +46,7 @@ class CombinerTraining(TrainingStrategy):
     stem      512    32     1,570       2,114  101.6%
     block1    512    32     1,570       4,228  203.3%
     block3  1,024    32     1,568       6,852  329.4%
-    in MACs per row; the plain network costs 2,080
+    in MACs per sample; the plain network costs 2,080
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -220,7 +220,7 @@ class TestTransformer:
             ({"width": 60, "n_heads": 3}, VECTORS, "64, width=60 rounded up .* Got 3 heads"),
             ({"masked": True}, VECTORS, "needs series"),
             ({"masked": True}, PLAIN, "takes the last channel of X for a mask"),
-            ({}, np.ones((4, 1, 8, 8)), r"Got rows of shape \(1, 8, 8\)"),
+            ({}, np.ones((4, 1, 8, 8)), r"Got samples of shape \(1, 8, 8\)"),
         ],
     )
     def test_errors(self, params, X, message):
@@ -296,7 +296,7 @@ class TestGraphConv:
             (np.full((21, 21), np.nan), "Got 441 weights that are NaN or infinite"),
             (sparse.csr_matrix(-np.eye(21)), "Got 21 negative weights, down to -1"),
             (np.triu(np.ones((21, 21))), "weight 1 from node 0 to node 1 and 0 back"),
-            (np.eye(20), r"graph of 20 nodes.* \(n_channels, 20\). Got rows of shape \(3, 21\)"),
+            (np.eye(20), r"graph of 20 nodes.* \(n_channels, 20\). Got samples of shape \(3, 21\)"),
         ],
     )
     def test_errors(self, adjacency, message):
@@ -304,7 +304,7 @@ class TestGraphConv:
             GraphConvBackbone(adjacency).build(SIGNALS, 2)
 
     def test_rows_of_another_kind(self):
-        with pytest.raises(ValueError, match=r"Got rows of shape \(2, 3, 21\)"):
+        with pytest.raises(ValueError, match=r"Got samples of shape \(2, 3, 21\)"):
             GraphConvBackbone(ADJACENCY).build(np.ones((4, 2, 3, 21)), 2)
 
 

@@ -88,7 +88,7 @@ class Own(Backbone):
 @pytest.mark.parametrize("mixing", MIXING)
 def test_mixed_rows_are_refused(mixing, kind):
     blocks = make(lambda: [nn.Linear(13, 13), MIXING[mixing](), nn.Linear(13, 16)])
-    with pytest.raises(ValueError, match="Block '1' of the backbone mixes rows"):
+    with pytest.raises(ValueError, match="Block '1' of the backbone mixes samples"):
         quick(backbone=kind(blocks), exits=[0]).fit(X, y)
 
 
@@ -97,7 +97,7 @@ def test_the_first_rows_may_be_equal(mixing):
     rows = X.copy()
     rows[:10] = 0
     blocks = make(lambda: [nn.Linear(13, 13), MIXING[mixing](), nn.Linear(13, 16)])
-    with pytest.raises(ValueError, match="mixes rows"):
+    with pytest.raises(ValueError, match="mixes samples"):
         quick(backbone=blocks, exits=[0]).fit(rows, y)
 
 

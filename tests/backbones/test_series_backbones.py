@@ -359,10 +359,14 @@ def _with(row, values):
 @pytest.mark.parametrize(
     ("X", "masked", "message"),
     [
-        (np.ones((5, 8)), False, r"needs series.* Got rows of shape \(8,\).* X\[:, None, :\]"),
-        (np.ones((5, 2, 8, 8)), False, r"Got rows of shape \(2, 8, 8\)"),
+        (np.ones((5, 8)), False, r"needs series.* Got samples of shape \(8,\).* X\[:, None, :\]"),
+        (np.ones((5, 2, 8, 8)), False, r"Got samples of shape \(2, 8, 8\)"),
         (np.ones((5, 1, 8)), True, "at least two channels"),
-        (_with(3, [1, 1, 0, 1]), True, "in 1 of 5 rows, the first of them row 3. Make X with"),
+        (
+            _with(3, [1, 1, 0, 1]),
+            True,
+            "in 1 of 5 samples, the first of them in row 3. Make X with",
+        ),
         (_with(2, [0, 0, 0, 0]), True, "row 2"),
         (_with(0, [0, 1, 1, 1]), True, "row 0"),
         (_with(4, [1, 0.5, 0, 0]), True, "ones where a point was observed"),

@@ -384,20 +384,20 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("forward", "message"),
         [
-            (lambda self, x: self.second(self.first(x).view(2, -1, 12)[0]), "fails on rows"),
-            (lambda self, x: self.second(self.first(x).view(3, 12)), "frozen into it; write x.sh"),
-            (lambda self, x: self.second(self.first(x) - x.mean()), "mixes rows"),
-            (lambda self, x: self.second(self.first(x - x.mean(0))), "mixes rows"),
-            (lambda self, x: self.second(self.first(x).softmax(0)), "mixes rows"),
+            (lambda self, x: self.second(self.first(x).view(2, -1, 12)[0]), "fails on samples"),
+            (lambda self, x: self.second(self.first(x).view(3, 12)), "constant in it; write x.sh"),
+            (lambda self, x: self.second(self.first(x) - x.mean()), "mixes samples"),
+            (lambda self, x: self.second(self.first(x - x.mean(0))), "mixes samples"),
+            (lambda self, x: self.second(self.first(x).softmax(0)), "mixes samples"),
             (lambda self, x: {"logits": self.second(self.first(x))}, "it returns a dict"),
             (lambda self, x: (self.first(x), x), r"it returns a tuple.*end="),
             (lambda self, x: self.first(x).sum(1), r"returns a tensor of shape \(2,\)"),
             (lambda self, x: self.first(x).T, r"it returns a tensor of shape \(12, 2\)"),
-            (lambda self, x: self.second(x), r"fails on rows of shape \(13,\)"),
+            (lambda self, x: self.second(x), r"fails on samples of shape \(13,\)"),
             (lambda self, x: self.first(x) if x.sum() > 0 else x, r"its own forward \(Odd\)"),
             (lambda self, x: self.first(x) if len(x) != 2 else x[:, :12], "its own forward"),
-            (lambda self, x: self.first(x) * (2 if len(x) > 1 else 1), "with one row than with"),
-            (lambda self, x: F.dropout(self.first(x)), "computes something else than the"),
+            (lambda self, x: self.first(x) * (2 if len(x) > 1 else 1), "operations for a single"),
+            (lambda self, x: F.dropout(self.first(x)), "does not compute the same as the"),
             (lambda self, x: self.first(x * 2 if self.training else x), "other operations in tr"),
         ],
     )
@@ -415,7 +415,7 @@ class TestErrors:
             (lambda self, x: self.second(self.first(x)), "unused", "is not called"),
             (lambda self, x: self.second(self.several(self.first(x))[0]["a"]), "several", None),
             (lambda self, x: self.second(self.first(x)[:, steps(self)]), "lstm", "a tensor of s"),
-            (lambda self, x: self.second(self.noisy(self.first(x))), "noisy.0", "taken whole"),
+            (lambda self, x: self.second(self.noisy(self.first(x))), "noisy.0", "is not traced"),
             (lambda self, x: self.second(views(self.first(x))), "first", None),
             (lambda self, x: self.second(views(self.first(x), self)), "same", "two views"),
             (lambda self, x: self.second(self.first(x) * self.same(x.sum(1))[:, None]), "same", 1),
@@ -428,10 +428,12 @@ class TestErrors:
         if reason is None:
             assert name in {*network.names, *network.aliases}
             return
-        reason = "which no head can look at" if reason == 1 else reason
+        reason = "which cannot be input of a head" if reason == 1 else reason
         assert reason in network.obstacles[name]
         clf = EarlyExitClassifier(module, exits=[name], calibration=None, random_state=0)
-        with pytest.raises(ValueError, match=f"names '{name}', after which no exit can stand: .*"):
+        with pytest.raises(
+            ValueError, match=f"names '{name}', after which no exit can be placed: .*"
+        ):
             clf.fit(VECTORS, np.arange(20) % 3)
 
 

@@ -75,7 +75,7 @@ def test_numbers_that_are_not_torchs_are_drawn_in_every_call(change):
     network = network_of(make(partial(Net, change)).double())
     dropped = [bool((output == 0).all()) for output in in_training(network)]
     assert 0 < sum(dropped) < len(dropped)
-    assert "other ones each time" in network.obstacles["inner.linear"]
+    assert "between calls" in network.obstacles["inner.linear"]
     clf = quick(backbone=TracedBackbone(make(partial(Net, change))), exits=["inner"])
     assert clf.fit(X, y).n_exits_ == 2
 

@@ -195,7 +195,7 @@ class TestGiven:
         clf = fitted(cost=cost, budget=0.9)
         assert list(clf.cost_table_.stage_costs) == [1, 5, 4]
         np.testing.assert_allclose(clf.costs_, [1.1 / 11, 6.3 / 11, 11.3 / 11])
-        assert "in mJ per row" in str(clf.cost_table_)
+        assert "in mJ per sample" in str(clf.cost_table_)
         exits = clf.predict(X, return_exits=True)[1]
         assert clf.operating_point_.thresholds is clf.thresholds_
         assert set(exits) <= {0, 1, 2}
@@ -322,7 +322,7 @@ class TestTable:
         lines = str(self.table).splitlines()
         assert lines[0].split()[:2] == ["exit", "stage"]
         assert lines[1].endswith("45.0%")
-        assert lines[-1] == "in s per row; the plain network costs 10"
+        assert lines[-1] == "in s per sample; the plain network costs 10"
         assert self.table._repr_html_().startswith("<pre>exit")
 
 

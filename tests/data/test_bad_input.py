@@ -128,15 +128,15 @@ def test_data(rows, labels, error, words):
         ({"backbone": []}, ValueError, "at least one module"),
         ({"backbone": [nn.ReLU(), "relu"]}, TypeError, "part 1 is 'relu'"),
         ({"backbone": nn.Sequential(nn.Softmax(1))}, ValueError, "no module but its softmax"),
-        ({"backbone": [Pooled()]}, ValueError, r"turned 2 rows into .* \(1, 13\)"),
-        ({"backbone": [NoBatch()]}, ValueError, r"turned 2 rows into .* \(2,\)"),
+        ({"backbone": [Pooled()]}, ValueError, r"turned 2 samples into .* \(1, 13\)"),
+        ({"backbone": [NoBatch()]}, ValueError, r"turned 2 samples into .* \(2,\)"),
         ({"backbone": [Twins()]}, ValueError, "returned a tuple of 2.*backbones.Block"),
-        ({"backbone": "cnn"}, ValueError, r"needs images.*rows of shape \(13,\)"),
+        ({"backbone": "cnn"}, ValueError, r"needs images.*samples of shape \(13,\)"),
         ({"backbone": CNNBackbone(image_shape=(4, 4))}, ValueError, "16 pixels.*13 values"),
         ({"class_weight": "fair"}, ValueError, "'class_weight' parameter"),
         ({"class_weight": {0: -1.0}}, ValueError, "must not be negative"),
         ({"class_weight": {0: np.nan}}, ValueError, "'class_weight' parameter must be finite"),
-        ({"backbone": nn.Identity()}, ValueError, "backbone does nothing"),
+        ({"backbone": nn.Identity()}, ValueError, "backbone has no layer"),
         ({"exits": 10**9}, ValueError, "'n_exits' parameter of CostShare.*100000"),
         ({"n_jobs": 0}, ValueError, "'n_jobs' parameter"),
         ({"head": EstimatorHead(None)}, TypeError, "Got None instead, which is no classifier"),
@@ -183,7 +183,7 @@ def test_another_default_device():
 
 def test_module_of_another_width():
     module = make(lambda: nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 4)))
-    with pytest.raises(ValueError, match=r"Block '0' of the backbone fails on rows of shape \(13,"):
+    with pytest.raises(ValueError, match=r"backbone fails on samples of shape \(13,"):
         quick(backbone=module, optimizer=never).fit(X, y)
 
 

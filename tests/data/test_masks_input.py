@@ -82,7 +82,7 @@ def test_every_method_refuses_what_is_no_mask(clf, name, kind, tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             method(rows)
-    with pytest.raises(ValueError, match="in 1 of 60 rows, the first of them row 41"):
+    with pytest.raises(ValueError, match="in 1 of 60 samples, the first of them in row 41"):
         clf.partial_fit(rows, y)
     assert same(clf.predict_proba(X), before)
 

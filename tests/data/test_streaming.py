@@ -186,7 +186,7 @@ def test_a_mask_that_is_none_is_found_behind_the_first_block(mapped, monkeypatch
     series = pad_series([row[None] for row in X])
     series[321, -1, 2] = 0
     clf = quick(backbone=Conv1DBackbone((8,), n_blocks=1, masked=True), exits=1)
-    with pytest.raises(ValueError, match="in 1 of 500 rows, the first of them row 321"):
+    with pytest.raises(ValueError, match="in 1 of 500 samples, the first of them in row 321"):
         clf.fit(mapped(series), y)
 
 

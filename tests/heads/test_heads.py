@@ -471,5 +471,5 @@ class TestOwnClassifier:
             self.fit(head)
 
     def test_network_without_one(self):
-        with pytest.raises(ValueError, match="the backbone brings none"):
+        with pytest.raises(ValueError, match="the backbone has none"):
             quick(head=[None, None, "own"]).fit(*blobs()[:2])

@@ -216,7 +216,7 @@ class TestFixedExits:
         with pytest.raises(ValueError) as error:
             FixedExits(["a.conv"]).place(blocks)
         assert str(error.value) == (
-            "The 'exits' parameter names 'a.conv', after which no exit can stand: "
+            "The 'exits' parameter names 'a.conv', after which no exit can be placed: "
             "the sum needs its input."
         )
 

@@ -135,20 +135,20 @@ class TestExact:
             placed(ExactPlacement(2, budget=0.4), probed)
         assert str(error.value) == (
             "The 'budget' parameter of ExactPlacement must be at least the cost of the first exit. "
-            "Got 0.4 instead; the smallest budget that 2 exits among 2 places can meet is 0.5."
+            "Got 0.4 instead; the smallest budget that 2 exits among 2 candidates can meet is 0.5."
         )
         assert placed(ExactPlacement(2, budget=0.5), probed).ends == [0, 1]
 
     def test_a_subset_that_cannot_meet_the_budget_does_not_count(self):
         result = placed(ExactPlacement(2, budget=0.4), simulated(0, n_places=5))
         reasons = result.report.reasons
-        assert reasons[3] == "no subset with it keeps the budget"
+        assert reasons[3] == "no subset with it meets the budget"
         assert np.isnan(result.report.figures["best with"][3])
-        assert "are right" in reasons[result.ends[0]]
+        assert "accuracy" in reasons[result.ends[0]]
 
     def test_refuses_too_many_subsets_before_any_head_is_trained(self):
         blocks = Candidates([str(i) for i in range(30)], np.ones(30))
-        with pytest.raises(ValueError, match=r"look at 77520 subsets.*Lower 'max_candidates'"):
+        with pytest.raises(ValueError, match=r"try 77520 subsets.*Lower 'max_candidates'"):
             ExactPlacement(8, max_candidates=21).place(blocks, pytest.fail)
         with pytest.raises(ValueError, match=r"165 subsets .*'max_subsets' is 164"):
             ExactPlacement(4, max_subsets=164).place(blocks, pytest.fail)

@@ -190,7 +190,7 @@ class TestAll:
         with pytest.raises(ValueError, match=f"{type(placement).__name__} .* Got no probe"):
             placement.place(Candidates(["a", "b"], np.ones(2)))
         probed = simulated(0)
-        with pytest.raises(ValueError, match=r"at least two held-out rows.* Got 1 instead"):
+        with pytest.raises(ValueError, match=r"at least two held-out samples.* Got 1 instead"):
             placed(placement, reweighted(probed, np.eye(60)[3]))
         probed.table.probabilities[5, 1] = np.nan
         with pytest.raises(ValueError, match="answers with NaN"):
@@ -231,7 +231,7 @@ class TestEfficiencyTest:
         assert result.ends == [1]
         assert result.report.reasons[0] == (
             "saves 60.00% of the network, is charged 0.00%; "
-            "but rows would cost 110.00% instead of 100.00%"
+            "but samples would cost 110.00% instead of 100.00%"
         )
 
     def test_allowed_drop(self):
@@ -275,7 +275,7 @@ class TestEfficiencyTest:
             for seed in range(40)
             for reason in placed(placement, simulated(seed, 200, 6)).report.reasons
         ]
-        assert any("but beside it another exit would no longer pay" in text for text in reasons)
+        assert any("but with it another exit would no longer pass" in text for text in reasons)
 
 
 class TestGreedy:
@@ -299,7 +299,7 @@ class TestGreedy:
         corrected, printed = (placed(GreedyPlacement(0.78, form), small()) for form in FORMS)
         assert (corrected.ends, printed.ends) == ([1], [0, 1])
         assert corrected.report.reasons[0] == (
-            "80.0% of the way to the end would be paid, at most 78.0% may be"
+            "80.0% of the cost up to the end would be paid, at most 78.0% may be"
         )
 
     @pytest.mark.parametrize("form", FORMS)
@@ -339,11 +339,11 @@ class TestAdaptive:
             "gain": 0.1,
         }.items():
             np.testing.assert_allclose(figures(result, title), [value, np.nan])
-        assert result.report.reasons[0] == "deciding per row gains 0.1000 against no exit"
+        assert result.report.reasons[0] == "deciding per sample gains 0.1000 against no exit"
         result = placed(AdaptivePlacement(0.5, min_gain=0.11), small())
         assert result.ends == [1]
         assert result.report.reasons[0] == (
-            "deciding per row gains 0.1000 against no exit, not more than 0.11"
+            "deciding per sample gains 0.1000 against no exit, not more than 0.11"
         )
 
     def test_where_everybody_might_leave_nothing_is_decided(self):
@@ -351,7 +351,7 @@ class TestAdaptive:
         assert result.ends == [1]
         assert figures(result, "threshold")[0] == 0
         assert result.report.reasons[0] == (
-            "deciding per row gains 0.0000 against leaving always, not more than 0"
+            "deciding per sample gains 0.0000 against exiting always, not more than 0"
         )
 
     def test_where_nobody_should_leave_there_is_no_exit(self):

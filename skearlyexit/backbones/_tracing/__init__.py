@@ -1,1 +1,1 @@
-"""Any torch module as a graph of operations, cut wherever they allow it."""
+"""Tracing of torch modules to graphs of operations, and cutting of these into stages."""

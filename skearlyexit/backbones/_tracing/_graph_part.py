@@ -1,4 +1,4 @@
-"""Part of a traced network, as a module."""
+"""Parts of a traced network, as torch modules."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from skearlyexit.backbones._tracing._modes import MODE
 
 
 class GraphPart(torch.nn.Module):
-    """Runs a piece of the operations of a network, with the weights of the whole.
+    """Runs some operations of a traced network, and shares its weights.
 
-    What `torch.fx.GraphModule` does too, which however runs its code symbolically again whenever
-    it is stored or copied, and then forgets that an operation asks for the mode.
+    `torch.fx.GraphModule` is similar, but traces its code again whenever it is pickled or copied,
+    and then loses the operations that read the training mode.
 
     Parameters
     ----------
     graph : torch.fx.Graph
     root : torch.nn.Module
-        Network that the graph names parts of; these are shared, under the names that they have
-        there.
+        Network whose submodules and parameters the graph refers to by name. Those are shared, and
+        keep their names.
     in_evaluation : collection of str, default=()
-        Submodules of it that stay in evaluation mode when the rest is trained.
+        Submodules that stay in evaluation mode when the others are trained.
     """
 
-    #: `Layout.copy` has the graph copy what it would write into.
+    #: In graphs made by `Layout.copy`, input that would be changed in place is copied first.
     keeps_input: ClassVar[bool] = True
 
     def __init__(
@@ -40,14 +40,14 @@ class GraphPart(torch.nn.Module):
         super().__init__()
         self.training = root.training
         used = [node for node in graph.nodes if node.op in ("call_module", "get_attr")]
-        # A module before what lies in it, which then is there already.
+        # A module before its submodules, which are then present already.
         for target in sorted({str(node.target) for node in used} - {MODE}, key=len):
             _share(root, self, target)
         kept = {id(root.get_submodule(name)) for name in in_evaluation}
         self._in_evaluation = [module for module in self.modules() if id(module) in kept]
         code = graph.python_code("self")
         lines = code.src.splitlines()
-        # What registers functions for later tracings.
+        # Without the lines that register functions for later tracing.
         self._source = "\n".join(line for line in lines if not line.startswith("torch.fx.")).strip()
         self._used_globals = dict(code.globals)
         self._called = {str(node.target) for node in used if node.op == "call_module"}
@@ -76,7 +76,7 @@ class GraphPart(torch.nn.Module):
         self._compile()
 
     def train(self, mode: bool = True) -> GraphPart:
-        """Switch between training and evaluation, as the whole network does."""
+        """Set training or evaluation mode, as the whole network does."""
         super().train(mode)
         for module in self._in_evaluation:
             module.eval()
@@ -93,14 +93,14 @@ class GraphStage(GraphPart, Block):
 
     Notes
     -----
-    **Shape**: carry of n rows to (carry of n rows, embedding of shape (n, ...)).
+    **Shape**: carry of n samples to (carry of n samples, embedding of shape (n, ...)).
     """
 
 
 class _Shortcut:
-    """Stands for a module in generated code; looks up what is called as Python does for any object.
+    """Object in place of a module in generated code, with submodules as plain attributes.
 
-    A module looks up its submodules in Python code of its own, which takes as long as a small
+    ``torch.nn.Module`` looks up its submodules in Python code, which takes as long as a small
     operation.
     """
 
@@ -108,12 +108,12 @@ class _Shortcut:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
-        # Parameters and the mode may be others in the next call.
+        # Not stored, since parameters and the mode may be others in the next call.
         return getattr(self._module, name)
 
 
 def _shortcuts(part: torch.nn.Module, called: set[str]) -> _Shortcut:
-    """Stand-in of a part that knows where to find the submodules that it calls."""
+    """Shortcut to a part, through which the submodules that it calls are found."""
     root = _Shortcut(part)
     for target in sorted(called, key=len):
         *path, name = target.split(".")
@@ -130,11 +130,11 @@ def _shortcuts(part: torch.nn.Module, called: set[str]) -> _Shortcut:
 
 
 class _ModuleName(str):
-    """Name of a Python module in a stored part."""
+    """Name of a Python module in a pickled part."""
 
 
 def _share(root: torch.nn.Module, part: torch.nn.Module, target: str) -> None:
-    """Give a part the attribute that the root has under this name, if it lacks it."""
+    """Share the attribute of this name of the root with a part, unless the part has it."""
     *path, name = target.split(".")
     for step in path:
         if not hasattr(part, step):

@@ -1,4 +1,4 @@
-"""Where a traced network can be cut, and what would have to cross each cut."""
+"""Where a traced network can be cut, and which values each cut has to pass on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from skearlyexit.backbones._tracing._proxy import Value, draws
 
 
 class Layout:
-    """The operations of a network in a row, and what is needed across each cut.
+    """The operations of a network in order, and the values needed across each cut.
 
     Parameters
     ----------
     nodes : sequence of Node
-        Operations, the input first, as `trace` gives them.
+        Operations as returned by `trace`, the input first.
     returned : Node
-        The one whose value the network returns.
+        Operation whose value the network returns.
     """
 
     def __init__(self, nodes: Sequence[fx.Node], returned: fx.Node) -> None:
@@ -50,19 +50,24 @@ class Layout:
         return {piece for each in node.meta["writes"] for piece in self.values[each].memory}
 
     def _maybe_written_by(self, node: fx.Node) -> set[int]:
-        """The same, and what a module or function that is taken whole may write into."""
+        """Memory as in `_written_by`, and that which untraced modules and functions may change."""
         given = node.all_input_nodes if node.meta.get("may_write") else ()
         return self._written_by(node).union(*(self.values[each].memory for each in given))
 
     def crossing(self, cut: int) -> tuple[list[fx.Node], list[fx.Node]]:
-        """What a cut after the operation at a position has to hand on.
+        """Values that a cut after the operation at a position has to pass on.
+
+        Parameters
+        ----------
+        cut : int
+            Position of the operation.
 
         Returns
         -------
         carried : list of Node
-            Tensors with one entry for each row.
+            Tensors with one entry for each sample.
         obstacles : list of Node
-            What can neither be handed on nor made anew behind the cut.
+            Values that can neither be passed on nor computed again after the cut.
         """
         carried, obstacles = [], []
         for node, last in zip(self.nodes[: cut + 1], self.last_use, strict=False):
@@ -72,7 +77,7 @@ class Layout:
                 carried.append(node)
             elif not self.is_free(node):
                 obstacles.append(node)
-        # Two views of the same numbers are no longer the same once rows were taken out of each.
+        # Two views of the same memory become separate copies once samples are selected from each.
         shared = Counter(piece for node in carried for piece in self.values[node].memory)
         torn = {piece for piece, n in shared.items() if n > 1 and self._changes_after(piece, cut)}
         obstacles += [node for node in carried if self.values[node].memory & torn]
@@ -82,7 +87,7 @@ class Layout:
         return self.last_write.get(piece, -1) > cut
 
     def is_free(self, node: fx.Node) -> bool:
-        """Whether a value can be told from the number of rows and the network alone."""
+        """Whether a value is determined by the number of samples and the network alone."""
         if node not in self._free:
             self._free[node] = self._can_be_made_anew(node)
         return self._free[node]
@@ -98,15 +103,20 @@ class Layout:
         return all(not self.values[each].is_rows and self.is_free(each) for each in inputs)
 
     def copy(self, start: int, stop: int, carried: Sequence[fx.Node], returned: Any) -> fx.Graph:
-        """Graph of the operations from one position up to, and without, another.
+        """Graph of the operations between two positions.
 
         Parameters
         ----------
         start, stop : int
+            Positions of the first operation, and of the first one after the last.
         carried : sequence of Node
-            What it is called with.
-        returned : Node, or tuple of such
-            What it returns.
+            Input of the graph.
+        returned : Node, or tuple of Node
+            Output of the graph.
+
+        Returns
+        -------
+        graph : torch.fx.Graph
         """
         graph = fx.Graph()
         copies: dict[fx.Node, Any] = {node: graph.placeholder(node.name) for node in carried}
@@ -115,7 +125,7 @@ class Layout:
         changed = {piece for node in inside for piece in self._maybe_written_by(node)}
         for node in carried:
             if self.values[node].memory & changed:
-                # What was handed on may still be looked at by a head, or be the user's.
+                # The input may also be that of a head, or belong to the user.
                 copies[node] = graph.call_method("clone", (copies[node],))
 
         def copied(node: fx.Node) -> Any:
@@ -136,7 +146,7 @@ class Layout:
     def _anew(
         self, node: fx.Node, graph: fx.Graph, first: fx.Node, copied: Callable[[fx.Node], Any]
     ) -> Any:
-        """What stands for a free value from before a cut."""
+        """Compute a value from before a cut again, for which `is_free` holds."""
         value = self.values[node]
         if node.op == "get_attr" or node.target is choose:
             return graph.node_copy(node, copied)  # differs between training and evaluation
@@ -161,7 +171,7 @@ class Layout:
 
 
 def _is_number_or_size(value: Value) -> bool:
-    """Whether it is a constant, the number of rows, or a size made of both."""
+    """Whether a value is a constant, the number of samples, or a size made of both."""
     if issubclass(value.kind, torch.Tensor):
         return False
     if value.kind in (torch.device, torch.dtype, type(None), str):

@@ -1,4 +1,4 @@
-"""What differs between training and evaluation in the operations of a module."""
+"""Differences between the operations of a module in training and in evaluation mode."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import fx
 from skearlyexit.backbones._tracing._proxy import Value
 from skearlyexit.backbones._tracing._tracer import Tracer
 
-#: Attribute of a module that says in which mode it is, as a node of a graph.
+#: Attribute of a module that holds its mode, and target of the node of a graph that reads it.
 MODE = "training"
 
 
 def drop_auxiliary_outputs(in_training: fx.Graph, evaluating: fx.Graph) -> None:
-    """Leave out what is returned in training only, behind what is returned in both modes."""
+    """Remove the outputs that are returned in training only, after the one of both modes."""
     outputs = [next(iter(reversed(graph.nodes))) for graph in (in_training, evaluating)]
     several = [_parts_returned(output.args[0]) for output in outputs]
     if several[0] is None or several[1] is not None or not isinstance(several[0][0], fx.Node):
@@ -31,7 +31,7 @@ def drop_auxiliary_outputs(in_training: fx.Graph, evaluating: fx.Graph) -> None:
 
 
 def _parts_returned(returned: Any) -> Any:
-    """What a network returns, if it is a tuple."""
+    """Parts of the output of a network, or None if it is not a tuple or list."""
     if isinstance(returned, fx.Node) and hasattr(returned.target, "_fields"):
         returned = returned.args
     return returned if isinstance(returned, tuple | list) and returned else None
@@ -63,7 +63,7 @@ def differing(first: Tracer, second: Tracer) -> Iterator[str]:
 
 
 def unsteady(first: Tracer, second: Tracer) -> Iterator[str]:
-    """Modules that are not the same twice: two traces in one mode differ there."""
+    """Modules whose operations differ between two traces in the same mode."""
     yield from differing(first, second)
     for node in second.graph.nodes:
         if _has_choice(node.meta.get("merged")):
@@ -71,19 +71,19 @@ def unsteady(first: Tracer, second: Tracer) -> Iterator[str]:
 
 
 class _DiffersError(Exception):
-    """Arguments that no choice between constants can make equal."""
+    """Arguments differ by more than constants."""
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """Constants in training and in evaluation."""
+    """A constant in training mode, and that in evaluation mode."""
 
     in_training: Any
     evaluating: Any
 
 
 def _merge(a: Any, b: Any, places_a: dict[fx.Node, int], places_b: dict[fx.Node, int]) -> Any:
-    """Arguments of the second graph, with a choice where constants differ."""
+    """Arguments of the second graph, with a `_Choice` where constants differ."""
     if isinstance(a, fx.Node) or isinstance(b, fx.Node):
         if isinstance(a, fx.Node) and isinstance(b, fx.Node) and places_a[a] == places_b[b]:
             return b
@@ -107,12 +107,12 @@ def _merge(a: Any, b: Any, places_a: dict[fx.Node, int], places_b: dict[fx.Node,
 
 
 def choose(training: bool, in_training: Any, evaluating: Any) -> Any:
-    """One of two constants, by the mode of a network."""
+    """Select one of two constants by the mode of a network."""
     return in_training if training else evaluating
 
 
 def ask_for_mode(graph: fx.Graph) -> None:
-    """Replace choices between constants by operations on the mode."""
+    """Replace each `_Choice` in a graph by operations that read the mode."""
     for node in list(graph.nodes):
         args, kwargs = node.meta.pop("merged")
         if not _has_choice((args, kwargs)):

@@ -1,4 +1,4 @@
-"""What stands for a value while a module is traced, and knows it for some rows."""
+"""Proxies of the values in a module that is traced, which hold the values for a few samples."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from torch.fx.proxy import Attribute, TraceError
 
 @dataclass(frozen=True)
 class Value:
-    """What an operation gives, seen on two and on three rows.
+    """Description of the output of an operation, from runs on two and on three samples.
 
     Attributes
     ----------
     kind : type
+        Type of the output.
     on_two, on_three : object
-        Shape of a tensor, and other values themselves, unless they are made of tensors.
+        Shape of the output if it is a tensor; None if it contains tensors; otherwise the output
+        itself.
     is_floating : bool, default=False
-        Whether it is a tensor of real numbers.
+        Whether it is a tensor of floating-point numbers.
     memory : frozenset of int, default=()
-        Where the numbers of its tensors are: two values that have one of these in common change
-        together.
+        Identifiers of the memory of its tensors. If two values have one in common, changing one in
+        place changes the other.
     """
 
     kind: type
@@ -44,7 +46,7 @@ class Value:
 
     @property
     def is_rows(self) -> bool:
-        """Whether it is a tensor with one entry for each row."""
+        """Whether it is a tensor with one entry for each sample."""
         two, three = self.on_two, self.on_three
         return (
             issubclass(self.kind, torch.Tensor)
@@ -55,23 +57,22 @@ class Value:
 
     @property
     def is_embedding(self) -> bool:
-        """Whether a head could look at it."""
+        """Whether it can be the input of a head."""
         return self.is_rows and self.is_floating and len(self.on_two) >= 2
 
     def __str__(self) -> str:
         if issubclass(self.kind, torch.Tensor):
-            return (
-                f"a tensor of shape {tuple(self.on_two)} for 2 rows, {tuple(self.on_three)} for 3"
-            )
+            two, three = tuple(self.on_two), tuple(self.on_three)
+            return f"a tensor of shape {two} for 2 samples, {three} for 3"
         return f"a {self.kind.__name__}"
 
 
 @dataclass(frozen=True)
 class InPlace:
-    """Operator that changes its first argument.
+    """Operator that changes its first argument in place.
 
-    In its place torch.fx would have one that does not, and its own code for them changes numbers
-    too, which Python does not.
+    torch.fx would record the operator that returns a new value instead. Its own code for in-place
+    operators would also apply to numbers, which Python does not change in place.
     """
 
     name: str
@@ -92,17 +93,17 @@ IN_PLACE = (*map(InPlace, _CHANGING), operator.setitem)
 
 
 class Proxy(fx.Proxy):
-    """Stands for a value while a module is traced.
+    """Proxy of a value in a module that is traced.
 
     Parameters
     ----------
     node : torch.fx.Node
-        The operation that it comes from.
+        Operation whose output the value is.
     tracer : torch.fx.Tracer
     runs : tuple of object
-        What it is on two and on three rows.
+        The value for two and for three samples.
     is_known : bool
-        Whether it follows from the shapes of the rows alone.
+        Whether the value is determined by the shape of the input.
     """
 
     def __init__(
@@ -129,12 +130,12 @@ class Proxy(fx.Proxy):
         two, three = self.runs
         if self.is_known and bool(two == three):
             return two
-        raise TraceError("a number is asked for that depends on the rows, or on how many there are")
+        raise TraceError("a number is needed that depends on the samples, or on their number")
 
     def __len__(self) -> int:
         lengths = [len(run) for run in self.runs]
         if lengths[0] != lengths[1]:
-            raise TraceError("the number of rows is not a fixed number; use x.shape[0] for len(x)")
+            raise TraceError("the number of samples is not a constant; use x.shape[0] for len(x)")
         return lengths[0]
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -153,7 +154,7 @@ for _operator in map(InPlace, _CHANGING):
 
 
 def picked(value: Any, run: int) -> Any:
-    """Arguments as they are for two rows (0) or three (1)."""
+    """Arguments for two samples (run 0) or for three (run 1)."""
     if isinstance(value, Proxy):
         return value.runs[run]
     if isinstance(value, Attribute):
@@ -171,7 +172,7 @@ def picked(value: Any, run: int) -> Any:
 
 
 def leaves_of(value: Any) -> Iterator[Any]:
-    """What is in a structure of arguments or outputs."""
+    """Values in a nested structure of arguments or outputs."""
     if isinstance(value, tuple | list):
         for part in value:
             yield from leaves_of(part)
@@ -184,11 +185,11 @@ def leaves_of(value: Any) -> Iterator[Any]:
 
 
 def tensors_of(value: Any) -> list[torch.Tensor]:
-    """Tensors in a structure of arguments or outputs."""
+    """Tensors in a nested structure of arguments or outputs."""
     return [each for each in leaves_of(value) if isinstance(each, torch.Tensor)]
 
 
-#: What a tensor tells of itself whatever its numbers are.
+#: Attributes and methods of a tensor whose result does not depend on its values.
 _SIZES = (
     *("dim", "element_size", "ndim", "ndimension", "nelement", "numel", "shape", "size"),
     *("device", "dtype", "is_complex", "is_cuda", "is_floating_point", "layout"),
@@ -197,7 +198,7 @@ _PLAIN = (int, float, bool, str, type(None), torch.dtype)
 
 
 def is_known(kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether what an operation gives follows from the shapes of its arguments alone."""
+    """Whether the output of an operation is determined by the shapes of its arguments."""
     if kind not in ("call_function", "call_method") or draws(target):
         return False
     unknown = [
@@ -223,8 +224,8 @@ def draws(target: Any) -> bool:
 
 
 def is_fixed(runs: tuple[Any, Any], target: Any) -> bool:
-    """Whether it is the same number or size for any number of rows, and may stand as that."""
-    # What is wrapped has to give a proxy.
+    """Whether an output is the same constant for any number of samples, and can be recorded so."""
+    # Functions that are wrapped have to return a proxy.
     module = getattr(target, "__module__", None)
     direct = target is getattr or isinstance(target, str) or module == "_operator"
     two, three = runs
@@ -237,7 +238,7 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, _PLAIN)
 
 
-#: Functions that make tensors, which otherwise would be made once, while tracing.
+#: Functions that create tensors, which would otherwise be recorded as constants.
 _FACTORIES = (
     *("arange", "empty", "eye", "full", "linspace", "logspace", "ones", "tensor", "zeros"),
     *("rand", "randint", "randn", "randperm"),
@@ -246,7 +247,7 @@ _FACTORIES = (
 
 @contextmanager
 def recorded_factories(tracer: Any) -> Iterator[None]:
-    """Have tensors that are made in the code of modules recorded where they are made."""
+    """Record the creation of tensors in the code of modules as operations."""
     originals = {name: getattr(torch, name) for name in _FACTORIES}
     thread = threading.get_ident()
 
@@ -272,7 +273,7 @@ def recorded_factories(tracer: Any) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Applied:
-    """Calls a function that brings a gradient of its own."""
+    """Call of a `torch.autograd.Function`, which defines its own gradient."""
 
     function: Any
 
@@ -286,7 +287,7 @@ class Applied:
 
 @contextmanager
 def recorded_gradients(tracer: Any) -> Iterator[None]:
-    """Have functions that bring a gradient of their own recorded, and not what they consist of."""
+    """Record each call of a `torch.autograd.Function` as one operation."""
 
     @classmethod  # type: ignore[misc]
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -314,9 +315,9 @@ def _is_instance(value: Any, kind: Any) -> bool:
 
 @contextmanager
 def replaced_builtins(root: torch.nn.Module) -> Iterator[None]:
-    """Let `len` and `isinstance` see through proxies in the files that modules are written in.
+    """Replace `len` and `isinstance` by functions for proxies in the files that define the modules.
 
-    Python's own `len` has to give a number.
+    Python's own `len` must return an integer, and therefore cannot return a proxy.
     """
     replaced = {"len": _length, "isinstance": _is_instance}
     changed = []

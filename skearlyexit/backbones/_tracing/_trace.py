@@ -1,4 +1,4 @@
-"""From a module to the graph of its operations, the same for training and evaluation."""
+"""Tracing of a module to one graph of operations for both training and evaluation."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ class Trace:
     Attributes
     ----------
     graph : torch.fx.Graph
-        The ``meta`` of each node holds its ``"value"``, a `Value`, and what it ``"writes"``: the
-        nodes whose values it changes in place.
+        The ``meta`` of each node holds ``"value"``, a `Value`, and ``"writes"``, the nodes whose
+        values it changes in place.
     calls : list of Call
-        In the order in which they ended.
+        Calls of submodules, in the order in which they ended.
     leaves : set of str
-        Submodules that were taken whole though they might be looked into.
+        Submodules that are not traced and were not listed by the user.
     in_evaluation : set of str
-        Submodules that stay in evaluation mode when the whole is trained, by a `train` of its own.
+        Submodules that stay in evaluation mode after a call of ``train()``, which the module
+        overrides.
     trainable : dict of str to bool
-        Whether each parameter is trained then.
+        Whether each parameter requires a gradient after that call.
     """
 
     graph: fx.Graph
@@ -54,34 +55,39 @@ def trace(
     leaves: Sequence[Leaf] = (),
     known: set[str] | None = None,
 ) -> Trace:
-    """Operations of a module, with its mode as one of the inputs.
+    """Trace a module to a graph that reads the mode of the module.
 
-    A module is run on two and on three rows side by side, in both modes. What follows from the
-    shapes alone and is the same for both is taken for fixed. Where a constant differs between the
-    modes, such as the ``training`` of a dropout, the graph asks for the mode. A submodule that
-    runs other operations in training than in evaluation, or is not the same twice in training, as
-    with random numbers that are not torch's or a counter, is taken whole.
+    The module is run on two and on three samples at the same time, in both modes. Values that are
+    determined by the shape of the input, and are the same for both, become constants. If a constant
+    differs between the modes, such as ``training`` of a dropout, the graph reads the mode. A
+    submodule is not traced but becomes a single operation if its operations differ between the
+    modes or between two calls in training mode, such as with random numbers that are not drawn by
+    torch or with a counter.
 
     Parameters
     ----------
     root : torch.nn.Module
-        Called with rows as its only argument. Left in evaluation mode.
-    rows : Tensor
-        Three of them, which the module can be called with.
+        Module with one argument. It is left in evaluation mode.
+    rows : Tensor of shape (3, ...)
+        Valid input of the module.
     leaves : sequence of str, class or callable, default=()
-        Submodules, by name or class, and functions to be taken whole.
+        Submodules, by name or class, and functions that are not traced.
     known : set of str, default=None
-        Submodules that an earlier trace of the same module has taken whole besides; None looks for
-        them.
+        Further submodules that are not traced, as found by an earlier trace of the same module.
+        None determines them.
+
+    Returns
+    -------
+    traced : Trace
 
     Raises
     ------
     UntraceableError
-        If an operation stands in the way; the message says which.
+        If an operation cannot be traced.
     """
     whole = set(known or ())
     constants: dict[str, torch.Tensor] = {}
-    # Training changes statistics, and whatever else a module counts.
+    # A copy, since training mode changes statistics and counters.
     twin = copy.deepcopy(root).train()
     in_evaluation = {name for name, module in twin.named_modules() if not module.training}
     trainable = {name: weight.requires_grad for name, weight in twin.named_parameters()}
@@ -99,17 +105,17 @@ def trace(
             path = in_training.stack[-1] or again.stack[-1]
             if not path or path in whole:
                 raise
-            whole.add(path)  # which does something else in training, then
+            whole.add(path)  # its operations differ between the modes
             continue
         changing = evaluating.drawing | in_training.drawing
         if again is not in_training:
-            # What is kept once, as a size or a mask, stays the same from the second call on.
+            # A value that is only stored in the first call, such as a mask, does not change later.
             changing |= again.counting | set(unsteady(in_training, again))
         if "" in changing:
             raise UntraceableError(
-                "The backbone cannot be cut: its own forward does something else each time, as "
-                "with random numbers that are not torch's or with a counter. Put that into a "
-                "submodule of its own, or into a function that is named in the 'leaf' list of "
+                "The backbone cannot be cut: its own forward does something else each time, such "
+                "as with random numbers that torch does not draw, or with a counter. Put that into "
+                "a submodule of its own, or into a function that is named in the 'leaf' list of "
                 "TracedBackbone."
             )
         if changing:
@@ -134,7 +140,7 @@ def trace(
 
 
 def _kept(calls: Sequence[Call], order: list[fx.Node], kept: set[fx.Node]) -> Iterator[Call]:
-    """Calls whose output is still there, after what is left of what came before."""
+    """Calls whose output is among the kept nodes, with the last kept node before each."""
     position = {node: i for i, node in enumerate(order)}
     for call in calls:
         if call.output in kept:
@@ -143,7 +149,7 @@ def _kept(calls: Sequence[Call], order: list[fx.Node], kept: set[fx.Node]) -> It
 
 
 def _tidy(graph: fx.Graph) -> None:
-    """Leave out numbers and parts of tuples that are not used, and take parts at once."""
+    """Remove unused numbers and parts of tuples, and move the parts directly after the tuple."""
     for node in reversed(list(graph.nodes)):
         if node.op not in ("call_function", "call_method") or node.meta["writes"]:
             continue
@@ -151,7 +157,7 @@ def _tidy(graph: fx.Graph) -> None:
         if not node.users and (is_part or not issubclass(node.meta["value"].kind, torch.Tensor)):
             graph.erase_node(node)
         elif is_part and isinstance(node.args[1], int) and node.args[1] != 0:
-            # The first is the one that matters; where it is handed on, the others are there too.
+            # A cut comes after the first part, for which all parts that are passed on must exist.
             node.args[0].append(node)
 
 

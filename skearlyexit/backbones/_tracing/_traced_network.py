@@ -1,4 +1,4 @@
-"""A network as a graph of operations."""
+"""Traced networks, and their candidates for exits."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NO_LAYER_METHODS = ("contiguous", "flatten", "reshape", "squeeze", "view")
 
 @dataclass
 class Place:
-    """A position after which a network can be cut.
+    """A candidate for an exit, at which a network can be cut.
 
     Attributes
     ----------
     position : int
-        Of the operation that the cut comes after, and whose value is the embedding.
+        Position of the operation before the cut, whose value is the embedding.
     carried : list of Node
-        What is handed on.
+        Values that are passed on.
     """
 
     position: int
@@ -41,17 +41,17 @@ class Place:
 
 @dataclass
 class TracedNetwork(Network):
-    """A network as a graph of operations.
+    """A network given as a graph of operations.
 
     Attributes
     ----------
     root : torch.nn.Module
-        Module that owns all weights.
+        Module that holds all weights.
     layout : Layout
     places : list of Place
-        After each of them an exit may stand.
+        Candidates for exits.
     in_evaluation : set of str
-        Submodules that stay in evaluation mode when the rest is trained.
+        Submodules that stay in evaluation mode when the others are trained.
     """
 
     root: torch.nn.Module
@@ -61,11 +61,10 @@ class TracedNetwork(Network):
 
     def __post_init__(self) -> None:
         natural = [place.carried == [self.layout.nodes[place.position]] for place in self.places]
-        # The end is always one; if it is the only one, every place has to do.
+        # The end is always natural. If it is the only one, all candidates are considered.
         self.natural = natural if sum(natural) > 1 else None
 
     def cut(self, ends: Sequence[int]) -> list[Block]:
-        """Stages that run the operations between exits; see `Network.cut`."""
         stages: list[Block] = []
         start, carried = 0, self.layout.nodes[:1]
         for end in ends:
@@ -79,11 +78,10 @@ class TracedNetwork(Network):
         return stages
 
     def to(self, dtype: torch.dtype) -> None:
-        """Change the precision of all weights."""
         self.root.to(dtype)
 
     def split_off_head(self, calls: Sequence[Call], n_classes: int, rows: torch.Tensor) -> None:
-        """Take a classifier at the end for the network's own head."""
+        """Split off a classifier at the end, which becomes the network's own head."""
         layout = self.layout
         end = layout.position[layout.returned]
         last = _before_softmax(layout.returned, self.root)
@@ -103,7 +101,7 @@ class TracedNetwork(Network):
             self._end_at(layout.position[last])
 
     def _end_at(self, position: int) -> None:
-        """Leave out what follows a position across which a single tensor goes."""
+        """Remove the operations after a position at which a single tensor is passed on."""
         kept = [i for i, place in enumerate(self.places) if place.position <= position]
         self.aliases = {name: i for name, i in self.aliases.items() if i < len(kept)}
         self.places, self.names = self.places[: len(kept)], self.names[: len(kept)]
@@ -142,7 +140,7 @@ def _first_argument(node: fx.Node) -> Any:
 def _input_of_classifier(
     node: Any, calls: Sequence[Call], root: torch.nn.Module, layout: Layout
 ) -> fx.Node | None:
-    """What the last submodule with weights looks at, unless an activation follows it."""
+    """Input of the last submodule with weights; None if another layer follows it."""
     with_weights = [call for call in calls if _has_weights(root.get_submodule(call.path))]
     while isinstance(node, fx.Node) and node in layout.position and node.op != "placeholder":
         for call in with_weights:

@@ -1,4 +1,4 @@
-"""Records what a module does to some rows, operation by operation."""
+"""A tracer that records the operations of a module while they run on a few samples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from skearlyexit.backbones._tracing._proxy import (
 )
 from skearlyexit.backbones._tracing._untraceable import RowsError, UntraceableError, explanation
 
-#: Packages whose functions change their arguments only where torch notices it.
+#: Packages whose functions only make in-place changes that torch detects.
 _KNOWN = ("torch", "skearlyexit", "_operator", "builtins", "math")
 
 #: A submodule by name, a class of modules, or a function.
@@ -52,13 +52,14 @@ class Call:
     Attributes
     ----------
     path : str
-        Of the submodule.
+        Path of the submodule.
     name : str
-        The same; ``path:2`` if it is called again, and so on.
+        Name of the call: the path for the first call of the submodule, ``path:2`` for the second,
+        and so on.
     before : Node
-        The last operation before the call.
+        Last operation before the call.
     output : Node
-        What it returned, or the first thing that it returned.
+        Output of the call, or the first one if it returned several.
     """
 
     path: str
@@ -68,7 +69,8 @@ class Call:
 
 
 class Tracer(fx.Tracer):
-    # Otherwise what is made of a buffer would be made once, and forgotten where it is kept.
+    # Otherwise values computed from a buffer would be recorded as constants, and changes of a
+    # buffer not at all.
     proxy_buffer_attributes = True
 
     def __init__(
@@ -81,7 +83,7 @@ class Tracer(fx.Tracer):
         watches: bool = True,
     ) -> None:
         functions = [leaf for leaf in leaves if callable(leaf) and not isinstance(leaf, type)]
-        # The second takes no proxies, and is still met in older code.
+        # The latter does not accept proxies, and is still used in older code.
         super().__init__(autowrap_functions=(*functions, torch.autograd.Variable))
         self._autowrap_search += _modules_with(functions)
         self.names = {leaf for leaf in leaves if isinstance(leaf, str)} | whole
@@ -102,11 +104,12 @@ class Tracer(fx.Tracer):
         self.counting: set[str] = set()
 
     def run(self, root: torch.nn.Module, seed: int = 0) -> None:
-        """Record what a module does.
+        """Record the operations of a module.
 
-        Submodules whose own code draws random numbers of Python or numpy, which would be recorded
-        as constants, are noted in `drawing`; those that change a number among their attributes, or
-        draw from a generator that is one, in `counting`. Neither unless the tracer `watches`.
+        If `watches` is True, two sets of submodules are collected as well. `drawing` are those
+        whose code uses the global generators of Python or NumPy, whose numbers would be recorded as
+        constants. `counting` are those that change a number among their attributes, or draw from a
+        generator among them.
         """
         names = {name for name, _ in root.named_modules()}
         unknown = sorted(name for name in self.names if name not in names)
@@ -120,11 +123,11 @@ class Tracer(fx.Tracer):
                 setattr(root, name, constant)
         try:
             with (
-                # Two threads take turns here, since what follows replaces functions of torch for
-                # the whole process.
+                # This also serializes threads, since functions of torch are replaced below for the
+                # whole process.
                 isolated_random_state(seed),
                 deferred_interrupts(),
-                torch.enable_grad(),  # what the module itself keeps out of it is seen
+                torch.enable_grad(),  # so that operations under `torch.no_grad` are recognized
                 recorded_factories(self),
                 recorded_gradients(self),
                 replaced_builtins(root),
@@ -138,9 +141,9 @@ class Tracer(fx.Tracer):
             raise UntraceableError(explanation(root, self.stack, error)) from error
 
     def _is_not_looked_at(self) -> bool:
-        """Whether what runs is an operation already recorded, or no business of this tracer's.
+        """Whether a call is part of an operation already recorded, or of another thread.
 
-        torch.fx replaces the calls of all modules, those of other threads with them.
+        torch.fx replaces the calls of modules in all threads.
         """
         return self.running or threading.get_ident() != self.thread
 
@@ -165,7 +168,7 @@ class Tracer(fx.Tracer):
         self._note_draws()
         if self._kept_by(m) != kept and not self.is_leaf_module(m, path):
             self.counting.add(path)
-        self.stack.pop()  # not on an error, which is to tell where it happened
+        self.stack.pop()  # not after an error, since the message names the submodule
         self.n_calls[path] += 1
         name = path if self.n_calls[path] == 1 else f"{path}:{self.n_calls[path]}"
         first = next((each for each in leaves_of(output) if isinstance(each, fx.Proxy)), None)
@@ -181,21 +184,21 @@ class Tracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
-        """Rows; other arguments have their defaults."""
+        """Proxy for the first argument; other arguments have their default values."""
         _, name, *_ = signature(root_fn).parameters
         return root_fn, [self.root, self.create_proxy("placeholder", name, (), {})]
 
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, *others: Any, **options: Any
     ) -> Any:
-        """Record an operation, unless what it gives is a fixed number or size."""
+        """Record an operation, unless its output is a constant number or size."""
         given = [each for each in leaves_of((args, kwargs)) if isinstance(each, Proxy)]
         known = is_known(kind, target, args, kwargs)
         if _is_foreign(kind, target):
             self._note_draws()
         runs, writes = self._run(kind, target, args, kwargs)
         if _is_foreign(kind, target):
-            self.generators = self._states()  # it will draw each time that it runs
+            self.generators = self._states()  # draws of an untraced operation are not constants
         if known and is_fixed(runs, target):
             return runs[0]
         changed = [each for each in given if each.node in writes]
@@ -205,7 +208,7 @@ class Tracer(fx.Tracer):
         for each in changed:
             each.is_known &= known
             if runs[1] is each.runs[1] and each.node.op != "get_attr":
-                each.node = node  # what is changed and returned is known by its last change
+                each.node = node  # later operations use the value after its last change
         proxy = Proxy(node, self, runs, known)
         if torch.is_grad_enabled() or target == "detach" or kind in ("placeholder", "get_attr"):
             return proxy
@@ -214,7 +217,7 @@ class Tracer(fx.Tracer):
     def _run(
         self, kind: str, target: Any, args: Any, kwargs: Any
     ) -> tuple[tuple[Any, Any], set[fx.Node]]:
-        """What an operation gives on two and on three rows, and what it changes."""
+        """Output of an operation for two and for three samples, and the nodes that it changes."""
         if kind == "placeholder":
             return self.samples, set()
         given = [each for each in leaves_of((args, kwargs)) if isinstance(each, Proxy)]
@@ -254,7 +257,7 @@ class Tracer(fx.Tracer):
             self._note(node, runs, [runs[1]])
         elif kind != "output":
             self._note(node, (None, None), [])
-        # A module that is taken whole is an operation of the one that calls it.
+        # A module that is not traced is an operation of the module that calls it.
         self.owners[node] = self.stack[-2 if kind == "call_module" else -1]
         return node
 
@@ -271,13 +274,13 @@ class Tracer(fx.Tracer):
         )
 
     def _may_write(self, node: fx.Node) -> bool:
-        """Whether it is taken whole and may change its arguments without torch noticing it."""
+        """Whether it is not traced, and may change its arguments without torch detecting it."""
         if node.op == "call_module":
             return may_write([self.root.get_submodule(str(node.target))])
         return _is_foreign(node.op, node.target)
 
     def _note_draws(self) -> None:
-        """Note whether the code that has just run has drawn numbers."""
+        """Note whether the code that has just run has drawn random numbers."""
         now = self._states()
         if now != self.generators:
             self.drawing.add(self.stack[-1])
@@ -305,19 +308,19 @@ class Tracer(fx.Tracer):
         node.meta["value"] = value
 
     def _memory(self, value: Any, given: Any) -> frozenset[int]:
-        """Where the numbers of new tensors are; where those of older ones are, if it is there."""
+        """Identifiers of the memory of tensors: new ones, unless they share that of given ones."""
         known = set(map(_address, tensors_of(given)))
         for tensor in tensors_of(value):
             address = _address(tensor)
             if address not in known or address not in self.memory:
-                # What was there before is gone.
+                # An earlier tensor at this address no longer exists.
                 self.memory[address] = next(self.fresh)
                 known.add(address)
         return frozenset(self.memory[_address(tensor)] for tensor in tensors_of(value))
 
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, torch.Tensor) and a not in self.tensor_attrs:
-            # A tensor that is made in passing is another one, but equal, in another run.
+            # A tensor created in the code of the module is a new, but equal object in each run.
             for name, constant in self.constants.items():
                 if _are_equal(a, constant):
                     self.tensor_attrs[a] = name
@@ -329,7 +332,7 @@ class Tracer(fx.Tracer):
         return argument
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """What a condition on sizes is, if it is the same for any number of rows."""
+        """Value of a condition on sizes, if it is the same for any number of samples."""
         if isinstance(obj, Proxy) and obj.is_known:
             two, three = map(bool, obj.runs)
             if two == three:
@@ -337,20 +340,20 @@ class Tracer(fx.Tracer):
         return super().to_bool(obj)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """Parts of a tuple, or of a tensor along an axis that is not the rows'."""
+        """Iterate over a tuple, or over a tensor whose first axis is not that of the samples."""
         if isinstance(obj, Proxy):
             return iter([operator.getitem(obj, i) for i in range(len(obj))])
         return super().iter(obj)
 
 
 def has_hooks(module: torch.nn.Module) -> bool:
-    """Whether calling a module does more than its forward, now or in the backward pass."""
+    """Whether a module has hooks for the forward or the backward pass."""
     forward = module._forward_hooks or module._forward_pre_hooks
     return bool(forward or module._backward_hooks or module._backward_pre_hooks)
 
 
 def _is_foreign(kind: str, target: Any) -> bool:
-    """Whether an operation is a module, or a function of somebody else's, that is taken whole."""
+    """Whether an operation is an untraced module, or a function of another package."""
     if kind != "call_function":
         return kind == "call_module"
     function = target.function if isinstance(target, Applied) else target
@@ -358,13 +361,13 @@ def _is_foreign(kind: str, target: Any) -> bool:
 
 
 def _generators() -> tuple[Any, ...]:
-    """States of Python's and numpy's generators."""
+    """States of the global generators of Python and NumPy."""
     _, numbers, position, *_ = np.random.get_state()
     return random.getstate(), np.asarray(numbers).tobytes(), position
 
 
 def _kept_by(module: torch.nn.Module) -> dict[str, Any]:
-    """Numbers among the attributes of a module, and states of generators."""
+    """Numbers among the attributes of a module, and states of generators among them."""
     found: dict[str, Any] = {}
     for name, value in vars(module).items():
         if isinstance(value, np.random.Generator):
@@ -379,7 +382,7 @@ def _kept_by(module: torch.nn.Module) -> dict[str, Any]:
 
 
 def _modules_with(functions: Sequence[Callable[..., Any]]) -> list[ModuleType]:
-    """Python modules, in any of which a function may be looked up when it is called."""
+    """Python modules in whose namespace one of the functions is."""
     return [
         module
         for module in (list(sys.modules.values()) if functions else [])

@@ -1,4 +1,4 @@
-"""What stands in the way of tracing, and what helps."""
+"""Errors of tracing, and their messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class UntraceableError(ValueError):
-    """A module whose operations cannot be told without running it on numbers.
+    """Exception for modules that cannot be traced, since their operations depend on input values.
 
     Examples
     --------
@@ -33,12 +33,12 @@ class UntraceableError(ValueError):
 
 
 class RowsError(ValueError):
-    """An operation that fails on some numbers of rows."""
+    """Exception for operations that fail for some numbers of samples."""
 
 
 def explanation(root: torch.nn.Module, stack: Sequence[str], error: Exception) -> str:
-    """What stands in the way of tracing, where, and what helps."""
-    # The innermost line that is neither torch's nor ours is the operation.
+    """Message that says which operation cannot be traced, where, and what to do."""
+    # The innermost line outside of torch and of this package is the operation.
     ours = {str(Path(torch.__file__).parent), str(Path(__file__).parents[2])}
     lines = [
         frame
@@ -52,8 +52,8 @@ def explanation(root: torch.nn.Module, stack: Sequence[str], error: Exception) -
         where = f" at {frame.line!r} ({Path(frame.filename).name}, line {frame.lineno})"
     if isinstance(error, RowsError):
         return (
-            f"The backbone runs on 3 rows, and fails on 2{where}: {error}. A number of rows is "
-            "frozen into it; write x.shape[0], or -1 in a shape, for the number of rows."
+            f"The backbone runs on 3 samples, and fails on 2{where}: {error}. A number of samples "
+            "is a constant in it; write x.shape[0], or -1 in a shape, for the number of samples."
         )
     path = stack[-1]
     mode = " in training mode" if root.training else ""
@@ -61,8 +61,8 @@ def explanation(root: torch.nn.Module, stack: Sequence[str], error: Exception) -
         kind = type(root.get_submodule(path)).__name__
         who = f"its submodule {path!r} ({kind})"
         helps = (
-            f"Take that submodule whole by TracedBackbone(module, leaf=[{path!r}]), or a function "
-            "in it by naming the function there, or give the network as a list of stages."
+            f"Exclude that submodule from tracing by TracedBackbone(module, leaf=[{path!r}]), or a "
+            "function in it by naming the function there, or give the network as a list of stages."
         )
     else:
         who = f"its own forward ({type(root).__name__})"
@@ -72,5 +72,5 @@ def explanation(root: torch.nn.Module, stack: Sequence[str], error: Exception) -
         )
     return (
         f"The backbone cannot be traced: {who} does something{mode}{where} that depends on "
-        f"numbers in the rows, or that torch.fx does not know: {error}. {helps}"
+        f"values of the input, or that torch.fx does not know: {error}. {helps}"
     )

@@ -1,4 +1,4 @@
-"""What is answered on leaving: from the outputs of the exits passed so far to probabilities."""
+"""Combinations, which compute predicted probabilities from the heads up to an exit."""
 
 from skearlyexit.combination._base import Combination
 from skearlyexit.combination._cost_weighted import CostWeightedCombination

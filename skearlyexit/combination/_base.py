@@ -1,4 +1,4 @@
-"""What a combination is."""
+"""Base class of combinations."""
 
 from __future__ import annotations
 
@@ -12,51 +12,53 @@ from sklearn.base import BaseEstimator
 from skearlyexit._exit_table import Outputs
 from skearlyexit.costs import CostInput
 
-#: What a combination remembers of each row: an array whose first axis is the row, or nothing.
+#: State of a combination: an array with the samples along its first axis, or None without memory.
 State = np.ndarray | None
 
-#: Smallest probability whose logarithm is taken; heads that answer by labels say 0.
+#: Lower bound of probabilities before the logarithm; heads without probabilities return 0.
 LEAST = 1e-12
 
 
 class CombinationLearner(Protocol):
-    """A training, as far as combinations know it."""
+    """The method of a training strategy that combinations use."""
 
     def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination | None:
-        """Combination that it learns, before it has learned; None for none."""
+        """Return the combination that the training learns, not fitted, or None."""
 
 
 class Combination(BaseEstimator, metaclass=ABCMeta):
-    """Makes one answer of what the heads passed so far have said.
+    """Base class of combinations, which combine the outputs of the heads up to an exit.
 
-    The label answered is the class most probable in it, and policies judge the answer that would be
-    given, not the head.
+    The predicted class is that with the largest combined probability. The policy, too, computes the
+    score from the combined probabilities. A subclass must define `step`.
 
     Attributes
     ----------
-    needs_probabilities : bool
-        Whether heads that give labels only have to be calibrated for it. Without, their labels
-        count as votes.
-    has_memory : bool
-        Whether the answer depends on the exits before, so that all heads have to run whoever may
-        leave there.
-    is_learned : bool
-        Whether it learns from held-out rows.
-    uses_costs : bool
-        Whether `fit` is to be called for the sake of the costs.
-    needs_gates : bool
-        Whether `step` takes the gates at the exit, shape (n_samples,), as one more argument. A
-        training has to learn them.
+    needs_probabilities : bool, default=False
+        Whether heads without predicted probabilities have to be calibrated. If False, such a head
+        predicts its label with probability 1.
+    has_memory : bool, default=True
+        Whether the combined probabilities depend on the outputs of previous heads. If so, every
+        head up to the exit of a sample is computed, even if no sample can exit there.
+    is_learned : bool, default=False
+        Whether the combination is fitted to held-out samples.
+    uses_costs : bool, default=False
+        Whether `fit` uses the costs. If so, it is called even if `is_learned` is False.
+    needs_gates : bool, default=False
+        Whether `step` requires the outputs of the gates at the exit, an array of shape
+        (n_samples,), as its fourth argument. The gates must be learned by the training, as
+        `GatedTraining` does.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skearlyexit.combination import Combination
-    >>> class LastTwo(Combination):  # the mean of this head and the one before
+    >>> class LastTwo(Combination):  # mean of this head and the previous one
     ...     def step(self, state, probabilities, exit_=0):
-    ...         answer = probabilities if state is None else (state + probabilities) / 2
-    ...         return answer, probabilities
-    >>> LastTwo().answers(np.array([[[0.8, 0.2], [0.4, 0.6], [0.2, 0.8]]]))  # one row, three heads
+    ...         combined = probabilities if state is None else (state + probabilities) / 2
+    ...         return combined, probabilities
+    >>> outputs = np.array([[[0.8, 0.2], [0.4, 0.6], [0.2, 0.8]]])  # 1 sample, 3 heads
+    >>> LastTwo().answers(outputs)
     array([[[0.8, 0.2],
             [0.6, 0.4],
             [0.3, 0.7]]])
@@ -73,22 +75,24 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit.
+        """Combine the output of the head at an exit with those of the previous heads.
 
         Parameters
         ----------
         state : ndarray of shape (n_samples, ...) or None
-            What the previous step returned for these rows; None at the first exit.
+            State returned for these samples at the previous exit. None at the first exit.
         probabilities : ndarray of shape (n_samples, n_classes)
-            Output of the head at this exit.
+            Probabilities predicted by the head at this exit.
         exit_ : int, default=0
-            Number of the exit.
+            Index of the exit.
 
         Returns
         -------
-        answer : ndarray of shape (n_samples, n_classes)
-            Class probabilities.
+        combined : ndarray of shape (n_samples, n_classes)
+            Combined probabilities.
         state : ndarray of shape (n_samples, ...) or None
+            State for the next exit, with the samples along the first axis. None if `has_memory` is
+            False.
         """
 
     def fit(
@@ -99,73 +103,110 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         costs: np.ndarray,
         sample_weight: np.ndarray,
     ) -> Self:
-        """Take what it needs from the costs, and learn from the rows if `is_learned`.
+        """Fit the combination to held-out samples, or to the costs only.
+
+        The default implementation does nothing.
 
         Parameters
         ----------
         outputs : ndarray of shape (n_samples, n_exits, n_classes)
-            What the heads say of rows that they were not fitted on; no rows unless `is_learned`.
+            Probabilities predicted by all heads for samples to which neither they nor the network
+            were fitted. If `is_learned` is False, there are no samples.
         y : ndarray of shape (n_samples,)
-            True classes, by index.
+            True classes, as indices.
         costs : ndarray of shape (n_exits,)
-            Cumulative, in units of the plain network, decisions not counted; heads whose cost is
-            timed count as free, since no two timings are the same.
+            Cumulative cost of exiting at each exit, in units of the cost of the plain network. The
+            costs of temperature scaling, combination and policy are not included. Instead of
+            measured times, which are not reproducible, operations are counted; a part whose
+            operations cannot be counted has cost 0.
         sample_weight : ndarray of shape (n_samples,)
+            Sample weights.
+
+        Returns
+        -------
+        self : Combination
+            Fitted combination.
         """
         return self
 
     def check(self, n_classes: int, n_exits: int) -> None:
-        """Raise a ValueError if it cannot do with so many classes and exits."""
+        """Check that the combination supports a number of classes and exits.
+
+        The default implementation accepts all numbers.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+        n_exits : int
+            Number of exits, including the last one.
+
+        Raises
+        ------
+        ValueError
+            If the numbers are not supported.
+        """
 
     def of_training(
         self, training: CombinationLearner, n_classes: int, neural: Sequence[bool]
     ) -> Combination | None:
-        """Combination that the training learns and the network applies, before it has learned.
+        """Return the combination that the training learns and the network applies.
+
+        The default implementation returns None.
 
         Parameters
         ----------
         training : TrainingStrategy
+            Training of the network.
         n_classes : int
+            Number of classes.
         neural : sequence of bool
-            For each exit, whether the head that is trained with the network is kept.
+            Whether each head is a neural network that is trained with the stages, rather than a
+            scikit-learn estimator that is fitted afterwards.
 
         Returns
         -------
         combination : Combination or None
-            None unless this one asks for the one that is learned.
+            Combination that the training learns, not fitted. None if it is not used.
         """
         return None
 
     def combine(self, state: State, output: Outputs, exit_: int) -> tuple[np.ndarray, State]:
-        """Combined probabilities at one exit: `step`, called with what it takes.
+        """Call `step` with the arguments that it requires.
 
         Parameters
         ----------
         state : ndarray of shape (n_samples, ...) or None
+            State returned for these samples at the previous exit. None at the first exit.
         output : Outputs
-            Of the head at this exit.
+            Outputs of the head at this exit, and of the gate if there are gates.
         exit_ : int
+            Index of the exit.
 
         Returns
         -------
-        probabilities : ndarray of shape (n_samples, n_classes)
+        combined : ndarray of shape (n_samples, n_classes)
+            Combined probabilities.
         state : ndarray of shape (n_samples, ...) or None
+            State for the next exit.
         """
         gates = [output.gates] if self.needs_gates else []
         return self.step(state, output.probabilities, exit_, *gates)
 
     def answers(self, outputs: np.ndarray, gates: np.ndarray | None = None) -> np.ndarray:
-        """Answers of every exit of a table.
+        """Compute the combined probabilities at all exits.
 
         Parameters
         ----------
         outputs : ndarray of shape (n_samples, n_exits, n_classes)
-        gates : ndarray of shape (n_samples, n_exits) or None, default=None
-            Needed if `needs_gates`.
+            Probabilities predicted by all heads.
+        gates : ndarray of shape (n_samples, n_exits), default=None
+            Outputs of the gates. Required if `needs_gates` is True.
 
         Returns
         -------
-        answers : ndarray of shape (n_samples, n_exits, n_classes)
+        combined : ndarray of shape (n_samples, n_exits, n_classes)
+            Combined probabilities at each exit.
         """
         state: State = None
         table = Outputs(outputs, gates)
@@ -175,15 +216,51 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         return answers
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """Operations per row of one step: one for each class, unless a combination says other."""
+        """Count the operations of `step`.
+
+        The default implementation returns one operation per class.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+        exit_ : int, default=0
+            Index of the exit.
+
+        Returns
+        -------
+        macs : float
+            Number of multiply-accumulate operations per sample.
+        """
         return float(n_classes)
 
     def model(self) -> Any:
-        """What it consists of, for counting its memory; None has none of its own."""
+        """Return the model of the combination, whose memory is counted.
+
+        The default implementation returns None.
+
+        Returns
+        -------
+        model : torch.nn.Module or None
+            Model of the combination. None if it has none.
+        """
         return None
 
     def part(self, n_classes: int, exit_: int) -> CostInput:
-        """Input of the measurement of the cost of one step."""
+        """Return the input of the measurement of the cost of `step`.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+        exit_ : int
+            Index of the exit.
+
+        Returns
+        -------
+        part : CostInput
+            The combination at this exit, with equal probabilities as its input.
+        """
         probabilities = np.full((2, n_classes), 1 / n_classes)
 
         def run(rows: np.ndarray) -> None:
@@ -193,6 +270,6 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of logits, shape (n_samples, n_classes); each row has a finite one."""
+    """Softmax of logits, shape (n_samples, n_classes), of which one per sample must be finite."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""The mean of all heads so far, the costly ones counting more."""
+"""Mean of the heads up to an exit, weighted by cost."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from skearlyexit.combination._mean import MeanCombination
 
 
 class CostWeightedCombination(MeanCombination):
-    """Mean of the probabilities of all heads so far, weighted by what it costs to get to each.
+    """Mean of the probabilities predicted by the heads, weighted by the cost of their exits.
 
-    Heads whose cost is timed count as free here, since no two timings are the same.
+    The weight of a head is the cumulative cost of exiting at its exit. Instead of measured times,
+    which are not reproducible, operations are counted, and parts whose operations cannot be counted
+    have cost 0.
 
     Attributes
     ----------
     costs_ : ndarray of shape (n_exits,)
-        The weights.
+        Weights of the heads.
 
     Examples
     --------
     >>> import numpy as np
-    >>> two = np.array([[[0.8, 0.2], [0.2, 0.8]]])
-    >>> rule = CostWeightedCombination()
-    >>> costs = np.array([0.5, 1.0])
-    >>> rule.fit(two[:0], np.empty(0), costs=costs, sample_weight=np.empty(0)).answers(two)
+    >>> outputs = np.array([[[0.8, 0.2], [0.2, 0.8]]])  # 1 sample, 2 heads
+    >>> none = np.empty(0)  # only the costs are used
+    >>> combination = CostWeightedCombination().fit(
+    ...     outputs[:0], none, costs=np.array([0.5, 1.0]), sample_weight=none)
+    >>> combination.answers(outputs)
     array([[[0.8, 0.2],
             [0.4, 0.6]]])
     """
@@ -35,8 +38,7 @@ class CostWeightedCombination(MeanCombination):
     def fit(
         self, outputs: np.ndarray, y: np.ndarray, *, costs: np.ndarray, sample_weight: np.ndarray
     ) -> Self:
-        """Take the costs as weights; see `Combination.fit`."""
-        # A network of which all is free counts every head the same.
+        # If all costs are 0, the weights are equal.
         self.costs_ = np.where(costs > 0, costs, 0.0) if np.any(costs > 0) else np.ones(len(costs))
         return self
 

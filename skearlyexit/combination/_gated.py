@@ -1,4 +1,4 @@
-"""What gates make of the heads so far."""
+"""Mixture of the heads up to an exit, weighted by gates."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from skearlyexit.combination._base import Combination, State
 
 
 class GatedCombination(Combination):
-    """Mixture of all heads so far, weighted by the chance to leave at each that the gates give.
+    """Mixture of the heads up to an exit, weighted by the outputs of the gates.
 
-    Head j weighs ``g_j * prod((1 - g_l) for l < j)``, the head at the exit itself what is left, so
-    that the answer at the last exit is the output that gated training minimizes the loss of.
+    The weight of head j is ``g_j * prod((1 - g_l) for l < j)``, with the output g_j of gate j. The
+    head at the exit itself has the remaining weight. At the last exit, this is the output whose
+    loss gated training minimizes.
 
     References
     ----------
@@ -30,7 +31,8 @@ class GatedCombination(Combination):
         exit_: int = 0,
         gates: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit; the state holds the mixture so far and, last, what is left."""
+        # The state consists of the weighted sum so far and, in its last column, the weight that
+        # remains.
         assert gates is not None
         gate = gates[:, None]
         if state is None:
@@ -40,12 +42,11 @@ class GatedCombination(Combination):
         return answer, np.hstack([mixed + left * gate * probabilities, left * (1 - gate)])
 
     def check(self, n_classes: int, n_exits: int) -> None:
-        """Refuse to be asked for; see `Combination.check`."""
+        """Raise a ValueError, as the combination can only be learned; see `Combination.check`."""
         raise ValueError(
             "GatedCombination needs gates, which are learned with the network. Give "
             "training='gated' and combine='trained'."
         )
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """Two for each class."""
         return 2.0 * n_classes

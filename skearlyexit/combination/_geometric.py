@@ -1,4 +1,4 @@
-"""Weighted products of all heads so far, the weights learned."""
+"""Weighted geometric mean of the heads up to an exit, with fitted weights."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from skearlyexit.combination._base import LEAST, Combination, State, softmax
 
 
 class GeometricCombination(Combination):
-    """Weighted geometric mean of all heads so far, with a factor for each class.
+    """Weighted product of the probabilities predicted by the heads, with fitted weights.
 
-    At every exit the logarithms of the heads' probabilities are added with weights of their own, at
-    least 0, and a number for each class; the weights are those under which held-out rows are most
-    likely. With one head this is a temperature.
+    At each exit, the logit of a class is the weighted sum of the logarithms of its probabilities
+    predicted by the heads up to this exit, plus an intercept of the class. The weights, which are
+    not negative, and the intercepts minimize the log loss on held-out samples. With one head,
+    this is temperature scaling with intercepts.
 
     Parameters
     ----------
     alpha : float, default=1.0
-        Penalty on the squared numbers of the classes, against the log loss summed over the rows.
+        Strength of the L2 regularization of the intercepts: ``alpha / 2`` times the sum of their
+        squares is added to the log loss, which is summed over the samples.
 
     Attributes
     ----------
     weights_ : list of ndarray
-        At exit i the weights of heads 0 to i.
+        Weights at each exit: an array of shape (i + 1,) at exit i, for heads 0 to i.
     intercepts_ : ndarray of shape (n_exits, n_classes)
+        Intercept of each class at each exit.
 
     References
     ----------
@@ -40,12 +43,12 @@ class GeometricCombination(Combination):
     >>> import numpy as np
     >>> from skearlyexit import GeometricCombination
     >>> y = np.tile([0, 1], 10)
-    >>> first = np.where(y[:, None] == [0, 1], 0.6, 0.4)  # confident by 60 %
-    >>> first[:2] = first[:2, ::-1]  # and right in 9 of 10
-    >>> outputs = np.stack([first, np.full((20, 2), 0.5)], axis=1)  # the second is uninformative
-    >>> rule = GeometricCombination().fit(
+    >>> first = np.where(y[:, None] == [0, 1], 0.6, 0.4)  # predicts with a confidence of 0.6
+    >>> first[:2] = first[:2, ::-1]  # and an accuracy of 0.9
+    >>> outputs = np.stack([first, np.full((20, 2), 0.5)], axis=1)  # second head: not informative
+    >>> combination = GeometricCombination().fit(
     ...     outputs, y, costs=np.array([0.5, 1.0]), sample_weight=np.ones(20))
-    >>> rule.answers(outputs)[2].round(2)
+    >>> combination.answers(outputs)[2].round(2)
     array([[0.9, 0.1],
            [0.9, 0.1]])
     """
@@ -62,7 +65,6 @@ class GeometricCombination(Combination):
     def fit(
         self, outputs: np.ndarray, y: np.ndarray, *, costs: np.ndarray, sample_weight: np.ndarray
     ) -> Self:
-        """Find the weights; see `Combination.fit`."""
         _, n_exits, n_classes = outputs.shape
         logs = np.log(np.maximum(outputs, LEAST))
         share = sample_weight / sample_weight.sum()
@@ -97,7 +99,7 @@ class GeometricCombination(Combination):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit; the state holds the logarithms so far, zeros for absent exits."""
+        # The state consists of the logarithms of all heads so far, 0 for heads without a step.
         n_rows, n_classes = probabilities.shape
         logs = np.zeros((n_rows, exit_ + 1, n_classes))
         if state is not None:
@@ -106,12 +108,11 @@ class GeometricCombination(Combination):
         return softmax(_sum(logs, self.weights_[exit_]) + self.intercepts_[exit_]), logs
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """One for each class and head so far."""
         return float(n_classes * (exit_ + 1))
 
 
 def _sum(logs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted sum over the heads, in order, so that rows do not depend on one another."""
+    """Weighted sum over the heads, in a fixed order: bitwise the same for any other samples."""
     total = np.zeros((len(logs), logs.shape[2]))
     for i, weight in enumerate(weights):
         total += weight * logs[:, i]

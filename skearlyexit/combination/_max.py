@@ -1,4 +1,4 @@
-"""The largest probability of each class."""
+"""Largest probability of each class over the heads up to an exit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from skearlyexit.combination._base import Combination, State
 
 
 class MaxCombination(Combination):
-    """Largest probability that any head so far gave to each class, divided by their sum.
+    """Largest probability that the heads predict for each class, normalized to the sum 1.
 
     References
     ----------
@@ -18,7 +18,8 @@ class MaxCombination(Combination):
     Examples
     --------
     >>> import numpy as np
-    >>> MaxCombination().answers(np.array([[[0.8, 0.2], [0.4, 0.6]]])).round(3)
+    >>> outputs = np.array([[[0.8, 0.2], [0.4, 0.6]]])  # 1 sample, 2 heads
+    >>> MaxCombination().answers(outputs).round(3)
     array([[[0.8  , 0.2  ],
             [0.571, 0.429]]])
     """
@@ -26,6 +27,5 @@ class MaxCombination(Combination):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit; the state holds the largest ones."""
         largest = probabilities if state is None else np.maximum(state, probabilities)
         return largest / largest.sum(axis=1, keepdims=True), largest

@@ -1,4 +1,4 @@
-"""The mean of all heads so far."""
+"""Mean of the heads up to an exit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from skearlyexit.combination._base import Combination, State
 
 
 class MeanCombination(Combination):
-    """Mean of the probabilities of all heads so far; of labels it is a vote.
+    """Mean of the probabilities predicted by the heads up to an exit.
+
+    For heads without predicted probabilities, it is the share of the heads that predict each class.
 
     Examples
     --------
     >>> import numpy as np
-    >>> MeanCombination().answers(np.array([[[0.8, 0.2], [0.2, 0.8]]]))
+    >>> outputs = np.array([[[0.8, 0.2], [0.2, 0.8]]])  # 1 sample, 2 heads
+    >>> MeanCombination().answers(outputs)
     array([[[0.8, 0.2],
             [0.5, 0.5]]])
     """
@@ -21,7 +24,7 @@ class MeanCombination(Combination):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit; the state holds weighted sums, and in the last column the weights."""
+        # The state consists of weighted sums and, in its last column, the sum of the weights.
         weight = self._weight(exit_)
         n_rows, n_classes = probabilities.shape
         sums = np.empty((n_rows, n_classes + 1))

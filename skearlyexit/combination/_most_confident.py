@@ -1,4 +1,4 @@
-"""The most confident head so far."""
+"""Output of the most confident head up to an exit."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from skearlyexit.combination._base import Combination, State
 
 
 class MostConfidentCombination(Combination):
-    """Answer of the head so far whose most probable class is the most probable; of equals the last.
+    """Probabilities predicted by the most confident head up to an exit.
 
-    Heads are compared by their probabilities, which `temperature_scaling` makes comparable.
+    The confidence of a head is its largest predicted probability. Of equally confident heads, the
+    last one is used. `temperature_scaling` makes the confidences of different heads comparable.
 
     Examples
     --------
     >>> import numpy as np
-    >>> MostConfidentCombination().answers(np.array([[[0.9, 0.1], [0.4, 0.6]]]))
+    >>> outputs = np.array([[[0.9, 0.1], [0.4, 0.6]]])  # 1 sample, 2 heads
+    >>> MostConfidentCombination().answers(outputs)
     array([[[0.9, 0.1],
             [0.9, 0.1]]])
     """
@@ -27,9 +29,9 @@ class MostConfidentCombination(Combination):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit; the state is the answer."""
+        # The state consists of the combined probabilities.
         if state is None:
             return probabilities, probabilities
-        surer = probabilities.max(axis=1) >= state.max(axis=1)
-        answer = np.where(surer[:, None], probabilities, state)
+        is_used = probabilities.max(axis=1) >= state.max(axis=1)
+        answer = np.where(is_used[:, None], probabilities, state)
         return answer, answer

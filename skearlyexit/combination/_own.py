@@ -1,4 +1,4 @@
-"""What the head at the exit says."""
+"""Output of the head at the exit, without combination."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skearlyexit.combination._base import Combination, State
 
 
 class OwnCombination(Combination):
-    """The answer of the exit at which the row leaves.
+    """Probabilities predicted by the head at the exit, without combination.
 
     Examples
     --------
@@ -24,9 +24,7 @@ class OwnCombination(Combination):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit; see `Combination.step`."""
         return probabilities, None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """Nothing."""
         return 0.0

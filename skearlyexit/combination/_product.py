@@ -1,4 +1,4 @@
-"""The product of what all heads so far leave possible."""
+"""Product of the clipped logits of the heads up to an exit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from skearlyexit.combination._base import LEAST, Combination, State, softmax
 
 
 class ProductCombination(Combination):
-    """Product of the clipped logits of all heads so far.
+    """Product of the clipped logits of the heads, normalized to the sum 1 over the classes.
 
-    A class whose logit is negative at some exit is out from there on, so that the answer can only
-    narrow down: the probability of a class that stays in rarely falls again. Logits are taken
-    relative to their mean over the classes. A head that would leave no class in counts for nothing.
+    The logits of each head are shifted to a mean of 0 over the classes, and negative logits are
+    replaced by 0. The probability of a class is thus 0 from the first exit on at which its logit is
+    below the mean, and the set of possible classes can only become smaller. A head that would
+    exclude all remaining classes is ignored. At least three classes are required, since with two
+    classes the first head would exclude one of them.
 
     References
     ----------
@@ -24,7 +26,8 @@ class ProductCombination(Combination):
     Examples
     --------
     >>> import numpy as np
-    >>> ProductCombination().answers(np.array([[[0.7, 0.2, 0.1], [0.3, 0.6, 0.1]]])).round(2)
+    >>> outputs = np.array([[[0.7, 0.2, 0.1], [0.3, 0.6, 0.1]]])  # 1 sample, 2 heads
+    >>> ProductCombination().answers(outputs).round(2)
     array([[[1., 0., 0.],
             [1., 0., 0.]]])
     """
@@ -32,21 +35,35 @@ class ProductCombination(Combination):
     needs_probabilities: ClassVar[bool] = True
 
     def check(self, n_classes: int, n_exits: int) -> None:
-        """Refuse two classes, of which every head rules one out; see `Combination.check`."""
+        """Check that there are at least three classes.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+        n_exits : int
+            Ignored.
+
+        Raises
+        ------
+        ValueError
+            If there are two classes.
+        """
         if n_classes < 3:
             raise ValueError(
-                "combine='product' rules out the classes below a head's mean, so that of two "
-                "classes the first head decides for good. It needs at least 3; got "
-                f"{n_classes}. Give another rule, such as 'geometric'."
+                "combine='product' excludes the classes whose logit is below the mean, so with two "
+                "classes the first head alone determines the prediction. It needs at least 3 "
+                f"classes. Got {n_classes} instead. Give another combination, such as 'geometric'."
             )
 
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit; the state is the logarithm of the product so far."""
+        # The state is the logarithm of the product.
         logits = np.log(np.maximum(probabilities, LEAST))
         logits -= logits.mean(axis=1, keepdims=True)
-        # A rounding error away from the mean is none; a head that knows nothing rules nothing out.
+        # A logit that exceeds the mean by a rounding error only counts as the mean: a head with
+        # equal probabilities excludes no class.
         factor = np.full(logits.shape, -np.inf)
         np.log(logits, out=factor, where=logits > 1e-9)
         before = np.zeros(logits.shape) if state is None else state

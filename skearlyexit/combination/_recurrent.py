@@ -1,4 +1,4 @@
-"""A small recurrent network that reads the exits' outputs one after another."""
+"""Combination by a recurrent network over the outputs of the heads."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from skearlyexit.combination._base import LEAST, Combination, State
 
 
 class OutputReader(torch.nn.Module):
-    """Gated recurrent unit over the logarithms of the exits' probabilities.
+    """Gated recurrent unit whose inputs are the log-probabilities predicted by the heads.
+
+    Its hidden state is mapped to a correction of the logits, which is 0 before training.
 
     Parameters
     ----------
     n_classes : int
+        Number of classes.
     hidden : int
-        Width of what it remembers, rounded up to a multiple of 16.
+        Size of the hidden state, rounded up to a multiple of 16.
 
     Notes
     -----
-    **Shape**: outputs of one exit, as logarithms of probabilities (n, n_classes), and what is
-    remembered (n, hidden) to the answer so far, as logits (n, n_classes), and what is remembered
-    now. It starts as the exit's own answer.
+    **Shape**: log-probabilities of one exit (n, n_classes) and hidden state (n, hidden) to combined
+    logits (n, n_classes) and new hidden state (n, hidden).
     """
 
     def __init__(self, n_classes: int, hidden: int) -> None:
@@ -38,22 +40,22 @@ class OutputReader(torch.nn.Module):
 
     @property
     def hidden(self) -> int:
-        """Width of what is remembered."""
+        """Size of the hidden state."""
         return self.cell.hidden_size
 
     def forward(
         self, logs: torch.Tensor, remembered: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Read one exit."""
+        """Combined logits at one exit, and the new hidden state."""
         remembered = self.cell(pad(logs, (0, self.cell.input_size - self.n_classes)), remembered)
         return logs + self.correction(remembered), remembered
 
     def read(self, logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Answers so far, as logits, for those of every exit."""
+        """Combined logits at every exit, given the logits of every head."""
         remembered = logits[0].new_zeros(len(logits[0]), self.hidden)
         answers = []
         for each in logits:
-            # Heads of other kinds answer with probabilities that may be 0.
+            # The same lower bound as in prediction, where a probability may be 0.
             logs = torch.log_softmax(each, dim=1).clamp_min(float(np.log(LEAST)))
             answer, remembered = self(logs, remembered)
             answers.append(answer)
@@ -61,12 +63,12 @@ class OutputReader(torch.nn.Module):
 
 
 class RecurrentCombination(Combination):
-    """Answers of a trained `OutputReader`.
+    """Combined probabilities of a trained `OutputReader`.
 
     Parameters
     ----------
     reader : OutputReader
-        In evaluation mode.
+        Trained network, in evaluation mode.
     """
 
     needs_probabilities = True
@@ -77,13 +79,14 @@ class RecurrentCombination(Combination):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit; the state is what the reader remembers."""
+        # The state is the hidden state of the network.
         dtype = self.reader.correction.weight.dtype
         n_rows = len(probabilities)
         if state is None:
             state = np.zeros((n_rows, self.reader.hidden))
         logs = np.log(np.maximum(probabilities, LEAST))
-        # Filled up to a multiple of 16 rows, so that a row's answer does not depend on the others.
+        # Padded to a multiple of 16 samples: the result for a sample then does not depend on the
+        # other samples.
         read, remembered = (
             torch.zeros((round_up(n_rows), each.shape[1]), dtype=dtype) for each in (logs, state)
         )
@@ -94,18 +97,17 @@ class RecurrentCombination(Combination):
         return answer[:n_rows].numpy(), remembered[:n_rows].to(torch.float64).numpy()
 
     def check(self, n_classes: int, n_exits: int) -> None:
-        """Refuse to be asked for; see `Combination.check`."""
+        """Raise a ValueError, as the combination can only be learned; see `Combination.check`."""
         raise ValueError(
             "RecurrentCombination is learned with the network. Give training='combiner' and "
             "combine='trained'."
         )
 
     def model(self) -> OutputReader:
-        """The reader."""
         return self.reader
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """Products of the unit's gates, and of what it adds to the answer."""
+        # Matrix products of the recurrent unit, and of the correction of the logits.
         cell = self.reader.cell
         return float(3 * cell.hidden_size * (cell.input_size + cell.hidden_size)) + float(
             cell.hidden_size * n_classes

@@ -1,4 +1,4 @@
-"""Names of combinations."""
+"""Names of combinations for the `combine` parameter of the estimators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skearlyexit.combination._own import OwnCombination
 from skearlyexit.combination._product import ProductCombination
 from skearlyexit.combination._trained import TrainedCombination
 
-#: What a training has learned, if it learns a combination.
+#: The combination that the training learns, if it learns one.
 DEFAULT = TrainedCombination(required=False)
 
 COMBINATIONS: dict[str, type[Combination]] = {

@@ -1,4 +1,4 @@
-"""One temperature for each head."""
+"""Temperature scaling of the heads."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ COLDEST, HOTTEST = 0.05, 20.0
 
 
 class TemperatureScaling(BaseEstimator):
-    """Divides the logits of each head by the temperature under which held-out rows are most likely.
+    """Temperature scaling of the probabilities predicted by each head.
 
-    Labels stay as they are; probabilities become comparable from head to head.
+    The logits of each head are divided by the temperature that minimizes the log loss on held-out
+    samples. The predicted classes do not change.
 
     Attributes
     ----------
     temperatures_ : ndarray of shape (n_exits,)
-        Above 1 where a head is too sure of itself.
+        Temperature of each head, between 0.05 and 20. It is above 1 if the head is overconfident.
 
     References
     ----------
@@ -31,8 +32,9 @@ class TemperatureScaling(BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> outputs = np.tile([0.9, 0.1], (10, 1, 1))  # sure by 90 %, and right in 7 of 10
-    >>> scaling = TemperatureScaling().fit(outputs, np.repeat([0, 1], [7, 3]), np.ones(10))
+    >>> outputs = np.tile([0.9, 0.1], (10, 1, 1))  # predicts class 0 with a confidence of 0.9
+    >>> y = np.repeat([0, 1], [7, 3])  # and an accuracy of 0.7
+    >>> scaling = TemperatureScaling().fit(outputs, y, np.ones(10))
     >>> scaling.step(outputs[:1, 0], 0).round(3)
     array([[0.7, 0.3]])
     """
@@ -40,15 +42,22 @@ class TemperatureScaling(BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def fit(self, outputs: np.ndarray, y: np.ndarray, sample_weight: np.ndarray) -> Self:
-        """Find the temperatures.
+        """Fit the temperatures to held-out samples.
 
         Parameters
         ----------
         outputs : ndarray of shape (n_samples, n_exits, n_classes)
-            What the heads say of rows that they were not fitted on.
+            Probabilities predicted by all heads for samples to which neither they nor the network
+            were fitted.
         y : ndarray of shape (n_samples,)
-            True classes, by index.
+            True classes, as indices.
         sample_weight : ndarray of shape (n_samples,)
+            Sample weights.
+
+        Returns
+        -------
+        self : TemperatureScaling
+            Fitted temperature scaling.
         """
         rows = np.arange(len(y))
         self.temperatures_ = np.empty(outputs.shape[1])
@@ -65,19 +74,43 @@ class TemperatureScaling(BaseEstimator):
         return self
 
     def step(self, probabilities: np.ndarray, exit_: int) -> np.ndarray:
-        """Scaled probabilities of one head, shape (n_samples, n_classes)."""
+        """Scale the probabilities predicted by one head.
+
+        Parameters
+        ----------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Predicted probabilities.
+        exit_ : int
+            Index of the exit.
+
+        Returns
+        -------
+        scaled : ndarray of shape (n_samples, n_classes)
+            Scaled probabilities.
+        """
         logs = np.log(np.maximum(probabilities, LEAST))
         scaled = softmax(logs / self.temperatures_[exit_])
-        # Two classes whose scaled probabilities are equal to the last bit would change the label.
+        # Rounding may make the probabilities of two classes equal, which could change the label.
         return _with_label_of(probabilities, scaled)
 
     def macs(self, n_classes: int) -> float:
-        """Operations per row: one for each class."""
+        """Count the operations of `step`, one per class.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+
+        Returns
+        -------
+        macs : float
+            Number of operations per sample.
+        """
         return float(n_classes)
 
 
 def _with_label_of(probabilities: np.ndarray, scaled: np.ndarray) -> np.ndarray:
-    """The most probable class before is, of those most probable after, made the first."""
+    """Scaled probabilities of which the largest is that of the class predicted before scaling."""
     before, after = probabilities.argmax(axis=1), scaled.argmax(axis=1)
     rows = np.flatnonzero(before != after)
     scaled[rows, before[rows]] = np.nextafter(scaled[rows, after[rows]], 2.0)

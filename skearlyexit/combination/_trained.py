@@ -1,4 +1,4 @@
-"""The combination that training has learned."""
+"""Combination that is learned by the training."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from skearlyexit.combination._own import OwnCombination
 
 
 class TrainedCombination(OwnCombination):
-    """Probabilities as combined by what the training has learned.
+    """Combination that is learned with the network by the training.
 
-    The network itself applies it, before any temperature.
+    `CombinedTraining`, `CombinerTraining` and `GatedTraining` learn combinations. The learned
+    combination is a part of the network and is applied before temperature scaling.
 
     Parameters
     ----------
     required : bool, default=True
-        Whether a training that learns no combination is refused. If it is not, the probabilities
-        are those of the head at the exit.
+        Whether an error is raised if the training learns no combination. If False, the
+        probabilities are then those predicted by the head at the exit.
 
     Examples
     --------
@@ -42,11 +43,33 @@ class TrainedCombination(OwnCombination):
     def of_training(
         self, training: CombinationLearner, n_classes: int, neural: Sequence[bool]
     ) -> Combination | None:
-        """The one that the training learns; see `Combination.of_training`."""
+        """Return the combination that the training learns.
+
+        Parameters
+        ----------
+        training : TrainingStrategy
+            Training of the network.
+        n_classes : int
+            Number of classes.
+        neural : sequence of bool
+            Whether each head is a neural network that is trained with the stages, rather than a
+            scikit-learn estimator that is fitted afterwards.
+
+        Returns
+        -------
+        combination : Combination or None
+            Combination that the training learns, not fitted. None if it learns none.
+
+        Raises
+        ------
+        ValueError
+            If `required` is True and the training learns no combination, or if its combination does
+            not support these heads.
+        """
         learned = training.combination(n_classes, neural)
         if learned is None and self.required:
             raise ValueError(
-                "combine='trained' is the combination of the heads that training has learned, and "
+                "combine='trained' uses the combination that the training learns, but "
                 f"{type(training).__name__} learns none. Give training='combined', 'combiner' or "
                 "'gated', or another 'combine'."
             )

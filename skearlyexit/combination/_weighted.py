@@ -1,4 +1,4 @@
-"""Weighted products of all heads so far, the weights given."""
+"""Weighted product of the heads up to an exit, with given weights."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from skearlyexit.combination._base import LEAST, Combination, State, softmax
 
 
 class WeightedCombination(Combination):
-    """Weighted product of the probabilities of all heads so far, with given weights.
+    """Weighted product of the probabilities predicted by the heads, with given weights.
+
+    The product is normalized to the sum 1 over the classes.
 
     Parameters
     ----------
-    weights : sequence of float
-        One for each exit: exponents of the probabilities.
+    weights : sequence of float of length n_exits
+        Exponents of the probabilities predicted by the heads.
     normalize : bool, default=True
-        Whether the weights of the heads so far are divided by their sum, which makes a geometric
-        mean of the product. They may not be negative then, nor the first one 0.
+        Whether the weights of the heads up to an exit are divided by their sum, so that the product
+        is a weighted geometric mean. If True, no weight may be negative and the first must be
+        positive.
 
     See Also
     --------
-    GeometricCombination : Learns such weights from held-out rows.
-    skearlyexit.training.CombinedTraining : Learns them with the network.
+    GeometricCombination : Weights that are fitted to held-out samples.
+    skearlyexit.training.CombinedTraining : Weights that are learned with the network.
 
     Examples
     --------
     >>> import numpy as np
-    >>> rule = WeightedCombination([1.0, 3.0])
-    >>> rule.answers(np.array([[[0.5, 0.5], [0.2, 0.8]]])).round(3)
+    >>> outputs = np.array([[[0.5, 0.5], [0.2, 0.8]]])  # 1 sample, 2 heads
+    >>> WeightedCombination([1.0, 3.0]).answers(outputs).round(3)
     array([[[0.5  , 0.5  ],
             [0.261, 0.739]]])
     """
@@ -57,22 +60,35 @@ class WeightedCombination(Combination):
             )
         if self.normalize and not (min(weights) >= 0 and weights[0] > 0):
             raise ValueError(
-                "With normalize=True the 'weights' of WeightedCombination may not be negative, nor "
-                f"the first one 0. Got {self.weights!r} instead."
+                "With normalize=True, the 'weights' of WeightedCombination must not be negative, "
+                f"and the first one must be positive. Got {self.weights!r} instead."
             )
 
     def check(self, n_classes: int, n_exits: int) -> None:
-        """Refuse another number of exits; see `Combination.check`."""
+        """Check that there is one weight for each exit.
+
+        Parameters
+        ----------
+        n_classes : int
+            Ignored.
+        n_exits : int
+            Number of exits, including the last one.
+
+        Raises
+        ------
+        ValueError
+            If the number of weights differs from the number of exits.
+        """
         if n_exits != len(self.weights):
             raise ValueError(
-                "WeightedCombination needs one weight for each exit, the last one included. Got "
+                "WeightedCombination needs one weight for each exit, including the last one. Got "
                 f"{len(self.weights)} weights for {n_exits} exits."
             )
 
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Answer at one exit; the state holds the weighted sum of logarithms."""
+        # The state is the weighted sum of the logarithms.
         total = self.weights[exit_] * np.log(np.maximum(probabilities, LEAST))
         if state is not None:
             total += state

@@ -1,4 +1,4 @@
-"""When a row leaves: from the outputs of the exits passed so far to a score in [0, 1]."""
+"""Policies, which compute a score in [0, 1] from the outputs of the exits reached so far."""
 
 from skearlyexit.policies._base import Policy
 from skearlyexit.policies._confidence import ConfidencePolicy

@@ -1,4 +1,4 @@
-"""What a policy is."""
+"""Base class of policies."""
 
 from __future__ import annotations
 
@@ -10,37 +10,42 @@ from sklearn.base import BaseEstimator
 
 from skearlyexit._exit_table import Outputs
 
-#: What a policy remembers of each row: an array whose first axis is the row, or nothing.
+#: State of a policy: an array with the samples along its first axis, or None without memory.
 State = np.ndarray | None
 
 
 class Policy(BaseEstimator, metaclass=ABCMeta):
-    """Scores how sure a row's answer is, exit by exit; higher is surer.
+    """Base class of policies, which compute a score of confidence at each exit.
+
+    A sample exits at the first exit at which its score reaches the threshold of the exit. A
+    subclass must define `step`.
 
     Attributes
     ----------
-    needs_probabilities : bool
-        Whether it reads more than the most probable class, so that heads that only give labels
-        have to be calibrated for it.
-    has_memory : bool
-        Whether the score at an exit depends on the exits before it, so that the heads there have
-        to run even if no sample may exit.
-    is_learned : bool
-        Whether it learns from held-out rows.
-    needs_gates : bool
-        Whether `step` takes the gates at the exit, shape (n_samples,), as one more argument. A
-        training has to learn them.
+    needs_probabilities : bool, default=True
+        Whether the policy uses more than the predicted class. If so, heads without predicted
+        probabilities are calibrated.
+    has_memory : bool, default=False
+        Whether the score at an exit depends on the outputs of previous exits. If so, the heads of
+        these exits are computed even if no sample can exit there.
+    is_learned : bool, default=False
+        Whether the policy is fitted to held-out samples.
+    needs_gates : bool, default=False
+        Whether `step` requires the outputs of the gates at the exit, an array of shape
+        (n_samples,), as its fourth argument. The gates must be learned by the training, as
+        `GatedTraining` does.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skearlyexit.policies import Policy
-    >>> class TwoSure(Policy):  # the least confidence of this exit and the one before
+    >>> class MinimumOfTwo(Policy):  # lower confidence of this exit and the previous one
     ...     has_memory = True
     ...     def step(self, state, probabilities, exit_=0):
     ...         largest = probabilities.max(axis=1)
     ...         return largest if state is None else np.minimum(largest, state), largest
-    >>> TwoSure().score(np.array([[[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]]]))  # one row, three exits
+    >>> probabilities = np.array([[[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]]])  # 1 sample, 3 exits
+    >>> MinimumOfTwo().score(probabilities)
     array([[0.8, 0.6, 0.6]])
     """
 
@@ -54,22 +59,24 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Score one exit.
+        """Compute the scores at an exit.
 
         Parameters
         ----------
         state : ndarray of shape (n_samples, ...) or None
-            What the previous step returned for these rows; None at the first exit.
+            State returned for these samples at the previous exit. None at the first exit.
         probabilities : ndarray of shape (n_samples, n_classes)
-            The answer at this exit.
+            Predicted probabilities at this exit.
         exit_ : int, default=0
-            Number of the exit, by which a learned policy tells them apart.
+            Index of the exit.
 
         Returns
         -------
         score : ndarray of shape (n_samples,)
-            In [0, 1].
+            Score of each sample in [0, 1]; higher is more confident.
         state : ndarray of shape (n_samples, ...) or None
+            State for the next exit, with the samples along the first axis. None if `has_memory` is
+            False.
         """
 
     def fit(
@@ -81,52 +88,70 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         sample_weight: np.ndarray,
         seed: int,
     ) -> Self:
-        """Learn from answers to held-out rows; called only if `is_learned`.
+        """Fit the policy to held-out samples.
+
+        It is called only if `is_learned` is True. The default implementation does nothing.
 
         Parameters
         ----------
         probabilities : ndarray of shape (n_samples, n_exits, n_classes)
-            Answers at every exit, for rows that nothing behind them was fitted on.
+            Predicted probabilities at all exits. None of the models that they come from was fitted
+            to these samples.
         y : ndarray of shape (n_samples,)
-            True classes, by index.
+            True classes, as indices.
         costs : ndarray of shape (n_exits,)
-            Cumulative, in units of the plain network, decisions not counted; heads whose cost is
-            timed count as free, since no two timings are the same.
+            Cumulative cost of exiting at each exit, in units of the cost of the plain network. The
+            costs of temperature scaling, combination and policy are not included. Instead of
+            measured times, which are not reproducible, operations are counted; a part whose
+            operations cannot be counted has cost 0.
         sample_weight : ndarray of shape (n_samples,)
+            Sample weights.
         seed : int
+            Seed of random numbers.
+
+        Returns
+        -------
+        self : Policy
+            Fitted policy.
         """
         return self
 
     def judge(self, state: State, answer: Outputs, exit_: int) -> tuple[np.ndarray, State]:
-        """Score one exit: `step`, called with what it takes.
+        """Call `step` with the arguments that it requires.
 
         Parameters
         ----------
         state : ndarray of shape (n_samples, ...) or None
+            State returned for these samples at the previous exit. None at the first exit.
         answer : Outputs
-            Combined probabilities at this exit, and the gates there.
+            Predicted probabilities at this exit, and the outputs of the gates if there are gates.
         exit_ : int
+            Index of the exit.
 
         Returns
         -------
         score : ndarray of shape (n_samples,)
+            Score of each sample in [0, 1].
         state : ndarray of shape (n_samples, ...) or None
+            State for the next exit.
         """
         gates = [answer.gates] if self.needs_gates else []
         return self.step(state, answer.probabilities, exit_, *gates)
 
     def score(self, probabilities: np.ndarray, gates: np.ndarray | None = None) -> np.ndarray:
-        """Score every exit of a table.
+        """Compute the scores at all exits.
 
         Parameters
         ----------
         probabilities : ndarray of shape (n_samples, n_exits, n_classes)
-        gates : ndarray of shape (n_samples, n_exits) or None, default=None
-            Needed if `needs_gates`.
+            Predicted probabilities at all exits.
+        gates : ndarray of shape (n_samples, n_exits), default=None
+            Outputs of the gates. Required if `needs_gates` is True.
 
         Returns
         -------
         scores : ndarray of shape (n_samples, n_exits)
+            Score of each sample at each exit, in [0, 1].
         """
         state: State = None
         table = Outputs(probabilities, gates)
@@ -136,15 +161,42 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         return scores
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """Operations per row of one step: one for each class unless a policy says otherwise.
+        """Count the operations of `step`.
+
+        The default implementation returns one operation per class.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+        exit_ : int, default=0
+            Index of the exit.
+
+        Returns
+        -------
+        macs : float
+            Number of multiply-accumulate operations per sample.
 
         Raises
         ------
         UncountedError
-            If there is no count for an estimator inside.
+            If the policy contains an estimator whose operations cannot be counted.
         """
         return float(n_classes)
 
     def model(self, exit_: int) -> Any:
-        """Fitted estimator that decides at an exit, or None."""
+        """Return the fitted estimator that computes the scores at an exit.
+
+        The default implementation returns None.
+
+        Parameters
+        ----------
+        exit_ : int
+            Index of the exit.
+
+        Returns
+        -------
+        model : estimator or None
+            Fitted estimator. None if the policy has no estimator at this exit.
+        """
         return None

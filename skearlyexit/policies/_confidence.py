@@ -1,4 +1,4 @@
-"""Leave when the most probable class is probable enough."""
+"""Largest predicted probability as the score."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from skearlyexit.policies._base import Policy, State
 
 
 class ConfidencePolicy(Policy):
-    """The largest class probability.
+    """Policy whose score is the largest predicted probability.
 
     References
     ----------
@@ -24,5 +24,4 @@ class ConfidencePolicy(Policy):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Score one exit; see `Policy.step`."""
         return probabilities.max(axis=1), None

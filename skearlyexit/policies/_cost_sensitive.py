@@ -1,4 +1,4 @@
-"""Leave where that was better than to go on."""
+"""Estimated probability that exiting is better than continuing as the score."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ from skearlyexit.policies._features import answer_features
 
 
 class CostSensitivePolicy(EstimatorPolicy):
-    """Probability that leaving is better than going on, errors and cost weighed against each other.
+    """Policy whose score is the estimated probability that exiting is better than continuing.
 
-    A row that leaves pays 1 if its answer is wrong, and `cost_weight` times the cost until there.
-    From the last exit but one back, a classifier learns on held-out rows to tell those for which
-    leaving is cheaper than going on and following the classifiers behind; a row counts by how much
-    the two differ.
+    The loss of a sample that exits is 1 if the prediction is wrong, plus `cost_weight` times the
+    cumulative cost of the exit. For each exit but the last, beginning with the last of these, a
+    binary classifier is fitted to held-out samples. It learns whether the loss of exiting is at
+    most that of continuing and following the classifiers of the later exits. The weight of a sample
+    is the difference between the two losses. At the last exit, the score is 1.
 
     Parameters
     ----------
     estimator : scikit-learn classifier or pipeline, default=None
-        Cloned for every exit. None is logistic regression on standardized features.
+        Classifier that is cloned for each exit. None is logistic regression on standardized
+        features.
     cost_weight : float, default=0.05
-        Price of the plain network, in errors: 0.05 spends it to right one row in twenty.
+        Cost of the plain network in units of misclassified samples: with 0.05, it is worth its cost
+        if it corrects the prediction of one sample in twenty.
     features : {"summary", "probabilities"}, default="summary"
-        What it sees of an answer, as in `LearnedConfidencePolicy`.
+        Features of the predicted probabilities, as in `LearnedConfidencePolicy`.
 
     Attributes
     ----------
     exits_ : list of BatchInvariantClassifier
-        One for each exit but the last.
+        Classifier of each exit but the last. Its attribute `model` is the fitted estimator.
 
     Notes
     -----
-    A threshold of 0.5 follows the classifiers; a budget or another request chooses its own.
+    With ``threshold=0.5``, samples exit as predicted by the classifiers. A budget or another
+    operating point chooses other thresholds.
 
     References
     ----------
@@ -80,7 +84,6 @@ class CostSensitivePolicy(EstimatorPolicy):
         sample_weight: np.ndarray,
         seed: int,
     ) -> Self:
-        """Learn from the last exit back; see `Policy.fit`."""
         rng = check_random_state(seed)
         wrong = probabilities.argmax(axis=2) != y[:, None]
         paid = wrong + self.cost_weight * costs
@@ -93,7 +96,7 @@ class CostSensitivePolicy(EstimatorPolicy):
             weight = sample_weight * np.abs(gain)
             counts = weight > 0
             if not counts.any():
-                # Nothing is at stake: exit, which is no worse and no more expensive.
+                # Both losses are equal for all samples: exit.
                 counts, weight = np.ones(len(y), dtype=bool), sample_weight
             classifier = self._fit_exit(
                 features[counts],
@@ -108,7 +111,6 @@ class CostSensitivePolicy(EstimatorPolicy):
         return self
 
     def step(self, state: Any, probabilities: np.ndarray, exit_: int = 0) -> tuple[np.ndarray, Any]:
-        """Score one exit, the last one by 1; see `Policy.step`."""
         if exit_ == len(self.exits_):
             return np.ones(len(probabilities)), None
         return super().step(state, probabilities, exit_)

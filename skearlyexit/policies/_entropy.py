@@ -1,4 +1,4 @@
-"""Leave when the answer carries little uncertainty."""
+"""One minus the normalized entropy of the predicted probabilities as the score."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from skearlyexit.policies._base import Policy, State
 
 
 class EntropyPolicy(Policy):
-    """One minus the entropy of the class probabilities, divided by that of a blind guess.
+    """Policy whose score is one minus the normalized entropy of the predicted probabilities.
 
-    A bound b on the normalized entropy is the threshold 1 - b.
+    The entropy is divided by its maximum, the logarithm of the number of classes. An upper bound b
+    on the normalized entropy corresponds to the threshold 1 - b.
 
     References
     ----------
@@ -28,6 +29,5 @@ class EntropyPolicy(Policy):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Score one exit; see `Policy.step`."""
         entropy = entr(probabilities).sum(axis=1) / np.log(probabilities.shape[1])
         return np.clip(1.0 - entropy, 0.0, 1.0), None

@@ -1,4 +1,4 @@
-"""Policies that ask a scikit-learn classifier at each exit."""
+"""Base class of policies with a scikit-learn classifier at each exit."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ _ADVICE = "Give the policy an estimator with predict_proba."
 
 
 class EstimatorPolicy(Policy):
-    """Score: the probability of the positive class by a classifier of its own at each exit.
+    """Base class of policies whose score is predicted by a binary classifier at each exit.
+
+    The score is the predicted probability of the positive class.
 
     Parameters
     ----------
     estimator : scikit-learn classifier or pipeline, default=None
-        Cloned for every exit. None is logistic regression on standardized features.
+        Classifier that is cloned for each exit. None is logistic regression on standardized
+        features.
     features : {"summary", "probabilities"}, default="summary"
-        What it sees; see `answer_features`.
+        Features of the predicted probabilities; see `answer_features`.
 
     Attributes
     ----------
     exits_ : list of BatchInvariantClassifier
-        One for each exit.
+        Fitted classifier of each exit.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -64,14 +67,11 @@ class EstimatorPolicy(Policy):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Score one exit; see `Policy.step`."""
         features = answer_features(probabilities, self.features)
         return self.exits_[exit_].predict_proba(features)[:, 1], None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """Those of the features and of the estimator; see `Policy.macs`."""
         return n_operations(n_classes, self.features) + estimator_macs(self.model(exit_))
 
     def model(self, exit_: int) -> Any:
-        """Fitted estimator of an exit; see `Policy.model`."""
         return self.exits_[exit_].model

@@ -1,32 +1,36 @@
-"""What a learned policy sees of an answer."""
+"""Features of the predicted probabilities, from which policies learn."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.special import entr
 
-#: How an answer may be described.
+#: Kinds of features.
 FEATURES = {"summary", "probabilities"}
 
 
 def answer_features(probabilities: np.ndarray, features: str = "summary") -> np.ndarray:
-    """Numbers that tell how sure an answer is.
+    """Compute features that describe how confident a prediction is.
 
     Parameters
     ----------
     probabilities : ndarray of shape (n_samples, n_classes)
+        Predicted probabilities.
     features : {"summary", "probabilities"}, default="summary"
-        The largest probability, its lead over the second, the normalized entropy, and that of the
-        squared probabilities; or all of them, largest first, which knows no classes either.
+        ``"summary"``: largest probability, its difference from the second largest, normalized
+        entropy, and normalized entropy of the squared and normalized probabilities.
+        ``"probabilities"``: all probabilities in descending order. Neither depends on the order of
+        the classes.
 
     Returns
     -------
     features : ndarray of shape (n_samples, 4) or (n_samples, n_classes)
+        Features of each sample.
 
     References
     ----------
-    Chataoui, Szatkowski et al., "Jointly-learned exit and inference for a dynamic neural network:
-    JEI-DNN", ICLR 2024, for the four numbers.
+    ``"summary"``: Chataoui, Szatkowski et al., "Jointly-learned exit and inference for a dynamic
+    neural network: JEI-DNN", ICLR 2024.
 
     Examples
     --------
@@ -45,10 +49,10 @@ def answer_features(probabilities: np.ndarray, features: str = "summary") -> np.
 
 
 def _entropy(probabilities: np.ndarray) -> np.ndarray:
-    """From 0 to 1, which a blind guess has."""
+    """Entropy divided by that of the uniform distribution."""
     return np.asarray(entr(probabilities).sum(axis=1) / np.log(probabilities.shape[1]))
 
 
 def n_operations(n_classes: int, features: str) -> float:
-    """Operations per row of `answer_features`: one for each class and number."""
+    """Operations of `answer_features` per sample: one for each class and feature."""
     return float(n_classes * (4 if features == "summary" else 1))

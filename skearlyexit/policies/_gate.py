@@ -1,4 +1,4 @@
-"""Leave when the gate says so."""
+"""Output of the gate as the score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from skearlyexit.policies._base import Policy, State
 
 
 class GatePolicy(Policy):
-    """The gate at the exit, in [0, 1], as gated training has learned it.
+    """Policy whose score is the output of the gate at the exit.
+
+    A gate is a small model that computes a number in [0, 1] from the embedding. Gates are learned
+    with the network, for example by `GatedTraining`.
 
     References
     ----------
@@ -34,33 +37,34 @@ class GatePolicy(Policy):
         exit_: int = 0,
         gates: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
-        """Score one exit.
+        """Return the outputs of the gates as scores.
 
         Parameters
         ----------
         state : None
+            Ignored.
         probabilities : ndarray of shape (n_samples, n_classes)
             Ignored.
         exit_ : int, default=0
             Ignored.
         gates : ndarray of shape (n_samples,)
-            Of this exit.
+            Outputs of the gate at this exit. Required.
 
         Returns
         -------
         score : ndarray of shape (n_samples,)
-            The gates.
+            Copy of `gates`.
         state : None
+            The policy has no state.
 
         Raises
         ------
         ValueError
-            If there are no gates.
+            If `gates` is None.
         """
         if gates is None:
             raise ValueError("GatePolicy needs the gates of the exit. Got gates=None instead.")
         return gates.copy(), None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """Nothing: what the gate takes counts as its own."""
-        return 0.0
+        return 0.0  # the operations of the gate are counted as a part of their own

@@ -1,4 +1,4 @@
-"""Leave when a classifier says that the answer is right."""
+"""Predicted probability that the prediction is correct as the score."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from skearlyexit.policies._features import answer_features
 
 
 class LearnedConfidencePolicy(EstimatorPolicy):
-    """Probability that the answer is right, as learned on held-out rows.
+    """Policy whose score is the estimated probability that the prediction is correct.
 
-    At each exit a classifier learns from how sure answers were, and whether they were right. The
-    thresholds are then chosen on rows that it was not fitted on.
+    For each exit, a binary classifier is fitted to held-out samples. It learns from features of
+    the predicted probabilities whether the predicted class is correct. The thresholds are chosen on
+    other samples.
 
     Parameters
     ----------
     estimator : scikit-learn classifier or pipeline, default=None
-        Cloned for every exit. None is logistic regression on standardized features.
+        Classifier that is cloned for each exit. None is logistic regression on standardized
+        features.
     features : {"summary", "probabilities"}, default="summary"
-        What it sees of an answer: largest probability, margin, entropy and entropy of the squared
-        probabilities; or all probabilities, largest first.
+        Features of the predicted probabilities:
+
+        - ``"summary"``: largest probability, its difference from the second largest, entropy, and
+          entropy of the squared and normalized probabilities. Both entropies are divided by the
+          logarithm of the number of classes.
+        - ``"probabilities"``: all probabilities in descending order.
 
     Attributes
     ----------
     exits_ : list of BatchInvariantClassifier
-        One for each exit.
+        Classifier of each exit. Its attribute `model` is the fitted estimator.
 
     References
     ----------
@@ -64,7 +70,6 @@ class LearnedConfidencePolicy(EstimatorPolicy):
         sample_weight: np.ndarray,
         seed: int,
     ) -> Self:
-        """Learn which answers are right; see `Policy.fit`."""
         rng = check_random_state(seed)
         self.exits_ = []
         for exit_ in range(probabilities.shape[1]):

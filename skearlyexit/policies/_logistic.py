@@ -1,4 +1,4 @@
-"""Policies that learn a chance to leave, logistic in how sure the answer is, by gradients."""
+"""Base class of policies that learn the probability of exiting by gradient ascent."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from scipy.special import expit
 from skearlyexit.policies._base import Policy, State
 from skearlyexit.policies._features import answer_features, n_operations
 
-#: Steps of Adam: largest rate, and decay of its means.
+#: Parameters of Adam: largest learning rate, and decay rates of the two moments.
 RATE, FIRST, SECOND = 0.1, 0.9, 0.999
-#: Shares at which the logits are remembered.
+#: Number and levels of the quantiles of the logits that are stored.
 N_KNOTS = 257
 SHARES = np.linspace(0, 1, N_KNOTS)
 
 
 class LogisticPolicy(Policy):
-    """Score: the share of the rows learned from whose chance to leave an exit is smaller.
+    """Base class of policies that learn the probability of exiting by gradient ascent.
 
-    The chance itself is logistic in the features of the answer. How steep it is, is left to chance:
-    learned from other rows it would be another number for the same row, and thresholds chosen on
-    one would not do for the other. Shares compare.
+    The probability of exiting is a logistic function of features of the predicted probabilities.
+    The score is the share of the samples of `fit` with a smaller probability of exiting. The
+    probability itself is not the score: its slope differs from fit to fit, so thresholds that are
+    chosen for the policy of one fold would not be right for that of another.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_exits - 1, n_features)
+        Coefficients of the features at each exit but the last.
     intercept_ : ndarray of shape (n_exits - 1,)
+        Intercept at each exit but the last.
     knots_ : ndarray of shape (n_exits - 1, n_knots)
-        Logits of the chance at equal shares of the rows.
+        Equally spaced quantiles, from 0 to 1, of the logit of the probability of exiting.
     """
 
     is_learned: ClassVar[bool] = True
@@ -42,7 +45,20 @@ class LogisticPolicy(Policy):
     knots_: np.ndarray
 
     def chance(self, probabilities: np.ndarray, exit_: int) -> np.ndarray:
-        """Chance to leave with these answers, 1 at the last exit, shape (n_samples,)."""
+        """Compute the probability of exiting at an exit.
+
+        Parameters
+        ----------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Predicted probabilities at the exit.
+        exit_ : int
+            Index of the exit.
+
+        Returns
+        -------
+        chance : ndarray of shape (n_samples,)
+            Probability that a sample that reaches the exit exits there; 1 at the last exit.
+        """
         if exit_ == len(self.coef_):
             return np.ones(len(probabilities))
         return np.asarray(expit(self._logits(probabilities, exit_)))
@@ -57,15 +73,17 @@ class LogisticPolicy(Policy):
         sample_weight: np.ndarray,
         slope: Callable[[np.ndarray], np.ndarray],
     ) -> None:
-        """Find the coefficients by Adam, all exits together.
+        """Fit the coefficients of all exits together with Adam.
 
         Parameters
         ----------
         probabilities : ndarray of shape (n_samples, n_exits, n_classes)
+            Predicted probabilities at all exits.
         sample_weight : ndarray of shape (n_samples,)
+            Sample weights.
         slope : callable
-            From the chances to leave, shape (n_samples, n_exits - 1), to how what is to grow grows
-            with their logits, of the same shape.
+            Maps the probabilities of exiting, of shape (n_samples, n_exits - 1), to the derivatives
+            of the objective with respect to their logits, of the same shape.
         """
         seen = self._seen(probabilities)
         share = sample_weight / sample_weight.sum()
@@ -95,7 +113,7 @@ class LogisticPolicy(Policy):
         self.knots_ = np.quantile(logits, SHARES, axis=1).T
 
     def _seen(self, probabilities: np.ndarray) -> np.ndarray:
-        """Features of the answers of every exit but the last, (n_samples, n_exits - 1, ...)."""
+        """Features at all exits but the last, shape (n_samples, n_exits - 1, n_features)."""
         n_choices = probabilities.shape[1] - 1
         columns = (np.ascontiguousarray(probabilities[:, i]) for i in range(n_choices))
         return np.stack([answer_features(column, self.features) for column in columns], axis=1)
@@ -103,12 +121,11 @@ class LogisticPolicy(Policy):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, Any]:
-        """Score one exit, the last one by 1; see `Policy.step`."""
         if exit_ == len(self.coef_):
             return np.ones(len(probabilities)), None
         logits = self._logits(probabilities, exit_)
         return np.interp(logits, self.knots_[exit_], SHARES), None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
-        """Those of the features, of their weighted sum and of a search; see `Policy.macs`."""
+        # Features, their weighted sum, and binary search among the knots.
         return n_operations(n_classes, self.features) + self.coef_.shape[1] + 1 + np.log2(N_KNOTS)

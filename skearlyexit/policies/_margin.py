@@ -1,4 +1,4 @@
-"""Leave when the first choice is well ahead of the second."""
+"""Difference between the two largest predicted probabilities as the score."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from skearlyexit.policies._base import Policy, State
 
 
 class MarginPolicy(Policy):
-    """Difference between the two largest class probabilities.
+    """Policy whose score is the difference between the two largest predicted probabilities.
 
     Examples
     --------
@@ -20,6 +20,5 @@ class MarginPolicy(Policy):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Score one exit; see `Policy.step`."""
         largest = np.partition(probabilities, -2, axis=1)
         return largest[:, -1] - largest[:, -2], None

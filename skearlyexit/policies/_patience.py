@@ -1,4 +1,4 @@
-"""Leave when several exits in a row agree."""
+"""Number of consecutive exits with the same prediction as the score."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from skearlyexit.policies._base import Policy, State
 
 
 class PatiencePolicy(Policy):
-    """Agreements in a row with the exit before, as a share of `patience`.
+    """Policy whose score is the number of consecutive exits that predict the same class.
 
-    The score is 1 once `patience` agreements, hence ``patience + 1`` equal answers, have been
-    seen; it needs no probabilities.
+    The score is the number of consecutive exits, up to this one, whose prediction agrees with that
+    of the exit before, divided by `patience` and at most 1. Predicted probabilities are not
+    required.
 
     Parameters
     ----------
     patience : int, default=1
-        Number of agreements that make a score of 1.
+        Number of agreements for which the score is 1: ``patience + 1`` exits have then predicted
+        the same class.
 
     References
     ----------
@@ -29,8 +31,8 @@ class PatiencePolicy(Policy):
     Examples
     --------
     >>> import numpy as np
-    >>> answers = np.array([[[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]])  # one row, three exits
-    >>> PatiencePolicy(2).score(answers)
+    >>> probabilities = np.array([[[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]])  # 1 sample, 3 exits
+    >>> PatiencePolicy(2).score(probabilities)
     array([[0. , 0.5, 1. ]])
     """
 
@@ -46,7 +48,7 @@ class PatiencePolicy(Policy):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
-        """Score one exit; the state holds each row's last label and number of agreements."""
+        # The state consists of the last label of each sample and its number of agreements.
         labels = probabilities.argmax(axis=1)
         if state is None:
             agreements = np.zeros_like(labels)

@@ -1,4 +1,4 @@
-"""Names of policies."""
+"""Names of policies for the `policy` parameter of the estimators."""
 
 from __future__ import annotations
 

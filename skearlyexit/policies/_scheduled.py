@@ -1,4 +1,4 @@
-"""Scores and shares of leaving learned together, for a budget."""
+"""Policy that learns the scores of all exits together for a budget."""
 
 from __future__ import annotations
 
@@ -13,37 +13,40 @@ from skearlyexit.policies._logistic import LogisticPolicy
 
 
 class ScheduledPolicy(LogisticPolicy):
-    """Chance to leave, learned at all exits together for the most right answers at a budget.
+    """Policy that learns the scores of all exits together to maximize the accuracy at a budget.
 
-    At each exit the chance to leave is a logistic function of how sure the answer is; the score is
-    the share of the rows learned from whose chance is smaller. All of them
-    are trained at once, so that the expected share of right answers is largest while the expected
-    cost stays within the budget: what one exit lets go is cost that another need not save. The
-    thresholds are then chosen on other rows, at this budget or at any other.
+    At each exit but the last, the probability of exiting is a logistic function of features of the
+    predicted probabilities. The coefficients of all exits are fitted together to held-out samples:
+    they maximize the expected accuracy, subject to an expected cost of at most `budget`. The score
+    of a sample is the share of these held-out samples with a smaller probability of exiting. At the
+    last exit, it is 1. The thresholds are chosen on other samples, at the same or any other budget.
 
     Parameters
     ----------
     budget : float, default=0.5
-        Mean cost per row to learn for, in units of the plain network; one that the exits cannot
-        meet becomes the nearest that they can.
+        Mean cost per sample for which the scores are learned, in units of the cost of the plain
+        network. It is clipped to the range of the costs of the exits.
     features : {"summary", "probabilities"}, default="summary"
-        What it sees of an answer, as in `LearnedConfidencePolicy`.
+        Features of the predicted probabilities, as in `LearnedConfidencePolicy`.
     max_iter : int, default=500
-        Steps of gradient ascent.
+        Number of steps of gradient ascent.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_exits - 1, n_features)
+        Coefficients of the features at each exit but the last.
     intercept_ : ndarray of shape (n_exits - 1,)
+        Intercept at each exit but the last.
     knots_ : ndarray of shape (n_exits - 1, n_knots)
-        Logits of the chance at equal shares of the rows.
+        Equally spaced quantiles, from 0 to 1, of the logit of the probability of exiting on the
+        samples of `fit`.
     shares_ : ndarray of shape (n_exits,)
-        Expected share of the rows it learned from that leaves at each exit.
+        Expected share of the samples of `fit` that exits at each exit.
 
     References
     ----------
-    After Ilhan et al., "Adaptive deep neural network inference optimization with EENet", WACV
-    2024, who learn scores and shares of leaving for a budget with other losses.
+    Ilhan et al., "Adaptive deep neural network inference optimization with EENet", WACV 2024, learn
+    scores and exit rates for a budget with other losses.
 
     Examples
     --------
@@ -80,20 +83,20 @@ class ScheduledPolicy(LogisticPolicy):
         sample_weight: np.ndarray,
         seed: int,
     ) -> Self:
-        """Learn chances and shares; see `Policy.fit`."""
         right = (probabilities.argmax(axis=2) == y[:, None]).astype(np.float64)
         share = sample_weight / sample_weight.sum()
         budget = float(np.clip(self.budget, costs[0], costs[-1]))
-        price = 0.0
+        multiplier = 0.0
 
         def slope(chance: np.ndarray) -> np.ndarray:
-            nonlocal price
-            # The price of cost rises while the budget is exceeded, and falls to 0 while it is not.
+            nonlocal multiplier
+            # Multiplier of the constraint: it increases while the expected cost exceeds the budget,
+            # and otherwise decreases to 0.
             over = float(share @ (_shares(chance) @ costs)) - budget
-            price = max(0.0, price + 0.1 * over)
-            value = right - price * costs
+            multiplier = max(0.0, multiplier + 0.1 * over)
+            value = right - multiplier * costs
             steep = np.empty_like(chance)
-            # From the last exit back: what a row is worth that goes on past this exit.
+            # Expected value of continuing after the exit, computed backward from the last exit.
             onward = value[:, -1]
             for k in range(chance.shape[1] - 1, -1, -1):
                 steep[:, k] = value[:, k] - onward
@@ -108,11 +111,11 @@ class ScheduledPolicy(LogisticPolicy):
 
 
 def _come(chance: np.ndarray) -> np.ndarray:
-    """Chance of each row to come to each exit, shape (n_samples, n_exits)."""
+    """Probability of each sample to reach each exit, shape (n_samples, n_exits)."""
     stay = np.cumprod(1 - chance, axis=1)
     return np.concatenate([np.ones((len(chance), 1)), stay], axis=1)
 
 
 def _shares(chance: np.ndarray) -> np.ndarray:
-    """Chance of each row to leave at each exit, shape (n_samples, n_exits)."""
+    """Probability of each sample to exit at each exit, shape (n_samples, n_exits)."""
     return _come(chance) * np.concatenate([chance, np.ones((len(chance), 1))], axis=1)

@@ -435,5 +435,5 @@ class TestScoresThatThresholdsAreChosenOn:
 @pytest.mark.usefixtures("untrained")
 def test_a_product_of_two_classes_is_refused_before_training():
     X, y, _, _ = blobs()
-    with pytest.raises(ValueError, match="needs at least 3; got 2"):
+    with pytest.raises(ValueError, match=r"needs at least 3 classes\. Got 2"):
         quick(combine="product").fit(X, y % 2)

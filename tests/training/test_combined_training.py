@@ -404,7 +404,7 @@ class TestAuxiliary:
         ),
         ({"combine": GatedCombination(), "training": "gated"}, "needs gates, which are learned"),
         ({"combine": WeightedCombination([1, 2])}, "Got 2 weights for 3 exits"),
-        ({"combine": WeightedCombination([0, 2, 1])}, "nor the first one 0"),
+        ({"combine": WeightedCombination([0, 2, 1])}, "the first one must be positive"),
         ({"combine": WeightedCombination(["a", 2, 1])}, "must be finite numbers"),
     ],
 )

@@ -59,9 +59,7 @@ class CostAccuracyDisplay(Display):
     legend_ : matplotlib Legend
         Legend of all displays on the axes.
     ax_ : matplotlib Axes
-        Axes with the display.
     figure_ : matplotlib Figure
-        Figure with the axes.
 
     See Also
     --------

@@ -42,9 +42,7 @@ class EmbeddingDisplay(Display):
     legend_ : matplotlib Legend
         Legend with the share of the samples that exit at each exit.
     ax_ : matplotlib Axes
-        Axes with the display.
     figure_ : matplotlib Figure
-        Figure with the axes.
 
     See Also
     --------

@@ -41,9 +41,7 @@ class ExitDistributionDisplay(Display):
     legend_ : matplotlib Legend
         Legend with the names of the exits.
     ax_ : matplotlib Axes
-        Axes with the display.
     figure_ : matplotlib Figure
-        Figure with the axes.
 
     See Also
     --------

@@ -46,9 +46,7 @@ class ExtremeRowsDisplay(Display):
     texts_ : list of matplotlib Text
         The captions.
     ax_ : matplotlib Axes
-        Axes with the display.
     figure_ : matplotlib Figure
-        Figure with the axes.
 
     See Also
     --------

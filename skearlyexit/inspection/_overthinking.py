@@ -43,9 +43,7 @@ class OverthinkingDisplay(Display):
     legend_ : matplotlib Legend
         Legend with the total shares.
     ax_ : matplotlib Axes
-        Axes with the display.
     figure_ : matplotlib Figure
-        Figure with the axes.
 
     See Also
     --------

@@ -42,9 +42,7 @@ class ReliabilityDisplay(Display):
     legend_ : matplotlib Legend
         Legend with the expected calibration error of each exit.
     ax_ : matplotlib Axes
-        Axes with the display.
     figure_ : matplotlib Figure
-        Figure with the axes.
 
     See Also
     --------

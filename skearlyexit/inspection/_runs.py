@@ -43,9 +43,7 @@ class RunsDisplay(Display):
     legend_ : matplotlib Legend
         Legend with the number of runs.
     ax_ : matplotlib Axes
-        Axes with the display.
     figure_ : matplotlib Figure
-        Figure with the axes.
 
     See Also
     --------

@@ -48,9 +48,7 @@ class SearchDisplay(Display):
     legend_ : matplotlib Legend
         Legend with the groups.
     ax_ : matplotlib Axes
-        Axes with the display.
     figure_ : matplotlib Figure
-        Figure with the axes.
 
     See Also
     --------

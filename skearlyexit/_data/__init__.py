@@ -1,1 +1,1 @@
-"""From what a user passes in to samples: validation, lazily read arrays, chunks, splits."""
+"""Validation of the input, samples that are read as needed, and splits."""

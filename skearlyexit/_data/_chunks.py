@@ -1,4 +1,4 @@
-"""Rows some at a time, and statistics that are taken so."""
+"""Iteration over samples in blocks, and statistics computed block by block."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-#: Numbers in a block, which bounds what a pass over rows holds at once.
+#: Number of values in a block, which bounds the memory of a pass over samples.
 BLOCK_VALUES = 2**22
 
 
 def blocks(X: Any) -> Iterator[np.ndarray]:
-    """The rows in order, as arrays of at most `BLOCK_VALUES` numbers or one row.
+    """Iterate over samples in arrays of at most `BLOCK_VALUES` values, or of one sample.
 
     Parameters
     ----------
@@ -28,22 +28,23 @@ def blocks(X: Any) -> Iterator[np.ndarray]:
 def channel_moments(
     X: Any, arrange: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Mean and standard deviation of each channel, in double precision, and of how many values.
+    """Mean and standard deviation of each channel, in double precision.
 
-    In two passes over blocks, so that rows give the same whether they lie in memory or are read.
+    They are computed in two passes over blocks, with the same result whether samples are in memory
+    or are read as needed.
 
     Parameters
     ----------
     X : ndarray or StreamedRows of shape (n_samples, ...)
     arrange : callable, default=None
-        From some of the rows to an array whose second axis are the channels; None takes the rows
-        as they are.
+        Reshapes samples to an array with the channels on its second axis. None leaves them
+        unchanged.
 
     Returns
     -------
     mean, deviation : ndarray of shape (1, n_channels, 1, ...)
     n_values : int
-        Of a channel.
+        Number of values of each channel.
     """
 
     def arranged() -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""From validated arrays to encoded, weighted rows of a classification."""
+"""Validation of the samples of a classification, with encoded labels and weights."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ def classification_rows(
     *,
     name: str,
 ) -> tuple[Samples, np.ndarray, np.ndarray | None]:
-    """Samples to learn a classification from; those of weight 0 are left out.
+    """Samples for the training of a classifier, without those of weight 0.
 
     Parameters
     ----------
     X : ndarray or StreamedRows of shape (n_samples, ...)
     y : ndarray of shape (n_samples,)
         Labels.
-    sample_weight, class_weight, groups : as in the estimators
+    sample_weight, class_weight, groups
+        Parameters of the estimators.
     name : str
-        Of the estimator, for errors.
+        Name of the estimator, for error messages.
 
     Returns
     -------
     rows : Samples
-        Weighted by sample weight times class weight, relative to their mean.
+        Their weight is the product of sample weight and class weight, divided by its mean.
     classes : ndarray of shape (n_classes,)
     weight : ndarray of shape (n_samples,) or None
-        Sample weights of the rows kept, in their own units.
+        Sample weights as given, for the samples of positive weight.
 
     Raises
     ------
@@ -70,8 +71,7 @@ def classification_rows(
         groups = None if groups is None else groups[used]
     if len(np.unique(encoded)) < 2:
         raise ValueError(
-            f"{name} needs rows of at least two classes to learn from; got "
-            f"{len(np.unique(encoded))} class."
+            f"{name} needs samples of at least two classes; got {len(np.unique(encoded))} class."
         )
     training_weight = _training_weight(weight, class_weight, y)
     if training_weight is not None:
@@ -87,31 +87,36 @@ def rows_of_known_classes(
     classes: np.ndarray,
     dtype: str,
 ) -> Samples:
-    """Samples of some of the classes to go on learning from; those of weight 0 are left out.
+    """Samples of some of the known classes for further training, without those of weight 0.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, ...)
     y : ndarray of shape (n_samples,)
         Labels.
-    sample_weight, class_weight : as in the estimators
+    sample_weight, class_weight
+        Parameters of the estimators.
     classes : ndarray of shape (n_classes,)
-        Sorted; at least two.
+        Sorted labels of all classes, at least two.
     dtype : {"float32", "float64"}
-        Precision of the network, in which weights are used.
+        Precision of the network, and thus of the weights.
+
+    Returns
+    -------
+    rows : Samples
 
     Raises
     ------
     ValueError
-        If labels or weights do not fit, no row is left, or the dtype cannot hold the weights, which
-        count as they are.
+        If labels or weights do not fit, all weights are 0, or the dtype cannot hold the weights,
+        which are not normalized.
     """
     if len(classes) < 2:
-        raise ValueError(f"At least two classes are needed to learn from; got {len(classes)}.")
+        raise ValueError(f"At least two classes are needed; got {len(classes)}.")
     encoded = encode_labels(y, X, classes)
     weight = None if sample_weight is None else checked_weight(sample_weight, X)
     if class_weight is not None:
-        # Of all classes, whichever these rows are of.
+        # For all classes, whether these samples contain them or not.
         by_class = _training_weight(None, class_weight, classes)
         assert by_class is not None
         own = by_class[encoded]
@@ -121,11 +126,11 @@ def rows_of_known_classes(
         return Samples(X, encoded)
     used = weight > 0
     if not used.any():
-        raise ValueError("All rows have weight 0; there is nothing to learn from.")
+        raise ValueError("All samples have weight 0; there is nothing to learn from.")
     holds, largest = np.finfo(dtype), weight.max()
     if not holds.tiny <= largest <= holds.max:
         raise ValueError(
-            f"The weights of partial_fit count as they are, and {dtype} cannot hold the largest, "
+            f"The weights of partial_fit are not normalized, and {dtype} cannot hold the largest, "
             f"{largest:g}. Divide them by their mean."
         )
     return Samples(rows_at(X, used), encoded[used], weight[used], index=np.flatnonzero(used))
@@ -134,7 +139,7 @@ def rows_of_known_classes(
 def _training_weight(
     weight: np.ndarray | None, class_weight: dict | str | None, y: np.ndarray
 ) -> np.ndarray | None:
-    """Sample weight times class weight, scaled."""
+    """Product of sample weights and class weights, scaled."""
     if class_weight is None:
         return weight if weight is None else scaled(weight)
     by_class = compute_sample_weight(class_weight, y)
@@ -148,17 +153,23 @@ def _training_weight(
 
 
 def labeled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, np.ndarray]:
-    """Samples to learn from, as they were given or read as they are needed, and labels as an array.
+    """Validate training samples and their labels.
 
     Parameters
     ----------
     estimator : object
-        Gets `n_features_in_`.
+        Estimator that is fitted; its `n_features_in_` is set.
     X : array-like, sparse matrix, memmap or Dataset of shape (n_samples, ...)
     y : array-like of shape (n_samples,) or None
-        None takes the labels that the items of a Dataset hold.
+        None uses the labels in the items of a Dataset.
     reset : bool
-        Whether the rows say how many features there are, rather than being checked for it.
+        Whether to set the number of features of the estimator, rather than to check it.
+
+    Returns
+    -------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+        StreamedRows if the samples are read as needed.
+    y : ndarray of shape (n_samples,)
     """
     if is_streamed(X):
         rows = streamed(X, estimator.dtype)
@@ -172,7 +183,7 @@ def labeled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, n
         check_labels(y)
     X = plain_input(X)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
-    # What the dtype cannot hold becomes infinite, and is refused as that.
+    # Values that the dtype cannot hold become infinite, for which an error is raised.
     validate = partial(validate_data, estimator, X, y, reset=reset, dtype=dtype, allow_nd=True)
     X, y = quietly(validate, "over", "invalid")
     check_range(X, estimator.dtype)
@@ -180,14 +191,19 @@ def labeled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, n
 
 
 def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
-    """Samples with as many features as those of fit, as they were given or read as they are needed.
+    """Validate samples for a fitted estimator.
 
     Parameters
     ----------
     estimator : object
     X : array-like, sparse matrix, memmap or Dataset of shape (n_samples, ...)
     name : str, default="X"
-        Of the argument, for errors.
+        Name of the argument, for error messages.
+
+    Returns
+    -------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+        StreamedRows if the samples are read as needed.
     """
     if is_streamed(X):
         rows = streamed(X, estimator.dtype, name)
@@ -196,7 +212,7 @@ def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
     X = plain_input(X, name)
     shape = getattr(X, "shape", None)
     if isinstance(shape, tuple) and max(len(shape) - 1, len(estimator._row_shape)) > 1:
-        # Before scikit-learn counts features, which images do not have.
+        # Before scikit-learn checks the number of features, which images do not have.
         estimator._check_shape(X)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
     validate = partial(validate_data, estimator, X, reset=False, dtype=dtype, allow_nd=True)
@@ -206,13 +222,13 @@ def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
 
 
 def checked_groups(groups: Any) -> np.ndarray:
-    """Groups as an array, none of them missing."""
+    """Check that no group is missing, and return the groups as an array."""
     check_labels(groups, "groups")
     found: np.ndarray = column_or_1d(groups)
     missing = np.isnan(found) if found.dtype.kind == "f" else np.zeros(len(found), dtype=bool)
     if missing.any():
         raise ValueError(
             f"Input groups contains NaN or None: entry {int(missing.argmax())} is nan. Give every "
-            "row a group."
+            "sample a group."
         )
     return found

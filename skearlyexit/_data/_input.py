@@ -1,4 +1,4 @@
-"""From what a user passes as X to arrays of numbers."""
+"""Conversion of the argument X to arrays of numbers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-#: Up to this size single precision holds every integer.
+#: Single precision holds every integer up to this size.
 EXACT_INTEGERS = 2**24
 
-#: Modes of PIL images whose pixels are numbers that mean an intensity; others hold indices into a
-#: palette, or transparency beside a single channel.
+#: Modes of PIL images whose values are intensities; others hold indices into a palette, or
+#: transparency beside a single channel.
 IMAGE_MODES = ("1", "L", "I", "I;16", "F", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 
 
@@ -22,19 +22,25 @@ _DATES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
 
 
 def plain_input(X: Any, name: str = "X") -> Any:
-    """X as scikit-learn's validation takes it; what is no sequence of arrays stays as it is.
+    """Convert tensors, and sequences of arrays, to input for the validation of scikit-learn.
+
+    Other values are returned unchanged.
 
     Parameters
     ----------
     X : array-like, or sequence of arrays, tensors, PIL images or items of a torch Dataset
     name : str, default="X"
-        Of the argument, for errors.
+        Name of the argument, for error messages.
+
+    Returns
+    -------
+    X : array-like
 
     Raises
     ------
     ValueError
-        If rows, images or arrays differ in size, images in their mode, dates and times are given
-        for numbers, a single image for a list of images, or an array with masked entries.
+        If samples differ in size, images differ in mode, X holds dates or times, is a single image,
+        or is an array with masked entries.
     """
     if isinstance(X, torch.Tensor):
         return item_array(X, name)
@@ -56,10 +62,10 @@ def plain_input(X: Any, name: str = "X") -> Any:
 
 
 def item_array(item: Any, what: str) -> np.ndarray:
-    """An array, tensor or PIL image as an array."""
+    """Convert an array, tensor or PIL image to an array."""
     if isinstance(item, torch.Tensor):
         item = item.detach().cpu()
-        # Numpy does not know it.
+        # NumPy does not support bfloat16.
         return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
     mode = item.mode if _is_image(item) else None
     if mode is not None and mode not in IMAGE_MODES:
@@ -72,18 +78,23 @@ def item_array(item: Any, what: str) -> np.ndarray:
 
 
 def fits_single(dtype: Any) -> bool:
-    """Whether single precision holds all numbers of a dtype."""
+    """Whether single precision can represent all values of a dtype."""
     return isinstance(dtype, np.dtype) and np.can_cast(dtype, np.float32, "safe")
 
 
 def given_dtype(X: Any, dtype: str) -> str:
-    """Precision in which rows are kept until it is known which one the network reads.
+    """Precision in which samples are stored until that of the input of the network is known.
 
     Parameters
     ----------
     X : array-like
     dtype : {"float32", "float64"}
         Precision of the network.
+
+    Returns
+    -------
+    dtype : {"float32", "float64"}
+        "float64" if the precision of the network cannot represent X exactly.
     """
     if dtype == "float64":
         return dtype
@@ -101,7 +112,7 @@ def given_dtype(X: Any, dtype: str) -> str:
 
 
 def check_range(X: np.ndarray, dtype: str, name: str = "X") -> None:
-    """Raise a ValueError if numbers are too large for the network's precision."""
+    """Raise a ValueError if values are too large for the precision of the network."""
     if X.dtype == dtype or not X.size:
         return
     largest = np.finfo(dtype).max
@@ -112,18 +123,18 @@ def check_range(X: np.ndarray, dtype: str, name: str = "X") -> None:
 
 
 def _refuse_slice(X: tuple[torch.Tensor, ...], name: str) -> None:
-    """Raise a ValueError if tensors are the columns of several rows rather than rows."""
+    """Raise a ValueError if a tuple of tensors seems to be a slice of a TensorDataset."""
     columns = len({part.shape for part in X}) > 1 and len({part.shape[:1] for part in X}) == 1
     if columns or (len(X) == 1 and X[0].ndim > 1):
         shapes = ", ".join(str(tuple(part.shape)) for part in X)
         raise ValueError(
-            f"{name} is a tuple of tensors of shape {shapes}, as a slice of a TensorDataset gives. "
-            "Give torch.utils.data.Subset(dataset, range(start, stop)), or a tensor of the rows."
+            f"{name} is a tuple of tensors of shape {shapes}, as a slice of a TensorDataset is. "
+            "Give torch.utils.data.Subset(dataset, range(start, stop)), or a tensor of the samples."
         )
 
 
 def _refuse_ragged(X: Sequence[Any], name: str) -> None:
-    """Raise a ValueError if rows that are lists differ in length."""
+    """Raise a ValueError if samples that are lists differ in length."""
     n_values = len(X[0])
     for i, row in enumerate(X):
         if isinstance(row, list | tuple) and len(row) != n_values:
@@ -134,7 +145,7 @@ def _refuse_ragged(X: Sequence[Any], name: str) -> None:
 
 
 def _dtypes(X: Any) -> Iterable[tuple[str, Any]]:
-    """What has a dtype of its own, and which."""
+    """The dtypes of an array or a data frame, each with a description of its place."""
     if isinstance(getattr(X, "dtypes", None), Iterable) and hasattr(X, "columns"):
         return [
             (f"column {name!r}", dtype) for name, dtype in zip(X.columns, X.dtypes, strict=True)
@@ -143,11 +154,11 @@ def _dtypes(X: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _refuse_what_looks_like_numbers(X: Any, name: str) -> None:
-    """Raise a ValueError if numpy would make numbers of dates, or of entries that are masked."""
+    """Raise a ValueError for dates and masked entries, which NumPy would convert to numbers."""
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         raise ValueError(
-            f"{name} is an array with masked entries, whose numbers would be read all the same. "
-            "Fill them in, as by its method 'filled' or an imputer."
+            f"{name} is an array with masked entries, whose masked values would be used. "
+            "Fill them in, for example by its method 'filled' or an imputer."
         )
     dates = _dates(X)
     if dates:
@@ -158,9 +169,9 @@ def _refuse_what_looks_like_numbers(X: Any, name: str) -> None:
 
 
 def _dates(X: Any) -> str:
-    """Where there are dates or times, if anywhere."""
+    """Description of the place where there are dates or times, or an empty string."""
     for where, dtype in _dtypes(X):
-        # As numpy and pandas have it, and as polars does.
+        # For NumPy and pandas, and for polars.
         is_temporal = getattr(dtype, "is_temporal", bool)
         if getattr(dtype, "kind", "") in ("m", "M") or (callable(is_temporal) and is_temporal()):
             return where
@@ -180,7 +191,7 @@ def _dates(X: Any) -> str:
 
 
 def _entries(X: Sequence[Any]) -> Iterator[Any]:
-    """What is in a list of lists of any depth."""
+    """Values in a nested list of any depth."""
     for part in X:
         if isinstance(part, list | tuple):
             yield from _entries(part)
@@ -189,7 +200,7 @@ def _entries(X: Sequence[Any]) -> Iterator[Any]:
 
 
 def _content(item: Any) -> Any:
-    """What is a row in an item of a torch Dataset, which may be a tuple that a row begins."""
+    """Sample in an item of a torch Dataset, which may be a tuple that begins with the sample."""
     if isinstance(item, tuple) and item and _is_array(item[0]) and np.ndim(item[0]):
         alone = len(item) == 1
         labeled = len(item) == 2 and np.ndim(item[1]) == 0
@@ -203,7 +214,7 @@ def _is_array(item: Any) -> bool:
 
 
 def _is_image(item: Any) -> bool:
-    # Who passes a PIL image has imported PIL.
+    # A user who passes a PIL image has imported PIL.
     pil = sys.modules.get("PIL.Image")
     return pil is not None and isinstance(item, pil.Image)
 
@@ -212,18 +223,18 @@ def _stacked(items: Iterable[Any], name: str) -> np.ndarray:
     arrays, modes = [], []
     for i, item in enumerate(items):
         arrays.append(item_array(item, f"Item {i} of {name}"))
-        # Those of 16 bits are numbers as others are.
+        # Images of 16 bits may be mixed with others.
         modes.append(item.mode.split(";")[0] if _is_image(item) else None)
         if modes[i] != modes[0] and None not in (modes[i], modes[0]):
             raise ValueError(
                 f"{name} holds images of different modes: item 0 has {modes[0]!r}, item {i} has "
-                f"{modes[i]!r}. Bring them all to one, as by image.convert({modes[0]!r})."
+                f"{modes[i]!r}. Convert them to one mode, as by image.convert({modes[0]!r})."
             )
     shape = arrays[0].shape
     for i, array in enumerate(arrays):
         if array.shape != shape:
             raise ValueError(
                 f"{name} holds images or arrays of different sizes: item 0 has shape {shape}, item "
-                f"{i} has shape {array.shape}. Bring them all to one size, and to as many channels."
+                f"{i} has shape {array.shape}. Convert them to one size and number of channels."
             )
     return np.stack(arrays)

@@ -1,4 +1,4 @@
-"""Labels as indices of known classes."""
+"""Validation of labels, and their encoding as indices of classes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 
 def encode_labels(y: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Indices of the labels of rows among classes that were seen in fit.
+    """Encode labels as indices of the classes seen in fit.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
     X : ndarray of shape (n_samples, ...)
-        The rows that they belong to.
+        The samples.
     classes : ndarray of shape (n_classes,)
-        Sorted.
+        Sorted labels of the classes.
+
+    Returns
+    -------
+    encoded : ndarray of shape (n_samples,), int
 
     Raises
     ------
     ValueError
-        If a label is none of the classes, or rows and labels differ in number.
+        If a label is not among the classes, or there is not one label for each sample.
     """
     check_labels(y)
     y = column_or_1d(y)
@@ -39,38 +43,38 @@ def encode_labels(y: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def check_labels(y: Any, name: str = "y") -> None:
-    """Raise a ValueError if labels are missing or cannot be sorted, as strings beside numbers.
+    """Raise a ValueError if labels are missing, or are of types that cannot be sorted together.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
     name : str, default="y"
-        Of the argument, for errors.
+        Name of the argument, for error messages.
     """
     dtype = getattr(y, "dtype", None)
     if (isinstance(dtype, np.dtype) and dtype.kind != "O") or not isinstance(y, Iterable):
-        return  # NaN among numbers is found with them
+        return  # scikit-learn checks numbers for NaN
     labels = np.asarray(y, dtype=object).ravel().tolist()
     are_texts = {kind: issubclass(kind, str | bytes) for kind in set(map(type, labels))}
     if not all(are_texts.values()):
         for i, label in enumerate(labels):
             if label is None or is_scalar_nan(label) or is_pandas_na(label):
                 raise ValueError(
-                    f"Input {name} contains NaN or None: entry {i} is {label!r}. Leave such rows "
-                    "out, or give a value."
+                    f"Input {name} contains NaN or None: entry {i} is {label!r}. Leave such "
+                    "samples out, or give a value."
                 )
     kinds = [are_texts[type(label)] for label in labels]
     if len(set(kinds)) > 1:
         i, k = kinds.index(True), kinds.index(False)
         raise ValueError(
             f"{name} mixes strings with other values: entry {i} is {labels[i]!r}, entry {k} is "
-            f"{labels[k]!r}. Give all of one kind."
+            f"{labels[k]!r}. Give values of one type."
         )
     if not any(kinds):
         try:
             np.sort(np.asarray(y), axis=None)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{name} must hold one value for each row, all of a kind that can be sorted, such "
-                f"as numbers or strings. Got {labels[0]!r} as the first. ({error})"
+                f"{name} must hold one value for each sample, all of a type that can be sorted, "
+                f"such as numbers or strings. Got {labels[0]!r} as the first. ({error})"
             ) from error

@@ -1,4 +1,4 @@
-"""Samples with what belongs to them: the one container of samples."""
+"""Container of samples with labels, weights and groups."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from skearlyexit._data._streamed import in_precision, rows_at
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples with what belongs to them.
+    """Samples with labels, weights and groups.
 
     Attributes
     ----------
-    X : ndarray or StreamedRows of shape (n_samples, ...), or outputs or exit table
-        The samples, or what the exits of a network give for them.
+    X : ndarray, StreamedRows, Outputs or ExitTable of length n_samples
+        The samples, or the outputs of the exits for them.
     y : ndarray of shape (n_samples,)
         Indices of classes.
     weight : ndarray of shape (n_samples,) or None
-        Weights in training: sample weight times class weight.
+        Weights in training: the product of sample weight and class weight.
     groups : ndarray of shape (n_samples,) or None
-        Samples of a group are not divided.
+        Groups of samples that splits do not divide.
     unlabeled : ndarray of shape (n_unlabeled, ...) or None
-        Further samples to train on; every part of the samples has all of them.
+        Unlabeled samples to train on, which are part of every selection.
     index : ndarray of shape (n_samples,) or None
-        Positions of the samples in what the user gave; None are all of it.
+        Positions of the samples in the X given by the user. None if these are all of them.
     calibration_weight : ndarray of shape (n_samples,) or None
-        Weights in calibration, relative to the mean of all samples of a fit.
+        Weights in calibration, divided by the mean over all samples of a fit.
     """
 
     X: Any
@@ -45,17 +45,21 @@ class Samples:
 
     @property
     def positions(self) -> np.ndarray:
-        """Positions of the samples in what the user gave, shape (n_samples,)."""
+        """Positions of the samples in the X given by the user, shape (n_samples,)."""
         return np.arange(len(self)) if self.index is None else self.index
 
     def take(self, index: np.ndarray, X: Any = None) -> Samples:
-        """Some of the samples.
+        """Select some of the samples.
 
         Parameters
         ----------
         index : ndarray of int
         X : object of length len(index) or None, default=None
-            What to hold for them in place of what is held now.
+            New value of `X`. None selects from the current one.
+
+        Returns
+        -------
+        selected : Samples
         """
 
         def part(array: np.ndarray | None) -> np.ndarray | None:
@@ -72,6 +76,6 @@ class Samples:
         )
 
     def cast(self, dtype: Any) -> Samples:
-        """The same samples in a precision."""
+        """Convert the samples to another precision."""
         further = None if self.unlabeled is None else in_precision(self.unlabeled, dtype)
         return replace(self, X=in_precision(self.X, dtype), unlabeled=further)

@@ -1,4 +1,4 @@
-"""Where rows are read from as they are needed: mapped files, sparse matrices, torch datasets."""
+"""Sources of samples that are read as needed: memory maps, sparse matrices, torch datasets."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from skearlyexit._data._input import fits_single, item_array
 
-#: Of numpy's kinds of dtype, those that are real numbers.
+#: Kinds of NumPy dtypes that are real numbers.
 REAL_KINDS = "biuf"
 
 
 class RowSource(Protocol):
-    """What rows are read from by their position.
+    """Source from which samples are read by their position.
 
     Attributes
     ----------
     n_rows : int
+        Number of samples.
     row_shape : tuple of int
+        Shape of a sample.
     is_single : bool
-        Whether single precision holds all numbers of their dtype.
+        Whether single precision can represent all values of the dtype of the source.
     """
 
     is_single: bool
@@ -31,21 +33,21 @@ class RowSource(Protocol):
     row_shape: tuple[int, ...]
 
     def read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
-        """Write the rows at these positions, none of them negative, into an array."""
+        """Write the samples at these positions, which are not negative, into an array."""
 
 
 def is_source(X: Any) -> bool:
-    """Whether rows are to be read from it as they are needed, or it is refused as such."""
+    """Whether X is of a type that is read as needed, even if it is not valid."""
     return isinstance(X, np.memmap | Dataset | DataLoader) or sparse.issparse(X)
 
 
 def source_of(X: Any) -> RowSource:
-    """What reads the rows of a mapped file, a sparse matrix or a torch dataset.
+    """Source of the samples of a memory map, a sparse matrix or a torch dataset.
 
     Raises
     ------
     TypeError, ValueError
-        If it has no rows, or they cannot be drawn at random.
+        If there are no samples, or they cannot be accessed by position.
     """
     source: RowSource
     if sparse.issparse(X):
@@ -59,20 +61,20 @@ def source_of(X: Any) -> RowSource:
         )
     if not source.row_shape or 0 in source.row_shape:
         raise ValueError(
-            f"The rows of X must hold numbers along at least one axis. Got rows of shape "
+            f"The samples of X must hold numbers along at least one axis. Got samples of shape "
             f"{source.row_shape}: Expected 2D array, or more axes. Give X of shape "
-            "(n_samples, n_features) or a Dataset of such rows."
+            "(n_samples, n_features) or a Dataset of such samples."
         )
     return source
 
 
 def labels_of(X: Any, y: Any) -> Any:
-    """The labels given, or where there are none those in the items of a torch dataset.
+    """Labels as given, or if y is None, those in the items of a torch dataset.
 
     Raises
     ------
     ValueError
-        If the items hold none, or X is no such thing.
+        If y is None and X is not a torch dataset whose items hold labels.
     """
     if y is not None:
         return y
@@ -86,7 +88,7 @@ def labels_of(X: Any, y: Any) -> Any:
 
 
 class _MappedRows:
-    """Rows of a mapped file.
+    """Samples of a memory map.
 
     Parameters
     ----------
@@ -97,27 +99,27 @@ class _MappedRows:
         if mapped.dtype.kind not in REAL_KINDS:
             raise ValueError(f"X must hold real numbers. Got a memmap of dtype {mapped.dtype}.")
         if not mapped.ndim:
-            raise ValueError("X must be an array of rows. Got a memmap of a single number.")
-        # As a plain array, which is indexed faster and is mapped as before.
+            raise ValueError("X must be an array of samples. Got a memmap of a single number.")
+        # As a plain array, which is indexed faster and is still mapped.
         self.values = mapped.view(np.ndarray)
         self.is_single = fits_single(mapped.dtype)
         self.n_rows = len(mapped)
         self.row_shape = mapped.shape[1:]
-        # Of any other array numpy's `take` makes a whole copy first.
+        # For other arrays `np.take` first copies the whole array.
         self.is_plain = mapped.flags.c_contiguous and mapped.flags.aligned
 
     def read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
         if isinstance(positions, range):
             out[...] = self.values[positions.start : positions.stop]
         elif self.is_plain and self.values.dtype == out.dtype:
-            # Into place, and in the order asked for: sorting first takes longer than it saves.
+            # Without sorting the positions, which takes longer than it saves.
             np.take(self.values, positions, axis=0, out=out, mode="clip")
         else:
             out[...] = self.values[positions]
 
 
 class _SparseRows:
-    """Rows of a sparse matrix or array, dense once they are read.
+    """Samples of a sparse matrix or array, which are dense after reading.
 
     Parameters
     ----------
@@ -148,12 +150,12 @@ class _SparseRows:
 
 
 class _DatasetRows:
-    """Rows that are items of a torch dataset, or their first elements.
+    """Samples of a torch dataset, which are its items or their first elements.
 
     Parameters
     ----------
     dataset : Dataset
-        With a length.
+        Dataset with a length.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -169,7 +171,7 @@ class _DatasetRows:
             if row.shape != self.row_shape:
                 raise ValueError(
                     f"Row {position} of X has shape {tuple(row.shape)}, and row 0 has shape "
-                    f"{self.row_shape}. Give a Dataset whose rows have one shape."
+                    f"{self.row_shape}. Give a Dataset whose samples have one shape."
                 )
             if isinstance(row, torch.Tensor):
                 torch.from_numpy(target).copy_(row.detach())
@@ -178,7 +180,7 @@ class _DatasetRows:
 
 
 def _map_style(X: Any) -> Any:
-    """A dataset that has a length and gives any item, or an error that says what is missing."""
+    """Check that a dataset has a length and gives items by position, and return it."""
     name = type(X).__name__
     if isinstance(X, DataLoader):
         raise TypeError(
@@ -191,14 +193,14 @@ def _map_style(X: Any) -> Any:
             f"X is an IterableDataset ({name}), which has no length or cannot be drawn from at "
             f"random. {advice}"
         )
-    # The base class has the one as a stub, and has not the other.
+    # The base class does not define `__len__`, and defines `__getitem__` without an implementation.
     if not hasattr(X, "__len__") or type(X).__getitem__ is Dataset.__getitem__:
         raise TypeError(f"X is a Dataset ({name}) without a length or without items. {advice}")
     return X
 
 
 def _row(item: Any, position: int) -> Any:
-    """Row of an item, as a tensor or an array of real numbers."""
+    """Sample in an item, as a tensor or an array of real numbers."""
     if isinstance(item, tuple | list) and item:
         item = item[0]
     if isinstance(item, torch.Tensor) and not item.is_complex():
@@ -207,7 +209,8 @@ def _row(item: Any, position: int) -> Any:
     if row.dtype.kind not in REAL_KINDS:
         raise TypeError(
             f"Row {position} of X must be an array or a tensor of real numbers. Got "
-            f"{type(item).__name__} instead. Give a Dataset whose items are a row or (row, label)."
+            f"{type(item).__name__} instead. Give a Dataset whose items are a sample or "
+            "(sample, label)."
         )
     return row
 
@@ -216,7 +219,7 @@ def _label(item: Any, position: int) -> Any:
     if not isinstance(item, tuple | list) or len(item) < 2:
         raise ValueError(
             f"y is None, and the items of X hold no labels: item {position} is a "
-            f"{type(item).__name__}. Give y, or a Dataset whose items are (row, label)."
+            f"{type(item).__name__}. Give y, or a Dataset whose items are (sample, label)."
         )
     label = item[1]
     if not isinstance(label, torch.Tensor):
@@ -224,6 +227,6 @@ def _label(item: Any, position: int) -> Any:
     if label.numel() != 1:
         raise ValueError(
             f"The label of row {position} must be a single value. Got a tensor of shape "
-            f"{tuple(label.shape)} instead. Give y, or a Dataset whose items are (row, label)."
+            f"{tuple(label.shape)} instead. Give y, or a Dataset whose items are (sample, label)."
         )
     return label.item()

@@ -1,4 +1,4 @@
-"""Which rows are learned from and which are held out."""
+"""Splits into training samples and held-out samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from sklearn.model_selection import (
 
 Split = tuple[np.ndarray, np.ndarray]
 
-#: Below this many rows, calibration="auto" cross-fits: a fifth of them would certify nothing.
+#: With fewer samples, calibration="auto" cross-fits, since a fifth of them is not enough to certify
+#: any thresholds.
 AUTO_CROSS_FIT_BELOW = 2500
 AUTO_FOLDS = 3
 AUTO_SHARE = 0.2
@@ -27,20 +28,30 @@ AUTO_SHARE = 0.2
 def hold_out(
     y: np.ndarray, share: float, groups: np.ndarray | None, rng: np.random.RandomState
 ) -> Split:
-    """Split off a share of the rows.
+    """Hold out a share of the samples.
 
-    Without groups the share is taken of each class as nearly as whole rows allow; every class
-    keeps at least one row to learn from.
+    Without groups, the split is stratified by class, and at least one sample of each class remains
+    for training.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels.
+    share : float
+        Share of the samples to hold out.
+    groups : ndarray of shape (n_samples,) or None
+        Groups of samples that are not split.
+    rng : RandomState
 
     Returns
     -------
     train, held : ndarray of int
-        Ascending indices.
+        Indices of the samples, in ascending order.
     """
     if groups is not None:
         if len(np.unique(groups)) < 2:
             raise ValueError(
-                "Rows can only be held out by groups if there are at least two; got 1."
+                "Samples can only be held out by groups if there are at least two; got 1."
             )
         splitter = GroupShuffleSplit(1, test_size=share, random_state=rng)
         train, held = next(splitter.split(y, y, groups))
@@ -48,7 +59,7 @@ def hold_out(
     labels, counts = np.unique(y, return_counts=True)
     exact = share * counts
     n_held = np.floor(exact).astype(int)
-    # Rows that rounding down left over go to the classes that it cost most.
+    # Samples lost by rounding down are added to the classes with the largest remainders.
     n_over = int(np.ceil(share * len(y) - 1e-9)) - n_held.sum()
     n_held[np.argsort(n_held - exact, kind="stable")[:n_over]] += 1
     n_held = np.minimum(n_held, counts - 1)
@@ -63,12 +74,12 @@ def hold_out(
 def calibration_splits(
     calibration: Any, y: np.ndarray, groups: np.ndarray | None, rng: np.random.RandomState
 ) -> tuple[list[Split], bool]:
-    """Splits into rows to fit on and rows to calibrate on.
+    """Splits into training samples and calibration samples.
 
     Parameters
     ----------
     calibration : float, int, splitter, "auto" or None
-        As in the estimators.
+        Parameter of the estimators.
     y : ndarray of shape (n_samples,)
     groups : ndarray of shape (n_samples,) or None
     rng : RandomState
@@ -76,11 +87,12 @@ def calibration_splits(
     Returns
     -------
     splits : list of (train, held)
-        Empty if no row is held out. A row that a splitter holds out more than once counts in the
-        first split only: it is one piece of evidence.
+        Indices of the samples. The list is empty if no sample is held out. A sample that a splitter
+        holds out more than once is a calibration sample of the first of these splits only, since it
+        is not independent of itself.
     refit : bool
-        Whether the final model is fitted on all rows after the splits, rather than on the rows of
-        the only split.
+        Whether the final model is fitted on all samples, rather than on the training samples of the
+        only split.
     """
     if calibration is None:
         return [], True
@@ -96,8 +108,8 @@ def calibration_splits(
         train, held = hold_out(y, float(calibration), groups, rng)
         if not len(held):
             raise ValueError(
-                f"calibration={calibration} holds out none of {len(y)} rows. Give a larger share, "
-                "an integer for cross-fitting, or more rows."
+                f"calibration={calibration} holds out none of {len(y)} samples. Give a larger "
+                "share, an integer for cross-fitting, or more samples."
             )
         return [(train, held)], False
     splits = []
@@ -105,8 +117,8 @@ def calibration_splits(
     for train, held in check_cv(calibration, y, classifier=True).split(y, y, groups):
         if not len(train):
             raise ValueError(
-                f"The 'calibration' splitter {calibration!r} leaves no row to fit on. Give one "
-                "whose training parts are not empty."
+                f"The 'calibration' splitter {calibration!r} leaves no sample to train on. Give "
+                "one whose training parts are not empty."
             )
         n_both = len(np.intersect1d(train, held))
         if n_both:
@@ -124,7 +136,7 @@ def calibration_splits(
 def cross_fitting_splits(
     n_folds: int, y: np.ndarray, groups: np.ndarray | None, rng: np.random.RandomState
 ) -> Iterator[Split]:
-    """Folds, by class where every class has enough rows; none for too few rows or groups."""
+    """Folds, stratified if every class has enough samples; none if there are too few samples."""
     if groups is not None:
         n_groups = len(np.unique(groups))
         if n_groups >= 2:

@@ -1,4 +1,4 @@
-"""Rows that are read as they are needed."""
+"""Samples that are read as needed."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from skearlyexit._data._chunks import blocks
 from skearlyexit._data._sources import RowSource, is_source, source_of
 from skearlyexit._utils._interrupts import quietly
 
-#: Raises an error unless the network can take rows, given their positions and the name of the
-#: argument.
+#: Raises an error if samples are not valid input of the network. It is called with the samples,
+#: their positions, and the name of the argument.
 RowCheck = Callable[[np.ndarray, np.ndarray | range, str], None]
 
 
 class StreamedRows:
-    """Rows of a mapped file, a sparse matrix or a torch dataset; those asked for are in memory.
+    """Samples of a memory map, a sparse matrix or a torch dataset, which are read when indexed.
 
-    Slices and arrays of integers give arrays, as they would of an array; `take` reads nothing.
+    Indexing by slices and arrays of integers returns arrays in memory.
 
     Parameters
     ----------
     source : RowSource
     dtype : dtype
-        Of the arrays that are given.
+        Data type of the arrays returned by indexing.
     index : ndarray of int, default=None
-        Positions of the rows in the source; None takes all.
+        Positions of the samples in the source. None takes all.
     name : str, default="X"
-        Of the argument, for errors.
+        Name of the argument, for error messages.
 
     Attributes
     ----------
     shape : tuple of int
     dtype : dtype
     limit : dtype
-        That `dtype` was at first, for which no number may be too large.
+        The first `dtype`. Values that are too large for it raise an error.
     check : callable or None
-        Called with rows that were read, their positions and the name.
+        Called with samples after reading, their positions, and the name.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StreamedRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of rows, and the shape of one."""
+        """Number of samples, followed by the shape of a sample."""
         n_rows = self.source.n_rows if self.index is None else len(self.index)
         return (n_rows, *self.source.row_shape)
 
@@ -69,10 +69,10 @@ class StreamedRows:
         return self.shape[0]
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        # Numpy would else make an array of all rows, one at a time.
+        # NumPy would otherwise read all samples one by one to convert them to an array.
         raise TypeError(
-            "These rows are read as they are needed, and never all at once. Take slices of them, "
-            "or fit on an array in memory."
+            "These samples are read as they are needed, and never all at once. Take slices of "
+            "them, or fit on an array in memory."
         )
 
     def __getitem__(self, chosen: slice | np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ class StreamedRows:
         return rows
 
     def tensor(self, chosen: slice | torch.Tensor) -> torch.Tensor:
-        """Some of the rows as a tensor, in memory that torch allocated."""
+        """Read some of the samples into a tensor, in memory that torch has allocated."""
         positions = self._positions(chosen if isinstance(chosen, slice) else chosen.numpy())
         dtype = torch.float64 if self.dtype == np.float64 else torch.float32
         rows = torch.empty((len(positions), *self.shape[1:]), dtype=dtype)
@@ -90,18 +90,18 @@ class StreamedRows:
         return rows
 
     def take(self, index: np.ndarray) -> StreamedRows:
-        """Some of the rows, by integers or a mask; nothing is read."""
+        """Select samples by integers or a mask, without reading them."""
         positions = self._positions(index)
         if isinstance(positions, range):
             positions = np.arange(positions.start, positions.stop)
         return self._changed(index=positions)
 
     def cast(self, dtype: Any) -> StreamedRows:
-        """The same rows in another precision; nothing is read."""
+        """Change the data type, without reading the samples."""
         return self._changed(dtype=np.dtype(dtype))
 
     def checked(self, check: RowCheck) -> StreamedRows:
-        """The same rows, that are checked as they are read."""
+        """Set the check that is called after reading."""
         return self._changed(check=check)
 
     def _changed(self, **changes: Any) -> StreamedRows:
@@ -112,7 +112,7 @@ class StreamedRows:
 
     @cached_property
     def digest(self) -> str:
-        """Key of the content, for which all rows are read once."""
+        """Hash of the content, for which all samples are read once."""
         found = hashlib.sha1(usedforsecurity=False)
         for block in blocks(self):
             found.update(block.data)
@@ -134,8 +134,8 @@ class StreamedRows:
             index = np.flatnonzero(index)
         elif index.ndim != 1 or (len(index) and index.dtype.kind not in "iu"):
             raise IndexError(
-                "Rows are asked for by a slice, a mask or an array of integers with one axis. Got "
-                f"{chosen!r} instead."
+                "Samples are selected by a slice, a mask or an array of integers with one axis. "
+                f"Got {chosen!r} instead."
             )
         index = index.astype(np.intp)
         if self.index is not None:
@@ -145,14 +145,14 @@ class StreamedRows:
         return np.where(index < 0, index + len(self), index)
 
     def _read(self, positions: np.ndarray | range, out: np.ndarray) -> None:
-        # What the dtype cannot hold becomes infinite, and is refused as that.
+        # Values that the dtype cannot hold become infinite, for which an error is raised.
         quietly(lambda: self._read_numbers(positions, out), "over", "invalid")
         if self.check is not None:
             self.check(out, positions, self.name)
 
     def _read_numbers(self, positions: np.ndarray | range, out: np.ndarray) -> None:
         self.source.read(positions, out)
-        if np.isfinite(out.sum(dtype=self.limit)):  # quicker than to look at each number
+        if np.isfinite(out.sum(dtype=self.limit)):  # faster than to check each value
             return
         held = out.astype(self.limit, copy=False)
         finite = np.isfinite(held.reshape(len(out), -1)).all(axis=1)
@@ -164,22 +164,22 @@ class StreamedRows:
         large = f"infinity or a value too large for dtype('{self.limit}')"
         raise ValueError(
             f"Row {positions[at]} of {self.name} contains {'NaN' if np.isnan(value) else large}. "
-            "Leave such rows out, or give numbers for what is missing."
+            "Leave such samples out, or give numbers for missing values."
         )
 
 
 def is_streamed(X: Any) -> bool:
-    """Whether rows are to be read as they are needed."""
+    """Whether samples are to be read as needed."""
     return isinstance(X, StreamedRows) or is_source(X)
 
 
 def streamed(X: Any, dtype: Any, name: str = "X") -> StreamedRows:
-    """Rows of a source as they are needed, of a dtype."""
+    """Convert a memory map, sparse matrix or torch dataset to StreamedRows of a data type."""
     return X if isinstance(X, StreamedRows) else StreamedRows(source_of(X), dtype, name=name)
 
 
 def rows_at(X: Any, index: np.ndarray) -> Any:
-    """Some of the rows: a copy of those of an array, and nothing read of those that are streamed.
+    """Select samples; those of an array are copied, and StreamedRows are not read.
 
     Parameters
     ----------
@@ -190,12 +190,12 @@ def rows_at(X: Any, index: np.ndarray) -> Any:
 
 
 def is_single(X: Any) -> bool:
-    """Whether rows were given in a precision that single precision holds."""
+    """Whether samples were given in a precision that single precision can represent."""
     return X.source.is_single if isinstance(X, StreamedRows) else X.dtype != np.float64
 
 
 def in_precision(X: Any, dtype: Any) -> Any:
-    """Rows in a precision, in memory in the order of their axes.
+    """Convert samples to a precision; arrays are contiguous in memory.
 
     Parameters
     ----------
@@ -208,13 +208,17 @@ def in_precision(X: Any, dtype: Any) -> Any:
 
 
 def checked(X: Any, check: RowCheck | None) -> Any:
-    """The rows, checked now if they are in memory, and else as they are read.
+    """Check samples now if they are in memory, and otherwise when they are read.
 
     Parameters
     ----------
     X : ndarray or StreamedRows of shape (n_samples, ...)
     check : callable or None
-        None takes all rows.
+        None checks nothing.
+
+    Returns
+    -------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
     """
     if check is None:
         return X
@@ -225,7 +229,7 @@ def checked(X: Any, check: RowCheck | None) -> Any:
 
 
 def look_through(X: Any, check: RowCheck | None, name: str) -> None:
-    """Check rows now, also if they are streamed; what is in memory holds numbers already."""
+    """Check samples now, and read those that are not in memory to check their values, too."""
     if isinstance(X, StreamedRows):
         for _ in blocks(X if check is None else X.checked(check)):
             pass
@@ -241,5 +245,5 @@ def _look_through(X: np.ndarray, check: RowCheck, name: str) -> None:
 
 
 def tensor_of(X: np.ndarray) -> torch.Tensor:
-    """Copy of an array as a tensor, whatever the order and direction of its axes."""
+    """Copy an array to a contiguous tensor, also one with negative strides."""
     return torch.from_numpy(np.array(X, order="C"))

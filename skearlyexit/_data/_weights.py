@@ -1,4 +1,4 @@
-"""Weights of samples: what is accepted, and how they are kept from overflowing."""
+"""Validation and scaling of sample weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from sklearn.utils.validation import _check_sample_weight
 
 
 def checked_weight(sample_weight: Any, rows: Any) -> np.ndarray:
-    """Weights of samples in their own units.
+    """Validate sample weights, without scaling them.
 
     Parameters
     ----------
     sample_weight : array-like of shape (n_samples,), float or None
-        None are ones.
+        None gives ones.
     rows : array-like of shape (n_samples, ...)
+        The samples.
 
     Returns
     -------
@@ -24,8 +25,8 @@ def checked_weight(sample_weight: Any, rows: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        If weights are negative, not finite, all 0, of another number, or so far apart that float64
-        cannot hold the smallest positive one as a share of the largest.
+        If weights are negative, not finite or all 0, if there is not one for each sample, or if
+        float64 cannot represent the ratio of the smallest positive weight to the largest.
     """
     try:
         weight: np.ndarray = _check_sample_weight(
@@ -33,7 +34,7 @@ def checked_weight(sample_weight: Any, rows: Any) -> np.ndarray:
         )
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "sample_weight must hold one finite number for each row, none of them negative. "
+            "sample_weight must hold one finite number for each sample, none of them negative. "
             f"({error})"
         ) from error
     check_span(weight)
@@ -41,7 +42,7 @@ def checked_weight(sample_weight: Any, rows: Any) -> np.ndarray:
 
 
 def check_span(weight: np.ndarray) -> None:
-    """Refuse weights so far apart that the smallest positive one would count as 0."""
+    """Raise a ValueError if the smallest positive weight is 0 relative to the largest."""
     positive = weight[weight > 0]
     if not len(positive):
         return
@@ -49,14 +50,14 @@ def check_span(weight: np.ndarray) -> None:
     if smallest / largest < np.finfo(np.float64).tiny:
         raise ValueError(
             "Weights must not be so far apart that float64 cannot hold their ratio. Got weights "
-            f"between {smallest:g} and {largest:g}; give 0 to samples that are not to count."
+            f"between {smallest:g} and {largest:g}; give 0 to samples that are to be ignored."
         )
 
 
 def scaled(weight: Any) -> np.ndarray:
-    """Weights divided by the power of two above the largest.
+    """Divide weights by the power of two above the largest.
 
-    Their sums neither over- nor underflow, and no bit of a weighted mean changes.
+    Sums of the result do not overflow or underflow, and weighted means do not change.
     """
     _, exponent = np.frexp(np.max(weight, initial=0.0))
     return np.asarray(np.ldexp(weight, -exponent))

@@ -1,1 +1,1 @@
-"""The same results whatever runs beside: batch-invariant layers and classifiers, seeds, threads."""
+"""Reproducibility: batch-invariant layers and classifiers, random states, BLAS threads."""

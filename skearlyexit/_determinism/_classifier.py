@@ -1,4 +1,4 @@
-"""Scikit-learn classifiers whose answer for a row does not depend on the rows beside it."""
+"""Scikit-learn classifiers whose prediction for a sample does not depend on the other samples."""
 
 from __future__ import annotations
 
@@ -21,29 +21,32 @@ from skearlyexit._determinism._threads import on_single_blas_thread
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._warnings import warn
 
-#: Rows of a call: at most, and exactly where the answer would depend on their number.
+#: Largest number of samples in a call, and the number in each call of a classifier whose
+#: predictions depend on it.
 LARGEST_CALL = 1024
 FIXED_ROWS = 256
 
 
 @dataclass
 class BatchInvariantClassifier:
-    """A fitted scikit-learn classifier, called in a way that keeps rows apart.
+    """A fitted scikit-learn classifier whose predictions do not depend on the batch.
 
-    It runs on one thread, on a multiple of 16 rows. Matrix libraries choose their kernel by the
-    size of a product, and not all kernels add up in the same order: an estimator that answers
-    differently in calls of few and of many rows is always called with the same number of them.
+    The classifier runs on one thread and is called with a multiple of 16 samples. Since matrix
+    libraries choose a kernel by the size of the product, and kernels differ in the order of their
+    sums, a classifier whose predictions differ between small and large calls is always called with
+    the same number of samples.
 
     Attributes
     ----------
     model : fitted estimator
     labels : ndarray of shape (n_known,)
-        Sorted labels that the estimator knows, in its own terms.
+        The ``classes_`` of the estimator, some of the labels or of their indices.
     columns : ndarray of shape (n_known,)
-        Indices of the classes that they stand for; the estimator may know fewer than there are.
+        Index of the class of each of these labels.
     n_classes : int
+        Number of all classes, of which the estimator may not know some.
     fixed_rows : bool, default=False
-        Whether it is always called with the same number of rows.
+        Whether the estimator is always called with the same number of samples.
     """
 
     model: Any
@@ -67,13 +70,13 @@ class BatchInvariantClassifier:
     ) -> BatchInvariantClassifier:
         """Fit a clone of a classifier or pipeline.
 
-        A classifier without `predict_proba` is calibrated by ``CalibratedClassifierCV(
-        ensemble=False)`` if probabilities are needed; classes with a single row, which cannot be
-        calibrated, are then left out of it with a warning. One whose `fit` takes no `sample_weight`
-        is fitted on rows drawn by weight. Parameters `random_state` that are None are set from the
-        seed; `n_jobs` is set to 1 after fitting, so that a prediction does not depend on how work
-        is shared out. An estimator that fails with the labels is fitted on the integers 0, 1, ...
-        in their place, since some take no others.
+        If probabilities are needed, a classifier without `predict_proba` is calibrated by
+        ``CalibratedClassifierCV(ensemble=False)``; classes with a single sample, for which this is
+        impossible, are then omitted with a warning. A classifier whose `fit` does not support
+        `sample_weight` is fitted on samples drawn by weight. Parameters `random_state` that are
+        None are set to seeds derived from `seed`. `n_jobs` is set to 1 after fitting, which makes
+        predictions reproducible. An estimator that fails with the labels is fitted on the integers
+        0, 1, ... instead, which some require.
 
         Parameters
         ----------
@@ -86,7 +89,17 @@ class BatchInvariantClassifier:
         needs_probabilities : bool
         seed : int
         advice : str
-            What errors advise to do where probabilities cannot be had.
+            Advice of error messages if there are no probabilities.
+
+        Returns
+        -------
+        fitted : BatchInvariantClassifier
+
+        Raises
+        ------
+        ValueError
+            If probabilities are needed and the classifier has neither `predict_proba` nor
+            `decision_function`, or its ``classes_`` are not labels that it was fitted on.
         """
         rng = check_random_state(seed)
         estimator = clone(estimator)
@@ -101,7 +114,7 @@ class BatchInvariantClassifier:
             weight = None if weight is None else weight[keep]
             estimator = _calibrated(estimator, cv=int(min(5, np.unique_counts(y).counts.min())))
         if np.all(y == y[0]):
-            # Rows of one class, as a small fold may have: nothing to learn but that class.
+            # Samples of a single class, as there may be in a small fold.
             estimator = DummyClassifier(strategy="prior")
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
             fitted = cls._on_labels_it_takes(estimator, X, y, weight, classes)
@@ -135,7 +148,7 @@ class BatchInvariantClassifier:
                     encoded, X, codes, weight, np.arange(len(present)), present, len(classes)
                 )
             except Exception:
-                pass  # the labels were not what it failed with
+                pass  # the labels were not the cause
             raise
 
     @classmethod
@@ -149,8 +162,8 @@ class BatchInvariantClassifier:
         columns: np.ndarray,
         n_classes: int,
     ) -> BatchInvariantClassifier:
-        """The estimator, fitted on labels that stand for some of the classes, if it answers."""
-        # Memory of its own, since some estimators write into what they are given.
+        """Fit the estimator on labels, or on indices of labels, and check that it predicts."""
+        # Copies, since some estimators change their input in place.
         _fit(estimator, X.copy(), y, None if weight is None else weight.copy())
         known = np.asarray(getattr(estimator, "classes_", np.unique(y))).tolist()
         positions = {label: i for i, label in enumerate(labels.tolist())}
@@ -167,7 +180,7 @@ class BatchInvariantClassifier:
         return fitted
 
     def predict_proba(self, vectors: np.ndarray) -> np.ndarray:
-        """Probabilities of the estimator, or its labels as such.
+        """Predict class probabilities, which are 0 or 1 for an estimator without `predict_proba`.
 
         Parameters
         ----------
@@ -191,7 +204,7 @@ class BatchInvariantClassifier:
         return self._answer(_filled_up(vectors, n_call if self.fixed_rows else n_rows))[:n_rows]
 
     def _answer(self, vectors: np.ndarray) -> np.ndarray:
-        vectors = vectors.copy()  # which the estimator may write into
+        vectors = vectors.copy()  # since the estimator may change its input in place
         probabilities = np.zeros((len(vectors), self.n_classes))
         if hasattr(self.model, "predict_proba"):
             found = np.array(self.model.predict_proba(vectors), dtype=np.float64)
@@ -214,7 +227,7 @@ class BatchInvariantClassifier:
         return probabilities
 
     def _depends_on_others(self, vectors: np.ndarray) -> bool:
-        """Whether answers differ, if only in the last bits, between calls of few and many rows."""
+        """Whether predictions differ between small and large calls, be it in the last bits."""
         few = vectors[np.arange(64) % len(vectors)]
 
         def answers() -> tuple[np.ndarray, list[np.ndarray]]:
@@ -226,31 +239,36 @@ class BatchInvariantClassifier:
 
 
 def _normalized(probabilities: np.ndarray) -> np.ndarray:
-    """Rows that add up to 1; those of a classifier in single precision are off by 1e-7."""
+    """Normalize probabilities, whose sums may differ from 1 by 1e-7 in single precision."""
     total = np.ascontiguousarray(probabilities).sum(axis=1)
     off = np.abs(total - 1) > 1e-13
     if off.any():
-        # Nothing can be made of what adds up to 0 or less.
+        # If the sum is not positive, the probabilities are not valid.
         by = np.where(total > 0, total, np.nan)[off, None]
         probabilities[off] = quietly(lambda: probabilities[off] / by, "invalid")
     return probabilities
 
 
 def encode_class_weight(estimator: Any, classes: np.ndarray, present: np.ndarray) -> Any:
-    """Set every `class_weight` by label, at any depth, to one by index of the label.
+    """Replace the labels in every `class_weight`, at any depth, by their indices.
 
     Parameters
     ----------
     estimator : estimator
-        Changed in place, grids of a search over `class_weight` too.
+        Changed in place, including the grids of a search over `class_weight`.
     classes : ndarray of shape (n_classes,)
     present : ndarray of shape (n_present,)
-        Indices of the classes that are counted, in order; weights of other classes are left out.
+        Indices of the classes that are numbered, in order. Weights of other classes are removed.
+
+    Returns
+    -------
+    estimator : estimator
+        The same object.
 
     Raises
     ------
     KeyError
-        If a weight is for a label that is not among the classes.
+        If there is a weight for a label that is not among the classes.
     """
     index = dict.fromkeys(classes.tolist())
     index |= {label: i for i, label in enumerate(classes[present].tolist())}
@@ -274,7 +292,7 @@ def encode_class_weight(estimator: Any, classes: np.ndarray, present: np.ndarray
 
 
 def _filled_up(rows: np.ndarray, n_rows: int) -> np.ndarray:
-    """So many rows, by repeating the first."""
+    """Pad to a number of samples by repeating the first."""
     n_missing = n_rows - len(rows)
     return np.concatenate([rows, np.repeat(rows[:1], n_missing, axis=0)]) if n_missing else rows
 
@@ -287,18 +305,18 @@ def _seed(estimator: Any, rng: np.random.RandomState) -> None:
 
 
 def _as_stored(estimator: Any) -> Any:
-    """The estimator as it will be after storing, which may lay out its arrays differently.
+    """The estimator after pickling, which may change the memory layout of its arrays.
 
-    Matrix kernels depend on the layout, and a stored model has to answer like this one.
+    Matrix kernels depend on the layout, and a pickled model must predict the same.
     """
     try:
         return pickle.loads(pickle.dumps(estimator))
     except (pickle.PicklingError, AttributeError, TypeError):
-        return estimator  # one that cannot be stored
+        return estimator  # it cannot be pickled
 
 
 def _run_in_one_job(value: Any, seen: set[int]) -> None:
-    """Set `n_jobs` of a fitted estimator, and of all that it made while fitting, to 1."""
+    """Set `n_jobs` of a fitted estimator, and of all estimators among its attributes, to 1."""
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -332,25 +350,25 @@ def _has_to_be_calibrated(estimator: Any) -> bool:
 
 
 def _can_be_calibrated(estimator: Any, y: np.ndarray, advice: str) -> np.ndarray:
-    """Mask of the rows whose class has enough rows to calibrate on."""
+    """Mask of the samples whose class has enough samples for calibration."""
     name = type(_last_step(estimator)).__name__
     _, index, counts = np.unique(y, return_inverse=True, return_counts=True)
     keep = (counts >= 2)[index]
     if not keep.any():
         raise ValueError(
             f"{name} has no predict_proba and cannot be calibrated, since every class has a "
-            f"single row. {advice}"
+            f"single sample. {advice}"
         )
     if not keep.all():
         warn(
             f"{name} has no predict_proba, and {np.sum(counts < 2)} of {len(counts)} classes have "
-            f"a single row, too few to calibrate it: they are left out. {advice}"
+            f"a single sample, too few to calibrate it: they are left out. {advice}"
         )
     return keep
 
 
 def _calibrated(estimator: Any, cv: int) -> Any:
-    """Calibrating wrapper, around the last step of a pipeline."""
+    """Wrap a classifier, or the last step of a pipeline, for calibration."""
     if not isinstance(estimator, Pipeline):
         return CalibratedClassifierCV(estimator, cv=cv, ensemble=False)
     name, last = estimator.steps[-1]
@@ -358,7 +376,7 @@ def _calibrated(estimator: Any, cv: int) -> Any:
 
 
 def _fit(estimator: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
-    """Fit with weights, which a pipeline takes under the name of its last step."""
+    """Fit with weights, which a pipeline expects under the name of its last step."""
     if weight is None:
         estimator.fit(X, y)
         return
@@ -366,6 +384,6 @@ def _fit(estimator: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None
     while isinstance(last, Pipeline):
         name, last = last.steps[-1]
         path.append(name)
-    # The weights are ours to place here, whatever routing the user has asked for elsewhere.
+    # The weights are passed on directly, also if the user has enabled metadata routing.
     with sklearn.config_context(enable_metadata_routing=False):
         estimator.fit(X, y, **{"__".join([*path, "sample_weight"]): weight})

@@ -1,4 +1,4 @@
-"""Modules that may write into what they are called with."""
+"""Detection of modules that may change their input in place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skearlyexit._determinism._layers import Normalized, PaddedLinear
 
 
 class Copy(torch.nn.Module):
-    """Hands on a copy of one tensor, or of each tensor of a tuple."""
+    """Returns a copy of a tensor, or of each tensor of a tuple."""
 
     def forward(self, carry: Any) -> Any:
         if isinstance(carry, tuple):
@@ -23,15 +23,15 @@ class Copy(torch.nn.Module):
 
 #: Modules whose output never shares memory with their input.
 _FRESH = (Copy, Normalized, PaddedLinear, torch.nn.Linear, _ConvNd, _NormBase)
-#: Where modules come from that write into their input only if they say so by `inplace`.
+#: Packages whose modules change their input in place only if their attribute `inplace` is True.
 _KNOWN = ("torch.nn.modules.", "skearlyexit.")
 
 
 def may_write(modules: Iterable[torch.nn.Module]) -> bool:
-    """Whether modules, run one after another, may write into what the first is called with.
+    """Whether modules that run one after another may change the input of the first in place.
 
-    This is not tested by running them: a module may write in training mode only, for some values
-    only, or where torch does not notice it. It is False only where it cannot be otherwise.
+    This is not tested by running them, since a module may change it in training mode only, for some
+    values only, or without torch detecting it. The result is False only if it is certain.
     """
     for module in _steps(modules):
         if not (getattr(module, "keeps_input", False) or all(map(_is_known, module.modules()))):
@@ -42,12 +42,12 @@ def may_write(modules: Iterable[torch.nn.Module]) -> bool:
 
 
 def keeping_input(module: torch.nn.Module) -> torch.nn.Module:
-    """The module, called with a copy if it may write into its input."""
+    """The module, preceded by a copy if it may change its input in place."""
     return torch.nn.Sequential(Copy(), module) if may_write([module]) else module
 
 
 def _steps(modules: Iterable[torch.nn.Module]) -> Iterator[torch.nn.Module]:
-    """The modules, and in place of a chain its parts."""
+    """Iterate over modules, with the modules of a chain instead of the chain."""
     for module in modules:
         if type(module) is torch.nn.Sequential and _is_known(module):
             yield from _steps(module)
@@ -56,7 +56,7 @@ def _steps(modules: Iterable[torch.nn.Module]) -> Iterator[torch.nn.Module]:
 
 
 def _is_known(module: torch.nn.Module) -> bool:
-    """Whether its own operations leave its input as it is."""
+    """Whether the operations of a module itself do not change its input in place."""
     changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     return type(module).__module__.startswith(_KNOWN) and not (
         changed or getattr(module, "inplace", False)

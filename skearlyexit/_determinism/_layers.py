@@ -1,4 +1,4 @@
-"""Layers whose result for a row does not depend on the rows beside it."""
+"""Layers whose output for a sample does not depend on the other samples of the batch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import torch.nn.functional as F  # noqa: N812
 
 from skearlyexit._data._chunks import channel_moments
 
-#: Matrix kernels treat rows, and terms of a product, in groups of up to this many. A group that is
-#: not full is summed in another order, which shows in the last bits.
+#: Matrix kernels process rows, and terms of a product, in groups of up to this size. An incomplete
+#: group is summed in another order, which changes the last bits.
 GROUP = 16
 
-#: Of the mean of a channel: a standard deviation below it is of few digits in single precision.
+#: Share of the mean of a channel below which its standard deviation has few digits in single
+#: precision.
 COARSE = 2**11 * float(np.finfo(np.float32).eps)
 
 
@@ -27,19 +28,24 @@ def round_up(n: int) -> int:
 
 
 class PaddedLinear(torch.nn.Module):
-    """Linear layer whose widths are filled up to multiples of 16 with zeros.
+    """Linear layer that pads its widths with zeros to multiples of 16.
 
-    With an odd inner width the last bits of a row's result depend on how many rows are computed
-    together, and with an odd outer width above 16 on the number of threads too. The zeros change no
-    result and get no gradient; as they are multiplied, they count as operations.
+    Without padding, the last bits of the output of a linear layer depend on the number of samples
+    in the batch if `in_features` is not a multiple of 16, and on the number of threads if
+    `out_features` is larger than 16 and not a multiple of it. The zeros do not change the output
+    otherwise, are not trained, and count as operations.
 
     Parameters
     ----------
-    in_features, out_features : int
+    in_features : int
+        Size of the input vectors.
+    out_features : int
+        Size of the output vectors.
 
     Notes
     -----
-    **Shape**: (n, in_features) to (n, out_features). Initialized as ``torch.nn.Linear``.
+    **Shape**: (n, in_features) to (n, out_features). The weights are initialized in the same way as
+    those of ``torch.nn.Linear``.
 
     Examples
     --------
@@ -54,7 +60,7 @@ class PaddedLinear(torch.nn.Module):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.n_zeros = round_up(in_features) - in_features
-        # A single group of outputs is not shared out among threads.
+        # A single group of outputs is computed by one thread.
         self.n_more = round_up(out_features) - out_features if out_features > GROUP else 0
         bound = 1 / math.sqrt(in_features)
         weight = torch.empty(out_features, in_features).uniform_(-bound, bound)
@@ -62,12 +68,23 @@ class PaddedLinear(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (n, in_features) to (n, out_features)."""
+        """Apply the layer.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, in_features)
+            Input vectors.
+
+        Returns
+        -------
+        output : Tensor of shape (n, out_features)
+            Output vectors.
+        """
         if self.n_zeros:
             x = F.pad(x, (0, self.n_zeros))
         if not self.n_more:
             return F.linear(x, self.weight, self.bias)
-        # Parameters keep their shape, so that the zeros are neither learned nor stored.
+        # The parameters are not padded, since the zeros are neither trained nor stored.
         weight, bias = (
             F.pad(self.weight, (0, 0, 0, self.n_more)),
             F.pad(self.bias, (0, self.n_more)),
@@ -76,10 +93,10 @@ class PaddedLinear(torch.nn.Module):
 
 
 class CumulativeBatchNorm(torch.nn.BatchNorm1d):
-    """Batch normalization whose running statistics start as the mean over the batches so far.
+    """Batch normalization whose running statistics are the mean over the first batches.
 
-    They are right after a single step; torch's own start at 0 and 1, of which a third is left after
-    ten steps, all that a few dozen rows may take.
+    They are thus valid after a single step. Those of torch start at 0 and 1, of which a third
+    remains after ten steps, and the training on a few dozen samples may have no more steps.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -100,7 +117,7 @@ class CumulativeBatchNorm(torch.nn.BatchNorm1d):
 
 
 class Normalized(torch.nn.Module):
-    """Batch normalization of vectors, then a chain that begins with a `PaddedLinear`.
+    """Batch normalization of vectors, followed by a chain that begins with a `PaddedLinear`.
 
     Parameters
     ----------
@@ -109,10 +126,10 @@ class Normalized(torch.nn.Module):
 
     Notes
     -----
-    **Shape**: (n, n_features) to what the body returns.
+    **Shape**: (n, n_features) to the output of the body.
     """
 
-    #: Whatever the body does: the normalization hands it an array of its own.
+    #: Also if the body changes its input in place, which is the output of the normalization.
     keeps_input: ClassVar[bool] = True
 
     def __init__(self, n_features: int, body: torch.nn.Sequential) -> None:
@@ -125,7 +142,7 @@ class Normalized(torch.nn.Module):
 
     @torch.no_grad()
     def folded(self) -> torch.nn.Sequential:
-        """Chain whose first layer does the trained normalization too, in evaluation mode."""
+        """Body in evaluation mode, with the trained normalization merged into its first layer."""
         trained = self.normalization
         assert trained.running_mean is not None
         assert trained.running_var is not None
@@ -145,24 +162,24 @@ class Standardize(torch.nn.Module):
     Parameters
     ----------
     X : ndarray or StreamedRows of shape (n_samples, n_channels, ...)
-        Rows that the statistics are taken from, once; axes after the second are averaged over.
-        A channel that never changes is only centred.
+        Training samples, from which the statistics are computed. They are means over samples and
+        over all axes after the second. A constant channel is only centered.
     arrange : callable, default=None
-        Brings some of the rows into that shape, where X is of another.
+        Reshapes samples to that shape, if X has another.
 
     Attributes
     ----------
     is_coarse : bool
-        Whether rounding to single precision would move values of a channel by more than some
-        ten-thousandths of their standard deviation, as with numbers far from zero.
+        Whether rounding to single precision changes values of a channel by more than a few
+        ten-thousandths of the standard deviation, as for values far from zero.
     may_be_coarse : bool
-        The same, counting channels that never change: in X as it is given, they may have been
-        rounded already.
+        Same as `is_coarse`, but True for constant channels as well, which may be constant because X
+        was rounded before.
 
     Notes
     -----
-    **Shape**: (n, n_channels, ...) to the same. Rows in double precision, in a network in single
-    precision, are centered before they are rounded.
+    **Shape**: (n, n_channels, ...) to the same shape. If the input is in double precision and the
+    network in single precision, the input is centered before it is rounded.
     """
 
     mean: torch.Tensor
@@ -172,20 +189,20 @@ class Standardize(torch.nn.Module):
     def __init__(self, X: Any, arrange: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
         super().__init__()
         mean, deviation, n_values = channel_moments(X, arrange)
-        # What rounding leaves of the deviation of a constant channel is no deviation.
+        # Rounding errors of a constant channel do not count as a deviation.
         digits = max(10 * np.finfo(X.dtype).eps, n_values * np.finfo(np.float64).eps)
         varies = deviation > digits * np.abs(mean)
         scale = np.where(varies, deviation, 1.0)
         near = deviation < COARSE * np.abs(mean)
         self.is_coarse, self.may_be_coarse = bool((near & varies).any()), bool(near.any())
-        # What is lost of the mean where the network is in single precision.
+        # Part of the mean that is lost if the network is in single precision.
         rest = mean - mean.astype(np.float32)
         self.register_buffer("mean", torch.from_numpy(mean.astype(X.dtype)))
         self.register_buffer("rest", torch.from_numpy(rest.astype(X.dtype)))
         self.register_buffer("scale", torch.from_numpy(scale.astype(X.dtype)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (n, n_channels, ...) to the same shape."""
+        """Standardize samples of shape (n, n_channels, ...)."""
         centered = x - self.mean
         if x.dtype == self.mean.dtype:
             return centered / self.scale

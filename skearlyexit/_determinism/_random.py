@@ -1,4 +1,4 @@
-"""Random states of torch, numpy and python, borrowed and given back."""
+"""Temporary seeding of the global random generators of torch, NumPy and Python."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Result = TypeVar("Result")
 
 
 class isolated_random_state:  # noqa: N801
-    """Context manager that seeds the process-wide generators inside, and restores them after.
+    """Context manager that seeds the global random generators, and restores their states on exit.
 
-    Weights and dropout are drawn from these generators: two fits in two threads take turns, or
-    neither could be repeated.
+    Weights and dropout use these generators. Fits in several threads take turns, since the results
+    of none would be reproducible otherwise.
 
     Parameters
     ----------
     seed : int
     device : str, default="cpu"
-        Device whose generator is restored too.
+        Device whose generator is seeded and restored as well.
     shared : bool, default=False
-        Whether what is called inside may start threads and wait for them, as an estimator of the
-        user may do. Threads that start during the turn do not wait for its end; they have turns
-        within it. Where such a thread belongs to somebody else, an estimator that draws from the
-        process-wide generators instead of a `random_state` is not repeatable.
+        Whether the code inside may start threads and wait for them, as an estimator given by the
+        user may do. Threads that start during this turn can have turns within it, rather than wait
+        for its end. If such a thread was started by other code, an estimator that uses the global
+        generators instead of a `random_state` is not reproducible.
     """
 
     def __init__(self, seed: int, device: str = "cpu", *, shared: bool = False) -> None:
@@ -58,7 +58,7 @@ class isolated_random_state:  # noqa: N801
     ) -> None:
         try:
             _turns.end(self)
-        except BaseException:  # an interrupt, after which half of it might be left to do
+        except BaseException:  # an interrupt, after which the states may be restored in part only
             _turns.end(self)
             raise
 
@@ -67,9 +67,9 @@ class isolated_random_state:  # noqa: N801
         return thread is self.owner or (self.shared and thread not in self.before)
 
     def save(self) -> None:
-        """Note whose turn it is, and the states of the generators before it."""
+        """Store the current thread, and the states of the generators."""
         self.owner = threading.current_thread()
-        # An inner turn may be left to a thread that outlives this one.
+        # A thread with an inner turn may end later than this turn.
         self.before = set(threading.enumerate()) if self.shared else set()
         self.states: dict[str, Any] = {
             "python": random.getstate(),
@@ -81,7 +81,7 @@ class isolated_random_state:  # noqa: N801
             self.states[str(self.device)] = module.get_rng_state(self.device)
 
     def restore(self) -> None:
-        """Put back the states that were noted."""
+        """Restore the stored states."""
         for name, state in self.states.items():
             if name == "python":
                 random.setstate(state)
@@ -94,16 +94,16 @@ class isolated_random_state:  # noqa: N801
 
 
 class _Turns:
-    """Who uses the process-wide generators."""
+    """Turns of threads that use the global generators."""
 
     def __init__(self) -> None:
-        # Its lock is held for a moment only, and a fork waits for it, not for the end of a turn.
+        # Its lock is held for a short time only. A fork waits for it, not for the end of a turn.
         self.changed = threading.Condition()
         # Each turn within the one before it.
         self.taken: list[isolated_random_state] = []
 
     def begin(self, turn: isolated_random_state) -> None:
-        """Wait until the turn can be had."""
+        """Wait until the turn can begin."""
         thread = threading.current_thread()
         with self.changed:
             self.changed.wait_for(lambda: not self.taken or self.taken[-1].opens_for(thread))
@@ -111,21 +111,21 @@ class _Turns:
             self.taken.append(turn)
 
     def end(self, turn: isolated_random_state) -> None:
-        """Restore the states, unless this was done; to be repeated if it was interrupted."""
+        """Restore the states, unless this was done. After an interrupt it must be called again."""
         with self.changed:
             if turn not in self.taken:
                 return
             if turn is self.taken[-1]:
                 turn.restore()
             else:
-                # Threads that were not waited for are still drawing; the last of them restores.
+                # Threads with inner turns are still running; the last of them restores the states.
                 inner = self.taken[self.taken.index(turn) + 1]
                 inner.states |= turn.states
             self.taken.remove(turn)
             self.changed.notify_all()
 
     def forget_others(self) -> None:
-        """End the turns of threads that a fork has not taken along."""
+        """End the turns of threads that do not exist after a fork."""
         self.changed = threading.Condition()
         self.taken = [turn for turn in self.taken if turn.owner is threading.current_thread()]
 
@@ -134,9 +134,9 @@ _turns = _Turns()
 
 
 def ending_turns(function: Callable[[], Result]) -> Result:
-    """Call a function, of which no turn is left where an interrupt ends it.
+    """Call a function, and end its turns if it is interrupted.
 
-    An interrupt may come when the end of a turn has been called and has not begun.
+    An interrupt may occur after `__exit__` of a turn is called, and before its first line runs.
     """
     before = list(_turns.taken)
     try:

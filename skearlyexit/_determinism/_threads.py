@@ -1,4 +1,4 @@
-"""Matrix products of numpy on one thread, so that a sample's result is the same in any batch."""
+"""Matrix products of NumPy on one thread, which makes results independent of the batch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Result = TypeVar("Result")
 
 
 class _Limit:
-    """The limit to one thread, in force while any call needs it.
+    """Limit of one thread, which applies while any call needs it.
 
-    The number of threads belongs to the process, but with libraries that run on OpenMP it belongs
-    to each thread, and no other can lift the limit there.
+    The number of threads is a setting of the process, except for libraries that use OpenMP. There
+    it is a setting of each thread, which no other thread can change.
     """
 
     def __init__(self) -> None:
-        # Held for a moment only, never over the call, which may start threads that come here.
+        # Held for a short time only, and not during the call, which may start threads that need it.
         self.guard = threading.RLock()
-        # The calls under way, each with its thread, and the numbers of threads before the first.
+        # The current calls, each with its thread, and the numbers of threads before the first.
         self.calls: dict[object, int] = {}
         self.n_threads: list[int] = []
 
@@ -37,7 +37,7 @@ class _Limit:
                 _set(library, 1)
 
     def lift(self, call: object) -> None:
-        """End a call; to be repeated if it was interrupted."""
+        """End a call. After an interrupt it must be called again."""
         with self.guard:
             if call not in self.calls:
                 return
@@ -49,7 +49,7 @@ class _Limit:
             del self.calls[call]
 
     def forget_others(self) -> None:
-        """End the calls of threads that a fork has not taken along."""
+        """End the calls of threads that do not exist after a fork."""
         self.guard = threading.RLock()
         for call in [
             each for each, thread in self.calls.items() if thread != threading.get_ident()
@@ -64,8 +64,8 @@ def _libraries() -> list[Any]:
 
 
 def _set(library: Any, n_threads: int) -> None:
-    # threadpoolctl reserves a library that is shared by all threads for the thread that has set its
-    # limit, and ignores the others. Here it may be another one that lifts it.
+    # threadpoolctl only lets the thread that has set the limit of a library shared by all threads
+    # change it. Here another thread may have to lift it.
     release = getattr(library, "clear_controlling_thread", lambda *, force: None)
     release(force=True)
     library.set_num_threads(n_threads)
@@ -85,8 +85,8 @@ if hasattr(os, "register_at_fork"):
 def on_single_blas_thread(function: Callable[[], Result]) -> Result:
     """Call a function while BLAS is limited to one thread.
 
-    An interrupt may come at any line. That is why this is no context manager, which has lines
-    between setting the limit and the block that lifts it.
+    This is not a context manager, since an interrupt may occur at any line, also between the lines
+    that set the limit and the block that lifts it.
     """
     call = object()
     try:

@@ -1,1 +1,1 @@
-"""What rooms share and know nothing of."""
+"""Utilities that are independent of the rest of the package."""

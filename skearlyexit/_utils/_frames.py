@@ -1,4 +1,4 @@
-"""Tables as text and as data frames."""
+"""Tables as text, and as pandas data frames."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Any
 
 
 def import_pandas(what: str) -> Any:
-    """Import pandas, or say how to get it.
+    """Import pandas.
 
     Parameters
     ----------
     what : str
-        What needs it, for the message.
+        Name of the function that needs pandas, for the error message.
+
+    Returns
+    -------
+    pandas : module
 
     Raises
     ------
@@ -30,12 +34,17 @@ def import_pandas(what: str) -> Any:
 
 
 def aligned(columns: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines of a table, with a line of titles: the first and the last column on the left.
+    """Lines of a table, in which the first and the last column are left-aligned.
 
     Parameters
     ----------
     columns : mapping of str to sequence of str
         Cells of each column, by its title.
+
+    Returns
+    -------
+    lines : list of str
+        The titles, followed by the rows of the table.
     """
     cells = [[title, *values] for title, values in columns.items()]
     widths = [max(map(len, column)) for column in cells]
@@ -50,5 +59,5 @@ def aligned(columns: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def preformatted(text: str) -> str:
-    """Text for a notebook."""
+    """Preformatted text as HTML, for notebooks."""
     return f"<pre>{escape(text)}</pre>"

@@ -1,4 +1,4 @@
-"""Gradients for a training, whatever the code around it has switched off."""
+"""Recording of gradients, also if the calling code has disabled it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interrupts that wait, and what they cannot leave behind."""
+"""Code that restores its settings also if it is interrupted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Result = TypeVar("Result")
 
 
 def quietly(function: Callable[[], Result], *kinds: str) -> Result:
-    """Call a function while numpy ignores floating-point errors of some kinds.
+    """Call a function while NumPy ignores floating-point errors of some kinds.
 
-    This is done in a context of its own, which ends with the call. `np.errstate` has Python code
-    that puts back what was before, and an interrupt may come before it does.
+    The setting is made in a separate context, which ends with the call. `np.errstate` restores it
+    in Python code, which an interrupt may prevent.
     """
 
     def call() -> Result:
@@ -30,11 +30,10 @@ def quietly(function: Callable[[], Result], *kinds: str) -> Result:
 
 @contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """Handle Ctrl-C at the end of a block that replaces functions of the whole process.
+    """Defer Ctrl-C to the end of a block that replaces functions of the whole process.
 
-    An interrupt within it could leave some of them replaced, since what puts them back may be
-    interrupted too. A second one is handled at once. Python handles signals in the main thread
-    only; in others nothing is to be done.
+    An interrupt could otherwise prevent that they are all restored. A second one is handled
+    immediately. Python handles signals in the main thread only; other threads need no protection.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):

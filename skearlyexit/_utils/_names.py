@@ -1,4 +1,4 @@
-"""Blocks of a network by name or index."""
+"""Look-up of the blocks of a network by name or index."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def block_index(block: Any, names: Sequence[str], aliases: Mapping[str, int]) -> int | None:
-    """Index of a block that is asked for by name, further name or index; None if there is none.
+    """Index of a block given by name, alternative name or index; None if there is no such block.
 
     Negative indices count from the end.
     """

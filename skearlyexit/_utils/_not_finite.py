@@ -1,4 +1,4 @@
-"""Outputs that are no answer: NaN, or what comes of an overflow."""
+"""Errors for outputs that are not valid, such as NaN."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ADVICE = (
     "Check these samples for values that overflow, and the backbone for divisions by zero and "
     "logarithms of numbers that are not positive."
 )
-#: Where training is over only just.
+#: Advice for outputs directly after training.
 ADVICE_IN_FIT = (
     "Training may have diverged: lower lr or scale the features. Else check these samples for "
     "values that overflow, and the backbone for divisions by zero and logarithms of numbers that "
@@ -20,14 +20,14 @@ ADVICE_IN_FIT = (
 
 
 class OutputsNotFiniteError(ValueError):
-    """Some samples have outputs that are no answer.
+    """Exception for samples whose outputs are not valid.
 
     Parameters
     ----------
     what : str
-        What of them, as the beginning of the message.
+        Beginning of the message, which names the outputs.
     positions : ndarray of shape (n_samples,), int
-        Ascending positions of the samples in X.
+        Positions of the samples in X, in ascending order.
     advice : str
         End of the message.
     """
@@ -44,12 +44,12 @@ class OutputsNotFiniteError(ValueError):
 
 @contextmanager
 def located(index: np.ndarray, advice: str = ADVICE) -> Iterator[None]:
-    """Raise errors inside with the positions that samples have elsewhere.
+    """Convert the positions in errors raised inside, if samples are a selection of others.
 
     Parameters
     ----------
     index : ndarray of shape (n_samples,), int
-        Position there of each sample.
+        Position of each sample among those that it was selected from.
     advice : str
         End of the message.
     """
@@ -62,7 +62,7 @@ def located(index: np.ndarray, advice: str = ADVICE) -> Iterator[None]:
 
 @contextmanager
 def among_held_out() -> Iterator[None]:
-    """Raise errors inside without positions, where those are of parts of held-out samples."""
+    """Remove the positions from errors raised inside, if they are those in held-out samples."""
     try:
         yield
     except OutputsNotFiniteError as error:
@@ -72,7 +72,7 @@ def among_held_out() -> Iterator[None]:
 
 
 def check_outputs(outputs: np.ndarray, what: str) -> None:
-    """Raise an error unless no number is NaN or negative.
+    """Raise an error if an output is NaN or negative.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ def check_outputs(outputs: np.ndarray, what: str) -> None:
     Raises
     ------
     OutputsNotFiniteError
-        With positions among these samples.
+        If an output is NaN or negative. The positions are those among these samples.
     """
-    # NaN is not at least 0 either; one pass finds both.
+    # The comparison is False for NaN, too.
     if not len(outputs) or outputs.min() >= 0:
         return
     good = (outputs.reshape(len(outputs), -1) >= 0).all(axis=1)
@@ -94,7 +94,7 @@ def check_outputs(outputs: np.ndarray, what: str) -> None:
 
 
 def check_embeddings(vectors: np.ndarray, what: str) -> None:
-    """Raise an error unless all numbers are finite; see `check_outputs`."""
+    """Raise an error if a value is NaN or infinite; see `check_outputs`."""
     if not np.isfinite(vectors).all():
         good = np.isfinite(vectors).all(axis=1)
         raise OutputsNotFiniteError(f"{what} NaN or infinite", np.flatnonzero(~good))

@@ -1,4 +1,4 @@
-"""From what a user may pass for a strategy to a strategy."""
+"""Conversion of parameters that are strategies to objects."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from sklearn.base import clone
 
 
 def resolve(value: Any, registry: Mapping[str, type], default: Any) -> Any:
-    """Strategy for a name or an object, which is copied; None is the default.
+    """Create a strategy from its name, or clone a strategy.
 
     Parameters
     ----------
     value : str, strategy or None
+        None is the default.
     registry : dict of str to class
-        The names of a room.
+        Class of each name.
     default : str or strategy
-        What is meant by None.
+
+    Returns
+    -------
+    strategy : object
 
     Raises
     ------
     ValueError
-        If parameters of the object are not valid.
+        If parameters of the strategy are not valid.
     """
     if value is None:
         value = default

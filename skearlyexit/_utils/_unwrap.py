@@ -1,4 +1,4 @@
-"""The early-exit model within a pipeline."""
+"""Access to the early-exit model in a pipeline."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from sklearn.utils.validation import check_is_fitted
 
 
 def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """Early-exit classifier at the end of a pipeline, and the rows as it sees them.
+    """Early-exit classifier at the end of a pipeline, and the transformed samples.
 
     Parameters
     ----------
     estimator : EarlyExitClassifier or Pipeline
-        Fitted.
+        Fitted classifier, or a fitted pipeline whose last step is one.
     X : array-like of shape (n_samples, ...)
 
     Returns
     -------
     classifier : EarlyExitClassifier
     X : array-like of shape (n_samples, ...)
+        Input of the classifier.
 
     Raises
     ------
     TypeError
-        If there is no early-exit classifier at the end.
+        If the last step is not an early-exit classifier.
     """
     if isinstance(estimator, Pipeline):
         check_is_fitted(estimator)

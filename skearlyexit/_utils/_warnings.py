@@ -1,16 +1,16 @@
-"""Warnings that point to the line of the user."""
+"""Warnings that refer to a line of the code of the user."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 
-#: Packages whose functions may stand between the user's line and a warning.
+#: Packages whose frames may be between the line of the user and a warning.
 _BETWEEN = ("contextlib", "copy", "joblib", "pickle", "skearlyexit", "sklearn", "skorch", "torch")
 
 
 def warn(message: str) -> None:
-    """Warn as from the innermost line that is not of this package or one that it calls."""
+    """Issue a warning that refers to the innermost line outside of these packages."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and _package(frame.f_globals) in _BETWEEN:
         level, frame = level + 1, frame.f_back

@@ -67,7 +67,7 @@ WITH_NAN = np.where(X.max() - 1e-9 < X, np.nan, X)
         (scipy.sparse.csr_matrix(X * 1j), y, ValueError, "real numbers.*complex"),
         (X[:0], y[:0], ValueError, r"0 sample\(s\)"),
         (X[:1], y[:1], ValueError, "at least two classes"),
-        (X, np.zeros(len(X)), ValueError, "at least two classes to learn from; got 1 class"),
+        (X, np.zeros(len(X)), ValueError, "at least two classes; got 1 class"),
         (X, np.linspace(0, 1, len(X)), ValueError, "Unknown label type"),
         (X, np.where(y == 0, np.nan, y), ValueError, "Input y contains NaN"),
         (np.full(X.shape, "a"), y, ValueError, "could not convert string to float"),

@@ -97,7 +97,9 @@ class TestCalibrationSplits:
         assert not set(self.groups[train]) & set(self.groups[held])
 
     def test_share_that_holds_nothing_out(self):
-        with pytest.raises(ValueError, match=r"calibration=0\.2 holds out none of 5 rows\. Give"):
+        with pytest.raises(
+            ValueError, match=r"calibration=0\.2 holds out none of 5 samples\. Give"
+        ):
             calibration_splits(0.2, np.arange(5), None, rng())
 
     @pytest.mark.parametrize("n_folds", [2, 5, np.int64(4)])

@@ -336,7 +336,12 @@ def changed(position, value):
         (Unsized(), y, TypeError, r"Dataset \(Unsized\) without a length.*map-style"),
         (Itemless(), y, TypeError, r"Dataset \(Itemless\) without .* items.*map-style"),
         (DataLoader(Items(X, y)), y, TypeError, "DataLoader.*Give the loader's Dataset"),
-        (Items(X), None, ValueError, r"y is None.*no labels: item 0 is a ndarray.*\(row, label\)"),
+        (
+            Items(X),
+            None,
+            ValueError,
+            r"y is None.*no labels: item 0 is a ndarray.*\(sample, label\)",
+        ),
         (TensorDataset(torch.tensor(X)), None, ValueError, "no labels: item 0 is a tuple"),
         (Items(X, torch.tensor(X)), None, ValueError, r"label of row 0.*shape \(13,\)"),
         (Items(X), y[:5], ValueError, "inconsistent numbers of samples"),

@@ -411,5 +411,5 @@ def test_folds_are_trained_for_as_many_steps_as_the_final_model(training, n_rows
 
 def test_a_splitter_must_leave_rows_to_fit_on():
     X, y, *_ = blobs()
-    with pytest.raises(ValueError, match=r"'calibration' splitter .* leaves no row to fit on"):
+    with pytest.raises(ValueError, match=r"'calibration' splitter .* leaves no sample to train on"):
         quick(calibration=PredefinedSplit(np.zeros(len(y)))).fit(X, y)

@@ -135,7 +135,7 @@ class TestPartialFit:
             rows = y == label
             by_label = np.full(rows.sum(), weight.get(label, 1.0))
             if label == 1:
-                with pytest.raises(ValueError, match="All rows have weight 0"):
+                with pytest.raises(ValueError, match="All samples have weight 0"):
                     clf.partial_fit(X[rows], y[rows])
                 continue
             clf.partial_fit(X[rows], y[rows], classes=CLASSES)
@@ -252,7 +252,7 @@ class TestPartialFit:
             clf.partial_fit(X, y, classes=[0, 1])
         with pytest.raises(ValueError, match="features"):
             clf.partial_fit(X[:, :-1], y)
-        with pytest.raises(ValueError, match="All rows have weight 0"):
+        with pytest.raises(ValueError, match="All samples have weight 0"):
             clf.set_params(class_weight={0: 0.0}).partial_fit(X, y, sample_weight=y == 0)
         with pytest.raises(ValueError, match="another network"):
             clf.set_params(class_weight=None, exits=2).partial_fit(X, y)

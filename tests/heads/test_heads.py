@@ -158,7 +158,9 @@ class TestWithoutProbabilities:
     def test_classes_of_a_single_row_each(self):
         rows = [0, 50, 100]
         model = make_pipeline(StandardScaler(), LinearSVC())
-        with pytest.raises(ValueError, match=r"LinearSVC .* every class has a single row\. Give"):
+        with pytest.raises(
+            ValueError, match=r"LinearSVC .* every class has a single sample\. Give"
+        ):
             fitted(model, X[rows], Y[rows])
         labels = answers(fitted(model, X[rows], Y[rows], needs_probabilities=False), X[rows])
         assert np.array_equal(labels, np.eye(3))

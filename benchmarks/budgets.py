@@ -25,11 +25,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _cascades import add_arguments, available, divide, load
-from _data import SETS
-from _report import table
+from _harness.cascades import add_arguments, available, divide, load
+from _harness.data import SETS
+from _harness.report import table
 from scipy.ndimage import rotate
 
 from skearlyexit import EarlyExitClassifier

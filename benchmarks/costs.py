@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 from sklearn.feature_extraction.image import grid_to_graph

@@ -14,11 +14,11 @@ import time
 from functools import partial
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from _turns import ratio, take_turns
+from _harness.turns import ratio, take_turns
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from time import process_time
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 from costs import NETWORKS

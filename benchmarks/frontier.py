@@ -20,10 +20,10 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _report import table
-from _synthetic import draw
+from _harness.report import table
+from _harness.synthetic import draw
 
 from skearlyexit.calibration import CalibrationData, Frontier, _search, compute_frontier
 from skearlyexit.calibration._best_at_budget import best_at_budget

@@ -26,13 +26,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _earlyon
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _cascades import add_arguments, available, load
-from _data import SETS
-from _report import table
-from _synthetic import Population, draw
+from _harness import earlyon
+from _harness.cascades import add_arguments, available, load
+from _harness.data import SETS
+from _harness.report import table
+from _harness.synthetic import Population, draw
 from scipy.stats import binom
 
 from skearlyexit._cascade._exit_rule import ExitRule
@@ -216,7 +216,7 @@ def of_earlyon(*, fine: bool, tempered: bool) -> Chooser:
     """Of the other package."""
 
     def choose(outputs: np.ndarray, y: np.ndarray, evidence: CalibrationData) -> Any:
-        return _earlyon.calibrate(
+        return earlyon.calibrate(
             outputs, y, evidence.costs, 0.01, fine=fine, tempered=tempered
         ).leave
 
@@ -238,8 +238,8 @@ def measure(name: str, args: argparse.Namespace) -> str:
     """All promises on the rows of one set."""
     found: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     choosers = CHOOSERS
-    if not _earlyon.is_installed():
-        print(f"earlyon is not installed. Get it by\n  {_earlyon.COMMAND}")
+    if not earlyon.is_installed():
+        print(f"earlyon is not installed. Get it by\n  {earlyon.COMMAND}")
         choosers = {key: chooser for key, chooser in CHOOSERS.items() if "earlyon" not in key}
     for seed in range(args.seeds):
         saved = load(name, seed, args.cache)

@@ -21,13 +21,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _cascades import DEFAULT_CACHE, NETWORKS, available
-from _families import estimator_params, saved_rows
-from _report import spread, table
-from _training_runs import Job, Outcome, outcomes
+from _harness.cascades import DEFAULT_CACHE, NETWORKS, available
+from _harness.families import estimator_params, saved_rows
+from _harness.report import spread, table
+from _harness.training_runs import Job, Outcome, outcomes
 
 from skearlyexit import LinearHead, MLPHead
 from skearlyexit.training import (

@@ -23,15 +23,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _backbones import exit_names, make_backbone
-from _cascades import DEFAULT_CACHE, available
-from _families import kind_of, saved_rows
-from _report import table
-from _training_runs import fresh, measured, warm_up
-from _turns import ratio, take_turns
+from _harness.backbones import exit_names, make_backbone
+from _harness.cascades import DEFAULT_CACHE, available
+from _harness.families import kind_of, saved_rows
+from _harness.report import table
+from _harness.training_runs import fresh, measured, warm_up
+from _harness.turns import ratio, take_turns
 
 from skearlyexit import EarlyExitClassifier
 from skearlyexit.training import JointTraining, LayerwiseTraining, TrainingStrategy

@@ -21,9 +21,9 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _report import table
+from _harness.report import table
 from joblib import Parallel, delayed
 from sklearn.ensemble import (
     ExtraTreesClassifier,

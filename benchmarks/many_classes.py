@@ -13,10 +13,10 @@ import argparse
 import resource
 from multiprocessing import get_context
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _report import table
+from _harness.report import table
 
 from skearlyexit import Budget, EarlyExitClassifier, MLPBackbone
 

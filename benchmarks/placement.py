@@ -18,10 +18,10 @@ import time
 from collections import defaultdict
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _data import SETS, split
-from _formats import MissingData
+from _harness.data import SETS, split
+from _harness.formats import MissingData
 
 from skearlyexit import (
     AdaptivePlacement,

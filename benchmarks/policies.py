@@ -23,12 +23,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _cascades import Saved, accuracies, add_arguments, available, load
-from _data import SETS
-from _ranks import Ranks, against
-from _report import spread, table
+from _harness.cascades import Saved, accuracies, add_arguments, available, load
+from _harness.data import SETS
+from _harness.ranks import Ranks, against
+from _harness.report import spread, table
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.tree import DecisionTreeClassifier
 

@@ -15,12 +15,12 @@ import argparse
 import time
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from _data import SETS
-from _formats import MissingData, find_in_package
+from _harness.data import SETS
+from _harness.formats import MissingData, find_in_package
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline

@@ -17,10 +17,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _data import SETS
-from _formats import MissingData
+from _harness.data import SETS
+from _harness.formats import MissingData
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.image import grid_to_graph
 from sklearn.linear_model import LogisticRegression

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from _data import Arrays, load_letter, split
-from _turns import medians, ratio, take_turns
+from _harness.data import Arrays, load_letter, split
+from _harness.turns import medians, ratio, take_turns
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
 from skearlyexit._determinism._random import isolated_random_state

@@ -29,11 +29,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _cascades import add_arguments, available
-from _families import (
+from _harness.cascades import add_arguments, available
+from _harness.families import (
     BASE,
     ENTRIES,
     EPOCHS,
@@ -44,10 +44,10 @@ from _families import (
     kind_of,
     saved_rows,
 )
-from _families_figure import draw
-from _families_report import Found, known_results, report
-from _training_runs import Job, epochs_for, outcomes
-from _turns import medians, ratio, take_turns
+from _harness.families_figure import draw
+from _harness.families_report import Found, known_results, report
+from _harness.training_runs import Job, epochs_for, outcomes
+from _harness.turns import medians, ratio, take_turns
 
 from skearlyexit import EarlyExitClassifier
 from skearlyexit.training import FreezeOutTraining, JointTraining

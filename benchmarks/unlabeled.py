@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _report import spread, table
+from _harness.report import spread, table
 from sklearn.datasets import load_digits
 
 from skearlyexit import DistillationTraining, EarlyExitClassifier, LayerwiseTraining, MLPBackbone

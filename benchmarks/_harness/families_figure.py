@@ -7,9 +7,10 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from _data import SETS
-from _families import FAMILIES, PLAIN
-from _families_report import Found
+
+from _harness.data import SETS
+from _harness.families import FAMILIES, PLAIN
+from _harness.families_report import Found
 
 COLORS = (*mpl.color_sequences["tab10"], "navy", "gold", "black")
 

@@ -24,10 +24,10 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from _cascades import Saved
 from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
+from _harness.cascades import Saved
 from skearlyexit import EarlyExitClassifier
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._exit_table import ExitTable

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from _data import SETS
-from _families import BASE, PLAIN, REFERENCE
-from _ranks import Ranks, against
-from _report import spread, table
-from _training_runs import Curve, Outcome
+
+from _harness.data import SETS
+from _harness.families import BASE, PLAIN, REFERENCE
+from _harness.ranks import Ranks, against
+from _harness.report import spread, table
+from _harness.training_runs import Curve, Outcome
 
 DROPS = (0.0, 0.5)
 

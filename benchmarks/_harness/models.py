@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _networks import (
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from _harness.networks import (
     build_classical,
     build_linear,
     build_plain,
@@ -20,12 +26,7 @@ from _networks import (
     space_plain,
     space_smaller,
 )
-from _spec import Context, Model, Params
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from _harness.spec import Context, Model, Params
 
 
 def _build_boosting(params: Params, context: Context, seed: int) -> Any:

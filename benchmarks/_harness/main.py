@@ -10,15 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from _compare import Study
-from _data import SETS
-from _formats import MissingData
-from _models import MODELS
-from _report import print_report
-from _store import Data, Store
 from threadpoolctl import threadpool_limits
 
-RESULTS = Path(__file__).parent / "results"
+from _harness.compare import Study
+from _harness.data import SETS
+from _harness.formats import MissingData
+from _harness.models import MODELS
+from _harness.report import print_report
+from _harness.store import Data, Store
+
+RESULTS = Path(__file__).parent.parent / "results"
 
 
 def names(text: str) -> list[str]:

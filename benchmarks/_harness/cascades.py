@@ -15,11 +15,11 @@ from typing import Any
 
 import joblib
 import numpy as np
-from _backbones import exit_names, make_backbone
-from _data import SETS, Arrays
-from _formats import MissingData
 from sklearn.model_selection import train_test_split
 
+from _harness.backbones import exit_names, make_backbone
+from _harness.data import SETS, Arrays
+from _harness.formats import MissingData
 from skearlyexit import EarlyExitClassifier
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.costs import CostMeasurement, CostTable, MACsCost

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _compare import CLAIMED, entry_name
-from _data import SETS
-from _models import MODELS, PEERS
+
+from _harness.compare import CLAIMED, entry_name
+from _harness.data import SETS
+from _harness.models import MODELS, PEERS
 
 #: What the claims are about, and what it is held against.
 OURS = entry_name("linear", CLAIMED)

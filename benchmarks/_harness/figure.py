@@ -7,8 +7,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from _models import MODELS
-from _results import Results
+
+from _harness.models import MODELS
+from _harness.results import Results
 
 COLORS = dict(zip(MODELS, mpl.color_sequences["tab10"], strict=False))
 MARKERS = dict(zip(MODELS, "soDs^vPX", strict=True))

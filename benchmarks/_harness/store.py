@@ -9,8 +9,9 @@ from typing import Any
 
 import joblib
 import numpy as np
-from _data import SETS, Arrays
 from sklearn.model_selection import train_test_split
+
+from _harness.data import SETS, Arrays
 
 
 class Data:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from _backbones import exit_names, make_backbone, smaller_shapes
-from _spec import Context, Params
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -15,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from _harness.backbones import exit_names, make_backbone, smaller_shapes
+from _harness.spec import Context, Params
 from skearlyexit import EarlyExitClassifier, LinearHead
 
 #: Of all networks alike, with early exits and without.

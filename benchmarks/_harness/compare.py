@@ -34,12 +34,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from _data import Arrays
-from _models import MODELS
-from _spec import Context, Model, Params
-from _store import Data, Store, subsample
 from sklearn.exceptions import ConvergenceWarning
 
+from _harness.data import Arrays
+from _harness.models import MODELS
+from _harness.spec import Context, Model, Params
+from _harness.store import Data, Store, subsample
 from skearlyexit import AccuracyDrop, Budget, EarlyExitClassifier, RiskControl, Threshold
 from skearlyexit.calibration import OperatingPoint
 from skearlyexit.costs import UncountedError, estimator_macs

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _backbones import exit_names, make_backbone
-from _cascades import divide
-from _data import SETS
-from _store import subsample
 
+from _harness.backbones import exit_names, make_backbone
+from _harness.cascades import divide
+from _harness.data import SETS
+from _harness.store import subsample
 from skearlyexit.experimental import BottleneckTraining, ReinforcedTraining, TargetTraining
 from skearlyexit.training import (
     AuxiliaryTraining,

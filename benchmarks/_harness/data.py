@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _formats import (
+from sklearn.model_selection import train_test_split
+
+from _harness.formats import (
     MissingData,
     find_in_package,
     read_idx_pairs,
@@ -20,7 +22,6 @@ from _formats import (
     read_parquet,
     read_series,
 )
-from sklearn.model_selection import train_test_split
 
 Arrays = tuple[np.ndarray, np.ndarray]
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from _models import MODELS, PEERS
-from _results import OURS, Results
+
+from _harness.models import MODELS, PEERS
+from _harness.results import OURS, Results
 
 HEADER = [
     "model",
@@ -189,7 +190,7 @@ def print_report(names: Sequence[str], folder: Path, ending: str) -> None:
     ending : str
         Runs side by side must not write the same files.
     """
-    from _figure import draw
+    from _harness.figure import draw
 
     all_results = [Results(folder / f"{name}.json") for name in names]
     if not all_results:

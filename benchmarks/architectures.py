@@ -15,7 +15,6 @@ Nothing is downloaded. What is not installed is left out:
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 import warnings
@@ -27,6 +26,7 @@ from typing import Any
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser, some_of
 
 from skearlyexit import CostShare, TracedBackbone
 from skearlyexit._determinism._random import isolated_random_state
@@ -276,14 +276,16 @@ def study_package(package: str, wanted: list[str], seed: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--packages", default=",".join(PACKAGES), help="with commas between")
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--packages", type=some_of(PACKAGES), default=",".join(PACKAGES), help="with commas between"
+    )
     parser.add_argument("--names", default="", help="only networks with one of these in their name")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
     summaries = []
-    for package in args.packages.split(","):
+    for package in args.packages:
         try:
             import_module(package) if package == "pytorchcv" else next(PACKAGES[package]())
         except ImportError as missing:

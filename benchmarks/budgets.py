@@ -22,14 +22,15 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _harness.cascades import add_arguments, available, divide, load
+from _harness.cascades import DEFAULT_SETS, load, splits
+from _harness.command import available, make_parser, numbers, write_table
 from _harness.data import SETS
 from _harness.report import table
+from _harness.samples import divide_set
 from scipy.ndimage import rotate
 
 from skearlyexit import EarlyExitClassifier
@@ -87,21 +88,19 @@ def answer(
     return joined
 
 
-def study(name: str, budgets: list[float], args: argparse.Namespace) -> str:
+def study(name: str, args: argparse.Namespace) -> str:
     """All splits and shifts of one set."""
     # By shift, budget and way: mean cost, largest cost, accuracy.
     found: dict[tuple[str, float, str], list[tuple[float, float, float]]] = defaultdict(list)
     for seed in range(args.seeds):
         clf = load(name, seed, args.cache).clf
-        _, (X_pool, y_pool), (X_test, y_test) = divide(name, seed)
+        _, (X_pool, y_pool), (X_test, y_test) = divide_set(name, seed)
         X, y = np.concatenate([X_pool, X_test]), np.concatenate([y_pool, y_test])
-        for split in range(args.splits // args.seeds + (seed < args.splits % args.seeds)):
-            rng = np.random.RandomState(1000 * seed + split)
-            order = rng.permutation(len(y))
-            known, new = order[: len(y_pool)], order[len(y_pool) :][: args.rows]
+        for known, others, rng in splits(seed, len(y_pool), len(y), args):
+            new = others[: args.rows]
             for shift, rows, labels in shifts(name, X[new], y[new], rng):
                 clf.calibrate(X[known], y[known])
-                for (way, budget), (said, exits) in answer(clf, rows, budgets).items():
+                for (way, budget), (said, exits) in answer(clf, rows, args.budgets).items():
                     costs = clf.costs_[exits]
                     parts = batches(costs) if way == "strict" else [costs]
                     largest = max(float(part.mean()) for part in parts)
@@ -140,22 +139,16 @@ def _order(found: dict[tuple[str, float, str], Any]) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    parser.add_argument("--budgets", default="0.3,0.5,0.7")
+    parser = make_parser(__doc__, sets=DEFAULT_SETS, seeds=5, cache=True, output=True)
+    parser.add_argument("--budgets", type=numbers, default="0.3,0.5,0.7")
     parser.add_argument("--splits", type=int, default=10, help="of each set, over all seeds")
     parser.add_argument("--rows", type=int, default=2560, help="test rows, at most")
     args = parser.parse_args()
-    budgets = [float(text) for text in args.budgets.split(",")]
     parts = ["## Budgets kept\n"]
     for name in available(args.sets):
-        parts.append(study(name, budgets, args))
+        parts.append(study(name, args))
         print(parts[-1], flush=True)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "budgets.md").write_text("\n".join(parts))
+    write_table(args.output, "budgets", "\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ since no exit would be decided by them.
 
 from __future__ import annotations
 
-import argparse
-
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser
 from sklearn.feature_extraction.image import grid_to_graph
 
 from skearlyexit import (
@@ -47,9 +46,7 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Backbone]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=50)
     args = parser.parse_args()

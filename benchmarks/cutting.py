@@ -9,8 +9,6 @@ quartiles, and whether the profiler saw the same kernels in the same order.
 
 from __future__ import annotations
 
-import argparse
-import time
 from functools import partial
 from typing import Any
 
@@ -18,7 +16,8 @@ import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from _harness.turns import ratio, take_turns
+from _harness.command import make_parser
+from _harness.measure import ratio, repeated, seconds, take_turns
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -119,9 +118,7 @@ def compare(title: str, module: nn.Module, shape: tuple[int, ...], repeats: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=60)
     args = parser.parse_args()
     print(f"torch {torch.__version__}, 1 thread; cut into 4 stages")
@@ -130,20 +127,17 @@ def main() -> None:
     module = ResidualNetwork(16)
     n_layers = sum(isinstance(part, nn.Conv2d | nn.Linear) for part in module.modules())
     X = np.zeros((3, 3, 32, 32), dtype=np.float32)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
+
+    def trace() -> Any:
         with isolated_random_state(0):
             network = TracedBackbone(module).build(X, 10)
         network.cut([9, 99, len(network.names) - 1])
-        seconds.append(time.perf_counter() - start)
-    print(f"tracing and cutting {n_layers} layers: {np.median(seconds):.2f} s")
-    start = time.perf_counter()
-    measure_blocks(network, torch.tensor(X))
-    n_places = len(network.names)
-    print(
-        f"counting the cost of each of its {n_places} places: {time.perf_counter() - start:.2f} s"
-    )
+        return network
+
+    print(f"tracing and cutting {n_layers} layers: {np.median(repeated(trace, 5)):.2f} s")
+    network = trace()
+    took = seconds(lambda: measure_blocks(network, torch.tensor(X)))
+    print(f"counting the cost of each of its {len(network.names)} places: {took:.2f} s")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Times are those of the processor, not of the clock, and the shortest of the repe
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser
 from costs import NETWORKS
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
@@ -210,9 +210,7 @@ def measured(case: Case, size: int, n_repeats: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("kinds", nargs="*", help="only those whose names begin like this")
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()

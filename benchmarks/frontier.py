@@ -13,15 +13,13 @@ last table compares with a search over all rows.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import time
-from collections.abc import Callable
-from typing import Any
 from unittest.mock import patch
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
+from _harness.command import make_parser
+from _harness.measure import repeated
 from _harness.report import table
 from _harness.synthetic import draw
 
@@ -34,25 +32,16 @@ COARSE = {4: 16, 5: 10, 6: 6}
 BUDGETS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
-def seconds(call: Callable[[], Any], n_repetitions: int) -> np.ndarray:
-    """Quartiles of the time of a call, the median in the middle."""
-    times = []
-    for _ in range(n_repetitions):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return np.percentile(times, [25, 50, 75])
-
-
 def timings(sizes: list[tuple[int, int]], n_repetitions: int) -> str:
     """Times for tables of so many rows and exits."""
     rows = []
     for n_rows, n_exits in sizes:
         evidence = draw(n_rows, n_exits, 0).evidence()
-        low, middle, high = seconds(lambda e=evidence: compute_frontier(e), n_repetitions)
+        times = repeated(lambda e=evidence: compute_frontier(e), n_repetitions)
+        low, middle, high = np.percentile(times, [25, 50, 75])
         frontier = compute_frontier(evidence)
-        look_up = seconds(lambda f=frontier: f.thresholds[f.at_budget(0.5)], 1000)[1]
-        one = seconds(lambda e=evidence: best_at_budget(e, 0.5), n_repetitions)[1]
+        look_up = np.median(repeated(lambda f=frontier: f.thresholds[f.at_budget(0.5)], 1000))
+        one = np.median(repeated(lambda e=evidence: best_at_budget(e, 0.5), n_repetitions))
         rows.append(
             [
                 f"{n_rows:,}",
@@ -134,11 +123,8 @@ def drawn(n_rows: int, n_seeds: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, seeds=5)
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=2000, help="of the tables to try everything on")
     parser.add_argument("--quick", action="store_true", help="without the largest tables")
     args = parser.parse_args()

@@ -18,16 +18,17 @@ the repository, which is to be deleted after the package has changed: an interru
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _harness.cascades import DEFAULT_CACHE, NETWORKS, available
-from _harness.families import estimator_params, saved_rows
+from _harness.command import available, make_parser, some_of, write_table
+from _harness.networks import NETWORKS, estimator_params
+from _harness.outcomes import PLAIN, Outcome
 from _harness.report import spread, table
-from _harness.training_runs import Job, Outcome, outcomes
+from _harness.samples import kept_samples
+from _harness.training_runs import Job, outcomes
 
 from skearlyexit import LinearHead, MLPHead
 from skearlyexit.training import (
@@ -41,7 +42,7 @@ from skearlyexit.training import (
     TrainingStrategy,
 )
 
-SET, PLAIN, RULES = "fashion", "plain network", ("own", "geometric")
+SET, RULES = "fashion", ("own", "geometric")
 BUDGETS = (0.3, 0.4, 0.5, 0.6, 0.7)
 
 
@@ -108,25 +109,22 @@ def configurations(n_exits: int) -> dict[str, dict[str, Any]]:
 
 def make_jobs(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
     """A job for each configuration and seed, those of a seed together and mixed."""
-    folder = str(Path(args.cache) / "hard-case")
+    folder = args.cache / "hard-case"
     known = configurations(args.exits)
-    wanted = [name.strip() for name in args.configs.split(";")] if args.configs else [*known]
-    if set(wanted) - set(known):
-        raise SystemExit(f"Unknown: {sorted(set(wanted) - set(known))}; there are {[*known]}.")
     chosen: dict[str, dict[str, Any]] = {PLAIN: {"exits": 1, "training": JointTraining()}}
-    for name in wanted:
+    for name in args.configs:
         # Six stand after every block, another number at equal shares of the cost.
         chosen[name] = known[name] if args.exits == 6 else {"exits": args.exits, **known[name]}
     jobs = {}
     for seed in range(args.seeds):
-        rows = str(saved_rows(SET, seed, args.train_rows, folder))
+        samples = kept_samples(SET, seed, args.train_rows, folder)
         order = np.random.RandomState(seed).permutation(len(chosen))
         for name in (list(chosen)[i] for i in order):
-            params = estimator_params("image", chosen[name], NETWORKS["image"])
+            params = estimator_params("image", NETWORKS["image"], chosen[name])
             # What has been trained to be one answer of all heads is no base for another rule.
             rules = RULES[:1] if chosen[name]["training"].combines else RULES
             jobs[name, seed] = Job(
-                f"{name}, seed {seed}", rows, params, seed, args.epochs, folder, rules
+                f"{name}, seed {seed}", samples, params, seed, args.epochs, folder, rules
             )
     return jobs
 
@@ -180,27 +178,23 @@ def report(done: dict[Any, Outcome], args: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, seeds=3, cache=True, output=True)
     parser.add_argument("--train-rows", type=int, default=12_000)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--configs", help="some of them, with semicolons between")
+    known = [*configurations(6)]
+    parser.add_argument(
+        "--configs", type=some_of(known, ";"), default=known, help="names, with semicolons between"
+    )
     parser.add_argument("--exits", type=int, default=6, help="6: after every block")
     parser.add_argument("--budget", type=float, default=0.5, choices=BUDGETS, help="to sort by")
-    parser.add_argument("--cache", default=DEFAULT_CACHE, help="folder of outcomes")
-    parser.add_argument("--output", default="benchmarks/results", help="folder for the table")
     args = parser.parse_args()
-    if not available(SET):
+    if not available([SET]):
         return
     done = outcomes(make_jobs(args), args.jobs)
     text = report(done, args)
     print("\n" + text)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "hard_case.md").write_text(text)
+    write_table(args.output, "hard_case", text)
 
 
 if __name__ == "__main__":

@@ -20,18 +20,19 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _harness.backbones import exit_names, make_backbone
-from _harness.cascades import DEFAULT_CACHE, available
-from _harness.families import kind_of, saved_rows
+from _harness.command import available, make_parser, write_table
+from _harness.data import SETS, Arrays
+from _harness.measure import MIB, once, ratio, take_turns
+from _harness.networks import exit_names, make_backbone
 from _harness.report import table
-from _harness.training_runs import fresh, measured, warm_up
-from _harness.turns import ratio, take_turns
+from _harness.samples import kept_samples
+from _harness.store import kept
+from _harness.training_runs import fresh, warm_up
 
 from skearlyexit import EarlyExitClassifier
 from skearlyexit.training import JointTraining, LayerwiseTraining, TrainingStrategy
@@ -40,12 +41,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "tabular": {"n_blocks": 12, "width": 128, "hidden": 128, "dropout": 0.0},
     "image": {"widths": (8, 16, 32), "n_blocks": 4},
 }
-MIB = 2**20
 
 
 def estimator(name: str, strategy: TrainingStrategy, args: argparse.Namespace) -> Any:
     """Not fitted, with exits after each of twelve blocks."""
-    kind = kind_of(name)
+    kind = SETS[name].kind
     return EarlyExitClassifier(
         make_backbone(kind, NETWORKS[kind]),
         exits=exit_names(kind, NETWORKS[kind]),
@@ -57,10 +57,10 @@ def estimator(name: str, strategy: TrainingStrategy, args: argparse.Namespace) -
     )
 
 
-def rows_of(name: str, args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows."""
-    with np.load(saved_rows(name, 0, args.rows, args.cache)) as file:
-        return file["X_train"], file["y_train"]
+def samples_of(name: str, args: argparse.Namespace) -> Arrays:
+    """Training samples."""
+    train: Arrays = kept(kept_samples(name, 0, args.rows, args.cache))[0]
+    return train
 
 
 def handed_on(clf: Any, X: np.ndarray) -> list[int]:
@@ -86,7 +86,7 @@ def strategies(sizes: list[int]) -> dict[str, TrainingStrategy]:
     }
 
 
-def kept(strategy: TrainingStrategy, sizes: list[int]) -> str:
+def kept_mib(strategy: TrainingStrategy, sizes: list[int]) -> str:
     """Most that a strategy keeps between two stages, in MiB."""
     if not isinstance(strategy, LayerwiseTraining):
         return "-"
@@ -98,14 +98,14 @@ def rise(call: tuple[str, TrainingStrategy, argparse.Namespace]) -> float:
     """Bytes by which the peak of memory rises during fit; called in a process of its own."""
     name, strategy, args = call
     torch.set_num_threads(1)
-    X, y = rows_of(name, args)
+    X, y = samples_of(name, args)
     warm_up(estimator(name, strategy, args), X, y)
-    return measured(partial(estimator(name, strategy, args).fit, X, y))[1]
+    return once(partial(estimator(name, strategy, args).fit, X, y))[1]
 
 
 def study(name: str, args: argparse.Namespace) -> str:
     """Markdown of one network."""
-    X, y = rows_of(name, args)
+    X, y = samples_of(name, args)
     probe = estimator(name, JointTraining(), args).set_params(max_epochs=1)
     sizes = handed_on(probe.fit(X[:128], y[:128]), X)
     compared = strategies(sizes)
@@ -130,7 +130,7 @@ def study(name: str, args: argparse.Namespace) -> str:
             f"{np.median(times[label]):.2f}",
             ratio(times[label], times["joint"])[1],
             f"{np.median(rises[label]):.0f} [{min(rises[label]):.0f} .. {max(rises[label]):.0f}]",
-            kept(strategy, sizes),
+            kept_mib(strategy, sizes),
         ]
         for label, strategy in compared.items()
     ]
@@ -144,26 +144,19 @@ def study(name: str, args: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sets", default="letter,fashion", help="names, with commas between")
+    parser = make_parser(__doc__, sets="letter,fashion", cache=True, output=True)
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--epochs", type=int, default=3, help="of every stage")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5, help="turns by the clock")
     parser.add_argument("--processes", type=int, default=3, help="for the memory of each")
-    parser.add_argument("--cache", default=DEFAULT_CACHE, help="folder of rows")
-    parser.add_argument("--output", default="benchmarks/results", help="folder for the tables")
     args = parser.parse_args()
     torch.set_num_threads(1)
     texts = []
     for name in available(args.sets):
         texts.append(study(name, args))
         print(texts[-1], flush=True)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "layerwise.md").write_text("\n".join(texts))
+    write_table(args.output, "layerwise", "\n".join(texts))
 
 
 if __name__ == "__main__":

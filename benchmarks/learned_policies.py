@@ -16,13 +16,12 @@ package does.
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
+from _harness.command import make_parser, write_table
 from _harness.report import table
 from joblib import Parallel, delayed
 from sklearn.ensemble import (
@@ -139,14 +138,11 @@ def _measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, output=True)
     parser.add_argument("--runs", type=int, default=150)
     parser.add_argument("--samples", type=int, default=600, help="held out in each run")
     parser.add_argument("--rules", nargs="+", default=list(decisions()), help="names of the rules")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--output", default="benchmarks/results")
     args = parser.parse_args()
     rows = []
     for name in args.rules:
@@ -172,9 +168,7 @@ def main() -> None:
         f"Budget({BUDGET}) on new samples.\n\n{table(rows, header)}"
     )
     print(f"\n{text}")
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "learned_policies.md").write_text(text)
+    write_table(args.output, "learned_policies", text)
 
 
 if __name__ == "__main__":

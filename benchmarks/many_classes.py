@@ -9,13 +9,13 @@ samples at all exits would be as large as the last column says.
 
 from __future__ import annotations
 
-import argparse
 import resource
 from multiprocessing import get_context
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser
 from _harness.report import table
 
 from skearlyexit import Budget, EarlyExitClassifier, MLPBackbone
@@ -51,9 +51,7 @@ def grown(step: str, n_samples: int, n_classes: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 20_000])
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 500, 2000])
     args = parser.parse_args()

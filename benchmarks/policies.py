@@ -21,14 +21,13 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _harness.cascades import Saved, accuracies, add_arguments, available, load
+from _harness.cascades import DEFAULT_SETS, Cascade, accuracies, load
+from _harness.command import available, make_parser, numbers, write_table
 from _harness.data import SETS
-from _harness.ranks import Ranks, against
-from _harness.report import spread, table
+from _harness.report import rank_header, ranked, spread, table
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.tree import DecisionTreeClassifier
 
@@ -156,7 +155,7 @@ Found = dict[tuple[str, str, str, float], list[tuple[float, float]]]
 
 
 def study(
-    saved: Saved, method: Method, budgets: list[float], seed: int
+    saved: Cascade, method: Method, budgets: list[float], seed: int
 ) -> dict[float, tuple[float, float]]:
     """Accuracy and realised cost on test rows by budget; nan where it cannot be met."""
     rng = np.random.RandomState(seed)
@@ -193,7 +192,7 @@ def result(
     return float(right.mean()), float(costs[exits].mean())
 
 
-def run(name: str, budgets: list[float], args: argparse.Namespace, found: Found) -> float:
+def run(name: str, args: argparse.Namespace, found: Found) -> float:
     """Study everything on one set; the accuracy of its last exit."""
     ends = []
     for seed in range(args.seeds):
@@ -202,7 +201,7 @@ def run(name: str, budgets: list[float], args: argparse.Namespace, found: Found)
         for group, methods in GROUPS.items():
             for label, method in methods.items():
                 fitted_for_one = isinstance(method.policy, ScheduledPolicy)
-                for some in [[b] for b in budgets] if fitted_for_one else [budgets]:
+                for some in [[b] for b in args.budgets] if fitted_for_one else [args.budgets]:
                     for budget, pair in study(saved, method, some, seed).items():
                         found[group, label, name, budget].append(pair)
         print(f"  {name}, seed {seed}", flush=True)
@@ -221,14 +220,13 @@ def report(
     # What cannot meet a budget is the worst there.
     scores = np.where(np.isnan(scores), -np.inf, scores)
     # Ways to thresholds spend what is left of a budget where the search has nothing to gain.
-    told = scores if group == "thresholds" else scores[:, :1]
+    judged = scores if group == "thresholds" else scores[:, :1]
     new = np.array(
         [
-            i == 0 or blocks[i][0] != blocks[i - 1][0] or np.any(told[i] != told[i - 1])
+            i == 0 or blocks[i][0] != blocks[i - 1][0] or np.any(judged[i] != judged[i - 1])
             for i in range(len(blocks))
         ]
     )
-    ranks = Ranks.of(scores[new])
     rows = [
         [label]
         + [
@@ -240,59 +238,33 @@ def report(
         for j, label in enumerate(methods)
     ]
     rows.append(["every row to the end", *(f"{100 * ends[name]:.2f}" for name, _ in blocks)])
+    cells, tests = ranked(methods, scores[new], methods[0])
     summary = []
-    for j in np.argsort(ranks.average, kind="stable"):
-        label = methods[j]
-        possible = new & np.isfinite(scores[:, j])
-        mean, above, below, p_value = against(scores[possible, j], scores[possible, 0])
+    for label, told in cells.items():
         costs = [cost for block in blocks for _, cost in found[group, label, *block]]
         excess = [cost - b for n, b in blocks for _, cost in found[group, label, n, b]]
-        summary.append(
-            [
-                label,
-                f"{ranks.average[j]:.2f}",
-                f"{mean:+.3f}",
-                f"{above} : {below}",
-                "" if j == 0 else f"{p_value:.3f}",
-                f"{np.nanmean(costs):.3f}",
-                f"{np.nanmax(excess):+.4f}",
-            ]
-        )
-    header = [
-        group,
-        "average rank",
-        f"to {methods[0]}, points",
-        "above : below",
-        "Wilcoxon p",
-        "mean cost",
-        "most over a budget",
-    ]
+        summary.append([label, *told, f"{np.nanmean(costs):.3f}", f"{np.nanmax(excess):+.4f}"])
+    header = [group, *rank_header(methods[0]), "mean cost", "most over a budget"]
     return (
         f"### {group.capitalize()}\n\nTest accuracy in %, mean ± spread over seeds, by set and "
         f"budget.\n\n"
         + table(rows, [group, *(f"{SETS[name].title} {budget}" for name, budget in blocks)])
-        + f"\n{new.sum()} blocks, Friedman p = {ranks.p_value:.2g}, critical difference of average "
-        f"ranks (Nemenyi, 5 %) {ranks.critical:.2f}.\n\n" + table(summary, header)
+        + f"\n{new.sum()} blocks, {tests}"
+        + table(summary, header)
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    parser.add_argument("--budgets", default="0.2,0.3,0.5,0.7")
+    parser = make_parser(__doc__, sets=DEFAULT_SETS, seeds=5, cache=True, output=True)
+    parser.add_argument("--budgets", type=numbers, default="0.2,0.3,0.5,0.7")
     args = parser.parse_args()
-    budgets = [float(text) for text in args.budgets.split(",")]
     found: Found = defaultdict(list)
     names = available(args.sets)
-    ends = {name: run(name, budgets, args, found) for name in names}
+    ends = {name: run(name, args, found) for name in names}
     text = f"## Policies and combination rules, {args.seeds} seeds\n\n"
-    text += "\n".join(report(group, names, budgets, ends, found) for group in GROUPS)
+    text += "\n".join(report(group, names, args.budgets, ends, found) for group in GROUPS)
     print("\n" + text)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "policies.md").write_text(text)
+    write_table(args.output, "policies", text)
 
 
 if __name__ == "__main__":

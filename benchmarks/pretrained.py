@@ -11,18 +11,19 @@ network is the same one with the same kind of head at its end only.
 
 from __future__ import annotations
 
-import argparse
 import time
+from functools import partial
 from typing import Any
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from _harness.data import SETS
-from _harness.formats import MissingData, find_in_package
+from _harness.command import make_parser
+from _harness.data import SETS, MissingData, find_in_package
+from _harness.measure import ratio, take_turns
+from _harness.samples import divide
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -76,36 +77,30 @@ def load_network(size: int) -> nn.Module:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--size", type=int, default=64, help="pixels of an image's side")
     parser.add_argument("--rows", type=int, default=3000, help="for training")
     parser.add_argument("--validation", type=int, default=1500)
     parser.add_argument("--test", type=int, default=2000)
     args = parser.parse_args()
     try:
-        X, y = SETS["fashion"].load()
+        data = SETS["fashion"]
+        X, y = data.load()
         network = load_network(args.size)
     except MissingData as error:
         print(error)
         return
-    X_test, y_test = X[-10_000:][: args.test], y[-10_000:][: args.test]
-    X_train, X_val, y_train, y_val = train_test_split(
-        X[:-10_000],
-        y[:-10_000],
-        train_size=args.rows,
-        test_size=args.validation,
-        stratify=y[:-10_000],
-        random_state=0,
+    (X_train, y_train), validation, (X_test, y_test) = divide(
+        X, y, 0, n_test=data.n_test, sizes=(args.rows, args.validation)
     )
+    X_test, y_test = X_test[: args.test], y_test[: args.test]
     # The classifier behind the dropout knows the classes of ImageNet.
     backbone = TracedBackbone(network, end="network._dropout")
     start = time.perf_counter()
     places = list_exits(backbone, X_train[:3], n_classes=10)
-    seconds = time.perf_counter() - start
+    took = time.perf_counter() - start
     print(f"{len(places)} places for exits, of which {places.natural.sum()} are crossed by one ")
-    print(f"tensor only, found and counted in {seconds:.1f} s; the whole network costs")
+    print(f"tensor only, found and counted in {took:.1f} s; the whole network costs")
     print(f"{places.costs[-1] / 1e6:.1f} million multiply-accumulates at {args.size} pixels\n")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     titles = "".join(f"{name.split('.')[-1]:>8}" for name in [*EXITS, "end"])
@@ -114,7 +109,7 @@ def main() -> None:
         clf = EarlyExitClassifier(
             backbone, exits=EXITS, head=head, training="separate", calibration=None, random_state=0
         ).fit(X_train, y_train)
-        clf.calibrate(X_val, y_val, AccuracyDrop(0.005))
+        clf.calibrate(*validation, AccuracyDrop(0.005))
         stages = [stage.state_dict() for stage in clf.stages_]
         kept = all(torch.equal(v, before[k]) for state in stages for k, v in state.items())
         table = clf.exit_table(X_test)
@@ -122,13 +117,12 @@ def main() -> None:
         accuracies = 100 * (labels == y_test[:, None]).mean(axis=0)
         exits = table.leave(clf.thresholds_)
         accuracy = 100 * (labels[np.arange(len(exits)), exits] == y_test).mean()
-        times = []
-        for _ in range(3):
-            for threshold in (np.inf, None):
-                start = time.perf_counter()
-                clf.predict(X_test[:512], threshold=threshold)
-                times.append(time.perf_counter() - start)
-        speed = np.median(np.array(times[::2]) / np.array(times[1::2]))
+        calls = {
+            threshold: partial(clf.predict, X_test[:512], threshold=threshold)
+            for threshold in (np.inf, None)
+        }
+        times = take_turns(calls, 3)
+        speed = ratio(times[np.inf], times[None])[0]
         told = "".join(f"{value:>8.2f}" for value in accuracies)
         print(
             f"{title:<24}{told}   {accuracy:.2f} @ {clf.costs_[exits].mean():.2f}, "

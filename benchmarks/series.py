@@ -19,8 +19,8 @@ from typing import Any
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _harness.data import SETS
-from _harness.formats import MissingData
+from _harness.command import make_parser
+from _harness.data import SETS, MissingData
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.image import grid_to_graph
 from sklearn.linear_model import LogisticRegression
@@ -34,10 +34,7 @@ BUDGETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.05)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = make_parser(__doc__, seeds=5)
     parser.add_argument("--epochs", type=int, default=60)
     args = parser.parse_args()
     try:

@@ -13,16 +13,17 @@ import argparse
 import multiprocessing
 import os
 import pickle
-import threading
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from _harness.data import Arrays, load_letter, split
-from _harness.turns import medians, ratio, take_turns
+from _harness.command import make_parser, some_of
+from _harness.data import SETS, Arrays
+from _harness.measure import MIB, medians, memory_is_known, ratio, take_turns, watched
+from _harness.samples import divide
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
 from skearlyexit._determinism._random import isolated_random_state
@@ -239,52 +240,39 @@ def section_training(args: argparse.Namespace, parts: tuple[Arrays, ...]) -> Non
     print_claim(loss <= 1.25, f"training at most 1.25 times a bare torch loop: {text}")
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def predict_and_watch(pickled: bytes, X_test: np.ndarray, n_rows: int, queue: Any) -> None:
     """In a process of its own: put the rise of resident memory during predict into the queue."""
     torch.set_num_threads(1)
     clf = pickle.loads(pickled)
     clf.predict(X_test[:64])
     X = np.resize(X_test, (n_rows, X_test.shape[1]))
-    before = resident_bytes()
-    peak, done = [before], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.001):
-            peak[0] = max(peak[0], resident_bytes())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    clf.predict(X)
-    done.set()
-    thread.join()
-    queue.put(peak[0] - before)
+    peaks: dict[str, float] = {}
+    with watched(peaks):
+        clf.predict(X)
+    queue.put(peaks["all"])
 
 
-def measure_memory(clf: Any, X_test: np.ndarray, n_rows: int) -> int:
+def measure_memory(clf: Any, X_test: np.ndarray, n_rows: int) -> float:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     args = (pickle.dumps(clf), X_test, n_rows, queue)
     process = context.Process(target=predict_and_watch, args=args)
     process.start()
-    rise = int(queue.get())
+    rise = float(queue.get())
     process.join()
     return rise
 
 
 def section_memory(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
-    if not Path("/proc/self/statm").exists():
+    if not memory_is_known():
         print("Memory is measured on Linux only.")
         return
     rests = []
     for n_rows in (args.memory_rows, 2 * args.memory_rows):
-        rise = measure_memory(clf, parts[2][0], n_rows) / 2**20
-        embeddings = n_rows * EMBEDDING_BYTES / 2**20
+        rise = measure_memory(clf, parts[2][0], n_rows) / MIB
+        embeddings = n_rows * EMBEDDING_BYTES / MIB
         # Indices of classes and exits, and the labels made of the first.
-        answers = n_rows * (8 + 8 + clf.classes_.itemsize) / 2**20
+        answers = n_rows * (8 + 8 + clf.classes_.itemsize) / MIB
         rests.append(rise - answers)
         print(
             f"{n_rows} rows: peak rise {rise:.0f} MiB, of which answers {answers:.0f}, rest "
@@ -292,7 +280,7 @@ def section_memory(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]
         )
         print_claim(rise < embeddings, f"less than one embedding of all {n_rows} rows")
     growth = rests[1] - rests[0]
-    allowed = 0.1 * args.memory_rows * EMBEDDING_BYTES / 2**20
+    allowed = 0.1 * args.memory_rows * EMBEDDING_BYTES / MIB
     print_claim(
         growth <= allowed,
         f"memory besides the answers does not grow with the rows: {growth:+.0f} MiB on doubling "
@@ -310,24 +298,23 @@ SECTIONS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sections", default=",".join(SECTIONS), help="some of the default")
+    parser = make_parser(__doc__)
+    default = ",".join(SECTIONS)
+    parser.add_argument(
+        "--sections", type=some_of(SECTIONS), default=default, help="some of the default"
+    )
     parser.add_argument("--epochs", type=int, default=40, help="of the model that is timed")
     parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--training-epochs", type=int, default=3)
     parser.add_argument("--training-repeats", type=int, default=5)
     parser.add_argument("--memory-rows", type=int, default=10**6)
     args = parser.parse_args()
-    sections = args.sections.split(",")
-    unknown = set(sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"unknown sections {sorted(unknown)}; there are {[*SECTIONS]}")
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread, load {os.getloadavg()}")
 
-    parts = split(*load_letter(), 0)
-    clf = fit_model(args, parts) if set(sections) - {"training"} else None
-    for name in sections:
+    parts = divide(*SETS["letter"].load(), 0)
+    clf = fit_model(args, parts) if set(args.sections) - {"training"} else None
+    for name in args.sections:
         print(f"\n{name}")
         if name == "training":
             section_training(args, parts)

@@ -11,7 +11,6 @@ leave all of them as they are, on the same machine and with the same libraries.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser
 from sklearn.datasets import load_digits, make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -197,7 +197,7 @@ def _hash(values: Any) -> str:
 
 def main() -> None:
     """Record answers, or compare them with recorded ones."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("action", choices=["record", "compare"])
     parser.add_argument("path", type=Path)
     options = parser.parse_args()

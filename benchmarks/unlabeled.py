@@ -9,11 +9,11 @@ and without them.
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
+from _harness.command import make_parser
 from _harness.report import spread, table
 from sklearn.datasets import load_digits
 
@@ -45,11 +45,7 @@ def accuracy(training: Any, X: np.ndarray, y: np.ndarray, few: np.ndarray, **giv
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=10)
-    args = parser.parse_args()
+    args = make_parser(__doc__, seeds=10).parse_args()
     X, y = load_digits(return_X_y=True)
     for n_labels in (2, 3):
         rows = []

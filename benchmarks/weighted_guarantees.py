@@ -22,13 +22,12 @@ bold. Beside it stands which share of the samples exits early.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
+from _harness.command import make_parser, write_table
 from _harness.report import table
 
 from skearlyexit.calibration import (
@@ -206,12 +205,9 @@ def _cell(text: str, exits: np.ndarray, kept: bool) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, output=True)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--samples", type=int, nargs="+", default=[500, 2000])
-    parser.add_argument("--output", default="benchmarks/results", help="folder for the table")
     args = parser.parse_args()
     rows = []
     for title, kind in KINDS.items():
@@ -226,9 +222,7 @@ def main() -> None:
         f"level itself {LEVEL / LARGEST_RISK:.2f} would.\n\n{table(rows, header)}"
     )
     print(text)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weighted_guarantees.md").write_text(text)
+    write_table(args.output, "weighted_guarantees", text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Importing this first keeps BLAS and OpenMP to one thread, which they read when they start."""
+"""What the scripts share.
+
+A script imports this before numpy and torch: it keeps BLAS and OpenMP to one thread, and they read
+the number when they start.
+"""
 
 import os
 

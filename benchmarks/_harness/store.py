@@ -1,62 +1,35 @@
-"""Rows of a data set, split for every seed, and the file with its results."""
+"""What is kept on disk: values that are computed once, and the results of one data set."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
-from sklearn.model_selection import train_test_split
-
-from _harness.data import SETS, Arrays
 
 
-class Data:
-    """Test rows, the same for all seeds, and training and validation rows, new for each.
-
-    Parameters
-    ----------
-    name : str
-        Key of `SETS`.
-    max_train, max_test : int or None
-        At most so many rows, drawn from all that there are; a quarter as many rows as are trained
-        on are for validation.
-    """
-
-    def __init__(self, name: str, max_train: int | None, max_test: int | None) -> None:
-        self.set = SETS[name]
-        X, labels = self.set.load()
-        y = np.unique(labels, return_inverse=True)[1]
-        n_test = self.set.n_test
-        if n_test:
-            self.rest, self.test = (X[:-n_test], y[:-n_test]), (X[-n_test:], y[-n_test:])
-        else:
-            self.rest, self.test = _split(X, y, 0.25, 0)
-        if max_test and max_test < len(self.test[0]):
-            self.test = _split(*self.test, max_test, 0)[1]
-        self.max_train = max_train
-        self.n_classes = int(y.max()) + 1
-
-    def parts(self, seed: int) -> tuple[Arrays, Arrays]:
-        """Training and validation rows of a seed."""
-        X, y = self.rest
-        if self.max_train and self.max_train < 0.8 * len(X):
-            X, y = _split(X, y, self.max_train * 5 // 4, seed)[1]
-        return _split(X, y, 0.2, seed)
+def keep(path: Path, value: Any) -> None:
+    """Write a value to a file, which `kept` reads."""
+    _write(path, partial(joblib.dump, value))
 
 
-def _split(X: np.ndarray, y: np.ndarray, size: float, seed: int) -> tuple[Arrays, Arrays]:
-    """Stratified; the second part has this size."""
-    X_a, X_b, y_a, y_b = train_test_split(X, y, test_size=size, stratify=y, random_state=seed)
-    return (X_a, y_a), (X_b, y_b)
+def kept(path: Path, compute: Callable[[], Any] | None = None) -> Any:
+    """Value kept in a file; if there is no such file, it is computed and kept first."""
+    if compute is not None and not path.exists():
+        keep(path, compute())
+    return joblib.load(path)
 
 
-def subsample(rows: Arrays, n_rows: int) -> Arrays:
-    """At most so many of the rows, stratified."""
-    return rows if len(rows[0]) <= n_rows else _split(*rows, n_rows, 0)[1]
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file at once, so that an interrupted run leaves a whole one or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    write(part)
+    os.replace(part, path)
 
 
 class Store:
@@ -72,7 +45,7 @@ class Store:
     ----------
     content : dict
         ``models``, by name: ``setting``, ``tuning``, and ``seeds`` by number as text; ``timing``
-        by seed; ``options`` and sizes of the run.
+        by seed; ``facts``: options and sizes of the run.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -93,25 +66,14 @@ class Store:
             )
 
     def save(self) -> None:
-        """Write the file at once, so that a run that is cut off leaves a whole one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.content, indent=1))
-        os.replace(part, self.path)
+        """Write the file."""
+        text = json.dumps(self.content, indent=1)
+        _write(self.path, lambda part: part.write_text(text))
 
     def model(self, name: str) -> dict[str, Any]:
         """Results of a model, to be read and written."""
         return self.content["models"].setdefault(name, {"seeds": {}})
 
-    def _model_path(self, model: str, seed: int) -> Path:
+    def model_path(self, model: str, seed: int) -> Path:
+        """File of a fitted model: the clock compares all models of a seed in one process."""
         return self.folder / "models" / f"{self.name}-{model}-{seed}.joblib"
-
-    def keep(self, model: str, seed: int, fitted: Any) -> None:
-        """Keep a fitted model for the clock, which compares all models of a seed in one process."""
-        path = self._model_path(model, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        joblib.dump(fitted, path)
-
-    def fitted(self, model: str, seed: int) -> Any:
-        """Load a model kept by `keep`."""
-        return joblib.load(self._model_path(model, seed))

@@ -33,8 +33,9 @@ def best_at_budget(evidence: CalibrationData, budget: float) -> tuple[np.ndarray
     Every combination on a grid is tried, the grid of `compute_frontier` with up to four exits and a
     coarser one with more; then one threshold at a time is changed on a finer grid while that helps.
     With more than four exits that starts from the best points for several prices of cost as well.
-    It takes a small part of the time of `compute_frontier` and finds points that are about as good;
-    with more than twelve exits they may be several points of accuracy worse.
+    It takes a small part of the time of `compute_frontier` and finds points that are about as good:
+    on 2,000 simulated samples at most 0.05 percentage points worse, with up to 24 exits
+    (``benchmarks/frontier.py``).
 
     Parameters
     ----------

@@ -46,10 +46,8 @@ class GreedyPlacement(ProbingPlacement):
 
     Notes
     -----
-    If the stage that follows is taken to end at the next candidate, kept or not, an exit has to pay
-    for itself within it, and the more candidates there are, the fewer can: in simulations with 16
-    candidates and a share of 0.9 none was kept, while this rule saved nearly as much as the best
-    subset of `EfficiencyTest`.
+    If the stage that follows were taken to end at the next candidate, kept or not, an exit would
+    have to pay for itself within it, and the more candidates there are, the fewer could.
 
     References
     ----------

@@ -1,15 +1,15 @@
-"""Budgets kept: what rows really cost against what was asked for, also when the rows change.
+"""How well a budget is kept on new samples, also when their distribution shifts.
 
-The calibration and test rows of trained cascades are divided anew for each split; the ones set the
-thresholds, the others are answered as they are and after a shift: images rotated by 15 to 30
+The calibration and test samples of trained cascades are divided anew for each split. The first set
+the thresholds; the second are predicted as they are and after a shift: images rotated by 15 to 30
 degrees to either side; tables with classes in other shares, drawn with weights that vary by a
 factor of about e, and with noise of a quarter of its standard deviation on every feature. Compared
 are
 
-- looked up: ``predict(X, budget=b)``, for all rows at once;
-- strict: ``predict(X, budget=Budget(b, strict=True))``, in batches of 256 rows;
+- looked up: ``predict(X, budget=b)``, for all samples at once;
+- strict: ``predict(X, budget=Budget(b, strict=True))``, in batches of 256 samples;
 - moved: ``predict(X, budget=b)`` on each batch of 256, then ``partial_calibrate`` with it, whose
-  own cost is not counted; told of all rows, and of the second half of them.
+  own cost is not counted; for all samples, and for the second half of them.
 
 "Largest" is over the splits, of strict budgets over single batches.
 
@@ -42,7 +42,7 @@ N_BATCH = 256
 def shifts(
     name: str, X: np.ndarray, y: np.ndarray, rng: np.random.RandomState
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The rows as they are, and shifted."""
+    """The samples as they are, and shifted."""
     yield "as calibrated", X, y
     shape = SETS[name].image_shape
     if shape is not None:
@@ -62,15 +62,15 @@ def shifts(
 
 
 def batches(X: np.ndarray) -> Iterator[np.ndarray]:
-    """Consecutive rows."""
+    """Consecutive samples."""
     for start in range(0, len(X), N_BATCH):
         yield X[start : start + N_BATCH]
 
 
-def answer(
+def predictions(
     clf: EarlyExitClassifier, X: np.ndarray, budgets: list[float]
 ) -> dict[tuple[str, float], tuple[np.ndarray, np.ndarray]]:
-    """Labels and exits by way and budget; moves the thresholds of the classifier."""
+    """Labels and exits by way and budget; the thresholds of the classifier are changed."""
     found: dict[tuple[str, float], list[Any]] = defaultdict(list)
     for budget in budgets:
         found["looked up", budget].append(clf.predict(X, budget=budget, return_exits=True))
@@ -83,8 +83,8 @@ def answer(
         clf.partial_calibrate(batch)
     joined = {}
     for (way, budget), pairs in found.items():
-        said, exits = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        joined[way, budget] = said, exits
+        labels, exits = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        joined[way, budget] = labels, exits
     return joined
 
 
@@ -97,14 +97,16 @@ def study(name: str, args: argparse.Namespace) -> str:
         _, (X_pool, y_pool), (X_test, y_test) = divide_set(name, seed)
         X, y = np.concatenate([X_pool, X_test]), np.concatenate([y_pool, y_test])
         for known, others, rng in splits(seed, len(y_pool), len(y), args):
-            new = others[: args.rows]
+            new = others[: args.samples]
             for shift, rows, labels in shifts(name, X[new], y[new], rng):
                 clf.calibrate(X[known], y[known])
-                for (way, budget), (said, exits) in answer(clf, rows, args.budgets).items():
+                for (way, budget), (predicted, exits) in predictions(
+                    clf, rows, args.budgets
+                ).items():
                     costs = clf.costs_[exits]
                     parts = batches(costs) if way == "strict" else [costs]
                     largest = max(float(part.mean()) for part in parts)
-                    right = said == labels
+                    right = predicted == labels
                     found[shift, budget, way].append((costs.mean(), largest, right.mean()))
                     if way == "moved":
                         late = costs[len(costs) // 2 :].mean()
@@ -125,10 +127,10 @@ def study(name: str, args: argparse.Namespace) -> str:
                 f"{100 * right.mean():.2f}",
             ]
         )
-    header = ["rows", "budget", "way", "mean cost", "largest excess", "splits above", "accuracy"]
+    header = ["samples", "budget", "way", "mean cost", "largest excess", "splits above", "accuracy"]
     return (
         f"### {SETS[name].title}\n\n{args.splits} splits, {len(known)} calibration and {len(new)} "
-        f"test rows.\n\n{table(lines, header)}"
+        f"test samples.\n\n{table(lines, header)}"
     )
 
 
@@ -142,7 +144,7 @@ def main() -> None:
     parser = make_parser(__doc__, sets=DEFAULT_SETS, seeds=5, cache=True, output=True)
     parser.add_argument("--budgets", type=numbers, default="0.3,0.5,0.7")
     parser.add_argument("--splits", type=int, default=10, help="of each set, over all seeds")
-    parser.add_argument("--rows", type=int, default=2560, help="test rows, at most")
+    parser.add_argument("--samples", type=int, default=2560, help="test samples, at most")
     args = parser.parse_args()
     parts = ["## Budgets kept\n"]
     for name in available(args.sets):

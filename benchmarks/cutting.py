@@ -1,8 +1,8 @@
 """What cutting a network costs at run time, and how long tracing and cutting take.
 
 A network that is cut at four exits runs all its stages; the same network uncut runs its own
-forward. Both run in turns, on one thread; told are the median ratio of the times with its
-quartiles, and whether the profiler saw the same kernels in the same order.
+forward. Both run in turns, on one thread. Printed are the median ratio of the times with its
+quartiles, and whether the profiler recorded the same kernels in the same order.
 
     python benchmarks/cutting.py
 """
@@ -64,7 +64,7 @@ class ResidualNetwork(nn.Module):
 
 
 class DenseNetwork(nn.Module):
-    """Each layer sees all before it, for vectors of 64 numbers."""
+    """Each layer gets the outputs of all before it, for vectors of 64 numbers."""
 
     def __init__(self, n_layers: int = 12, growth: int = 64) -> None:
         super().__init__()
@@ -112,9 +112,9 @@ def compare(title: str, module: nn.Module, shape: tuple[int, ...], repeats: int)
             assert torch.equal(both["cut"](), both["whole"]())
             same = kernels(both["cut"]) == kernels(both["whole"])
             times = take_turns(both, repeats)
-        told = "the same kernels" if same else "OTHER KERNELS"
+        kind = "the same kernels" if same else "OTHER KERNELS"
         _, quotient = ratio(times["cut"], times["whole"])
-        print(f"{title:<22}{n_rows:>5} rows: {told}, time of cut / whole {quotient}", flush=True)
+        print(f"{title:<22}{n_rows:>5} samples: {kind}, time of cut / whole {quotient}", flush=True)
 
 
 def main() -> None:

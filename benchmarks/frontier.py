@@ -1,13 +1,13 @@
-"""The frontier: seconds to compute it, and how far it is from trying everything.
+"""The frontier: seconds to compute it, and its difference from trying everything.
 
-Tables are synthetic, of rows whose scores tell how sure the exits are. "Look-up" is the thresholds
-for one more budget, ``frontier.thresholds[frontier.at_budget(b)]``; "one budget" is the search for
-a single one that placement uses. Every combination on the grid of the frontier is what it has to
-find with two and three exits. With more, every combination on a coarse grid is tried: above 0, the
-frontier is better than that by so many points of accuracy at the same budget, on these rows. With
-many exits the search for a single budget is compared with the frontier.
-Above 10,000 rows the search for the frontier of five and more exits looks at 10,000 of them: the
-last table compares with a search over all rows.
+Tables are synthetic, of samples whose scores rise with the probability that an exit is right.
+"Look-up" is the thresholds for one more budget, ``frontier.thresholds[frontier.at_budget(b)]``;
+"one budget" is the search for a single one that placement uses. With two and three exits the
+frontier is compared with every combination on its grid, with more with every combination on a
+coarse grid: above 0, the frontier is better by so many points of accuracy at the same budget, on
+these samples. With many exits the search for a single budget is compared with the frontier. Above
+10,000 samples the search for the frontier of five and more exits uses 10,000 of them: the last
+table compares with a search over all samples.
 
     python benchmarks/frontier.py
 """
@@ -34,7 +34,7 @@ BUDGETS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
 def timings(sizes: list[tuple[int, int]], n_repetitions: int) -> str:
-    """Times for tables of so many rows and exits."""
+    """Times for tables of so many samples and exits."""
     rows = []
     for n_rows, n_exits in sizes:
         evidence = draw(n_rows, n_exits, 0).evidence()
@@ -53,12 +53,12 @@ def timings(sizes: list[tuple[int, int]], n_repetitions: int) -> str:
                 f"{one:.2f}",
             ]
         )
-    header = ["rows", "exits", "frontier, s", "points", "look-up, ms", "one budget, s"]
+    header = ["samples", "exits", "frontier, s", "points", "look-up, ms", "one budget, s"]
     return table(rows, header)
 
 
 def brute_force(evidence: CalibrationData, size: int) -> Frontier:
-    """Frontier of every combination of quantiles, each evaluated by itself."""
+    """Frontier of every combination of quantiles, each evaluated alone."""
     grids = [quantile_grid(column, size, evidence.weight) for column in evidence.scores[:, :-1].T]
     points = np.array([*itertools.product(*grids)])
     values = np.array([evidence.evaluate(point) for point in points])
@@ -109,7 +109,7 @@ def quality(n_rows: int, n_seeds: int) -> str:
 
 
 def drawn(n_rows: int, n_seeds: int) -> str:
-    """Frontier of a search over some of the rows against that of one over all."""
+    """Frontier of a search over some of the samples against that of one over all."""
     rows = []
     for n_exits in (5, 8, 16):
         differences = []
@@ -142,7 +142,7 @@ def many_exits(n_rows: int, n_seeds: int) -> str:
 def main() -> None:
     parser = make_parser(__doc__, seeds=5)
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--rows", type=int, default=2000, help="of the tables to try everything on")
+    parser.add_argument("--samples", type=int, default=2000, help="samples of the other tables")
     parser.add_argument("--quick", action="store_true", help="without the largest tables")
     args = parser.parse_args()
     sizes = [(5000, n_exits) for n_exits in (2, 3, 4, 6, 8)]
@@ -150,12 +150,15 @@ def main() -> None:
         sizes += [(100_000, n_exits) for n_exits in (4, 8, 16)]
     print(f"Median [quartiles] of {args.repetitions} repetitions, one thread.\n")
     print(timings(sizes, args.repetitions), flush=True)
-    print(f"Points of accuracy against every combination, {args.rows} rows, {args.seeds} seeds.\n")
-    print(quality(args.rows, args.seeds), flush=True)
-    print(f"Points of one budget against the frontier, {args.rows} rows, {args.seeds} seeds.\n")
-    print(many_exits(args.rows, args.seeds), flush=True)
+    size = f"{args.samples} samples, {args.seeds} seeds"
+    print(f"Points of accuracy against every combination, {size}.\n")
+    print(quality(args.samples, args.seeds), flush=True)
+    print(
+        f"Points of one budget against the frontier, {args.samples} samples, {args.seeds} seeds.\n"
+    )
+    print(many_exits(args.samples, args.seeds), flush=True)
     if not args.quick:
-        print(f"Points against a search over all of 100,000 rows, {args.seeds} seeds.\n")
+        print(f"Points against a search over all of 100,000 samples, {args.seeds} seeds.\n")
         print(drawn(100_000, args.seeds))
 
 

@@ -1,17 +1,17 @@
-"""Promises of risk: how often each kind of calibration breaks its own.
+"""How often each kind of calibration breaks its own guarantee.
 
-First by simulation: calibration rows are drawn from a synthetic exit table so large that it stands
-for all rows, on which the risk of every threshold is known. It is made so that the risk rises,
-falls and rises again on the way down the family. A promise of confidence may be broken in a share
-of the draws of at most 1 - confidence, and three standard errors for the number of draws. Beside
-it stand what the cheapest threshold with no more than the level among the calibration rows gives,
-and the first threshold that could not be certified.
+First by simulation: calibration samples are drawn from a synthetic exit table that is large enough
+to be the whole population, on which the risk of every threshold is known. In it the risk rises,
+falls and rises again as thresholds fall. A guarantee may be broken in a share of the draws of at
+most 1 - confidence, and three standard errors for the number of draws. Beside it are the results of
+the cheapest threshold with no more than the level among the calibration samples, and of the first
+threshold that could not be certified.
 
-Then on trained cascades: the calibration and test rows of a cascade are divided anew, and what was
-calibrated for at most one point of risk or drop on the ones is measured on the others. These are
-finite, so that their risk may exceed the level though the true one does not; "clearly" counts the
-splits where a binomial test at 5 % tells them apart. `AccuracyDrop` and the package earlyon, which
-choose by the drop seen on the calibration rows, promise nothing about others.
+Then on trained cascades: the calibration and test samples of a cascade are divided anew, and what
+was calibrated for at most one point of risk or drop on the first is measured on the second. These
+are finite, and their risk may exceed the level though the true one does not; "clearly" counts the
+splits where a binomial test at 5 % finds that it does. `AccuracyDrop` and the package earlyon,
+which choose by the drop on the calibration samples, guarantee nothing about others.
 
     python benchmarks/guarantees.py
     python benchmarks/guarantees.py --draws 200 --sets letter
@@ -58,7 +58,7 @@ RISKS = ("performance_gap", "consistency", "accuracy_drop")
 N_POPULATION, N_EXITS, BUMP = 200_000, 4, 0.05
 
 #: Parameters, risks and family sizes by name. Betting takes a hundred times as long, and its
-#: promise does not depend on the family.
+#: guarantee does not depend on the family.
 PROCEDURES: dict[str, tuple[dict[str, str], tuple[str, ...], tuple[int, ...]]] = {
     "ltt, binomial": ({"test": "binomial"}, RISKS[:2], SIZES),
     "ltt, Hoeffding-Bentkus": ({"test": "hoeffding_bentkus"}, RISKS, SIZES),
@@ -73,7 +73,7 @@ def family(size: int) -> np.ndarray:
 
 
 def true_risks(population: Population, risk: str, size: int) -> np.ndarray:
-    """Risk of every threshold of a family, row by row."""
+    """Risk of every threshold of a family, sample by sample."""
     evidence = population.evidence()
     losses, rows = exit_losses(evidence, risk), np.arange(len(population.scores))
     n_choices = evidence.n_exits - 1
@@ -83,7 +83,7 @@ def true_risks(population: Population, risk: str, size: int) -> np.ndarray:
 
 
 def n_certified(point: OperatingPoint, evidence: CalibrationData, thresholds: np.ndarray) -> int:
-    """How many thresholds of the family it lets pass."""
+    """Number of thresholds of the family that it certifies."""
     try:
         chosen = point.thresholds(evidence, None)[0]  # type: ignore[arg-type]
     except NotCertifiedError:
@@ -157,7 +157,7 @@ def conformal() -> dict[tuple, OperatingPoint]:
 
 
 def tests_table(found: Simulation) -> str:
-    """How often the procedures with a confidence break their promise."""
+    """How often the procedures with a confidence break their guarantee."""
     rows = []
     for name, (_, allowed, sizes) in PROCEDURES.items():
         for risk, confidence in itertools.product(allowed, CONFIDENCES):
@@ -230,38 +230,38 @@ def neighbors_table(found: Simulation) -> str:
 
 
 def simulate(args: argparse.Namespace) -> str:
-    """All promises on drawn samples."""
-    found = Simulation(args.draws, args.rows)
+    """All guarantees on drawn samples."""
+    found = Simulation(args.draws, args.samples)
     return (
-        f"### Simulation\n\n{args.draws} draws of {args.rows} calibration rows, {N_EXITS} exits; "
-        f"families of {', '.join(map(str, SIZES))} thresholds, levels of "
+        f"### Simulation\n\n{args.draws} draws of {args.samples} calibration samples, {N_EXITS} "
+        f"exits; families of {', '.join(map(str, SIZES))} thresholds, levels of "
         f"{', '.join(map(str, LEVELS))}.\n\n{tests_table(found)}"
-        f"\nConformal risk control, which promises the mean:\n\n{conformal_table(found)}"
-        f"\nHarm above the level, share of the draws:\n\n{neighbors_table(found)}"
+        f"\nConformal risk control, which guarantees the mean:\n\n{conformal_table(found)}"
+        f"\nPerformance gap above the level, share of the draws:\n\n{neighbors_table(found)}"
     )
 
 
-#: From outputs, classes by index, evidence and costs of calibration rows to a function from outputs
-#: to exits; raises NotCertifiedError.
+#: From outputs, classes by index, evidence and costs of calibration samples to a function from
+#: outputs to exits; raises NotCertifiedError.
 Chooser = Callable[[np.ndarray, np.ndarray, CalibrationData], Callable[[np.ndarray], np.ndarray]]
 
 DECISION = ExitRule(None, OwnCombination(), ConfidencePolicy())
 
 
-def asking(point: OperatingPoint) -> Chooser:
-    """Of this package."""
+def by_point(point: OperatingPoint) -> Chooser:
+    """Calibration by this package."""
 
     def choose(outputs: np.ndarray, y: np.ndarray, evidence: CalibrationData) -> Any:
         known = compute_frontier(evidence) if isinstance(point, AccuracyDrop) else None
         thresholds = point.thresholds(evidence, known)  # type: ignore[arg-type]
-        return lambda rows: DECISION.tabulate(rows).leave(thresholds)
+        return lambda new: DECISION.tabulate(new).leave(thresholds)
 
     return choose
 
 
 EARLYON = "python -m pip install --no-deps earlyon==0.3.0"
 
-#: From careful to daring, dense near 1; its own has nine values from 0.99 to 0.5.
+#: From high to low, dense near 1; its own has nine values from 0.99 to 0.5.
 FINE_GRID = tuple(float(value) for value in 1 - np.linspace(0, 1, 42)[1:-1] ** 3)
 
 
@@ -309,7 +309,7 @@ class Calibrated:
     temperatures: np.ndarray
 
     def leave(self, outputs: np.ndarray) -> np.ndarray:
-        """Exit at which each row leaves, of outputs (n_samples, n_exits, n_classes)."""
+        """Exit of each sample, from outputs of shape (n_samples, n_exits, n_classes)."""
         logits = _logits(outputs)
         scores = torch.stack(
             [
@@ -318,8 +318,8 @@ class Calibrated:
             ],
             dim=1,
         )
-        sure = scores.double().numpy() >= self.thresholds
-        return np.where(sure.any(axis=1), sure.argmax(axis=1), len(self.thresholds))
+        reached = scores.double().numpy() >= self.thresholds
+        return np.where(reached.any(axis=1), reached.argmax(axis=1), len(self.thresholds))
 
 
 def calibrate_earlyon(
@@ -331,7 +331,7 @@ def calibrate_earlyon(
     fine: bool,
     tempered: bool,
 ) -> Calibrated:
-    """Thresholds for a drop of accuracy; temperatures see one half of the rows, if any."""
+    """Thresholds for a drop of accuracy; temperatures, if any, come from half of the samples."""
     from earlyon.core.thresholds import calibrate_thresholds
 
     model = _StandIn(costs, outputs.shape[2])
@@ -354,8 +354,8 @@ def _logits(outputs: np.ndarray) -> torch.Tensor:
     return torch.tensor(np.log(np.maximum(outputs, 1e-12)), dtype=torch.float32)
 
 
-def of_earlyon(*, fine: bool, tempered: bool) -> Chooser:
-    """Of the other package."""
+def by_earlyon(*, fine: bool, tempered: bool) -> Chooser:
+    """Calibration by earlyon."""
 
     def choose(outputs: np.ndarray, y: np.ndarray, evidence: CalibrationData) -> Any:
         return calibrate_earlyon(
@@ -366,18 +366,18 @@ def of_earlyon(*, fine: bool, tempered: bool) -> Chooser:
 
 
 CHOOSERS = {
-    "RiskControl(0.01), harm": asking(RiskControl(0.01)),
-    'RiskControl(0.01, risk="accuracy_drop")': asking(RiskControl(0.01, risk="accuracy_drop")),
-    "ConformalRiskControl(0.01), harm": asking(ConformalRiskControl(0.01)),
-    "AccuracyDrop(0.01)": asking(AccuracyDrop(0.01)),
-    "earlyon, drop 0.01, its own grid": of_earlyon(fine=False, tempered=False),
-    "earlyon, drop 0.01, fine grid": of_earlyon(fine=True, tempered=False),
-    "earlyon, drop 0.01, fine grid and temperatures": of_earlyon(fine=True, tempered=True),
+    "RiskControl(0.01)": by_point(RiskControl(0.01)),
+    'RiskControl(0.01, risk="accuracy_drop")': by_point(RiskControl(0.01, risk="accuracy_drop")),
+    "ConformalRiskControl(0.01)": by_point(ConformalRiskControl(0.01)),
+    "AccuracyDrop(0.01)": by_point(AccuracyDrop(0.01)),
+    "earlyon, drop 0.01, its own grid": by_earlyon(fine=False, tempered=False),
+    "earlyon, drop 0.01, fine grid": by_earlyon(fine=True, tempered=False),
+    "earlyon, drop 0.01, fine grid and temperatures": by_earlyon(fine=True, tempered=True),
 }
 
 
 def measure(name: str, args: argparse.Namespace) -> str:
-    """All promises on the samples of one set."""
+    """All guarantees on the samples of one set."""
     found: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     choosers = CHOOSERS
     if not has_earlyon():
@@ -402,7 +402,7 @@ def measure(name: str, args: argparse.Namespace) -> str:
                 found[label].append((certified, *judge(outputs[new], y[new], exits, costs)))
     return (
         f"### {SETS[name].title}\n\n{args.splits} splits into {len(known)} calibration and "
-        f"{len(new)} test rows, on cascades of {args.seeds} seeds.\n\n{splits_table(found)}"
+        f"{len(new)} test samples, on cascades of {args.seeds} seeds.\n\n{splits_table(found)}"
     )
 
 
@@ -435,17 +435,17 @@ def splits_table(found: dict[str, list[tuple[float, ...]]]) -> str:
                 f"{np.mean(certified == 0):.0%}",
             ]
         )
-    header = ["calibration", "harm, %", "above 1 %", "clearly", "drop, points", "above 1"]
+    header = ["calibration", "gap, %", "above 1 %", "clearly", "drop, points", "above 1"]
     return table(rows, [*header, "largest", "mean cost", "nothing certified"])
 
 
 def main() -> None:
     parser = make_parser(__doc__, sets=DEFAULT_SETS, seeds=5, cache=True, output=True)
     parser.add_argument("--draws", type=int, default=2000, help="of the simulation; 0 for none")
-    parser.add_argument("--rows", type=int, default=1000, help="calibration rows of a draw")
+    parser.add_argument("--samples", type=int, default=1000, help="calibration samples of a draw")
     parser.add_argument("--splits", type=int, default=50, help="of each set, over all seeds")
     args = parser.parse_args()
-    parts = ["## Promises of risk\n"]
+    parts = ["## Guarantees of risk\n"]
     for name in available(args.sets):
         parts.append(measure(name, args))
         print(parts[-1], flush=True)

@@ -1,16 +1,15 @@
 """Neural against classical heads at every exit of one network.
 
-For each seed one backbone is trained, without exits ("frozen"), and another jointly with linear
-heads at its exits ("joint"); on each of them stand, one kind after the other, all the heads.
-Classical heads are fitted on the frozen embeddings of the training rows; "x3" after a name means
+For each seed one backbone is trained without exits ("frozen"), and another jointly with linear
+heads at its exits ("joint"); all the heads are fitted on each of them, one kind after the other.
+Classical heads are fitted on the frozen embeddings of the training samples; "x3" after a name means
 that these are cross-fitted in three folds. Neural heads on the frozen backbone are trained for as
-many epochs as it was; the MLP heads leave the last, linear one in place, so that the backbone is
-the same.
+many epochs as it was; with MLP heads the last head is linear, for the same backbone.
 
-Accuracies are those of test rows if all of them left at that exit. Costs are multiply-accumulates
-in units of the network with its linear head. The operating point is chosen on validation rows: the
-cheapest that loses no more than 0.2 points against the last exit with its linear head. Times are of
-`predict` with everybody leaving at the first exit, on one thread: one row, and 1,000 rows.
+Accuracies are those of the test samples if all of them exited there. Costs are multiply-accumulates
+in units of the network with its linear head. The operating point is chosen on validation samples:
+the cheapest that loses at most 0.2 points against the last exit with its linear head. Times are of
+`predict` with all samples exiting at the first exit, on one thread: one sample, and 1,000 samples.
 
     python benchmarks/heads.py --sets mnist5k,letter --seeds 3
 """
@@ -57,7 +56,7 @@ HEADS = {
     "neighbors": make_pipeline(StandardScaler(), KNeighborsClassifier(10, weights="distance")),
 }
 
-#: Settings of the network by kind of data, and where its exits stand.
+#: Settings of the network by kind of data, and the names of its exits.
 NETWORKS: dict[str, dict[str, Any]] = {
     "image": {
         "backbone": CNNBackbone((16, 32, 64), n_blocks=1, image_shape=(28, 28), stem_stride=2),
@@ -71,7 +70,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def fit(
-    network: dict[str, Any], head: Any, training: str, rows: Any, seed: int, folder: str, args: Any
+    network: dict[str, Any], head: Any, training: str, train: Any, seed: int, folder: str, args: Any
 ) -> tuple[EarlyExitClassifier, float]:
     """Fitted classifier, and the seconds that its heads took."""
     n_exits = len(network["exits"]) + 1
@@ -88,13 +87,13 @@ def fit(
         memory=folder,
         random_state=seed,
     )
-    return clf, seconds(lambda: clf.fit(*rows))
+    return clf, seconds(lambda: clf.fit(*train))
 
 
 def study(
     clf: EarlyExitClassifier, fit_seconds: float, validation: Any, test: Any, unit: float, goal: Any
 ) -> dict[str, Any]:
-    """All numbers of one classifier; `goal` is the accuracy on validation rows to be kept."""
+    """All numbers of one classifier; `goal` is the accuracy to keep on validation samples."""
     costs = clf.costs_ * clf.cost_table_.plain / unit
     y_val = np.searchsorted(clf.classes_, validation[1])
     evidence = CalibrationData.from_table(clf.exit_table(validation[0]), y_val, costs)
@@ -122,8 +121,8 @@ def study_seed(name: str, seed: int, args: argparse.Namespace) -> dict[str, dict
     data = SETS[name]
     network = NETWORKS[data.kind]
     X, y = data.load()
-    if data.n_test:  # a sample of the sets that come in tens of thousands
-        chosen = np.random.RandomState(seed).permutation(len(X))[: args.rows]
+    if data.n_test:  # some samples of the largest sets
+        chosen = np.random.RandomState(seed).permutation(len(X))[: args.samples]
         X, y = X[chosen], y[chosen]
     train, validation, test = divide(X, y, seed)
     found = {}
@@ -172,18 +171,18 @@ def report(name: str, found: list[dict[str, dict[str, Any]]]) -> str:
             ]
         )
     header = ["backbone, heads", *NETWORKS[SETS[name].kind]["exits"], "end"]
-    header += ["head's cost, first exit", "accuracy at cost", "heads' fit, s", "one row, ms"]
-    told = ", ".join(f"{cost:.2f}" for cost in costs)
+    header += ["head's cost, first exit", "accuracy at cost", "heads' fit, s", "one sample, ms"]
+    listed = ", ".join(f"{cost:.2f}" for cost in costs)
     return (
-        f"**{SETS[name].title}**, {len(found)} seeds; exits cost {told} with linear heads\n\n"
-        + table(rows, [*header, "1,000 rows, ms"])
+        f"**{SETS[name].title}**, {len(found)} seeds; exits cost {listed} with linear heads\n\n"
+        + table(rows, [*header, "1,000 samples, ms"])
     )
 
 
 def main() -> None:
     parser = make_parser(__doc__, sets="mnist5k,letter", seeds=3, output=True)
     parser.add_argument("--epochs", type=int, default=20, help="of the backbone")
-    parser.add_argument("--rows", type=int, default=10_000, help="at most, of the largest sets")
+    parser.add_argument("--samples", type=int, default=10_000, help="at most, of the largest sets")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in available(args.sets):

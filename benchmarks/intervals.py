@@ -75,7 +75,7 @@ def outcomes(n: int) -> np.ndarray:
     return np.array([(i, j, n - i - j) for i in range(n + 1) for j in range(n + 1 - i)])
 
 
-def chances(counts: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def probabilities(counts: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Probability of each outcome under one distribution."""
     log = gammaln(counts[0].sum() + 1) - gammaln(counts + 1).sum(axis=1)
     return np.exp(log + xlogy(counts, shares).sum(axis=1))
@@ -89,9 +89,9 @@ def study(values: tuple[float, ...], n: int, shares: np.ndarray) -> np.ndarray:
     low, high = limits[..., 0] - 1e-12, limits[..., 1] + 1e-12
     found = np.empty((2, len(INTERVALS), len(shares)))
     for k, each in enumerate(shares):
-        chance, truth = chances(counts, each), float(each @ known)
-        found[0, :, k] = ((low <= truth) & (truth <= high)) @ chance
-        found[1, :, k] = (high - low) @ chance
+        probability, truth = probabilities(counts, each), float(each @ known)
+        found[0, :, k] = ((low <= truth) & (truth <= high)) @ probability
+        found[1, :, k] = (high - low) @ probability
     return found
 
 

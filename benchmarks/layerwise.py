@@ -1,18 +1,18 @@
-"""Layer-wise against joint training: time and memory, with the room for handed-on rows bounded.
+"""Layer-wise against joint training: time and memory, with bounded room for kept embeddings.
 
 Networks of twelve stages with an exit after each, a perceptron and a residual convolutional one,
 are trained jointly and layer by layer for the same epochs at each stage. Layer-wise training keeps
-what a stage hands on for all rows, so that later stages need not run the earlier ones; with
-`max_cache_bytes` it keeps it only where that has room, and else runs them anew in every epoch.
+the outputs of a stage for all samples, from which the next stage is trained without running the
+earlier ones; with `max_cache_bytes` it keeps them only where that has room, and otherwise runs the
+earlier stages anew in every epoch.
 
-Seconds are medians of fits in turns in one process, on one thread, ratios medians over the turns
-with quartiles. Memory is the rise of the resident memory's peak during fit, each time in a process
-of its own; the lowest and the highest of some are told beside the median. "kept" is the most that
-is kept between two stages, counted from shapes; while it is made, what it is made from is there,
-too.
+Seconds are medians of fits in turns in one process, on one thread; ratios are medians over the
+turns, with quartiles. Memory is the rise of the resident memory's peak during fit, each time in a
+process of its own: the median, with the lowest and the highest. "kept" is the most that is kept
+between two stages, counted from shapes; while it is computed, its input is in memory as well.
 
     python benchmarks/layerwise.py
-    python benchmarks/layerwise.py --rows 512 --epochs 1 --repeats 2 --processes 1
+    python benchmarks/layerwise.py --samples 512 --epochs 1 --repeats 2 --processes 1
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def estimator(name: str, strategy: TrainingStrategy, args: argparse.Namespace) -
 
 def samples_of(name: str, args: argparse.Namespace) -> Arrays:
     """Training samples."""
-    train: Arrays = kept(kept_samples(name, 0, args.rows, args.cache))[0]
+    train: Arrays = kept(kept_samples(name, 0, args.samples, args.cache))[0]
     return train
 
 
-def handed_on(clf: Any, X: np.ndarray) -> list[int]:
-    """Bytes of what each stage but the last hands on for all rows."""
+def output_bytes(clf: Any, X: np.ndarray) -> list[int]:
+    """Bytes of the outputs of each stage but the last, for all samples."""
     sizes = []
     carry: Any = torch.tensor(X[:2])
     with torch.inference_mode():
@@ -76,7 +76,7 @@ def handed_on(clf: Any, X: np.ndarray) -> list[int]:
 
 
 def strategies(sizes: list[int]) -> dict[str, TrainingStrategy]:
-    """Joint training, and layer-wise training with all the room, less than it wants, and none."""
+    """Joint training, and layer-wise training that keeps all, some and nothing."""
     some = (min(sizes) + max(sizes)) // 2 if min(sizes) < max(sizes) else max(sizes) // 2
     return {
         "joint": JointTraining(),
@@ -107,7 +107,7 @@ def study(name: str, args: argparse.Namespace) -> str:
     """Markdown of one network."""
     X, y = samples_of(name, args)
     probe = estimator(name, JointTraining(), args).set_params(max_epochs=1)
-    sizes = handed_on(probe.fit(X[:128], y[:128]), X)
+    sizes = output_bytes(probe.fit(X[:128], y[:128]), X)
     compared = strategies(sizes)
     fits = {
         label: partial(estimator(name, strategy, args).fit, X, y)
@@ -135,9 +135,10 @@ def study(name: str, args: argparse.Namespace) -> str:
         for label, strategy in compared.items()
     ]
     head = (
-        f"### {name}, {len(sizes) + 1} stages\n\n{len(X)} rows of {X[0].nbytes * len(X) / MIB:.1f} "
-        f"MiB, {args.epochs} epochs, batches of {args.batch_size}; what the stages hand on, in "
-        f"MiB: {', '.join(f'{size / MIB:.1f}' for size in sizes)}\n\n"
+        f"### {name}, {len(sizes) + 1} stages\n\n{len(X)} samples of "
+        f"{X[0].nbytes * len(X) / MIB:.1f} MiB, {args.epochs} epochs, batches of "
+        f"{args.batch_size}; outputs of the stages, in MiB: "
+        f"{', '.join(f'{size / MIB:.1f}' for size in sizes)}\n\n"
     )
     columns = ["training", "seconds", "to joint", "rise of memory, MiB", "kept, MiB"]
     return head + table(lines, columns)
@@ -145,7 +146,7 @@ def study(name: str, args: argparse.Namespace) -> str:
 
 def main() -> None:
     parser = make_parser(__doc__, sets="letter,fashion", cache=True, output=True)
-    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--epochs", type=int, default=3, help="of every stage")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5, help="turns by the clock")

@@ -1,13 +1,13 @@
 """Whether budgets and guarantees hold for policies that learn from the calibration samples.
 
-Outputs of heads are drawn from a known distribution, so that nothing is trained but the policy.
-In each run a policy and its thresholds come from the same held-out samples, by cross-fitting, as
-in `EarlyExitClassifier.fit`; what was asked for is then measured on many new samples. A guarantee
-may be broken in a share of the runs of at most 1 - confidence, a budget only within sampling
-error.
+Outputs of heads are drawn from a known distribution; nothing is trained but the policy. In each run
+a policy and its thresholds come from the same held-out samples, by cross-fitting, as in
+`EarlyExitClassifier.fit`; the cost under the budget and the risk under the guarantee are then
+measured on many new samples. A guarantee may be broken in a share of the runs of at most
+1 - confidence, a budget only within sampling error.
 
-"Translated" is what must not be done: the cross-fitted scores are translated, by rank, into
-scores that the final policy gives to the samples it has learned from. "As they are" is what the
+"Translated" is what must not be done: the cross-fitted scores are translated, by rank, into scores
+that the final policy gives to the samples from which it has learned. "As they are" is what the
 package does.
 
     python benchmarks/learned_policies.py

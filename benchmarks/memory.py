@@ -1,7 +1,7 @@
 """A search over ten kinds of heads, with the trained network kept on disk and without.
 
-The data are the digits that come with scikit-learn; three folds, nothing refitted, one process and
-two. Trainings are counted by a callback that leaves a mark in a file.
+The data are the digits that come with scikit-learn; three folds, without a final fit, in one
+process and in two. A callback that writes a mark into a file counts the trainings.
 
     python benchmarks/memory.py
 """
@@ -37,7 +37,7 @@ HEADS = [
 
 
 class Mark(Callback):
-    """Leaves a mark for every training; processes of a search share the file."""
+    """Writes a mark for every training; processes of a search share the file."""
 
     def __init__(self, path: str) -> None:
         self.path = path

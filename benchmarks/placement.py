@@ -1,10 +1,10 @@
-"""Where exits should stand: placements compared at the same budget and number of exits.
+"""Where to place exits: placements compared at the same budget and number of exits.
 
-For each set and seed every placement gets the same training rows; those that ask for data hold some
-of them out, as they do in use. The thresholds for the budget are calibrated on validation rows that
-no placement has seen, and accuracy and realised cost are those of test rows. With
-``--training separate`` all placements share one frozen backbone, so that nothing but the places
-differs; with ``mixed`` the backbone is trained with the exits.
+For each set and seed every placement gets the same training samples; those that need data hold some
+of them out, as they do in use. The thresholds for the budget are calibrated on validation samples
+that no placement has seen; accuracy and realized cost are those of test samples. With
+``--training separate`` all placements share one frozen backbone and differ in nothing else; with
+``mixed`` the backbone is trained with the exits.
 
     python benchmarks/placement.py
     python benchmarks/placement.py --training mixed --placements "equal shares,exact"
@@ -101,12 +101,12 @@ def report(found: Found, budget: float, titles: list[str]) -> str:
             lines.append([title, "not possible", "", "", ""])
             continue
         accuracies = 100 * np.array([accuracy for accuracy, _, _ in results])
-        told = ""
+        gains = ""
         if len(results) == len(base):
             gain = accuracies - 100 * np.array(base)
-            told = f"{gain.mean():+.2f} [{gain.min():+.2f} .. {gain.max():+.2f}]"
+            gains = f"{gain.mean():+.2f} [{gain.min():+.2f} .. {gain.max():+.2f}]"
         cost = np.mean([cost for _, cost, _ in results])
-        lines.append([title, spread(accuracies), told, f"{cost:.2f}", results[0][2]])
+        lines.append([title, spread(accuracies), gains, f"{cost:.2f}", results[0][2]])
     header = ["placement", f"accuracy at {budget}", f"to {titles[0]}", "mean cost", "exits, seed 0"]
     return table(lines, header)
 

@@ -1,16 +1,16 @@
-"""When to leave and what to answer: every policy and every combination rule at the same budgets.
+"""Which policy and which combination rule are the most accurate at the same budgets.
 
-All of them judge the outputs of the same cascades, one for each data set and seed, trained without
-regard to any. What learns is cross-fitted on the held-out rows, as a fit does it, so that it is
-fair to what a user gets: all of them serve to learn and to choose thresholds, and the final
-decision has learned from all. "halves" learns on one half and has the other for its thresholds.
-Thresholds are the best found for the budget on these rows, with two simpler ways beside them in the
-end. Accuracy and realised cost are those of test rows; costs count the decisions.
+All of them get the outputs of the same cascades, one for each data set and seed, trained without
+regard to any. A rule that learns is cross-fitted on the held-out samples, as in a fit: all of them
+serve to learn and to choose thresholds, and the final rule has learned from all. "halves" learns on
+one half and chooses thresholds on the other. Thresholds are the best found for the budget on these
+samples; the last table compares two simpler ways. Accuracy and realized cost are those of test
+samples; costs count the exit rule.
 
-Policies are compared with the exit's own answer, combination rules under confidence; "+ T" is with
-a temperature for each head. Ranks are over blocks of one set and one budget, each a mean over
-seeds; a budget at which confidence does as at the one below it is no block of its own. Blocks of
-one set share their networks, so that the tests take them for more evidence than they are.
+Policies are compared with the outputs of the exit's own head, combination rules under confidence;
+"+ T" is with a temperature for each head. Ranks are over blocks of one set and one budget, each a
+mean over seeds; a budget at which confidence gives the same as at the one below it is no block of
+its own. Blocks of one set share their networks, which the tests take for independent evidence.
 
     python benchmarks/policies.py
     python benchmarks/policies.py --sets letter --seeds 2
@@ -72,7 +72,7 @@ class Method:
     tempered : bool
         Whether each head has a temperature.
     halved : bool
-        Whether the thresholds see one half of the rows, and what learns the other.
+        Whether thresholds are chosen on one half of the samples, and the rule learns on the other.
     way : {"search", "geometric", "common"}
         How thresholds are found: by search, in the geometric family, or one for all exits.
     """
@@ -84,7 +84,7 @@ class Method:
     way: str = "search"
 
     def decision(self, budget: float) -> ExitRule:
-        """As a fit would make it; the scheduled policy is told the budget."""
+        """As in a fit; the scheduled policy gets the budget."""
         policy = self.policy
         if isinstance(policy, ScheduledPolicy):
             policy = ScheduledPolicy(budget)
@@ -93,7 +93,7 @@ class Method:
     def thresholds(
         self, evidence: CalibrationData, frontier: Frontier, budget: float
     ) -> np.ndarray:
-        """For a budget; raises a ValueError if it cannot be met."""
+        """For a budget; raises a ValueError if it cannot be kept."""
         if self.way != "common":
             return Budget(budget, method=self.way).thresholds(evidence, frontier)
         check_budget(budget, evidence.costs[0])
@@ -104,8 +104,8 @@ class Method:
 TREE = DecisionTreeClassifier(max_depth=5, min_samples_leaf=20)
 BOOSTING = HistGradientBoostingClassifier(max_iter=20, max_leaf_nodes=8, early_stopping=False)
 
-#: Policies by name, the one to compare with first. Patience goes by labels, which temperatures do
-#: not change.
+#: Policies by name; the others are compared with the first. Temperatures do not change labels, nor
+#: patience.
 POLICIES = {
     "confidence": Method(),
     "confidence + T": Method(tempered=True),
@@ -134,7 +134,7 @@ RULES = {
     "own": Method(),
     "own + T": Method(tempered=True),
     "most_confident": Method(rule=MostConfidentCombination()),
-    "surest + T": Method(rule=MostConfidentCombination(), tempered=True),
+    "most_confident + T": Method(rule=MostConfidentCombination(), tempered=True),
     "mean": Method(rule=MeanCombination()),
     "mean + T": Method(rule=MeanCombination(), tempered=True),
     "cost-weighted": Method(rule=CostWeightedCombination()),
@@ -150,14 +150,14 @@ WAYS = {
 }
 GROUPS = {"policies": POLICIES, "combination rules": RULES, "thresholds": WAYS}
 
-#: Accuracy and realised cost of each seed, by group, method, set and budget.
+#: Accuracy and realized cost of each seed, by group, method, set and budget.
 Found = dict[tuple[str, str, str, float], list[tuple[float, float]]]
 
 
 def study(
     saved: Cascade, method: Method, budgets: list[float], seed: int
 ) -> dict[float, tuple[float, float]]:
-    """Accuracy and realised cost on test rows by budget; nan where it cannot be met."""
+    """Accuracy and realized cost on test samples by budget; nan where it cannot be kept."""
     rng = np.random.RandomState(seed)
     rows = HeldOutRows(saved.pool, saved.y_pool, weight=None, training_weight=None, groups=None)
     decision = method.decision(budgets[0])
@@ -186,14 +186,14 @@ def study(
 def result(
     test: ExitTable, y: np.ndarray, costs: np.ndarray, thresholds: np.ndarray
 ) -> tuple[float, float]:
-    """Accuracy and mean cost of test rows."""
+    """Accuracy and mean cost of test samples."""
     exits = test.leave(thresholds)
     right = test.labels[np.arange(len(y)), exits] == y
     return float(right.mean()), float(costs[exits].mean())
 
 
 def run(name: str, args: argparse.Namespace, found: Found) -> float:
-    """Study everything on one set; the accuracy of its last exit."""
+    """Study all methods on one set; the accuracy of its last exit."""
     ends = []
     for seed in range(args.seeds):
         saved = load(name, seed, args.cache)
@@ -211,15 +211,15 @@ def run(name: str, args: argparse.Namespace, found: Found) -> float:
 def report(
     group: str, names: list[str], budgets: list[float], ends: dict[str, float], found: Found
 ) -> str:
-    """Markdown of one comparison; the first method is the one that others are held against."""
+    """Markdown of one comparison; the first method is the one that others are compared with."""
     blocks = [(name, budget) for name in names for budget in budgets]
     methods = list(GROUPS[group])
     scores = 100 * np.array(
         [[np.mean([a for a, _ in found[group, m, *block]]) for m in methods] for block in blocks]
     )
-    # What cannot meet a budget is the worst there.
+    # A method that cannot keep a budget is the worst there.
     scores = np.where(np.isnan(scores), -np.inf, scores)
-    # Ways to thresholds spend what is left of a budget where the search has nothing to gain.
+    # Simpler ways use the rest of a budget where the search has nothing to gain.
     judged = scores if group == "thresholds" else scores[:, :1]
     new = np.array(
         [
@@ -237,14 +237,14 @@ def report(
         ]
         for j, label in enumerate(methods)
     ]
-    rows.append(["every row to the end", *(f"{100 * ends[name]:.2f}" for name, _ in blocks)])
+    rows.append(["no early exits", *(f"{100 * ends[name]:.2f}" for name, _ in blocks)])
     cells, tests = ranked(methods, scores[new], methods[0])
     summary = []
-    for label, told in cells.items():
+    for label, ranks in cells.items():
         costs = [cost for block in blocks for _, cost in found[group, label, *block]]
         excess = [cost - b for n, b in blocks for _, cost in found[group, label, n, b]]
-        summary.append([label, *told, f"{np.nanmean(costs):.3f}", f"{np.nanmax(excess):+.4f}"])
-    header = [group, *rank_header(methods[0]), "mean cost", "most over a budget"]
+        summary.append([label, *ranks, f"{np.nanmean(costs):.3f}", f"{np.nanmax(excess):+.4f}"])
+    header = [group, *rank_header(methods[0]), "mean cost", "largest excess"]
     return (
         f"### {group.capitalize()}\n\nTest accuracy in %, mean ± spread over seeds, by set and "
         f"budget.\n\n"

@@ -1,9 +1,9 @@
-"""A pretrained network with exits at five depths, its weights untouched.
+"""A pretrained network with exits at five depths, its weights unchanged.
 
-EfficientNet-Lite0, trained on ImageNet, reads Fashion-MNIST: images are enlarged and their grey
+EfficientNet-Lite0, trained on ImageNet, gets Fashion-MNIST: images are enlarged and their gray
 repeated as three colors. Nothing of the network is trained; heads of several kinds are fitted on
-what it makes of the training rows. Thresholds are chosen on validation rows, the cheapest that lose
-no more than 0.5 points against the last exit, and accuracies are those of test rows. The plain
+its embeddings of the training samples. Thresholds are chosen on validation samples, the cheapest
+that lose at most 0.5 points against the last exit; accuracies are those of test samples. The plain
 network is the same one with the same kind of head at its end only.
 
     python benchmarks/pretrained.py
@@ -49,7 +49,7 @@ HEADS: dict[str, Any] = {
 
 
 class Enlarged(nn.Module):
-    """Grey pixels in [0, 1], flat, to the size and range that a network was trained for."""
+    """Gray pixels in [0, 1], flat, to the size and range that a network was trained for."""
 
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def load_network(size: int) -> nn.Module:
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--size", type=int, default=64, help="pixels of an image's side")
-    parser.add_argument("--rows", type=int, default=3000, help="for training")
+    parser.add_argument("--samples", type=int, default=3000, help="training samples")
     parser.add_argument("--validation", type=int, default=1500)
     parser.add_argument("--test", type=int, default=2000)
     args = parser.parse_args()
@@ -91,10 +91,10 @@ def main() -> None:
         print(error)
         return
     (X_train, y_train), validation, (X_test, y_test) = divide(
-        X, y, 0, n_test=data.n_test, sizes=(args.rows, args.validation)
+        X, y, 0, n_test=data.n_test, sizes=(args.samples, args.validation)
     )
     X_test, y_test = X_test[: args.test], y_test[: args.test]
-    # The classifier behind the dropout knows the classes of ImageNet.
+    # The classifier after the dropout has the classes of ImageNet.
     backbone = TracedBackbone(network, end="network._dropout")
     start = time.perf_counter()
     places = list_exits(backbone, X_train[:3], n_classes=10)
@@ -123,9 +123,9 @@ def main() -> None:
         }
         times = take_turns(calls, 3)
         speed = ratio(times[np.inf], times[None])[0]
-        told = "".join(f"{value:>8.2f}" for value in accuracies)
+        cells = "".join(f"{value:>8.2f}" for value in accuracies)
         print(
-            f"{title:<24}{told}   {accuracy:.2f} @ {clf.costs_[exits].mean():.2f}, "
+            f"{title:<24}{cells}   {accuracy:.2f} @ {clf.costs_[exits].mean():.2f}, "
             f"{speed:.2f}x by the clock; weights {'kept' if kept else 'CHANGED'}",
             flush=True,
         )

@@ -1,7 +1,7 @@
 """The clock on Letter, on one thread: prediction, small batches, training, memory.
 
-What is compared is run in turns in one process (A B C A B C ...). Times are medians; ratios are
-medians over the turns, with their quartiles.
+Functions that are compared run in turns in one process (A B C A B C ...). Times are medians; ratios
+are medians over the turns, with their quartiles.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --sections predict,ideal --epochs 5 --repeats 5
@@ -42,7 +42,7 @@ def print_claim(holds: bool, text: str) -> None:
 
 
 def fit_model(args: argparse.Namespace, parts: tuple[Arrays, Arrays, Arrays]) -> Any:
-    """Model at the operating point of the claims, calibrated on validation rows."""
+    """Model at the operating point of the claims, calibrated on validation samples."""
     train, validation, (X_test, y_test) = parts
     clf = EarlyExitClassifier(
         BACKBONE,
@@ -57,7 +57,7 @@ def fit_model(args: argparse.Namespace, parts: tuple[Arrays, Arrays, Arrays]) ->
     shares = np.bincount(exits, minlength=clf.n_exits_) / len(exits)
     print(
         f"Model: {args.epochs} epochs, accuracy {np.mean(labels == y_test):.4f} at mean cost "
-        f"{clf.costs_[exits].mean():.3f}; shares leaving {shares.round(3).tolist()}"
+        f"{clf.costs_[exits].mean():.3f}; exit rates {shares.round(3).tolist()}"
     )
     return clf
 
@@ -78,7 +78,7 @@ def section_predict(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...
     tensor = torch.tensor(X)
     sizes = {str(2**k): partial(run_plain, clf, tensor, 2**k) for k in range(6, 14)}
     times = take_turns(sizes, max(3, args.repeats // 3))
-    print(f"Plain network on {len(X)} rows by batch size: {medians(times)}")
+    print(f"Plain network on {len(X)} samples by batch size: {medians(times)}")
     best = int(min(times, key=lambda name: np.median(times[name])))
     times = take_turns(
         {"plain": partial(run_plain, clf, tensor, best), "predict": partial(clf.predict, X)},
@@ -92,7 +92,7 @@ def section_predict(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...
 def prepare_ideal(
     clf: EarlyExitClassifier, X: np.ndarray
 ) -> list[tuple[torch.nn.Module, torch.nn.Module | None, tuple[torch.Tensor, ...]]]:
-    """Stage, head and ready batches of survivors, for every exit that some row reaches."""
+    """Stage, head and prepared batches of survivors, for every exit that some sample reaches."""
     cascade = clf.cascade_
     batch_rows = _sizes(cascade.network.row_bytes, cascade.network.device)[1]
     exits = clf.predict(X, return_exits=True)[1]
@@ -111,7 +111,7 @@ def prepare_ideal(
 
 
 def run_ideal(plan: list[Any]) -> None:
-    """Only what has to be computed: no decisions, no gathering, no answers put in order."""
+    """Only stages and heads: no decisions, no gathering, no predictions put in order."""
     with torch.inference_mode():
         for stage, head, batches in plan:
             for batch in batches:
@@ -132,7 +132,7 @@ def section_ideal(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...])
         loss, text = ratio(times["predict"], times["ideal"])
         print_claim(
             loss <= 1.2,
-            f"{n_rows} rows at most 1.2 times the ideal run: {text}; {medians(times)}",
+            f"{n_rows} samples at most 1.2 times the ideal run: {text}; {medians(times)}",
         )
 
 
@@ -147,19 +147,19 @@ def run_bare(clf: EarlyExitClassifier, rows: torch.Tensor, exit_: int, heads: bo
 
 
 def forced(n_exits: int, exit_: int, before: float) -> np.ndarray:
-    """Thresholds under which every row leaves at one exit."""
+    """Thresholds under which every sample exits at one exit."""
     return np.array([before] * exit_ + [0.0] * (n_exits - 1 - exit_))
 
 
 def section_small(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
-    """Calls on few rows: before the exit at which all leave, heads are skipped or asked."""
+    """Calls on few samples: heads before the exit of all samples are skipped or run."""
     n_exits = clf.n_exits_
     X_test = parts[2][0]
-    # A threshold of 1 asks the head and keeps the row, unless its score is rounded to 1.
+    # With a threshold of 1 the head runs and the sample goes on, unless its score is rounded to 1.
     X_test = X_test[(clf.exit_table(X_test).scores < 1).all(axis=1)]
     depth = np.arange(n_exits)
-    print("Microseconds per call, by the exit at which all rows leave; line: call + exits passed")
-    for before, how in ((np.inf, "skipped"), (1.0, "asked")):
+    print("Microseconds per call, by the exit of all samples; line: call + exits passed")
+    for before, how in ((np.inf, "skipped"), (1.0, "run")):
         for n_rows in (1, 4, 16, 64):
             X = X_test[:n_rows]
             padded = _load(X, "cpu", torch.float32)
@@ -176,7 +176,7 @@ def section_small(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...])
                 each = np.array([1e6 * np.median(times[kind, k]) for k in depth])
                 slope, fixed = np.polyfit(depth, each, 1)
                 print(
-                    f"  heads {how:<8}{n_rows:>3} rows  {kind:<8}"
+                    f"  heads {how:<8}{n_rows:>3} samples  {kind:<8}"
                     + "".join(f"{value:>8.0f}" for value in each)
                     + f"   {fixed:.0f} + {slope:.0f} per exit"
                 )
@@ -236,7 +236,7 @@ def section_training(args: argparse.Namespace, parts: tuple[Arrays, ...]) -> Non
     }
     times = take_turns(functions, args.training_repeats)
     loss, text = ratio(times["package"], times["loop"])
-    print(f"{args.training_epochs} epochs on {len(X)} rows: {medians(times, 1.0, 's')}")
+    print(f"{args.training_epochs} epochs on {len(X)} samples: {medians(times, 1.0, 's')}")
     print_claim(loss <= 1.25, f"training at most 1.25 times a bare torch loop: {text}")
 
 
@@ -268,23 +268,23 @@ def section_memory(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]
         print("Memory is measured on Linux only.")
         return
     rests = []
-    for n_rows in (args.memory_rows, 2 * args.memory_rows):
+    for n_rows in (args.memory_samples, 2 * args.memory_samples):
         rise = measure_memory(clf, parts[2][0], n_rows) / MIB
         embeddings = n_rows * EMBEDDING_BYTES / MIB
         # Indices of classes and exits, and the labels made of the first.
-        answers = n_rows * (8 + 8 + clf.classes_.itemsize) / MIB
-        rests.append(rise - answers)
+        predictions = n_rows * (8 + 8 + clf.classes_.itemsize) / MIB
+        rests.append(rise - predictions)
         print(
-            f"{n_rows} rows: peak rise {rise:.0f} MiB, of which answers {answers:.0f}, rest "
-            f"{rests[-1]:.0f}; one embedding of all rows {embeddings:.0f} MiB"
+            f"{n_rows} samples: peak rise {rise:.0f} MiB, of which predictions {predictions:.0f}, "
+            f"rest {rests[-1]:.0f}; one embedding of all {embeddings:.0f} MiB"
         )
-        print_claim(rise < embeddings, f"less than one embedding of all {n_rows} rows")
+        print_claim(rise < embeddings, f"less than one embedding of all {n_rows} samples")
     growth = rests[1] - rests[0]
-    allowed = 0.1 * args.memory_rows * EMBEDDING_BYTES / MIB
+    allowed = 0.1 * args.memory_samples * EMBEDDING_BYTES / MIB
     print_claim(
         growth <= allowed,
-        f"memory besides the answers does not grow with the rows: {growth:+.0f} MiB on doubling "
-        f"(a tenth of the added embeddings is {allowed:.0f})",
+        f"memory besides the predictions does not grow with the samples: {growth:+.0f} MiB on "
+        f"doubling (a tenth of the added embeddings is {allowed:.0f})",
     )
 
 
@@ -307,7 +307,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--training-epochs", type=int, default=3)
     parser.add_argument("--training-repeats", type=int, default=5)
-    parser.add_argument("--memory-rows", type=int, default=10**6)
+    parser.add_argument("--memory-samples", type=int, default=10**6)
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread, load {os.getloadavg()}")

@@ -1,7 +1,7 @@
 """Early-exit networks against plain ones, boosting, forests, SVMs and perceptrons, on tables.
 
-`_harness/comparison.py` tells what is compared and how. Results go into one JSON file for each set,
-so that an interrupted run can go on, or be extended; sets can be run side by side. Of Adult 12,000
+`_harness/comparison.py` describes what is compared and how. Results go into one JSON file for each
+set; an interrupted run can go on, or be extended, and sets can be run side by side. Of Adult 12,000
 of its 29,304 training samples are used unless ``--max-train 0`` asks for all.
 
     python benchmarks/tabular.py
@@ -14,4 +14,4 @@ import _harness  # noqa: F401 - before everything that starts threads
 from _harness.comparison import main
 
 if __name__ == "__main__":
-    main(__doc__, ["letter", "magic", "pendigits", "adult"], tune_rows=5000, max_train=12_000)
+    main(__doc__, ["letter", "magic", "pendigits", "adult"], tune_samples=5000, max_train=12_000)

@@ -1,21 +1,21 @@
 """Ways of training side by side, on one budget of multiply-accumulates of training.
 
-Within a set and seed all start from the same weights, and learn from the same rows for as many
-epochs as spend what joint training spends in its own: operations of the passes forward and backward
-are counted over whole trainings, those between phases included. So is the plain network, which has
-no exits, and therefore more epochs. Thresholds are the best on validation rows, accuracy and cost
-are those of test rows.
+Within a set and seed all start from the same weights, and learn from the same samples for as many
+epochs as take the operations of joint training in its own: those of the passes forward and backward
+are counted over whole trainings, those between phases included. This holds for the plain network
+too, which has no exits, and therefore more epochs. Thresholds are the best on validation samples;
+accuracy and cost are those of test samples.
 
 Columns: mean accuracy over the budgets from the first exit's cost to 1 ("area"); accuracy at a
-budget, in points against the plain network; cost on test rows of the cheapest thresholds that
-lose nothing, or half a point, on validation rows against the plain network there, what they lose on
-test rows, and in how many seeds there are any; processor seconds, in units of joint training; rise
-of the resident memory's peak during training; epochs; multiply-accumulates of training.
+budget, in points against the plain network; cost on test samples of the cheapest thresholds that
+lose nothing, or half a point, on validation samples against the plain network there, what they lose
+on test samples, and in how many seeds there are any; processor seconds, in units of joint training;
+rise of the resident memory's peak during training; epochs; multiply-accumulates of training.
 
 Ranks are over blocks of one set and one budget, each a mean over seeds. Every training is a process
 of its own with one thread, in a mixed order, and its outcome is kept in a folder outside the
-repository, which is to be deleted after the package has changed: an interrupted run goes on, and a
-strategy can be added.
+repository: an interrupted run goes on, and a strategy can be added. Delete the folder after the
+package has changed.
 
     python benchmarks/training_families.py
     python benchmarks/training_families.py --sets letter --seeds 2 --strategies "joint;mixed"
@@ -123,7 +123,7 @@ ENTRIES: dict[str, Params] = {
     PLAIN: {"training": JointTraining(), "exits": 1},
 }
 
-#: Training rows at most, and epochs of joint training, by which the budget is measured.
+#: Training samples at most, and epochs of joint training, by which the budget is measured.
 MAX_TRAIN = {"tabular": 4000, "image": 2500}
 EPOCHS = {"letter": 40, "magic": 25, "mnist5k": 16, "fashion": 16}
 
@@ -190,32 +190,32 @@ def clock(names: list[str], args: argparse.Namespace) -> list[str]:
         name = next((name for name in names if SETS[name].kind == kind), None)
         if name is None:
             continue
-        X, y = kept(kept_samples(name, 0, args.clock_rows, args.cache / "families"))[0]
+        X, y = kept(kept_samples(name, 0, args.clock_samples, args.cache / "families"))[0]
         fits = {}
         for label, strategy in strategies.items():
             params = estimator_params(kind, SMALL_NETWORKS[kind], {"training": strategy})
             clf = EarlyExitClassifier(**params, max_epochs=args.clock_epochs, random_state=0)
             fits[label] = partial(clf.fit, X, y)
         times = take_turns(fits, args.repeats)
-        told = ", ".join(
+        ratios = ", ".join(
             f"{label} {ratio(times[label], times['joint'])[1]}" for label in ("cubic", "linear")
         )
         lines.append(
-            f"- {kind} ({name}, {len(X)} rows, {args.clock_epochs} epochs, {args.repeats} turns): "
-            f"{told}; medians {medians(times)}"
+            f"- {kind} ({name}, {len(X)} samples, {args.clock_epochs} epochs, {args.repeats} "
+            f"turns): {ratios}; medians {medians(times)}"
         )
         print(lines[-1], flush=True)
     return lines
 
 
-def told(values: Any, digits: int = 2) -> str:
+def mean_of(values: Any, digits: int = 2) -> str:
     """Mean and spread, or nothing where there are no numbers."""
     values = np.asarray(values, dtype=float)
     return spread(values, digits) if np.isfinite(values).all() else "-"
 
 
 def cheapest(found: Found, name: str, strategy: str, drop: float) -> str:
-    """Cost on test rows of what loses little on validation rows, and what it loses there."""
+    """Cost on test samples of thresholds that lose little on validation samples, and their loss."""
     costs, lost = [], []
     plain = found.of(name, PLAIN)
     for curve, end in zip(found.curves(name, strategy), plain, strict=True):
@@ -238,21 +238,21 @@ def set_tables(found: Found, name: str, budgets: list[float]) -> str:
         outcomes, curves = found.of(name, strategy), found.curves(name, strategy)
         alone = 100 * np.array([outcome.alone for outcome in outcomes])
         several = strategy in found.cascades
-        exits.append([strategy, *[told(column) for column in alone.T]])
+        exits.append([strategy, *[mean_of(column) for column in alone.T]])
         gains = []
         for budget in budgets:
             at = np.array([curve.at(budget)[0] for curve in curves])
-            gains.append(told(100 * (at - plain)))
+            gains.append(mean_of(100 * (at - plain)))
         seeds = range(found.seeds)
         numbers.append(
             [
                 strategy,
-                told([found.area(name, strategy, seed) for seed in seeds]) if several else "-",
+                mean_of([found.area(name, strategy, seed) for seed in seeds]) if several else "-",
                 *(gains if several else ["-"] * len(budgets)),
-                told(100 * (alone[:, -1] / 100 - plain)),
+                mean_of(100 * (alone[:, -1] / 100 - plain)),
                 *(cheapest(found, name, strategy, d) if several else "-" for d in DROPS),
-                told([o.seconds / b for o, b in zip(outcomes, base, strict=True)]),
-                told([outcome.peak_bytes / 2**20 for outcome in outcomes], 0),
+                mean_of([o.seconds / b for o, b in zip(outcomes, base, strict=True)]),
+                mean_of([outcome.peak_bytes / 2**20 for outcome in outcomes], 0),
                 f"{outcomes[0].epochs}",
                 f"{found.macs[name, strategy] / 1e9:.1f}",
             ]
@@ -275,13 +275,13 @@ def set_tables(found: Found, name: str, budgets: list[float]) -> str:
     return (
         f"### {SETS[name].title}\n\nTest accuracy of every exit in %, mean ± spread over seeds.\n\n"
         + table(exits, ["strategy", *header])
-        + f"\nPlain network {told(100 * plain)} %; joint training took {told(base, 1)} s.\n\n"
+        + f"\nPlain network {mean_of(100 * plain)} %; joint training took {mean_of(base, 1)} s.\n\n"
         + table(numbers, columns)
     )
 
 
 def summary(found: Found, budgets: list[float]) -> str:
-    """Ranks over blocks, and differences from the strategy that the others are held against."""
+    """Ranks over blocks, and differences from the strategy that the others are compared with."""
     methods = found.cascades
     blocks = [(name, budget) for name in found.sets for budget in budgets]
     scores = np.array(
@@ -297,13 +297,13 @@ def summary(found: Found, budgets: list[float]) -> str:
     areas = {m: found.each(found.area, m) for m in methods}
     cells, tests = ranked(methods, scores, REFERENCE)
     rows = []
-    for method, told_ranks in cells.items():
+    for method, ranks in cells.items():
         mean, above, below, p_value = against(areas[method].ravel(), areas[REFERENCE].ravel())
         ends = found.each(found.end, method) - found.each(found.end, PLAIN)
         rows.append(
             [
                 method,
-                *told_ranks,
+                *ranks,
                 f"{areas[method].mean():.2f}",
                 f"{mean:+.3f}",
                 f"{above} : {below}",
@@ -333,7 +333,7 @@ def difference(found: Found, value: Callable[[str, str, int], float], one: str, 
     """Mean difference over sets and seeds, and how often it is above or below."""
     gain = found.each(value, one) - found.each(value, other)
     sets = ", ".join(
-        f"{name} {told(values)}" for name, values in zip(found.sets, gain, strict=True)
+        f"{name} {mean_of(values)}" for name, values in zip(found.sets, gain, strict=True)
     )
     there = np.isfinite(gain)
     if not there.any():
@@ -346,10 +346,10 @@ def difference(found: Found, value: Callable[[str, str, int], float], one: str, 
 
 
 def known_results(found: Found, budgets: list[float]) -> list[str]:
-    """Lines on what others have found, as far as the strategies were run."""
+    """Lines on results known from the literature, if their strategies were run."""
     lines = []
 
-    def tell(text: str, value: Callable[[str, str, int], float], one: str, other: str) -> None:
+    def add(text: str, value: Callable[[str, str, int], float], one: str, other: str) -> None:
         if {one, other} <= set(found.strategies):
             lines.append(f"- {text}: {difference(found, value, one, other)}")
 
@@ -358,14 +358,14 @@ def known_results(found: Found, budgets: list[float]) -> list[str]:
     def at_small(name: str, strategy: str, seed: int) -> float:
         return found.accuracy(small, name, strategy, seed)
 
-    tell("Area, mixed against joint", found.area, "mixed", "joint")
-    tell("Area, mixed against separate", found.area, "mixed", "separate")
-    tell("Area, joint against separate", found.area, "joint", "separate")
-    tell("Last exit, joint with equal weights against plain", found.end, "joint", PLAIN)
-    tell("Last exit, mixed against plain", found.end, "mixed", PLAIN)
-    tell("Last exit, separate against plain", found.end, "separate", PLAIN)
-    tell(f"Accuracy at budget {small}, separate against joint", at_small, "separate", "joint")
-    tell(f"Accuracy at budget {small}, separate against mixed", at_small, "separate", "mixed")
+    add("Area, mixed against joint", found.area, "mixed", "joint")
+    add("Area, mixed against separate", found.area, "mixed", "separate")
+    add("Area, joint against separate", found.area, "joint", "separate")
+    add("Last exit, joint with equal weights against plain", found.end, "joint", PLAIN)
+    add("Last exit, mixed against plain", found.end, "mixed", PLAIN)
+    add("Last exit, separate against plain", found.end, "separate", PLAIN)
+    add(f"Accuracy at budget {small}, separate against joint", at_small, "separate", "joint")
+    add(f"Accuracy at budget {small}, separate against mixed", at_small, "separate", "mixed")
     return lines
 
 
@@ -415,7 +415,7 @@ def draw(ax: Any, name: str, found: Found) -> dict[str, Any]:
     ax.set(
         title=SETS[name].title,
         xlabel="budget, share of the plain network's cost",
-        ylabel="accuracy on test rows, %",
+        ylabel="accuracy on test samples, %",
     )
     return handles
 
@@ -451,14 +451,14 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--epochs", type=int, default=0, help="of joint training; 0: by set")
-    parser.add_argument("--max-train", type=int, default=0, help="rows; 0: by kind of data")
+    parser.add_argument("--max-train", type=int, default=0, help="samples; 0: by kind of data")
     parser.add_argument("--budgets", type=numbers, default="0.3,0.5,0.7")
     parser.add_argument(
         "--sections", type=some_of(SECTIONS), default=[*SECTIONS], help="some of the default"
     )
     parser.add_argument("--repeats", type=int, default=5, help="turns by the clock")
     parser.add_argument("--clock-epochs", type=int, default=6)
-    parser.add_argument("--clock-rows", type=int, default=2000)
+    parser.add_argument("--clock-samples", type=int, default=2000)
     args = parser.parse_args()
     # Those that the others are compared with are always among them.
     wanted = {*args.strategies, BASE, REFERENCE, PLAIN}

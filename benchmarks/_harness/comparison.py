@@ -1,28 +1,28 @@
-"""The comparison: early-exit networks against what one would use otherwise.
+"""The comparison of early-exit networks with what one would use otherwise.
 
-**Rows.** Test rows are fixed for each set (a quarter, or the set's own) and play no part until a
-model is done. The others are split anew for every seed into 80 % training and 20 % validation
-rows. All models are fitted on the same training rows, and none on validation rows: those choose
-settings and thresholds. No model is stopped early on them; `MLPClassifier` and boosting may hold
-out training rows for that.
+**Samples.** Test samples are fixed for each set (a quarter, or the set's own) and play no part
+until a model is done. The others are divided anew for every seed into 80 % training and 20 %
+validation samples. All models are fitted on the same training samples, and none on validation
+samples, which serve to choose settings and thresholds. No model is stopped early on them;
+`MLPClassifier` and boosting may hold out training samples for that.
 
 **Tuning.** Each model gets the same wall time for a random search of its own space by validation
-accuracy, once, on the rows of seed 0 and at most ``--tune-rows`` of its training rows. The first
-candidate is a sensible default and is always finished. Another is tried if the time left covers
-what it is predicted to take, from the work it is and the time that the ones before it took; after
-20 in a row that would not fit the search ends. What is found is then fitted on all training rows of
-every seed.
+accuracy, once, on the samples of seed 0 and at most ``--tune-samples`` of its training samples. The
+first candidate is a sensible default and is always finished. Another is tried if the rest of the
+time covers its predicted time, from its size and the time that the ones before it took; after 20 in
+a row that would not fit the search ends. The setting that is found is then fitted on all training
+samples of every seed.
 
-Early exits with linear heads take the network of the plain one, with an exit after every block, so
-that a cost of 1 means that network; how it is trained is searched. Classical heads stand on the
-same trained networks (the time of fitting counts both); what is searched is the kind of head. Both
-are scored by validation accuracy at half the plain network's cost. The smaller plain network has at
-least the cost that early exits with linear heads have on the test rows at `CLAIMED`, in mean over
-the seeds; it is searched over shape and learning like the plain one.
+Early exits with linear heads take the network of the plain one, with an exit after every block: a
+cost of 1 means that network; how it is trained is searched. Classical heads are fitted on the same
+trained networks (the time of fitting counts both); the kind of head is searched. Both are scored by
+validation accuracy at half the plain network's cost. The smaller plain network has at least the
+cost that early exits with linear heads have on the test samples at `CLAIMED`, in mean over the
+seeds; it is searched over shape and learning like the plain one.
 
-**The clock.** All models of a seed predict the test rows in turns in one process, on one thread;
-models that would take more than two seconds predict the first 1,000 rows. The time of fitting is
-that of the processor, so that what else runs on the machine does not count.
+**Times.** All models of a seed predict the test samples in turns in one process, on one thread;
+models that would take more than two seconds predict the first 1,000 samples. The time of fitting is
+that of the processor, and other processes on the machine do not count.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Study:
         model = MODELS[name]
         train, validation = self.data.parts(0)
         context = self._context(name, train)
-        train = subsample(train, self.options.tune_rows)
+        train = subsample(train, self.options.tune_samples)
         start = time.perf_counter()
         candidates = model.candidates(context, np.random.RandomState(0))
         if len(candidates) > 1 and name == "classical":
@@ -155,7 +155,7 @@ class Study:
         return clf.score(*validation)
 
     def _scaled(self, point: OperatingPoint, clf: EarlyExitClassifier) -> OperatingPoint:
-        """A budget in the unit of the model, whose last head may be another than the plain one."""
+        """A budget in the unit of the model, whose last head may differ from the plain one."""
         if isinstance(point, Budget):
             return Budget(point.value * self._unit / clf.cost_table_.plain)
         return point
@@ -278,14 +278,16 @@ def _fit_quietly(estimator: Any, train: Arrays) -> Any:
 
 
 def _macs_of(estimator: Any) -> float:
-    """Counted operations per row, NaN where there is no count."""
+    """Counted operations per sample, NaN where there is no count."""
     try:
         return estimator_macs(estimator)
     except UncountedError:
         return float("nan")
 
 
-def parse(description: str, sets: list[str], tune_rows: int, max_train: int) -> argparse.Namespace:
+def parse(
+    description: str, sets: list[str], tune_samples: int, max_train: int
+) -> argparse.Namespace:
     """Options of the command line."""
     parser = make_parser(description, sets=",".join(sets), seeds=5, output=True)
     parser.set_defaults(sets=None)
@@ -293,18 +295,18 @@ def parse(description: str, sets: list[str], tune_rows: int, max_train: int) -> 
         "--models", type=some_of(MODELS), default=[*MODELS], help="some of the default"
     )
     parser.add_argument("--tune-seconds", type=float, default=60.0, help="for each model")
-    parser.add_argument("--tune-rows", type=int, default=tune_rows, help="trained on in tuning")
-    parser.add_argument("--max-train", type=int, default=max_train, help="rows; 0 are all")
+    parser.add_argument("--tune-samples", type=int, default=tune_samples, help="samples, in tuning")
+    parser.add_argument("--max-train", type=int, default=max_train, help="samples; 0: all")
     parser.add_argument("--repeats", type=int, default=5, help="turns by the clock")
     parser.add_argument("--report", action="store_true", help="only show what is saved")
-    parser.add_argument("--quick", action="store_true", help="trial on few rows; no result")
+    parser.add_argument("--quick", action="store_true", help="trial on few samples; no result")
     args = parser.parse_args()
     args.asked = args.sets is not None
     args.sets = args.sets or sets
     args.max_epochs, args.max_test = 10**6, 0
     if args.quick:
         args.output = args.output / "quick"
-        args.seeds, args.tune_seconds, args.tune_rows, args.repeats = 1, 0.3, 300, 2
+        args.seeds, args.tune_seconds, args.tune_samples, args.repeats = 1, 0.3, 300, 2
         args.max_train, args.max_test, args.max_epochs = 600, 400, 3
     return args
 
@@ -316,7 +318,7 @@ def run(name: str, args: argparse.Namespace) -> None:
     (X_train, _), (X_val, _) = data.parts(0)
     print(
         f"{data.set.title}: {len(X_train)} training, {len(X_val)} validation and "
-        f"{len(data.test[0])} test rows; load {os.getloadavg()}",
+        f"{len(data.test[0])} test samples; load {os.getloadavg()}",
         flush=True,
     )
     store.require(
@@ -327,7 +329,7 @@ def run(name: str, args: argparse.Namespace) -> None:
             "n_features": X_train.shape[1],
             "n_classes": data.n_classes,
             "tune_seconds": args.tune_seconds,
-            "tune_rows": args.tune_rows,
+            "tune_rows": args.tune_samples,
             "quick": args.quick,
             "machine": platform.machine(),
             "versions": {
@@ -338,7 +340,7 @@ def run(name: str, args: argparse.Namespace) -> None:
     Study(store, data, args).run()
 
 
-def main(description: str, sets: list[str], *, tune_rows: int, max_train: int) -> None:
+def main(description: str, sets: list[str], *, tune_samples: int, max_train: int) -> None:
     """Run the sets one after the other, absent ones left out, and show the results.
 
     Parameters
@@ -347,10 +349,10 @@ def main(description: str, sets: list[str], *, tune_rows: int, max_train: int) -
         Shown by ``--help``.
     sets : list of str
         Sets that are run unless others are asked for.
-    tune_rows, max_train : int
+    tune_samples, max_train : int
         Defaults of the options.
     """
-    args = parse(description, sets, tune_rows, max_train)
+    args = parse(description, sets, tune_samples, max_train)
     if args.report:
         shown = args.sets if args.asked else [*SETS]
         shown = [name for name in shown if (args.output / f"{name}.json").exists()]
@@ -369,4 +371,4 @@ def main(description: str, sets: list[str], *, tune_rows: int, max_train: int) -
                 done.append(name)
     print_report(done, args.output, "-" + "-".join(done))
     if args.quick:
-        print("A trial on few rows: nothing above is a result.")
+        print("A trial on few samples: nothing above is a result.")

@@ -34,7 +34,7 @@ from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._measure import measure_blocks
 from skearlyexit.calibration import OperatingPoint
 
-#: What is asked of the validation rows. The claims are about CLAIMED.
+#: Operating points, calibrated on validation samples. The claims are about CLAIMED.
 CLAIMED = "drop 0.2 %"
 POINTS: dict[str, OperatingPoint] = {
     "full": Threshold(float("inf")),
@@ -74,7 +74,7 @@ class Context:
     ----------
     kind : {"tabular", "image"}
     X : ndarray of shape (n_samples, n_features)
-        Training rows, for shapes and the variance of a kernel; no model is fitted on them here.
+        Training samples, for shapes and the variance of a kernel; no model is fitted on them here.
     n_classes : int
     max_epochs : int
         Upper bound of a setting's epochs, and a third of that of iterations, for trials.
@@ -210,7 +210,7 @@ def plain_setting(context: Context) -> Params:
 
 
 def backbone_macs(backbone: Backbone, X: np.ndarray, n_classes: int) -> float:
-    """Multiply-accumulates per row, a linear head included."""
+    """Multiply-accumulates per sample, a linear head included."""
     with isolated_random_state(0):
         facts = measure_blocks(backbone.build(X[:2], n_classes), torch.tensor(X[:2]))
     return float(facts.costs.sum() + facts.embeddings[-1].shape[1] * n_classes)
@@ -237,7 +237,7 @@ def smaller_shapes(
     ]
     enough = [i for i in np.argsort(costs, kind="stable") if costs[i] >= macs]
     if not enough:
-        # Early exits that nobody takes cost more than the plain network.
+        # Exits at which no sample exits cost more than the plain network.
         enough = [int(np.argmax(costs))]
     near = [i for i in enough if costs[i] <= 1.3 * max(macs, costs[enough[0]])]
     return [shapes[i] for i in near[:6]]
@@ -260,9 +260,9 @@ def space_smaller(context: Context) -> list[Params]:
 
 
 def _head(params: Params, seed: int) -> Any:
-    """Classical head; `size` are trees or iterations or neighbors, `leaf` the least rows in one.
+    """Classical head; `size` are trees or iterations or neighbors, `leaf` the least samples in one.
 
-    Fully grown trees are always sure of themselves, so that nobody would go on.
+    Fully grown trees give a confidence of 1, with which all samples would exit.
     """
     kind, size, leaf = params["kind"], params.get("size"), params.get("leaf")
     if kind == "tree":

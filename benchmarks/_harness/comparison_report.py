@@ -14,7 +14,7 @@ from _harness.comparison_models import CLAIMED, MODELS, PEERS, entry_name
 from _harness.data import SETS
 from _harness.report import save_figure, spread, table
 
-#: What the claims are about, and what it is held against.
+#: What the claims are about.
 OURS = entry_name("linear", CLAIMED)
 
 HEADER = [
@@ -24,9 +24,9 @@ HEADER = [
     "to best peer",
     "kMACs",
     "cost",
-    "µs per row",
+    "µs per sample",
     "speed",
-    "one row, ms",
+    "one sample, ms",
     "fit, s",
     "tuning, s",
 ]
@@ -73,7 +73,7 @@ class Results:
         return {seed: 100 * value for seed, value in self._values(entry, "accuracy").items()}
 
     def macs(self, entry: str) -> float:
-        """Multiply-accumulates per row, mean over seeds."""
+        """Multiply-accumulates per sample, mean over seeds."""
         return float(np.mean([*self._values(entry, "macs").values()]))
 
     def cost(self, entry: str) -> float:
@@ -90,7 +90,7 @@ class Results:
         return float(self.content["models"][self.entries[entry][0]]["tuning"]["seconds"])
 
     def row_seconds(self, entry: str) -> dict[str, np.ndarray]:
-        """Seconds per row of every turn, by seed."""
+        """Seconds per sample of every turn, by seed."""
         return {
             seed: np.array(times[entry]["seconds"]) / times[entry]["rows"]
             for seed, times in self.content["timing"].items()
@@ -98,7 +98,7 @@ class Results:
         }
 
     def one_row(self, entry: str) -> float:
-        """Median seconds of a call on one row."""
+        """Median seconds of a call on one sample."""
         timing = self.content["timing"].values()
         return float(
             np.median(
@@ -117,12 +117,12 @@ class Results:
         return np.array([np.median(theirs[seed] / mine[seed]) for seed in mine if seed in theirs])
 
     def best_peer(self) -> str | None:
-        """The peer of the highest mean test accuracy: hindsight, and in its favour."""
+        """The peer of the highest mean test accuracy: chosen in hindsight, in its favor."""
         found = [peer for peer in PEERS if peer in self]
         return max(found, key=lambda p: np.mean([*self.accuracy(p).values()]), default=None)
 
 
-def told(points: np.ndarray) -> str:
+def gains_of(points: np.ndarray) -> str:
     """Differences seed by seed: mean, spread, and in how many seeds above."""
     if not len(points):
         return ""
@@ -153,8 +153,8 @@ def set_row(results: Results, entry: str) -> list[str]:
     return [
         title(results, entry) + note,
         spread(np.array([*results.accuracy(entry).values()])),
-        "" if entry == "plain" else told(results.difference(entry, "plain")),
-        "" if peer in (None, entry) else told(results.difference(entry, peer)),
+        "" if entry == "plain" else gains_of(results.difference(entry, "plain")),
+        "" if peer in (None, entry) else gains_of(results.difference(entry, peer)),
         f"{results.macs(entry) / 1000:.1f}",
         f"{results.cost(entry):.3f}",
         micros,
@@ -173,9 +173,9 @@ def set_text(results: Results) -> str:
         f"## {results.title}",
         "",
         f"{facts['n_train']} training, {facts['n_validation']} validation and {facts['n_test']} "
-        f"test rows, {facts['n_features']} features, {facts['n_classes']} classes; "
+        f"test samples, {facts['n_features']} features, {facts['n_classes']} classes; "
         f"{facts['tune_seconds']:g} s of tuning for each model on at most {facts['tune_rows']} "
-        "training rows. Accuracy in %, mean ± standard deviation over the seeds, differences "
+        "training samples. Accuracy in %, mean ± standard deviation over the seeds, differences "
         "seed by seed; median times [quartiles] on one thread; cost and speed in units of the "
         "plain network; "
         + (f"the best peer, by test accuracy, is {MODELS[peer].title}." if peer else "no peers."),
@@ -215,7 +215,7 @@ def summary(all_results: Sequence[Results]) -> str:
 
 
 def claims(results: Results) -> list[str]:
-    """PASS or FAIL for what one would like to say of early exits with linear heads."""
+    """PASS or FAIL for claims about early exits with linear heads."""
     if OURS not in results or "plain" not in results:
         return []
     lines = []
@@ -245,7 +245,7 @@ def claims(results: Results) -> list[str]:
         if len(gains):
             # A mean above 0 that half of the seeds contradict is no difference.
             holds = gains.mean() > 0 and np.sum(gains > 0) >= 0.8 * len(gains)
-            lines.append(claim(holds, f"{results.title}: above {words}: {told(gains)}"))
+            lines.append(claim(holds, f"{results.title}: above {words}: {gains_of(gains)}"))
     for entry in ("classical, budget 0.5",):
         gains = results.difference(entry, "linear, budget 0.5")
         speed = results.speed(entry, "linear, budget 0.5")
@@ -255,7 +255,7 @@ def claims(results: Results) -> list[str]:
                 claim(
                     holds,
                     f"{results.title}: classical heads above linear ones at half the cost, and no "
-                    f"slower: {told(gains)}; {np.median(speed):.2f} times as fast",
+                    f"slower: {gains_of(gains)}; {np.median(speed):.2f} times as fast",
                 )
             )
     return lines
@@ -300,7 +300,7 @@ def print_report(names: Sequence[str], folder: Path, ending: str) -> None:
 
 
 def draw(ax: Any, results: Results) -> dict[str, Any]:
-    """Accuracy against the time of predicting a row, of every model on one set.
+    """Accuracy against the time of predicting a sample, of every model on one set.
 
     Early exits are a line through their operating points.
     """
@@ -324,7 +324,7 @@ def draw(ax: Any, results: Results) -> dict[str, Any]:
             elinewidth=0.8,
             zorder=3 if name == "linear" else 2,
         )
-    ax.set(title=results.title, xscale="log", xlabel="predict, µs per row", ylabel="accuracy, %")
+    ax.set(title=results.title, xscale="log", xlabel="predict, µs per sample", ylabel="accuracy, %")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -332,7 +332,7 @@ def draw(ax: Any, results: Results) -> dict[str, Any]:
 
 
 def _points(results: Results, name: str) -> list[tuple[float, float, float]]:
-    """Microseconds per row, accuracy and its deviation at each point of a model, by cost."""
+    """Microseconds per sample, accuracy and its deviation at each point of a model, by cost."""
     points = []
     entries = [entry for entry, (model, _) in results.entries.items() if model == name]
     for entry in sorted((entry for entry in entries if entry in results), key=results.macs):

@@ -185,5 +185,5 @@ def _train(job: Job, train: Arrays, validation: Arrays, test: Arrays) -> Outcome
 
 
 def warm_up(clf: EarlyExitClassifier, X: np.ndarray, y: np.ndarray) -> None:
-    """Load all code by a training in small batches, which leave little memory to be used again."""
+    """Load all code by a training in small batches, which keep little memory for use afterwards."""
     clf.set_params(batch_size=16, max_epochs=2).fit(X[:WARM_SAMPLES], y[:WARM_SAMPLES])

@@ -26,8 +26,8 @@ from typing import Any
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _harness.cascades import DEFAULT_SETS, load, splits
-from _harness.command import available, make_parser, numbers, write_table
+from _harness.cascades import load, splits
+from _harness.command import DEFAULT_SETS, available, make_parser, numbers, write_table
 from _harness.data import SETS
 from _harness.report import table
 from _harness.samples import divide_set

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _harness.cascades import DEFAULT_SETS, Cascade, accuracies, load
-from _harness.command import available, make_parser, numbers, write_table
+from _harness.cascades import Cascade, accuracies, load
+from _harness.command import DEFAULT_SETS, available, make_parser, numbers, write_table
 from _harness.data import SETS
 from _harness.report import rank_header, ranked, spread, table
 from sklearn.ensemble import HistGradientBoostingClassifier

@@ -32,8 +32,7 @@ from typing import Any
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _harness.cascades import DEFAULT_SETS
-from _harness.command import available, make_parser, numbers, some_of, write_table
+from _harness.command import DEFAULT_SETS, available, make_parser, numbers, some_of, write_table
 from _harness.data import SETS
 from _harness.measure import medians, ratio, take_turns
 from _harness.networks import SMALL_NETWORKS, Params, estimator_params

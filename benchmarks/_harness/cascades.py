@@ -24,7 +24,6 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.costs import CostMeasurement, CostTable, MACsCost
 from skearlyexit.runtime._torch import outputs
 
-DEFAULT_SETS = "letter,magic,mnist5k,fashion"
 EPOCHS = {"letter": 40, "magic": 20, "mnist5k": 16, "fashion": 8}
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from _harness.data import SETS, MissingData
 
+#: Sets of the scripts that train networks for several comparisons.
+DEFAULT_SETS = "letter,magic,mnist5k,fashion"
 RESULTS = Path(__file__).parent.parent / "results"
 CACHE = Path(tempfile.gettempdir()) / "skearlyexit-benchmarks"
 

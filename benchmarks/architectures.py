@@ -1,13 +1,13 @@
-"""Which published classification networks can be cut, and whether they stay the same.
+"""Which published classification networks can be cut, and whether their outputs stay the same.
 
 Of torchvision, timm and pytorchcv one or two small networks of each family are built with random
-weights, traced, cut after places at equal shares of the cost and after places drawn at random, and
-run. Compared is what the pieces and the own classifier return with what the network returns, by
-the largest difference relative to the largest logit, for three rows together and for one alone.
-In training mode the pieces have to draw the same random numbers, too, and leave the same running
-statistics behind.
+weights, traced, cut at equal shares of the cost and at places drawn at random, and run. The outputs
+of the stages and the network's own classifier are compared with those of the whole network, by the
+largest difference relative to the largest logit, for three samples together and for one alone. In
+training mode the stages also have to draw the same random numbers, and to end with the same running
+statistics.
 
-Nothing is downloaded. What is not installed is left out:
+Nothing is downloaded. A package that is not installed is left out:
 
     pip install --no-deps torchvision timm pytorchcv
     python benchmarks/architectures.py --packages torchvision,pytorchcv --names resnet
@@ -15,7 +15,6 @@ Nothing is downloaded. What is not installed is left out:
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 import warnings
@@ -24,9 +23,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser, some_of
 
 from skearlyexit import CostShare, TracedBackbone
 from skearlyexit._determinism._random import isolated_random_state
@@ -74,7 +74,7 @@ wrn20_10_1bit_cifar10:32
 
 @dataclass(frozen=True)
 class Case:
-    """A network of a package, and how its rows look."""
+    """A network of a package, and the shape of its samples."""
 
     name: str
     shape: tuple[int, ...]
@@ -211,7 +211,7 @@ def _compare_in_training(
     try:
         expected, buffers = in_training([whole], lambda: whole(rows))
     except Exception:
-        return float("nan")  # not for a few small rows
+        return float("nan")  # not possible for a few small samples
     if not isinstance(expected, torch.Tensor):
         return float("nan")  # auxiliary classifiers draw random numbers, too
     network = TracedBackbone(module.train()).build(X, N_CLASSES)
@@ -239,7 +239,7 @@ def study_package(package: str, wanted: list[str], seed: int) -> str:
     """Table of a package, printed as it grows; returns the summary."""
     print(f"\n**{package}**\n", flush=True)
     print(
-        f"{'network':<32}{'rows':>13}{'places':>8}{'natural':>9}{'own head':>10}{'shares':>10}"
+        f"{'network':<32}{'sample':>13}{'places':>8}{'natural':>9}{'own head':>10}{'shares':>10}"
         f"{'random':>10}{'training':>10}{'trace, s':>10}{'measure, s':>12}"
     )
     n_cut, seconds, failures = 0, [], []
@@ -276,14 +276,16 @@ def study_package(package: str, wanted: list[str], seed: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--packages", default=",".join(PACKAGES), help="with commas between")
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--packages", type=some_of(PACKAGES), default=",".join(PACKAGES), help="with commas between"
+    )
     parser.add_argument("--names", default="", help="only networks with one of these in their name")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
     summaries = []
-    for package in args.packages.split(","):
+    for package in args.packages:
         try:
             import_module(package) if package == "pytorchcv" else next(PACKAGES[package]())
         except ImportError as missing:

@@ -1,15 +1,15 @@
-"""Budgets kept: what rows really cost against what was asked for, also when the rows change.
+"""How well a budget is kept on new samples, also when their distribution shifts.
 
-The calibration and test rows of trained cascades are divided anew for each split; the ones set the
-thresholds, the others are answered as they are and after a shift: images rotated by 15 to 30
+The calibration and test samples of trained cascades are divided anew for each split. The first set
+the thresholds; the second are predicted as they are and after a shift: images rotated by 15 to 30
 degrees to either side; tables with classes in other shares, drawn with weights that vary by a
 factor of about e, and with noise of a quarter of its standard deviation on every feature. Compared
 are
 
-- looked up: ``predict(X, budget=b)``, for all rows at once;
-- strict: ``predict(X, budget=Budget(b, strict=True))``, in batches of 256 rows;
+- looked up: ``predict(X, budget=b)``, for all samples at once;
+- strict: ``predict(X, budget=Budget(b, strict=True))``, in batches of 256 samples;
 - moved: ``predict(X, budget=b)`` on each batch of 256, then ``partial_calibrate`` with it, whose
-  own cost is not counted; told of all rows, and of the second half of them.
+  own cost is not counted; for all samples, and for the second half of them.
 
 "Largest" is over the splits, of strict budgets over single batches.
 
@@ -22,14 +22,15 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _cascades import add_arguments, available, divide, load
-from _data import SETS
-from _report import table
+from _harness.cascades import load, splits
+from _harness.command import DEFAULT_SETS, available, make_parser, numbers, write_table
+from _harness.data import SETS
+from _harness.report import table
+from _harness.samples import divide_set
 from scipy.ndimage import rotate
 
 from skearlyexit import EarlyExitClassifier
@@ -41,7 +42,7 @@ N_BATCH = 256
 def shifts(
     name: str, X: np.ndarray, y: np.ndarray, rng: np.random.RandomState
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The rows as they are, and shifted."""
+    """The samples as they are, and shifted."""
     yield "as calibrated", X, y
     shape = SETS[name].image_shape
     if shape is not None:
@@ -61,15 +62,15 @@ def shifts(
 
 
 def batches(X: np.ndarray) -> Iterator[np.ndarray]:
-    """Consecutive rows."""
+    """Consecutive samples."""
     for start in range(0, len(X), N_BATCH):
         yield X[start : start + N_BATCH]
 
 
-def answer(
+def predictions(
     clf: EarlyExitClassifier, X: np.ndarray, budgets: list[float]
 ) -> dict[tuple[str, float], tuple[np.ndarray, np.ndarray]]:
-    """Labels and exits by way and budget; moves the thresholds of the classifier."""
+    """Labels and exits by way and budget; the thresholds of the classifier are changed."""
     found: dict[tuple[str, float], list[Any]] = defaultdict(list)
     for budget in budgets:
         found["looked up", budget].append(clf.predict(X, budget=budget, return_exits=True))
@@ -82,30 +83,30 @@ def answer(
         clf.partial_calibrate(batch)
     joined = {}
     for (way, budget), pairs in found.items():
-        said, exits = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        joined[way, budget] = said, exits
+        labels, exits = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        joined[way, budget] = labels, exits
     return joined
 
 
-def study(name: str, budgets: list[float], args: argparse.Namespace) -> str:
+def study(name: str, args: argparse.Namespace) -> str:
     """All splits and shifts of one set."""
     # By shift, budget and way: mean cost, largest cost, accuracy.
     found: dict[tuple[str, float, str], list[tuple[float, float, float]]] = defaultdict(list)
     for seed in range(args.seeds):
         clf = load(name, seed, args.cache).clf
-        _, (X_pool, y_pool), (X_test, y_test) = divide(name, seed)
+        _, (X_pool, y_pool), (X_test, y_test) = divide_set(name, seed)
         X, y = np.concatenate([X_pool, X_test]), np.concatenate([y_pool, y_test])
-        for split in range(args.splits // args.seeds + (seed < args.splits % args.seeds)):
-            rng = np.random.RandomState(1000 * seed + split)
-            order = rng.permutation(len(y))
-            known, new = order[: len(y_pool)], order[len(y_pool) :][: args.rows]
+        for known, others, rng in splits(seed, len(y_pool), len(y), args):
+            new = others[: args.samples]
             for shift, rows, labels in shifts(name, X[new], y[new], rng):
                 clf.calibrate(X[known], y[known])
-                for (way, budget), (said, exits) in answer(clf, rows, budgets).items():
+                for (way, budget), (predicted, exits) in predictions(
+                    clf, rows, args.budgets
+                ).items():
                     costs = clf.costs_[exits]
                     parts = batches(costs) if way == "strict" else [costs]
                     largest = max(float(part.mean()) for part in parts)
-                    right = said == labels
+                    right = predicted == labels
                     found[shift, budget, way].append((costs.mean(), largest, right.mean()))
                     if way == "moved":
                         late = costs[len(costs) // 2 :].mean()
@@ -126,10 +127,10 @@ def study(name: str, budgets: list[float], args: argparse.Namespace) -> str:
                 f"{100 * right.mean():.2f}",
             ]
         )
-    header = ["rows", "budget", "way", "mean cost", "largest excess", "splits above", "accuracy"]
+    header = ["samples", "budget", "way", "mean cost", "largest excess", "splits above", "accuracy"]
     return (
         f"### {SETS[name].title}\n\n{args.splits} splits, {len(known)} calibration and {len(new)} "
-        f"test rows.\n\n{table(lines, header)}"
+        f"test samples.\n\n{table(lines, header)}"
     )
 
 
@@ -140,22 +141,16 @@ def _order(found: dict[tuple[str, float, str], Any]) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    parser.add_argument("--budgets", default="0.3,0.5,0.7")
+    parser = make_parser(__doc__, sets=DEFAULT_SETS, seeds=5, cache=True, output=True)
+    parser.add_argument("--budgets", type=numbers, default="0.3,0.5,0.7")
     parser.add_argument("--splits", type=int, default=10, help="of each set, over all seeds")
-    parser.add_argument("--rows", type=int, default=2560, help="test rows, at most")
+    parser.add_argument("--samples", type=int, default=2560, help="test samples, at most")
     args = parser.parse_args()
-    budgets = [float(text) for text in args.budgets.split(",")]
     parts = ["## Budgets kept\n"]
     for name in available(args.sets):
-        parts.append(study(name, budgets, args))
+        parts.append(study(name, args))
         print(parts[-1], flush=True)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "budgets.md").write_text("\n".join(parts))
+    write_table(args.output, "budgets", "\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Counted cost against measured time, stage by stage within six networks.
 
 Every block of a network is timed alone, on one thread, at a stated batch size: median and quartiles
-of the repetitions. Told are the correlation of counted and measured costs within the network, also
-of their logarithms, and the worst ratio: how many times more, or less, of the measured time than of
-the counted cost falls on one stage. Stages of less than 1 % of either are left out of the ratio,
-since no exit would be decided by them.
+of the repetitions. Printed are the correlation of counted and measured costs within the network,
+and the worst ratio: how many times more, or less, of the measured time than of the counted cost
+falls on one stage. Stages of less than 1 % of either are left out of the ratio, since no exit would
+be decided by them.
 
     python benchmarks/costs.py
     python benchmarks/costs.py --batch-size 1 --repeats 200
@@ -12,11 +12,10 @@ since no exit would be decided by them.
 
 from __future__ import annotations
 
-import argparse
-
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser
 from sklearn.feature_extraction.image import grid_to_graph
 
 from skearlyexit import (
@@ -35,7 +34,7 @@ from skearlyexit.backbones._measure import measure_blocks
 
 SMALLEST_SHARE = 0.01
 
-#: Shape of a row, and the network.
+#: Shape of a sample, and the network.
 NETWORKS: dict[str, tuple[tuple[int, ...], Backbone]] = {
     "perceptron": ((16,), MLPBackbone(8)),
     "image convolution": ((1, 28, 28), CNNBackbone(stem_stride=2)),
@@ -47,13 +46,11 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Backbone]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=50)
     args = parser.parse_args()
-    print(f"torch {torch.__version__}, 1 thread, {args.batch_size} rows a call\n")
+    print(f"torch {torch.__version__}, 1 thread, {args.batch_size} samples a call\n")
     summary = []
     for title, (shape, backbone) in NETWORKS.items():
         X = np.random.RandomState(0).randn(8, *shape).astype(np.float32)
@@ -65,7 +62,7 @@ def main() -> None:
         measured = measure_blocks(network, rows, cost).costs
         print(title)
         print(
-            f"  {'block':<16}{'MACs':>12}{'us a row':>10}{'counted':>9}{'measured':>9}{'ratio':>7}"
+            f"  {'block':<16}{'MACs':>12}{'us/sample':>10}{'counted':>9}{'measured':>9}{'ratio':>7}"
         )
         shares = counted / counted.sum(), measured / measured.sum()
         for name, n, seconds, c, m in zip(network.names, counted, measured, *shares, strict=True):
@@ -83,8 +80,8 @@ def main() -> None:
     for title, linear, worst, until, rate in summary:
         print(f"{title:<20}{linear:>12.3f}{worst:>12.2f}{until:>15.1%}{rate:>9.2f}")
     print(
-        "'off at an exit': the largest difference, in shares of the network, between what the "
-        "count and the clock say that it takes to get to an exit."
+        "'off at an exit': the largest difference, in shares of the network, between the counted "
+        "cost and the measured time until an exit."
     )
 
 

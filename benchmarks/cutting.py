@@ -1,24 +1,23 @@
 """What cutting a network costs at run time, and how long tracing and cutting take.
 
 A network that is cut at four exits runs all its stages; the same network uncut runs its own
-forward. Both run in turns, on one thread; told are the median ratio of the times with its
-quartiles, and whether the profiler saw the same kernels in the same order.
+forward. Both run in turns, on one thread. Printed are the median ratio of the times with its
+quartiles, and whether the profiler recorded the same kernels in the same order.
 
     python benchmarks/cutting.py
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from functools import partial
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from _turns import ratio, take_turns
+from _harness.command import make_parser
+from _harness.measure import ratio, repeated, seconds, take_turns
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -65,7 +64,7 @@ class ResidualNetwork(nn.Module):
 
 
 class DenseNetwork(nn.Module):
-    """Each layer sees all before it, for vectors of 64 numbers."""
+    """Each layer gets the outputs of all before it, for vectors of 64 numbers."""
 
     def __init__(self, n_layers: int = 12, growth: int = 64) -> None:
         super().__init__()
@@ -113,15 +112,13 @@ def compare(title: str, module: nn.Module, shape: tuple[int, ...], repeats: int)
             assert torch.equal(both["cut"](), both["whole"]())
             same = kernels(both["cut"]) == kernels(both["whole"])
             times = take_turns(both, repeats)
-        told = "the same kernels" if same else "OTHER KERNELS"
+        kind = "the same kernels" if same else "OTHER KERNELS"
         _, quotient = ratio(times["cut"], times["whole"])
-        print(f"{title:<22}{n_rows:>5} rows: {told}, time of cut / whole {quotient}", flush=True)
+        print(f"{title:<22}{n_rows:>5} samples: {kind}, time of cut / whole {quotient}", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=60)
     args = parser.parse_args()
     print(f"torch {torch.__version__}, 1 thread; cut into 4 stages")
@@ -130,20 +127,17 @@ def main() -> None:
     module = ResidualNetwork(16)
     n_layers = sum(isinstance(part, nn.Conv2d | nn.Linear) for part in module.modules())
     X = np.zeros((3, 3, 32, 32), dtype=np.float32)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
+
+    def trace() -> Any:
         with isolated_random_state(0):
             network = TracedBackbone(module).build(X, 10)
         network.cut([9, 99, len(network.names) - 1])
-        seconds.append(time.perf_counter() - start)
-    print(f"tracing and cutting {n_layers} layers: {np.median(seconds):.2f} s")
-    start = time.perf_counter()
-    measure_blocks(network, torch.tensor(X))
-    n_places = len(network.names)
-    print(
-        f"counting the cost of each of its {n_places} places: {time.perf_counter() - start:.2f} s"
-    )
+        return network
+
+    print(f"tracing and cutting {n_layers} layers: {np.median(repeated(trace, 5)):.2f} s")
+    network = trace()
+    took = seconds(lambda: measure_blocks(network, torch.tensor(X)))
+    print(f"counting the cost of each of its {len(network.names)} places: {took:.2f} s")
 
 
 if __name__ == "__main__":

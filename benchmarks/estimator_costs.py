@@ -1,30 +1,30 @@
 """Counted operations of scikit-learn estimators against measured time, at three sizes of each kind.
 
 Every kind of estimator that has a count is fitted at four sizes, and run as heads are: on one
-thread, 256 rows a call. The time of the smallest is subtracted from that of the three others, and
-its count from theirs, since a call takes a time of its own, which counts leave out for torch
-modules as well. What is left of the time becomes multiply-accumulates at the median rate of the
-ready-made networks. Printed is how many times more it is than the count. What exceeds 10 must not
-be counted, but timed: "off" marks it, and the script fails if such a kind has a count.
+thread, 256 samples a call. The time of the smallest is subtracted from that of the three others,
+and its count from theirs: a call takes a time of its own, which is not counted for torch modules
+either. The rest of the time becomes multiply-accumulates at the median rate of the ready-made
+networks. Printed is how many times more it is than the count. What exceeds 10 must not be counted,
+but timed: "off" marks it, and the script fails if such a kind has a count.
 
 Times are those of the processor, not of the clock, and the shortest of the repetitions.
 
     python benchmarks/estimator_costs.py
-    python benchmarks/estimator_costs.py SVC forest
+    python benchmarks/estimator_costs.py SVC Random
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from time import process_time
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser
 from costs import NETWORKS
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
@@ -66,17 +66,17 @@ from skearlyexit.costs._modules import module_macs
 
 LARGEST_RATIO = 10.0
 
-#: From a size to an estimator, and rows, features and classes that it is fitted on.
+#: From a size to an estimator, and samples, features and classes that it is fitted on.
 Case = Callable[[int], tuple[Any, int, int, int]]
 
 
 def by_features(model: Any, *sizes: int) -> tuple[Case, Sequence[int]]:
-    """More and more features of 2,000 rows."""
+    """More and more features of 2,000 samples."""
     return lambda n: (model, 2000, n, 10), sizes or (8, 512, 1024, 2048)
 
 
 def by_rows(model: Any, *sizes: int, n_features: int = 64) -> tuple[Case, Sequence[int]]:
-    """More and more rows to learn from."""
+    """More and more training samples."""
     return lambda n: (model, n, n_features, 10), sizes or (100, 500, 1500, 4000)
 
 
@@ -155,7 +155,7 @@ KINDS: dict[str, tuple[Case, Sequence[int]]] = {
 
 
 def seconds(run: Callable[[Any], Any], rows: Any, n_repeats: int) -> float:
-    """Shortest processor time of a call, per row."""
+    """Shortest processor time of a call, per sample."""
     times = []
     for _ in range(n_repeats + 1):
         start = process_time()
@@ -179,7 +179,7 @@ def rate_of_networks(n_repeats: int) -> float:
 
 
 def measured(case: Case, size: int, n_repeats: int) -> tuple[float, float]:
-    """Seconds per row of a fitted estimator, and its count, NaN if there is none."""
+    """Seconds per sample of a fitted estimator, and its count, NaN if there is none."""
     model, n_rows, n_features, n_classes = case(size)
     X, y = make_classification(
         n_rows,
@@ -210,15 +210,13 @@ def measured(case: Case, size: int, n_repeats: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("kinds", nargs="*", help="only those whose names begin like this")
     parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     rate = rate_of_networks(args.repeats)
-    print(f"{1e-9 * rate:.1f} GMAC/s, 1 thread, {FIXED_ROWS} rows a call\n")
+    print(f"{1e-9 * rate:.1f} GMAC/s, 1 thread, {FIXED_ROWS} samples a call\n")
     print(f"{'':<34}{'':>8}{'smallest':>12}" + f"{'count':>12}{'time':>12}{'ratio':>8}" * 3)
     failed = []
     for name, (case, sizes) in KINDS.items():
@@ -235,7 +233,7 @@ def main() -> None:
             failed.append(name)
         print(line + ("  off" if failed[-1:] == [name] else ""), flush=True)
     print(
-        "'count': multiply-accumulates a row; 'time': the same, at that rate; 'ratio': of what "
+        "'count': multiply-accumulates a sample; 'time': the same, at that rate; 'ratio': of what "
         "both are more than at the smallest size."
     )
     if failed:

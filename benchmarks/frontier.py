@@ -1,29 +1,28 @@
-"""The frontier: seconds to compute it, and how far it is from trying everything.
+"""The frontier: seconds to compute it, and its difference from trying everything.
 
-Tables are synthetic, of rows whose scores tell how sure the exits are. "Look-up" is the thresholds
-for one more budget, ``frontier.thresholds[frontier.at_budget(b)]``; "one budget" is the search for
-a single one that placement uses. Every combination on the grid of the frontier is what it has to
-find with two and three exits. With more, every combination on a coarse grid is tried: above 0, the
-frontier is better than that by so many points of accuracy at the same budget, on these rows.
-Above 10,000 rows the search for the frontier of five and more exits looks at 10,000 of them: the
-last table compares with a search over all rows.
+Tables are synthetic, of samples whose scores rise with the probability that an exit is right.
+"Look-up" is the thresholds for one more budget, ``frontier.thresholds[frontier.at_budget(b)]``;
+"one budget" is the search for a single one that placement uses. With two and three exits the
+frontier is compared with every combination on its grid, with more with every combination on a
+coarse grid: above 0, the frontier is better by so many points of accuracy at the same budget, on
+these samples. With many exits the search for a single budget is compared with the frontier. Above
+10,000 samples the search for the frontier of five and more exits uses 10,000 of them: the last
+table compares with a search over all samples.
 
     python benchmarks/frontier.py
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import time
-from collections.abc import Callable
-from typing import Any
 from unittest.mock import patch
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _report import table
-from _synthetic import draw
+from _harness.command import make_parser
+from _harness.measure import repeated
+from _harness.report import table
+from _harness.synthetic import draw
 
 from skearlyexit.calibration import CalibrationData, Frontier, _search, compute_frontier
 from skearlyexit.calibration._best_at_budget import best_at_budget
@@ -34,25 +33,16 @@ COARSE = {4: 16, 5: 10, 6: 6}
 BUDGETS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
-def seconds(call: Callable[[], Any], n_repetitions: int) -> np.ndarray:
-    """Quartiles of the time of a call, the median in the middle."""
-    times = []
-    for _ in range(n_repetitions):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return np.percentile(times, [25, 50, 75])
-
-
 def timings(sizes: list[tuple[int, int]], n_repetitions: int) -> str:
-    """Times for tables of so many rows and exits."""
+    """Times for tables of so many samples and exits."""
     rows = []
     for n_rows, n_exits in sizes:
         evidence = draw(n_rows, n_exits, 0).evidence()
-        low, middle, high = seconds(lambda e=evidence: compute_frontier(e), n_repetitions)
+        times = repeated(lambda e=evidence: compute_frontier(e), n_repetitions)
+        low, middle, high = np.percentile(times, [25, 50, 75])
         frontier = compute_frontier(evidence)
-        look_up = seconds(lambda f=frontier: f.thresholds[f.at_budget(0.5)], 1000)[1]
-        one = seconds(lambda e=evidence: best_at_budget(e, 0.5), n_repetitions)[1]
+        look_up = np.median(repeated(lambda f=frontier: f.thresholds[f.at_budget(0.5)], 1000))
+        one = np.median(repeated(lambda e=evidence: best_at_budget(e, 0.5), n_repetitions))
         rows.append(
             [
                 f"{n_rows:,}",
@@ -63,12 +53,12 @@ def timings(sizes: list[tuple[int, int]], n_repetitions: int) -> str:
                 f"{one:.2f}",
             ]
         )
-    header = ["rows", "exits", "frontier, s", "points", "look-up, ms", "one budget, s"]
+    header = ["samples", "exits", "frontier, s", "points", "look-up, ms", "one budget, s"]
     return table(rows, header)
 
 
 def brute_force(evidence: CalibrationData, size: int) -> Frontier:
-    """Frontier of every combination of quantiles, each evaluated by itself."""
+    """Frontier of every combination of quantiles, each evaluated alone."""
     grids = [quantile_grid(column, size, evidence.weight) for column in evidence.scores[:, :-1].T]
     points = np.array([*itertools.product(*grids)])
     values = np.array([evidence.evaluate(point) for point in points])
@@ -119,7 +109,7 @@ def quality(n_rows: int, n_seeds: int) -> str:
 
 
 def drawn(n_rows: int, n_seeds: int) -> str:
-    """Frontier of a search over some of the rows against that of one over all."""
+    """Frontier of a search over some of the samples against that of one over all."""
     rows = []
     for n_exits in (5, 8, 16):
         differences = []
@@ -133,13 +123,26 @@ def drawn(n_rows: int, n_seeds: int) -> str:
     return table(rows, ["exits", "mean", "least"])
 
 
+def many_exits(n_rows: int, n_seeds: int) -> str:
+    """Search for a single budget against the frontier, where exits are many."""
+    rows = []
+    for n_exits in (5, 8, 12, 16, 24):
+        found = []
+        for seed in range(n_seeds):
+            evidence = draw(n_rows, n_exits, seed).evidence()
+            frontier = compute_frontier(evidence)
+            found += [
+                100 * (best_at_budget(evidence, b)[2] - frontier.accuracies[frontier.at_budget(b)])
+                for b in BUDGETS
+            ]
+        rows.append([str(n_exits), f"{np.mean(found):+.4f}", f"{np.min(found):+.4f}"])
+    return table(rows, ["exits", "mean", "least"])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, seeds=5)
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=2000, help="of the tables to try everything on")
+    parser.add_argument("--samples", type=int, default=2000, help="samples of the other tables")
     parser.add_argument("--quick", action="store_true", help="without the largest tables")
     args = parser.parse_args()
     sizes = [(5000, n_exits) for n_exits in (2, 3, 4, 6, 8)]
@@ -147,10 +150,15 @@ def main() -> None:
         sizes += [(100_000, n_exits) for n_exits in (4, 8, 16)]
     print(f"Median [quartiles] of {args.repetitions} repetitions, one thread.\n")
     print(timings(sizes, args.repetitions), flush=True)
-    print(f"Points of accuracy against every combination, {args.rows} rows, {args.seeds} seeds.\n")
-    print(quality(args.rows, args.seeds), flush=True)
+    size = f"{args.samples} samples, {args.seeds} seeds"
+    print(f"Points of accuracy against every combination, {size}.\n")
+    print(quality(args.samples, args.seeds), flush=True)
+    print(
+        f"Points of one budget against the frontier, {args.samples} samples, {args.seeds} seeds.\n"
+    )
+    print(many_exits(args.samples, args.seeds), flush=True)
     if not args.quick:
-        print(f"Points against a search over all of 100,000 rows, {args.seeds} seeds.\n")
+        print(f"Points against a search over all of 100,000 samples, {args.seeds} seeds.\n")
         print(drawn(100_000, args.seeds))
 
 

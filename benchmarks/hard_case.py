@@ -1,33 +1,34 @@
-"""The hard case: how much accuracy a small residual network on Fashion-MNIST loses by early exits.
+"""How much accuracy a small residual network on Fashion-MNIST loses by early exits.
 
-The drop is that against a plain network that was trained by itself for the same number of epochs,
-in points: both on the 10,000 test rows, thresholds the best for the budget on validation rows. A
-configuration is a way of training with heads; every one is judged with the exits' own answers and
-with weighted geometric means of all so far ("+ geometric"), which are learned from the validation
-rows, cross-fitted as a fit does it. Costs count heads and combinations. They are sorted by what
-they lose on validation rows.
+The drop is against a plain network that was trained alone for the same number of epochs, in points:
+both on the 10,000 test samples, with the best thresholds for the budget on validation samples. A
+configuration is a way of training with heads. Each is judged with the outputs of the exit's own
+head and with weighted geometric means of all heads so far ("+ geometric"), which are learned from
+the validation samples, cross-fitted as in a fit. Costs count heads and combinations. Configurations
+are sorted by the drop on validation samples.
 
 Every training is a process of its own with one thread, and its outcome is kept in a folder outside
-the repository, which is to be deleted after the package has changed: an interrupted run goes on.
+the repository: an interrupted run goes on. Delete the folder after the package has changed.
 
     python benchmarks/hard_case.py
     python benchmarks/hard_case.py --seeds 1 --configs "joint;mixed;mixed, 0.3"
-    python benchmarks/hard_case.py --exits 4 --train-rows 3000 --epochs 4
+    python benchmarks/hard_case.py --exits 4 --train-samples 3000 --epochs 4
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _cascades import DEFAULT_CACHE, NETWORKS, available
-from _families import estimator_params, saved_rows
-from _report import spread, table
-from _training_runs import Job, Outcome, outcomes
+from _harness.command import available, make_parser, some_of, write_table
+from _harness.networks import NETWORKS, estimator_params
+from _harness.outcomes import PLAIN, Outcome
+from _harness.report import spread, table
+from _harness.samples import kept_samples
+from _harness.training_runs import Job, outcomes
 
 from skearlyexit import LinearHead, MLPHead
 from skearlyexit.training import (
@@ -41,12 +42,12 @@ from skearlyexit.training import (
     TrainingStrategy,
 )
 
-SET, PLAIN, RULES = "fashion", "plain network", ("own", "geometric")
+SET, RULES = "fashion", ("own", "geometric")
 BUDGETS = (0.3, 0.4, 0.5, 0.6, 0.7)
 
 
 def early(head: Any, n_exits: int, n_early: int) -> list[Any]:
-    """A head at the first exits, and linear ones behind."""
+    """A head at the first exits, and linear ones at the others."""
     return [head] * n_early + [LinearHead()] * (n_exits - n_early)
 
 
@@ -108,36 +109,34 @@ def configurations(n_exits: int) -> dict[str, dict[str, Any]]:
 
 def make_jobs(args: argparse.Namespace) -> dict[tuple[str, int], Job]:
     """A job for each configuration and seed, those of a seed together and mixed."""
-    folder = str(Path(args.cache) / "hard-case")
+    folder = args.cache / "hard-case"
     known = configurations(args.exits)
-    wanted = [name.strip() for name in args.configs.split(";")] if args.configs else [*known]
-    if set(wanted) - set(known):
-        raise SystemExit(f"Unknown: {sorted(set(wanted) - set(known))}; there are {[*known]}.")
     chosen: dict[str, dict[str, Any]] = {PLAIN: {"exits": 1, "training": JointTraining()}}
-    for name in wanted:
-        # Six stand after every block, another number at equal shares of the cost.
+    for name in args.configs:
+        # Six are after every block, another number at equal shares of the cost.
         chosen[name] = known[name] if args.exits == 6 else {"exits": args.exits, **known[name]}
     jobs = {}
     for seed in range(args.seeds):
-        rows = str(saved_rows(SET, seed, args.train_rows, folder))
+        samples = kept_samples(SET, seed, args.train_samples, folder)
         order = np.random.RandomState(seed).permutation(len(chosen))
         for name in (list(chosen)[i] for i in order):
-            params = estimator_params("image", chosen[name], NETWORKS["image"])
-            # What has been trained to be one answer of all heads is no base for another rule.
-            rules = RULES[:1] if chosen[name]["training"].combines else RULES
+            params = estimator_params("image", NETWORKS["image"], chosen[name])
+            # A training that combines the heads is not judged by another combination.
+            combines = chosen[name]["training"].combination(n_classes=2, neural=[True]) is not None
+            rules = RULES[:1] if combines else RULES
             jobs[name, seed] = Job(
-                f"{name}, seed {seed}", rows, params, seed, args.epochs, folder, rules
+                f"{name}, seed {seed}", samples, params, seed, args.epochs, folder, rules
             )
     return jobs
 
 
 def report(done: dict[Any, Outcome], args: argparse.Namespace) -> str:
-    """Markdown, the smallest drop on validation rows first: that is what one would choose by."""
+    """Markdown, the smallest drop on validation samples first, by which one would choose."""
     seeds = range(args.seeds)
     names = [name for name in dict.fromkeys(name for name, _ in done) if name != PLAIN]
     names = [name for name in names if all((name, seed) in done for seed in seeds)]
     plain = np.array([done[PLAIN, seed].alone[-1] for seed in seeds])
-    hoped = np.array([done[PLAIN, seed].validation for seed in seeds])
+    validation = np.array([done[PLAIN, seed].validation for seed in seeds])
     lines = []
     for name in names:
         outcomes = [done[name, seed] for seed in seeds]
@@ -148,12 +147,14 @@ def report(done: dict[Any, Outcome], args: argparse.Namespace) -> str:
                 for budget in BUDGETS
             }
             cost = np.mean([curve.at(args.budget)[1] for curve in curves])
-            expected = 100 * (hoped - np.array([curve.expected(args.budget) for curve in curves]))
+            expected = 100 * (
+                validation - np.array([curve.expected(args.budget) for curve in curves])
+            )
             last = [100 * (p - o.alone[-1]) for p, o in zip(plain, outcomes, strict=True)]
             row = [
                 name + ("" if rule == "own" else f" + {rule}"),
-                spread(expected) if np.isfinite(expected).all() else "cannot keep it",
-                *(spread(d) if np.isfinite(d).all() else "cannot keep it" for d in drops.values()),
+                spread(expected) if np.isfinite(expected).all() else "not possible",
+                *(spread(d) if np.isfinite(d).all() else "not possible" for d in drops.values()),
                 f"{cost:.3f}",
                 spread(np.array(last)),
                 " ".join(f"{100 * a:.1f}" for a in np.mean([o.alone for o in outcomes], axis=0)),
@@ -172,35 +173,31 @@ def report(done: dict[Any, Outcome], args: argparse.Namespace) -> str:
         "fit, s",
     ]
     return (
-        f"## Fashion-MNIST, {args.train_rows} training rows, {args.epochs} epochs, {args.exits} "
-        f"exits, {args.seeds} seeds\n\nPlain network {spread(100 * plain)} %. Drops in points, "
-        "mean ± spread over seeds, sorted by that on validation rows.\n\n"
+        f"## Fashion-MNIST, {args.train_samples} training samples, {args.epochs} epochs, "
+        f"{args.exits} exits, {args.seeds} seeds\n\nPlain network {spread(100 * plain)} %. Drops "
+        "in points, mean ± spread over seeds, sorted by that on validation samples.\n\n"
         + table([row for _, row in lines], header)
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--train-rows", type=int, default=12_000)
+    parser = make_parser(__doc__, seeds=3, cache=True, output=True)
+    parser.add_argument("--train-samples", type=int, default=12_000)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--configs", help="some of them, with semicolons between")
+    known = [*configurations(6)]
+    parser.add_argument(
+        "--configs", type=some_of(known, ";"), default=known, help="names, with semicolons between"
+    )
     parser.add_argument("--exits", type=int, default=6, help="6: after every block")
     parser.add_argument("--budget", type=float, default=0.5, choices=BUDGETS, help="to sort by")
-    parser.add_argument("--cache", default=DEFAULT_CACHE, help="folder of outcomes")
-    parser.add_argument("--output", default="benchmarks/results", help="folder for the table")
     args = parser.parse_args()
-    if not available(SET):
+    if not available([SET]):
         return
     done = outcomes(make_jobs(args), args.jobs)
     text = report(done, args)
     print("\n" + text)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "hard_case.md").write_text(text)
+    write_table(args.output, "hard_case", text)
 
 
 if __name__ == "__main__":

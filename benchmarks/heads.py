@@ -1,16 +1,15 @@
 """Neural against classical heads at every exit of one network.
 
-For each seed one backbone is trained, without exits ("frozen"), and another jointly with linear
-heads at its exits ("joint"); on each of them stand, one kind after the other, all the heads.
-Classical heads are fitted on the frozen embeddings of the training rows; "x3" after a name means
+For each seed one backbone is trained without exits ("frozen"), and another jointly with linear
+heads at its exits ("joint"); all the heads are fitted on each of them, one kind after the other.
+Classical heads are fitted on the frozen embeddings of the training samples; "x3" after a name means
 that these are cross-fitted in three folds. Neural heads on the frozen backbone are trained for as
-many epochs as it was; the MLP heads leave the last, linear one in place, so that the backbone is
-the same.
+many epochs as it was; with MLP heads the last head is linear, for the same backbone.
 
-Accuracies are those of test rows if all of them left at that exit. Costs are multiply-accumulates
-in units of the network with its linear head. The operating point is chosen on validation rows: the
-cheapest that loses no more than 0.2 points against the last exit with its linear head. Times are of
-`predict` with everybody leaving at the first exit, on one thread: one row, and 1,000 rows.
+Accuracies are those of the test samples if all of them exited there. Costs are multiply-accumulates
+in units of the network with its linear head. The operating point is chosen on validation samples:
+the cheapest that loses at most 0.2 points against the last exit with its linear head. Times are of
+`predict` with all samples exiting at the first exit, on one thread: one sample, and 1,000 samples.
 
     python benchmarks/heads.py --sets mnist5k,letter --seeds 3
 """
@@ -19,15 +18,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _data import SETS, split
-from _formats import MissingData
+from _harness.command import available, make_parser, write_table
+from _harness.data import SETS
+from _harness.measure import repeated, seconds
+from _harness.report import spread, table
+from _harness.samples import divide
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -55,7 +56,7 @@ HEADS = {
     "neighbors": make_pipeline(StandardScaler(), KNeighborsClassifier(10, weights="distance")),
 }
 
-#: Settings of the network by kind of data, and where its exits stand.
+#: Settings of the network by kind of data, and the names of its exits.
 NETWORKS: dict[str, dict[str, Any]] = {
     "image": {
         "backbone": CNNBackbone((16, 32, 64), n_blocks=1, image_shape=(28, 28), stem_stride=2),
@@ -69,7 +70,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def fit(
-    network: dict[str, Any], head: Any, training: str, rows: Any, seed: int, folder: str, args: Any
+    network: dict[str, Any], head: Any, training: str, train: Any, seed: int, folder: str, args: Any
 ) -> tuple[EarlyExitClassifier, float]:
     """Fitted classifier, and the seconds that its heads took."""
     n_exits = len(network["exits"]) + 1
@@ -86,32 +87,22 @@ def fit(
         memory=folder,
         random_state=seed,
     )
-    start = time.perf_counter()
-    return clf.fit(*rows), time.perf_counter() - start
-
-
-def seconds(clf: EarlyExitClassifier, X: np.ndarray, n_repetitions: int) -> float:
-    """Median time of a prediction that leaves at the first exit."""
-    times = []
-    for _ in range(n_repetitions):
-        start = time.perf_counter()
-        clf.predict(X, threshold=0)
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+    return clf, seconds(lambda: clf.fit(*train))
 
 
 def study(
     clf: EarlyExitClassifier, fit_seconds: float, validation: Any, test: Any, unit: float, goal: Any
 ) -> dict[str, Any]:
-    """All numbers of one classifier; `goal` is the accuracy on validation rows to be kept."""
+    """All numbers of one classifier; `goal` is the accuracy to keep on validation samples."""
     costs = clf.costs_ * clf.cost_table_.plain / unit
     y_val = np.searchsorted(clf.classes_, validation[1])
     evidence = CalibrationData.from_table(clf.exit_table(validation[0]), y_val, costs)
     frontier = compute_frontier(evidence)
     goal = evidence.correct[:, -1].mean() - 0.002 if goal is None else goal
-    table = clf.exit_table(test[0])
-    correct = clf.classes_[table.labels] == test[1][:, None]
-    exits = table.leave(frontier.thresholds[frontier.at_accuracy(goal)])
+    outputs = clf.exit_table(test[0])
+    correct = clf.classes_[outputs.labels] == test[1][:, None]
+    exits = outputs.leave(frontier.thresholds[frontier.at_accuracy(goal)])
+    first = partial(clf.predict, threshold=0)
     return {
         "goal": goal,
         "alone": correct.mean(axis=0),
@@ -120,8 +111,8 @@ def study(
         "accuracy": correct[np.arange(len(exits)), exits].mean(),
         "cost": costs[exits].mean(),
         "fit": fit_seconds,
-        "one": seconds(clf, test[0][:1], 50),
-        "thousand": seconds(clf, test[0][:1000], 5),
+        "one": np.median(repeated(partial(first, test[0][:1]), 50)),
+        "thousand": np.median(repeated(partial(first, test[0][:1000]), 5)),
     }
 
 
@@ -130,10 +121,10 @@ def study_seed(name: str, seed: int, args: argparse.Namespace) -> dict[str, dict
     data = SETS[name]
     network = NETWORKS[data.kind]
     X, y = data.load()
-    if data.n_test:  # a sample of the sets that come in tens of thousands
-        chosen = np.random.RandomState(seed).permutation(len(X))[: args.rows]
+    if data.n_test:  # some samples of the largest sets
+        chosen = np.random.RandomState(seed).permutation(len(X))[: args.samples]
         X, y = X[chosen], y[chosen]
-    train, validation, test = split(X, y, seed)
+    train, validation, test = divide(X, y, seed)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for training in ("separate", "joint"):
@@ -156,21 +147,10 @@ def study_seed(name: str, seed: int, args: argparse.Namespace) -> dict[str, dict
     return found
 
 
-def table(name: str, found: list[dict[str, dict[str, Any]]]) -> str:
-    """Markdown table of the means over seeds."""
-    n_exits = len(next(iter(found[0].values()))["alone"])
-    exits = NETWORKS[SETS[name].kind]["exits"] + ["end"]
+def report(name: str, found: list[dict[str, dict[str, Any]]]) -> str:
+    """Markdown of the means over seeds."""
     costs = found[0]["separate, linear"]["costs"]
-    lines = [
-        f"**{SETS[name].title}**, {len(found)} seeds; exits cost "
-        + ", ".join(f"{cost:.2f}" for cost in costs)
-        + " with linear heads\n",
-        "| backbone, heads | "
-        + " | ".join(exits)
-        + " | head's cost, first exit | accuracy at cost | heads' fit, s | one row, ms | "
-        "1,000 rows, ms |",
-        "|---" * (n_exits + 6) + "|",
-    ]
+    rows = []
     for label in found[0]:
         results = [each[label] for each in found]
         alone = 100 * np.array([result["alone"] for result in results])
@@ -178,39 +158,37 @@ def table(name: str, found: list[dict[str, dict[str, Any]]]) -> str:
         def mean(key: str, results: Any = results) -> float:
             return float(np.mean([result[key] for result in results]))
 
-        cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(alone.mean(0), alone.std(0), strict=True)]
         first = np.mean([result["head_costs"][0] for result in results])
-        cells += [
-            f"{first:.3f}",
-            f"{100 * mean('accuracy'):.2f} at {mean('cost'):.2f}",
-            "with the network" if label.endswith((" linear", " MLP")) else f"{mean('fit'):.1f}",
-            f"{1e3 * mean('one'):.2f}",
-            f"{1e3 * mean('thousand'):.1f}",
-        ]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(
+            [
+                label,
+                *(spread(column, 1) for column in alone.T),
+                f"{first:.3f}",
+                f"{100 * mean('accuracy'):.2f} at {mean('cost'):.2f}",
+                "with the network" if label.endswith((" linear", " MLP")) else f"{mean('fit'):.1f}",
+                f"{1e3 * mean('one'):.2f}",
+                f"{1e3 * mean('thousand'):.1f}",
+            ]
+        )
+    header = ["backbone, heads", *NETWORKS[SETS[name].kind]["exits"], "end"]
+    header += ["head's cost, first exit", "accuracy at cost", "heads' fit, s", "one sample, ms"]
+    listed = ", ".join(f"{cost:.2f}" for cost in costs)
+    return (
+        f"**{SETS[name].title}**, {len(found)} seeds; exits cost {listed} with linear heads\n\n"
+        + table(rows, [*header, "1,000 samples, ms"])
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", default="mnist5k,letter", help="names, with commas between")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = make_parser(__doc__, sets="mnist5k,letter", seeds=3, output=True)
     parser.add_argument("--epochs", type=int, default=20, help="of the backbone")
-    parser.add_argument("--rows", type=int, default=10_000, help="at most, of the largest sets")
-    parser.add_argument("--output", default="benchmarks/results", help="folder for the tables")
+    parser.add_argument("--samples", type=int, default=10_000, help="at most, of the largest sets")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for name in args.sets.split(","):
-        try:
-            SETS[name].load()
-        except MissingData as missing:
-            print(missing)
-            continue
-        text = table(name, [study_seed(name, seed, args) for seed in range(args.seeds)])
+    for name in available(args.sets):
+        text = report(name, [study_seed(name, seed, args) for seed in range(args.seeds)])
         print("\n" + text)
-        folder = Path(args.output)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"heads-{name}.md").write_text(text)
+        write_table(args.output, f"heads-{name}", text)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Layer-wise against joint training: time and memory, with the room for handed-on rows bounded.
+"""Layer-wise against joint training: time and memory, with bounded room for kept embeddings.
 
 Networks of twelve stages with an exit after each, a perceptron and a residual convolutional one,
 are trained jointly and layer by layer for the same epochs at each stage. Layer-wise training keeps
-what a stage hands on for all rows, so that later stages need not run the earlier ones; with
-`max_cache_bytes` it keeps it only where that has room, and else runs them anew in every epoch.
+the outputs of a stage for all samples, from which the next stage is trained without running the
+earlier ones; with `max_cache_bytes` it keeps them only where that has room, and otherwise runs the
+earlier stages anew in every epoch.
 
-Seconds are medians of fits in turns in one process, on one thread, ratios medians over the turns
-with quartiles. Memory is the rise of the resident memory's peak during fit, each time in a process
-of its own; the lowest and the highest of some are told beside the median. "kept" is the most that
-is kept between two stages, counted from shapes; while it is made, what it is made from is there,
-too.
+Seconds are medians of fits in turns in one process, on one thread; ratios are medians over the
+turns, with quartiles. Memory is the rise of the resident memory's peak during fit, each time in a
+process of its own: the median, with the lowest and the highest. "kept" is the most that is kept
+between two stages, counted from shapes; while it is computed, its input is in memory as well.
 
     python benchmarks/layerwise.py
-    python benchmarks/layerwise.py --rows 512 --epochs 1 --repeats 2 --processes 1
+    python benchmarks/layerwise.py --samples 512 --epochs 1 --repeats 2 --processes 1
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _backbones import exit_names, make_backbone
-from _cascades import DEFAULT_CACHE, available
-from _families import kind_of, saved_rows
-from _report import table
-from _training_runs import fresh, measured, warm_up
-from _turns import ratio, take_turns
+from _harness.command import available, make_parser, write_table
+from _harness.data import SETS, Arrays
+from _harness.measure import MIB, once, ratio, take_turns
+from _harness.networks import exit_names, make_backbone
+from _harness.report import table
+from _harness.samples import kept_samples
+from _harness.store import kept
+from _harness.training_runs import fresh, warm_up
 
 from skearlyexit import EarlyExitClassifier
 from skearlyexit.training import JointTraining, LayerwiseTraining, TrainingStrategy
@@ -40,12 +41,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "tabular": {"n_blocks": 12, "width": 128, "hidden": 128, "dropout": 0.0},
     "image": {"widths": (8, 16, 32), "n_blocks": 4},
 }
-MIB = 2**20
 
 
 def estimator(name: str, strategy: TrainingStrategy, args: argparse.Namespace) -> Any:
     """Not fitted, with exits after each of twelve blocks."""
-    kind = kind_of(name)
+    kind = SETS[name].kind
     return EarlyExitClassifier(
         make_backbone(kind, NETWORKS[kind]),
         exits=exit_names(kind, NETWORKS[kind]),
@@ -57,14 +57,14 @@ def estimator(name: str, strategy: TrainingStrategy, args: argparse.Namespace) -
     )
 
 
-def rows_of(name: str, args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows."""
-    with np.load(saved_rows(name, 0, args.rows, args.cache)) as file:
-        return file["X_train"], file["y_train"]
+def samples_of(name: str, args: argparse.Namespace) -> Arrays:
+    """Training samples."""
+    train: Arrays = kept(kept_samples(name, 0, args.samples, args.cache))[0]
+    return train
 
 
-def handed_on(clf: Any, X: np.ndarray) -> list[int]:
-    """Bytes of what each stage but the last hands on for all rows."""
+def output_bytes(clf: Any, X: np.ndarray) -> list[int]:
+    """Bytes of the outputs of each stage but the last, for all samples."""
     sizes = []
     carry: Any = torch.tensor(X[:2])
     with torch.inference_mode():
@@ -76,7 +76,7 @@ def handed_on(clf: Any, X: np.ndarray) -> list[int]:
 
 
 def strategies(sizes: list[int]) -> dict[str, TrainingStrategy]:
-    """Joint training, and layer-wise training with all the room, less than it wants, and none."""
+    """Joint training, and layer-wise training that keeps all, some and nothing."""
     some = (min(sizes) + max(sizes)) // 2 if min(sizes) < max(sizes) else max(sizes) // 2
     return {
         "joint": JointTraining(),
@@ -86,7 +86,7 @@ def strategies(sizes: list[int]) -> dict[str, TrainingStrategy]:
     }
 
 
-def kept(strategy: TrainingStrategy, sizes: list[int]) -> str:
+def kept_mib(strategy: TrainingStrategy, sizes: list[int]) -> str:
     """Most that a strategy keeps between two stages, in MiB."""
     if not isinstance(strategy, LayerwiseTraining):
         return "-"
@@ -98,16 +98,16 @@ def rise(call: tuple[str, TrainingStrategy, argparse.Namespace]) -> float:
     """Bytes by which the peak of memory rises during fit; called in a process of its own."""
     name, strategy, args = call
     torch.set_num_threads(1)
-    X, y = rows_of(name, args)
+    X, y = samples_of(name, args)
     warm_up(estimator(name, strategy, args), X, y)
-    return measured(partial(estimator(name, strategy, args).fit, X, y))[1]
+    return once(partial(estimator(name, strategy, args).fit, X, y))[1]
 
 
 def study(name: str, args: argparse.Namespace) -> str:
     """Markdown of one network."""
-    X, y = rows_of(name, args)
+    X, y = samples_of(name, args)
     probe = estimator(name, JointTraining(), args).set_params(max_epochs=1)
-    sizes = handed_on(probe.fit(X[:128], y[:128]), X)
+    sizes = output_bytes(probe.fit(X[:128], y[:128]), X)
     compared = strategies(sizes)
     fits = {
         label: partial(estimator(name, strategy, args).fit, X, y)
@@ -130,40 +130,34 @@ def study(name: str, args: argparse.Namespace) -> str:
             f"{np.median(times[label]):.2f}",
             ratio(times[label], times["joint"])[1],
             f"{np.median(rises[label]):.0f} [{min(rises[label]):.0f} .. {max(rises[label]):.0f}]",
-            kept(strategy, sizes),
+            kept_mib(strategy, sizes),
         ]
         for label, strategy in compared.items()
     ]
     head = (
-        f"### {name}, {len(sizes) + 1} stages\n\n{len(X)} rows of {X[0].nbytes * len(X) / MIB:.1f} "
-        f"MiB, {args.epochs} epochs, batches of {args.batch_size}; what the stages hand on, in "
-        f"MiB: {', '.join(f'{size / MIB:.1f}' for size in sizes)}\n\n"
+        f"### {name}, {len(sizes) + 1} stages\n\n{len(X)} samples of "
+        f"{X[0].nbytes * len(X) / MIB:.1f} MiB, {args.epochs} epochs, batches of "
+        f"{args.batch_size}; outputs of the stages, in MiB: "
+        f"{', '.join(f'{size / MIB:.1f}' for size in sizes)}\n\n"
     )
     columns = ["training", "seconds", "to joint", "rise of memory, MiB", "kept, MiB"]
     return head + table(lines, columns)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sets", default="letter,fashion", help="names, with commas between")
-    parser.add_argument("--rows", type=int, default=4000)
+    parser = make_parser(__doc__, sets="letter,fashion", cache=True, output=True)
+    parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--epochs", type=int, default=3, help="of every stage")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5, help="turns by the clock")
     parser.add_argument("--processes", type=int, default=3, help="for the memory of each")
-    parser.add_argument("--cache", default=DEFAULT_CACHE, help="folder of rows")
-    parser.add_argument("--output", default="benchmarks/results", help="folder for the tables")
     args = parser.parse_args()
     torch.set_num_threads(1)
     texts = []
     for name in available(args.sets):
         texts.append(study(name, args))
         print(texts[-1], flush=True)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "layerwise.md").write_text("\n".join(texts))
+    write_table(args.output, "layerwise", "\n".join(texts))
 
 
 if __name__ == "__main__":

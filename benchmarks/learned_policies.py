@@ -1,13 +1,13 @@
 """Whether budgets and guarantees hold for policies that learn from the calibration samples.
 
-Outputs of heads are drawn from a known distribution, so that nothing is trained but the policy.
-In each run a policy and its thresholds come from the same held-out samples, by cross-fitting, as
-in `EarlyExitClassifier.fit`; what was asked for is then measured on many new samples. A guarantee
-may be broken in a share of the runs of at most 1 - confidence, a budget only within sampling
-error.
+Outputs of heads are drawn from a known distribution; nothing is trained but the policy. In each run
+a policy and its thresholds come from the same held-out samples, by cross-fitting, as in
+`EarlyExitClassifier.fit`; the cost under the budget and the risk under the guarantee are then
+measured on many new samples. A guarantee may be broken in a share of the runs of at most
+1 - confidence, a budget only within sampling error.
 
-"Translated" is what must not be done: the cross-fitted scores are translated, by rank, into
-scores that the final policy gives to the samples it has learned from. "As they are" is what the
+"Translated" is what must not be done: the cross-fitted scores are translated, by rank, into scores
+that the final policy gives to the samples from which it has learned. "As they are" is what the
 package does.
 
     python benchmarks/learned_policies.py
@@ -16,14 +16,13 @@ package does.
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _report import table
+from _harness.command import make_parser, write_table
+from _harness.report import table
 from joblib import Parallel, delayed
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -32,8 +31,9 @@ from sklearn.ensemble import (
 )
 
 from skearlyexit._cascade._exit_rule import ExitRule
-from skearlyexit._exit_table import ExitTable
-from skearlyexit._fitting._exit_rule import HeldOutRows, decide
+from skearlyexit._data._samples import Samples
+from skearlyexit._exit_table import ExitTable, Outputs
+from skearlyexit._fitting._exit_rule import cross_fit
 from skearlyexit.calibration import Budget, CalibrationData, NotCertifiedError, RiskControl
 from skearlyexit.calibration import compute_frontier as frontier_of
 from skearlyexit.combination import GeometricCombination, OwnCombination, TemperatureScaling
@@ -105,20 +105,20 @@ def one_run(name: str, n_samples: int, seed: int) -> dict[str, tuple[float, floa
     """Risk under the guarantee and cost under the budget on new samples, by kind of scores."""
     rng = np.random.RandomState(seed)
     outputs, y = draw(n_samples, rng)
-    held_out = HeldOutRows(outputs, y, None, None, None)
-    final, scored, held_out = decide(
+    held_out = Samples(Outputs(outputs), y)
+    final, scored = cross_fit(
         decisions()[name], held_out, [n_samples], lambda: COSTS, np.random.RandomState(seed)
     )
     new, y_new = draw(N_NEW, rng)
-    judged = final.tabulate(new)
+    judged = final.tabulate(Outputs(new))
     right = judged.labels == y_new[:, None]
     found = {}
     for kind in KINDS:
-        seen = scored
+        seen = scored.X
         if kind == "translated" and final.n_learned:
-            units = final.tabulate(held_out.outputs).scores
-            seen = replace(scored, scores=translated(scored.scores, units))
-        found[kind] = _measured(seen, held_out.y, judged, right)
+            units = final.tabulate(held_out.X[scored.positions]).scores
+            seen = replace(seen, scores=translated(seen.scores, units))
+        found[kind] = _measured(seen, scored.y, judged, right)
     return found
 
 
@@ -139,14 +139,11 @@ def _measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, output=True)
     parser.add_argument("--runs", type=int, default=150)
     parser.add_argument("--samples", type=int, default=600, help="held out in each run")
     parser.add_argument("--rules", nargs="+", default=list(decisions()), help="names of the rules")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--output", default="benchmarks/results")
     args = parser.parse_args()
     rows = []
     for name in args.rules:
@@ -172,9 +169,7 @@ def main() -> None:
         f"Budget({BUDGET}) on new samples.\n\n{table(rows, header)}"
     )
     print(f"\n{text}")
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "learned_policies.md").write_text(text)
+    write_table(args.output, "learned_policies", text)
 
 
 if __name__ == "__main__":

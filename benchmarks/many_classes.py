@@ -1,22 +1,22 @@
 """Memory of predictions, calibration and reports with many classes.
 
-Each step runs in a process of its own, after a fit of one epoch; the figure is by how much the
-largest resident memory of the process grows during the step. An array of the probabilities of all
-samples at all exits would be as large as the last column says.
+Each step runs in a process of its own, after a fit of one epoch. Printed is by how many MiB the
+largest resident memory of the process grows during the step. The last column is the size of an
+array of the probabilities of all samples at all exits.
 
     python benchmarks/many_classes.py
 """
 
 from __future__ import annotations
 
-import argparse
 import resource
 from multiprocessing import get_context
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _report import table
+from _harness.command import make_parser
+from _harness.report import table
 
 from skearlyexit import Budget, EarlyExitClassifier, MLPBackbone
 
@@ -39,7 +39,7 @@ def grown(step: str, n_samples: int, n_classes: int) -> float:
         max_epochs=1,
     )
     clf.fit(X[: 3 * n_classes], y[: 3 * n_classes])
-    clf.predict(X[:300])  # what is allocated once
+    clf.predict(X[:300])  # memory that is allocated once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if step == "predict":
         clf.predict(X)
@@ -51,9 +51,7 @@ def grown(step: str, n_samples: int, n_classes: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 20_000])
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 500, 2000])
     args = parser.parse_args()

@@ -1,22 +1,22 @@
 """A search over ten kinds of heads, with the trained network kept on disk and without.
 
-The data are the digits that come with scikit-learn; three folds, nothing refitted, one process and
-two. Trainings are counted by a callback that leaves a mark in a file.
+The data are the digits that come with scikit-learn; three folds, without a final fit, in one
+process and in two. A callback that writes a mark into a file counts the trainings.
 
     python benchmarks/memory.py
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser
+from _harness.measure import seconds
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -37,7 +37,7 @@ HEADS = [
 
 
 class Mark(Callback):
-    """Leaves a mark for every training; processes of a search share the file."""
+    """Writes a mark for every training; processes of a search share the file."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -62,29 +62,28 @@ def search(n_jobs: int, remember: bool) -> tuple[float, int, np.ndarray]:
             random_state=0,
         )
         grid = GridSearchCV(clf, {"head": HEADS}, cv=3, n_jobs=n_jobs, refit=False)
-        start = time.perf_counter()
-        scores = grid.fit(X, y).cv_results_["mean_test_score"]
-        return time.perf_counter() - start, len(marks.read_text()), scores
+        took = seconds(lambda: grid.fit(X, y))
+        return took, len(marks.read_text()), grid.cv_results_["mean_test_score"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
     for n_jobs in (1, 2):
-        seconds: dict[bool, list[float]] = {True: [], False: []}
+        times: dict[bool, list[float]] = {True: [], False: []}
         scores = {}
         for _ in range(args.repeats):
-            for remember in seconds:
+            for remember in times:
                 took, n_trainings, scores[remember] = search(n_jobs, remember)
-                seconds[remember].append(took)
+                times[remember].append(took)
                 print(f"  n_jobs={n_jobs} memory={remember}: {n_trainings} trainings, {took:.1f} s")
         assert np.array_equal(scores[True], scores[False]), "memory changed a score"
-        ratios = np.array(seconds[False]) / seconds[True]
+        ratios = np.array(times[False]) / times[True]
         print(
-            f"{len(HEADS)} heads, 3 folds, n_jobs={n_jobs}: {np.median(seconds[True]):.1f} s with "
-            f"memory, {np.median(seconds[False]):.1f} s without; {np.median(ratios):.1f} times as "
+            f"{len(HEADS)} heads, 3 folds, n_jobs={n_jobs}: {np.median(times[True]):.1f} s with "
+            f"memory, {np.median(times[False]):.1f} s without; {np.median(ratios):.1f} times as "
             f"fast [{ratios.min():.1f} .. {ratios.max():.1f}]"
         )
 

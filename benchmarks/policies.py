@@ -1,16 +1,16 @@
-"""When to leave and what to answer: every policy and every combination rule at the same budgets.
+"""Which policy and which combination rule are the most accurate at the same budgets.
 
-All of them judge the outputs of the same cascades, one for each data set and seed, trained without
-regard to any. What learns is cross-fitted on the held-out rows, as a fit does it, so that it is
-fair to what a user gets: all of them serve to learn and to choose thresholds, and the final
-decision has learned from all. "halves" learns on one half and has the other for its thresholds.
-Thresholds are the best found for the budget on these rows, with two simpler ways beside them in the
-end. Accuracy and realised cost are those of test rows; costs count the decisions.
+All of them get the outputs of the same cascades, one for each data set and seed, trained without
+regard to any. A rule that learns is cross-fitted on the held-out samples, as in a fit: all of them
+serve to learn and to choose thresholds, and the final rule has learned from all. "halves" learns on
+one half and chooses thresholds on the other. Thresholds are the best found for the budget on these
+samples; the last table compares two simpler ways. Accuracy and realized cost are those of test
+samples; costs count the exit rule.
 
-Policies are compared with the exit's own answer, combination rules under confidence; "+ T" is with
-a temperature for each head. Ranks are over blocks of one set and one budget, each a mean over
-seeds; a budget at which confidence does as at the one below it is no block of its own. Blocks of
-one set share their networks, so that the tests take them for more evidence than they are.
+Policies are compared with the outputs of the exit's own head, combination rules under confidence;
+"+ T" is with a temperature for each head. Ranks are over blocks of one set and one budget, each a
+mean over seeds; a budget at which confidence gives the same as at the one below it is no block of
+its own. Blocks of one set share their networks, which the tests take for independent evidence.
 
     python benchmarks/policies.py
     python benchmarks/policies.py --sets letter --seeds 2
@@ -21,21 +21,21 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _cascades import Saved, accuracies, add_arguments, available, load
-from _data import SETS
-from _ranks import Ranks, against
-from _report import spread, table
+from _harness.cascades import Cascade, accuracies, load
+from _harness.command import DEFAULT_SETS, available, make_parser, numbers, write_table
+from _harness.data import SETS
+from _harness.report import rank_header, ranked, spread, table
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import hold_out
-from skearlyexit._exit_table import ExitTable
-from skearlyexit._fitting._exit_rule import HeldOutRows, decide
+from skearlyexit._exit_table import ExitTable, Outputs
+from skearlyexit._fitting._exit_rule import cross_fit
 from skearlyexit.calibration import Budget, CalibrationData, Frontier, compute_frontier
 from skearlyexit.calibration._frontier import check_budget
 from skearlyexit.calibration._risk_control import FAMILY
@@ -73,7 +73,7 @@ class Method:
     tempered : bool
         Whether each head has a temperature.
     halved : bool
-        Whether the thresholds see one half of the rows, and what learns the other.
+        Whether thresholds are chosen on one half of the samples, and the rule learns on the other.
     way : {"search", "geometric", "common"}
         How thresholds are found: by search, in the geometric family, or one for all exits.
     """
@@ -85,7 +85,7 @@ class Method:
     way: str = "search"
 
     def decision(self, budget: float) -> ExitRule:
-        """As a fit would make it; the scheduled policy is told the budget."""
+        """As in a fit; the scheduled policy gets the budget."""
         policy = self.policy
         if isinstance(policy, ScheduledPolicy):
             policy = ScheduledPolicy(budget)
@@ -94,7 +94,7 @@ class Method:
     def thresholds(
         self, evidence: CalibrationData, frontier: Frontier, budget: float
     ) -> np.ndarray:
-        """For a budget; raises a ValueError if it cannot be met."""
+        """For a budget; raises a ValueError if it cannot be kept."""
         if self.way != "common":
             return Budget(budget, method=self.way).thresholds(evidence, frontier)
         check_budget(budget, evidence.costs[0])
@@ -105,8 +105,8 @@ class Method:
 TREE = DecisionTreeClassifier(max_depth=5, min_samples_leaf=20)
 BOOSTING = HistGradientBoostingClassifier(max_iter=20, max_leaf_nodes=8, early_stopping=False)
 
-#: Policies by name, the one to compare with first. Patience goes by labels, which temperatures do
-#: not change.
+#: Policies by name; the others are compared with the first. Temperatures do not change labels, nor
+#: patience.
 POLICIES = {
     "confidence": Method(),
     "confidence + T": Method(tempered=True),
@@ -135,7 +135,7 @@ RULES = {
     "own": Method(),
     "own + T": Method(tempered=True),
     "most_confident": Method(rule=MostConfidentCombination()),
-    "surest + T": Method(rule=MostConfidentCombination(), tempered=True),
+    "most_confident + T": Method(rule=MostConfidentCombination(), tempered=True),
     "mean": Method(rule=MeanCombination()),
     "mean + T": Method(rule=MeanCombination(), tempered=True),
     "cost-weighted": Method(rule=CostWeightedCombination()),
@@ -151,28 +151,28 @@ WAYS = {
 }
 GROUPS = {"policies": POLICIES, "combination rules": RULES, "thresholds": WAYS}
 
-#: Accuracy and realised cost of each seed, by group, method, set and budget.
+#: Accuracy and realized cost of each seed, by group, method, set and budget.
 Found = dict[tuple[str, str, str, float], list[tuple[float, float]]]
 
 
 def study(
-    saved: Saved, method: Method, budgets: list[float], seed: int
+    saved: Cascade, method: Method, budgets: list[float], seed: int
 ) -> dict[float, tuple[float, float]]:
-    """Accuracy and realised cost on test rows by budget; nan where it cannot be met."""
+    """Accuracy and realized cost on test samples by budget; nan where it cannot be kept."""
     rng = np.random.RandomState(seed)
-    rows = HeldOutRows(saved.pool, saved.y_pool, weight=None, training_weight=None, groups=None)
+    held_out = Samples(Outputs(saved.pool), saved.y_pool)
     decision = method.decision(budgets[0])
     if method.halved:
-        judged, learned = hold_out(rows.y, 0.5, None, rng)
-        fitted = rows.take(learned).fit(decision, saved.bare_costs, rng)
-        rows = rows.take(judged)
-        known = fitted.tabulate(rows.outputs)
+        judged, learned = hold_out(held_out.y, 0.5, None, rng)
+        fitted = decision.fitted(held_out.take(learned), saved.bare_costs, rng)
+        known = held_out.take(judged, fitted.tabulate(held_out.X[judged]))
     else:
-        fitted, known, rows = decide(decision, rows, [len(rows.y)], lambda: saved.bare_costs, rng)
+        folds = [len(held_out)]
+        fitted, known = cross_fit(decision, held_out, folds, lambda: saved.bare_costs, rng)
     costs = saved.costs(fitted)
-    evidence = CalibrationData.from_table(known, rows.y, costs)
+    evidence = CalibrationData.from_table(known.X, known.y, costs)
     frontier = compute_frontier(evidence)
-    test = fitted.tabulate(saved.test)
+    test = fitted.tabulate(Outputs(saved.test))
     found = {}
     for budget in budgets:
         try:
@@ -187,14 +187,14 @@ def study(
 def result(
     test: ExitTable, y: np.ndarray, costs: np.ndarray, thresholds: np.ndarray
 ) -> tuple[float, float]:
-    """Accuracy and mean cost of test rows."""
+    """Accuracy and mean cost of test samples."""
     exits = test.leave(thresholds)
     right = test.labels[np.arange(len(y)), exits] == y
     return float(right.mean()), float(costs[exits].mean())
 
 
-def run(name: str, budgets: list[float], args: argparse.Namespace, found: Found) -> float:
-    """Study everything on one set; the accuracy of its last exit."""
+def run(name: str, args: argparse.Namespace, found: Found) -> float:
+    """Study all methods on one set; the accuracy of its last exit."""
     ends = []
     for seed in range(args.seeds):
         saved = load(name, seed, args.cache)
@@ -202,7 +202,7 @@ def run(name: str, budgets: list[float], args: argparse.Namespace, found: Found)
         for group, methods in GROUPS.items():
             for label, method in methods.items():
                 fitted_for_one = isinstance(method.policy, ScheduledPolicy)
-                for some in [[b] for b in budgets] if fitted_for_one else [budgets]:
+                for some in [[b] for b in args.budgets] if fitted_for_one else [args.budgets]:
                     for budget, pair in study(saved, method, some, seed).items():
                         found[group, label, name, budget].append(pair)
         print(f"  {name}, seed {seed}", flush=True)
@@ -212,23 +212,22 @@ def run(name: str, budgets: list[float], args: argparse.Namespace, found: Found)
 def report(
     group: str, names: list[str], budgets: list[float], ends: dict[str, float], found: Found
 ) -> str:
-    """Markdown of one comparison; the first method is the one that others are held against."""
+    """Markdown of one comparison; the first method is the one that others are compared with."""
     blocks = [(name, budget) for name in names for budget in budgets]
     methods = list(GROUPS[group])
     scores = 100 * np.array(
         [[np.mean([a for a, _ in found[group, m, *block]]) for m in methods] for block in blocks]
     )
-    # What cannot meet a budget is the worst there.
+    # A method that cannot keep a budget is the worst there.
     scores = np.where(np.isnan(scores), -np.inf, scores)
-    # Ways to thresholds spend what is left of a budget where the search has nothing to gain.
-    told = scores if group == "thresholds" else scores[:, :1]
+    # Simpler ways use the rest of a budget where the search has nothing to gain.
+    judged = scores if group == "thresholds" else scores[:, :1]
     new = np.array(
         [
-            i == 0 or blocks[i][0] != blocks[i - 1][0] or np.any(told[i] != told[i - 1])
+            i == 0 or blocks[i][0] != blocks[i - 1][0] or np.any(judged[i] != judged[i - 1])
             for i in range(len(blocks))
         ]
     )
-    ranks = Ranks.of(scores[new])
     rows = [
         [label]
         + [
@@ -239,60 +238,34 @@ def report(
         ]
         for j, label in enumerate(methods)
     ]
-    rows.append(["every row to the end", *(f"{100 * ends[name]:.2f}" for name, _ in blocks)])
+    rows.append(["no early exits", *(f"{100 * ends[name]:.2f}" for name, _ in blocks)])
+    cells, tests = ranked(methods, scores[new], methods[0])
     summary = []
-    for j in np.argsort(ranks.average, kind="stable"):
-        label = methods[j]
-        possible = new & np.isfinite(scores[:, j])
-        mean, above, below, p_value = against(scores[possible, j], scores[possible, 0])
+    for label, ranks in cells.items():
         costs = [cost for block in blocks for _, cost in found[group, label, *block]]
         excess = [cost - b for n, b in blocks for _, cost in found[group, label, n, b]]
-        summary.append(
-            [
-                label,
-                f"{ranks.average[j]:.2f}",
-                f"{mean:+.3f}",
-                f"{above} : {below}",
-                "" if j == 0 else f"{p_value:.3f}",
-                f"{np.nanmean(costs):.3f}",
-                f"{np.nanmax(excess):+.4f}",
-            ]
-        )
-    header = [
-        group,
-        "average rank",
-        f"to {methods[0]}, points",
-        "above : below",
-        "Wilcoxon p",
-        "mean cost",
-        "most over a budget",
-    ]
+        summary.append([label, *ranks, f"{np.nanmean(costs):.3f}", f"{np.nanmax(excess):+.4f}"])
+    header = [group, *rank_header(methods[0]), "mean cost", "largest excess"]
     return (
         f"### {group.capitalize()}\n\nTest accuracy in %, mean ± spread over seeds, by set and "
         f"budget.\n\n"
         + table(rows, [group, *(f"{SETS[name].title} {budget}" for name, budget in blocks)])
-        + f"\n{new.sum()} blocks, Friedman p = {ranks.p_value:.2g}, critical difference of average "
-        f"ranks (Nemenyi, 5 %) {ranks.critical:.2f}.\n\n" + table(summary, header)
+        + f"\n{new.sum()} blocks, {tests}"
+        + table(summary, header)
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    parser.add_argument("--budgets", default="0.2,0.3,0.5,0.7")
+    parser = make_parser(__doc__, sets=DEFAULT_SETS, seeds=5, cache=True, output=True)
+    parser.add_argument("--budgets", type=numbers, default="0.2,0.3,0.5,0.7")
     args = parser.parse_args()
-    budgets = [float(text) for text in args.budgets.split(",")]
     found: Found = defaultdict(list)
     names = available(args.sets)
-    ends = {name: run(name, budgets, args, found) for name in names}
+    ends = {name: run(name, args, found) for name in names}
     text = f"## Policies and combination rules, {args.seeds} seeds\n\n"
-    text += "\n".join(report(group, names, budgets, ends, found) for group in GROUPS)
+    text += "\n".join(report(group, names, args.budgets, ends, found) for group in GROUPS)
     print("\n" + text)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "policies.md").write_text(text)
+    write_table(args.output, "policies", text)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A pretrained network with exits at five depths, its weights untouched.
+"""A pretrained network with exits at five depths, its weights unchanged.
 
-EfficientNet-Lite0, trained on ImageNet, reads Fashion-MNIST: images are enlarged and their grey
+EfficientNet-Lite0, trained on ImageNet, gets Fashion-MNIST: images are enlarged and their gray
 repeated as three colors. Nothing of the network is trained; heads of several kinds are fitted on
-what it makes of the training rows. Thresholds are chosen on validation rows, the cheapest that lose
-no more than 0.5 points against the last exit, and accuracies are those of test rows. The plain
+its embeddings of the training samples. Thresholds are chosen on validation samples, the cheapest
+that lose at most 0.5 points against the last exit; accuracies are those of test samples. The plain
 network is the same one with the same kind of head at its end only.
 
     python benchmarks/pretrained.py
@@ -11,18 +11,19 @@ network is the same one with the same kind of head at its end only.
 
 from __future__ import annotations
 
-import argparse
 import time
+from functools import partial
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from _data import SETS
-from _formats import MissingData, find_in_package
+from _harness.command import make_parser
+from _harness.data import SETS, MissingData, find_in_package
+from _harness.measure import ratio, take_turns
+from _harness.samples import divide
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -48,7 +49,7 @@ HEADS: dict[str, Any] = {
 
 
 class Enlarged(nn.Module):
-    """Grey pixels in [0, 1], flat, to the size and range that a network was trained for."""
+    """Gray pixels in [0, 1], flat, to the size and range that a network was trained for."""
 
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
@@ -76,36 +77,30 @@ def load_network(size: int) -> nn.Module:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--size", type=int, default=64, help="pixels of an image's side")
-    parser.add_argument("--rows", type=int, default=3000, help="for training")
+    parser.add_argument("--samples", type=int, default=3000, help="training samples")
     parser.add_argument("--validation", type=int, default=1500)
     parser.add_argument("--test", type=int, default=2000)
     args = parser.parse_args()
     try:
-        X, y = SETS["fashion"].load()
+        data = SETS["fashion"]
+        X, y = data.load()
         network = load_network(args.size)
     except MissingData as error:
         print(error)
         return
-    X_test, y_test = X[-10_000:][: args.test], y[-10_000:][: args.test]
-    X_train, X_val, y_train, y_val = train_test_split(
-        X[:-10_000],
-        y[:-10_000],
-        train_size=args.rows,
-        test_size=args.validation,
-        stratify=y[:-10_000],
-        random_state=0,
+    (X_train, y_train), validation, (X_test, y_test) = divide(
+        X, y, 0, n_test=data.n_test, sizes=(args.samples, args.validation)
     )
-    # The classifier behind the dropout knows the classes of ImageNet.
+    X_test, y_test = X_test[: args.test], y_test[: args.test]
+    # The classifier after the dropout has the classes of ImageNet.
     backbone = TracedBackbone(network, end="network._dropout")
     start = time.perf_counter()
     places = list_exits(backbone, X_train[:3], n_classes=10)
-    seconds = time.perf_counter() - start
+    took = time.perf_counter() - start
     print(f"{len(places)} places for exits, of which {places.natural.sum()} are crossed by one ")
-    print(f"tensor only, found and counted in {seconds:.1f} s; the whole network costs")
+    print(f"tensor only, found and counted in {took:.1f} s; the whole network costs")
     print(f"{places.costs[-1] / 1e6:.1f} million multiply-accumulates at {args.size} pixels\n")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     titles = "".join(f"{name.split('.')[-1]:>8}" for name in [*EXITS, "end"])
@@ -114,7 +109,7 @@ def main() -> None:
         clf = EarlyExitClassifier(
             backbone, exits=EXITS, head=head, training="separate", calibration=None, random_state=0
         ).fit(X_train, y_train)
-        clf.calibrate(X_val, y_val, AccuracyDrop(0.005))
+        clf.calibrate(*validation, AccuracyDrop(0.005))
         stages = [stage.state_dict() for stage in clf.stages_]
         kept = all(torch.equal(v, before[k]) for state in stages for k, v in state.items())
         table = clf.exit_table(X_test)
@@ -122,16 +117,15 @@ def main() -> None:
         accuracies = 100 * (labels == y_test[:, None]).mean(axis=0)
         exits = table.leave(clf.thresholds_)
         accuracy = 100 * (labels[np.arange(len(exits)), exits] == y_test).mean()
-        times = []
-        for _ in range(3):
-            for threshold in (np.inf, None):
-                start = time.perf_counter()
-                clf.predict(X_test[:512], threshold=threshold)
-                times.append(time.perf_counter() - start)
-        speed = np.median(np.array(times[::2]) / np.array(times[1::2]))
-        told = "".join(f"{value:>8.2f}" for value in accuracies)
+        calls = {
+            threshold: partial(clf.predict, X_test[:512], threshold=threshold)
+            for threshold in (np.inf, None)
+        }
+        times = take_turns(calls, 3)
+        speed = ratio(times[np.inf], times[None])[0]
+        cells = "".join(f"{value:>8.2f}" for value in accuracies)
         print(
-            f"{title:<24}{told}   {accuracy:.2f} @ {clf.costs_[exits].mean():.2f}, "
+            f"{title:<24}{cells}   {accuracy:.2f} @ {clf.costs_[exits].mean():.2f}, "
             f"{speed:.2f}x by the clock; weights {'kept' if kept else 'CHANGED'}",
             flush=True,
         )

@@ -1,10 +1,10 @@
 """Exits in time and exits as hops: JapaneseVowels, and digits as signals on a grid.
 
-JapaneseVowels: who of nine speaks, from 12 numbers at each of 7 to 29 points in time. A recurrent
-network reads point by point, with an exit after every third, and stops reading a series when it is
-sure of it. Thresholds for a budget are calibrated by cross-fitting on the 270 training series;
-accuracy, and the share of its own points that a series was read of, are those of the 370 test
-series that come with the set.
+JapaneseVowels: which of nine persons speaks, from 12 numbers at each of 7 to 29 points in time. A
+recurrent network reads point by point, with an exit after every third, and stops reading a series
+when it is confident. Thresholds for a budget are calibrated by cross-fitting on the 270 training
+series; accuracy, and the share of its own points that a series was read of, are those of the 370
+test series that come with the set.
 
 Digits: each image is a signal on the 64 nodes of a grid (`sklearn.feature_extraction.image.
 grid_to_graph`), of which the convolution knows the edges only; an exit is a hop.
@@ -17,10 +17,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _data import SETS
-from _formats import MissingData
+from _harness.command import make_parser
+from _harness.data import SETS, MissingData
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.image import grid_to_graph
 from sklearn.linear_model import LogisticRegression
@@ -34,10 +34,7 @@ BUDGETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.05)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = make_parser(__doc__, seeds=5)
     parser.add_argument("--epochs", type=int, default=60)
     args = parser.parse_args()
     try:
@@ -101,7 +98,7 @@ def report(
     steps: np.ndarray,
     lengths: np.ndarray | None = None,
 ) -> None:
-    """Accuracy if all rows stop after so many steps, and if each stops when it is sure."""
+    """Accuracy if all samples stop after so many steps, and if each stops when it is confident."""
     tables = [clf.exit_table(X) for clf in runs]
     at = np.array(
         [
@@ -109,10 +106,10 @@ def report(
             for clf, table in zip(runs, tables, strict=True)
         ]
     )
-    print(f"\n  {title}: all rows stop after the same number of steps")
+    print(f"\n  {title}: all samples stop after the same number of steps")
     print("    steps   " + "".join(f"{step:>7}" for step in steps))
     print("    accuracy" + "".join(f"{value:>7.3f}" for value in at.mean(axis=0)))
-    print(f"  {title}: each row stops when it is sure")
+    print(f"  {title}: each sample stops when it is confident")
     print("    budget   accuracy (spread)    cost   share of steps")
     for budget in BUDGETS:
         accuracies, costs, shares = [], [], []

@@ -1,7 +1,7 @@
 """The clock on Letter, on one thread: prediction, small batches, training, memory.
 
-What is compared is run in turns in one process (A B C A B C ...). Times are medians; ratios are
-medians over the turns, with their quartiles.
+Functions that are compared run in turns in one process (A B C A B C ...). Times are medians; ratios
+are medians over the turns, with their quartiles.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --sections predict,ideal --epochs 5 --repeats 5
@@ -13,23 +13,24 @@ import argparse
 import multiprocessing
 import os
 import pickle
-import threading
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from _data import Arrays, load_letter, split
-from _turns import medians, ratio, take_turns
+from _harness.command import make_parser, some_of
+from _harness.data import SETS, Arrays
+from _harness.measure import MIB, medians, memory_is_known, ratio, take_turns, watched
+from _harness.samples import divide
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.runtime._torch import _heads_in_use, _load, _sizes
 from skearlyexit.training import MultiExitNetwork, Trainer
+from skearlyexit.training._options import TrainingOptions, cosine
 from skearlyexit.training._rows import to_rows
-from skearlyexit.training._trainer import cosine
 
 BACKBONE = MLPBackbone(6, width=128, hidden=256)
 EXITS = [f"block{i}" for i in range(1, 7)]
@@ -41,7 +42,7 @@ def print_claim(holds: bool, text: str) -> None:
 
 
 def fit_model(args: argparse.Namespace, parts: tuple[Arrays, Arrays, Arrays]) -> Any:
-    """Model at the operating point of the claims, calibrated on validation rows."""
+    """Model at the operating point of the claims, calibrated on validation samples."""
     train, validation, (X_test, y_test) = parts
     clf = EarlyExitClassifier(
         BACKBONE,
@@ -56,7 +57,7 @@ def fit_model(args: argparse.Namespace, parts: tuple[Arrays, Arrays, Arrays]) ->
     shares = np.bincount(exits, minlength=clf.n_exits_) / len(exits)
     print(
         f"Model: {args.epochs} epochs, accuracy {np.mean(labels == y_test):.4f} at mean cost "
-        f"{clf.costs_[exits].mean():.3f}; shares leaving {shares.round(3).tolist()}"
+        f"{clf.costs_[exits].mean():.3f}; exit rates {shares.round(3).tolist()}"
     )
     return clf
 
@@ -77,7 +78,7 @@ def section_predict(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...
     tensor = torch.tensor(X)
     sizes = {str(2**k): partial(run_plain, clf, tensor, 2**k) for k in range(6, 14)}
     times = take_turns(sizes, max(3, args.repeats // 3))
-    print(f"Plain network on {len(X)} rows by batch size: {medians(times)}")
+    print(f"Plain network on {len(X)} samples by batch size: {medians(times)}")
     best = int(min(times, key=lambda name: np.median(times[name])))
     times = take_turns(
         {"plain": partial(run_plain, clf, tensor, best), "predict": partial(clf.predict, X)},
@@ -91,7 +92,7 @@ def section_predict(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...
 def prepare_ideal(
     clf: EarlyExitClassifier, X: np.ndarray
 ) -> list[tuple[torch.nn.Module, torch.nn.Module | None, tuple[torch.Tensor, ...]]]:
-    """Stage, head and ready batches of survivors, for every exit that some row reaches."""
+    """Stage, head and prepared batches of survivors, for every exit that some sample reaches."""
     cascade = clf.cascade_
     batch_rows = _sizes(cascade.network.row_bytes, cascade.network.device)[1]
     exits = clf.predict(X, return_exits=True)[1]
@@ -110,7 +111,7 @@ def prepare_ideal(
 
 
 def run_ideal(plan: list[Any]) -> None:
-    """Only what has to be computed: no decisions, no gathering, no answers put in order."""
+    """Only stages and heads: no decisions, no gathering, no predictions put in order."""
     with torch.inference_mode():
         for stage, head, batches in plan:
             for batch in batches:
@@ -131,7 +132,7 @@ def section_ideal(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...])
         loss, text = ratio(times["predict"], times["ideal"])
         print_claim(
             loss <= 1.2,
-            f"{n_rows} rows at most 1.2 times the ideal run: {text}; {medians(times)}",
+            f"{n_rows} samples at most 1.2 times the ideal run: {text}; {medians(times)}",
         )
 
 
@@ -146,19 +147,19 @@ def run_bare(clf: EarlyExitClassifier, rows: torch.Tensor, exit_: int, heads: bo
 
 
 def forced(n_exits: int, exit_: int, before: float) -> np.ndarray:
-    """Thresholds under which every row leaves at one exit."""
+    """Thresholds under which every sample exits at one exit."""
     return np.array([before] * exit_ + [0.0] * (n_exits - 1 - exit_))
 
 
 def section_small(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
-    """Calls on few rows: before the exit at which all leave, heads are skipped or asked."""
+    """Calls on few samples: heads before the exit of all samples are skipped or run."""
     n_exits = clf.n_exits_
     X_test = parts[2][0]
-    # A threshold of 1 asks the head and keeps the row, unless its score is rounded to 1.
+    # With a threshold of 1 the head runs and the sample goes on, unless its score is rounded to 1.
     X_test = X_test[(clf.exit_table(X_test).scores < 1).all(axis=1)]
     depth = np.arange(n_exits)
-    print("Microseconds per call, by the exit at which all rows leave; line: call + exits passed")
-    for before, how in ((np.inf, "skipped"), (1.0, "asked")):
+    print("Microseconds per call, by the exit of all samples; line: call + exits passed")
+    for before, how in ((np.inf, "skipped"), (1.0, "run")):
         for n_rows in (1, 4, 16, 64):
             X = X_test[:n_rows]
             padded = _load(X, "cpu", torch.float32)
@@ -175,7 +176,7 @@ def section_small(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...])
                 each = np.array([1e6 * np.median(times[kind, k]) for k in depth])
                 slope, fixed = np.polyfit(depth, each, 1)
                 print(
-                    f"  heads {how:<8}{n_rows:>3} rows  {kind:<8}"
+                    f"  heads {how:<8}{n_rows:>3} samples  {kind:<8}"
                     + "".join(f"{value:>8.0f}" for value in each)
                     + f"   {fixed:.0f} + {slope:.0f} per exit"
                 )
@@ -194,11 +195,13 @@ def train_package(X: np.ndarray, y: np.ndarray, n_epochs: int) -> None:
     trainer = Trainer(
         to_rows(X, y, None),
         None,
-        max_epochs=n_epochs,
-        batch_size=128,
-        lr=0.003,
-        optimizer="adamw",
-        lr_schedule="cosine",
+        TrainingOptions(
+            max_epochs=n_epochs,
+            batch_size=128,
+            lr=0.003,
+            optimizer="adamw",
+            lr_schedule="cosine",
+        ),
     )
     network = new_network(X, int(y.max()) + 1)
     JointTraining().train(network, np.linspace(0.2, 1.0, network.n_exits), trainer)
@@ -235,12 +238,8 @@ def section_training(args: argparse.Namespace, parts: tuple[Arrays, ...]) -> Non
     }
     times = take_turns(functions, args.training_repeats)
     loss, text = ratio(times["package"], times["loop"])
-    print(f"{args.training_epochs} epochs on {len(X)} rows: {medians(times, 1.0, 's')}")
+    print(f"{args.training_epochs} epochs on {len(X)} samples: {medians(times, 1.0, 's')}")
     print_claim(loss <= 1.25, f"training at most 1.25 times a bare torch loop: {text}")
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def predict_and_watch(pickled: bytes, X_test: np.ndarray, n_rows: int, queue: Any) -> None:
@@ -249,54 +248,45 @@ def predict_and_watch(pickled: bytes, X_test: np.ndarray, n_rows: int, queue: An
     clf = pickle.loads(pickled)
     clf.predict(X_test[:64])
     X = np.resize(X_test, (n_rows, X_test.shape[1]))
-    before = resident_bytes()
-    peak, done = [before], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.001):
-            peak[0] = max(peak[0], resident_bytes())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    clf.predict(X)
-    done.set()
-    thread.join()
-    queue.put(peak[0] - before)
+    peaks: dict[str, float] = {}
+    with watched(peaks):
+        clf.predict(X)
+    queue.put(peaks["all"])
 
 
-def measure_memory(clf: Any, X_test: np.ndarray, n_rows: int) -> int:
+def measure_memory(clf: Any, X_test: np.ndarray, n_rows: int) -> float:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     args = (pickle.dumps(clf), X_test, n_rows, queue)
     process = context.Process(target=predict_and_watch, args=args)
     process.start()
-    rise = int(queue.get())
+    rise = float(queue.get())
     process.join()
     return rise
 
 
 def section_memory(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
-    if not Path("/proc/self/statm").exists():
+    if not memory_is_known():
         print("Memory is measured on Linux only.")
         return
     rests = []
-    for n_rows in (args.memory_rows, 2 * args.memory_rows):
-        rise = measure_memory(clf, parts[2][0], n_rows) / 2**20
-        embeddings = n_rows * EMBEDDING_BYTES / 2**20
+    for n_rows in (args.memory_samples, 2 * args.memory_samples):
+        rise = measure_memory(clf, parts[2][0], n_rows) / MIB
+        embeddings = n_rows * EMBEDDING_BYTES / MIB
         # Indices of classes and exits, and the labels made of the first.
-        answers = n_rows * (8 + 8 + clf.classes_.itemsize) / 2**20
-        rests.append(rise - answers)
+        predictions = n_rows * (8 + 8 + clf.classes_.itemsize) / MIB
+        rests.append(rise - predictions)
         print(
-            f"{n_rows} rows: peak rise {rise:.0f} MiB, of which answers {answers:.0f}, rest "
-            f"{rests[-1]:.0f}; one embedding of all rows {embeddings:.0f} MiB"
+            f"{n_rows} samples: peak rise {rise:.0f} MiB, of which predictions {predictions:.0f}, "
+            f"rest {rests[-1]:.0f}; one embedding of all {embeddings:.0f} MiB"
         )
-        print_claim(rise < embeddings, f"less than one embedding of all {n_rows} rows")
+        print_claim(rise < embeddings, f"less than one embedding of all {n_rows} samples")
     growth = rests[1] - rests[0]
-    allowed = 0.1 * args.memory_rows * EMBEDDING_BYTES / 2**20
+    allowed = 0.1 * args.memory_samples * EMBEDDING_BYTES / MIB
     print_claim(
         growth <= allowed,
-        f"memory besides the answers does not grow with the rows: {growth:+.0f} MiB on doubling "
-        f"(a tenth of the added embeddings is {allowed:.0f})",
+        f"memory besides the predictions does not grow with the samples: {growth:+.0f} MiB on "
+        f"doubling (a tenth of the added embeddings is {allowed:.0f})",
     )
 
 
@@ -310,24 +300,23 @@ SECTIONS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sections", default=",".join(SECTIONS), help="some of the default")
+    parser = make_parser(__doc__)
+    default = ",".join(SECTIONS)
+    parser.add_argument(
+        "--sections", type=some_of(SECTIONS), default=default, help="some of the default"
+    )
     parser.add_argument("--epochs", type=int, default=40, help="of the model that is timed")
     parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--training-epochs", type=int, default=3)
     parser.add_argument("--training-repeats", type=int, default=5)
-    parser.add_argument("--memory-rows", type=int, default=10**6)
+    parser.add_argument("--memory-samples", type=int, default=10**6)
     args = parser.parse_args()
-    sections = args.sections.split(",")
-    unknown = set(sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"unknown sections {sorted(unknown)}; there are {[*SECTIONS]}")
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread, load {os.getloadavg()}")
 
-    parts = split(*load_letter(), 0)
-    clf = fit_model(args, parts) if set(sections) - {"training"} else None
-    for name in sections:
+    parts = divide(*SETS["letter"].load(), 0)
+    clf = fit_model(args, parts) if set(args.sections) - {"training"} else None
+    for name in args.sections:
         print(f"\n{name}")
         if name == "training":
             section_training(args, parts)

@@ -1,8 +1,8 @@
-"""Memory and time of a fit and a prediction on rows in a file, against the same rows in memory.
+"""Memory and time of a fit and a prediction with samples in a file and in memory.
 
-Each is a process of its own that fits one classifier and predicts all rows. Told are the peak of
-the memory that the process holds itself, above what it held before it opened the rows, and the peak
-with the pages of the file that are mapped into it, which the system takes back when it needs them.
+Each is a process of its own that fits one classifier and predicts all samples. Printed are the peak
+of the memory of the process itself, above that before the samples were opened, and the peak with
+the pages of the file that are mapped into it, which the system takes back when it needs them.
 
     python benchmarks/streaming.py
     python benchmarks/streaming.py --mib 2048 --head tree
@@ -15,16 +15,16 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser
+from _harness.measure import MIB, memory_is_known, seconds, watched
 from sklearn.tree import DecisionTreeClassifier
 from torch.utils.data import Dataset
 
@@ -63,45 +63,17 @@ def mapped(folder: Path) -> np.memmap:
 
 
 def write(folder: Path, mib: int) -> None:
-    """Rows about centres that overlap, some thousands of them at a time."""
+    """Samples about centers that overlap, some thousands of them at a time."""
     rng = np.random.RandomState(0)
-    n_rows = mib * 2**20 // (4 * N_FEATURES)
+    n_rows = mib * MIB // (4 * N_FEATURES)
     y = rng.randint(N_CLASSES, size=n_rows)
-    centres = 0.15 * rng.randn(N_CLASSES, N_FEATURES)
+    centers = 0.15 * rng.randn(N_CLASSES, N_FEATURES)
     np.save(folder / "y.npy", y)
     with open(folder / "rows", "wb") as file:
         for start in range(0, n_rows, 8192):
             labels = y[start : start + 8192]
             noise = rng.standard_normal((len(labels), N_FEATURES))
-            file.write((centres[labels] + noise).astype(np.float32).tobytes())
-
-
-def held_bytes() -> tuple[int, int]:
-    """Memory of this process that is its own, and with the pages of files."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    values = dict(line.split(":", 1) for line in status)
-    own, all_ = (int(values[key].split()[0]) for key in ("RssAnon", "VmRSS"))
-    return own * 1024, all_ * 1024
-
-
-@contextmanager
-def watched(peaks: dict[str, float]) -> Iterator[None]:
-    """Notes by how many MiB the memory rises inside."""
-    before = np.array(held_bytes())
-    peak, done = [before], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            peak[0] = np.maximum(peak[0], held_bytes())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        peaks["own"], peaks["all"] = ((peak[0] - before) / 2**20).tolist()
+            file.write((centers[labels] + noise).astype(np.float32).tobytes())
 
 
 def measure(folder: Path, way: str, head: str, epochs: int) -> dict[str, Any]:
@@ -119,13 +91,11 @@ def measure(folder: Path, way: str, head: str, epochs: int) -> dict[str, Any]:
         random_state=0,
     )
     few = mapped(folder)[:2000]
-    clf.fit(np.array(few), y[:2000]).predict(few)  # loads what is loaded once
+    clf.fit(np.array(few), y[:2000]).predict(few)  # loads all code
     found: dict[str, Any] = {}
     with watched(found):
         X = WAYS[way](mapped(folder))
-        start = time.perf_counter()
-        clf.fit(X, y)
-        found["fit"] = time.perf_counter() - start
+        found["fit"] = seconds(lambda: clf.fit(X, y))
         start = time.perf_counter()
         labels = clf.predict(X)
         found["predict"] = time.perf_counter() - start
@@ -143,8 +113,8 @@ def run_alone(folder: Path, way: str, args: argparse.Namespace) -> dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mib", type=int, default=512, help="size of the rows")
+    parser = make_parser(__doc__)
+    parser.add_argument("--mib", type=int, default=512, help="size of the samples")
     parser.add_argument("--head", choices=[*HEADS], default="linear")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -153,23 +123,24 @@ def main() -> None:
     if args.way is not None:
         print(json.dumps(measure(args.folder, args.way, args.head, args.epochs)))
         return
-    if not Path("/proc/self/status").exists():
+    if not memory_is_known():
         raise SystemExit("Memory is measured on Linux only.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder, args.mib)
-        print(f"{args.mib} MiB of rows, {args.head} heads, {args.epochs} epochs")
-        answers = set()
+        print(f"{args.mib} MiB of samples, {args.head} heads, {args.epochs} epochs")
+        labels = set()
         for way in WAYS:
             found = run_alone(folder, way, args)
-            answers.add(found["labels"])
+            labels.add(found["labels"])
+            own, with_pages = found["own"] / MIB, found["all"] / MIB
             print(
-                f"{way:>8}: peak rise {found['own']:.0f} MiB of its own, {found['all']:.0f} with "
-                f"pages of the file; fit {found['fit']:.1f} s, predict {found['predict']:.1f} s, "
-                f"accuracy {found['accuracy']:.3f}",
+                f"{way:>8}: peak rise {own:.0f} MiB of its own, {with_pages:.0f} with pages of the "
+                f"file; fit {found['fit']:.1f} s, predict {found['predict']:.1f} s, accuracy "
+                f"{found['accuracy']:.3f}",
                 flush=True,
             )
-    assert len(answers) == 1, "the ways gave different labels"
+    assert len(labels) == 1, "the ways gave different labels"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Whether a change of the code changes any answer: outputs of many configurations, to the last bit.
+"""Whether a change of the code changes any prediction: outputs of many configurations, bit by bit.
 
-Each configuration is fitted, and what it answers is kept as hashes: labels, probabilities and
-exits under several operating points, outputs and scores of every exit, costs, thresholds, the
-frontier and the losses of training. A change that is meant to move code and not to change it must
-leave all of them as they are, on the same machine and with the same libraries.
+Each configuration is fitted, and hashes of its results are kept: labels, probabilities and exits
+under several operating points, outputs and scores of every exit, costs, thresholds, the frontier
+and the losses of training. A change that is meant to move code only must keep all of them, on the
+same machine and with the same libraries.
 
     python benchmarks/unchanged.py record before.json
     python benchmarks/unchanged.py compare before.json
@@ -11,7 +11,6 @@ leave all of them as they are, on the same machine and with the same libraries.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -19,9 +18,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
+from _harness.command import make_parser
 from sklearn.datasets import load_digits, make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -163,8 +163,8 @@ def configurations() -> dict[str, tuple[dict[str, Any], Any]]:
     return found
 
 
-def answers(params: dict[str, Any], data: Any) -> dict[str, str]:
-    """Hashes of all that a configuration answers."""
+def results(params: dict[str, Any], data: Any) -> dict[str, str]:
+    """Hashes of all results of a configuration."""
     X, y, X_test, y_test = data()
     settings = {"backbone": MLP, "exits": 3, "max_epochs": 4, "calibration": 0.3, "random_state": 0}
     clf = see.EarlyExitClassifier(**{**settings, **params}).fit(X, y)
@@ -196,13 +196,13 @@ def _hash(values: Any) -> str:
 
 
 def main() -> None:
-    """Record answers, or compare them with recorded ones."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Record results, or compare them with recorded ones."""
+    parser = make_parser(__doc__)
     parser.add_argument("action", choices=["record", "compare"])
     parser.add_argument("path", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    found = {name: answers(*each) for name, each in configurations().items()}
+    found = {name: results(*each) for name, each in configurations().items()}
     n_hashes = sum(map(len, found.values()))
     if options.action == "record":
         options.path.write_text(json.dumps(found, indent=1))

@@ -1,20 +1,20 @@
-"""What rows without labels add where labels are few: scikit-learn's digits, 2 or 3 labels a class.
+"""What samples without labels add where labels are few: digits with 2 or 3 labels a class.
 
-The first 1,000 rows lend the few labeled ones, drawn by seed, and are all given without labels;
-accuracy is that of the other 797, a mean over all exits. Trainings that use such rows are run with
-and without them.
+The few labeled samples are drawn by seed from the first 1,000 of scikit-learn's digits, all of
+which are given without labels; accuracy is that of the other 797, a mean over all exits. Trainings
+that use such samples are run with and without them.
 
     python benchmarks/unlabeled.py
 """
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _report import spread, table
+from _harness.command import make_parser
+from _harness.report import spread, table
 from sklearn.datasets import load_digits
 
 from skearlyexit import DistillationTraining, EarlyExitClassifier, LayerwiseTraining, MLPBackbone
@@ -29,7 +29,7 @@ TRAININGS = {
 
 
 def accuracy(training: Any, X: np.ndarray, y: np.ndarray, few: np.ndarray, **given: Any) -> float:
-    """In %, on the rows behind the pool, mean over exits."""
+    """In %, on the samples after the pool, mean over exits."""
     clf = EarlyExitClassifier(
         MLPBackbone(3, width=32, hidden=32),
         exits=3,
@@ -45,11 +45,7 @@ def accuracy(training: Any, X: np.ndarray, y: np.ndarray, few: np.ndarray, **giv
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=10)
-    args = parser.parse_args()
+    args = make_parser(__doc__, seeds=10).parse_args()
     X, y = load_digits(return_X_y=True)
     for n_labels in (2, 3):
         rows = []
@@ -65,9 +61,11 @@ def main() -> None:
                     with_others = accuracy(training, X, y, few, X_unlabeled=X[:N_POOL])
                 found.append((accuracy(training, X, y, few), with_others))
             alone, joined = np.array(found).T
-            told = ["-"] * 2 if np.isnan(joined).any() else [spread(joined), spread(joined - alone)]
-            rows.append([name, spread(alone), *told])
-        header = ["training", "labeled rows only", "with the others", "gain"]
+            cells = (
+                ["-"] * 2 if np.isnan(joined).any() else [spread(joined), spread(joined - alone)]
+            )
+            rows.append([name, spread(alone), *cells])
+        header = ["training", "labeled samples only", "with the others", "gain"]
         print(f"{n_labels} labels a class, {args.seeds} seeds\n\n" + table(rows, header))
 
 

@@ -1,20 +1,20 @@
-"""Promises of risk for samples of different weight: how often each procedure breaks its own.
+"""How often a guarantee is broken if samples have different weights.
 
-Samples are drawn whose weight and loss are known. The score at the one early exit has nothing to do
-with either, so that the weighted risk of a threshold t is (1 - t) times that of letting everything
-exit, which is set to three times the level. Compared are
+Samples are drawn whose weight and loss are known. The score at the one early exit is independent of
+both, so that the weighted risk of a threshold t is (1 - t) times that of letting all samples exit,
+which is set to three times the level. Compared are
 
 - ``effective number``: the binomial test with the weighted mean, for as many samples as would
   make a mean of that variance, (sum w)^2 / sum w^2. At equal weights this is the test of
   `RiskControl` without `max_weight`, which refuses all others;
 - ``largest seen``: betting on weights as shares of the largest weight among the samples;
 - ``max_weight``: what `RiskControl` does, betting on shares of the largest weight there can be;
-- the conformal procedures, which promise the mean, with the effective number and as
+- the conformal procedures, which guarantee the mean, with the effective number and as
   `ConformalRiskControl` does.
 
-A promise may be broken in a share of the draws of at most 1 - confidence, and three standard errors
-for the number of draws, and a mean may pass the level by three of its own; what is beyond stands in
-bold. Beside it stands which share of the samples exits early.
+A guarantee may be broken in a share of the draws of at most 1 - confidence, and three standard
+errors for the number of draws, and a mean may exceed the level by three of its own; what is beyond
+is in bold. Beside it is the share of the samples that exits early.
 
     python benchmarks/weighted_guarantees.py
     python benchmarks/weighted_guarantees.py --draws 200
@@ -22,14 +22,13 @@ bold. Beside it stands which share of the samples exits early.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import _one_thread  # noqa: F401 - before everything that starts threads
+import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
-from _report import table
+from _harness.command import make_parser, write_table
+from _harness.report import table
 
 from skearlyexit.calibration import (
     CalibrationData,
@@ -48,11 +47,11 @@ FAMILY = np.linspace(1.0, 0.0, 41)
 
 @dataclass(frozen=True)
 class Kind:
-    """Kinds of samples, with their shares, weights and chances of a loss.
+    """Kinds of samples, with their shares, weights and probabilities of a loss.
 
     Attributes
     ----------
-    share, weight, chance : tuple of float
+    share, weight, probability : tuple of float
     balanced : bool, default=False
         Whether weights are computed from the samples that are drawn, so that both kinds weigh the
         same in sum.
@@ -60,7 +59,7 @@ class Kind:
 
     share: tuple[float, ...]
     weight: tuple[float, ...]
-    chance: tuple[float, ...]
+    probability: tuple[float, ...]
     balanced: bool = False
 
     @property
@@ -70,7 +69,7 @@ class Kind:
 
     def draw(self, n_samples: int, rng: np.random.RandomState) -> CalibrationData:
         kind = rng.choice(len(self.share), p=self.share, size=n_samples)
-        loses = rng.uniform(size=n_samples) < np.array(self.chance)[kind]
+        loses = rng.uniform(size=n_samples) < np.array(self.probability)[kind]
         weight = np.array(self.weight)[kind]
         if self.balanced:
             weight = n_samples / 2 / np.maximum(np.bincount(kind, minlength=2), 1)[kind]
@@ -85,14 +84,14 @@ def going_with(
 ) -> Kind:
     """Some samples that weigh more and lose `ratio` times as often as the others.
 
-    Chances are such that the weighted risk of letting everything exit is `LARGEST_RISK`.
+    The weighted risk of letting all samples exit is `LARGEST_RISK`.
     """
     shares, weights = np.array([share, 1 - share]), np.array([weight, 1.0])
     odds = np.array([1.0, 0.0 if np.isinf(ratio) else 1 / ratio])
-    chance = odds * LARGEST_RISK * (shares @ weights) / (shares @ (weights * odds))
-    if chance.max() > 1:
-        raise ValueError(f"No chance of a loss gives a risk of {LARGEST_RISK}: {chance}.")
-    return Kind(tuple(shares), tuple(weights), tuple(chance), balanced)
+    probability = odds * LARGEST_RISK * (shares @ weights) / (shares @ (weights * odds))
+    if probability.max() > 1:
+        raise ValueError(f"No probability of a loss gives a risk of {LARGEST_RISK}: {probability}.")
+    return Kind(tuple(shares), tuple(weights), tuple(probability), balanced)
 
 
 def of_losers(weight: float) -> Kind:
@@ -206,12 +205,9 @@ def _cell(text: str, exits: np.ndarray, kept: bool) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, output=True)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--samples", type=int, nargs="+", default=[500, 2000])
-    parser.add_argument("--output", default="benchmarks/results", help="folder for the table")
     args = parser.parse_args()
     rows = []
     for title, kind in KINDS.items():
@@ -221,14 +217,12 @@ def main() -> None:
     header = ["samples", "number", *(f"broken, {name}" for name in TESTS)]
     header += [f"mean risk, conformal, {name}" for name in CONFORMAL]
     text = (
-        f"## Promises of risk with weights\n\n{args.draws} draws, a level of {LEVEL:.0%}, "
+        f"## Guarantees of risk with weights\n\n{args.draws} draws, a level of {LEVEL:.0%}, "
         f"{CONFIDENCE:.0%} confidence. In brackets the share of samples that exits early; at the "
         f"level itself {LEVEL / LARGEST_RISK:.2f} would.\n\n{table(rows, header)}"
     )
     print(text)
-    folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weighted_guarantees.md").write_text(text)
+    write_table(args.output, "weighted_guarantees", text)
 
 
 if __name__ == "__main__":

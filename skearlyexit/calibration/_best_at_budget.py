@@ -33,8 +33,9 @@ def best_at_budget(evidence: CalibrationData, budget: float) -> tuple[np.ndarray
     All combinations on a grid are tried: the grid of `compute_frontier` with up to four exits, and
     a coarser one with more. Then one threshold at a time is changed on a finer grid as long as this
     improves the result. With more than four exits, this also starts from the best thresholds for
-    several weights of the cost. It is much faster than `compute_frontier` and about as accurate;
-    with more than twelve exits the accuracy may be lower by several percentage points.
+    several weights of the cost. It is much faster than `compute_frontier` and about as accurate: on
+    2,000 simulated samples with up to 24 exits the accuracy is at most 0.05 percentage points lower
+    (``benchmarks/frontier.py``).
 
     Parameters
     ----------

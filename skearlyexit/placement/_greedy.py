@@ -52,9 +52,7 @@ class GreedyPlacement(ProbingPlacement):
     -----
     In the condition, g is the cost up to the end of the network, and not up to the next candidate.
     With the latter, an exit would have to save its cost before the next candidate, and the more
-    candidates there are, the fewer exits do. In simulations with 16 candidates and
-    ``max_share=0.9`` no exit was kept, whereas this rule saved nearly as much as the best subset of
-    `EfficiencyTest`.
+    candidates there are, the fewer exits do.
 
     References
     ----------

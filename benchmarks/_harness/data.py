@@ -1,26 +1,20 @@
 """Data sets of the benchmarks, read by path from packages that hold them.
 
-No set comes with this package. An absent one ends the script with the command that gets it.
+No data set is part of this package, and no package is imported to read one. An absent set ends the
+script with the command that gets it.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _formats import (
-    MissingData,
-    find_in_package,
-    read_idx_pairs,
-    read_keel,
-    read_parquet,
-    read_series,
-)
-from sklearn.model_selection import train_test_split
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -32,9 +26,82 @@ MNIST = (
 )
 
 
+class MissingData(SystemExit):
+    """Ends the script with the command that gets the data, unless caught to go on without."""
+
+    def __init__(self, title: str, command: str) -> None:
+        super().__init__(f"{title}: the data are not installed. Get them by\n  {command}")
+
+
+def find_in_package(package: str, ending: str) -> Path | None:
+    """Path of an installed package's file, None where it is absent."""
+    try:
+        found = [file for file in files(package) or [] if file.as_posix().endswith(ending)]
+    except PackageNotFoundError:
+        return None
+    path = Path(str(found[0].locate())) if found else None
+    return path if path is not None and path.exists() else None
+
+
+def read_keel(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Features, float32, and labels, text in the last column."""
+    lines = (line.strip() for line in path.read_text().splitlines())
+    rows = [line.split(",") for line in lines if line and not line.startswith("@")]
+    X = np.array([[float(value) for value in row[:-1]] for row in rows], dtype=np.float32)
+    return X, np.array([row[-1].strip() for row in rows])
+
+
+def read_parquet(path: Path, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features, float32 with one column for each word of a text column, and the target."""
+    import pandas as pd
+
+    frame = pd.read_parquet(path)
+    X = pd.get_dummies(frame.drop(columns=target)).to_numpy(dtype=np.float32)
+    return X, frame[target].to_numpy()
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Unsigned bytes of an IDX file, compressed or not."""
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    # Two zeros, the type (8: unsigned byte), the number of axes; then their lengths.
+    if content[:3] != b"\0\0\x08":
+        raise ValueError(f"{path} holds no unsigned bytes in IDX format.")
+    n_axes = content[3]
+    shape = np.frombuffer(content, ">i4", n_axes, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(shape)
+
+
+def read_idx_pairs(folder: Path, ending: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Flat pixels in [0, 1] and labels, the test samples last; None where a file is absent."""
+    paths = [
+        folder / f"{part}-{content}-ubyte{ending}"
+        for content in ("images-idx3", "labels-idx1")
+        for part in ("train", "t10k")
+    ]
+    if not all(path.exists() for path in paths):
+        return None
+    train, test, y_train, y_test = map(read_idx, paths)
+    pixels = np.concatenate([train, test]).astype(np.float32) / 255
+    return pixels.reshape(len(pixels), -1), np.concatenate([y_train, y_test]).astype(int)
+
+
+def read_series(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """Series, each of shape (n_channels, length) with its own length, and labels as text."""
+    series, labels = [], []
+    for line in path.read_text().splitlines():
+        if not line.strip() or line.startswith(("#", "@")):
+            continue
+        *channels, label = line.strip().split(":")
+        series.append(np.array([np.fromstring(c, sep=",") for c in channels], dtype=np.float32))
+        labels.append(label)
+    return series, np.array(labels)
+
+
 @dataclass(frozen=True)
 class DataSet:
-    """A set of rows with labels or numbers to predict.
+    """Samples with their labels.
 
     Attributes
     ----------
@@ -47,8 +114,7 @@ class DataSet:
     command : str
         What gets the files.
     n_test : int, default=0
-        The last so many rows are the set's own test rows; 0: it has none.
-    regression : bool, default=False
+        The last so many samples are the set's own test samples; 0 if it has none.
     image_shape : tuple of int or None, default=None
     """
 
@@ -57,7 +123,6 @@ class DataSet:
     read: Callable[[], tuple[Any, np.ndarray] | None]
     command: str
     n_test: int = 0
-    regression: bool = False
     image_shape: tuple[int, int] | None = None
 
     def load(self) -> tuple[Any, np.ndarray]:
@@ -116,13 +181,6 @@ SETS = {
     "magic": DataSet("MAGIC", "tabular", _keel("magic"), KEEL),
     "pendigits": DataSet("Pen digits", "tabular", _keel("penbased"), KEEL),
     "adult": DataSet("Adult", "tabular", _widedeep("adult", "income"), WIDEDEEP),
-    "california": DataSet(
-        "California housing",
-        "tabular",
-        _widedeep("california_housing", "MedHouseVal"),
-        WIDEDEEP,
-        regression=True,
-    ),
     "mnist5k": DataSet(
         "MNIST-5k",
         "image",
@@ -147,19 +205,3 @@ SETS = {
         n_test=370,
     ),
 }
-
-
-def load_letter() -> Arrays:
-    """Letter recognition: X of shape (20000, 16), float32, and y of one-letter strings."""
-    return SETS["letter"].load()
-
-
-def split(X: np.ndarray, y: np.ndarray, seed: int) -> tuple[Arrays, Arrays, Arrays]:
-    """Stratified 60 % training, 15 % validation and 25 % test rows, each as (X, y)."""
-    X_rest, X_test, y_rest, y_test = train_test_split(
-        X, y, test_size=0.25, stratify=y, random_state=seed
-    )
-    X_train, X_val, y_train, y_val = train_test_split(
-        X_rest, y_rest, test_size=0.2, stratify=y_rest, random_state=seed
-    )
-    return (X_train, y_train), (X_val, y_val), (X_test, y_test)

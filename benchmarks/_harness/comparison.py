@@ -1,61 +1,66 @@
-"""The comparison: early-exit networks against what one would use otherwise.
+"""The comparison of early-exit networks with what one would use otherwise.
 
-**Rows.** Test rows are fixed for each set (a quarter, or the set's own) and play no part until a
-model is done. The others are split anew for every seed into 80 % training and 20 % validation
-rows. All models are fitted on the same training rows, and none on validation rows: those choose
-settings and thresholds. No model is stopped early on them; `MLPClassifier` and boosting may hold
-out training rows for that.
+**Samples.** Test samples are fixed for each set (a quarter, or the set's own) and play no part
+until a model is done. The others are divided anew for every seed into 80 % training and 20 %
+validation samples. All models are fitted on the same training samples, and none on validation
+samples, which serve to choose settings and thresholds. No model is stopped early on them;
+`MLPClassifier` and boosting may hold out training samples for that.
 
 **Tuning.** Each model gets the same wall time for a random search of its own space by validation
-accuracy, once, on the rows of seed 0 and at most ``--tune-rows`` of its training rows. The first
-candidate is a sensible default and is always finished. Another is tried if the time left covers
-what it is predicted to take, from the work it is and the time that the ones before it took; after
-20 in a row that would not fit the search ends. What is found is then fitted on all training rows of
-every seed.
+accuracy, once, on the samples of seed 0 and at most ``--tune-samples`` of its training samples. The
+first candidate is a sensible default and is always finished. Another is tried if the rest of the
+time covers its predicted time, from its size and the time that the ones before it took; after 20 in
+a row that would not fit the search ends. The setting that is found is then fitted on all training
+samples of every seed.
 
-Early exits with linear heads take the network of the plain one, with an exit after every block, so
-that a cost of 1 means that network; how it is trained is searched. Classical heads stand on the
-same trained networks (the time of fitting counts both); what is searched is the kind of head. Both
-are scored by validation accuracy at half the plain network's cost. The smaller plain network has at
-least the cost that early exits with linear heads have on the test rows at `CLAIMED`, in mean over
-the seeds; it is searched over shape and learning like the plain one.
+Early exits with linear heads take the network of the plain one, with an exit after every block: a
+cost of 1 means that network; how it is trained is searched. Classical heads are fitted on the same
+trained networks (the time of fitting counts both); the kind of head is searched. Both are scored by
+validation accuracy at half the plain network's cost. The smaller plain network has at least the
+cost that early exits with linear heads have on the test samples at `CLAIMED`, in mean over the
+seeds; it is searched over shape and learning like the plain one.
 
-**The clock.** All models of a seed predict the test rows in turns in one process, on one thread;
-models that would take more than two seconds predict the first 1,000 rows. The time of fitting is
-that of the processor, so that what else runs on the machine does not count.
+**Times.** All models of a seed predict the test samples in turns in one process, on one thread;
+models that would take more than two seconds predict the first 1,000 samples. The time of fitting is
+that of the processor, and other processes on the machine do not count.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import platform
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from _data import Arrays
-from _models import MODELS
-from _spec import Context, Model, Params
-from _store import Data, Store, subsample
+import torch
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
-from skearlyexit import AccuracyDrop, Budget, EarlyExitClassifier, RiskControl, Threshold
+from _harness.command import make_parser, some_of
+from _harness.comparison_models import (
+    CLAIMED,
+    MODELS,
+    ONLY,
+    POINTS,
+    Context,
+    Model,
+    entry_name,
+)
+from _harness.comparison_report import print_report
+from _harness.data import SETS, Arrays, MissingData
+from _harness.measure import take_turns
+from _harness.networks import Params
+from _harness.samples import Samples, subsample
+from _harness.store import Store, keep, kept
+from skearlyexit import Budget, EarlyExitClassifier, RiskControl
 from skearlyexit.calibration import OperatingPoint
 from skearlyexit.costs import UncountedError, estimator_macs
-
-#: What is asked of the validation rows. The claims are about CLAIMED.
-CLAIMED = "drop 0.2 %"
-POINTS: dict[str, OperatingPoint] = {
-    "full": Threshold(float("inf")),
-    "drop 0 %": AccuracyDrop(0.0),
-    CLAIMED: AccuracyDrop(0.002),
-    "budget 0.5": Budget(0.5),
-    "budget 0.3": Budget(0.3),
-    "risk 1 %": RiskControl(0.01),
-}
-#: The point of models that have but one.
-ONLY = "only"
 
 SLOW_SECONDS = 2.0
 SLOW_ROWS = 1000
@@ -67,12 +72,12 @@ class Study:
     Parameters
     ----------
     store : Store
-    data : Data
+    data : Samples
     options : argparse.Namespace
         Of the command line.
     """
 
-    def __init__(self, store: Store, data: Data, options: Any) -> None:
+    def __init__(self, store: Store, data: Samples, options: argparse.Namespace) -> None:
         self.store, self.data, self.options = store, data, options
 
     def run(self) -> None:
@@ -116,7 +121,7 @@ class Study:
         model = MODELS[name]
         train, validation = self.data.parts(0)
         context = self._context(name, train)
-        train = subsample(train, self.options.tune_rows)
+        train = subsample(train, self.options.tune_samples)
         start = time.perf_counter()
         candidates = model.candidates(context, np.random.RandomState(0))
         if len(candidates) > 1 and name == "classical":
@@ -150,7 +155,7 @@ class Study:
         return clf.score(*validation)
 
     def _scaled(self, point: OperatingPoint, clf: EarlyExitClassifier) -> OperatingPoint:
-        """A budget in the unit of the model, whose last head may be another than the plain one."""
+        """A budget in the unit of the model, whose last head may differ from the plain one."""
         if isinstance(point, Budget):
             return Budget(point.value * self._unit / clf.cost_table_.plain)
         return point
@@ -161,7 +166,7 @@ class Study:
         context = self._context(name, train)
         seconds = 0.0
         if name == "classical":
-            context.network = self.store.fitted("linear", seed)
+            context.network = kept(self.store.model_path("linear", seed))
             seconds = self.store.model("linear")["seeds"][str(seed)]["fit_seconds"]
         start = time.process_time()
         estimator = _fit_quietly(model.build(result["setting"], context, seed), train)
@@ -172,7 +177,7 @@ class Study:
             network = isinstance(estimator, EarlyExitClassifier)
             macs = estimator.cost_table_.plain if network else _macs_of(estimator)
             points = {ONLY: {"accuracy": estimator.score(*self.data.test), "macs": macs}}
-        self.store.keep(name, seed, estimator)
+        keep(self.store.model_path(name, seed), estimator)
         accuracies = {k: p.get("accuracy", float("nan")) for k, p in points.items()}
         shown = ", ".join(f"{k} {100 * value:.2f}" for k, value in accuracies.items())
         print(f"  {name:<10} seed {seed}: {seconds:.1f} s; {shown}", flush=True)
@@ -210,7 +215,7 @@ class Study:
         timing = self.store.content["timing"]
         if set(timing.get(str(seed), {})) == set(entries):
             return
-        models = {name: self.store.fitted(name, seed) for name, _ in entries.values()}
+        models = {name: kept(self.store.model_path(name, seed)) for name, _ in entries.values()}
         X = self.data.test[0]
         calls: dict[str, Callable[[np.ndarray], Any]] = {}
         for entry, (name, values) in entries.items():
@@ -227,16 +232,15 @@ class Study:
         many = take_turns(functions, self.options.repeats)
         one = take_turns({e: partial(call, X[:1]) for e, call in calls.items()}, 15)
         timing[str(seed)] = {
-            entry: {"rows": len(rows[entry]), "seconds": many[entry], "one_row": one[entry]}
+            entry: {
+                "rows": len(rows[entry]),
+                "seconds": many[entry].tolist(),
+                "one_row": one[entry].tolist(),
+            }
             for entry in calls
         }
         self.store.save()
         print(f"  timed seed {seed}", flush=True)
-
-
-def entry_name(model: str, point: str) -> str:
-    """Name of a model at one of its points."""
-    return model if point == ONLY else f"{model}, {point}"
 
 
 def search(
@@ -266,19 +270,6 @@ def search(
     return tried
 
 
-def take_turns(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each function, called in turns after one call each to warm up."""
-    for function in functions.values():
-        function()
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
 def _fit_quietly(estimator: Any, train: Arrays) -> Any:
     """Fit; that an optimizer stops before it has converged is part of a setting."""
     with warnings.catch_warnings():
@@ -287,8 +278,97 @@ def _fit_quietly(estimator: Any, train: Arrays) -> Any:
 
 
 def _macs_of(estimator: Any) -> float:
-    """Counted operations per row, NaN where there is no count."""
+    """Counted operations per sample, NaN where there is no count."""
     try:
         return estimator_macs(estimator)
     except UncountedError:
         return float("nan")
+
+
+def parse(
+    description: str, sets: list[str], tune_samples: int, max_train: int
+) -> argparse.Namespace:
+    """Options of the command line."""
+    parser = make_parser(description, sets=",".join(sets), seeds=5, output=True)
+    parser.set_defaults(sets=None)
+    parser.add_argument(
+        "--models", type=some_of(MODELS), default=[*MODELS], help="some of the default"
+    )
+    parser.add_argument("--tune-seconds", type=float, default=60.0, help="for each model")
+    parser.add_argument("--tune-samples", type=int, default=tune_samples, help="samples, in tuning")
+    parser.add_argument("--max-train", type=int, default=max_train, help="samples; 0: all")
+    parser.add_argument("--repeats", type=int, default=5, help="turns by the clock")
+    parser.add_argument("--report", action="store_true", help="only show what is saved")
+    parser.add_argument("--quick", action="store_true", help="trial on few samples; no result")
+    args = parser.parse_args()
+    args.asked = args.sets is not None
+    args.sets = args.sets or sets
+    args.max_epochs, args.max_test = 10**6, 0
+    if args.quick:
+        args.output = args.output / "quick"
+        args.seeds, args.tune_seconds, args.tune_samples, args.repeats = 1, 0.3, 300, 2
+        args.max_train, args.max_test, args.max_epochs = 600, 400, 3
+    return args
+
+
+def run(name: str, args: argparse.Namespace) -> None:
+    """All that is missing of one set."""
+    data = Samples(name, args.max_train, args.max_test)
+    store = Store(args.output, name)
+    (X_train, _), (X_val, _) = data.parts(0)
+    print(
+        f"{data.set.title}: {len(X_train)} training, {len(X_val)} validation and "
+        f"{len(data.test[0])} test samples; load {os.getloadavg()}",
+        flush=True,
+    )
+    store.require(
+        {
+            "n_train": len(X_train),
+            "n_validation": len(X_val),
+            "n_test": len(data.test[0]),
+            "n_features": X_train.shape[1],
+            "n_classes": data.n_classes,
+            "tune_seconds": args.tune_seconds,
+            "tune_rows": args.tune_samples,
+            "quick": args.quick,
+            "machine": platform.machine(),
+            "versions": {
+                name: version(name) for name in ("numpy", "scikit-learn", "skearlyexit", "torch")
+            },
+        }
+    )
+    Study(store, data, args).run()
+
+
+def main(description: str, sets: list[str], *, tune_samples: int, max_train: int) -> None:
+    """Run the sets one after the other, absent ones left out, and show the results.
+
+    Parameters
+    ----------
+    description : str
+        Shown by ``--help``.
+    sets : list of str
+        Sets that are run unless others are asked for.
+    tune_samples, max_train : int
+        Defaults of the options.
+    """
+    args = parse(description, sets, tune_samples, max_train)
+    if args.report:
+        shown = args.sets if args.asked else [*SETS]
+        shown = [name for name in shown if (args.output / f"{name}.json").exists()]
+        return print_report(shown, args.output, "")
+    torch.set_num_threads(1)
+    done = []
+    with threadpool_limits(1):
+        for name in args.sets:
+            if SETS[name].kind == "series":
+                raise SystemExit(f"{name}: only tables and images are compared.")
+            try:
+                run(name, args)
+            except MissingData as error:
+                print(f"Left out. {error}", flush=True)
+            else:
+                done.append(name)
+    print_report(done, args.output, "-" + "-".join(done))
+    if args.quick:
+        print("A trial on few samples: nothing above is a result.")

@@ -1,4 +1,4 @@
-"""Exit tables of any size whose rows are drawn from a known distribution."""
+"""Exit tables of any size whose samples are drawn from a known distribution."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from skearlyexit.calibration import CalibrationData
 
 @dataclass(frozen=True)
 class Population:
-    """Rows to draw from.
+    """Samples to draw from.
 
     Attributes
     ----------
     scores : ndarray of shape (n_samples, n_exits)
     labels : ndarray of shape (n_samples, n_exits)
-        Class 0 is the true one of every row.
+        Class 0 is the true one of every sample.
     costs : ndarray of shape (n_exits,)
     """
 
@@ -28,7 +28,7 @@ class Population:
     costs: np.ndarray
 
     def evidence(self, rows: np.ndarray | slice = slice(None)) -> CalibrationData:
-        """Some of the rows as calibration rows."""
+        """Some of the samples as calibration samples."""
         labels = self.labels[rows]
         y = np.zeros(len(labels), dtype=int)
         return CalibrationData(
@@ -37,23 +37,23 @@ class Population:
 
 
 def draw(n_rows: int, n_exits: int, seed: int, *, bump: float = 0.0) -> Population:
-    """Rows of varying difficulty, exits that get better, and scores that tell how sure they are.
+    """Samples of varying difficulty, exits that get better, and scores that rise with correctness.
 
     Parameters
     ----------
     n_rows, n_exits, seed : int
     bump : float, default=0.0
-        Share of the rows that the second exit gets wrong with a score of 0.75 to 0.9, and the first
-        right with 0.5 to 0.75: on the way down a family of thresholds the risk rises and falls.
+        Share of the samples that the second exit gets wrong with a score of 0.75 to 0.9, and the
+        first right with 0.5 to 0.75: as thresholds fall, the risk rises and falls.
     """
     rng = np.random.RandomState(seed)
     strength = np.linspace(2.5, 3.5, n_exits)
     difficulty = rng.randn(n_rows, 1)
-    chance = expit(3.0 * (strength - 1.5 * difficulty + 0.3 * rng.randn(n_rows, n_exits)))
+    probability = expit(3.0 * (strength - 1.5 * difficulty + 0.3 * rng.randn(n_rows, n_exits)))
     shared, own = rng.randn(n_rows, 1), rng.randn(n_rows, n_exits)
-    right = norm.cdf(0.8 * shared + 0.6 * own) < chance
+    right = norm.cdf(0.8 * shared + 0.6 * own) < probability
     labels = np.where(right, 0, rng.randint(1, 3, size=right.shape))
-    scores = expit(np.log(chance / (1 - chance)) + 0.3 * rng.randn(n_rows, n_exits))
+    scores = expit(np.log(probability / (1 - probability)) + 0.3 * rng.randn(n_rows, n_exits))
     odd = np.flatnonzero(rng.uniform(size=n_rows) < bump)
     labels[odd], labels[odd, 1] = 0, 1
     scores[odd, 0] = rng.uniform(0.5, 0.75, size=len(odd))

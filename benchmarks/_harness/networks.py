@@ -1,0 +1,65 @@
+"""Ready-made networks with an exit after each of their blocks, by kind of data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skearlyexit import CNNBackbone, MLPBackbone
+from skearlyexit.backbones import Backbone
+
+Params = dict[str, Any]
+
+IMAGE_SHAPE = (28, 28)
+
+#: Networks of six blocks.
+NETWORKS: dict[str, Params] = {
+    "tabular": {"n_blocks": 6, "width": 128, "hidden": 128, "dropout": 0.1},
+    "image": {"widths": (16, 32, 64), "n_blocks": 2},
+}
+#: The same, smaller for images.
+SMALL_NETWORKS: dict[str, Params] = {
+    **NETWORKS,
+    "image": {**NETWORKS["image"], "stem_stride": 3},
+}
+BATCH_SIZE = {"tabular": 128, "image": 64}
+
+
+def make_backbone(kind: str, params: Params) -> Backbone:
+    """Backbone of a setting; parameters of other kinds are ignored."""
+    if kind == "image":
+        # At full resolution nearly all of the cost would be before the first exit.
+        return CNNBackbone(
+            params["widths"],
+            n_blocks=params["n_blocks"],
+            stem_stride=params.get("stem_stride", 2),
+            image_shape=IMAGE_SHAPE,
+        )
+    return MLPBackbone(
+        params["n_blocks"],
+        width=params["width"],
+        hidden=params["hidden"],
+        dropout=params["dropout"],
+    )
+
+
+def exit_names(kind: str, params: Params) -> list[str]:
+    """An exit after every block but the stem."""
+    n_blocks = params["n_blocks"]
+    if kind == "image":
+        groups = range(1, len(params["widths"]) + 1)
+        return [f"group{i}.block{j}" for i in groups for j in range(1, n_blocks + 1)]
+    return [f"block{i}" for i in range(1, n_blocks + 1)]
+
+
+def estimator_params(kind: str, network: Params, params: Params) -> Params:
+    """Parameters of the estimator for a network with all its exits, and others that replace them.
+
+    Nothing is calibrated.
+    """
+    return {
+        "backbone": make_backbone(kind, network),
+        "exits": exit_names(kind, network),
+        "batch_size": BATCH_SIZE[kind],
+        "calibration": None,
+        **params,
+    }

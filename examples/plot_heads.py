@@ -1,23 +1,24 @@
 """
-Neural and classical heads on one network
-=========================================
+Comparing heads on the same network
+===================================
 
-What should predict at an exit: a linear layer, a small perceptron, a tree, a forest, boosting, a
-support vector machine, neighbors? Any scikit-learn classifier can, fitted on the embeddings of the
-frozen network. Here all of them stand on the same network, and three things are compared: how good
-each exit is, what it costs, and how long a single row waits for it.
+A head can be a linear layer, a small perceptron or any scikit-learn classifier that is fitted on
+the embeddings of the frozen network. In this example, linear layers, perceptrons, trees, forests,
+boosting, support vector machines and nearest neighbors are used on the same network. The accuracy
+of each exit, its cost and the time of a prediction are compared.
 """
 
 # %%
-# One network
-# -----------
-# ``training="separate"`` trains the network first and the heads on it afterwards. With ``memory``
-# the phases of training are kept on disk: the network is trained for the first kind of head, and
-# read for all others. (Thresholds are cross-fitted on data of this size, hence four networks.)
+# Models
+# ------
+# ``training="separate"`` trains the network first and the heads afterwards. With ``memory`` the
+# phases of the training are stored on disk, so that the network is trained for the first kind of
+# head and read for all others. By default, thresholds are cross-fitted on data of this size, so
+# that four networks are trained.
 #
-# The MLP stands at the early exits only, since another neural head at the end would be trained with
-# the network, and make it another one. Heads that are trained after the network take epochs of
-# their own.
+# The perceptrons (MLP) are used at the early exits only. At the last exit a neural head is trained
+# with the network, so that another one would change the network. Neural heads need further epochs
+# after those of the network.
 
 import tempfile
 import time
@@ -67,10 +68,10 @@ with tempfile.TemporaryDirectory() as folder:
         print(f"{name:<11} fitted in {time.perf_counter() - start:4.1f} s")
 
 # %%
-# Every exit alone
-# ----------------
-# If all rows left at the same exit. What costs what is counted in multiply-accumulates; the unit is
-# the network with its linear head.
+# Single exits
+# ------------
+# The table contains the accuracy and the cost if all samples exit at the same exit. The unit of
+# the cost is the network with a linear head at its end.
 
 unit = models["linear"].cost_table_.plain
 print(f"{'':<11}" + "".join(f"{name:>16}" for name in models["linear"].exit_names_))
@@ -82,9 +83,9 @@ for name, clf in models.items():
     print(f"{name:<11}" + "".join(f"{cell:>16}" for cell in cells))
 
 # %%
-# Averaged over the picture, the sixteen channels of the stem hold little that a linear layer could
-# use; what can bend does better there. At the end the network has been trained so that a linear
-# layer suffices, and little is left to gain.
+# The embedding of the stem is the mean of sixteen channels over the image. A linear classifier
+# cannot use much of it, and nonlinear ones are more accurate. At the last exit, the network was
+# trained so that a linear layer is sufficient, and other heads gain little.
 
 figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
 width = 0.8 / len(models)
@@ -94,17 +95,17 @@ for i, name in enumerate(models):
 axes.set_xticks(range(3), models["linear"].exit_names_)
 axes.set_ylabel("test accuracy in %")
 axes.set_ylim(40, 100)
-axes.set_title("Digits: every exit alone")
+axes.set_title("Digits: accuracy of single exits")
 axes.spines[["top", "right"]].set_visible(False)
 figure.legend(loc="outside right center", frameon=False)
 
 # %%
-# The clock
-# ---------
-# Counted operations are not seconds. A forest does few comparisons, and yet a call of it takes
-# milliseconds for a single row; for many rows at once that no longer matters.
+# Prediction time
+# ---------------
+# Counted operations are not times. A forest needs few comparisons, but a call takes milliseconds
+# even for a single sample. For many samples at once this matters less.
 
-print(f"{'':<11}{'one row':>12}{'450 rows':>12}   leaving at the first exit")
+print(f"{'':<11}{'1 sample':>12}{'450 samples':>12}   all exit at the first exit")
 for name, clf in models.items():
     seconds = []
     for rows in (X_test[:1], X_test):
@@ -119,18 +120,18 @@ for name, clf in models.items():
 # %%
 # Accuracy against cost
 # ---------------------
-# What counts in the end is how much of the network is saved at the same accuracy. For that a head
-# has to be good, and to know when it is.
+# The most important comparison is the cost at the same accuracy. For a low cost, a head has to be
+# accurate, and its scores have to show for which samples it is.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
 for name in ("linear", "MLP", "forest", "SVM"):
     CostAccuracyDisplay.from_estimator(
         models[name], X_test, y_test, plain_cost=unit, name=name, ax=axes
     )
-axes.set_title("Digits: accuracy for the cost, by the kind of head")
+axes.set_title("Digits: accuracy and cost with different heads")
 
 # %%
-# The report of one of them tells where the rows leave, with intervals: 450 test rows do not tell
-# half a point apart.
+# The report of a model contains the exit rates, with confidence intervals. With 450 test samples,
+# a difference of half a percentage point is not significant.
 
 models["forest"].exit_report(X_test, y_test)

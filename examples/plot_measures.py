@@ -1,17 +1,16 @@
 """
-Measures and pictures
-=====================
+Metrics and displays
+====================
 
-Where does a network with exits waste its work, can its exits be believed, what do the rows look
-like that leave early, and which of several models is worth its cost? One model on handwritten
-digits, and a picture for each question. :doc:`../guide/measures` explains the measures.
+This example shows the metrics and displays for one model on handwritten digits: samples for which
+continuing is useless, the calibration of the exits, samples that exit early, and the comparison of
+several models by accuracy and cost. :doc:`../guide/measures` explains the metrics.
 """
 
 # %%
 # A model
 # -------
-# The rows that are looked at below are test rows: the model was neither trained on them nor
-# calibrated with them.
+# All results below are for test samples, on which the model was neither trained nor calibrated.
 
 import numpy as np
 import torch
@@ -64,11 +63,11 @@ runs = [fit(seed) for seed in range(3)]
 clf = runs[0]
 
 # %%
-# Numbers
+# Metrics
 # -------
-# Areas and costs belong to the whole curve; the area is the mean accuracy over budgets. What is
-# asked of the scores is their order: does it tell rows that the exit gets right, and rows that no
-# later exit would do better at?
+# The area is the mean accuracy over a range of budgets. The AUROC evaluates the order of the
+# scores at each exit: whether they identify the samples for which this exit is right, and those
+# for which no later exit is better.
 
 table = clf.exit_table(X_test)
 correct = table.labels == y_test[:, None]  # the classes are 0 to 9
@@ -81,46 +80,48 @@ for drop, cost in zip(drops, cost_at_drop(costs, accuracies, plain, drops), stri
     print(f"  cost at a drop of {drop:.1%}: {cost:.2f}")
 right, stop = decision_auroc(table.scores, correct)
 print(f"AUROC of being right:             {', '.join(f'{value:.3f}' for value in right)}")
-print(f"AUROC of no later exit being so:  {', '.join(f'{value:.3f}' for value in stop)}")
+print(f"AUROC of no later exit better:    {', '.join(f'{value:.3f}' for value in stop)}")
 falls = monotonicity(table.probabilities[np.arange(len(y_test)), :, y_test], [0.01, 0.1, 0.5])
-print(f"rows that fall by 0.01, 0.1, 0.5: {', '.join(f'{share:.1%}' for share in falls)}")
+print(f"share worse by 0.01, 0.1, 0.5:    {', '.join(f'{share:.1%}' for share in falls)}")
 print(speedup(clf, np.tile(X_test, (20, 1)), budget=0.4))
 
 # %%
 # Overthinking
 # ------------
-# Most rows are right at the first exit already: all that is computed after it is wasted on them. A
-# few are right there and wrong at the end.
+# Most samples are classified correctly by the first exit, so that all further computation is
+# wasted for them. A few are right there and wrong at the last exit.
 
 OverthinkingDisplay.from_estimator(clf, X_test, y_test)
 
 # %%
 # Reliability
 # -----------
-# The first exits of this network are less sure than they could be, and the last one is about right.
-# The sizes of the marks tell how many rows are behind them.
+# The first exits of this network are less confident than they are accurate. The last one is nearly
+# calibrated. The size of a marker is the number of samples in its bin.
 
 ReliabilityDisplay.from_estimator(clf, X_test, y_test, n_bins=10)
 
 # %%
 # Embeddings
 # ----------
-# Rows that leave at the first exit lie within the heaps, and those that go on between them.
+# Samples that exit at the first exit are inside the clusters, and those that continue between
+# them.
 
 EmbeddingDisplay.from_estimator(
     clf, X_test, exit="block1", budget=0.4, projection=TSNE(random_state=0)
 )
 
 # %%
-# Easy and hard rows
-# ------------------
-# Under each image stand the answer and its score, and the truth where it is another one.
+# Easy and difficult samples
+# --------------------------
+# The prediction and its score are printed below each image, and the true label if it is another
+# one.
 
 ExtremeRowsDisplay.from_estimator(clf, X_test, y_test, budget=0.4, image_shape=(8, 8))
 
 # %%
-# Rows of a table are drawn as a heat map, of standardized features: tumours that are told at a
-# glance, and others.
+# Samples of a table are drawn as a heat map of the standardized features. Here they are tumors
+# that are easy or difficult to classify.
 
 cancer = load_breast_cancer(as_frame=True)
 names = [name for name in cancer.data if name.startswith("mean")]
@@ -138,8 +139,8 @@ ExtremeRowsDisplay.from_estimator(model, A_test, b_test, n_rows=3, threshold=0.9
 # %%
 # Several runs
 # ------------
-# The band is one standard deviation of the runs, which differ by their seed alone. The marks are
-# those of one run.
+# The band is the standard deviation over the runs, which differ only in their seed. The markers
+# are those of one run.
 
 display = RunsDisplay.from_estimators(runs, X_test, y_test, name="any seed")
 CostAccuracyDisplay.from_estimator(
@@ -149,8 +150,9 @@ CostAccuracyDisplay.from_estimator(
 # %%
 # A search over accuracy and cost
 # -------------------------------
-# Two metrics, and candidates that differ in training and budget. Bars are standard deviations over
-# the folds; the line joins those that no other candidate beats in both.
+# The search uses several metrics, and its candidates differ in training and budget. The error bars
+# are standard deviations over the folds. The line connects the candidates that are not worse than
+# another one in both accuracy and cost.
 
 search = GridSearchCV(
     EarlyExitClassifier(

@@ -1,20 +1,20 @@
 """
-Depth and exits searched together, with Optuna
-==============================================
+Searching for depth and exits with Optuna
+=========================================
 
-How deep should the network be, and behind which of its blocks should an exit stand? The two hang
-together: a deeper network has more places for exits, and more to save. The space of answers grows
-with the depth, so it is searched by trying, with `Optuna <https://optuna.org>`_: one yes or no for
-each block that there is. Two things are wanted at the same time, accuracy and little cost, so that
-the result is not one model but a front of them.
+The depth of the network and the places of its exits depend on each other: a deeper network has
+more candidates for exits, and early exits save more of it. The search space grows with the depth:
+for each block it contains the choice whether an exit is placed after it. In this example it is
+searched with `Optuna <https://optuna.org>`_. There are two objectives, accuracy and cost, so that
+the result is not one model but a Pareto front of models.
 """
 
 # %%
-# Four kinds of rows
-# ------------------
-# Networks learn from some rows, thresholds are calibrated on others, models are compared on others
-# again, and the test rows are used at the very end: the best of many models looks better on the
-# rows that it was chosen by than it is.
+# Data
+# ----
+# The data are divided into training samples, calibration samples for the thresholds, validation
+# samples for the comparison of models, and test samples. The test samples are needed because the
+# best of many models appears better on the validation samples than it is.
 
 import functools
 
@@ -42,15 +42,15 @@ X_train, X_cal, y_train, y_cal = train_test_split(
 # %%
 # A trial
 # -------
-# A trial is a depth, a choice of exits and a budget. The unit of ``costs_`` is the plain network of
-# each model, and networks differ here: budgets and mean costs are in thousands of
-# multiply-accumulates, by ``cost_table_.plain``. Since one model serves all budgets, a network that
-# was tried before is not trained again.
+# A trial consists of a depth, a choice of exits and a budget. The unit of ``costs_`` is the plain
+# network of each model. Since the networks differ here, budgets and mean costs are converted to
+# thousands of multiply-accumulate operations by ``cost_table_.plain``. One model serves all
+# budgets, so that a network that was tried before is not trained again.
 
 
 @functools.cache
 def fit(depth, exits):
-    """Model that is calibrated for all budgets."""
+    """Fit a model that is calibrated for all budgets."""
     model = EarlyExitClassifier(
         MLPBackbone(depth, width=32, hidden=64),
         exits=exits,
@@ -63,21 +63,21 @@ def fit(depth, exits):
 
 
 def accuracy_and_cost(model, budget, X, y):
-    """Accuracy, and thousands of multiply-accumulates per row, under a budget in these."""
+    """Return the accuracy, and the mean cost in thousands of operations, with such a budget."""
     unit = model.cost_table_.plain / 1000
-    kept = max(budget / unit, model.costs_[0])  # less cannot be had
+    kept = max(budget / unit, model.costs_[0])  # the lowest possible budget
     labels, exits = model.predict(X, budget=kept, return_exits=True)
     return np.mean(labels == y), unit * model.costs_[exits].mean()
 
 
 def model_of(trial):
-    """Model for the parameters of a trial."""
+    """Return the model for the parameters of a trial."""
     exits = [name for name, value in trial.params.items() if value is True]
     return fit(trial.params["depth"], tuple(exits))
 
 
 def objective(trial):
-    """Accuracy and cost on validation rows."""
+    """Return accuracy and cost on the validation samples."""
     depth = trial.suggest_int("depth", 1, 8)
     for name in ["stem", *(f"block{i}" for i in range(1, depth))]:
         trial.suggest_categorical(name, [False, True])
@@ -91,10 +91,10 @@ study = optuna.create_study(
 study.optimize(objective, n_trials=40)
 
 # %%
-# The front
-# ---------
-# No trial is both more accurate and cheaper than one of these. On the test rows they are less
-# accurate, and some of them change places: the front is the best of forty, by 300 rows.
+# The Pareto front
+# ----------------
+# No trial is both more accurate and cheaper than one of these. On the test samples they are less
+# accurate, and their order changes, because they are the best of forty trials on 300 samples.
 
 front = {tuple(trial.values): trial for trial in study.best_trials}
 front = sorted(front.values(), key=lambda trial: trial.values[1])
@@ -109,8 +109,8 @@ for trial in front:
     )
 
 # %%
-# To compare with: what one would take without a search, the deepest network with four exits at
-# equal shares of its cost, under several budgets.
+# They are compared with a model without a search: the deepest network with four exits at equal
+# shares of the cost, for several budgets.
 
 default = fit(8, 4)
 unit = default.cost_table_.plain / 1000
@@ -127,7 +127,7 @@ marks = axes.scatter(
     c=[trial.params["depth"] for trial in study.trials],
     cmap="viridis",
     s=28,
-    label="trials, validation rows",
+    label="trials, validation samples",
 )
 axes.plot(
     [trial.values[1] for trial in front],
@@ -136,7 +136,7 @@ axes.plot(
     drawstyle="steps-post",
     linewidth=1.2,
     zorder=0,
-    label="front, validation rows",
+    label="front, validation samples",
 )
 axes.plot(
     [cost for _, cost in tested],
@@ -145,22 +145,22 @@ axes.plot(
     color="C3",
     markersize=6,
     markerfacecolor="none",
-    label="front, test rows",
+    label="front, test samples",
 )
 axes.plot(
     [cost for _, cost in points],
     [100 * accuracy for accuracy, _ in points],
     ".-",
     color="C0",
-    label="no search, test rows",
+    label="no search, test samples",
 )
 figure.colorbar(marks, label="blocks of the network")
 axes.set_xscale("log")
 axes.set_xticks(ticks := [3, 5, 10, 20, 30], labels=map(str, ticks))
 axes.set_xticks([], minor=True)
-axes.set_xlabel("mean cost of a row, thousands of multiply-accumulates")
+axes.set_xlabel("mean cost of a sample in thousand MACs")
 axes.set_ylabel("accuracy in %")
-axes.set_title("Digits: depth and exits searched together")
+axes.set_title("Digits: search for depth and exits")
 axes.grid(alpha=0.3)
 axes.set_axisbelow(True)
 axes.spines[["top", "right"]].set_visible(False)

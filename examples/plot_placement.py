@@ -1,21 +1,21 @@
 """
-Where the exits should stand
-============================
+Comparing placements of the exits
+=================================
 
-Early exits save nothing if they stand too late, and are wrong or unsure if they stand too early.
-``exits`` takes a number, names of blocks, or a rule that chooses, and it is a parameter like any
-other: here :class:`~sklearn.model_selection.GridSearchCV` compares six rules on handwritten digits,
-by the accuracy that each gives for 40 % of the network's cost.
+Exits near the end of the network save little, and exits near the input are less accurate. The
+parameter ``exits`` takes a number, names of blocks, or a placement, which is a rule that chooses
+the exits. In this example :class:`~sklearn.model_selection.GridSearchCV` compares six placements
+on handwritten digits, by the accuracy at 40 % of the cost of the network.
 """
 
 # %%
-# Six rules
-# ---------
-# Two put exits at shares of the cost, and know nothing of what heads there would say. The others
-# train a head at every place of a frozen network, hold a fifth of the rows out, and go by what the
-# heads answer on these: whether an exit saves more than its head costs, whether deciding there is
-# better than any constant, or, for all subsets of four, which answers most rows rightly under the
-# budget.
+# Placements
+# ----------
+# Two of the placements use shares of the cost and not the outputs of heads. The others train a
+# head at every candidate of a frozen network, and evaluate the heads on a fifth of the training
+# samples: whether an exit saves more than its head costs, whether deciding for each sample is
+# better than treating all samples alike, or which set of four exits is the most accurate within
+# the budget.
 
 import tempfile
 
@@ -53,22 +53,22 @@ rules = {
 # %%
 # The search
 # ----------
-# The network is a stem and eight blocks. It is trained first, and left as it is while its heads are
-# trained for a little longer.
+# The network consists of a stem and eight blocks. It is trained first, and frozen while its heads
+# are trained.
 #
-# With ``budget=0.4`` the score of a model is its accuracy at that budget, on rows that chose
-# neither exits nor thresholds. Since one model serves all budgets, accuracy and mean cost are kept
-# for others as well. With ``memory`` the heads on trial, the same for four of the rules, are
-# trained once in each fold.
+# With ``budget=0.4`` the score of a model is its accuracy at this budget, on samples that were
+# used neither to choose exits nor to calibrate thresholds. One model serves all budgets, so that
+# accuracy and mean cost are also recorded for other ones. With ``memory``, the trial heads, which
+# are the same for four of the placements, are trained once in each fold.
 
 budgets = [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6]
 
 
 def scores(clf, X, y):
-    """Accuracy under the budget asked for, and accuracy and mean cost under others."""
+    """Return the accuracy at the budget, and accuracy and mean cost at other budgets."""
     found = {"accuracy": clf.score(X, y)}
     for budget in budgets:
-        budget_kept = max(budget, clf.costs_[0])  # less cannot be had
+        budget_kept = max(budget, clf.costs_[0])  # the lowest possible budget
         labels, exits = clf.predict(X, budget=budget_kept, return_exits=True)
         found[f"accuracy at {budget}"] = np.mean(labels == y)
         found[f"cost at {budget}"] = clf.costs_[exits].mean()
@@ -89,7 +89,7 @@ with tempfile.TemporaryDirectory() as folder:
     search = GridSearchCV(
         clf, {"exits": list(rules.values())}, scoring=scores, refit=False, cv=folds
     ).fit(X, y)
-    # Again for the first fold, to be looked at; all training is read from disk.
+    # Fit the models of the first fold again for the figures; all trainings are read from disk.
     models = {name: clone(clf).set_params(exits=rule) for name, rule in rules.items()}
     for model in models.values():
         model.fit(X[train], y[train])
@@ -104,14 +104,14 @@ for i, name in enumerate(rules):
     )
 
 # %%
-# At this budget the rules are about a point apart, hardly more than folds are: digits are easy, and
-# a third of the network answers them.
+# At this budget the placements differ by about one percentage point, which is hardly more than the
+# differences between folds. Digits are easy, and a third of the network is sufficient for them.
 #
 # Accuracy against cost
 # ---------------------
-# The difference is in what can be had for less. Each point is a budget. Where a line begins the
-# first exit answers everything: the rules that know shares only put none near the input, so that no
-# budget below 0.3 can be asked for.
+# The placements differ at lower budgets. Each point is a budget. At the first point of a line, all
+# samples exit at the first exit. Placements by shares of the cost place no exit near the input, so
+# that budgets below 0.3 are not possible.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
 for i, (name, marker) in enumerate(zip(rules, "os^vD*", strict=True)):
@@ -119,7 +119,7 @@ for i, (name, marker) in enumerate(zip(rules, "os^vD*", strict=True)):
         [results[f"mean_test_{what} at {budget}"][i] for budget in budgets]
         for what in ("cost", "accuracy")
     )
-    # Two rules may choose the same exits.
+    # Two placements may choose the same exits.
     axes.plot(
         costs,
         100 * np.array(accuracies),
@@ -129,19 +129,19 @@ for i, (name, marker) in enumerate(zip(rules, "os^vD*", strict=True)):
         markersize={"*": 9, "v": 9}.get(marker, 5),
         label=name,
     )
-axes.set_xlabel("mean cost of a row (1 = the network without early exits)")
+axes.set_xlabel("mean cost of a sample (1 = the network without early exits)")
 axes.set_ylabel("accuracy in %, mean of three folds")
-axes.set_title("Digits: accuracy for the cost, by where the exits stand")
+axes.set_title("Digits: accuracy and cost with different placements")
 axes.grid(alpha=0.3)
 axes.set_axisbelow(True)
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False, loc="lower right")
 
 # %%
-# Where they stand
-# ----------------
-# The same rules in the first fold. Numbers are the accuracy of each exit alone, in %, on its test
-# rows.
+# The exits
+# ---------
+# The exits that the placements choose in the first fold. The numbers are the accuracies of single
+# exits in %, on the test samples of the fold.
 
 figure, axes = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
 blocks = dict(
@@ -168,20 +168,20 @@ for row, model in enumerate(models.values()):
 axes.set_yticks(range(len(models)), models)
 axes.set_ylim(len(models) - 0.4, -0.6)
 axes.set_xticks([100 * share for share in blocks.values()], blocks, fontsize=8)
-axes.set_xlabel("blocks, by the share of the network's cost up to each")
-axes.set_title("Where each rule puts its exits")
+axes.set_xlabel("blocks, by the share of the cost of the network up to each")
+axes.set_title("Exits of each placement")
 axes.tick_params(length=0)
 axes.spines[:].set_visible(False)
 
 # %%
-# What spoke for them
-# -------------------
-# Each rule leaves a report: the places that it looked at, and what spoke for and against each.
+# Reports
+# -------
+# Each placement creates a report with its candidates, and the reason for or against each.
 
 best = models[list(rules)[int(np.argmax(results["mean_test_accuracy"]))]]
 print(best.placement_report_)
 
 # %%
-# The choice rests on 168 held-out rows, and neighboring blocks differ little: another seed or fold
-# chooses others. What repeats is that exits near the input pay on these data, and that a rule which
-# asks the heads finds them.
+# The choice is based on 168 held-out samples, and neighboring blocks differ little, so that other
+# seeds and folds yield other exits. In all of them, exits near the input are useful on these data,
+# and the placements with trial heads find them.

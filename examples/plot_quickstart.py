@@ -1,20 +1,20 @@
 """
-Easy rows leave early
-=====================
+Early exits with neural, tree and SVM heads
+===========================================
 
-An :class:`~skearlyexit.EarlyExitClassifier` is a neural network with several exits. At each of them
-stands a head that can already answer, and a row that the head is sure about is not computed any
-further. Here the heads are linear layers, decision trees and support vector machines, on
-handwritten digits; the number to look at is the accuracy for the mean cost of a row, where 1 is the
-network without early exits.
+An :class:`~skearlyexit.EarlyExitClassifier` is a neural network with several exits. Each exit has
+a head, which is a classifier. A sample exits at the first head that is confident enough, and the
+rest of the network is not computed for it. In this example, the heads are linear layers, decision
+trees and support vector machines, and the data are handwritten digits. They are compared by the
+accuracy at a given mean cost of a sample, where a cost of 1 is the network without early exits.
 """
 
 # %%
 # Data and heads
 # --------------
-# A head is None, for linear layers that are trained with the network, or any scikit-learn
-# classifier, which is fitted on the embeddings of the trained network. Support vector machines have
-# no probabilities of their own here, and are calibrated without being asked to.
+# None stands for linear layers, which are trained with the network. A scikit-learn classifier is
+# fitted on the embeddings of the trained network. Support vector machines have no
+# ``predict_proba`` here, and are calibrated automatically.
 
 import argparse
 
@@ -34,7 +34,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skearlyexit import EarlyExitClassifier
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--output", default="quickstart.png", help="where the picture goes")
+parser.add_argument("--output", default="quickstart.png", help="file of the figure")
 output = parser.parse_known_args()[0].output
 
 X, y = load_digits(return_X_y=True)
@@ -49,15 +49,17 @@ heads = {
 # %%
 # Training
 # --------
-# Thresholds must not be judged on rows that the network has learned from. On data of this size the
-# default is to cross-fit: three more networks are trained, each on two thirds of the training rows,
-# and asked about the remaining third. The test rows are used below only, and choose nothing.
+# The thresholds must not be chosen on samples on which the network was trained. By default, they
+# are cross-fitted on data of this size: three more networks are trained, each on two thirds of the
+# training samples, and predict the remaining third. The test samples are only used for the results
+# below.
 #
-# The network is chosen from the shape of the data: a stem and eight residual blocks. Digits are
-# easy, so most exits stand at its beginning; ``exits=4`` would put four at equal shares of cost.
+# The network is chosen by the shape of the data: a linear layer, the stem, and eight residual
+# blocks. Digits are easy, so most exits are placed at its beginning. ``exits=4`` would place four
+# exits at equal shares of the cost.
 
 torch.set_num_threads(1)  # as fast as more on a network this small
-blocks = ["stem", "block1", "block2", "block4"]  # and always the end
+blocks = ["stem", "block1", "block2", "block4"]  # the end is always an exit
 models = {
     name: EarlyExitClassifier(exits=blocks, head=head, max_epochs=30, random_state=0)
     for name, head in heads.items()
@@ -68,13 +70,12 @@ for clf in models.values():
 # %%
 # A budget
 # --------
-# ``predict(budget=0.4)`` asks for at most 40 % of the cost per row, on average over rows like those
-# of the calibration. The least that can be asked for is the cost of the first exit. One training
-# serves all budgets: each is a look-up.
+# ``predict(budget=0.4)`` asks for a mean cost of at most 40 % of the cost of the network. The
+# lowest possible budget is the cost of the first exit. One fitted model serves all budgets.
 
 for name, clf in models.items():
     last = clf.score(X_test, y_test, threshold=np.inf)
-    budget = max(0.4, clf.costs_[0])  # less cannot be had
+    budget = max(0.4, clf.costs_[0])  # the lowest possible budget
     labels, exits = clf.predict(X_test, budget=budget, return_exits=True)
     shares = np.bincount(exits, minlength=clf.n_exits_) / len(exits)
     print(f"{name} heads, costs of the exits {clf.costs_.round(2).tolist()}")
@@ -83,18 +84,19 @@ for name, clf in models.items():
         f"  budget {budget:.1f}  accuracy {np.mean(labels == y_test):.3f}, "
         f"mean cost {clf.costs_[exits].mean():.2f}"
     )
-    print(f"  leaving at each exit: {', '.join(f'{share:.1%}' for share in shares)}")
+    print(f"  exit rates: {', '.join(f'{share:.1%}' for share in shares)}")
 
 # %%
 # Accuracy against cost
 # ---------------------
-# Lines are budgets, all that make a difference; markers are single exits, if every row left there.
-# A line ends where calibration saw nothing more to gain from a larger budget; where the first exit
-# was the best already, it is a point. There are 450 test rows: half a point is two of them.
+# Each line contains all budgets that make a difference. It ends where a larger budget does not
+# increase the accuracy on the calibration samples, and is a point if the first exit is the best
+# one already. The hollow markers are the accuracies if all samples exit at the same exit. There
+# are 450 test samples, so that two of them are half a percentage point.
 #
-# The unit of ``costs_`` is the network with its own last head and no other exit; here all are put
-# in that of the linear heads. Every row is compared with every support vector, and scikit-learn
-# calibrates class by class, which is why the exits of the SVM cost more.
+# The unit of ``costs_`` is the network with its own last head and no other exit. Here all costs
+# are converted to that of the network with linear heads. The exits of the SVM are more expensive,
+# because a kernel is computed with every support vector, and every class is calibrated.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
 for (name, clf), marker in zip(models.items(), "os^", strict=True):
@@ -114,17 +116,17 @@ for (name, clf), marker in zip(models.items(), "os^", strict=True):
         markersize=8,
         markerfacecolor="none",
         markeredgewidth=1.6,
-        label=f"{name}, every exit alone",
+        label=f"{name}, single exits",
     )
 
 axes.set_xscale("log")
 axes.set_xticks(ticks := [0.03, 0.05, 0.1, 0.2, 0.5, 1, 2], labels=map(str, ticks))
 axes.set_xticks([], minor=True)
-axes.set_xlabel("mean cost of a row (1 = the network with a linear head and no early exit)")
+axes.set_xlabel("mean cost of a sample (1 = the network with a linear head and no early exit)")
 axes.set_ylabel("test accuracy in %")
-axes.set_title("Digits: accuracy for the cost, by the kind of head")
+axes.set_title("Digits: accuracy and cost with different heads")
 axes.grid(alpha=0.3)
 axes.set_axisbelow(True)
 figure.legend(loc="outside lower center", ncols=3, frameon=False)
 figure.savefig(output, dpi=150)
-print(f"Picture in {output}")
+print(f"Figure saved to {output}")

@@ -1,19 +1,19 @@
 """
-Every way of training, in one search
-====================================
+Comparing training strategies
+=============================
 
-How should a network with exits be trained: everything at once, the network first and its heads
-after it, stage by stage, every exit by itself? All of these are values of the parameter
-``training``, so that scikit-learn's own search compares them like anything else. Here are all that
-have a name, and some of their parameters, on handwritten digits. Digits are easy, the network is
-small and the trainings are short: the page shows how to compare, and not which training is best.
+The exits of a network can be trained all at once, after the network, stage by stage, or each by
+its own loss. The strategies are values of the parameter ``training``, and are compared here by
+scikit-learn's own search, on handwritten digits. All strategies with a name but one are included,
+some of them also with other parameters. Digits are easy, the network is small and the trainings
+are short: this example shows how to compare, and not which strategy is the best.
 """
 
 # %%
 # A network
 # ---------
-# The stem and its head do a hundredth of the work, and each block a third. Thresholds come from a
-# quarter of the rows, which is held out of every training.
+# The stem and its head are a hundredth of the cost, and each block is a third. A quarter of the
+# training samples is held out for the thresholds.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -51,14 +51,14 @@ clf = EarlyExitClassifier(
 # %%
 # The grid
 # --------
-# A name is a strategy as it comes, and an object one with parameters. A list of grids keeps apart
-# what belongs together: the gates of ``"gated"`` can be the scores, and only they can.
+# A name is a strategy with its default parameters. The second grid uses the gates of ``"gated"``
+# as scores, which is possible for this strategy only.
 #
-# The last grid trains one strategy of the first again, from other seeds. What these models differ
-# by is chance, and shows how much of it there is.
+# The last grid trains one strategy of the first grid with other seeds. The differences between
+# these models show how much of all differences is due to chance.
 #
-# One strategy is left out. ``"auxiliary"`` drops its exits in the end, and what remains costs 1: it
-# cannot keep a budget below that, so that a search would give it nan. It comes back as a reference.
+# ``"auxiliary"`` is not included. It removes its exits at the end, and the remaining network has a
+# cost of 1 and meets no smaller budget, so that its score would be nan. It is used as a reference.
 
 trainings = [
     *("combined", "combiner", "distillation", "freeze_out", "gated", "joint", "layerwise"),
@@ -82,10 +82,10 @@ grid = [
 ]
 
 # %%
-# There are two kinds of scores. :class:`~skearlyexit.metrics.AccuracyAtBudget` compares models at
-# the same price, here at several. :class:`~skearlyexit.metrics.CostAccuracyArea`, the area under
-# accuracy against cost, is the mean accuracy over budgets. Plain accuracy would compare models that
-# spend differently. All candidates have the same folds.
+# Two kinds of scores are computed. :class:`~skearlyexit.metrics.AccuracyAtBudget` is the accuracy
+# at the same budget for all models, here for several budgets.
+# :class:`~skearlyexit.metrics.CostAccuracyArea` is the mean accuracy over a range of budgets. The
+# accuracy alone would compare models with different costs. All candidates have the same folds.
 
 budgets = [0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8]
 scoring = {f"at {budget}": AccuracyAtBudget(budget) for budget in budgets}
@@ -96,7 +96,7 @@ search.fit(X_train, y_train)
 
 
 def label(params):
-    """Short name of a candidate."""
+    """Return a short name of a candidate."""
     name = str(params["training"]).replace("Training", "")
     if "policy" in params:
         name += ", gates as scores"
@@ -114,16 +114,16 @@ for metric in ("at 0.2", "area"):
     rivals = (scores >= scores[:, [best]]).any(axis=0).sum() - 1
     seeds = [mean for mean, name in zip(means, names, strict=True) if name.startswith("joint")]
     print(f"{metric}: {names[best]} is the best of {len(names)}, with {means[best]:.1%}")
-    print(f"  as good as it on a fold, or better: {rivals}")
-    print(f"  joint, from {len(seeds)} seeds: {min(seeds):.1%} to {max(seeds):.1%}")
+    print(f"  candidates that are at least as good on a fold: {rivals}")
+    print(f"  joint, {len(seeds)} seeds: {min(seeds):.1%} to {max(seeds):.1%}")
 
 # %%
-# The best is not the best on every fold, and by the area the seed alone moves a strategy past
-# others. What lies as close together as that is not told apart here.
+# The best candidate is not the best on every fold, and by the area the seed alone changes the rank
+# of a strategy. Candidates that are so close to each other do not differ significantly.
 #
-# The others are to be compared with two networks that cost 1: one that never had exits, and the one
-# whose exits were dropped. They have the same folds, but learn from a third more rows: with one
-# exit there is nothing to calibrate, and no rows are held out for it.
+# Two networks with a cost of 1 serve as references: one that never had early exits, and one whose
+# early exits were removed. They have the same folds but a third more training samples, because a
+# network with one exit needs no calibration samples.
 
 references = {}
 for name, params in {"plain": {"exits": 1}, "auxiliary": {"training": "auxiliary"}}.items():
@@ -134,9 +134,9 @@ for name, params in {"plain": {"exits": 1}, "auxiliary": {"training": "auxiliary
 # %%
 # Learning curves
 # ---------------
-# ``history_`` has an entry for each epoch, with the phase of the training and the exits that it
-# looks at. With ``early_stopping`` the same is kept of validation rows; so much patience stops no
-# phase, and all of it is seen. These trainings are twice as long as those of the search.
+# ``history_`` has an entry for each epoch with its phase and its exits. With ``early_stopping`` it
+# contains the values on validation samples, too. ``n_iter_no_change`` is so large here that no
+# phase ends early. These trainings are twice as long as those of the search.
 
 curves = {}
 for training in ("joint", "freeze_out", "mixed", "separate", "layerwise"):
@@ -166,25 +166,25 @@ for axes, (training, history) in zip(panels.flat, curves.items(), strict=False):
     axes.set_xticks(np.arange(1, 5) * len(history) // 4)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-panels[1, 2].axis("off")  # five trainings, and room for the legend
-panels[1, 2].legend(*panels[0, 0].get_legend_handles_labels(), loc="center", title="exit behind")
-figure.supxlabel("epoch, of all phases")
-figure.supylabel("accuracy on validation rows in %")
+panels[1, 2].axis("off")  # for the legend
+panels[1, 2].legend(*panels[0, 0].get_legend_handles_labels(), loc="center", title="exit after")
+figure.supxlabel("epoch")
+figure.supylabel("accuracy on validation samples in %")
 
 # %%
-# Dotted lines stand between phases. With ``"joint"`` all exits learn all the time.
-# ``"freeze_out"`` stops the first stages first, and the stem stays where it is. ``"mixed"`` costs
-# the last exit some of its accuracy as the others join, which it regains. ``"separate"`` leaves the
-# network as it is in the second phase, and the last exit with it; the others have to do with what
-# was not learned for them. ``"layerwise"`` gives each stage all of the epochs, and yet takes about
-# as many operations, since it trains one stage at a time. The curves are those of a hundred rows
-# and one seed.
+# Dotted lines separate the phases. With ``"joint"`` all exits are trained all the time.
+# ``"freeze_out"`` stops the training of the first stages first, so that the exit at the stem
+# remains as it is. With ``"mixed"`` the last exit loses some accuracy when the other exits are
+# added, and regains it. ``"separate"`` freezes the network in the second phase, so that the last
+# exit does not change, and the other exits use embeddings that were not trained for them.
+# ``"layerwise"`` trains each stage for all epochs, with about the same number of operations, since
+# it trains one stage at a time. The curves are those of about a hundred samples and one seed.
 
 # %%
 # All candidates
 # --------------
-# Small marks are the folds, large ones their means, and bars a standard deviation on either side.
-# The order is that of the left panel.
+# The small markers are the folds, the large ones are their means, and the error bars are standard
+# deviations. The candidates are sorted by the left panel.
 
 order = np.argsort(results["mean_test_at 0.2"])
 rows = np.arange(len(order))
@@ -215,19 +215,20 @@ panels[0].set_ylim(-0.7, len(order) - 0.3)
 panels[0].legend(frameon=False, loc="upper left")
 
 # %%
-# In the upper half neighbors lie closer together than their folds do. Their order means little,
-# and is another one in the right panel. The lower end lies further behind than that. It is no
-# verdict on those trainings: six epochs are few, of which ``"mixed"`` and ``"separate"`` leave
-# three to the early exits, and ``FreezeOut(spacing='cubic')`` one and a half to the stem. For the
-# same gated network confidence is a better score here than the gates are, on every fold.
+# In the upper half, neighboring candidates differ less than their folds, and their order is
+# another one in the right panel. Only the candidates at the lower end are clearly worse. This is
+# no general result: six epochs are few, of which ``"mixed"`` and ``"separate"`` leave three for
+# the early exits, and ``FreezeOut(spacing='cubic')`` one and a half for the stem. For the same
+# gated network, the confidence is a better score than the gates on every fold.
 
 # %%
 # Accuracy against cost
 # ---------------------
-# Five of them at all budgets of the search. Bands and bars are standard deviations over the folds.
+# Five of the candidates at all budgets of the search. The bands and error bars are standard
+# deviations over the folds.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
-# Colours that are told apart by the color-blind too.
+# Colors that can be distinguished with a color vision deficiency.
 shown = {
     "layerwise": "#0072B2",
     "joint": "#E69F00",
@@ -253,23 +254,23 @@ for (name, (mean, spread)), at, marker in zip(references.items(), (0.99, 1.01), 
         markersize=7,
         elinewidth=1,
         capsize=3,
-        label=f"{name}, no exits",
+        label=f"{name}, no early exits",
     )
-axes.set_xlabel("budget: mean cost per row (plain network = 1)")
+axes.set_xlabel("budget: mean cost per sample (plain network = 1)")
 axes.set_ylabel("accuracy in %")
-axes.set_title("Digits: accuracy for the cost, by the kind of training")
+axes.set_title("Digits: accuracy and cost with different strategies")
 axes.grid(alpha=0.3)
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False, loc="lower right")
 
 # %%
-# Trainings differ most at small budgets, where many rows have to leave at the stem. From a budget
-# of 0.4 on three of the five lie within two points of each other, and up to three points below the
-# networks without exits, which have learned from more rows.
+# The strategies differ most at small budgets, at which many samples have to exit at the stem. From
+# a budget of 0.4 on, three of the five are within two percentage points of each other, and up to
+# three points below the networks without early exits, which have more training samples.
 #
-# The best of many looks better on the folds that it was chosen by than it is. Test rows have no
-# part in the choice, but the model that answers them has learned from half as many rows again.
+# The best of many candidates appears better on the folds than it is. Test samples were not used
+# for the choice, but the model that predicts them has 50 % more training samples.
 
 print(f"{names[search.best_index_]} at a budget of 0.2")
 print(f"  on the folds     {search.best_score_:.1%}")
-print(f"  on the test rows {search.score(X_test, y_test):.1%}")
+print(f"  on test samples  {search.score(X_test, y_test):.1%}")

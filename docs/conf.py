@@ -44,7 +44,6 @@ autosummary_generate = True
 # Types stand in the docstrings, with shapes and defaults.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-autodoc_inherit_docstrings = False
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 

@@ -141,7 +141,7 @@ class StreamedRows:
         if self.index is not None:
             return self.index[index]
         if len(index) and not (-len(self) <= index.min() and index.max() < len(self)):
-            raise IndexError(f"Rows {index.min()} to {index.max()} were asked for of {len(self)}.")
+            raise IndexError(f"Rows {index.min()} to {index.max()} were requested of {len(self)}.")
         return np.where(index < 0, index + len(self), index)
 
     def _read(self, positions: np.ndarray | range, out: np.ndarray) -> None:

@@ -191,19 +191,19 @@ class BatchInvariantClassifier:
         probabilities : ndarray of shape (n_samples, n_classes)
         """
         n_rows = len(vectors)
-        vectors = _filled_up(vectors, n_rows + -n_rows % GROUP)
+        vectors = _padded(vectors, n_rows + -n_rows % GROUP)
         n_call = FIXED_ROWS if self.fixed_rows else LARGEST_CALL
         calls = [vectors[i : i + n_call] for i in range(0, len(vectors), n_call)]
-        answers = on_single_blas_thread(
-            lambda: [self._answer_filled_up(call, n_call) for call in calls]
+        probabilities = on_single_blas_thread(
+            lambda: [self._predict_padded(call, n_call) for call in calls]
         )
-        return np.concatenate(answers)[:n_rows]
+        return np.concatenate(probabilities)[:n_rows]
 
-    def _answer_filled_up(self, vectors: np.ndarray, n_call: int) -> np.ndarray:
+    def _predict_padded(self, vectors: np.ndarray, n_call: int) -> np.ndarray:
         n_rows = len(vectors)
-        return self._answer(_filled_up(vectors, n_call if self.fixed_rows else n_rows))[:n_rows]
+        return self._predict(_padded(vectors, n_call if self.fixed_rows else n_rows))[:n_rows]
 
-    def _answer(self, vectors: np.ndarray) -> np.ndarray:
+    def _predict(self, vectors: np.ndarray) -> np.ndarray:
         vectors = vectors.copy()  # since the estimator may change its input in place
         probabilities = np.zeros((len(vectors), self.n_classes))
         if hasattr(self.model, "predict_proba"):
@@ -230,11 +230,11 @@ class BatchInvariantClassifier:
         """Whether predictions differ between small and large calls, be it in the last bits."""
         few = vectors[np.arange(64) % len(vectors)]
 
-        def answers() -> tuple[np.ndarray, list[np.ndarray]]:
-            in_many = self._answer(np.tile(few, (LARGEST_CALL // len(few), 1)))
-            return in_many, [self._answer(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
+        def predictions() -> tuple[np.ndarray, list[np.ndarray]]:
+            in_many = self._predict(np.tile(few, (LARGEST_CALL // len(few), 1)))
+            return in_many, [self._predict(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
 
-        in_many, by_few = on_single_blas_thread(answers)
+        in_many, by_few = on_single_blas_thread(predictions)
         return not np.array_equal(in_many[: len(few)], np.concatenate(by_few))
 
 
@@ -291,7 +291,7 @@ def encode_class_weight(estimator: Any, classes: np.ndarray, present: np.ndarray
     return estimator
 
 
-def _filled_up(rows: np.ndarray, n_rows: int) -> np.ndarray:
+def _padded(rows: np.ndarray, n_rows: int) -> np.ndarray:
     """Pad to a number of samples by repeating the first."""
     n_missing = n_rows - len(rows)
     return np.concatenate([rows, np.repeat(rows[:1], n_missing, axis=0)]) if n_missing else rows

@@ -15,6 +15,8 @@ from skearlyexit.backbones._stage import Block, Stage
 class Chain(Network):
     """A network whose blocks are modules that run one after another.
 
+    `Network` describes the parameters after `head` in detail.
+
     Parameters
     ----------
     blocks : list of torch.nn.Module
@@ -25,11 +27,11 @@ class Chain(Network):
     head : torch.nn.Module or None, default=None
         The network's own classifier. It maps the output of the last block to one logit per class.
     given : bool, default=False
-        Whether the weights were given by the user; see `Network`, as for all of the following.
+        Whether the weights were given by the user.
     aliases : dict of str to int, default={}
         Alternative names of blocks.
     natural : list of bool or None, default=None
-        Whether an exit may be placed after each block without being asked for by name.
+        Whether an automatic placement may place an exit after each block.
     obstacles : dict of str to str, default={}
         Names of modules after which no exit can be placed, with the reason.
     standardize : torch.nn.Module or None, default=None

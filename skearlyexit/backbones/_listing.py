@@ -19,7 +19,8 @@ from skearlyexit.backbones._resolve import resolve_backbone
 class ExitList:
     """Candidates for exits of a network, returned by `list_exits`.
 
-    It prints as a table with one line per candidate.
+    A candidate is a position in the network at which an exit can be placed. The list prints as a
+    table with one line per candidate.
 
     Attributes
     ----------
@@ -116,6 +117,8 @@ class ExitList:
 
 def list_exits(backbone: Any, sample: Any, *, n_classes: int = 2) -> ExitList:
     """List the candidates for exits of a network.
+
+    A candidate is a position in the network at which an exit can be placed.
 
     Parameters
     ----------

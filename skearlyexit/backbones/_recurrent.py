@@ -190,8 +190,9 @@ class RecurrentBackbone(Backbone):
 
     With exits along time, a prediction can be made before the whole series is processed. A block
     processes the next `step` time points with all layers, and is named by the number of time points
-    up to its end: ``"step1"``, ``"step2"``, and so on. With exits along the layers, a block is a
-    layer that processes the whole series: ``"layer1"``, ``"layer2"``, and so on.
+    up to its end: ``"step5"``, ``"step10"``, and so on, for ``step=5``. With exits along the
+    layers, a block is a layer that processes the whole series: ``"layer1"``, ``"layer2"``, and so
+    on.
 
     The embedding is the hidden state of the top layer (with exits along time) or of the last layer
     that was run (with exits along the layers), at the last time point processed.

@@ -18,10 +18,10 @@ from skearlyexit.backbones._tracing._tracer import has_hooks
 
 
 class SequentialBackbone(Backbone):
-    """Backbone that is a chain of torch modules, with their weights.
+    """Backbone from a chain of torch modules.
 
-    An exit can be placed after each module. To place exits inside of a module, use
-    `TracedBackbone`.
+    Training starts with the weights of the modules. An exit can be placed after each module. To
+    place exits inside of a module, use `TracedBackbone`.
 
     If the chain returns one output per class and its last module is a layer with weights, which
     only dropout, flattening or a softmax may follow, that layer is recognized as the network's own

@@ -23,15 +23,16 @@ from skearlyexit.backbones._tracing._tracer import Leaf, has_hooks
 
 
 class TracedBackbone(Backbone):
-    """Backbone that is any torch module that `torch.fx` can trace, with its weights.
+    """Backbone from a torch module that `torch.fx` can trace.
 
-    The operations of the module are recorded as a graph, which is then cut into stages. An exit can
-    be placed after every operation for which all tensors passed on to later operations have the
-    samples on their first axis. Candidates after a submodule, at any depth, have the name of the
-    submodule; candidates after other operations have the name that the operation has in the graph.
-    Automatic placements consider only those candidates after which a single tensor is passed on,
-    which excludes the inside of residual branches. If only the end of the network is such a
-    candidate, they consider all.
+    Training starts with the weights of the module. The operations of the module are recorded as a
+    graph, which is then cut into stages. An exit can be placed after every operation for which all
+    tensors passed on to later operations have the samples on their first axis.
+
+    The candidate after a submodule, at any depth, has the name of the submodule; a candidate after
+    another operation has the name of the operation in the graph. Automatic placements consider only
+    candidates after which a single tensor is passed on, which excludes the inside of residual
+    branches. If only the end of the network is such a candidate, they consider all.
 
     If the module returns one output per class and its last layer is a submodule with weights, that
     submodule is recognized as the network's own classifier. Since heads return logits, a final

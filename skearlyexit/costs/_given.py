@@ -26,7 +26,8 @@ class GivenCost(Cost):
     heads : float or array-like of shape (n_exits,), default=0.0
         Cost per sample of each head. A number applies to all heads.
     decision : float, default=0.0
-        Cost per sample of the decision at an exit.
+        Cost per sample of one decision: the computation from the outputs of the heads to a
+        prediction and its score. Gates and trained combinations count as further decisions.
     unit : str, default=""
         Unit of the costs.
 

@@ -37,8 +37,8 @@ class EstimatorExit(FittedHead):
             return self.steady.predict_proba(vectors)
         # For one such sample some estimators raise an error, and others treat NaN as missing.
         finite = np.isfinite(vectors).all(axis=1, keepdims=True)
-        answers = self.steady.predict_proba(np.where(finite, vectors, 0.0))
-        return np.where(finite, answers, np.nan)
+        probabilities = self.steady.predict_proba(np.where(finite, vectors, 0.0))
+        return np.where(finite, probabilities, np.nan)
 
     def part(self, embedding: torch.Tensor) -> CostInput:
         """Input of the cost measurement, with estimator and pooling; see `FittedHead.part`."""

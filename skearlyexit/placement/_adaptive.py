@@ -15,16 +15,17 @@ from skearlyexit.placement._probing import Choice, ProbingPlacement
 
 
 class AdaptivePlacement(ProbingPlacement):
-    """Keep the exits at which deciding for each sample is better than a constant decision.
+    """Placement of exits at which deciding for each sample is better than a constant decision.
 
-    A head is trained at each candidate. The loss of a sample is 1 if its prediction is wrong and 0
-    otherwise, plus `price` times its cost. Starting with the last candidate before the end of the
-    network, each exit gets the threshold that minimizes the loss of the samples that reach it,
-    given the thresholds of the other exits. An exit is dropped unless its threshold reduces the
-    mean loss by more than `min_gain`, compared both with all of these samples exiting there and
-    with no exit there, which saves the cost of the head. This is repeated until nothing changes,
-    since the benefit of an exit depends on the other exits and their thresholds. Thresholds are
-    chosen on one half of the held-out samples, and their benefit is measured on the other half.
+    A head is trained at each candidate, and evaluated on held-out samples. The loss of a sample is
+    1 if its prediction is wrong and 0 otherwise, plus `price` times its cost. Starting with the
+    last candidate before the end of the network, each exit gets the threshold that minimizes the
+    loss of the samples that reach it, given the thresholds of the other exits. An exit is dropped
+    unless its threshold reduces the mean loss by more than `min_gain`, compared both with all of
+    these samples exiting there and with no exit there, which saves the cost of the head. This is
+    repeated until nothing changes, since the benefit of an exit depends on the other exits and
+    their thresholds. Thresholds are chosen on one half of the held-out samples, and their benefit
+    is measured on the other half.
 
     Parameters
     ----------
@@ -170,5 +171,5 @@ def _reason(trial: _Trial, kept: bool, min_gain: float) -> str:
     if trial.reach == 0:
         return "no sample reaches it"
     constant = "exiting always" if trial.always <= trial.never else "no exit"
-    told = f"deciding per sample gains {trial.gain:.4f} against {constant}"
-    return told if kept else f"{told}, not more than {min_gain:g}"
+    text = f"deciding per sample gains {trial.gain:.4f} against {constant}"
+    return text if kept else f"{text}, not more than {min_gain:g}"

@@ -19,7 +19,10 @@ from skearlyexit.placement._report import PlacementReport
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates for exits: one after each block of the backbone.
+    """Candidates for exits of a network.
+
+    A candidate is a position at which an exit can be placed. There is one after each block of the
+    backbone.
 
     Parameters
     ----------
@@ -30,8 +33,8 @@ class Candidates:
     aliases : dict of str to int, default={}
         Alternative names of blocks, with the index of the block that each refers to.
     natural : list of bool or None, default=None
-        Whether an exit may be placed after each block without being asked for by name. None allows
-        an exit after every block.
+        Whether an automatic placement may place an exit after each block. None allows an exit after
+        every block.
     obstacles : dict of str to str, default={}
         Names of modules after which no exit can be placed, with the reason.
 
@@ -61,9 +64,8 @@ class Candidates:
     def places(self) -> np.ndarray:
         """Indices of the blocks among which an automatic placement chooses, in ascending order.
 
-        They are those for which `natural` is True, without blocks that are followed by others of no
-        cost; the candidate after the latter is used instead. The last block of the network is
-        always one of them.
+        They are those for which `natural` is True. If blocks without a cost follow a block, the
+        last of them replaces it. The last block of the network is always included.
         """
         end = len(self.names) - 1
         natural = np.arange(end + 1) if self.natural is None else np.flatnonzero(self.natural)

@@ -29,7 +29,7 @@ MAX_EXITS = 100_000
 
 
 class CostShare(Placement):
-    """Place exits at given shares of the cost of the backbone.
+    """Placement at given shares of the cost of the backbone.
 
     Each exit is placed after the first block at which the cumulative cost of the backbone reaches
     the share. Blocks without a cost, such as activations and pooling, belong to the block before

@@ -16,9 +16,10 @@ from skearlyexit.placement._probing import Choice, ProbingPlacement
 
 
 class EfficiencyTest(ProbingPlacement):
-    """Keep the exits that save more than their heads cost.
+    """Placement of exits that save more than their heads cost.
 
-    A head is trained at each candidate. An exit passes the test if::
+    A head is trained at each candidate, and evaluated on held-out samples. An exit passes the test
+    if::
 
         D (I - J) > H I
 
@@ -194,12 +195,12 @@ def _best_of_all(bench: _Bench, n_early: int) -> Choice:
 
 def _why_not(trial: _Trial, best: _Trial, added: int) -> str:
     """Reason against adding an exit to the best subset."""
-    told = trial.sides(added)
+    text = trial.sides(added)
     if not trial.passes[trial.exits.index(added)]:
-        return told
+        return text
     if not trial.passes.all():
-        return f"{told}; but with it another exit would no longer pass"
-    return f"{told}; but samples would cost {trial.cost:.2%} instead of {best.cost:.2%}"
+        return f"{text}; but with it another exit would no longer pass"
+    return f"{text}; but samples would cost {trial.cost:.2%} instead of {best.cost:.2%}"
 
 
 def _worst_dropped(bench: _Bench, n_early: int) -> Choice:

@@ -18,13 +18,13 @@ from skearlyexit.placement._probing import Choice, ProbingPlacement
 
 
 class ExactPlacement(ProbingPlacement):
-    """Search for the exits with the highest accuracy under a budget.
+    """Exhaustive search for the exits with the highest accuracy under a budget.
 
-    A head is trained at each candidate. For every subset of the candidates with `n_exits` exits,
-    the thresholds with the highest accuracy on held-out samples are sought for which the mean cost
-    is at most `budget`. The subset with the highest accuracy is chosen, among equal ones that with
-    the lowest cost, and among these the one whose exits come first. The cost of a subset includes
-    only the heads and decisions of its exits.
+    A head is trained at each candidate, and evaluated on held-out samples. For every subset of the
+    candidates with `n_exits` exits, the thresholds with the highest accuracy are sought for which
+    the mean cost is at most `budget`. The subset with the highest accuracy is chosen, among equal
+    ones that with the lowest cost, and among these the one whose exits come first. The cost of a
+    subset includes only the heads and decisions of its exits.
 
     The search over the subsets is exhaustive. Thresholds are searched on a grid of quantiles of the
     scores: with up to four exits, all combinations of at least 40 quantiles per exit; with more
@@ -35,7 +35,7 @@ class ExactPlacement(ProbingPlacement):
     n_exits : int, default=4
         Number of exits, including the last.
     budget : float, default=0.5
-        Largest mean cost per sample, in units of the plain network.
+        Largest mean cost per sample, as a share of the cost of the network without early exits.
     max_candidates : int, default=12
         Maximum number of candidates, including the end of the network. If there are more, those at
         equal shares of the cost are used.

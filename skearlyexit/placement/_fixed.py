@@ -16,7 +16,7 @@ MAX_NAMES = 40
 
 
 class FixedExits(Placement):
-    """Place exits after blocks given by index or name.
+    """Placement after blocks given by index or name.
 
     The end of the network is always an exit as well.
 
@@ -81,11 +81,11 @@ class FixedExits(Placement):
             )
         raise ValueError(
             f"The 'exits' parameter names {block!r}, which is no block of the backbone. Its blocks "
-            f"are {_told(names, block)}, or the indices 0 to {len(names) - 1}."
+            f"are {_shown(names, block)}, or the indices 0 to {len(names) - 1}."
         )
 
 
-def _told(names: list[str], block: int | str) -> str:
+def _shown(names: list[str], block: int | str) -> str:
     """All names of the blocks, or those similar to a name if there are many."""
     if len(names) <= MAX_NAMES:
         return str(names)

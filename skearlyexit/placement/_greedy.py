@@ -13,10 +13,10 @@ from skearlyexit.placement._probing import Choice, ProbingPlacement
 
 
 class GreedyPlacement(ProbingPlacement):
-    """Keep exits one after another, from the input to the end of the network.
+    """Greedy placement, which decides on one candidate after another from the input on.
 
-    A head is trained at each candidate. A candidate becomes an exit if some samples exit there, and
-    if::
+    A head is trained at each candidate, and evaluated on held-out samples. A candidate becomes an
+    exit if some samples exit there, and if::
 
         (f + c + m g) / (f + g) <= max_share
 

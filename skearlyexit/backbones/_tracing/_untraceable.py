@@ -10,7 +10,10 @@ import torch
 
 
 class UntraceableError(ValueError):
-    """Exception for modules that cannot be traced, since their operations depend on input values.
+    """Exception for modules that cannot be traced.
+
+    The operations of such a module depend on values of the input, or are not supported by
+    `torch.fx`. The message names the submodule.
 
     Examples
     --------

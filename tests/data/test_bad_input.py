@@ -319,7 +319,7 @@ class TestSensibleAnswers:
         assert all(np.isfinite(epoch["train_loss"]) for epoch in clf.history_)
 
     def test_batches_of_one_row_are_the_users_choice(self):
-        with pytest.raises(ValueError, match="batch of one row cannot be normalized"):
+        with pytest.raises(ValueError, match="batch of one sample cannot be normalized"):
             quick(batch_size=1).fit(X[:20], y[:20])
 
     def test_class_absent_from_the_calibration_rows(self):

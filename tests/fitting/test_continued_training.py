@@ -186,19 +186,19 @@ class TestPartialFit:
     @pytest.mark.parametrize(
         ("params", "message"),
         [
-            ({"training": "layerwise"}, "LayerwiseTraining goes through phases"),
-            ({"training": "freeze_out"}, "FreezeOutTraining goes through phases"),
-            ({"training": "separate"}, "SeparateTraining goes through phases"),
+            ({"training": "layerwise"}, "LayerwiseTraining trains in phases"),
+            ({"training": "freeze_out"}, "FreezeOutTraining trains in phases"),
+            ({"training": "separate"}, "SeparateTraining trains in phases"),
             ({"head": DecisionTreeClassifier()}, "scikit-learn heads are fitted on all rows"),
             ({"temperature_scaling": True}, "learned from by temperatures"),
             ({"early_stopping": True}, "holds rows out"),
             ({"class_weight": "balanced"}, "counts the rows of each class"),
             ({"policy": "learned"}, "held-out rows are learned from by LearnedConfidencePolicy"),
             ({"exits": ExactPlacement(2, budget=0.8)}, "judges places by held-out rows"),
-            ({"training": JointTraining("ramp")}, "goes by how far a training is"),
-            ({"training": MixedTraining("adaptive")}, "goes by how far a training is"),
-            ({"training": LocalErrorTraining("feedback")}, "draws matrices"),
-            ({"training": BottleneckTraining()}, "BottleneckTraining goes through phases"),
+            ({"training": JointTraining("ramp")}, "depends on the progress of the training"),
+            ({"training": MixedTraining("adaptive")}, "depends on the progress of the training"),
+            ({"training": LocalErrorTraining("feedback")}, "the same random matrices"),
+            ({"training": BottleneckTraining()}, "BottleneckTraining trains in phases"),
         ],
     )
     def test_what_needs_all_rows(self, params, message):

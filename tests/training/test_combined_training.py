@@ -395,9 +395,12 @@ class TestAuxiliary:
         ({"training": GatedTraining(-1)}, "'cost_weight' parameter of GatedTraining"),
         (
             {"training": CombinedTraining("free"), "head": SVC()},
-            "negative weight, which is of no use with a scikit-learn head",
+            "negative weight for a head, which is not valid for the scikit-learn head",
         ),
-        ({"training": "combiner", "head": ["linear", SVC(), "linear"]}, "read the neural heads"),
+        (
+            {"training": "combiner", "head": ["linear", SVC(), "linear"]},
+            "on the outputs of neural heads",
+        ),
         (
             {"training": "gated", "policy": "gate", "exits": ExactPlacement(2, budget=0.8)},
             "without gates to read",

@@ -388,7 +388,7 @@ class TestAuxiliary:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"policy": "gate"}, "GatePolicy reads gates, which DistillationTraining does not learn"),
+        ({"policy": "gate"}, "GatePolicy needs gates, which DistillationTraining does not learn"),
         ({"combine": "trained"}, "DistillationTraining learns none"),
         ({"training": CombinedTraining("least")}, "'rule' parameter of CombinedTraining"),
         ({"training": CombinerTraining(0)}, "'hidden' parameter of CombinerTraining"),
@@ -403,7 +403,7 @@ class TestAuxiliary:
         ),
         (
             {"training": "gated", "policy": "gate", "exits": ExactPlacement(2, budget=0.8)},
-            "without gates to read",
+            "have no gates",
         ),
         ({"combine": GatedCombination(), "training": "gated"}, "needs gates, which are learned"),
         ({"combine": WeightedCombination([1, 2])}, "Got 2 weights for 3 exits"),

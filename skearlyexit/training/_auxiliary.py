@@ -16,8 +16,8 @@ from skearlyexit.training._trainer import Trainer
 class AuxiliaryTraining(TrainingStrategy):
     """Joint training of a network whose early exits are removed after the training.
 
-    The fitted model is the plain network with its last exit only. The losses of the early exits
-    improve the training of its first stages.
+    The fitted model is the network with its last exit only. In the training, the losses of the
+    early exits provide additional gradients to the first stages.
 
     Parameters
     ----------

@@ -28,7 +28,8 @@ class DistillationTraining(TrainingStrategy):
     its predicted probabilities from those of a later exit, the teacher, is added to the loss of
     `JointTraining`. The logits of both are divided by the temperature. The teacher receives no
     gradient from the divergence. Since the divergence requires no labels, samples without labels
-    can be used too. They have the weight 1, and are included in batch normalization.
+    (`X_unlabeled` in `fit`) can be used too. They have the weight 1 and are included in batch
+    normalization.
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ class DistillationTraining(TrainingStrategy):
     weights : float, {"depth", "ramp"} or sequence of float, default=1.0
         Weights of the losses of the exits, as in `JointTraining`.
     backbone_share : float, default=0.0
-        Share of the epochs, at least 0 and below 1, in which first the last exit is trained alone.
-        Ignored if there is one exit.
+        Share of the epochs, at least 0 and below 1, of a first phase that trains the backbone with
+        its last head only. Ignored if there is one exit.
 
     References
     ----------

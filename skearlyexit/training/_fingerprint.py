@@ -190,7 +190,7 @@ def _imported(code: types.CodeType, package: str | None) -> Iterator[tuple[str, 
 def _modules(
     name: str, parts: Sequence[str], package: str | None
 ) -> Iterator[tuple[str, types.ModuleType]]:
-    """What ``import name`` or ``from name import parts`` makes known."""
+    """Modules that ``import name`` or ``from name import parts`` imports, with their names."""
     try:
         module = importlib.import_module(name, package)
     except (Exception, SystemExit):

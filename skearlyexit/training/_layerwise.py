@@ -30,12 +30,12 @@ from skearlyexit.training._trainer import Trainer
 
 
 class LayerwiseTraining(TrainingStrategy):
-    """Training of one stage with its head after another, while the stages before it are frozen.
+    """Training of one stage after another, with the previous stages frozen.
 
-    Each stage is trained for all epochs on the outputs of the previous stages, which are computed
-    once. The number of operations is about that of joint training for as many epochs. Less memory
-    is required for activations, since gradients are computed for a single stage, but the outputs of
-    the previous stage for all samples are stored.
+    Each stage is trained together with its head, for all epochs, on the outputs of the previous
+    stages, which are computed once. The number of operations is about that of joint training for as
+    many epochs. Less memory is required for activations, since gradients are computed for a single
+    stage, but the outputs of the previous stage for all samples are stored.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class LayerwiseTraining(TrainingStrategy):
     local : {"reconstruction", "similarity"} or None, default=None
         Local loss of a stage, in addition to the cross-entropy of its head. It compares the
         embeddings with the inputs of the stage, whose channels are standardized. Since it requires
-        no labels, samples without labels can be used too.
+        no labels, samples without labels (`X_unlabeled` in `fit`) can be used too.
 
         - ``"reconstruction"``: mean squared error of the inputs that a decoder with a single layer
           computes from the embeddings. The decoder is removed after the training.

@@ -19,8 +19,8 @@ Target = Sequence[torch.Tensor]
 class ExitLoss(torch.nn.Module):
     """Weighted sum of the cross-entropies of the exits.
 
-    The cross-entropy of an exit is the mean over the samples of a batch, multiplied by their sample
-    weights.
+    The loss of an exit is the mean over the samples of a batch of the cross-entropy times the
+    sample weight.
 
     Parameters
     ----------

@@ -43,19 +43,20 @@ class Trainer:
     execution : Execution, default=Execution()
         Options of the execution, such as the device.
     seeds : iterator of int, default=itertools.count()
-        Seeds of random numbers, of which each phase takes one.
+        Seeds of random numbers. Each phase uses the next one.
     n_rows : int, default=None
-        Number of samples for which the number of epochs is meant. If there are fewer samples, the
+        Number of samples to which ``options.max_epochs`` refers. With fewer training samples, the
         number of epochs is increased so that the number of steps is the same. None does not change
-        it.
+        the number of epochs.
     memory : TrainingMemory, default=None
         Cache of phases.
     optimizer_state : dict, default=None
         State of the optimizer of an earlier phase, which the next phase continues if it trains the
         same parameters with an optimizer of the same class. It is replaced after each phase. An
-        empty dict starts with a new optimizer. With None, all phases do, and no state is stored.
+        empty dict starts with a new optimizer. None starts each phase with a new optimizer, and
+        stores no state.
     share : float, default=1.0
-        Number of epochs of this trainer, as a share of ``options.max_epochs``.
+        Share of ``options.max_epochs`` that is available to this trainer.
     history : list of dict, default=[]
         Entry of each epoch of all phases; `fit` appends to it.
 

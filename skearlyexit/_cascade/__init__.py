@@ -1,1 +1,1 @@
-"""The fitted object as passive data, and the rule by which samples exit."""
+"""Fitted network, exit rule and costs as one object."""

@@ -1,4 +1,4 @@
-"""The trained object as passive data: stages, heads, decision, costs."""
+"""Fitted network with its exit rule and costs, without the code that runs it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,30 @@ from skearlyexit.heads._gate import FittedGate
 
 @dataclass(frozen=True)
 class FittedNetwork:
-    """A fitted network with exits: from samples to the outputs of its heads.
+    """Fitted network with exits.
 
     Attributes
     ----------
-    stages : list of Stage
-        In evaluation mode.
+    stages : list of Block
+        Stage before each exit, in evaluation mode.
     heads : list of FittedHead
-        One after each stage.
+        Head of each exit.
     gates : list of FittedGate
-        One for each exit but the last, or none at all.
+        Gate of each exit but the last. Empty if no gates are used.
     combiner : Combination or None
-        What training has learned to make of the heads, before any decision.
+        Combination of the heads that was learned with the network. It is applied before the exit
+        rule.
     n_classes : int
+        Number of classes.
     row_bytes : int
-        Largest memory of one row between two blocks.
+        Memory of the largest input or output of a block for one sample.
     device : str
-        Where the stages run.
+        Device on which the stages run.
     dtype : torch.dtype
-        Of the rows that the first stage reads.
+        Precision of the inputs of the first stage.
     check : callable or None, default=None
-        Raises an error unless the first stage can take rows; see `Network`.
+        Function that raises an error if samples are not valid inputs of the first stage; see
+        `Network`.
     """
 
     stages: list[torch.nn.Module]
@@ -55,11 +58,11 @@ class FittedNetwork:
 
     @property
     def n_exits(self) -> int:
-        """Number of exits, the last included."""
+        """Number of exits, including the last one."""
         return len(self.stages)
 
     def moved(self, device: str) -> FittedNetwork:
-        """The same on a device, to which the modules themselves are moved."""
+        """Move the modules to a device in place, and return the network with this device."""
         for stage in self.stages:
             stage.to(device)
         for head in self.heads:
@@ -69,7 +72,7 @@ class FittedNetwork:
         return replace(self, device=device)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Stored in main memory, whatever it runs on: it may be loaded where no such device is.
+        # Stored on the CPU: the machine that loads it may not have the device.
         state = dict(self.__dict__)
         if self.device != "cpu":
             moved = {name: copy.deepcopy(state[name]) for name in ("stages", "heads", "gates")}
@@ -86,23 +89,24 @@ class FittedNetwork:
             self.moved(wanted)
         except (RuntimeError, AssertionError):
             warn(
-                f"The model was trained on {wanted!r}, which this machine does not have; it will "
-                "run on the CPU."
+                f"The model was trained on {wanted!r}, which is not available on this machine. It "
+                "will run on the CPU."
             )
             self.__dict__.update(self.moved("cpu").__dict__)
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """Everything that prediction needs.
+    """Fitted network with its exit rule and costs, which prediction requires.
 
     Attributes
     ----------
     network : FittedNetwork
+        Fitted network.
     exit_rule : ExitRule
-        What is made of the outputs of its heads.
+        Fitted exit rule.
     cost_table : CostTable
-        What its parts cost.
+        Costs of all parts.
     """
 
     network: FittedNetwork
@@ -111,10 +115,10 @@ class Cascade:
 
     @property
     def n_exits(self) -> int:
-        """Number of exits, the last included."""
+        """Number of exits, including the last one."""
         return self.network.n_exits
 
     @property
     def costs(self) -> np.ndarray:
-        """Cumulative cost of leaving at each exit; see `skearlyexit.costs.exit_costs`."""
+        """Cumulative cost of exiting at each exit; see `skearlyexit.costs.exit_costs`."""
         return self.cost_table.cumulative

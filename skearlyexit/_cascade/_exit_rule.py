@@ -1,7 +1,7 @@
-"""What is made of the heads' outputs: which answer is given, and how sure it is.
+"""Exit rule: from the outputs of the heads to predicted probabilities and scores.
 
-A head's output goes through its temperature, the combination makes an answer of it and of those
-before, and the policy judges that answer.
+The output of a head is scaled by its temperature, combined with those of the previous heads, and
+scored by the policy.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from skearlyexit.combination import Combination, OwnCombination, TemperatureScal
 from skearlyexit.costs import CostInput, UncountedError
 from skearlyexit.policies import ConfidencePolicy, Policy
 
-#: What combination and policy remember of the rows.
+#: States of combination and policy.
 State = tuple[np.ndarray | None, np.ndarray | None]
 NO_STATE: State = (None, None)
 
 
 @dataclass(frozen=True)
 class ExitRule:
-    """Temperature, combination and policy of a cascade.
+    """Temperature scaling, combination and policy of a cascade.
 
     Attributes
     ----------
     scaling : TemperatureScaling or None
+        Temperature scaling of the heads. None if the outputs are not scaled.
     combination : Combination
+        Combination of the heads.
     policy : Policy
+        Policy that computes the scores.
     """
 
     scaling: TemperatureScaling | None
@@ -42,33 +45,33 @@ class ExitRule:
 
     @property
     def needs_probabilities(self) -> bool:
-        """Whether heads that give labels only have to be calibrated for it."""
+        """Whether heads without predicted probabilities have to be calibrated."""
         return self.policy.needs_probabilities or self.combination.needs_probabilities
 
     @property
     def has_memory(self) -> bool:
-        """Whether anything at an exit depends on the exits before it."""
+        """Whether predictions or scores at an exit depend on the previous exits."""
         return self.policy.has_memory or self.combination.has_memory
 
     @property
     def learned_parts(self) -> list[str]:
-        """Names of what of it learns from held-out rows, each from rows of its own."""
+        """Names of the parts that are fitted to held-out samples, each to separate ones."""
         parts = [] if self.scaling is None else [self.scaling]
         learning = [part for part in (self.combination, self.policy) if part.is_learned]
         return [type(part).__name__ for part in (*parts, *learning)]
 
     @property
     def n_learned(self) -> int:
-        """How many of its parts learn."""
+        """Number of parts that are fitted to held-out samples."""
         return len(self.learned_parts)
 
     @property
     def needs_costs(self) -> bool:
-        """Whether anything of it is fitted, for which the costs of the exits have to be known."""
+        """Whether a part is fitted, which requires the costs of the exits."""
         return self.n_learned > 0 or self.combination.uses_costs
 
     def copy(self) -> ExitRule:
-        """The same without what it has learned."""
+        """Copy with clones of the parts, which are not fitted."""
         return ExitRule(
             None if self.scaling is None else clone(self.scaling),
             clone(self.combination),
@@ -78,19 +81,28 @@ class ExitRule:
     def answer(
         self, state: State, output: Outputs, exit_: int
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Answer at an exit, and what the combination remembers.
+        """Compute the predicted probabilities at an exit.
 
         Parameters
         ----------
         state : State
+            State returned by `step` at the previous exit.
         output : Outputs
-            Of the head at this exit.
+            Outputs of the head at this exit, and of the gate if there are gates.
         exit_ : int
+            Index of the exit.
+
+        Returns
+        -------
+        answer : ndarray of shape (n_samples, n_classes)
+            Predicted probabilities.
+        combined : ndarray of shape (n_samples, ...) or None
+            State of the combination.
 
         Raises
         ------
         OutputsNotFiniteError
-            If temperature or combination make no probabilities of it.
+            If the scaled and combined probabilities are NaN or negative.
         """
         if self.scaling is not None:
             scaled = self.scaling.step(output.probabilities, exit_)
@@ -103,7 +115,7 @@ class ExitRule:
     def step(
         self, state: State, output: Outputs, exit_: int
     ) -> tuple[np.ndarray, np.ndarray, State]:
-        """Answer at an exit, its score, and what is remembered; raises as `answer` does."""
+        """Predicted probabilities, scores and states at an exit; see `answer`."""
         answer, combined = self.answer(state, output, exit_)
         seen = replace(output, probabilities=np.ascontiguousarray(answer))
         score, judged = self.policy.judge(state[1], seen, exit_)
@@ -111,13 +123,19 @@ class ExitRule:
         return answer, score, (combined, judged)
 
     def tabulate(self, outputs: Outputs, exits: Sequence[int] | None = None) -> ExitTable:
-        """Exit table of the outputs of every exit.
+        """Compute an exit table.
 
         Parameters
         ----------
         outputs : Outputs
+            Outputs of the heads of all these exits.
         exits : sequence of int or None, default=None
-            Numbers of the exits; None are all.
+            Indices of the exits. None means all exits.
+
+        Returns
+        -------
+        table : ExitTable
+            Predicted probabilities and scores of these exits.
         """
         scores = np.empty(outputs.probabilities.shape[:2])
         answers = outputs.probabilities
@@ -126,21 +144,28 @@ class ExitRule:
             output = outputs.at(i)
             answer, scores[:, i], state = self.step(state, output, exit_)
             if answer is output.probabilities:
-                continue  # the table of many classes is large, and copied only if it changes
+                continue  # a table with many classes is large, and is copied only if it changes
             if answers is outputs.probabilities:
                 answers = answers.copy()
             answers[:, i] = answer
         return ExitTable(answers, scores, outputs.gates)
 
     def part(self, n_classes: int, exit_: int, *, last: bool) -> CostInput | None:
-        """Input of the measurement of its cost at an exit; None where nothing is done.
+        """Input of the measurement of the cost of the exit rule at an exit.
 
         Parameters
         ----------
         n_classes : int
+            Number of classes.
         exit_ : int
+            Index of the exit.
         last : bool
-            Whether this is the last exit, where there is nothing to decide.
+            Whether it is the last exit, at which no score is computed.
+
+        Returns
+        -------
+        part : CostInput or None
+            Input of the measurement. None if nothing is computed.
         """
         macs = self.combination.macs(n_classes, exit_)
         macs += 0.0 if self.scaling is None else self.scaling.macs(n_classes)
@@ -165,16 +190,23 @@ class ExitRule:
             return CostInput(run, answers, model)
 
     def fitted(self, held_out: Samples, costs: np.ndarray, rng: np.random.RandomState) -> ExitRule:
-        """The same, having learned from held-out samples, each part from samples of its own.
+        """Fit a copy of the exit rule, each part to separate held-out samples.
 
         Parameters
         ----------
         held_out : Samples
-            With the outputs of every exit. The policy learns with the weights in calibration,
-            temperatures and combinations, which are part of the prediction, with those in training.
+            Samples with the outputs of all exits. The policy is fitted with the sample weights of
+            the calibration. Temperatures and combination, which change the predictions, are fitted
+            with those of the training.
         costs : ndarray of shape (n_exits,)
-            Cumulative, decisions not counted.
+            Cumulative cost of exiting at each exit, without the cost of the exit rule.
         rng : RandomState
+            Generator of random numbers.
+
+        Returns
+        -------
+        exit_rule : ExitRule
+            Fitted exit rule.
 
         Raises
         ------
@@ -217,7 +249,7 @@ class ExitRule:
 
     @staticmethod
     def take(state: State, rows: np.ndarray) -> State:
-        """What is remembered of some of the rows, by a mask or by index."""
+        """States of some of the samples, selected by a mask or by index."""
         combined, judged = state
         return (
             None if combined is None else combined[rows],
@@ -225,12 +257,12 @@ class ExitRule:
         )
 
 
-#: The decision of a network with one exit, where there is none.
+#: Exit rule of a network with one exit.
 PLAIN = ExitRule(None, OwnCombination(), ConfidencePolicy())
 
 
 def _divide(samples: Samples, n_parts: int, rng: np.random.RandomState) -> list[np.ndarray]:
-    """Samples in equal parts, by class or group; those of weight 0 in calibration are in none."""
+    """Indices of equal parts, by class or group, without samples of calibration weight 0."""
     y, weight, groups = samples.y, samples.calibration_weight, samples.groups
     rest = np.arange(len(y)) if weight is None else np.flatnonzero(weight > 0)
     parts = []
@@ -241,8 +273,8 @@ def _divide(samples: Samples, n_parts: int, rng: np.random.RandomState) -> list[
     parts.append(rest)
     if n_parts and any(len(part) < 2 for part in parts):
         raise ValueError(
-            "Temperatures, learned combinations and learned policies need held-out rows of their "
-            f"own, at least 2 each and as many for the thresholds. Got {len(y)} rows for "
-            f"{n_parts} of them; give more rows, or none that learn."
+            "Temperature scaling, learned combinations and learned policies are fitted to separate "
+            f"held-out samples, at least 2 each. Got {len(y)} held-out samples for {n_parts} of "
+            "them. Give more samples, or fewer of these methods."
         )
     return parts

@@ -1,4 +1,4 @@
-"""From training samples to a network with heads, for the final model as for every fold."""
+"""Fit of a network with heads, for the final model and for each fold."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from skearlyexit.training import MultiExitNetwork
 
 @dataclass(frozen=True)
 class Fit:
-    """What fitting gives.
+    """Result of a fit.
 
     Attributes
     ----------
     network : FittedNetwork
+        Fitted network.
     history : list of dict
+        Entry of each epoch.
     trained : MultiExitNetwork
-        The network as it was trained, to go on with.
-    optimizer_state : dict or None
-        To go on with, too; None after a training from the beginning.
+        Network with all exits and heads of the training, from which a training can continue.
+    optimizer_state : dict or None, default=None
+        State of the optimizer, with which `update` continues. None after `fit`.
     """
 
     network: FittedNetwork
@@ -45,20 +47,24 @@ class Fit:
 
 @dataclass(frozen=True)
 class CascadeFitter:
-    """Fits networks and heads on different samples, with the same exits.
+    """Fits networks with the same exits and heads to different samples.
 
     Attributes
     ----------
     exits : Exits
+        Exits of the fitted network.
     networks : NetworkFitter
+        Fits the network.
     heads : HeadFitter
+        Fits the heads.
     costs : ExitCosts
+        Measures the costs.
     exit_rule : ExitRule
-        Not fitted.
+        Exit rule, not fitted.
     combination : Combination or None
-        The one that training learns and the network applies, not fitted.
+        Combination that is learned with the network, not fitted.
     validation_fraction : float or None
-        Share of the samples held out for early stopping; None trains without.
+        Share of the samples held out for early stopping. None if early stopping is not used.
     """
 
     exits: Exits
@@ -70,12 +76,12 @@ class CascadeFitter:
     validation_fraction: float | None
 
     def least_cost(self) -> float:
-        """Lower bound, known before training, of what exiting at the first exit will cost."""
+        """Lower bound of the cost of exiting at the first exit, known before training."""
         return self.costs.least(self.combination, gated=self.runs_gates)
 
     @property
     def runs_gates(self) -> bool:
-        """Whether there are gates in the cascade: those that nothing reads are not run."""
+        """Whether the fitted network computes gates, which it does only if they are used."""
         combination = self.combination
         read = combination is not None and combination.needs_gates
         return read or self.exit_rule.policy.needs_gates
@@ -89,28 +95,41 @@ class CascadeFitter:
         n_rows: int | None = None,
         start: MultiExitNetwork | None = None,
     ) -> Fit:
-        """Fit a cascade.
+        """Fit a network and its heads.
 
         Parameters
         ----------
         rows : Samples
+            Training samples.
         validation : Samples or None
-            Samples for early stopping instead of a share of `rows`.
+            Validation samples for early stopping. If None, a share of `rows` is used.
         seed : int
+            Seed of random numbers.
         n_rows : int or None, default=None
-            How many rows the final model is fitted on. Fewer are trained on for more epochs: a
-            network that has made fewer steps is less sure, and thresholds that are right for it
-            let the final one leave too soon.
+            Number of samples of the final fit. With fewer samples, the network is trained for more
+            epochs, so that the number of steps is the same: after fewer steps it would be less
+            confident, and with thresholds that are calibrated on it, samples would exit too early
+            in the final network.
         start : MultiExitNetwork or None, default=None
-            A trained network to go on with; it is copied.
+            Trained network from which the training starts. It is copied.
+
+        Returns
+        -------
+        fit : Fit
+            Fitted network.
+
+        Raises
+        ------
+        ValueError
+            If there are too few samples for early stopping or for the folds of a head.
         """
         rng = check_random_state(seed)
         if self.validation_fraction is not None and validation is None:
             train, held = hold_out(rows.y, self.validation_fraction, rows.groups, rng)
             if not len(held):
                 raise ValueError(
-                    f"validation_fraction={self.validation_fraction} leaves no row of {len(rows)} "
-                    "for early stopping. Give a larger share, X_val and y_val, or "
+                    f"validation_fraction={self.validation_fraction} holds out none of {len(rows)} "
+                    "samples for early stopping. Give a larger share, X_val and y_val, or "
                     "early_stopping=False."
                 )
             if n_rows is not None:
@@ -135,16 +154,23 @@ class CascadeFitter:
         start: MultiExitNetwork | None,
         optimizer_state: dict[str, Any],
     ) -> Fit:
-        """Fit a cascade by one pass over rows, from where a network and its optimizer stand.
+        """Continue the training of a network by one pass over samples.
 
         Parameters
         ----------
         rows : Samples
+            Training samples.
         seed : int
+            Seed of random numbers.
         start : MultiExitNetwork or None
-            Copied; None begins with a new one.
+            Trained network, which is copied. None starts with a new network.
         optimizer_state : dict
-            Copied; empty for one that begins.
+            State of its optimizer, which is copied. Empty for a new optimizer.
+
+        Returns
+        -------
+        fit : Fit
+            Fitted network.
         """
         rng = check_random_state(seed)
         whole, trainer = self.networks.update(rows, rng, start, optimizer_state)
@@ -162,16 +188,17 @@ class CascadeFitter:
         seed: int,
         n_rows: int,
     ) -> dict[int, np.ndarray]:
-        """Embeddings by networks that have not seen the rows, in the coordinates of one that has.
+        """Cross-fitted embeddings for the heads with this number of folds; see `EstimatorHead`.
 
-        For the heads that ask for this number of folds; see `EstimatorHead`.
+        They are computed by networks that were not trained on the samples, and aligned with the
+        embeddings of the network that was.
         """
         rng = check_random_state(seed)
         folds = list(cross_fitting_splits(n_folds, rows.y, rows.groups, rng))
         if not folds:
             raise ValueError(
-                f"A head with cross_fit={n_folds} needs at least {n_folds} rows, or two groups, to "
-                f"be fitted on. Got {len(rows)} rows; give more, or cross_fit=None."
+                f"A head with cross_fit={n_folds} needs at least {n_folds} samples, or two groups, "
+                f"to be fitted. Got {len(rows)} samples. Give more, or cross_fit=None."
             )
         unseen = {
             i: embeddings[i].copy()
@@ -179,8 +206,8 @@ class CascadeFitter:
             if head.cross_fit == n_folds
         }
         for train, held in folds:
-            # The same start as the network's, and as many steps: the closer the two end, the
-            # better they align.
+            # The same initial weights as those of the network, and as many steps: the more similar
+            # the two networks, the better the alignment.
             network, _ = self.networks.fit(rows.take(train), validation, seed, n_rows)
             found = self.heads.embed(self.networks.kept(network), rows)
             for i in unseen:

@@ -1,4 +1,4 @@
-"""What the exits of a network cost, before and after it is fitted."""
+"""Costs of the exits of a network, before and after it is fitted."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from skearlyexit.heads._gate import FittedGate, build_gate
 
 @dataclass(frozen=True)
 class ExitCosts:
-    """Measures the costs of exits.
+    """Measures the costs of the exits.
 
     Attributes
     ----------
     cost : Cost
+        Cost of a part.
     exits : Exits
+        Exits of the network.
     n_classes : int
+        Number of classes.
     """
 
     cost: Cost
@@ -36,18 +39,23 @@ class ExitCosts:
     n_classes: int
 
     def least(self, combination: Combination | None, *, gated: bool) -> float:
-        """Lower bound, known before training, of what exiting at the first exit will cost.
+        """Lower bound of the cost of exiting at the first exit, known before training.
 
         Parameters
         ----------
         combination : Combination or None
-            The one that training learns and the network applies, not fitted.
+            Combination that is learned with the network, not fitted.
         gated : bool
-            Whether there are gates.
+            Whether gates are computed.
+
+        Returns
+        -------
+        cost : float
+            Lower bound, in units of the cost of the plain network. 0 if nothing is known.
         """
         last = self.exits.heads[-1]
         if not last.is_neural or last.is_own or not self.cost.is_exact:
-            return 0.0  # the unit itself is not known yet
+            return 0.0  # the cost of the plain network is not known yet
         parts = []
         with isolated_random_state(0):
             for head, embedding in zip(self.exits.heads, self.exits.plan.embeddings, strict=True):
@@ -76,27 +84,42 @@ class ExitCosts:
         return float(self._table([], parts, decisions).cumulative[0])
 
     def table(self, network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> CostTable:
-        """What the parts of a network, and what is made of its outputs, cost on a few samples.
+        """Measure the costs of a network and its exit rule on a few samples.
 
         Parameters
         ----------
         network : FittedNetwork
+            Fitted network.
         exit_rule : ExitRule
-            Fitted.
+            Fitted exit rule.
         X : ndarray of shape (n_samples, ...)
+            Samples, of which the first ones are used.
+
+        Returns
+        -------
+        table : CostTable
+            Costs of all parts.
         """
         return self._table(*self._parts(network, X, exit_rule))
 
     def untimed(self, network: FittedNetwork, X: np.ndarray) -> np.ndarray:
-        """Cumulative costs for what is fitted: the same for every fit with the same seed.
+        """Costs from which exit rules are fitted, which are the same for fits with the same seed.
 
-        Where stages are timed, the operations of stages and heads are counted instead. What has no
-        count is free, and a stage has one operation at least.
+        If the cost of stages is measured by time, operations are counted instead, at least one for
+        each stage. Heads and decisions that are measured by time or cannot be counted have cost 0.
+
+        Parameters
+        ----------
+        network : FittedNetwork
+            Fitted network.
+        X : ndarray of shape (n_samples, ...)
+            Samples, of which the first ones are used.
 
         Returns
         -------
         costs : ndarray of shape (n_exits,)
-            In units of the plain backbone, decisions not counted.
+            Cumulative cost of exiting at each exit, in units of the cost of the plain network,
+            without the cost of the exit rule.
         """
         stages, heads, decisions = self._parts(network, X, None)
         if self.cost.is_exact:
@@ -110,8 +133,8 @@ class ExitCosts:
     def _parts(
         self, network: FittedNetwork, X: np.ndarray, exit_rule: ExitRule | None
     ) -> tuple[list[CostInput], list[CostInput], list[list[CostInput]]]:
-        """Stages, heads and decisions with what they are called with."""
-        # What is measured should meet rows as various as those it is used on.
+        """Inputs of the measurement of stages, heads and decisions."""
+        # Several different samples, since the cost of a head may depend on its input.
         carry: Any = tensor_of(X[:32]).to(network.device)
         stages: list[CostInput] = []
         heads: list[CostInput] = []

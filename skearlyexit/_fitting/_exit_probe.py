@@ -1,4 +1,4 @@
-"""Heads at many places of a frozen network, for placements that ask what they would answer."""
+"""Exit table of heads at many candidates, for placements that are chosen by data."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, locate
 from skearlyexit.placement import Probed
 from skearlyexit.runtime._torch import outputs
 
-#: Share of the rows on which places are judged.
+#: Share of the samples on which candidates are evaluated.
 PROBE_SHARE = 0.2
-#: Share of these that a decision learns from, if it learns.
+#: Share of these to which an exit rule is fitted, if it learns.
 LEARNING_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class ExitProbe:
-    """Trains the backbone alone and a head at each place, and asks them on other rows.
+    """Trains heads at candidates, and computes their outputs for held-out samples.
 
     Attributes
     ----------
     make_fitter : callable
-        From ascending indices of blocks to what fits a cascade with exits there.
+        Function from ascending indices of blocks to a `CascadeFitter` with exits after these
+        blocks.
     rows : Samples
+        All samples.
     validation : Samples or None
-        Samples for early stopping, instead of a share of those that it fits on.
+        Validation samples for early stopping. If None, a share of the training samples is used.
     train, held : ndarray of int
-        Samples that it fits on, and rows that it is judged on.
+        Indices of the samples for training and for evaluation.
     seed : int
+        Seed of random numbers.
     """
 
     make_fitter: Callable[[Sequence[int]], CascadeFitter]
@@ -46,7 +49,7 @@ class ExitProbe:
     seed: int
 
     def __call__(self, places: Sequence[int]) -> Probed:
-        """Answers of exits after these blocks, the last block among them."""
+        """Exit table and costs of exits after these blocks, which include the last block."""
         fitter = self.make_fitter(places)
         train, held = self.rows.take(self.train), self.rows.take(self.held)
         network = fitter.fit(train, self.validation, self.seed).network
@@ -58,8 +61,8 @@ class ExitProbe:
             return fitter.costs.untimed(network, train.X)
 
         if fitter.exit_rule.n_learned:
-            # One decision is asked about many subsets of the places, so that it cannot be
-            # cross-fitted: it learns from rows that judge nothing.
+            # The same exit rule is used for many subsets of the candidates and cannot be
+            # cross-fitted. It is fitted to samples that are not used for the evaluation.
             rng = check_random_state(self.seed)
             judged, learned = hold_out(rows.y, LEARNING_SHARE, rows.groups, rng)
             exit_rule = fitter.exit_rule.fitted(rows.take(learned), known(), rng)
@@ -85,19 +88,35 @@ class ExitProbe:
 def probing_split(
     rows: Samples, splits: list[Split], refit: bool, rng: np.random.RandomState
 ) -> tuple[Split, list[Split]]:
-    """Samples to train and to judge exits on, and splits for calibration without the latter.
+    """Samples to train and to evaluate candidates, and splits for the calibration.
 
-    Thresholds are to be calibrated on rows that the places of the exits were not chosen by, so
-    that the rows which judge them leave the calibration. Where rows for calibration are held out
-    once, the places are chosen without them. Where they are cross-fitted, the rows to judge are
-    some of those that the first fold holds out, so that what the user's splitter or groups keep
-    apart stays so.
+    Thresholds are calibrated on samples that were not used to choose the exits. If calibration
+    samples are held out once, the exits are chosen without them. With cross-fitting, candidates are
+    evaluated on a part of the first fold, so that the user's splitter or groups are respected, and
+    this part is removed from the calibration samples.
+
+    Parameters
+    ----------
+    rows : Samples
+        All samples.
+    splits : list of (train, held)
+        Splits for the calibration.
+    refit : bool
+        Whether the final model is fitted to all samples after the splits.
+    rng : RandomState
+        Generator of random numbers.
 
     Returns
     -------
     split : (train, held)
-        Ascending indices.
+        Ascending indices of the samples for training and for evaluation.
     splits : list of (train, held)
+        Splits for the calibration without the samples for evaluation.
+
+    Raises
+    ------
+    ValueError
+        If there are too few samples or groups.
     """
     cross_fitted = refit and len(splits) > 0
     pool = splits[0][1] if cross_fitted else splits[0][0] if splits else np.arange(len(rows))
@@ -107,14 +126,14 @@ def probing_split(
     groups = None if rows.groups is None else rows.groups[pool]
     if groups is not None and len(np.unique(groups)) < 2:
         raise ValueError(
-            "A placement that is chosen by data needs at least two groups of rows in every fold, "
-            "to choose by and to calibrate on; got 1. Give exits by number or name."
+            "A placement that is chosen by data needs at least two groups in every fold, one to "
+            "evaluate candidates and one to calibrate. Got 1. Give exits by number or name."
         )
     train, held = hold_out(rows.y[pool], share, groups, rng)
     if not len(held):
         raise ValueError(
-            f"A placement that is chosen by data needs more rows than {len(rows)}: none could be "
-            "held out. Give more rows, or exits by number or name."
+            f"A placement that is chosen by data needs more samples than {len(rows)}: none could "
+            "be held out. Give more samples, or exits by number or name."
         )
     judged = pool[held]
     if not cross_fitted:

@@ -1,4 +1,4 @@
-"""Which held-out samples an exit rule learns from, and which its thresholds are chosen on."""
+"""Fit of an exit rule to held-out samples, and exit table for its thresholds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, cross_fitting_splits
 from skearlyexit._exit_table import ExitTable, Outputs
 
-#: Folds of samples that were held out once, for an exit rule that learns.
+#: Number of folds for an exit rule that learns, if the samples were held out once.
 N_FOLDS = 5
 
 
@@ -22,32 +22,39 @@ def cross_fit(
     costs: Callable[[], np.ndarray],
     rng: np.random.RandomState,
 ) -> tuple[ExitRule, Samples]:
-    """Fit an exit rule, and tabulate samples that it has not seen for the thresholds.
+    """Fit an exit rule, and compute the exit table from which its thresholds are chosen.
 
-    An exit rule that learns is cross-fitted: the samples of each fold are judged by one that has
-    learned from the other folds, and the final one learns from all. Samples that were held out once
-    are divided into folds for that. Scores stay as the exit rules of the folds gave them: the
-    scores that the final one gives to the samples it has learned from say nothing about new
-    samples.
+    An exit rule that learns is cross-fitted: the exit table of each fold is computed by an exit
+    rule that was fitted to the other folds, and the final exit rule is fitted to all samples.
+    Samples that were held out once are divided into folds for this. The exit table of the final
+    exit rule is not used, since its scores for the samples it was fitted to are not representative
+    of new samples.
 
     Parameters
     ----------
     exit_rule : ExitRule
-        Not fitted.
+        Exit rule, not fitted.
     held_out : Samples
-        With the outputs of every exit.
+        Samples with the outputs of all exits.
     folds : sequence of int
         Number of samples of each fold, in order.
     costs : callable
-        Gives the cumulative costs of the exits, decisions not counted, if they are needed.
+        Function without arguments that returns the cumulative costs of the exits, without the cost
+        of the exit rule. It is called only if they are required.
     rng : RandomState
+        Generator of random numbers.
 
     Returns
     -------
     exit_rule : ExitRule
-        Fitted.
+        Fitted exit rule.
     judged : Samples
-        With their exit table.
+        Samples with their exit table.
+
+    Raises
+    ------
+    ValueError
+        If there are too few samples for an exit rule that learns.
     """
     outputs = held_out.X
     if not exit_rule.n_learned:
@@ -66,22 +73,22 @@ def cross_fit(
 
 
 def _splits(held_out: Samples, folds: Sequence[int], rng: np.random.RandomState) -> list[Split]:
-    """Which samples to learn from and which to judge, for every fold."""
+    """Samples to which the exit rule is fitted, and samples of the exit table, for each fold."""
     if len(folds) > 1:
         fold = np.repeat(np.arange(len(folds)), folds)
         return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(len(folds))]
     splits = list(cross_fitting_splits(N_FOLDS, held_out.y, held_out.groups, rng))
     if not splits:
         raise ValueError(
-            "Temperatures, learned combinations and learned policies are cross-fitted on the "
-            f"held-out rows, which takes at least {N_FOLDS} of them, or two groups. Got "
-            f"{len(held_out)} rows; hold out more, or take none that learn."
+            "Temperature scaling, learned combinations and learned policies are cross-fitted on "
+            f"held-out samples and need at least {N_FOLDS} of them, or two groups. Got "
+            f"{len(held_out)} held-out samples. Hold out more, or use none of these methods."
         )
     return splits
 
 
 def unlearned(exit_rule: ExitRule, costs: Callable[[], np.ndarray], n_classes: int) -> ExitRule:
-    """An exit rule that learns nothing, with the costs that it may want."""
+    """Copy of an exit rule that does not learn, fitted to the costs if it uses them."""
     if not exit_rule.needs_costs:
         return exit_rule.copy()
     known = costs()

@@ -1,4 +1,4 @@
-"""From samples and parameters to a fitted model, step by step."""
+"""Fit of a model: training, calibration and choice of the thresholds."""
 
 from __future__ import annotations
 
@@ -37,22 +37,28 @@ from skearlyexit.training import MultiExitNetwork
 
 @dataclass(frozen=True)
 class FittedModel:
-    """What a fit leaves to the estimator.
+    """Result of a fit, from which the attributes of the estimator are set.
 
     Attributes
     ----------
     cascade : Cascade
+        Fitted network with its exit rule and costs.
     exit_names : list of str
+        Name of each exit.
     placement_report : PlacementReport
+        Candidates for exits, and the reasons for the choice.
     history : list of dict
+        Entry of each epoch.
     trained : MultiExitNetwork
-        The network as it was trained, to go on with.
+        Network with all exits and heads of the training, from which a training can continue.
     optimizer_state : dict
-        To go on with, too; empty after a training from the beginning.
+        State of the optimizer, with which `partial_fit` continues. Empty after `fit`.
     point : CalibratedPoint
+        Thresholds and their calibration.
     frontier : Frontier or None
+        Pareto-optimal thresholds. None without calibration samples.
     scores : ndarray of shape (n_samples, n_exits)
-        Of the calibration samples.
+        Scores of the calibration samples.
     """
 
     cascade: Cascade
@@ -75,7 +81,7 @@ class FittedModel:
         frontier: Frontier | None = None,
         scores: np.ndarray | None = None,
     ) -> FittedModel:
-        """From what the steps of a fit give."""
+        """Make it from the results of the steps of a fit."""
         return cls(
             cascade,
             placed.fitter.exits.plan.names,
@@ -103,17 +109,24 @@ def fit_model(
     Parameters
     ----------
     params : estimator
-        With the parameters of `EarlyExitClassifier`.
+        Estimator with the parameters of `EarlyExitClassifier`.
     samples : Samples
+        Training and calibration samples.
     classes : ndarray of shape (n_classes,)
+        Class labels.
     weight : ndarray of shape (n_samples,) or None
-        Weights in calibration.
+        Sample weights in the calibration.
     validation : Samples or None
-        For early stopping, instead of a share of `samples`.
+        Validation samples for early stopping. If None, a share of `samples` is used.
     start : MultiExitNetwork or None, default=None
-        A network to go on with; it is copied.
+        Trained network from which the training starts. It is copied.
     read_as : torch.dtype or None, default=None
-        Precision in which that one has read samples.
+        Precision of the inputs of this network.
+
+    Returns
+    -------
+    model : FittedModel
+        Fitted model.
     """
     weights = CalibrationWeights.of(weight)
     samples = replace(samples, calibration_weight=weights.relative)
@@ -161,7 +174,7 @@ def _fit_networks(
     start: MultiExitNetwork | None,
     rng: np.random.RandomState,
 ) -> tuple[Fit, list[Any]]:
-    """The final network, and outputs or label tables of each split's calibration samples."""
+    """Final network, and outputs or label tables of the calibration samples of each split."""
     fitter = placed.fitter
     seeds = rng.randint(MAX_SEED, size=len(placed.splits) + 1)
     found: list[Any] = []
@@ -171,7 +184,7 @@ def _fit_networks(
         fit = fitter.fit(part, validation, int(seed), n_rows=n_rows, start=start)
         held_out = samples.take(held)
         with located(held_out.positions, ADVICE_IN_FIT):
-            # A decision that learns, or waits for the costs, needs what the heads say.
+            # An exit rule that is fitted, to samples or costs, requires the outputs of the heads.
             if fitter.exit_rule.needs_costs:
                 found.append(outputs(fit.network, held_out.X))
             else:
@@ -188,7 +201,7 @@ def _fit_rule(
     found: list[Any],
     rng: np.random.RandomState,
 ) -> tuple[ExitRule, Samples | None]:
-    """The fitted exit rule, and the calibration samples with an exit or label table."""
+    """Fitted exit rule, and calibration samples with an exit table or label table."""
     exit_rule, held = placed.fitter.exit_rule, placed.held
 
     def costs() -> np.ndarray:
@@ -215,22 +228,22 @@ def _evidence(
 
 
 def _check_warm(params: Any, placed: Placed, validation: Samples | None) -> None:
-    """Refuse what needs samples that the network has not seen in a fit before."""
+    """Raise an error if samples are required on which the network was not trained before."""
     if placed.splits:
         raise ValueError(
-            "With warm_start=True the network may have seen any row, so that none of them can "
-            "be held out for thresholds. Give calibration=None, and call calibrate with other "
-            f"rows. Got calibration={params.calibration!r}."
+            "With warm_start=True, the network may have been trained on any sample, so no samples "
+            "can be held out to calibrate thresholds. Give calibration=None, and call calibrate "
+            f"with other samples. Got calibration={params.calibration!r}."
         )
     repeats = isinstance(params.random_state, Integral)
     if params.early_stopping and validation is None and not repeats:
         raise ValueError(
-            "With warm_start=True and early_stopping=True every fit has to hold out the same "
-            "rows. Give X_val and y_val, or an integer for random_state. Got "
+            "With warm_start=True and early_stopping=True, every fit has to hold out the same "
+            "samples. Give X_val and y_val, or an integer for random_state. Got "
             f"random_state={params.random_state!r}."
         )
     if any(head.cross_fit for head in placed.fitter.exits.heads):
         raise ValueError(
-            "A head with cross_fit needs networks that have not seen the rows, and with "
-            "warm_start=True they would fall behind the one that goes on. Give cross_fit=None."
+            "A head with cross_fit needs networks that were not trained on all samples, which "
+            "warm_start=True does not support. Give cross_fit=None."
         )

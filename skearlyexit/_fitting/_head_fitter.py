@@ -1,4 +1,4 @@
-"""From a trained network to fitted heads."""
+"""Fit of the heads of a trained network."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ class HeadFitter:
     Attributes
     ----------
     heads : list of Head
-        One for each exit.
+        Head of each exit.
     classes : ndarray of shape (n_classes,)
+        Class labels.
     needs_probabilities : bool
-        Whether heads that give labels only have to be calibrated.
+        Whether heads without predicted probabilities have to be calibrated.
     row_bytes : int
-        Largest memory of one row between two blocks.
+        Memory of the largest input or output of a block for one sample.
     device : str
+        Device on which the stages run.
     n_jobs : int or None
+        Number of heads that are fitted in parallel.
     """
 
     heads: Sequence[Head]
@@ -42,7 +45,7 @@ class HeadFitter:
     n_jobs: int | None
 
     def embed(self, network: MultiExitNetwork, rows: Samples) -> dict[int, np.ndarray]:
-        """Pooled embeddings at the exits whose heads are fitted on them."""
+        """Pooled embeddings at the exits whose heads are fitted to them, by exit."""
         poolings: dict[int, Any] = {i: network.heads[i].pooling for i in sorted(network.stand_ins)}
         if not poolings:
             return {}
@@ -63,7 +66,7 @@ class HeadFitter:
         rows: Samples,
         seeds: np.ndarray,
     ) -> list[FittedHead]:
-        """Heads that answer; those that are no torch modules are fitted in parallel."""
+        """Fitted head of each exit; heads that are not torch modules are fitted in parallel."""
 
         def arguments(i: int) -> dict[str, Any]:
             return {
@@ -76,7 +79,7 @@ class HeadFitter:
                 "seed": int(seeds[i]),
             }
 
-        # Heads that are modules are not sent to other processes and back.
+        # Heads that are torch modules are not sent to other processes.
         jobs = (delayed(self.heads[i].fit)(**arguments(i)) for i in embeddings)
         fitted = dict(zip(embeddings, Parallel(n_jobs=self.n_jobs)(jobs), strict=True))
         return [

@@ -1,4 +1,4 @@
-"""Where the exits stand, and what the parts of the backbone cost."""
+"""Placed exits, and costs of the parts of the backbone."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from skearlyexit.placement import Candidates
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
-    """A network that was measured, and the blocks after which exits stand.
+    """Network whose blocks were measured, with placed exits.
 
     Attributes
     ----------
     facts : BlockFacts
-        Trial run of the network.
+        Measurements of the blocks.
     candidates : Candidates
-        What a placement looks at.
+        Candidates for exits.
     link_costs : ndarray of shape (n_blocks,)
-        What is paid within each block for handing rows from one machine to another.
+        Cost within each block of links between machines.
     priced : list of bool
-        After which blocks an exit may stand, for all that the cost knows.
+        Whether the cost up to each block is known, so that an exit can be placed after it.
     has_head : bool
-        Whether the network brings its own classifier.
+        Whether the network has its own classifier.
     ends : list of int
-        Blocks after which an exit stands.
+        Indices of the blocks after which exits are placed.
     notice : str, default=""
-        What the user should know about how the network reads rows.
+        Message to the user about the inputs of the network.
     check : callable or None, default=None
-        Raises an error unless the network can take rows; see `Network`.
+        Function that raises an error if samples are not valid inputs; see `Network`.
     standardize : Standardize or None, default=None
-        What it standardizes rows with, if it does.
+        Standardization of the inputs. None if they are not standardized.
     """
 
     facts: BlockFacts
@@ -59,7 +59,7 @@ class MeasuredNetwork:
     def measure(
         cls, backbone: Backbone, cost: Cost, X: np.ndarray, n_classes: int, seed: int, device: str
     ) -> MeasuredNetwork:
-        """Build the network once for a trial run; an exit stands at its end only."""
+        """Build the network and measure its blocks. It has only the last exit."""
         with isolated_random_state(seed):
             network = backbone.build(X, n_classes)
             network.to(torch_dtype(X))
@@ -97,8 +97,8 @@ class MeasuredNetwork:
         unpriced = [self.facts.names[end] for end in ends if not self.priced[end]]
         if unpriced:
             raise ValueError(
-                f"Exits are to stand after {unpriced}, for which the 'cost' object knows no cost. "
-                "Give it one for every block with an exit."
+                f"Exits cannot be placed after {unpriced}, for which the 'cost' object has no "
+                "cost. Give a cost for every block with an exit."
             )
         return replace(self, ends=list(ends))
 
@@ -138,9 +138,9 @@ class Exits:
     Attributes
     ----------
     plan : MeasuredNetwork
-        The network, with where they stand.
+        Measured network with these exits.
     heads : list of Head
-        One for each, as the parameters ask for it.
+        Head of each exit, not fitted.
     """
 
     plan: MeasuredNetwork
@@ -148,23 +148,24 @@ class Exits:
 
 
 def torch_dtype(X: np.ndarray) -> torch.dtype:
-    """Precision of a network for such rows."""
+    """Precision of a network for these samples."""
     return torch.float64 if X.dtype == np.float64 else torch.float32
 
 
 def _link_costs(cost: Cost, network: Network, facts: BlockFacts) -> np.ndarray:
-    """What rows pay within each block for having come over a link."""
+    """Cost within each block of the links before it, per sample."""
     paid = np.zeros(len(facts.names))
     for link in cost.links:
         index = block_index(link.after, network.names, network.aliases)
         if index is None:
             raise ValueError(
-                f"A link names {link.after!r}, which is no block of the network; "
-                f"skearlyexit.list_exits shows them (among them {network.names[:8]})."
+                f"A link names {link.after!r}, which is not a block of the network. Give the name "
+                f"of a block, such as {network.names[:8]}; skearlyexit.list_exits returns all."
             )
         if index == len(paid) - 1:
             raise ValueError(
-                f"A link after {link.after!r}, the end of the network, hands on nothing."
+                f"A link after {link.after!r}, the last block of the network, transfers nothing. "
+                "Give the name of another block."
             )
         paid[index + 1] += cost.of_link(link, float(facts.carry_bytes[index]))
     return paid

@@ -1,4 +1,4 @@
-"""From samples to a trained network with exits."""
+"""Training of a network with exits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from skearlyexit.training._options import Execution, TrainingOptions
 from skearlyexit.training._rows import training_rows
 
 MAX_SEED = np.iinfo(np.int32).max
-#: Training samples that a trained network is tried on.
+#: Number of training samples for which the outputs of a trained network are checked.
 TRIAL_ROWS = 256
 
 
@@ -37,16 +37,21 @@ class NetworkFitter:
     Attributes
     ----------
     backbone : Backbone
+        Backbone of the network.
     exits : Exits
-        Those that are trained; some may be dropped after that.
+        Exits that are trained. Some may be removed afterwards.
     training : TrainingStrategy
+        Training strategy.
     keep_given : bool
-        Whether training may take weights that came from the user for trained ones.
+        Whether the training may keep weights given by the user.
     options : TrainingOptions
+        Options of the training.
     execution : Execution
+        Options of the execution.
     memory : TrainingMemory or None
-        Where phases of training are kept.
+        Cache of training phases.
     n_classes : int
+        Number of classes.
     dtype : torch.dtype
         Precision of the network.
     """
@@ -74,8 +79,9 @@ class NetworkFitter:
         Returns
         -------
         network : MultiExitNetwork
-            In evaluation mode, with all exits that were trained.
+            Trained network, in evaluation mode, with all exits that were trained.
         history : list of dict
+            Entry of each epoch.
         """
         rng = check_random_state(seed)
         network = self._begun(rows, rng, start)
@@ -101,7 +107,7 @@ class NetworkFitter:
     ) -> tuple[MultiExitNetwork, Trainer]:
         """Train by one pass over samples; see `CascadeFitter.update`."""
         network = self._begun(rows, rng, start)
-        # The weights of the rows to come are not known, that these might be relative to their mean.
+        # The mean weight of all samples is not known, as further samples may follow.
         table = training_rows(rows, self.dtype, relative=False)
         trainer = Trainer(
             table,
@@ -115,16 +121,16 @@ class NetworkFitter:
         return self._settled(network, rows), trainer
 
     def kept(self, network: MultiExitNetwork) -> MultiExitNetwork:
-        """The network without the exits that only helped to train."""
+        """Network without the exits that are removed after the training."""
         return network.with_exits(self.training.remaining_exits(network.n_exits))
 
     def _shares(self) -> np.ndarray:
-        """Cumulative cost of the backbone at each exit, as a share of all of it."""
+        """Cost of the backbone up to each exit, as a share of the cost of the entire backbone."""
         total = np.cumsum(self.exits.plan.stage_costs)
         return np.asarray(total / (total[-1] or 1.0))
 
     def _settled(self, network: MultiExitNetwork, rows: Samples) -> MultiExitNetwork:
-        """The network as it is used, if it answers some of the rows that it was trained on."""
+        """Prepare a trained network for prediction, and check that its outputs are finite."""
         network.requires_grad_(False)
         network.to(self.execution.device).eval()
         carry: Any = tensor_of(rows.X[:TRIAL_ROWS]).to(self.execution.device)
@@ -138,21 +144,21 @@ class NetworkFitter:
     def _begun(
         self, rows: Samples, rng: np.random.RandomState, start: MultiExitNetwork | None
     ) -> MultiExitNetwork:
-        """A new network, with the weights of the one to go on with if there is one."""
+        """New network, with the weights of the network from which the training starts, if any."""
         network = self._build(rows, rng)
         if start is None:
             return network
         if not start.is_like(network):
             raise ValueError(
-                "The parameters ask for another network than the one that was fitted before and "
-                "is to be trained on. Leave backbone, exits, head and dtype as they were, or fit "
-                "with warm_start=False."
+                "The training cannot continue from the fitted network, since the parameters "
+                "describe another network. Restore backbone, exits, head and dtype, or fit with "
+                "warm_start=False."
             )
         network.go_on_from(start)
         return network
 
     def _build(self, rows: Samples, rng: np.random.RandomState) -> MultiExitNetwork:
-        """Build the network with new weights; those of a part do not depend on the other parts."""
+        """Build the network with new weights, drawn independently for each part."""
         with isolated_random_state(rng.randint(MAX_SEED)):
             built = self.backbone.build(rows.X, self.n_classes)
             built.to(self.dtype)

@@ -1,4 +1,4 @@
-"""Which operating point is asked for, whether it can be had, and the thresholds for it."""
+"""Requested operating point: validation before training, and choice of the thresholds."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from skearlyexit.calibration import (
 from skearlyexit.calibration._base import no_early_exits
 
 _CROSS_FITTED = (
-    "It holds for the models that were fitted without each fold, and for the final one only as far "
-    "as it behaves like them."
+    "It holds for the models that were fitted without each fold, and for the final model only if "
+    "it behaves like them."
 )
 
 
 @dataclass(frozen=True)
 class CalibrationWeights:
-    """Weights of samples in calibration.
+    """Sample weights in the calibration.
 
     Attributes
     ----------
-    scaled : ndarray of shape (n_samples,) or None
-        Scaled so that sums neither over- nor underflow; None if all samples count alike.
-    largest : float or None
-        The largest as it was given.
+    scaled : ndarray of shape (n_samples,) or None, default=None
+        Weights, scaled so that sums neither overflow nor underflow. None if all are equal.
+    largest : float or None, default=None
+        Largest weight before scaling.
     """
 
     scaled: np.ndarray | None = None
@@ -46,12 +46,12 @@ class CalibrationWeights:
 
     @classmethod
     def of(cls, weight: np.ndarray | None) -> CalibrationWeights:
-        """From weights as they were given."""
+        """Make it from the weights given by the user."""
         return cls() if weight is None else cls(scaled(weight), float(weight.max()))
 
     @property
     def relative(self) -> np.ndarray | None:
-        """Relative to their mean."""
+        """Weights divided by their mean."""
         return None if self.scaled is None else self.scaled / self.scaled.mean()
 
     def at(self, index: np.ndarray) -> np.ndarray | None:
@@ -60,7 +60,7 @@ class CalibrationWeights:
 
 
 def requested_point(params: Any) -> OperatingPoint | None:
-    """The operating point that the parameters ask for, at most one of them."""
+    """Operating point given by at most one of the parameters, or None."""
     given = {
         name: getattr(params, name)
         for name in ("threshold", "budget", "operating_point")
@@ -89,19 +89,28 @@ def check_request(
     *,
     holds_out: bool,
 ) -> None:
-    """Refuse, before training, what the calibration samples cannot do, if there are any.
+    """Check before training that the calibration samples can be sufficient.
 
     Parameters
     ----------
     request : OperatingPoint or None
+        Requested operating point.
     fitter : CascadeFitter
+        Fits the cascade.
     n_exits : int
+        Number of exits, including the last one.
     held : ndarray of int
-        Calibration samples.
+        Indices of the calibration samples, which may be none.
     weights : CalibrationWeights
-        Of all samples.
+        Weights of all samples.
     holds_out : bool
-        Whether the parameters ask for calibration samples.
+        Whether the parameters request calibration samples.
+
+    Raises
+    ------
+    ValueError
+        If there are too few calibration samples for the operating point, or none although the
+        operating point or the exit rule requires them.
     """
     if request is not None:
         request.resolved(fitter.costs.cost.unit_name, 1.0)
@@ -117,9 +126,9 @@ def check_request(
     if not needed:
         return
     raise ValueError(
-        f"{' and '.join(needed)} cannot do without calibration rows, and there are none: "
+        f"{' and '.join(needed)} cannot be used without calibration samples: "
         + (
-            "too few rows to hold any out. Give more rows, or only a threshold."
+            "there are too few samples to hold any out. Give more samples, or only a threshold."
             if holds_out
             else "calibration=None holds none out. Give another value, or only a threshold."
         )
@@ -129,17 +138,17 @@ def check_request(
 def choose_point(
     request: OperatingPoint | None, cascade: Cascade, evidence: CalibrationData | None
 ) -> tuple[CalibratedPoint, Frontier | None]:
-    """Operating point and frontier for the request, or for the default one."""
+    """Calibrated operating point, by default that of `RiskControl`, and frontier."""
     table = cascade.cost_table
     asked = request and request.resolved(table.unit, table.plain)
     if cascade.n_exits == 1:
         frontier = Frontier(np.empty((1, 0)), cascade.costs, np.array([np.nan]), np.ones((1, 1)))
         if asked is not None:
             asked.check_costs(lambda: float(frontier.costs[0]))
-        return CalibratedPoint(request, np.empty(0), reason="There is one exit."), frontier
+        return CalibratedPoint(request, np.empty(0), reason="There is a single exit."), frontier
     if evidence is None:
         if request is None:
-            reason = "No calibration rows: every row runs to the last exit."
+            reason = "There are no calibration samples: no sample exits early."
             return CalibratedPoint(None, no_early_exits(cascade.n_exits), reason=reason), None
         return CalibratedPoint(request, request.fixed_thresholds(cascade.n_exits)), None
     frontier = compute_frontier(evidence)
@@ -148,14 +157,14 @@ def choose_point(
     try:
         return RiskControl().calibrate(evidence, frontier), frontier
     except NotCertifiedError as error:
-        # Nothing was asked for: what is not certified is not risked.
+        # No operating point was requested: without a guarantee, no sample exits early.
         point = Threshold(np.inf).calibrate(evidence, frontier)
-        reason = f"Every row runs to the last exit: {error}"
+        reason = f"No sample exits early: {error}"
         return replace(point, request=RiskControl(), certified=False, reason=reason), frontier
 
 
 def of_folds(point: CalibratedPoint) -> CalibratedPoint:
-    """The same, that says for which models it is certified, if it is."""
+    """Operating point whose reason states for which models its guarantee holds, if any."""
     if not point.certified:
         return point
     return replace(point, reason=f"{point.reason} {_CROSS_FITTED}")

@@ -1,4 +1,4 @@
-"""Training that goes on with samples as they come in."""
+"""Incremental training on batches of samples."""
 
 from __future__ import annotations
 
@@ -29,22 +29,25 @@ from skearlyexit.training import MultiExitNetwork
 from skearlyexit.training._registry import STRATEGIES
 
 _REASON = (
-    "Trained on since the last calibration, if there was one; calibrate(X, y) finds thresholds."
+    "The network was trained after the last calibration, if any. Call calibrate(X, y) to choose "
+    "thresholds."
 )
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a training that goes on stands.
+    """State of an incremental training.
 
     Attributes
     ----------
     network : MultiExitNetwork
+        Trained network.
     optimizer_state : dict
+        State of its optimizer.
     n_updates : int
-        Passes since the last fit.
+        Number of passes since the last fit.
     dtype : torch.dtype
-        Precision in which the network has read samples.
+        Precision of the inputs of the network.
     """
 
     network: MultiExitNetwork
@@ -54,7 +57,7 @@ class Standing:
 
 
 def check_goes_on(params: Any) -> None:
-    """Raise an error that says why not, unless its parameters allow for rows as they come."""
+    """Raise an AttributeError with the reason if the parameters do not support `partial_fit`."""
     training = resolve(params.training, STRATEGIES, "distillation")
     heads = params.head if isinstance(params.head, list | tuple) else [params.head]
     learned = [
@@ -65,40 +68,47 @@ def check_goes_on(params: Any) -> None:
         )
         if part.is_learned
     ]
-    learned += ["temperatures"] if params.temperature_scaling else []
+    learned += ["temperature_scaling"] if params.temperature_scaling else []
     needs = ""
     if training.obstacle_to_update():
         needs = training.obstacle_to_update()
     elif not all(resolve_head(head).is_neural for head in heads):
-        needs = "scikit-learn heads are fitted on all rows at once"
+        needs = "scikit-learn heads are fitted to all samples together"
     elif learned:
-        needs = f"held-out rows are learned from by {' and '.join(learned)}"
+        needs = f"held-out samples are required by {' and '.join(learned)}"
     elif resolve_placement(params.exits).needs_probe:
-        needs = f"{type(params.exits).__name__} judges places by held-out rows"
+        needs = f"{type(params.exits).__name__} chooses exits by held-out samples"
     elif params.early_stopping:
-        needs = "early_stopping=True holds rows out"
+        needs = "early_stopping=True holds samples out"
     elif params.class_weight == "balanced":
-        needs = "class_weight='balanced' counts the rows of each class"
+        needs = "class_weight='balanced' counts the samples of each class"
     if needs:
         raise AttributeError(
-            f"partial_fit makes one pass over rows as they come, and {needs}. Use fit, or other "
-            "parameters."
+            f"partial_fit makes one pass over a part of the samples, but {needs}. Use fit, or "
+            "other parameters."
         )
 
 
 def update_model(
     params: Any, samples: Samples, classes: np.ndarray, standing: Standing | None
 ) -> FittedModel:
-    """Make one pass over samples.
+    """Train a network by one pass over samples.
 
     Parameters
     ----------
     params : estimator
-        With the parameters of `EarlyExitClassifier`.
+        Estimator with the parameters of `EarlyExitClassifier`.
     samples : Samples
+        Training samples.
     classes : ndarray of shape (n_classes,)
+        Class labels.
     standing : Standing or None
-        None begins with a new network.
+        State from which the training continues. None starts with a new network.
+
+    Returns
+    -------
+    model : FittedModel
+        Fitted model, which is not calibrated.
     """
     request = requested_point(params)
     rng = check_random_state(params.random_state)
@@ -115,7 +125,7 @@ def update_model(
     if n_exits > 1:
         fitter.exit_rule.combination.check(len(classes), n_exits)
     fixed = no_early_exits(n_exits) if request is None else request.fixed_thresholds(n_exits)
-    # Every pass has a seed of its own, also where random_state is a number.
+    # Each pass has a different seed, even if random_state is an integer.
     n_before = standing.n_updates if standing else 0
     seed = np.random.SeedSequence([rng.randint(MAX_SEED), n_before]).generate_state(1)[0]
     start, state = (standing.network, standing.optimizer_state) if standing else (None, {})

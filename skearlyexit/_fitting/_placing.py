@@ -1,4 +1,4 @@
-"""Where the exits stand, and which samples calibrate them."""
+"""Placement of the exits, and choice of the calibration samples."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from skearlyexit.training import SeparateTraining
 
 @dataclass(frozen=True)
 class Placed:
-    """What is to be fitted.
+    """Placed exits, and splits for the calibration.
 
     Attributes
     ----------
     fitter : CascadeFitter
-        What fits cascades with exits where they stand.
+        Fits cascades with these exits.
     report : PlacementReport
-        What spoke for and against each place.
+        Candidates for exits, and the reasons for the choice.
     splits : list of (train, held)
-        Samples to fit on and to calibrate on, by index; empty without calibration.
+        Indices of training and calibration samples. Empty without calibration.
     refit : bool
-        Whether the final model is fitted on all samples once more.
+        Whether the final model is fitted to all samples after the splits.
     """
 
     fitter: CascadeFitter
@@ -45,7 +45,7 @@ class Placed:
 
     @property
     def held(self) -> np.ndarray:
-        """Index of all calibration samples, split by split."""
+        """Indices of all calibration samples, split by split."""
         return np.concatenate([np.arange(0), *(held for _, held in self.splits)])
 
 
@@ -56,7 +56,7 @@ def place_exits(
     validation: Samples | None,
     rng: np.random.RandomState,
 ) -> Placed:
-    """Choose where exits stand, by heads on trial if the placement asks for them."""
+    """Choose the exits, by training heads at all candidates if the placement requires it."""
     samples, placement = spec.rows, spec.placement
     splits: list[Split] = []
     refit = True
@@ -86,11 +86,11 @@ def place_exits(
 
 
 def _check_probe(params: Any, spec: FitSpec) -> None:
-    """Raise a ValueError if heads on trial are asked for where they cannot be."""
+    """Raise a ValueError if heads cannot be trained at all candidates."""
     kind = type(spec.placement).__name__
     if isinstance(params.head, list | tuple):
         raise ValueError(
-            f"{kind} tries the same head at every place; the 'head' parameter of "
+            f"{kind} trains the same head at every candidate; the 'head' parameter of "
             f"{type(params).__name__} must be a single one. Got {len(params.head)} instead."
         )
     if params.calibration is None:
@@ -99,7 +99,7 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
         check_request(request, alone, 2, nothing, CalibrationWeights(), holds_out=False)
     if spec.exit_rule.policy.needs_gates:
         raise ValueError(
-            f"{kind} judges places by heads that are trained separately, without gates to read. "
-            f"Give exits by number or name with {type(spec.exit_rule.policy).__name__}."
+            f"{kind} evaluates candidates with heads that are trained separately and have no "
+            f"gates. Give exits by number or name with {type(spec.exit_rule.policy).__name__}."
         )
     spec.cost.check(None)

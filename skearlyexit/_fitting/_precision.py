@@ -1,4 +1,4 @@
-"""In which precision a network reads rows."""
+"""Precision of the inputs of a network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._fitting._measured_network import MeasuredNetwork
 from skearlyexit.backbones import Backbone
 
-#: Samples that are looked at for what rounding does to them.
+#: Number of samples whose rounding errors are computed.
 N_SAMPLED = 1000
 
 
@@ -25,23 +25,30 @@ def rows_as_read(
     n_classes: int,
     before: torch.dtype | None,
 ) -> Samples:
-    """Samples in the precision in which the network reads them.
+    """Samples in the precision of the inputs of the network.
 
-    That of the network itself, unless it standardizes rows and they are so far from zero that
-    single precision could not tell them apart: these are read in double precision.
+    This is the precision of the network, except if the network standardizes its inputs and single
+    precision cannot resolve them because they are far from zero. It is then double precision.
 
     Parameters
     ----------
     given : Samples
-        In the precision in which the user gave them.
+        Samples in the precision given by the user.
     single : Samples
-        The same in that of the network.
+        Samples in the precision of the network.
     plan : MeasuredNetwork
-        The network, measured on `single`.
+        Network measured on `single`.
     backbone : Backbone
+        Backbone of the network.
     n_classes : int
+        Number of classes.
     before : torch.dtype or None
-        In which a network that goes on read rows until now.
+        Precision of the inputs of the network from which the training starts, if any.
+
+    Returns
+    -------
+    samples : Samples
+        The samples in one of the two precisions.
     """
     if before == torch.float64:
         return given.cast(np.float64)
@@ -54,17 +61,22 @@ def rows_as_read(
 
 
 def is_exact(given: Samples, single: Samples) -> bool:
-    """Whether nothing was rounded."""
+    """Whether no value was rounded in `single`."""
     return single.X.dtype == np.float64 or is_single(given.X)
 
 
 def notice_of_rounding(X: Any) -> str:
-    """What to say where single precision cannot tell the values of a feature apart, or nothing.
+    """Warning if single precision cannot resolve the values of a feature; otherwise empty.
 
     Parameters
     ----------
     X : ndarray or StreamedRows of shape (n_samples, ...)
-        In double precision; rows at equal distances are looked at.
+        Samples in double precision, of which a part at equal distances is used.
+
+    Returns
+    -------
+    notice : str
+        Warning, or an empty string.
     """
     rows = X[:: max(1, len(X) // N_SAMPLED)]
     rows = rows.reshape(len(rows), -1)
@@ -76,8 +88,9 @@ def notice_of_rounding(X: Any) -> str:
         return ""
     at = int(rounded.argmax())
     return (
-        f"Single precision cannot tell the values of {int(rounded.sum())} features of X apart, the "
-        f"first of them feature {at} with values around {rows[:, at].mean():.6g} and a standard "
-        f"deviation of {deviation[at]:.3g}. A backbone of yours gets rows in the precision of "
-        "'dtype': standardize them first, for example by StandardScaler, or give dtype='float64'."
+        f"Single precision cannot resolve the values of {int(rounded.sum())} features of X. The "
+        f"first of them is feature {at}, with a mean of {rows[:, at].mean():.6g} and a standard "
+        f"deviation of {deviation[at]:.3g}. A backbone given by the user receives samples in the "
+        "precision of 'dtype'. Standardize X first, for example by StandardScaler, or give "
+        "dtype='float64'."
     )

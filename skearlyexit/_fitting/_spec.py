@@ -1,4 +1,4 @@
-"""From the parameters of an estimator to what fits cascades."""
+"""Validation of the parameters of an estimator, and the specification of its fit."""
 
 from __future__ import annotations
 
@@ -40,25 +40,30 @@ from skearlyexit.training._registry import STRATEGIES
 
 @dataclass(frozen=True)
 class FitSpec:
-    """What is to be fitted, before it is known where exits stand.
+    """Specification of a fit, before the exits are placed.
 
     Attributes
     ----------
     params : estimator
-        With the parameters of `EarlyExitClassifier`.
+        Estimator with the parameters of `EarlyExitClassifier`.
     classes : ndarray of shape (n_classes,)
+        Class labels.
     rows : Samples
-        What is learned from, in the precision in which the network reads it.
+        Samples in the precision of the inputs of the network.
     backbone : Backbone
+        Backbone of the network.
     plan : MeasuredNetwork
-        The network, measured, with an exit at its end only.
+        Measured network with the last exit only.
     placement : Placement
+        Placement of the exits.
     strategy : TrainingStrategy
+        Training strategy.
     exit_rule : ExitRule
-        Not fitted.
+        Exit rule, not fitted.
     cost : Cost
+        Cost of the parts of the network.
     notices : list of str
-        What the user should know about how rows are read.
+        Warnings for the user.
     """
 
     params: Any
@@ -75,7 +80,7 @@ class FitSpec:
     def fitter(
         self, ends: Sequence[int], strategy: TrainingStrategy | None = None
     ) -> CascadeFitter:
-        """What fits cascades with exits after these blocks, by another strategy if one is given."""
+        """Fitter of cascades with exits after these blocks, by another strategy if given."""
         params, plan, n_classes = self.params, self.plan, len(self.classes)
         training = self.strategy if strategy is None else strategy
         heads = resolve_heads(params.head, len(ends), has_own=plan.has_head)
@@ -132,18 +137,25 @@ def make_spec(
     rng: np.random.RandomState,
     before: torch.dtype | None = None,
 ) -> FitSpec:
-    """What the parameters of an estimator ask for, checked against each other.
+    """Validate the parameters of an estimator, and make the specification of its fit.
 
     Parameters
     ----------
     params : estimator
-        With the parameters of `EarlyExitClassifier`.
+        Estimator with the parameters of `EarlyExitClassifier`.
     given : Samples
-        In the precision in which the user gave them.
+        Samples in the precision given by the user.
     classes : ndarray of shape (n_classes,)
+        Class labels.
     rng : RandomState
+        Generator of random numbers.
     before : torch.dtype or None, default=None
-        Precision in which a network that goes on has read samples.
+        Precision of the inputs of the network from which the training starts, if any.
+
+    Returns
+    -------
+    spec : FitSpec
+        Specification of the fit.
     """
     check_device(params)
     check_callbacks(params.callbacks, early_stopping=params.early_stopping)
@@ -162,7 +174,7 @@ def make_spec(
     if params.memory is not None and params.random_state is None:
         notices.append(
             f"The 'memory' parameter of {type(params).__name__} has no effect with "
-            "random_state=None, under which no two trainings are the same. Give an integer."
+            "random_state=None, since each training is then different. Give an integer."
         )
     said = [notice for notice in notices if notice]
     return FitSpec(
@@ -171,11 +183,11 @@ def make_spec(
 
 
 def _exit_rule(params: Any, training: TrainingStrategy) -> ExitRule:
-    """Temperature, combination and policy, if there is what they need."""
+    """Exit rule, if the training learns the gates and the combination that it requires."""
     policy = resolve(params.policy, POLICIES, "confidence")
     if policy.needs_gates and not training.learns_gates:
         raise ValueError(
-            f"{type(policy).__name__} reads gates, which {type(training).__name__} does not learn. "
+            f"{type(policy).__name__} needs gates, which {type(training).__name__} does not learn. "
             "Give training='gated', or another policy."
         )
     combination = resolve(params.combine, COMBINATIONS, DEFAULT)
@@ -185,7 +197,7 @@ def _exit_rule(params: Any, training: TrainingStrategy) -> ExitRule:
 
 
 def check_device(params: Any) -> None:
-    """Raise a ValueError unless the device of the parameters is there and is torch's own choice."""
+    """Raise a ValueError unless the device is available and torch's default device is the CPU."""
     default = torch.empty(0).device
     if default.type != "cpu":
         raise ValueError(
@@ -208,7 +220,7 @@ def _training_memory(params: Any) -> TrainingMemory | None:
     if params.memory is None:
         return None
     if params.random_state is None:
-        return None  # no two trainings are the same
+        return None  # each training is different
     path = isinstance(params.memory, str | os.PathLike)
     try:
         memory = check_memory(os.fspath(params.memory) if path else params.memory)

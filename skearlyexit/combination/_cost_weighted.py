@@ -12,9 +12,9 @@ from skearlyexit.combination._mean import MeanCombination
 class CostWeightedCombination(MeanCombination):
     """Mean of the probabilities predicted by the heads, weighted by the cost of their exits.
 
-    The weight of a head is the cumulative cost of exiting at its exit. Instead of measured times,
-    which are not reproducible, operations are counted, and parts whose operations cannot be counted
-    have cost 0.
+    The weight of a head is the cumulative cost of exiting at its exit. The weights are
+    reproducible: where a cost is measured as a time, operations are counted instead, and a part
+    whose operations cannot be counted has cost 0.
 
     Attributes
     ----------

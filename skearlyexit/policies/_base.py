@@ -101,9 +101,9 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
             True classes, as indices.
         costs : ndarray of shape (n_exits,)
             Cumulative cost of exiting at each exit, in units of the cost of the plain network. The
-            costs of temperature scaling, combination and policy are not included. Instead of
-            measured times, which are not reproducible, operations are counted; a part whose
-            operations cannot be counted has cost 0.
+            costs of temperature scaling, combination and policy are not included. The costs are
+            reproducible: where a cost is measured as a time, operations are counted instead, and a
+            part whose operations cannot be counted has cost 0.
         sample_weight : ndarray of shape (n_samples,)
             Sample weights.
         seed : int

@@ -19,8 +19,8 @@ class CostSensitivePolicy(EstimatorPolicy):
     The loss of a sample that exits is 1 if the prediction is wrong, plus `cost_weight` times the
     cumulative cost of the exit. For each exit but the last, beginning with the last of these, a
     binary classifier is fitted to held-out samples. It learns whether the loss of exiting is at
-    most that of continuing and following the classifiers of the later exits. The weight of a sample
-    is the difference between the two losses. At the last exit, the score is 1.
+    most that of continuing and following the classifiers of the later exits. The sample weights are
+    multiplied by the absolute difference between the two losses. At the last exit, the score is 1.
 
     Parameters
     ----------
@@ -28,8 +28,9 @@ class CostSensitivePolicy(EstimatorPolicy):
         Classifier that is cloned for each exit. None is logistic regression on standardized
         features.
     cost_weight : float, default=0.05
-        Cost of the plain network in units of misclassified samples: with 0.05, it is worth its cost
-        if it corrects the prediction of one sample in twenty.
+        Loss for the cost of the plain network, which has its last exit only, where the loss of a
+        misclassified sample is 1. With 0.05, this cost is worthwhile if it corrects at least one
+        prediction in twenty.
     features : {"summary", "probabilities"}, default="summary"
         Features of the predicted probabilities, as in `LearnedConfidencePolicy`.
 

@@ -25,7 +25,7 @@ class ScheduledPolicy(LogisticPolicy):
     ----------
     budget : float, default=0.5
         Mean cost per sample for which the scores are learned, in units of the cost of the plain
-        network. It is clipped to the range of the costs of the exits.
+        network, which has its last exit only. It is clipped to the range of the costs of the exits.
     features : {"summary", "probabilities"}, default="summary"
         Features of the predicted probabilities, as in `LearnedConfidencePolicy`.
     max_iter : int, default=500

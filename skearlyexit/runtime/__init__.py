@@ -1,1 +1,1 @@
-"""How a cascade is executed."""
+"""Execution of a cascade."""

@@ -1,11 +1,12 @@
-"""Stage by stage on torch: all rows of a slab through a stage, then only those that go on.
+"""Execution of a cascade with torch, stage by stage.
 
-Dropping rows inside each small batch would starve the later stages; here each of them works on
-full batches of survivors, and memory is bounded by the slab.
+A slab is a number of samples whose embeddings fit in memory. A stage is computed for all samples of
+a slab that have not exited before, so that later stages, too, are computed on full batches. If
+samples were removed within each batch instead, the batches of the later stages would be small.
 
-Every pass is filled up to a multiple of 16 rows by repeating a real one, and works on memory that
-torch allocated. Together with inner widths that are multiples of 16 this makes the result for a
-row, to the last bit, the same whatever other rows are computed with it.
+Each batch is padded to a multiple of 16 samples with copies of a sample, in memory allocated by
+torch. Together with inner widths that are multiples of 16, this makes the result for a sample
+bitwise independent of the other samples.
 """
 
 from __future__ import annotations
@@ -30,25 +31,27 @@ from skearlyexit._utils._not_finite import (
 )
 from skearlyexit.calibration._strict_budget import StrictBudget
 
-#: Bytes of the widest embedding of a slab, and of a batch within it on the CPU, which a core's
-#: cache should hold.
+#: Maximum size of the largest embeddings of a slab.
 SLAB_BYTES = 2**26
-#: Arrays of probabilities alive at once: logits, probabilities, and what a policy makes of them.
+#: Number of arrays of the size of the probabilities that exist at the same time: logits,
+#: probabilities, and temporary arrays of the exit rule.
 OUTPUT_COPIES = 4
+#: Maximum size of the largest embeddings of a batch on the CPU, which should fit in its cache.
 BATCH_BYTES = 2**18
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a run gives.
+    """Predictions of a cascade.
 
     Attributes
     ----------
     labels : ndarray of shape (n_samples,)
-        Index of the most probable class at the exit at which each row left.
+        Index of the class predicted at the exit of each sample.
     exits : ndarray of shape (n_samples,)
-    probabilities : ndarray of shape (n_samples, n_classes) or None
-        Of the exit at which each row left, if they were asked for.
+        Index of the exit of each sample.
+    probabilities : ndarray of shape (n_samples, n_classes) or None, default=None
+        Predicted probabilities at the exit of each sample. None if they are not requested.
     """
 
     labels: np.ndarray
@@ -56,8 +59,8 @@ class Answers:
     probabilities: np.ndarray | None = None
 
 
-#: Called at every exit whose head runs, with the exit, the samples that reach it and the outputs
-#: for them; returns a mask of those that exit.
+#: Function that is called at each exit whose head is computed, with the index of the exit, the
+#: indices of the samples that reach it and their outputs. Returns a mask of the samples that exit.
 Visitor = Callable[[int, np.ndarray, Outputs], np.ndarray]
 
 
@@ -70,22 +73,29 @@ def run(
     with_probabilities: bool = False,
     slab_rows: int | None = None,
 ) -> Answers:
-    """Answer every row, computing for none what lies behind its exit.
+    """Predict for all samples; stages after the exit of a sample are not computed for it.
 
     Parameters
     ----------
     cascade : Cascade
+        Fitted cascade.
     X : ndarray of shape (n_samples, ...)
+        Samples.
     thresholds : ndarray of shape (n_exits - 1,)
-        Heads of exits that no sample can take (above 1) are skipped unless the decision or the
-        quota needs them.
+        Thresholds of all exits but the last. If a threshold is above 1, no sample can exit there,
+        and the head is computed only if the exit rule or `quota` requires it.
     quota : StrictBudget or None, default=None
-        Lets the samples of the highest scores exit, whatever the thresholds are, where the budget
-        would otherwise be exceeded; it is kept on every slab.
+        Strict budget. Where the thresholds would exceed it, the samples with the highest scores
+        exit instead. It holds for each slab.
     with_probabilities : bool, default=False
-        Whether to keep the probabilities, and not only the labels, of all rows.
+        Whether to return predicted probabilities in addition to labels.
     slab_rows : int or None, default=None
-        Rows taken through the network together; None bounds them by memory.
+        Number of samples of a slab. None chooses it by memory.
+
+    Returns
+    -------
+    answers : Answers
+        Predictions and exits.
     """
     network, exit_rule = cascade.network, cascade.exit_rule
     labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
@@ -97,14 +107,14 @@ def run(
         exit_rule,
         X,
         used,
-        lambda n_rows: _Leaving(exit_rule, thresholds, quota, n_rows, answers),
+        lambda n_rows: _ExitVisitor(exit_rule, thresholds, quota, n_rows, answers),
         slab_rows,
     )
     return answers
 
 
 def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = None) -> Outputs:
-    """Outputs of every head for every sample: a run in which no sample exits early."""
+    """Outputs of all heads for all samples, of which none exits early."""
     probabilities = np.empty((len(X), network.n_exits, network.n_classes))
     gates = np.empty((len(X), network.n_exits)) if network.gates else None
 
@@ -120,14 +130,14 @@ def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = No
 
 
 def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> ExitTable:
-    """Answers and scores of every exit for every row."""
+    """Exit table of samples."""
     return cascade.exit_rule.tabulate(outputs(cascade.network, X, slab_rows=slab_rows))
 
 
 def label_table(
     network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray, *, slab_rows: int | None = None
 ) -> LabelTable:
-    """Labels and scores of every exit for every sample; probabilities are kept for no slab."""
+    """Labels and scores of all exits for all samples, computed without storing probabilities."""
     shape = len(X), network.n_exits
     labels, scores = np.empty(shape, dtype=np.intp), np.empty(shape)
 
@@ -155,24 +165,32 @@ def embed(
     dtype: torch.dtype,
     row_bytes: int,
 ) -> dict[int, np.ndarray]:
-    """Pooled embeddings of some stages, computed in one pass.
+    """Compute the pooled embeddings of some stages.
 
     Parameters
     ----------
-    stages : iterable of Stage
+    stages : iterable of Block
+        All stages of the network.
     poolings : dict of int to torch.nn.Module
-        For each stage asked for, the module that makes vectors of its embeddings.
+        Pooling of the embeddings of each requested stage, by its index.
     X : ndarray of shape (n_samples, ...)
-    device, dtype, row_bytes : as in `FittedNetwork`
+        Samples.
+    device : str
+        As in `FittedNetwork`.
+    dtype : torch.dtype
+        As in `FittedNetwork`.
+    row_bytes : int
+        As in `FittedNetwork`.
 
     Returns
     -------
     embeddings : dict of int to ndarray of shape (n_samples, n_features), float64
+        Pooled embeddings, by the index of the stage.
 
     Raises
     ------
     OutputsNotFiniteError
-        If any of them is NaN or infinite.
+        If an embedding is NaN or infinite.
     """
     parts: dict[int, list[np.ndarray]] = {exit_: [] for exit_ in poolings}
     slab_rows, batch_rows = _sizes(row_bytes, device)
@@ -192,18 +210,21 @@ def embed(
     return embeddings
 
 
-class _Leaving:
-    """Which rows of a slab leave, and with which answers.
+class _ExitVisitor:
+    """Visitor of a slab that determines the samples that exit, and stores their predictions.
 
     Parameters
     ----------
     exit_rule : ExitRule
+        Fitted exit rule.
     thresholds : ndarray of shape (n_exits - 1,)
+        Thresholds of all exits but the last.
     quota : StrictBudget or None
+        Strict budget.
     n_rows : int
-        Rows of the slab.
+        Number of samples of the slab.
     answers : Answers
-        Where the answers go.
+        Arrays for the predictions of all samples, which are modified in place.
     """
 
     def __init__(
@@ -215,42 +236,42 @@ class _Leaving:
         answers: Answers,
     ) -> None:
         self.exit_rule, self.thresholds, self.quota = exit_rule, thresholds, quota
-        self.left = 0.0 if quota is None else quota.budget * n_rows
+        self.remaining = 0.0 if quota is None else quota.budget * n_rows
         self.answers = answers
         self.state = NO_STATE
 
     def __call__(self, exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
         if exit_ == len(self.thresholds):
             answer, _ = self.exit_rule.answer(self.state, output, exit_)
-            leaves = np.ones(len(rows), dtype=bool)
+            exiting = np.ones(len(rows), dtype=bool)
         else:
             answer, score, self.state = self.exit_rule.step(self.state, output, exit_)
-            leaves = score >= self.thresholds[exit_]
+            exiting = score >= self.thresholds[exit_]
             if self.quota is not None:
-                n_leaving = self.quota.n_leaving(exit_, len(rows), self.left)
-                if np.count_nonzero(leaves) < n_leaving:
-                    leaves[np.argsort(-score, kind="stable")[:n_leaving]] = True
-                self.left -= float(np.count_nonzero(leaves) * self.quota.costs[exit_])
-            self.state = self.exit_rule.take(self.state, ~leaves)
-        left = rows[leaves]
-        self.answers.labels[left] = answer.argmax(axis=1)[leaves]
-        self.answers.exits[left] = exit_
+                n_exiting = self.quota.n_leaving(exit_, len(rows), self.remaining)
+                if np.count_nonzero(exiting) < n_exiting:
+                    exiting[np.argsort(-score, kind="stable")[:n_exiting]] = True
+                self.remaining -= float(np.count_nonzero(exiting) * self.quota.costs[exit_])
+            self.state = self.exit_rule.take(self.state, ~exiting)
+        chosen = rows[exiting]
+        self.answers.labels[chosen] = answer.argmax(axis=1)[exiting]
+        self.answers.exits[chosen] = exit_
         if self.answers.probabilities is not None:
-            self.answers.probabilities[left] = answer[leaves]
-        return leaves
+            self.answers.probabilities[chosen] = answer[exiting]
+        return exiting
 
 
 def _heads_in_use(
     cascade: Cascade, thresholds: np.ndarray, quota: StrictBudget | None
 ) -> np.ndarray:
-    """Mask of the heads that have to run under these thresholds and this quota."""
+    """Mask of the heads that have to be computed for these thresholds and this strict budget."""
     if cascade.exit_rule.combination.has_memory or cascade.network.combiner is not None:
         return np.ones(cascade.n_exits, dtype=bool)
     used = np.append(thresholds <= 1, True)
     if quota is not None:
         used = quota.heads_needed(used)
     if cascade.exit_rule.policy.has_memory:
-        # Whoever may leave at an exit is judged by the exits before it, too.
+        # The score at an exit where samples can exit depends on all heads before it.
         used[:-1] = np.logical_or.accumulate(used[-2::-1])[::-1]
     return used
 
@@ -263,12 +284,12 @@ def _visit(
     visitor: Callable[[int], Visitor],
     slab_rows: int | None,
 ) -> None:
-    """Take all rows through the network, a slab of them with a visitor of its own at a time.
+    """Run the network on all samples, slab by slab, with a new visitor for each slab.
 
     Raises
     ------
     OutputsNotFiniteError
-        If any head that runs gives no answer; all slabs are looked at before.
+        If any outputs are not finite. It is raised after all slabs and contains all such samples.
     """
     failed: list[OutputsNotFiniteError] = []
     row_bytes = max(network.row_bytes, _output_bytes(network, exit_rule))
@@ -309,8 +330,8 @@ def _visit_slab(
             check_outputs(output.probabilities, f"The outputs of exit {exit_} are")
             if output.gates is not None:
                 check_outputs(output.gates, f"The gates of exit {exit_} are")
-            leaves = visitor(exit_, rows, output)
-        stay = np.flatnonzero(~leaves)
+            exiting = visitor(exit_, rows, output)
+        stay = np.flatnonzero(~exiting)
         if not len(stay):
             return
         if len(stay) < len(rows):
@@ -320,7 +341,7 @@ def _visit_slab(
 
 
 def _output(network: FittedNetwork, exit_: int, embedding: torch.Tensor) -> Outputs:
-    """Outputs of head and gate for embeddings."""
+    """Outputs of the head and the gate at an exit."""
     probabilities = np.ascontiguousarray(network.heads[exit_].predict_proba(embedding))
     if not network.gates:
         return Outputs(probabilities)
@@ -330,14 +351,14 @@ def _output(network: FittedNetwork, exit_: int, embedding: torch.Tensor) -> Outp
 
 
 def _output_bytes(network: FittedNetwork, exit_rule: ExitRule | None) -> int:
-    """Memory of what a head, and those remembered by the combination, make of one sample."""
+    """Memory of the outputs of the heads for one sample, including those in a state."""
     remembers = exit_rule is not None and exit_rule.combination.has_memory
     n_remembered = network.n_exits if remembers else 0
     return (OUTPUT_COPIES + n_remembered) * network.n_classes * np.dtype(np.float64).itemsize
 
 
 def _sizes(row_bytes: int, device: str) -> tuple[int, int]:
-    """Rows of a slab and of a batch, both multiples of 16."""
+    """Number of samples of a slab and of a batch, both multiples of 16."""
     slab = _multiple(SLAB_BYTES // row_bytes, 256, 16384)
     if torch.device(device).type != "cpu":
         return slab, slab
@@ -349,15 +370,15 @@ def _multiple(n_rows: int, smallest: int, largest: int) -> int:
 
 
 def _padded(rows: np.ndarray) -> np.ndarray:
-    """Fill up to a multiple of 16 with the first one."""
+    """Pad indices to a multiple of 16 with copies of the first one."""
     n_missing = -len(rows) % GROUP
     return np.concatenate([rows, np.full(n_missing, rows[0])]) if n_missing else rows
 
 
 def _load(X: np.ndarray, device: str, dtype: torch.dtype) -> torch.Tensor:
-    """Rows as a padded tensor in torch's own memory."""
+    """Samples as a padded tensor in memory allocated by torch."""
     n_rows = len(X) + -len(X) % GROUP
-    # Where numpy's memory starts is left to chance, and kernels treat aligned memory differently.
+    # NumPy's memory may be aligned or not, on which the kernels that are used depend.
     tensor = torch.empty((n_rows, *X.shape[1:]), dtype=dtype)
     tensor.numpy()[: len(X)] = X
     tensor[len(X) :] = tensor[0]
@@ -365,7 +386,7 @@ def _load(X: np.ndarray, device: str, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _gather(carry: Any, rows: np.ndarray) -> Any:
-    """Some rows of a carry, padded."""
+    """Carry of some samples, padded."""
     parts = carry if isinstance(carry, tuple) else (carry,)
     index = torch.from_numpy(_padded(rows)).to(parts[0].device)
     chosen = tuple(part.index_select(0, index) for part in parts)
@@ -380,7 +401,7 @@ def _batches(carry: Any, batch_rows: int) -> Iterator[Any]:
 
 
 def _run_stage(stage: torch.nn.Module, carry: Any, batch_rows: int) -> tuple[Any, torch.Tensor]:
-    """Carry and embedding of a padded slab, computed batch by batch."""
+    """Carry and embeddings of a padded slab, computed in batches."""
     n_rows = len(carry[0]) if isinstance(carry, tuple) else len(carry)
     if n_rows <= batch_rows:
         return stage(carry)

@@ -1,4 +1,4 @@
-"""How the weights are learned: one strategy a file, all driven by one trainer."""
+"""Training strategies, which learn the weights of a network with exits."""
 
 from skearlyexit.training._auxiliary import AuxiliaryTraining
 from skearlyexit.training._base import TrainingStrategy

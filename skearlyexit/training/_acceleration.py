@@ -1,4 +1,4 @@
-"""Half the bits, or compiled code, for the forward pass of training."""
+"""Mixed precision and compilation of the forward passes in training."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ import torch
 def accelerated(
     module: torch.nn.Module, *, mixed_precision: bool, compiled: bool | dict[str, Any], device: str
 ) -> Iterator[None]:
-    """Let a module's forward pass run faster for a while; its outputs keep their precision.
+    """Context in which the forward pass of a module uses mixed precision or is compiled.
+
+    With mixed precision, the outputs are converted to float32.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Returns a list of tensors.
+        Module whose output is a list of tensors.
     mixed_precision : bool
-        Whether operations that bear it are done in bfloat16.
+        Whether the forward pass runs under bfloat16 autocast.
     compiled : bool or dict
-        Whether the pass is compiled; a dict holds keyword arguments of ``torch.compile``.
+        Whether the forward pass is compiled; a dict holds keyword arguments of ``torch.compile``.
     device : str
+        Device on which the module runs.
     """
     forward: Any = module.forward
     if compiled is not False:
@@ -46,10 +49,10 @@ def accelerated(
 
 
 def _apart(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function with code of its own.
+    """Copy of a function with a code object of its own.
 
-    torch counts how often it has compiled one code, and gives up without a word after some times;
-    all networks have that of their class.
+    torch limits how often it compiles the same code object and falls back to eager execution
+    without a warning. The networks of all fits share the code of their class.
     """
 
     def run(*args: Any) -> Any:
@@ -60,7 +63,7 @@ def _apart(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_mixed_precision(device: str, dtype: str) -> None:
-    """Raise a ValueError where bfloat16 is of no use."""
+    """Raise a ValueError if mixed precision is not possible."""
     if dtype != "float32":
         raise ValueError(
             "mixed_precision=True trains in bfloat16 and float32, and cannot keep the precision of "

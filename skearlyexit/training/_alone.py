@@ -1,4 +1,4 @@
-"""Training of a network with one exit, for strategies that are about several."""
+"""Training of a network with one exit, for strategies that require several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def train_alone(network: MultiExitNetwork, trainer: Trainer) -> None:
     Parameters
     ----------
     network : MultiExitNetwork
-        With one exit.
+        Network with one exit.
     trainer : Trainer
+        Trainer with the training samples.
     """
     trainer.fit(ExitView(network, [0]), ExitLoss([1.0]), phase="joint")

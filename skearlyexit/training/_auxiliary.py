@@ -1,4 +1,4 @@
-"""Exits that only help to train."""
+"""Training with auxiliary exits that are removed afterwards."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from skearlyexit.training._trainer import Trainer
 
 
 class AuxiliaryTraining(TrainingStrategy):
-    """Joint training whose exits are dropped afterwards: the plain network, and its cost, remain.
+    """Joint training of a network whose early exits are removed after the training.
+
+    The fitted model is the network with its last exit only. In the training, the losses of the
+    early exits provide additional gradients to the first stages.
 
     Parameters
     ----------
     weights : float, {"depth", "ramp", "adaptive"} or sequence of float, default=0.3
-        Weights of the exits that will be dropped, as in `JointTraining`.
+        Weights of the losses of the exits, as in `JointTraining`.
 
     References
     ----------
@@ -48,14 +51,11 @@ class AuxiliaryTraining(TrainingStrategy):
         self.weights = weights
 
     def remaining_exits(self, n_exits: int) -> Sequence[int]:
-        """The last exit only."""
         return [n_exits - 1]
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         loss = joint_loss(self.weights, costs, name=type(self).__name__)
         trainer.fit(ExitView(network, range(network.n_exits)), loss, phase="joint")
 
     def obstacle_to_update(self) -> str:
-        """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""
         return obstacle_of_weights(self.weights, name=type(self).__name__)

@@ -1,4 +1,4 @@
-"""What a training strategy is."""
+"""Base class of training strategies."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from skearlyexit.training._trainer import Trainer
 
 
 class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
-    """Way of learning the weights of a network with exits.
+    """Base class of training strategies, which learn the weights of a network with exits.
+
+    A subclass must define `train`.
 
     Attributes
     ----------
-    keeps_given : bool
-        Whether it leaves weights alone that came from the user.
-    learns_gates : bool
-        Whether it learns a gate at each exit but the last.
-    uses_unlabeled : bool
-        Whether it can learn from rows without labels.
+    keeps_given : bool, default=False
+        Whether the weights of a network given by the user are not changed.
+    learns_gates : bool, default=False
+        Whether a gate is learned at each exit but the last. A gate is a small model whose output in
+        [0, 1] is the weight given to the head at the exit.
+    uses_unlabeled : bool, default=False
+        Whether samples without labels can be used, at least with some parameters.
 
     Examples
     --------
     >>> from sklearn.datasets import make_classification
     >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
     >>> from skearlyexit.training import ExitLoss, ExitView, TrainingStrategy
-    >>> class ByCost(TrainingStrategy):  # joint training in which an exit weighs what it costs
+    >>> class ByCost(TrainingStrategy):  # joint training, with losses weighted by cost
     ...     def train(self, network, costs, trainer):
     ...         view = ExitView(network, range(network.n_exits))
     ...         trainer.fit(view, ExitLoss(costs.tolist()), phase="by cost")
@@ -49,7 +52,13 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
     uses_unlabeled: ClassVar[bool] = False
 
     def takes_unlabeled(self) -> bool:
-        """Whether it learns from rows without labels with the parameters that it has."""
+        """Whether samples without labels are used with the current parameters.
+
+        Returns
+        -------
+        takes_unlabeled : bool
+            True if they are used.
+        """
         return self.uses_unlabeled
 
     @abstractmethod
@@ -59,44 +68,89 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         network : MultiExitNetwork
+            Network to train.
         costs : ndarray of shape (n_exits,)
-            Cumulative cost of each exit as a share of the backbone's.
+            Cost of the backbone up to each exit, as a share of the cost of the entire backbone.
         trainer : Trainer
-            Holds the rows and minimizes losses on them.
+            Trainer that contains the training samples and minimizes losses on them.
         """
 
     def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train on by some more rows; takes what `train` takes."""
+        """Continue the training with more samples, in `partial_fit`.
+
+        The default implementation calls `train`.
+
+        Parameters
+        ----------
+        network : MultiExitNetwork
+            Network to train.
+        costs : ndarray of shape (n_exits,)
+            Cost of the backbone up to each exit, as a share of the cost of the entire backbone.
+        trainer : Trainer
+            Trainer that contains the new samples and minimizes losses on them, in one epoch.
+        """
         self.train(network, costs, trainer)
 
     def obstacle_to_update(self) -> str:
-        """Why it cannot go on with some rows at a time; empty if it can."""
-        return f"{type(self).__name__} goes through phases"
+        """Return the reason why `partial_fit` is not supported.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty if `partial_fit` is supported.
+        """
+        return f"{type(self).__name__} trains in phases"
 
     def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination | None:
-        """Combination of the heads that it learns, before it has learned; None for none.
+        """Return the combination of the heads that is learned with the network.
+
+        The default implementation returns None.
 
         Parameters
         ----------
         n_classes : int
+            Number of classes.
         neural : sequence of bool
-            For each exit, whether the head that is trained with the network is kept, and not
-            replaced by a scikit-learn estimator.
+            Whether each head is a neural network that is trained with the stages, rather than a
+            scikit-learn estimator that is fitted afterwards.
+
+        Returns
+        -------
+        combination : Combination or None
+            Combination before training. None if none is learned.
 
         Raises
         ------
         ValueError
-            If the combination cannot be used with these heads.
+            If the combination does not support these heads.
         """
         return None
 
     def remaining_exits(self, n_exits: int) -> Sequence[int]:
-        """Exits that are kept after the training, ascending, the last exit among them."""
+        """Return the exits that are not removed after the training.
+
+        Parameters
+        ----------
+        n_exits : int
+            Number of exits in the training, including the last one.
+
+        Returns
+        -------
+        exits : sequence of int
+            Indices of these exits in ascending order, including the last exit. All exits by
+            default.
+        """
         return range(n_exits)
 
     def for_trials(self) -> TrainingStrategy | None:
-        """Training of the heads by which a placement judges candidates.
+        """Return the strategy that trains heads at all candidates for a placement.
 
-        It has to leave the backbone as it is without them. None is `SeparateTraining`.
+        Placements that are chosen by data compare the outputs of these heads. The heads must not
+        influence the weights of the backbone.
+
+        Returns
+        -------
+        training : TrainingStrategy or None
+            Training strategy. None is `SeparateTraining`, the default.
         """
         return None

@@ -1,4 +1,4 @@
-"""Heads on a frozen network, trained on embeddings that are computed once."""
+"""Training of heads on the embeddings of frozen stages, which are computed once."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from skearlyexit.training._network import ExitView, MultiExitNetwork, View
 from skearlyexit.training._rows import Inputs, TrainingRows, n_rows_of, take, to_device
 from skearlyexit.training._trainer import Trainer
 
-#: Bytes of embeddings that are kept; beyond that they are computed anew in every epoch.
+#: Maximum size of the stored embeddings. Larger ones are computed in every epoch.
 CACHE_BYTES = 2**31
 ROWS_A_PASS = 256
 
 
 class CachedView(View):
-    """Heads of some exits, on rows that are their pooled embeddings side by side.
+    """Heads of some exits, whose inputs are the concatenated pooled embeddings of these exits.
 
     Parameters
     ----------
     heads : dict of int to torch.nn.Module
-        From vectors to logits.
+        Modules that map vectors to logits, by exit.
     widths : sequence of int
-        Columns that each of them sees.
+        Size of the vectors of each head.
 
     Notes
     -----
@@ -41,7 +41,6 @@ class CachedView(View):
         self.widths = list(widths)
 
     def trained_part(self) -> torch.nn.Module:
-        """What training may change."""
         return self.heads
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
@@ -52,10 +51,10 @@ class CachedView(View):
 def view_of_heads(
     network: MultiExitNetwork, exits: Sequence[int], trainer: Trainer
 ) -> tuple[View, Trainer]:
-    """View of some heads while the stages stay as they are, and a trainer with rows for it.
+    """View of some heads on frozen stages, and a trainer with the samples for this view.
 
-    The stages run once over all rows, unless the heads' pooling has weights to learn or draws at
-    random, or the embeddings would take more than `CACHE_BYTES`.
+    The embeddings of all samples are computed once, unless the pooling of a head has weights or
+    dropout, or the embeddings take more than `CACHE_BYTES`.
     """
     heads: dict[int, Any] = {i: network.heads[i] for i in exits}
     poolings = {i: head.pooling for i, head in heads.items()}
@@ -75,7 +74,7 @@ def view_of_heads(
 
 
 def _changes(pooling: torch.nn.Module) -> bool:
-    """Whether what it makes of an embedding may differ from one epoch to the next."""
+    """Whether its output for the same embedding may differ from epoch to epoch."""
     random = any(isinstance(module, _DropoutNd) for module in pooling.modules())
     return random or len(pooling.state_dict()) > 0
 
@@ -86,7 +85,7 @@ def _embedded(
     rows: TrainingRows,
     trainer: Trainer,
 ) -> TrainingRows:
-    """Rows that are pooled embeddings side by side, in main memory."""
+    """The samples with their concatenated pooled embeddings as inputs, in main memory."""
     passes = [
         torch.cat(_pooled(network, poolings, some), dim=1).cpu()
         for some in passes_of(rows.X, trainer.device)
@@ -95,7 +94,7 @@ def _embedded(
 
 
 def passes_of(inputs: Inputs | StreamedRows, device: str) -> Iterator[Inputs]:
-    """The rows in order, a few hundred at a time, on the device."""
+    """Inputs in order, in batches on the device."""
     for start in range(0, n_rows_of(inputs), ROWS_A_PASS):
         yield to_device(take(inputs, slice(start, start + ROWS_A_PASS)), device)
 
@@ -104,7 +103,7 @@ def passes_of(inputs: Inputs | StreamedRows, device: str) -> Iterator[Inputs]:
 def _pooled(
     network: MultiExitNetwork, poolings: dict[int, torch.nn.Module], rows: Inputs
 ) -> list[torch.Tensor]:
-    """Pooled embedding of each exit, shape (n, width)."""
+    """Pooled embeddings of each exit, of shape (n, width)."""
     carry: Any = rows
     vectors = []
     for i, stage in enumerate(network.stages[: max(poolings) + 1]):

@@ -1,4 +1,4 @@
-"""Callbacks of skorch that cannot do here what they do there."""
+"""Validation of the callbacks."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 from skorch.callbacks import BatchScoring, Checkpoint, EarlyStopping, EpochScoring, LRScheduler
 
 _LOGS = (
-    "What callbacks can monitor is 'train_loss' and, with early_stopping=True, 'valid_loss', and "
-    "what a custom callback records in on_epoch_end."
+    "Callbacks can monitor 'train_loss' and, with early_stopping=True, 'valid_loss', and values "
+    "that a custom callback records in on_epoch_end."
 )
 
 
 def check_callbacks(callbacks: Sequence[Any] | None, *, early_stopping: bool) -> None:
-    """Raise an error if a callback needs what a training does not give it.
+    """Raise an error if a callback is not supported.
 
     Parameters
     ----------
     callbacks : sequence of skorch callbacks, or None
-        As skorch takes them: objects, classes, or pairs of a name and one of these.
+        Objects, classes, or pairs of a name and one of these, as in skorch.
     early_stopping : bool
         Whether there is a validation loss.
 
     Raises
     ------
     TypeError
-        If one is no callback.
+        If an item is not a callback.
     ValueError
-        If one scores predictions, or monitors a validation loss that there is not.
+        If a callback scores predictions, or monitors the validation loss without early stopping.
     """
     for given in callbacks or ():
         callback = given[1] if isinstance(given, tuple) and len(given) == 2 else given
@@ -42,21 +42,21 @@ def check_callbacks(callbacks: Sequence[Any] | None, *, early_stopping: bool) ->
             )
         if issubclass(kind, EpochScoring | BatchScoring):
             raise ValueError(
-                f"The 'callbacks' parameter must not contain {kind.__name__}: it scores one "
-                "prediction, and a network in training returns one for each exit. "
+                f"The 'callbacks' parameter must not contain {kind.__name__}: it scores a single "
+                "output, and a network in training has one for each exit. "
                 f"{_LOGS} Remove it, and use exit_report(X, y) after fit."
             )
         monitor = _monitored(callback, kind)
         if not early_stopping and monitor in ("valid_loss", "valid_loss_best"):
             raise ValueError(
                 f"The callback {kind.__name__} of the 'callbacks' parameter monitors {monitor!r}, "
-                f"which is not there with early_stopping=False. {_LOGS} Set early_stopping=True, "
+                f"which does not exist with early_stopping=False. {_LOGS} Set early_stopping=True, "
                 f"or give {kind.__name__}(monitor='{monitor.replace('valid', 'train')}')."
             )
 
 
 def _monitored(callback: Any, kind: type) -> Any:
-    """What the callback looks up in the history."""
+    """Name of the value that the callback monitors, or None."""
     if issubclass(kind, LRScheduler):
         policy = getattr(callback, "policy", None)
         if "ReduceLROnPlateau" not in (policy, getattr(policy, "__name__", None)):

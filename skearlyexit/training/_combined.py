@@ -1,4 +1,4 @@
-"""One loss on one output that is combined of all exits."""
+"""Training of a weighted combination of the exits."""
 
 from __future__ import annotations
 
@@ -21,22 +21,27 @@ RULES = {"free", "positive", "softmax", "mean", "max"}
 
 
 class CombinedTraining(TrainingStrategy):
-    """Minimizes the loss of one output that is combined of all exits.
+    """Training that minimizes the loss of a combination of the heads.
 
-    The output is a weighted sum of the logarithms of the exits' probabilities, whose weights are
-    trained with the network, or a fixed rule. At an exit the same is done with the exits so far;
-    this is what is answered there, unless the estimator's `combine` asks for another rule.
+    At each exit, the outputs of the heads up to this exit are combined. The logits of the
+    combination are a weighted sum of the log-probabilities predicted by the heads, with weights
+    that are learned with the network. The combined probabilities are also used for prediction,
+    unless another combination is given as the parameter `combine` of the estimator.
 
     Parameters
     ----------
     rule : {"free", "positive", "softmax", "mean", "max"}, default="softmax"
-        ``"free"``: weights of any sign; ``"positive"``: none below 0; ``"softmax"``: positive, of
-        the sum 1; ``"mean"``: equal and fixed. ``"max"`` takes the largest probability of each
-        class instead. With ``"softmax"`` and ``"mean"`` the weights of the exits so far are scaled
-        to the sum 1.
+        Constraints on the weights of the heads:
+
+        - ``"free"``: none.
+        - ``"positive"``: positive.
+        - ``"softmax"``: positive with the sum 1. At each exit, the weights of the heads up to this
+          exit are divided by their sum.
+        - ``"mean"``: equal, and not learned. They are divided by their sum as for ``"softmax"``.
+        - ``"max"``: no weights. The combination is the largest probability of each class.
     every_exit : bool, default=True
-        Whether the answer at every exit counts, each as much. If not, only the last one does, and
-        those before it are of little use by themselves.
+        Whether the mean of the losses at all exits is minimized. If False, it is the loss at the
+        last exit only, and early exits may predict poorly.
 
     References
     ----------
@@ -66,17 +71,35 @@ class CombinedTraining(TrainingStrategy):
         self.every_exit = every_exit
 
     def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination:
-        """The rule; see `TrainingStrategy.combination`."""
+        """Return the combination of the heads that is learned with the network.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+        neural : sequence of bool
+            Whether each head is a neural network that is trained with the stages, rather than a
+            scikit-learn estimator that is fitted afterwards.
+
+        Returns
+        -------
+        combination : MaxCombination or WeightedCombination
+            Combination before training.
+
+        Raises
+        ------
+        ValueError
+            If `rule` is ``"free"`` and a head is a scikit-learn estimator.
+        """
         if self.rule == "free" and not all(neural):
             raise ValueError(
-                "CombinedTraining(rule='free') may give a head a negative weight, which is of no "
-                "use with a scikit-learn head that takes its place. Give another rule, or a "
-                "'combine' other than 'trained'."
+                "CombinedTraining(rule='free') may learn a negative weight for a head, which is "
+                "not valid for the scikit-learn head that replaces it after the training. Give "
+                "another rule, or a 'combine' other than 'trained'."
             )
         return MaxCombination() if self.rule == "max" else WeightedCombination([1.0] * len(neural))
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         if network.n_exits == 1:
             train_alone(network, trainer)
             return
@@ -86,17 +109,16 @@ class CombinedTraining(TrainingStrategy):
         trainer.fit(CombinedView(network), ExitLoss(weights), phase="combined")
 
     def obstacle_to_update(self) -> str:
-        """Nothing; see `TrainingStrategy.obstacle_to_update`."""
         return ""
 
 
 class CombinedView(ExitView):
-    """The network, whose exits answer with what the combiner makes of those so far.
+    """View of a network whose outputs are the combined logits at each exit.
 
     Parameters
     ----------
     network : MultiExitNetwork
-        With a combiner, from a list of logits to a list of logits.
+        Network with a combiner that maps a list of logits to a list of logits.
     """
 
     def __init__(self, network: MultiExitNetwork) -> None:
@@ -110,12 +132,14 @@ class CombinedView(ExitView):
 
 
 class WeightedSum(Combiner):
-    """Weighted sums of the logarithms of the exits' probabilities so far.
+    """Weighted sum of the log-probabilities of the heads up to each exit.
 
     Parameters
     ----------
     n_exits : int
+        Number of exits.
     rule : {"free", "positive", "softmax", "mean"}
+        Constraints on the weights, as in `CombinedTraining`.
 
     Notes
     -----
@@ -127,7 +151,7 @@ class WeightedSum(Combiner):
     def __init__(self, n_exits: int, rule: str) -> None:
         super().__init__()
         self.rule = rule
-        # All rules start as equal weights of the sum 1.
+        # For all rules, the initial weights are equal with the sum 1.
         start = {"free": 1 / n_exits, "positive": float(np.log(np.expm1(1 / n_exits)))}
         raw = torch.full((n_exits,), start.get(rule, 0.0))
         if rule == "mean":
@@ -142,7 +166,7 @@ class WeightedSum(Combiner):
 
     @property
     def normalized(self) -> bool:
-        """Whether the weights so far are scaled to the sum 1."""
+        """Whether the weights up to each exit are divided by their sum."""
         return self.rule in ("softmax", "mean")
 
     def weights(self) -> torch.Tensor:
@@ -158,13 +182,12 @@ class WeightedSum(Combiner):
         return list(sums / weights.cumsum(dim=0) if self.normalized else sums)
 
     def fitted(self) -> Combination:
-        """The same as a rule for probabilities."""
         weights = [float(each) for each in self.weights().detach().cpu()]
         return WeightedCombination(weights, normalize=self.normalized)
 
 
 class Maximum(Combiner):
-    """Largest probability that any exit so far gives to each class.
+    """Largest probability of each class over the heads up to each exit.
 
     Notes
     -----
@@ -176,5 +199,4 @@ class Maximum(Combiner):
         return list(logs.cummax(dim=0).values)
 
     def fitted(self) -> Combination:
-        """The same as a rule for probabilities."""
         return MaxCombination()

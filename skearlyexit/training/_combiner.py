@@ -1,4 +1,4 @@
-"""A small recurrent network that reads the exits, trained with them."""
+"""Training of a recurrent network that combines the exits."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ from skearlyexit.training._trainer import Trainer
 
 
 class CombinerTraining(TrainingStrategy):
-    """Trains a small recurrent network, too, that reads what the exits say one after another.
+    """Training with a small recurrent network that combines the outputs of the heads.
 
-    At every exit it gives the answer so far, and the losses of all answers are added. This is what
-    is answered there, unless the estimator's `combine` asks for another rule.
+    The outputs of the heads are the inputs of a gated recurrent unit, whose state is mapped to a
+    correction of the logits at each exit. The sum of the losses of the corrected logits is
+    minimized over the weights of the network, the heads and the recurrent unit. The corrected
+    logits are also used for prediction, unless another combination is given as the parameter
+    `combine` of the estimator.
 
     Parameters
     ----------
     hidden : int, default=16
-        Width of the gated recurrent unit, rounded up to a multiple of 16. Its operations count
-        among the costs of the exits.
+        Size of the state of the recurrent unit, rounded up to a multiple of 16. The operations of
+        the unit are included in the costs of the exits.
 
     Examples
     --------
@@ -57,17 +60,35 @@ class CombinerTraining(TrainingStrategy):
         self.hidden = hidden
 
     def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination:
-        """A reader of that size; see `TrainingStrategy.combination`."""
+        """Return the combination of the heads that is learned with the network.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+        neural : sequence of bool
+            Whether each head is a neural network that is trained with the stages, rather than a
+            scikit-learn estimator that is fitted afterwards.
+
+        Returns
+        -------
+        combination : Combination
+            Combination before training.
+
+        Raises
+        ------
+        ValueError
+            If a head is a scikit-learn estimator.
+        """
         if not all(neural):
             raise ValueError(
-                "CombinerTraining trains a network to read the neural heads, and would not know "
-                "the scikit-learn heads that take their place. Give neural heads, or a 'combine' "
-                "other than 'trained'."
+                "CombinerTraining trains a recurrent network on the outputs of neural heads, which "
+                "differ from those of the scikit-learn heads that replace them. Give neural heads, "
+                "or a 'combine' other than 'trained'."
             )
         return Reader(n_classes, self.hidden, seed=0).fitted()
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         if network.n_exits == 1:
             train_alone(network, trainer)
             return
@@ -77,18 +98,18 @@ class CombinerTraining(TrainingStrategy):
         trainer.fit(CombinedView(network), ExitLoss([1.0] * network.n_exits), phase="combiner")
 
     def obstacle_to_update(self) -> str:
-        """Nothing; see `TrainingStrategy.obstacle_to_update`."""
         return ""
 
 
 class Reader(Combiner):
-    """An `OutputReader` to be trained.
+    """Combiner with an `OutputReader`.
 
     Parameters
     ----------
     n_classes, hidden : int
         As in `OutputReader`.
     seed : int
+        Seed of the initial weights.
 
     Notes
     -----
@@ -102,12 +123,11 @@ class Reader(Combiner):
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """Sizes."""
+        """Number of classes, and size of the hidden state."""
         return self.reader.n_classes, self.reader.hidden
 
     def forward(self, logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return self.reader.read(logits)
 
     def fitted(self) -> Combination:
-        """The same as a rule for probabilities."""
         return RecurrentCombination(self.reader.cpu().eval())

@@ -1,4 +1,4 @@
-"""Earlier exits learn from later ones, too."""
+"""Joint training with distillation from later exits."""
 
 from __future__ import annotations
 
@@ -22,33 +22,37 @@ TEACHERS = {"last", "next", "later"}
 
 
 class DistillationTraining(TrainingStrategy):
-    """Joint training in which each exit also imitates exits behind it.
+    """Joint training in which each exit also learns from the predictions of later exits.
 
-    To the joint loss is added, for each exit but the last, ``alpha * temperature**2`` times the
-    Kullback-Leibler divergence of its softened probabilities from those of its teacher, from which
-    no gradient flows. To imitate takes no labels: rows without them count in the divergence with a
-    weight of 1, and in batch normalization. With one exit, or `alpha` 0, nothing is imitated.
+    For each exit but the last, ``alpha * temperature**2`` times the Kullback-Leibler divergence of
+    its predicted probabilities from those of a later exit, the teacher, is added to the loss of
+    `JointTraining`. The logits of both are divided by the temperature. The teacher receives no
+    gradient from the divergence. Since the divergence requires no labels, samples without labels
+    (`X_unlabeled` in `fit`) can be used too. They have the weight 1 and are included in batch
+    normalization.
 
     Parameters
     ----------
     teacher : {"last", "next", "later"}, default="last"
-        The last exit, the next one, or all later ones (the mean of the divergences).
+        Teacher of an exit: the last exit, the next exit, or all later exits. For ``"later"``, the
+        mean of the divergences is used.
     alpha : float, default=0.3
-        Weight of what is imitated, for an exit whose own loss weighs 1. A teacher is as new as its
-        pupils: more than about 1 for ``alpha * temperature**2`` was seen to hold all of them back.
+        Weight of the divergence, relative to a loss of weight 1. Since the teacher is trained at
+        the same time, values of ``alpha * temperature**2`` above 1 can reduce the accuracy of all
+        exits.
     temperature : float, default=1.0
-        What logits are divided by.
+        Divisor of the logits in the divergence.
     weights : float, {"depth", "ramp"} or sequence of float, default=1.0
-        Weights of the exits' own losses, as in `JointTraining`.
+        Weights of the losses of the exits, as in `JointTraining`.
     backbone_share : float, default=0.0
-        Share of the epochs given to the backbone alone before, 0 <= share < 1, so that the teacher
-        knows something when its pupils begin. With one exit there is no such phase.
+        Share of the epochs, at least 0 and below 1, of a first phase that trains the backbone with
+        its last head only. Ignored if there is one exit.
 
     References
     ----------
     Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015.
 
-    From the last exit: Phuong and Lampert, "Distillation-based training for multi-exit
+    ``"last"``: Phuong and Lampert, "Distillation-based training for multi-exit
     architectures", ICCV 2019; Li, Zhang, Qi, Yang, Huang, "Improved techniques for training
     adaptive deep networks", ICCV 2019. ``"next"`` and ``"later"`` are variants of it.
 
@@ -90,11 +94,9 @@ class DistillationTraining(TrainingStrategy):
         self.backbone_share = backbone_share
 
     def takes_unlabeled(self) -> bool:
-        """Whether it learns from rows without labels with the parameters that it has."""
         return self.alpha > 0
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         loss = self._loss(costs)
         last = network.n_exits - 1
         share = self.backbone_share if last else 0.0
@@ -104,7 +106,6 @@ class DistillationTraining(TrainingStrategy):
         trainer.fit(everything, loss, share=1.0 - share, phase="distillation")
 
     def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train everything on; see `TrainingStrategy.update`."""
         everything = ExitView(network, range(network.n_exits))
         trainer.fit(everything, self._loss(costs), phase="distillation")
 
@@ -113,17 +114,20 @@ class DistillationTraining(TrainingStrategy):
         return DistillationLoss(weights, self.teacher, self.alpha, self.temperature)
 
     def obstacle_to_update(self) -> str:
-        """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""
         return obstacle_of_weights(self.weights, name=type(self).__name__)
 
 
 class DistillationLoss(ExitLoss):
-    """`ExitLoss`, and what separates each exit from its teachers.
+    """`ExitLoss` plus the divergence of each exit from its teacher.
 
     Parameters
     ----------
-    weights : as in `ExitLoss`
-    teacher, alpha, temperature : as in `DistillationTraining`
+    weights : sequence of float, or callable
+        As in `ExitLoss`.
+    teacher : {"last", "next", "later"}
+        As in `DistillationTraining`.
+    alpha, temperature : float
+        As in `DistillationTraining`.
     """
 
     def __init__(
@@ -140,7 +144,7 @@ class DistillationLoss(ExitLoss):
         """Loss of a batch; see `ExitLoss.forward`."""
         own = super().forward(logits, target)
         if not self.training:
-            # Teachers change, so that divergences of two epochs do not compare.
+            # The teachers change, so the divergences of different epochs are not comparable.
             return own
         weight = all_weights(target, len(logits[0]))
         divergences = self.divergences(
@@ -151,20 +155,23 @@ class DistillationLoss(ExitLoss):
     def divergences(
         self, stacked: torch.Tensor, sample_weight: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """Temperature squared times the divergence of each exit but the last from its teachers.
+        """Mean divergence of each exit but the last from its teacher, times squared temperature.
 
         Parameters
         ----------
         stacked : Tensor of shape (n_exits, n, n_classes)
-        sample_weight : (weight,) of shape (n,), or ()
+            Logits of all exits.
+        sample_weight : sequence of Tensor
+            Tensor of shape (n,) with the sample weights, or empty.
 
         Returns
         -------
         divergences : Tensor of shape (n_exits - 1,)
+            Divergences, multiplied by the squared temperature.
         """
         logs = F.log_softmax(stacked / self.temperature, dim=2)
         taught, teaching = logs[:-1], logs.detach()
-        # Row i: how exit i listens to each exit.
+        # Row i: weight of each exit as a teacher of exit i.
         listens = torch.ones(len(logs) - 1, len(logs), dtype=logs.dtype).triu(1)
         if self.teacher == "last":
             listens[:, :-1] = 0

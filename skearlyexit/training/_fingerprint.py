@@ -1,4 +1,4 @@
-"""A key for what a computation depends on: modules, arrays, settings and code."""
+"""Hash of everything that a computation depends on: modules, arrays, parameters and code."""
 
 from __future__ import annotations
 
@@ -34,34 +34,44 @@ _ERRORS = (
 
 
 def fingerprint(value: Any) -> str:
-    """Hexadecimal key of a value: the same in every process, and another for another value.
+    """Hash of a value, which is equal in different processes.
 
-    As `joblib.hash`, which however gives equal tensors different keys, tells neither the order of
-    modules nor the code of functions, and takes no lambda. Here tensors count by their numbers,
-    and functions and classes that are not of an installed package by their code, so that a network
-    edited in a notebook is another network.
+    It extends `joblib.hash`, which gives different hashes for equal tensors, does not depend on the
+    order of submodules or on the code of functions, and does not support lambdas. Here, tensors are
+    hashed by their values, and functions and classes by their code unless they belong to an
+    installed package: the hash of a network changes if its code is edited in a notebook.
+
+    Parameters
+    ----------
+    value : object
+        Value to hash.
+
+    Returns
+    -------
+    key : str
+        Hash as a hexadecimal number.
 
     Raises
     ------
     ValueError
-        If something in the value cannot be taken apart, such as an open file.
+        If a part of the value cannot be hashed, such as an open file.
     """
     try:
         return str(_Hasher("sha1").hash(value))
     except _ERRORS as error:
         raise ValueError(
-            "The 'memory' parameter needs a key for all that training depends on, and something "
-            f"in it has none: {str(error).splitlines()[0][:200]}. Take it out of backbone, "
-            "training, optimizer or callbacks, or give memory=None."
+            "The 'memory' parameter requires that everything the training depends on can be "
+            f"hashed, which failed: {str(error).splitlines()[0][:200]}. Remove this object from "
+            "backbone, training, optimizer or callbacks, or give memory=None."
         ) from error
 
 
 class _Hasher(NumpyHasher):
-    """Replaces what pickle cannot tell apart by lists of its parts."""
+    """Hashes objects that pickle does not distinguish by lists of their parts."""
 
     def __init__(self, hash_name: str) -> None:
         super().__init__(hash_name)
-        # By identity, with the object, so that shared and circular parts are met again as such.
+        # By identity, together with the object: shared and circular references are recognized.
         self._replaced: dict[int, tuple[Any, list[Any]]] = {}
 
     def save(self, obj: Any) -> None:
@@ -75,15 +85,15 @@ class _Hasher(NumpyHasher):
         super().save(obj)
 
     def memoize(self, obj: Any) -> None:
-        # Whether equal tuples are one object or two is left to chance, as it is with strings.
+        # Equal tuples may be one object or two, depending on the interpreter, like strings.
         if not isinstance(obj, tuple):
             super().memoize(obj)
 
 
 def _parts(obj: Any) -> list[Any] | None:
-    """What an object is to be told by, or None if pickle knows."""
+    """Parts by which an object is hashed, or None if it is hashed by pickling."""
     if isinstance(obj, torch.Tensor):
-        # Not where it is: what was trained on an accelerator is read back into main memory.
+        # The device is not included: what was trained on an accelerator is loaded on the CPU.
         kind = [type(obj).__name__, str(obj.dtype), obj.requires_grad]
         return [*kind, list(obj.shape), *map(_bytes, _strided(obj.detach()))]
     if isinstance(obj, StreamedRows):
@@ -119,7 +129,7 @@ def _parts(obj: Any) -> list[Any] | None:
 
 
 def _strided(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """Dense tensors with all numbers of a tensor."""
+    """Dense tensors with all values of a tensor."""
     tensor = tensor.cpu()
     if tensor.layout == torch.sparse_coo:
         tensor = tensor.coalesce()
@@ -133,11 +143,11 @@ def _bytes(tensor: torch.Tensor) -> numpy.ndarray:
 
 def _module_parts(module: torch.nn.Module) -> list[Any]:
     state = dict(vars(module))
-    state.pop("_flat_weight_refs", None)  # of recurrent layers: their own weights once more
+    state.pop("_flat_weight_refs", None)  # references of recurrent layers to their own weights
     for name, value in state.items():
         if "_hooks" in name and isinstance(value, dict):
-            state[name] = list(value.values())  # keys are counted through the whole process
-    # Pickled dicts are sorted; modules may be called in the order they were added.
+            state[name] = list(value.values())  # the keys are numbered across the process
+    # The hash of a dict does not depend on its order, but the output of a module may.
     return [type(module), [name for name, _ in module.named_children()], state]
 
 
@@ -153,7 +163,7 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 def _globals(code: types.CodeType) -> Iterator[str]:
-    """Names that some code looks up among the globals."""
+    """Names of global variables that code uses."""
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             yield instruction.argval
@@ -163,11 +173,11 @@ def _globals(code: types.CodeType) -> Iterator[str]:
 
 
 def _imported(code: types.CodeType, package: str | None) -> Iterator[tuple[str, Any]]:
-    """Modules that some code imports when it runs."""
+    """Modules that code imports when it runs."""
     constants: list[Any] = []
     for instruction in dis.get_instructions(code):
         if instruction.opname == "EXTENDED_ARG":
-            continue  # the argument of the next instruction has it already
+            continue  # it is included in the argument of the next instruction
         if instruction.opname == "IMPORT_NAME":
             level, names = constants
             yield from _modules("." * level + str(instruction.argval), names or (), package)
@@ -180,11 +190,11 @@ def _imported(code: types.CodeType, package: str | None) -> Iterator[tuple[str, 
 def _modules(
     name: str, parts: Sequence[str], package: str | None
 ) -> Iterator[tuple[str, types.ModuleType]]:
-    """What ``import name`` or ``from name import parts`` makes known."""
+    """Modules that ``import name`` or ``from name import parts`` imports, with their names."""
     try:
         module = importlib.import_module(name, package)
     except (Exception, SystemExit):
-        return  # what cannot be imported cannot be run either
+        return  # an import that fails here also fails when the code runs
     yield name, module
     top = module.__name__.split(".")[0]
     yield top, sys.modules[top]
@@ -194,7 +204,7 @@ def _modules(
 
 
 def _reached(code: types.CodeType, used: dict[str, Any]) -> dict[str, Any]:
-    """What code may reach through modules of the user's: their attributes that it mentions."""
+    """Attributes of the user's modules that code may access, by name."""
     names = sorted(set(_all_names(code)))
     found: dict[str, Any] = {}
     waiting, seen = list(used.items()), set()
@@ -219,8 +229,8 @@ def _all_names(code: types.CodeType) -> Iterator[str]:
 
 
 def _is_to_be_read(obj: Any) -> bool:
-    """Whether a function or class has no name to find it by, or code that its user may change."""
-    # In the worker of a pool, __main__ is a file of an installed package.
+    """Whether a function or class is hashed by its code rather than by its name."""
+    # In a worker process of a pool, __main__ is a file of an installed package.
     module = None if obj.__module__ == "__main__" else sys.modules.get(obj.__module__)
     if module is None or not _is_installed(module):
         return True
@@ -231,10 +241,10 @@ def _is_to_be_read(obj: Any) -> bool:
 
 
 def _is_installed(module: types.ModuleType) -> bool:
-    """Whether a module is Python's own or of an installed package."""
+    """Whether a module belongs to Python or to an installed package."""
     file = getattr(module, "__file__", None)
     if file is None:
-        # A package of folders without __init__.py.
+        # A namespace package, without __init__.py.
         file = next(iter(getattr(module, "__path__", ())), None)
     if file is None:
         return module.__name__ != "__main__"
@@ -245,7 +255,7 @@ def _is_installed(module: types.ModuleType) -> bool:
 
 
 def _package_folders() -> Iterator[Path]:
-    """Where Python and installed packages lie."""
+    """Folders of Python and of installed packages."""
     for kind, folder in sysconfig.get_paths().items():
         if kind in ("stdlib", "platstdlib", "purelib", "platlib"):
             yield Path(folder)

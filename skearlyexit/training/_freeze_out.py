@@ -1,4 +1,4 @@
-"""Stages that stop learning one after the other while training goes on."""
+"""Joint training in which the stages are frozen one after another."""
 
 from __future__ import annotations
 
@@ -21,25 +21,28 @@ SPACINGS = {"linear": 1, "squared": 2, "cubic": 3}
 
 
 class FreezeOutTraining(TrainingStrategy):
-    """Joint training in which each stage, with its head, has a learning rate that falls to 0.
+    """Joint training in which the stages are frozen one after another.
 
-    The rate of stage i falls along half a cosine to 0 at the share t_i of the run; from there on
-    the stage is out of the backward pass. Weights that stages share have the rate of the last of
-    these stages. The estimator's `lr_schedule` is not followed.
+    The learning rate of stage i and its head follows half a period of a cosine, from its maximum at
+    the start to 0 at the share t_i of the training. Afterwards, the stage is frozen, and no
+    gradients are computed for it, which saves time. Weights that are shared by several stages have
+    the learning rate of the last of these stages. The `lr_schedule` of the estimator is ignored,
+    unless there is one exit.
 
     Parameters
     ----------
     start : float, default=0.5
-        Share of the run, before it is squared or cubed, from which stages are spaced: of K stages,
-        numbered from 0, stage i stops at ``start + (1 - start) * (i + 1) / K``, the last one at
-        the end.
+        Offset of the shares t_i, at least 0 and below 1. With K stages, t_i is
+        ``start + (1 - start) * (i + 1) / K``, raised to the power given by `spacing`. The last
+        stage, i = K - 1, is trained until the end.
     spacing : {"linear", "squared", "cubic"}, default="linear"
-        Power to which that share is raised: the higher, the sooner stages stop, and the more time
-        is saved and accuracy lost.
+        Power to which the shares are raised: 1, 2 or 3. With a higher power, stages are frozen
+        earlier, which saves more time and reduces the accuracy.
     scaled : bool, default=True
-        Whether rates are divided by t_i, so that all stages go as far in sum.
+        Whether the learning rate of stage i is divided by t_i. Its sum over all steps is then equal
+        for all stages.
     weights : float, {"depth", "ramp"} or sequence of float, default=1.0
-        Weights of the exits, as in `JointTraining`.
+        Weights of the losses of the exits, as in `JointTraining`.
 
     References
     ----------
@@ -56,7 +59,7 @@ class FreezeOutTraining(TrainingStrategy):
     ...     MLPBackbone(3, width=16, hidden=16), exits=["stem", "block1"],
     ...     training=FreezeOutTraining(0.1), calibration=None, max_epochs=5, random_state=0)
     >>> losses = [epoch["train_exit_losses"] for epoch in clf.fit(X, y).history_]
-    >>> np.isnan(losses).sum(axis=1)  # number of stages that no longer learn, epoch by epoch
+    >>> np.isnan(losses).sum(axis=1)  # number of frozen stages in each epoch
     array([0, 0, 1, 1, 2])
     """
 
@@ -81,7 +84,6 @@ class FreezeOutTraining(TrainingStrategy):
         self.weights = weights
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         if network.n_exits == 1:
             train_alone(network, trainer)
             return
@@ -97,24 +99,26 @@ class FreezeOutTraining(TrainingStrategy):
 
 
 class FreezingView(ExitView):
-    """The network whose first stages are out of the backward pass once their time has come.
+    """View of a network whose stages are frozen one after another.
 
     Parameters
     ----------
     network : MultiExitNetwork
+        Network to train.
     stops : sequence of float
-        Share of the run after which each stage stays as it is, ascending.
+        Share of the training after which each stage is frozen, in ascending order.
     scaled : bool
+        Whether the learning rate of each stage is divided by this share.
 
     Attributes
     ----------
     n_frozen : int
-        How many stages stay as they are.
+        Number of frozen stages.
 
     Notes
     -----
-    **Shape**: rows (n, ...) to a list of logits (n, n_classes): in training of the exits that still
-    learn, in evaluation of all.
+    **Shape**: inputs (n, ...) to a list of logits (n, n_classes). In training, they are those of
+    the exits after stages that are not frozen; in evaluation, those of all exits.
     """
 
     def __init__(self, network: MultiExitNetwork, stops: Sequence[float], *, scaled: bool) -> None:
@@ -126,11 +130,11 @@ class FreezingView(ExitView):
         self.shares_modules = len(set(modules)) < len(modules)
 
     def advance(self, progress: float) -> None:
-        """Count the stages whose time is over."""
+        """Freeze the stages whose share of the training has passed."""
         self.n_frozen = sum(progress >= stop for stop in self.stops[:-1])
 
     def groups(self) -> list[list[torch.nn.Parameter]]:
-        """Parameters of each stage with its head; what stages share is with the last of them."""
+        """Parameters of each stage with its head; shared ones belong to the last stage of them."""
         last = {
             each: i
             for i, stage in enumerate(self.stages)
@@ -141,7 +145,7 @@ class FreezingView(ExitView):
         return [[each for each in last if last[each] == i] for i in range(len(self.stages))]
 
     def rate(self, group: int, progress: float) -> float:
-        """Half a cosine to the time at which the stage stops."""
+        """Half a period of a cosine, until the stage is frozen."""
         stop = self.stops[group]
         if progress >= stop:
             return 0.0
@@ -149,7 +153,7 @@ class FreezingView(ExitView):
         return float(rate / stop if self.scaled else rate)
 
     def train(self, mode: bool = True) -> FreezingView:
-        """Switch between training and evaluation; frozen stages stay in evaluation."""
+        """Set training or evaluation mode; frozen stages remain in evaluation mode."""
         super().train(mode)
         for i in range(self.n_frozen):
             self.stages[i].eval()
@@ -159,7 +163,7 @@ class FreezingView(ExitView):
         return self
 
     def _train_remaining(self) -> None:
-        """Switch to training what stages that still learn share with stages that do not."""
+        """Set training mode for modules that frozen stages share with stages that are trained."""
         if self.shares_modules:
             for stage in self.stages[self.n_frozen :]:
                 stage.train()
@@ -183,7 +187,7 @@ class FreezingView(ExitView):
 
 
 class LastExitsLoss(ExitLoss):
-    """`ExitLoss` of as many of the last exits as have answered."""
+    """`ExitLoss` of the last exits, as many as there are logits."""
 
     def _weights_now(self, losses: torch.Tensor) -> torch.Tensor:
         return losses.new_tensor(list(self._scheduled())[-len(losses) :])

@@ -1,4 +1,4 @@
-"""Gates that weigh the exits, trained with them, for accuracy and for cost."""
+"""Training of a mixture of the heads that is weighted by gates."""
 
 from __future__ import annotations
 
@@ -21,22 +21,28 @@ from skearlyexit.training._trainer import Trainer
 
 
 class GatedTraining(TrainingStrategy):
-    """Trains a gate at each exit, which tells how far the head there is to be trusted.
+    """Training of a mixture of the heads that is weighted by learned gates.
 
-    The output is ``c_i = g_i p_i + (1 - g_i) c_(i+1)`` from the first exit on, of the heads'
-    probabilities p and the gates g, where the last head stands for itself. Minimized are its loss,
-    `cost_weight` times the mean cost of leaving at each exit by these chances, and the heads' own
-    losses. With
-    ``policy="gate"`` the gates are the scores. What is answered is the mixture of the heads so far,
-    unless the estimator's `combine` asks for another rule.
+    At each exit but the last, a gate computes a number in [0, 1] from the embedding: in the
+    training, the probability that a sample that reaches the exit exits there. The output of the
+    network is the expected prediction c_0 of the recursion
+    ``c_i = g_i * p_i + (1 - g_i) * c_(i+1)``, where p_i are the probabilities predicted by head i
+    and g_i is the output of gate i. At the last exit, c_i is p_i.
+
+    The training minimizes the sum of three terms: the log loss of this output, `cost_weight` times
+    the expected cost, and `head_weight` times the mean of the losses of the heads. For prediction,
+    the mixture of the heads up to the exit is used, unless another combination is given as the
+    parameter `combine` of the estimator. With ``policy="gate"``, the outputs of the gates are the
+    scores.
 
     Parameters
     ----------
     cost_weight : float, default=0.1
-        Price of the plain network, in nats of the loss.
+        Weight of the expected cost, which is the cost of the backbone up to the exit as a share of
+        the cost of the entire backbone. A larger weight lets more samples exit early.
     head_weight : float, default=1.0
-        Weight of the mean of the heads' own losses. With 0, a head learns from the rows only that
-        its gate trusts it with, and the gates from heads that have not learned yet.
+        Weight of the mean of the losses of the heads. With 0, a head learns mainly from the samples
+        for which its gate is large, and the gates depend on heads that are not trained yet.
 
     References
     ----------
@@ -54,7 +60,7 @@ class GatedTraining(TrainingStrategy):
     >>> table = clf.fit(X, y).exit_table(X)
     >>> table.gates.shape
     (200, 3)
-    >>> bool((table.scores[:, :2] == table.gates[:, :2]).all())  # the gates are the scores
+    >>> bool((table.scores[:, :2] == table.gates[:, :2]).all())  # scores are outputs of the gates
     True
     """
 
@@ -69,7 +75,6 @@ class GatedTraining(TrainingStrategy):
         self.head_weight = head_weight
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         if network.n_exits == 1:
             train_alone(network, trainer)
             return
@@ -78,27 +83,26 @@ class GatedTraining(TrainingStrategy):
         trainer.fit(GatedView(network), loss, phase="gated")
 
     def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination:
-        """The mixture; see `TrainingStrategy.combination`."""
         return GatedCombination()
 
     def obstacle_to_update(self) -> str:
-        """Nothing; see `TrainingStrategy.obstacle_to_update`."""
         return ""
 
 
 class GatedView(ExitView):
-    """The network with its gates.
+    """View of a network with its gates.
 
     Parameters
     ----------
     network : MultiExitNetwork
+        Network with gates.
     detached : bool, default=False
-        Whether the gates take the embeddings as they are, without a gradient to the stages.
+        Whether the stages receive no gradient from the gates.
 
     Notes
     -----
-    **Shape**: rows (n, ...) to a list of logits (n, n_classes), one for each exit, and behind them
-    the logits of the gates (n, n_exits - 1).
+    **Shape**: inputs (n, ...) to a list of the logits (n, n_classes) of each exit and, as the last
+    item, the logits of the gates (n, n_exits - 1).
     """
 
     def __init__(self, network: MultiExitNetwork, *, detached: bool = False) -> None:
@@ -115,12 +119,12 @@ class GatedView(ExitView):
 
 
 class GatedLoss(ExitLoss):
-    """Loss of the gated output, and the price of its cost.
+    """Loss of the mixture that is weighted by the gates, plus its expected cost.
 
     Parameters
     ----------
     costs : ndarray of shape (n_exits,)
-        Cumulative cost of each exit.
+        Cumulative cost of exiting at each exit.
     cost_weight, head_weight : float
         As in `GatedTraining`.
     """
@@ -131,7 +135,7 @@ class GatedLoss(ExitLoss):
         self.cost_weight, self.head_weight = cost_weight, head_weight
 
     def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
-        """Loss of a batch: logits of all exits, and behind them those of the gates."""
+        """Compute the loss of a batch from the logits of all exits and, last, of the gates."""
         *answers, gates = logits
         own = self.exit_losses(answers, target)
         chances = leaving_chances(gates)
@@ -146,16 +150,17 @@ class GatedLoss(ExitLoss):
 
 
 def leaving_chances(gates: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the chance to leave at each exit, the last one taking all that is left.
+    """Log-probability of exiting at each exit.
 
     Parameters
     ----------
     gates : Tensor of shape (n, n_exits - 1)
-        Logits.
+        Logits of the gates.
 
     Returns
     -------
     chances : Tensor of shape (n, n_exits)
+        Logarithms of probabilities whose sum over the exits is 1.
     """
     left = F.logsigmoid(-gates).cumsum(dim=1)
     before, end = F.pad(left, (1, 0)), gates.new_zeros(len(gates), 1)
@@ -163,8 +168,7 @@ def leaving_chances(gates: torch.Tensor) -> torch.Tensor:
 
 
 class GatedMixture(Combiner):
-    """The mixture by gates, which has no weights of its own."""
+    """Combiner for the mixture that is weighted by the gates. It has no weights."""
 
     def fitted(self) -> Combination:
-        """The same as a rule for probabilities."""
         return GatedCombination()

@@ -1,4 +1,4 @@
-"""skorch's training, of which an interrupt is no regular end."""
+"""Training loop of skorch in which an interrupt is not ignored."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from skorch.callbacks import EarlyStopping
 
 
 def train(net: skorch.NeuralNet, rows: Any) -> None:
-    """Train an initialized net, as its `partial_fit` does, which takes any interrupt for an end.
+    """Train an initialized net like its method `partial_fit`, but do not ignore interrupts.
 
     Parameters
     ----------
     net : skorch.NeuralNet
+        Initialized net.
     rows : TrainingRows
+        Training samples.
 
     Raises
     ------
     KeyboardInterrupt
-        If the program is interrupted, or a callback other than `skorch.callbacks.EarlyStopping`
-        raises it. `on_train_end` is not called then.
+        If the program is interrupted, or if a callback other than `skorch.callbacks.EarlyStopping`
+        raises it. The callbacks' `on_train_end` is then not called.
     """
     net.notify("on_train_begin", X=rows, y=None)
     try:
@@ -33,7 +35,7 @@ def train(net: skorch.NeuralNet, rows: Any) -> None:
 
 
 def _is_early_stop(interrupt: KeyboardInterrupt) -> bool:
-    """Whether skorch's early stopping has raised it, and not the user while that ran."""
+    """Whether it was raised by skorch's early stopping itself, not by the user meanwhile."""
     traceback: Any = interrupt.__traceback__
     while traceback.tb_next is not None:
         traceback = traceback.tb_next

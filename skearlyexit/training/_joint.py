@@ -1,4 +1,4 @@
-"""All exits at once."""
+"""Joint training of all exits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skearlyexit.training._trainer import Trainer
 
 Weights = float | str | Sequence[float]
 
-#: What the weights of exits may be that do not depend on the losses.
+#: Constraints on weights of the exits that do not depend on the losses.
 SCHEDULED_WEIGHTS = [
     Interval(Real, 0, None, closed="left"),
     StrOptions({"depth", "ramp"}),
@@ -25,20 +25,26 @@ SCHEDULED_WEIGHTS = [
 
 
 class JointTraining(TrainingStrategy):
-    """Minimizes the loss of the last exit plus weighted losses of the others.
+    """Training that minimizes a weighted sum of the losses of all exits.
 
     Parameters
     ----------
     weights : float, {"depth", "ramp", "adaptive"} or sequence of float, default=1.0
-        Weight of the exits before the last, whose own weight is 1. A number for all of them;
-        ``"depth"``, weights that grow with the exit's number and add up to 1 with the last
-        exit's; ``"ramp"``, weights that grow during training from 0.01 to each exit's share of
-        the cost; ``"adaptive"``, weights of all exits that go with one over the running mean of
-        their loss; or one number for each exit but the last.
+        Weights of the losses (cross-entropies) of the exits. In all cases but ``"depth"`` and
+        ``"adaptive"``, the weight of the last exit is 1.
+
+        - float: weight of all exits but the last.
+        - sequence: weight of each exit but the last.
+        - ``"depth"``: proportional to the number of the exit, counted from 1, with the sum 1.
+        - ``"ramp"``: increases linearly during the training, from 0.01 to the cost of the backbone
+          up to the exit, as a share of the cost of the entire backbone.
+        - ``"adaptive"``: inversely proportional to the running mean of the loss of the exit, with
+          the number of exits as the sum.
     equilibrium : bool, default=False
-        Whether gradients are scaled where the network branches, so that what the stages get does
-        not grow with the number of exits behind them: of exits 1 to K, exit i hands on 1 / (K - i
-        + 1) of its gradient, and the rest of the network (K - i) / (K - i + 1).
+        Whether the gradients are scaled at each exit, so that the gradient of a stage does not
+        increase with the number of later exits. At exit i of K, counted from 1, the gradient from
+        the head is multiplied by ``1 / (K - i + 1)``, and that from the next stage by
+        ``(K - i) / (K - i + 1)``.
 
     References
     ----------
@@ -72,40 +78,52 @@ class JointTraining(TrainingStrategy):
         self.equilibrium = equilibrium
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         exits = range(network.n_exits)
         view = (EquilibriumView if self.equilibrium else ExitView)(network, exits)
         loss = joint_loss(self.weights, costs, name=type(self).__name__)
         trainer.fit(view, loss, phase="joint")
 
     def obstacle_to_update(self) -> str:
-        """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""
         return obstacle_of_weights(self.weights, name=type(self).__name__)
 
 
 def joint_loss(weights: Weights, costs: np.ndarray, *, name: str = "JointTraining") -> ExitLoss:
-    """Loss of all exits for what the user passed as weights to a strategy of that name."""
+    """Loss of all exits for the parameter `weights` of a strategy with this name."""
     if isinstance(weights, str) and weights == "adaptive":
         return AdaptiveExitLoss(len(costs))
     return ExitLoss(exit_weights(weights, costs, name=name))
 
 
 def obstacle_of_weights(weights: Weights, *, name: str) -> str:
-    """Why weights do not suit some rows at a time; empty if they do."""
+    """Reason why `partial_fit` does not support the weights; empty if it does."""
     if isinstance(weights, str) and weights in ("ramp", "adaptive"):
-        return f"{name}(weights={weights!r}) goes by how far a training is"
+        return f"{name}(weights={weights!r}) depends on the progress of the training"
     return ""
 
 
 def exit_weights(
     weights: Weights, costs: np.ndarray, *, name: str = "JointTraining"
 ) -> Sequence[float] | Schedule:
-    """Weights of all exits, the last included, for what the user passed to a strategy.
+    """Weights of all exits for the parameter `weights` of a strategy.
+
+    Parameters
+    ----------
+    weights : float, {"depth", "ramp"} or sequence of float
+        As in `JointTraining`.
+    costs : ndarray of shape (n_exits,)
+        Cost of the backbone up to each exit, as a share of the cost of the entire backbone.
+    name : str, default="JointTraining"
+        Name of the strategy for errors.
+
+    Returns
+    -------
+    weights : sequence of float, or callable
+        Weight of each exit, or a function of the progress of the training that returns them.
 
     Raises
     ------
     ValueError
-        If the number of weights is wrong or one is negative.
+        If the number of weights is wrong or a weight is negative.
     """
     n_exits = len(costs)
     if isinstance(weights, str):

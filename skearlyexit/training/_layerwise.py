@@ -1,4 +1,4 @@
-"""One stage after the other."""
+"""Training of one stage after another."""
 
 from __future__ import annotations
 
@@ -30,35 +30,40 @@ from skearlyexit.training._trainer import Trainer
 
 
 class LayerwiseTraining(TrainingStrategy):
-    """Trains each stage with its head on what the stages before it hand on, which stay as they are.
+    """Training of one stage after another, with the previous stages frozen.
 
-    Each stage has all of the epochs, on the rows as the stage before it has left them, computed
-    once: as many operations as joint training for as many epochs, and a pass over the rows more.
-    No gradient crosses a stage, so that memory holds the activations of one stage only, and those
-    of the rows between two stages.
+    Each stage is trained together with its head, for all epochs, on the outputs of the previous
+    stages, which are computed once. The number of operations is about that of joint training for as
+    many epochs. Less memory is required for activations, since gradients are computed for a single
+    stage, but the outputs of the previous stage for all samples are stored.
 
     Parameters
     ----------
     max_cache_bytes : int, default=2**31
-        Memory for what a stage hands on. Where it would take more, the stages before are run anew
-        in every epoch.
+        Maximum size of the stored outputs of a stage. Larger outputs are computed again in each
+        epoch.
     local : {"reconstruction", "similarity"} or None, default=None
-        What a stage minimizes besides the cross-entropy of its head, for which no labels are
-        needed, so that rows without them are learned from. ``"reconstruction"``: the mean squared
-        error of what a decoder of one layer, which is not kept, makes of the embedding, against
-        what came into the stage, each channel of it with mean 0 and variance 1.
-        ``"similarity"``: the mean squared difference between the cosines of the embeddings of a
-        batch, taken as in `LocalErrorTraining`, and those of what came into the stage, each channel
-        standardized likewise. Of a stage that reads several tensors, those count that hold
-        floating-point numbers.
+        Local loss of a stage, in addition to the cross-entropy of its head. It compares the
+        embeddings with the inputs of the stage, whose channels are standardized. Since it requires
+        no labels, samples without labels (`X_unlabeled` in `fit`) can be used too.
+
+        - ``"reconstruction"``: mean squared error of the inputs that a decoder with a single layer
+          computes from the embeddings. The decoder is removed after the training.
+        - ``"similarity"``: mean squared difference between the cosine similarities of the
+          embeddings, computed as in `LocalErrorTraining`, and those of the inputs, over all pairs
+          of samples in a batch.
+        - None: no local loss.
+
+        If a stage has several input tensors, only those of floating-point numbers are used.
     local_share : float, default=0.5
-        Share of a stage's loss that `local` has. With 1 the stages learn without labels, and then
-        the heads from labels, for as many epochs, on embeddings that are computed once if they fit
-        in memory.
+        Weight of the local loss, above 0 and at most 1. The cross-entropy has the weight
+        ``1 - local_share``. With 1, the stages are trained without labels. The heads are trained
+        after them, for as many epochs, on embeddings that are computed once if they take at most
+        2 GiB. Only used if `local` is not None.
 
     Notes
     -----
-    Rows without labels weigh 1. A stage normalizes batches with them.
+    Samples without labels have the weight 1 and are included in batch normalization.
 
     References
     ----------
@@ -80,7 +85,7 @@ class LayerwiseTraining(TrainingStrategy):
     ...     training=LayerwiseTraining(local="reconstruction"), calibration=None, max_epochs=2,
     ...     random_state=0)
     >>> X_unlabeled, _ = make_classification(500, random_state=1)
-    >>> clf = clf.fit(X, y, X_unlabeled=X_unlabeled)  # the stages learn from these rows, too
+    >>> clf = clf.fit(X, y, X_unlabeled=X_unlabeled)  # the stages are trained with all samples
     >>> [epoch["phase"] for epoch in clf.history_]
     ['stage 0', 'stage 0', 'stage 1', 'stage 1', 'stage 2', 'stage 2']
     """
@@ -104,11 +109,9 @@ class LayerwiseTraining(TrainingStrategy):
         self.local_share = local_share
 
     def takes_unlabeled(self) -> bool:
-        """Whether it learns from rows without labels with the parameters that it has."""
         return self.local is not None
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         for i, before, on_stage in stage_by_stage(network, trainer, self.max_cache_bytes):
             stage, head = network.stages[i], network.heads[i]
             if self.local is None:
@@ -118,7 +121,7 @@ class LayerwiseTraining(TrainingStrategy):
                 self._fit_locally(before, stage, head, i, on_stage)
         if self.local is not None and self.local_share == 1:
             heads: Any = network.heads
-            # Of a stand-in only what pools the embeddings stays.
+            # Of a head that is replaced by an estimator, only the pooling is used.
             untrained = [
                 i
                 for i, head in enumerate(heads)
@@ -137,7 +140,7 @@ class LayerwiseTraining(TrainingStrategy):
         exit_: int,
         trainer: Trainer,
     ) -> None:
-        """Fit a stage to a loss that needs no labels, and with its head to one that does."""
+        """Train a stage with a local loss, and with the loss of its head if it has a weight."""
         assert self.local is not None
         rows = trainer.rows
         tables = [rows.X, *([] if rows.unlabeled is None else [rows.unlabeled])]
@@ -155,21 +158,22 @@ class LayerwiseTraining(TrainingStrategy):
 
 
 class StageView(View):
-    """One stage and its head; the stages before it stay as they are.
+    """View of one stage and its head, after frozen stages.
 
     Parameters
     ----------
     before : list of torch.nn.Module
-        Stages that the rows go through first.
+        Frozen stages that are computed first.
     stage : torch.nn.Module
-    others : torch.nn.Module
-        What learns with it: the head, and more in subclasses.
+        Stage to train.
+    *others : torch.nn.Module
+        Modules that are trained with the stage: its head, and further ones in subclasses.
     exit_ : int
-        Number of the exit.
+        Index of the exit.
 
     Notes
     -----
-    **Shape**: what the first of these stages reads to a list of logits (n, n_classes).
+    **Shape**: inputs of the first of these stages to a list of logits (n, n_classes).
     """
 
     def __init__(
@@ -185,13 +189,12 @@ class StageView(View):
         self.learning = torch.nn.ModuleList([stage, *others])
 
     def train(self, mode: bool = True) -> StageView:
-        """Switch between training and evaluation; what was trained before stays in evaluation."""
+        """Set training or evaluation mode; frozen stages remain in evaluation mode."""
         super().train(mode)
         self.before.eval()
         return self
 
     def trained_part(self) -> torch.nn.Module:
-        """What training may change."""
         return self.learning
 
     def forward(self, carry: Any) -> list[torch.Tensor]:
@@ -199,8 +202,8 @@ class StageView(View):
         return [self.learning[1](embedding)]
 
     def _through(self, carry: Any) -> tuple[Any, torch.Tensor]:
-        """What comes into the stage, and the embedding that it makes of it."""
-        if isinstance(carry, list):  # which skorch makes of a tuple
+        """Inputs of the stage, and its embeddings."""
+        if isinstance(carry, list):  # skorch converts tuples to lists
             carry = tuple(carry)
         carry = _run(self.before, carry)
         _, embedding = self.learning[0](carry)
@@ -208,23 +211,28 @@ class StageView(View):
 
 
 class LocalStageView(StageView):
-    """One stage, its head, and what a local loss compares.
+    """View of one stage and its head, after frozen stages, for a local loss.
 
     Parameters
     ----------
-    before, stage : as in `StageView`
+    before : list of torch.nn.Module
+        As in `StageView`.
+    stage : torch.nn.Module
+        As in `StageView`.
     head : torch.nn.Module or None
-        None learns without labels.
+        Head of the stage. None if the stage is trained without labels.
     standardized : StandardizedParts
-        Of what comes into the stage.
+        Standardization of the inputs of the stage.
     decoder : Decoder or None
-        None hands out the embedding itself.
+        Decoder of the embeddings. None if the loss uses the embeddings themselves.
     exit_ : int
+        Index of the exit.
 
     Notes
     -----
-    **Shape**: what the first of these stages reads to a list of the logits (n, n_classes), unless
-    there is no head; what is made of the embedding; and what came into the stage, (n, n_values).
+    **Shape**: inputs of the first of these stages to a list of the logits (n, n_classes), if there
+    is a head; the decoded or the original embeddings; and the standardized inputs of the stage
+    (n, n_values).
     """
 
     def __init__(
@@ -240,7 +248,7 @@ class LocalStageView(StageView):
         others = [part for part in (head, decoder) if part is not None]
         super().__init__(before, stage, *others, exit_=exit_)
         if head is None:
-            self.exits = []  # none answers
+            self.exits = []  # no exit is computed
         self.standardized = standardized
         self.has_head, self.has_decoder = head is not None, decoder is not None
 
@@ -255,23 +263,35 @@ class LocalStageView(StageView):
 def stage_by_stage(
     network: MultiExitNetwork, trainer: Trainer, max_cache_bytes: int
 ) -> Iterator[tuple[int, list[torch.nn.Module], Trainer]]:
-    """For each stage what it takes to train it, once those before it are trained.
+    """Iterate over the stages, each with a trainer on the outputs of the previous stages.
+
+    Each stage must be trained before the next item is requested.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+        Network to train.
+    trainer : Trainer
+        Trainer with the training samples.
+    max_cache_bytes : int
+        Maximum size of the stored outputs of a stage.
 
     Yields
     ------
     i : int
-        Number of the stage.
+        Index of the stage.
     before : list of torch.nn.Module
-        Stages before it that the trainer's rows have to go through.
+        Frozen stages between the inputs of the trainer and this stage.
     trainer : Trainer
+        Trainer whose inputs are the outputs of an earlier stage, or the samples.
 
     Raises
     ------
     ValueError
-        If stages share weights, which would change in those that are to stay as they are.
+        If stages share weights, so that the training of one stage would change a frozen stage.
     """
     _check_apart(network)
-    before: list[torch.nn.Module] = []  # stages that are run anew
+    before: list[torch.nn.Module] = []  # stages whose outputs are not stored
     for i, stage in enumerate(network.stages):
         yield i, before, trainer
         if i == network.n_exits - 1:
@@ -289,9 +309,9 @@ def _check_apart(network: MultiExitNetwork) -> None:
             first = owners.setdefault(parameter, i)
             if first != i and parameter.requires_grad:
                 raise ValueError(
-                    f"Stages {first} and {i} share weights, so that one cannot be trained after "
-                    "the other. Give a training that trains all stages at once, or exits behind "
-                    "parts of the network that have weights of their own."
+                    f"Stages {first} and {i} share weights and cannot be trained one after the "
+                    "other. Give a training that trains all stages together, or place the exits so "
+                    "that no stages share weights."
                 )
 
 
@@ -304,13 +324,13 @@ def _run(stages: Any, carry: Inputs) -> Inputs:
 
 @torch.no_grad()
 def _embedding(stage: torch.nn.Module, carry: Inputs, device: str) -> torch.Tensor:
-    """What a stage makes of a few rows, before it is trained."""
+    """Embeddings of a few samples by a stage before its training."""
     _, embedding = stage.to(device).eval()(carry)
     return embedding
 
 
 def _fits(before: list[torch.nn.Module], trainer: Trainer, max_cache_bytes: int) -> bool:
-    """Whether what the stages hand on has room in memory."""
+    """Whether the outputs of the stages take at most `max_cache_bytes`."""
     rows, validation = trainer.rows, trainer.validation
     few = to_device(take(rows.X, slice(2)), trainer.device)
     carry = _run(before, few)
@@ -321,7 +341,7 @@ def _fits(before: list[torch.nn.Module], trainer: Trainer, max_cache_bytes: int)
 
 
 def _handed_on(stages: list[torch.nn.Module], trainer: Trainer) -> Trainer:
-    """Trainer whose rows are what the stages hand on."""
+    """Trainer whose inputs are the outputs of the stages."""
     for stage in stages:
         stage.to(trainer.device).eval()
 

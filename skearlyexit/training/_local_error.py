@@ -1,4 +1,4 @@
-"""Every stage learns from its own exit only, all of them in one pass."""
+"""Training of all stages together, each with the loss of its own exit."""
 
 from __future__ import annotations
 
@@ -22,22 +22,31 @@ ERRORS = {"decoupled", "feedback", "similarity"}
 
 
 class LocalErrorTraining(TrainingStrategy):
-    """Trains all stages at once, each by the error of its own exit; no gradient crosses a stage.
+    """Training of all stages together, each with the loss of its own exit.
+
+    No gradient is propagated from one stage to the previous one.
 
     Parameters
     ----------
     error : {"decoupled", "feedback", "similarity"}, default="decoupled"
-        ``"decoupled"``: cross-entropy of the exit's head. ``"feedback"``: the head stays the random
-        projection that it starts as, and its linear layer hands the error back to the stage through
-        another fixed random matrix, of the same signs, instead of its own transpose; heads have to
-        be linear.
-        ``"similarity"``: cross-entropy, and how far similarities between the embeddings of a batch
-        are from those between its labels.
+        Loss of a stage, and how its gradient is computed:
+
+        - ``"decoupled"``: cross-entropy of the head.
+        - ``"feedback"``: cross-entropy of the head, whose random initial weights are not trained.
+          The gradient is propagated from the head to the stage by another fixed random matrix, with
+          the same signs as the weights of the head. Requires heads with one linear layer.
+        - ``"similarity"``: weighted sum of the cross-entropy of the head and of the mean squared
+          difference between the similarities of the embeddings and those of the labels, over all
+          pairs of samples in a batch. The similarity of two vectors is the cosine after the mean of
+          each vector is subtracted. The embeddings of images are replaced by the standard
+          deviations of their channels, if there are more than three channels.
     beta : float, default=0.9
-        Share of the loss that ``"similarity"`` gives to similarities.
+        Weight of the difference of the similarities, in [0, 1]. The cross-entropy has the weight
+        ``1 - beta``. Only used if `error` is ``"similarity"``.
     projected : bool, default=False
-        Whether ``"similarity"`` compares with labels that are projected at random to as many
-        numbers as there are classes, so that the stage need not know the classes apart.
+        Whether the one-hot encoded labels are multiplied by a random matrix of shape
+        (n_classes, n_classes) before their similarities are computed. Only used if `error` is
+        ``"similarity"``.
 
     References
     ----------
@@ -73,7 +82,6 @@ class LocalErrorTraining(TrainingStrategy):
         self.projected = projected
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         exits = range(network.n_exits)
         seed = next(trainer.seeds) % 2**32
         view: LocalView
@@ -88,19 +96,18 @@ class LocalErrorTraining(TrainingStrategy):
         trainer.fit(view, loss, phase="local errors")
 
     def obstacle_to_update(self) -> str:
-        """Random matrices that a training keeps; see `TrainingStrategy.obstacle_to_update`."""
         if self.error == "feedback" or (self.error == "similarity" and self.projected):
-            return f"{self} draws matrices that are the same in all of a training"
+            return f"{self} requires the same random matrices in the entire training"
         return ""
 
 
 class LocalView(ExitView):
-    """The network with stopped gradients between stages.
+    """View of a network in which no gradient is propagated from a stage to the previous one.
 
     Attributes
     ----------
-    keep_embeddings : bool
-        Whether the embeddings are handed out behind the logits.
+    keep_embeddings : bool, default=False
+        Whether the embeddings are returned after the logits.
     """
 
     keep_embeddings = False
@@ -116,22 +123,24 @@ class LocalView(ExitView):
 
 
 class FeedbackView(LocalView):
-    """Fixed random heads whose errors reach the stages through other fixed random matrices.
+    """View of a network with fixed random heads and random matrices for their gradients.
 
-    Those have the signs of the heads' own weights and magnitudes of their own: with signs of their
-    own, too, an error says nothing of where to go.
+    The matrices have the signs of the weights of the heads, but other magnitudes. With other signs,
+    the stages would receive no useful gradient.
 
     Parameters
     ----------
     network : MultiExitNetwork
+        Network to train.
     exits : sequence of int
+        Indices of the exits.
     seed : int
-        Of the matrices.
+        Seed of the matrices.
 
     Raises
     ------
     ValueError
-        If a head is not linear.
+        If a head does not have exactly one linear layer.
     """
 
     def __init__(self, network: MultiExitNetwork, exits: Sequence[int], seed: int) -> None:
@@ -154,7 +163,7 @@ class FeedbackView(LocalView):
 
 
 def _handing_back(matrix: torch.Tensor) -> Callable[..., torch.Tensor]:
-    """Hook of a linear layer that hands its errors back through another matrix."""
+    """Forward hook of a linear layer, by which another matrix propagates its gradients."""
 
     def hook(layer: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
         handed: torch.Tensor = _Feedback.apply(inputs[0], output.detach(), matrix)
@@ -164,7 +173,7 @@ def _handing_back(matrix: torch.Tensor) -> Callable[..., torch.Tensor]:
 
 
 def _feedback(head: torch.nn.Module, seed: int) -> torch.Tensor:
-    """Random matrix from errors to vectors, of the signs of a linear head's weights."""
+    """Random matrix with the shape and the signs of the weights of a linear head."""
     linear = _linear_layer(head)
     weight = linear.weight.detach()[:, : linear.in_features]
     generator = torch.Generator().manual_seed(seed)
@@ -177,8 +186,8 @@ def _linear_layer(head: torch.nn.Module) -> Any:
     linear = [part for part in head.modules() if isinstance(part, torch.nn.Linear | PaddedLinear)]
     if len(linear) != 1:
         raise ValueError(
-            "LocalErrorTraining(error='feedback') hands errors back through one random matrix, and "
-            f"needs linear heads. Got one with {len(linear)} linear layers; give head='linear'."
+            "LocalErrorTraining(error='feedback') propagates the error by one random matrix, and "
+            f"needs linear heads. Got one with {len(linear)} linear layers. Give head='linear'."
         )
     return linear[0]
 
@@ -199,16 +208,18 @@ class _Feedback(torch.autograd.Function):
 
 
 class SimilarityLoss(ExitLoss):
-    """Cross-entropy, and how far similarities of embeddings are from those of labels.
+    """Cross-entropy, and difference between the similarities of embeddings and of labels.
 
-    A pair of rows weighs the product of their weights.
+    The weight of a pair of samples is the product of their weights.
 
     Parameters
     ----------
     n_exits : int
+        Number of exits.
     beta : float
+        Weight of the difference of the similarities.
     seed : int or None
-        Of the projection of the labels; None compares the labels themselves.
+        Seed of the projection of the labels. If None, they are not projected.
     """
 
     def __init__(self, n_exits: int, beta: float, seed: int | None) -> None:
@@ -217,7 +228,7 @@ class SimilarityLoss(ExitLoss):
         self.projection: torch.Tensor | None = None
 
     def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
-        """Loss of a batch: logits of all exits, and behind them their embeddings."""
+        """Compute the loss of a batch from the logits of all exits, followed by the embeddings."""
         answers, embeddings = logits[: self.n_exits], logits[self.n_exits :]
         crossed = super().forward(answers, target)
         if not self.training:
@@ -241,30 +252,30 @@ class SimilarityLoss(ExitLoss):
 
 
 def embedding_similarities(embedding: torch.Tensor) -> torch.Tensor:
-    """Similarities of the embeddings of a batch, to learn from; see `similarities`.
+    """Similarities of the embeddings of a batch, for a loss; see `similarities`.
 
     Raises
     ------
     ValueError
-        If an embedding has at most two values. Less their mean they have one direction at most, so
-        that the similarities have no gradient.
+        If an embedding has less than three values. After the mean is subtracted, two values have
+        the same direction up to the sign, so the similarities have no gradient.
     """
     n_values = embedding[0].numel()
     if n_values < 3:
         raise ValueError(
-            "Similarities between embeddings can be learned from only if each has at least 3 "
-            f"values. Got an exit whose embeddings are of shape {tuple(embedding.shape[1:])}; put "
-            "it elsewhere, or train without similarities."
+            "Training with similarities between embeddings requires embeddings with at least 3 "
+            f"values. Got an exit with embeddings of shape {tuple(embedding.shape[1:])}. Place it "
+            "elsewhere, or train without similarities."
         )
     return similarities(embedding)
 
 
 def similarities(vectors: torch.Tensor) -> torch.Tensor:
-    """Cosines between rows, each row less its own mean, shape (n, n).
+    """Cosines between vectors, of which each has its own mean subtracted, shape (n, n).
 
-    Of a map of features, what is compared is the spread of each channel over its positions. A map
-    with one position has no spread, and one with at most three channels too few numbers; of these,
-    all values are compared, as in the authors' own code.
+    Feature maps are replaced by the standard deviation of each channel over its positions. If there
+    is a single position or there are at most three channels, all values are used instead, as in the
+    code of the authors.
     """
     if vectors.ndim > 2:
         maps = vectors.flatten(2)

@@ -1,4 +1,4 @@
-"""Losses of a stage that need no labels."""
+"""Losses of a stage that require no labels."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from skearlyexit.training._unlabeled import all_weights, mean_over_rows, pair_er
 
 
 class LocalLoss(ExitLoss):
-    """Cross-entropy of an exit, and what its stage misses by a measure that needs no labels.
+    """Weighted sum of the cross-entropy of an exit and of a loss that requires no labels.
 
     Parameters
     ----------
     share : float
-        Share of the loss that this measure has, in [0, 1]; with 1 no logits are handed in.
+        Weight of the latter loss, in [0, 1]. With 1, there are no logits.
     """
 
     def __init__(self, share: float) -> None:
@@ -28,15 +28,21 @@ class LocalLoss(ExitLoss):
         self.share = share
 
     def forward(self, outputs: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
-        """Loss of a batch.
+        """Compute the loss of a batch.
 
         Parameters
         ----------
-        outputs : (logits, made, wanted) or (made, wanted)
-            What the stage made of its input, of shape (n, ...), and the input itself, of shape
+        outputs : sequence of Tensor
+            ``(logits, made, wanted)`` or ``(made, wanted)``, where `made` is computed from the
+            embeddings, of shape (n, ...), and `wanted` are the standardized inputs, of shape
             (n, n_values).
-        target : (y,) or (y, sample_weight)
-            Rows beyond these have no labels; they weigh 1.
+        target : sequence of Tensor
+            ``(y,)`` or ``(y, sample_weight)``. Further samples have no labels and the weight 1.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            Loss of the batch.
         """
         *logits, made, wanted = outputs
         missed = self.share * self.missed(made, wanted, all_weights(target, len(made)))
@@ -46,26 +52,26 @@ class LocalLoss(ExitLoss):
     def missed(
         self, made: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor | None
     ) -> torch.Tensor:
-        """What the stage misses."""
+        """Loss that requires no labels."""
 
 
 class ReconstructionLoss(LocalLoss):
-    """Mean squared error of what is reconstructed, of values of variance 1."""
+    """Mean squared error of the reconstructed inputs, which have variance 1."""
 
     def missed(
         self, made: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor | None
     ) -> torch.Tensor:
-        """Error of the reconstruction, of shape (n, n_values) as what is wanted."""
+        """Mean squared error; `made` is of shape (n, n_values), too."""
         return mean_over_rows((made - wanted).square().mean(dim=1), weight)
 
 
 class SimilarityMatchingLoss(LocalLoss):
-    """How far similarities between embeddings are from those between what they were made of."""
+    """Difference between the similarities of the embeddings and those of the inputs."""
 
     def missed(
         self, made: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor | None
     ) -> torch.Tensor:
-        """Mean squared difference of cosines over pairs of rows; see `embedding_similarities`."""
+        """Mean squared difference of cosines over all pairs; see `embedding_similarities`."""
         directions = F.normalize(wanted, dim=1)
         return pair_error(embedding_similarities(made), directions @ directions.T, weight)
 
@@ -77,32 +83,32 @@ LOCAL_LOSSES: dict[str, type[LocalLoss]] = {
 
 
 def floating(carry: Any) -> list[torch.Tensor]:
-    """Parts of a carry that are floating-point numbers, each of shape (n, n_channels, ...).
+    """Tensors of a carry with floating-point numbers, of shape (n, n_channels, ...).
 
     Raises
     ------
     ValueError
-        If there are none.
+        If there is no such tensor.
     """
     parts = list(carry) if isinstance(carry, tuple | list) else [carry]
     found = [part for part in parts if part.is_floating_point() and part.numel()]
     if not found:
         kinds = [f"{part.dtype} of shape {tuple(part.shape)}" for part in parts]
         raise ValueError(
-            "A local loss compares what a stage makes with what it reads, which must hold "
-            f"floating-point numbers. Got a stage that reads {kinds}; give local=None."
+            "A local loss compares the embeddings with the inputs of a stage, which must contain "
+            f"floating-point numbers. Got a stage with the inputs {kinds}. Give local=None."
         )
     return [part[:, None] if part.ndim == 1 else part for part in found]
 
 
 class StandardizedParts(torch.nn.Module):
-    """Floating-point parts of a carry side by side, every channel with mean 0 and variance 1.
+    """Concatenated floating-point tensors of a carry, with standardized channels.
 
     Parameters
     ----------
     passes : iterable of carries
-        Rows that the statistics are taken from, once. A channel that never changes is only
-        centred.
+        Batches of samples, from which means and variances are computed. A constant channel is
+        centered only.
 
     Notes
     -----
@@ -114,7 +120,7 @@ class StandardizedParts(torch.nn.Module):
         shifts: list[torch.Tensor] = []
         sums: list[list[Any]] = []
         for carry in passes:
-            # Channels first, and near 0, where squares keep their digits.
+            # Channels first, and shifted close to 0, where squares are accurate.
             parts = [part.detach().double().transpose(0, 1).flatten(1) for part in floating(carry)]
             if not shifts:
                 shifts = [part.mean(dim=1, keepdim=True) for part in parts]
@@ -128,7 +134,7 @@ class StandardizedParts(torch.nn.Module):
         for k, (shift, (n, first, second)) in enumerate(zip(shifts, sums, strict=True)):
             mean = shift[:, 0] + first / n
             variance = (second / n - (first / n).square()).clamp_min(0)
-            # What rounding leaves of the variance of a constant channel is no variance.
+            # The variance of a constant channel may differ from 0 by a rounding error.
             constant = variance.sqrt() <= 1e-6 * mean.abs()
             self.register_buffer(f"mean{k}", mean)
             self.register_buffer(f"scale{k}", torch.where(constant, 1.0, variance.sqrt()))
@@ -147,17 +153,18 @@ _CONVOLUTIONS: dict[int, Any] = {3: torch.nn.Conv1d, 4: torch.nn.Conv2d, 5: torc
 
 
 class Decoder(torch.nn.Module):
-    """From an embedding to tensors of given shapes, side by side.
+    """Decoder that maps an embedding to the concatenated values of tensors of given shapes.
 
-    Each of them by one layer: between maps with as many axes a convolution of 3 positions, after
-    the nearest positions were repeated or left out to come to the number that is wanted; otherwise
-    a linear layer on all values of the embedding.
+    For each tensor, there is one layer. If embedding and tensor are maps with the same number of
+    axes, it is a convolution with a kernel size of 3, after nearest-neighbor interpolation of the
+    embedding to the size of the tensor. Otherwise, it is a linear layer on all values.
 
     Parameters
     ----------
     embedding : Tensor of shape (n, ...)
+        Embeddings of a few samples, for their shape.
     wanted : sequence of Tensor of shape (n, n_channels, ...)
-        A few rows of both, for their shapes.
+        Tensors for a few samples, for their shapes.
 
     Notes
     -----

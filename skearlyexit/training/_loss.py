@@ -1,4 +1,4 @@
-"""Cross-entropy of every exit, and how it is added up."""
+"""Weighted sum of the cross-entropies of the exits."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ import torch.nn.functional as F  # noqa: N812
 
 from skearlyexit.training._tally import ExitTally
 
-#: Weights of the exits as a function of the share of the run that has passed.
+#: Function from the progress of the training phase, in [0, 1], to the weights of the exits.
 Schedule = Callable[[float], Sequence[float]]
 
-#: What a batch is compared with: (y,) or (y, sample_weight).
+#: Target of a batch: (y,) or (y, sample_weight).
 Target = Sequence[torch.Tensor]
 
 
 class ExitLoss(torch.nn.Module):
-    """Weighted sum over exits of the mean, over rows, of weight times cross-entropy.
+    """Weighted sum of the cross-entropies of the exits.
+
+    The loss of an exit is the mean over the samples of a batch of the cross-entropy times the
+    sample weight.
 
     Parameters
     ----------
     weights : sequence of float, or callable
-        One weight for each exit of the view, or a function from the share of the run that has
-        passed, in [0, 1], to such weights.
+        Weight of each exit of the view. A callable returns these weights for the progress of the
+        training phase, which is in [0, 1].
 
     Attributes
     ----------
     progress : float
-        Share of the run that has passed; set by the trainer.
+        Progress of the training phase, as a share of its steps. It is set by the trainer.
     tallies : dict of bool to ExitTally
-        What the exits did, in training and in evaluation.
+        Losses and accuracies of the exits in the current epoch, in training (True) and in
+        evaluation (False).
 
     Examples
     --------
@@ -49,22 +53,40 @@ class ExitLoss(torch.nn.Module):
         self.tallies = {True: ExitTally(), False: ExitTally()}
 
     def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
-        """Loss of a batch.
+        """Compute the loss of a batch.
 
         Parameters
         ----------
         logits : sequence of Tensor of shape (n, n_classes)
-            One for each exit.
-        target : (y,) or (y, sample_weight)
-            Tensors of shape (n,), or shorter, where the last rows have no labels. Weights are
-            relative to a mean of 1 over all training rows, so that what is minimized does not
-            depend on how rows fall into batches.
+            Logits of each exit.
+        target : sequence of Tensor of shape (n,)
+            ``(y,)`` or ``(y, sample_weight)``. The tensors are shorter than n if the last samples
+            have no labels. The mean weight of all training samples is 1, rather than that of the
+            batch.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            Weighted sum of the losses of the exits.
         """
         losses = self.exit_losses(logits, target)
         return losses @ self._weights_now(losses)
 
     def exit_losses(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
-        """Mean cross-entropy of each exit, shape (n_exits,), which is written down, too."""
+        """Compute the cross-entropy of each exit, and add it to the tallies.
+
+        Parameters
+        ----------
+        logits : sequence of Tensor of shape (n, n_classes)
+            Logits of each exit.
+        target : sequence of Tensor of shape (n,)
+            ``(y,)`` or ``(y, sample_weight)``, as in `forward`.
+
+        Returns
+        -------
+        losses : Tensor of shape (n_exits,)
+            Mean cross-entropy of each exit.
+        """
         stacked = torch.stack(tuple(logits))
         losses = mean_losses(stacked, target)
         self.tallies[self.training].add(losses, stacked, target[0])
@@ -75,23 +97,24 @@ class ExitLoss(torch.nn.Module):
         return losses.new_tensor(self._scheduled())
 
     def _scheduled(self) -> Sequence[float]:
-        """Weights now; in evaluation those of the end, so that epochs can be compared."""
+        """Current weights; in evaluation the final ones, so that epochs are comparable."""
         if not callable(self.weights):
             return self.weights
         return self.weights(self.progress if self.training else 1.0)
 
 
 class AdaptiveExitLoss(ExitLoss):
-    """Losses of all exits, each divided by its own running mean.
+    """Sum of the losses of all exits, each divided by its running mean.
 
-    Every exit then counts the same, however small its loss has become. In validation losses are
-    added up as they are, so that epochs compare.
+    All exits then have the same influence, however small their losses are. The validation loss is
+    the sum of the losses without weights, so that epochs are comparable.
 
     Parameters
     ----------
     n_exits : int
+        Number of exits.
     momentum : float, default=0.95
-        Share of the running mean that a step keeps.
+        Weight of the previous running mean in its update.
 
     References
     ----------
@@ -111,7 +134,7 @@ class AdaptiveExitLoss(ExitLoss):
         if not self.training:
             return torch.ones_like(losses)
         self.n_seen += 1
-        # The mean of the steps so far until there are enough of them.
+        # In the first steps, the running mean is the mean of all steps.
         keep = min(self.momentum, 1 - 1 / self.n_seen)
         self.running.mul_(keep).add_((1 - keep) * losses.detach())
         inverse = 1 / self.running.clamp_min(1e-8)
@@ -124,19 +147,20 @@ def mean_losses(stacked: torch.Tensor, target: Target) -> torch.Tensor:
     Parameters
     ----------
     stacked : Tensor of shape (n_exits, n, n_classes)
-        Logits.
-    target : (y,) or (y, sample_weight)
-        Rows beyond these have no labels, and do not count.
+        Logits of all exits.
+    target : sequence of Tensor
+        ``(y,)`` or ``(y, sample_weight)``. Further samples have no labels and are ignored.
 
     Returns
     -------
     losses : Tensor of shape (n_exits,)
+        Mean over the samples with labels of weight times cross-entropy.
     """
     y, *sample_weight = target
     if len(y) < stacked.shape[1]:
         stacked = stacked[:, : len(y)].contiguous()
     n_exits, n_rows, n_classes = stacked.shape
-    # All exits in one call: the cost of calling exceeds that of computing.
+    # One call for all exits, since for small batches the overhead of a call dominates.
     losses = F.cross_entropy(
         stacked.view(-1, n_classes), y.expand(n_exits, n_rows).reshape(-1), reduction="none"
     ).view(n_exits, n_rows)

@@ -1,4 +1,4 @@
-"""Training phases kept on disk, so that the same one is run once."""
+"""Cache of training phases on disk."""
 
 from __future__ import annotations
 
@@ -17,40 +17,43 @@ from skearlyexit._version import __version__
 from skearlyexit.training._fingerprint import fingerprint
 from skearlyexit.training._state import State, put_state, state_of
 
-#: What a phase leaves behind: the state of the trained part, the part's key in that state, and
-#: entries of the history.
+#: Result of a phase: the state of the trained modules, their hash in that state, and the entries of
+#: the history.
 Outcome = tuple[State, str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Outcomes of training phases, by all that they depend on.
+    """Cache of the results of training phases.
 
     Attributes
     ----------
     memory : joblib.Memory
-        Beside its entries a small file is kept for each, by which processes wait for one another.
+        Cache. For each entry, its folder also contains a lock file, with which processes wait for
+        one another.
     """
 
     memory: Memory
 
     def recall(self, facts: Any, train: Callable[[], Outcome]) -> tuple[Outcome, bool]:
-        """Outcome of a phase, from disk if it is there.
+        """Read the result of a phase from the cache, or compute it.
 
-        Where several processes ask for the same phase at once, one trains and the others wait.
+        If several processes request the same phase at the same time, one of them computes it and
+        the others wait.
 
         Parameters
         ----------
         facts : object
-            All that the outcome depends on.
+            Everything that the result depends on.
         train : callable
-            Called without arguments if the outcome is not there.
+            Function without arguments that computes the result.
 
         Returns
         -------
         outcome : Outcome
+            Result of the phase.
         recalled : bool
-            Whether it was there.
+            Whether it was read from the cache.
         """
         trained = []
 
@@ -60,7 +63,7 @@ class TrainingMemory:
 
         key = fingerprint([_surroundings(), facts])
         cached = self.memory.cache(_outcome, ignore=["train"])
-        # What is there is read without a lock, which a read-only folder has no place for.
+        # An existing entry is read without a lock, which a read-only folder cannot contain.
         if cached.check_call_in_cache(key, train_now) and (found := _read(cached, key)):
             return found[0], True
         with FileLock(self._lock(key)):
@@ -74,7 +77,7 @@ class TrainingMemory:
 
 
 def _read(cached: Any, key: str) -> list[Outcome]:
-    """The outcome of an entry that is there; none if it is damaged, which is then removed."""
+    """Result of an existing entry in a list; empty if the entry is damaged and was removed."""
     result = cached.call_and_shelve(key, None)
     try:
         return [result.get()]
@@ -82,17 +85,17 @@ def _read(cached: Any, key: str) -> list[Outcome]:
         folder = Path(result.store_backend.location).joinpath(*result._call_id)
         warn(
             f"An entry of 'memory' is damaged and cannot be read, {folder / 'output.pkl'}: "
-            f"{type(error).__name__}: {str(error)[:200]}. It is removed and trained anew; if the "
-            "folder cannot be written to, remove it by hand."
+            f"{type(error).__name__}: {str(error)[:200]}. It is removed and trained again; if the "
+            "folder is not writable, remove it by hand."
         )
         result.clear()
         return []
 
 
 def _surroundings() -> list[Any]:
-    """Settings of the process on which the numbers of a training depend."""
+    """Versions and settings of the process that the result of a training depends on."""
     settings = [__version__, *(version(name) for name in ("torch", "skorch"))]
-    # Another number of threads adds up in another order, and trains another network.
+    # The number of threads determines the order of summation, and thus the rounding.
     settings += [str(torch.get_num_threads()), torch.get_float32_matmul_precision()]
     settings += [str(torch.get_default_dtype()), str(torch.are_deterministic_algorithms_enabled())]
     cudnn = torch.backends.cudnn
@@ -105,17 +108,25 @@ def _outcome(key: str, train: Callable[[], Outcome]) -> Outcome:
 
 
 def outcome_of(module: torch.nn.Module, history: list[dict[str, Any]]) -> Outcome:
-    """What a module in evaluation mode has become."""
+    """Result of a phase for a module in evaluation mode."""
     return state_of(module, "cpu"), fingerprint(module), history
 
 
 def restore(module: torch.nn.Module, outcome: Outcome) -> bool:
-    """Make a module what it has become, unless it keeps more than tensors.
+    """Load the result of a phase into a module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Module in its state before the phase.
+    outcome : Outcome
+        Result of the phase.
 
     Returns
     -------
     restored : bool
-        False if it keeps something else that training changed; it is then left as it was.
+        False if the training changed something other than the state of the module. The module is
+        then not changed.
     """
     state, key, _ = outcome
     before = state_of(module)

@@ -1,4 +1,4 @@
-"""The backbone first, then everything together."""
+"""Training of the backbone alone, followed by joint training."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from skearlyexit.training._trainer import Trainer
 
 
 class MixedTraining(TrainingStrategy):
-    """Trains the backbone alone, then backbone and heads jointly.
+    """Training of the backbone with its last head, followed by joint training of all exits.
 
     Parameters
     ----------
     weights : float, {"depth", "ramp", "adaptive"} or sequence of float, default=1.0
-        Weights of the exits in the joint phase, as in `JointTraining`.
+        Weights of the losses of the exits in the joint phase, as in `JointTraining`.
     backbone_share : float, default=0.5
-        Share of the epochs given to the backbone alone.
+        Share of the epochs of the first phase, between 0 and 1 (exclusive).
 
     References
     ----------
@@ -56,7 +56,6 @@ class MixedTraining(TrainingStrategy):
         self.backbone_share = backbone_share
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         if network.n_exits == 1:
             train_alone(network, trainer)
             return
@@ -68,12 +67,10 @@ class MixedTraining(TrainingStrategy):
         trainer.fit(everything, loss, share=1.0 - share, phase="joint")
 
     def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train everything on; see `TrainingStrategy.update`."""
         if network.n_exits == 1:
             train_alone(network, trainer)
             return
         JointTraining(self.weights).update(network, costs, trainer)
 
     def obstacle_to_update(self) -> str:
-        """Nothing but weights that change; see `TrainingStrategy.obstacle_to_update`."""
         return obstacle_of_weights(self.weights, name=type(self).__name__)

@@ -1,4 +1,4 @@
-"""Stages and heads as one module, and the part of it that a phase of training looks at."""
+"""Network with exits, and views of it that are trained in a phase."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from skearlyexit.training._state import put_state, state_of
 
 
 class MultiExitNetwork(torch.nn.Module):
-    """A network cut into stages, with a head after each.
+    """Network that is divided into stages, with a head after each stage.
 
     Parameters
     ----------
     stages : sequence of Block
+        Stages of the network. The output of a stage is ``(carry, embedding)``: the input of the
+        next stage and that of the head.
     heads : sequence of PooledModule
-        From embeddings to logits.
+        Head of each exit, which maps embeddings to logits.
     stand_ins : collection of int, default=()
-        Exits whose head will be replaced after training, so that it matters only through the
-        gradient it gives to the stages.
+        Indices of the exits whose head is replaced by a scikit-learn estimator after the training.
     given : bool, default=False
-        Whether the weights of the stages came from the user.
+        Whether the weights of the stages were given by the user.
     given_head : bool, default=False
-        Whether the last head did too.
+        Whether the last head was given by the user.
     gates : sequence of PooledModule, default=()
-        From embeddings to the logit of a gate, for each exit but the last; or none.
-    n_classes : int or None, default=None
-        For strategies that build something to answer.
+        Gate of each exit but the last, which maps embeddings to a logit; or no gates.
+    n_classes : int, default=None
+        Number of classes. Only used by strategies that build additional modules.
 
     Attributes
     ----------
     combiner : Combiner or None
-        What a strategy has learned to make of the heads; set by it.
+        Module that combines the outputs of the heads. It is set by strategies that learn one.
 
     Examples
     --------
@@ -82,13 +83,31 @@ class MultiExitNetwork(torch.nn.Module):
         return len(self.stages)
 
     def adopt(self, combiner: Combiner) -> None:
-        """Take a combiner, unless there is one like it that has learned already."""
+        """Set the combiner, unless there is one with the same settings already.
+
+        Parameters
+        ----------
+        combiner : Combiner
+            New combiner.
+        """
         own = self.combiner
         if type(own) is not type(combiner) or own.settings != combiner.settings:
             self.combiner = combiner
 
     def is_like(self, other: MultiExitNetwork) -> bool:
-        """Whether stages, heads and gates have the same weights, whatever is in them."""
+        """Compare the architecture with that of another network.
+
+        Parameters
+        ----------
+        other : MultiExitNetwork
+            Other network.
+
+        Returns
+        -------
+        is_like : bool
+            Whether the parameters of stages, heads and gates have the same names, shapes and
+            precision.
+        """
         shapes, others = (
             [
                 (name, weight.shape, weight.dtype)
@@ -100,7 +119,13 @@ class MultiExitNetwork(torch.nn.Module):
         return shapes == others
 
     def go_on_from(self, other: MultiExitNetwork) -> None:
-        """Take all that a network like this one has learned."""
+        """Copy the weights and the combiner of a network with the same architecture.
+
+        Parameters
+        ----------
+        other : MultiExitNetwork
+            Network to copy from.
+        """
         for own, parts in zip(self._parts(), other._parts(), strict=True):
             put_state(own, state_of(parts))
         self.combiner = copy.deepcopy(other.combiner)
@@ -109,7 +134,19 @@ class MultiExitNetwork(torch.nn.Module):
         return [self.stages, self.heads, self.gates]
 
     def with_exits(self, kept: Sequence[int]) -> MultiExitNetwork:
-        """The same network with some of its exits only, ascending, the last among them."""
+        """Remove exits; the stages before them become part of the next stage.
+
+        Parameters
+        ----------
+        kept : sequence of int
+            Indices of the exits to keep in ascending order, including the last exit.
+
+        Returns
+        -------
+        network : MultiExitNetwork
+            Network with these exits, which shares its modules with this network. This network
+            itself if all exits are kept.
+        """
         if len(kept) == self.n_exits:
             return self
         starts = [0, *(exit_ + 1 for exit_ in kept)]
@@ -127,32 +164,35 @@ class MultiExitNetwork(torch.nn.Module):
 
 
 class Combiner(torch.nn.Module, metaclass=ABCMeta):
-    """Makes one answer of what the exits so far say, with weights that are trained."""
+    """Base class of modules that are trained to combine the outputs of the heads."""
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """What, besides its class, tells it from another."""
+        """Settings in which combiners of the same class differ."""
         return ()
 
     @abstractmethod
     def fitted(self) -> Combination:
-        """The same as a rule for probabilities."""
+        """Equivalent combination of predicted probabilities."""
 
 
 class View(torch.nn.Module):
-    """What a phase of training looks at: from rows to a list of logits, one for each exit.
+    """Base class of modules that are trained in a phase of the training.
+
+    A view maps a batch of inputs to a list of logits, one tensor for each of its exits. A subclass
+    must define `forward` and set `exits`.
 
     Attributes
     ----------
     exits : list of int
-        Exits that answer, ascending.
+        Indices of the exits whose logits are returned, in ascending order.
 
     Examples
     --------
     >>> from sklearn.datasets import make_classification
     >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
     >>> from skearlyexit.training import ExitLoss, TrainingStrategy, View
-    >>> class Alone(View):  # one stage and its head, on what the stages before it return
+    >>> class Alone(View):  # one stage and its head, after frozen stages
     ...     def __init__(self, network, exit_):
     ...         super().__init__()
     ...         self.before = network.stages[:exit_].requires_grad_(False)
@@ -177,39 +217,79 @@ class View(torch.nn.Module):
     exits: list[int]
 
     def trained_part(self) -> torch.nn.Module:
-        """What training may change."""
+        """Return the module that is changed by the training.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            The view itself by default.
+        """
         return self
 
     def trainable(self) -> list[torch.nn.Parameter]:
-        """Parameters that training may change."""
+        """Return the parameters that are trained.
+
+        Returns
+        -------
+        parameters : list of torch.nn.Parameter
+            Parameters of `trained_part` that require a gradient.
+        """
         return [each for each in self.trained_part().parameters() if each.requires_grad]
 
     def groups(self) -> list[list[torch.nn.Parameter]]:
-        """The same in groups with learning rates of their own."""
+        """Return the parameters that are trained, in groups with separate learning rates.
+
+        Returns
+        -------
+        groups : list of list of torch.nn.Parameter
+            Groups of parameters. A single group by default.
+        """
         return [self.trainable()]
 
     def rate(self, group: int, progress: float) -> float | None:
-        """Factor of a group's learning rate; None follows the trainer's schedule."""
+        """Return the factor of the learning rate of a group of parameters.
+
+        Parameters
+        ----------
+        group : int
+            Index of the group.
+        progress : float
+            Progress of the phase, as a share of its steps.
+
+        Returns
+        -------
+        factor : float or None
+            Factor of the learning rate of the trainer. None, the default, is the factor of the
+            trainer's schedule.
+        """
         return None
 
     def advance(self, progress: float) -> None:
-        """Take note, before a step, of the share of the phase that has passed."""
+        """Update the view before a step. The default implementation does nothing.
+
+        Parameters
+        ----------
+        progress : float
+            Progress of the phase, as a share of its steps.
+        """
 
 
 class ExitView(View):
-    """The network as seen from some of its exits.
+    """View of the heads of some exits and the stages before them.
 
     Parameters
     ----------
     network : MultiExitNetwork
+        Network to train.
     exits : sequence of int
-        Exits that answer, ascending.
+        Indices of the exits whose logits are returned, in ascending order.
     freeze_stages : bool, default=False
-        Whether the stages stay as they are, in evaluation mode and out of the backward pass.
+        Whether only the heads are trained. The stages are then in evaluation mode, and no gradients
+        are computed for them.
 
     Notes
     -----
-    **Shape**: rows (n, ...) to a list of logits (n, n_classes), one for each exit asked.
+    **Shape**: inputs (n, ...) to a list of logits (n, n_classes), one for each of the exits.
 
     Examples
     --------
@@ -236,8 +316,19 @@ class ExitView(View):
         self.heads = torch.nn.ModuleDict({str(i): network.heads[i] for i in self.exits})
 
     def train(self, mode: bool = True) -> ExitView:
-        """Switch between training and evaluation; frozen stages stay in evaluation."""
-        if mode is not self._mode:  # asked before every batch, and slow to carry out
+        """Set training or evaluation mode; frozen stages remain in evaluation mode.
+
+        Parameters
+        ----------
+        mode : bool, default=True
+            True for training mode, False for evaluation mode.
+
+        Returns
+        -------
+        self : ExitView
+            The view itself.
+        """
+        if mode is not self._mode:  # called before each batch, and slow
             super().train(mode)
             if self.freeze_stages:
                 self.stages.eval()
@@ -245,10 +336,21 @@ class ExitView(View):
         return self
 
     def trained_part(self) -> torch.nn.Module:
-        """What training may change."""
         return self.heads if self.freeze_stages else self
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
+        """Compute the logits of the exits.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n, ...)
+            Inputs of the first stage.
+
+        Returns
+        -------
+        logits : list of Tensor of shape (n, n_classes)
+            Logits of each exit.
+        """
         carry: Any = rows
         embeddings = []
         for i, stage in enumerate(self.stages):
@@ -265,15 +367,15 @@ class ExitView(View):
         return [self.heads[str(i)](embedding) for i, embedding in exits]
 
     def _branch(self, exit_: int, embedding: torch.Tensor, carry: Any) -> tuple[torch.Tensor, Any]:
-        """What the head gets, and what goes on."""
+        """Inputs of the head and of the next stage."""
         return embedding, carry
 
 
 class EquilibriumView(ExitView):
-    """The network whose gradients are scaled where an exit branches off; see `JointTraining`."""
+    """View of a network whose gradients are scaled at each exit; see `JointTraining`."""
 
     def _branch(self, exit_: int, embedding: torch.Tensor, carry: Any) -> tuple[torch.Tensor, Any]:
-        n_left = len(self.exits) - self.exits.index(exit_)  # this one included
+        n_left = len(self.exits) - self.exits.index(exit_)  # including this one
         parts = carry if isinstance(carry, tuple) else (carry,)
         onward = tuple(scale_gradient(part, (n_left - 1) / n_left) for part in parts)
         head = scale_gradient(embedding, 1 / n_left)
@@ -292,7 +394,7 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 def scale_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
-    """The same numbers, whose gradient is handed back times a factor."""
+    """Return the same values, whose gradient is multiplied by a factor."""
     if not x.is_floating_point():
         return x  # a mask has no gradient
     scaled: torch.Tensor = _ScaledGradient.apply(x, factor)
@@ -301,7 +403,7 @@ def scale_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
 
 @contextmanager
 def settled_statistics(module: torch.nn.Module) -> Iterator[None]:
-    """Let batch normalization use the statistics that it has, also in training."""
+    """Context in which batch normalization uses its running statistics, also in training mode."""
     kind = torch.nn.modules.batchnorm._BatchNorm
     norms = [each for each in module.modules() if isinstance(each, kind)]
 

@@ -1,4 +1,4 @@
-"""How a phase of training goes, and how it is run."""
+"""Options of a training phase, and of its execution."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 
 def cosine(progress: float) -> float:
-    """Rise over the first twentieth of the run, then fall to 0 along a half cosine."""
+    """Half a cosine period, multiplied by a linear increase in the first 5 % of the steps."""
     return min(1.0, 0.05 + 20 * progress) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def constant(progress: float) -> float:
-    """Keep the learning rate."""
+    """Constant learning rate."""
     return 1.0
 
 
@@ -31,16 +31,17 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What is asked for of the training.
+    """Options of a training.
 
     Attributes
     ----------
-    max_epochs, batch_size, lr, optimizer, lr_schedule : as in `EarlyExitClassifier`
+    max_epochs, batch_size, lr, optimizer, lr_schedule : int, int, float, str or callable, str
+        As in `EarlyExitClassifier`.
     patience : int or None, default=None
-        Epochs without a lower validation loss after which a phase ends and returns to its best
-        weights; None trains all epochs.
+        Number of epochs without a lower validation loss after which a phase ends and the weights
+        with the lowest validation loss are restored. None trains for all epochs.
     callbacks : sequence of skorch callbacks, default=()
-        Copied for each phase.
+        Callbacks, which are copied for each phase.
     """
 
     max_epochs: int
@@ -54,9 +55,9 @@ class TrainingOptions:
     def make_optimizer(
         self, groups: list[list[torch.nn.Parameter]], _: Any, lr: float
     ) -> torch.optim.Optimizer:
-        """New optimizer of groups of parameters.
+        """Make an optimizer of groups of parameters.
 
-        Those of the module, which skorch passes, are ignored: some of them may be frozen.
+        The parameters of the module, which skorch passes, are ignored: some may be frozen.
         """
         parameters: Any = groups[0]
         if len(groups) > 1:
@@ -68,16 +69,19 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Execution:
-    """How the training is run.
+    """Options of the execution of a training.
 
     Attributes
     ----------
     device : str, default="cpu"
+        Device on which the training runs.
     mixed_precision : bool, default=False
-        Whether the forward pass is done in bfloat16 where it can be.
+        Whether the forward passes run under bfloat16 autocast.
     compiled : bool or dict, default=False
-        Whether it is compiled; a dict holds keyword arguments of ``torch.compile``.
+        Whether the forward passes are compiled; a dict holds keyword arguments of
+        ``torch.compile``.
     verbose : int, default=0
+        Whether to print each phase, and the epochs as skorch prints them.
     """
 
     device: str = "cpu"

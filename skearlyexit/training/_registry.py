@@ -1,4 +1,4 @@
-"""Names of trainings."""
+"""Names of training strategies for the `training` parameter of the estimators."""
 
 from __future__ import annotations
 
@@ -31,19 +31,24 @@ STRATEGIES: dict[str, type[TrainingStrategy]] = {
 
 
 def check_unlabeled(strategy: TrainingStrategy) -> None:
-    """Refuse rows without labels that nothing would be learned from.
+    """Check that a strategy uses samples without labels.
+
+    Parameters
+    ----------
+    strategy : TrainingStrategy
+        Training strategy.
 
     Raises
     ------
     ValueError
-        If the strategy, with the parameters that it has, has no use for them.
+        If the strategy does not use them with its current parameters.
     """
     if strategy.takes_unlabeled():
         return
     able = sorted(kind.__name__ for kind in STRATEGIES.values() if kind.uses_unlabeled)
-    hint = " with the parameters that it has" if strategy.uses_unlabeled else ""
+    hint = " with these parameters" if strategy.uses_unlabeled else ""
     raise ValueError(
-        f"X_unlabeled has no effect on {strategy}, which learns from labels only{hint}. Give a "
-        f"'training' that learns from rows without labels, or leave them out. Such are: "
-        f"{', '.join(able)}; what they need for it is in their description."
+        f"X_unlabeled has no effect on {strategy}, which uses only samples with labels{hint}. "
+        "Remove X_unlabeled, or give a 'training' that uses samples without labels, with the "
+        f"parameters that this requires: {', '.join(able)}."
     )

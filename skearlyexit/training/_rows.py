@@ -1,4 +1,4 @@
-"""Rows to learn from, and how they are cut into batches."""
+"""Training samples as tensors, and their division into batches."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ import torch
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import StreamedRows, tensor_of
 
-#: What a network reads: one tensor, or several with the same rows.
+#: Inputs of a network: a tensor, or several tensors for the same samples.
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True)
 class TrainingRows(torch.utils.data.Dataset):
-    """Rows to learn from, or to validate on.
+    """Training or validation samples.
 
     Attributes
     ----------
-    X : Tensor or StreamedRows of shape (n_samples, ...), or tuple of tensors
+    X : Tensor or StreamedRows of shape (n_samples, ...), or tuple of Tensor
+        Inputs of the network.
     y : Tensor of shape (n_samples,)
-        Indices of classes.
-    weight : Tensor of shape (n_samples,) or None
-    unlabeled : as X, of shape (n_unlabeled, ...), or None
-        Further rows to learn from, which have no labels.
+        Classes, as indices.
+    weight : Tensor of shape (n_samples,) or None, default=None
+        Sample weights.
+    unlabeled : Tensor or StreamedRows of shape (n_unlabeled, ...), or tuple, or None, default=None
+        Further training samples without labels.
     """
 
     X: Inputs | StreamedRows
@@ -40,17 +42,26 @@ class TrainingRows(torch.utils.data.Dataset):
 
     @property
     def n_unlabeled(self) -> int:
-        """Number of rows without labels."""
+        """Number of samples without labels."""
         return 0 if self.unlabeled is None else n_rows_of(self.unlabeled)
 
 
 class Batches:
-    """Batches cut out of whole tensors, which is what makes small networks fast.
+    """Iterator over batches that are slices of whole tensors, which is fast for small networks.
 
-    A last batch of a single row joins the one before it: batch normalization cannot train on it.
-    Where there are rows without labels, a shuffled batch holds as many of them as of the others,
-    behind these: its labels and weights end before its rows do. They have their turns in a shuffled
-    order that goes on from epoch to epoch.
+    If the last batch has a single sample, it is merged with the previous one, since batch
+    normalization requires two. If there are samples without labels and the order is shuffled, a
+    batch contains as many of them as samples with labels, after these: labels and weights are then
+    shorter than the inputs. They are used in a random order that continues from epoch to epoch.
+
+    Parameters
+    ----------
+    dataset : TrainingRows
+        Samples.
+    batch_size : int
+        Number of samples with labels in a batch.
+    shuffle : bool, default=False
+        Whether the order is random in each epoch.
     """
 
     def __init__(self, dataset: TrainingRows, batch_size: int, shuffle: bool = False) -> None:
@@ -76,7 +87,7 @@ class Batches:
 
 
 class _Turns:
-    """Numbers below n in a shuffled order, shuffled anew once all have had their turn."""
+    """Endless sequence of random permutations of the integers below n."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -96,7 +107,7 @@ def n_batches(n_rows: int, batch_size: int) -> int:
 
 
 def take(inputs: Inputs | StreamedRows, chosen: slice | torch.Tensor) -> Inputs:
-    """Some of the rows."""
+    """Inputs of some of the samples."""
     if isinstance(inputs, StreamedRows):
         return inputs.tensor(chosen)
     if isinstance(inputs, tuple):
@@ -105,12 +116,12 @@ def take(inputs: Inputs | StreamedRows, chosen: slice | torch.Tensor) -> Inputs:
 
 
 def n_rows_of(inputs: Inputs | StreamedRows) -> int:
-    """Number of rows."""
+    """Number of samples."""
     return len(inputs[0] if isinstance(inputs, tuple) else inputs)
 
 
 def _joined(first: Inputs, second: Inputs) -> Inputs:
-    """The rows of both, one after the other."""
+    """Concatenation of both along the samples."""
     if isinstance(first, tuple):
         return tuple(torch.cat(parts) for parts in zip(first, second, strict=True))
     assert isinstance(second, torch.Tensor)
@@ -122,7 +133,7 @@ def _chosen(part: torch.Tensor, chosen: slice | torch.Tensor) -> torch.Tensor:
 
 
 def to_device(inputs: Inputs, device: str) -> Inputs:
-    """The rows on a device."""
+    """Inputs moved to a device."""
     if isinstance(inputs, tuple):
         return tuple(part.to(device) for part in inputs)
     return inputs.to(device)
@@ -131,17 +142,23 @@ def to_device(inputs: Inputs, device: str) -> Inputs:
 def training_rows(
     samples: Samples, dtype: torch.dtype, *, unlabeled: bool = False, relative: bool = True
 ) -> TrainingRows:
-    """Samples as a trainer takes them.
+    """Convert samples to the input of a trainer.
 
     Parameters
     ----------
     samples : Samples
+        Training or validation samples.
     dtype : torch.dtype
-        Precision of weights.
+        Precision of the sample weights.
     unlabeled : bool, default=False
-        Whether samples without labels are among them.
+        Whether samples without labels are included.
     relative : bool, default=True
-        Whether weights count relative to their mean.
+        Whether the sample weights are divided by their mean.
+
+    Returns
+    -------
+    rows : TrainingRows
+        The samples as tensors; streamed samples are not read.
     """
     further = samples.unlabeled if unlabeled else None
     X, y, weight = samples.X, samples.y, samples.weight
@@ -157,9 +174,10 @@ def to_rows(
     relative: bool = True,
     dtype: torch.dtype | None = None,
 ) -> TrainingRows:
-    """Rows of arrays as tensors, with weights relative to a mean of 1; streamed rows stay so.
+    """Convert arrays to tensors; streamed samples are not read.
 
-    Weights are of the precision of the network, or else of X.
+    The sample weights are divided by their mean if `relative` is True. Their precision is `dtype`,
+    or that of X if it is None.
     """
     if dtype is None:
         dtype = torch.float64 if X.dtype == np.float64 else torch.float32
@@ -167,9 +185,9 @@ def to_rows(
         if not weight.any():
             raise ValueError(
                 f"All {len(weight)} samples of this training have weight 0, by sample_weight or "
-                "class_weight. Hold out others, or give them a weight."
+                "class_weight. Hold out other samples, or give some of these a positive weight."
             )
-        weight = weight / weight.max()  # whose sum may otherwise overflow
+        weight = weight / weight.max()  # otherwise their sum may overflow
         weight = weight / weight.mean()
     return TrainingRows(
         _tensor(X),

@@ -1,4 +1,4 @@
-"""The backbone first, then the heads on it."""
+"""Training of the backbone, followed by the heads on the frozen backbone."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from skearlyexit.training._trainer import Trainer
 
 
 class SeparateTraining(TrainingStrategy):
-    """Trains the backbone alone, freezes it and trains each head on its own.
+    """Training of the backbone with its last head, followed by the other heads.
 
-    A backbone whose weights came from the user is taken as it is, and so is its own classifier.
-    The heads share no weight, so that minimizing the sum of their losses trains each on its own.
-    They learn from embeddings that the frozen backbone computes once, if these fit in memory.
+    The backbone is frozen in the second phase, so the heads do not influence each other. If the
+    embeddings take at most 2 GiB, they are computed only once. A backbone with weights given by the
+    user is not trained, nor is its own classifier.
 
     Parameters
     ----------
     backbone_share : float, default=0.5
-        Share of the epochs given to the backbone, if it has to be trained.
+        Share of the epochs of the first phase, between 0 and 1 (exclusive). Ignored if only one of
+        the phases is required.
 
     References
     ----------
@@ -53,14 +54,12 @@ class SeparateTraining(TrainingStrategy):
         self.backbone_share = backbone_share
 
     def for_trials(self) -> SeparateTraining:
-        """Itself."""
         return self
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
-        """Train the network in place; see `TrainingStrategy.train`."""
         last = network.n_exits - 1
         share = self.backbone_share
-        # Of a stand-in only what pools the embeddings stays.
+        # Of a head that is replaced by an estimator, only the pooling is used.
         heads: Any = network.heads
         untrained = {
             i
@@ -72,7 +71,7 @@ class SeparateTraining(TrainingStrategy):
             if network.given_head:
                 untrained.discard(last)
         else:
-            # Without heads to train afterwards, all of the time is the backbone's.
+            # If there are no heads to train, all epochs are those of the first phase.
             share = share if untrained - {last} else 1.0
             untrained.discard(last)
             trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")

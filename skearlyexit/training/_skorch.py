@@ -1,4 +1,4 @@
-"""Callbacks that every training has."""
+"""Callbacks of skorch that are used in every training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skearlyexit.training._state import State, put_state, state_of
 
 
 class Progress(Callback):
-    """Tells the loss how far the run is, sets the learning rate, and notes what the exits do."""
+    """Callback that sets progress and learning rate, and records losses and accuracies of exits."""
 
     def __init__(self, n_steps: int, factor: Callable[[float], float]) -> None:
         self.n_steps = n_steps
@@ -31,11 +31,11 @@ class Progress(Callback):
         progress = self.step_ / self.n_steps
         net.criterion_.progress = progress
         net.module_.advance(progress)
-        # Relative to the last step, so that schedulers among the user's callbacks have their say.
+        # Relative to the last step, so that schedulers among the user's callbacks have an effect.
         for i, group in enumerate(net.optimizer_.param_groups):
             own = net.module_.rate(i, progress)
             factor = self.factor(progress) if own is None else own
-            # What has come to 0 stays there.
+            # A learning rate of 0 remains 0.
             group["lr"] *= factor / self.factors_[i] if self.factors_[i] else 0.0
             self.factors_[i] = factor
         self.step_ += 1
@@ -50,7 +50,7 @@ class Progress(Callback):
 
 
 class Stopping(EarlyStopping):
-    """Early stopping that returns to all that the network was, not only to its `state_dict`."""
+    """Early stopping that restores the full state of the network, not only its `state_dict`."""
 
     def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         super().on_train_begin(net, **kwargs)

@@ -1,4 +1,4 @@
-"""What a module has learned."""
+"""State of a module, including tensors that are not in its `state_dict`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 
 @dataclass(frozen=True)
 class State:
-    """What a module has learned, also what no ``state_dict`` holds.
+    """State of a module, including tensors that are not in its ``state_dict``.
 
-    Not what it keeps otherwise, such as numbers or tensors in a list.
+    Other attributes, such as numbers or lists of tensors, are not included.
 
     Attributes
     ----------
     tensors : dict of str to Tensor
-        Copies of parameters, of buffers, whether persistent or not, and of tensors that are plain
-        attributes of the module or of its submodules, by name.
+        Copies of parameters, of persistent and other buffers, and of tensors that are plain
+        attributes of the module or its submodules, by name.
     extra : dict of str to object
-        What submodules give as their `get_extra_state`, by their names.
+        Results of `get_extra_state` of submodules, by name.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -29,7 +29,7 @@ class State:
 
 
 def state_of(module: torch.nn.Module, device: str | None = None) -> State:
-    """Copy of what a module has learned, on a device or where it is."""
+    """Copy of the state of a module, on the given device or on that of each tensor."""
     tensors = {
         name: tensor.detach().to(device or tensor.device, copy=True)
         for name, tensor in _tensors_of(module).items()
@@ -44,12 +44,12 @@ def state_of(module: torch.nn.Module, device: str | None = None) -> State:
 
 @torch.no_grad()
 def put_state(module: torch.nn.Module, state: State) -> None:
-    """Make a module what it, or one like it, has been."""
+    """Load a state of the module, or of a module with the same architecture."""
     own = _tensors_of(module)
     for name, tensor in state.tensors.items():
         if name in own and _may_hold(own[name], tensor):
             own[name].copy_(tensor)
-        else:  # a tensor that its module makes anew, as it then has to be
+        else:  # a tensor that the module itself replaces by a new one
             _set(module, name, tensor.clone())
     for name in own.keys() - state.tensors.keys():
         _set(module, name, None)
@@ -63,7 +63,7 @@ def _set(module: torch.nn.Module, name: str, value: Any) -> None:
 
 
 def _may_hold(own: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether a tensor can be written into without losing any of it."""
+    """Whether the values of the other tensor can be copied into a tensor."""
     if (own.shape, own.dtype) != (other.shape, other.dtype):
         return False
     is_expanded = own.layout == torch.strided and any(

@@ -1,4 +1,4 @@
-"""What every exit does in an epoch."""
+"""Losses and accuracies of the exits in an epoch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 
 
 class ExitTally:
-    """Mean loss and accuracy of each exit, added up batch by batch.
+    """Mean loss and accuracy of each exit, accumulated over the batches of an epoch.
 
-    Nothing is fetched from the device before the epoch is over.
+    Nothing is copied from the device before the end of the epoch.
     """
 
     def __init__(self) -> None:
@@ -19,37 +19,36 @@ class ExitTally:
         self._n_rows: list[int] = []
 
     def add(self, losses: torch.Tensor, stacked: torch.Tensor, y: torch.Tensor) -> None:
-        """Take a batch in.
+        """Add a batch.
 
         Parameters
         ----------
         losses : Tensor of shape (n_exits,)
-            Mean over the rows.
+            Mean loss of each exit.
         stacked : Tensor of shape (n_exits, n, n_classes)
             Logits.
-        y : Tensor of shape (n,)
+        y : Tensor of shape (n_labeled,)
+            Classes of the first samples, as indices. Further samples have no labels.
         """
         self._losses.append(losses.detach())
-        # Rows behind those of y have no labels.
         answers = stacked.detach()[:, : len(y)].argmax(dim=2)
         self._hits.append((answers == y).sum(dim=1))
         self._n_rows.append(len(y))
 
     def take(self, part: str, n_exits: int) -> dict[str, Any]:
-        """Entries for the history, and begin anew.
+        """Return the entries of the history, and reset the tally.
 
         Parameters
         ----------
         part : str
-            What their names begin with.
+            Prefix of the names.
         n_exits : int
-            Exits of the view. Where fewer have answered, they were the last ones.
+            Number of exits of the view. Batches with fewer exits contain the last ones.
 
         Returns
         -------
         entries : dict of str to list of float
-            One number for each exit, NaN for one that has not answered; empty if there was no
-            batch.
+            One value for each exit, NaN for an exit without logits. Empty if there was no batch.
         """
         names = f"{part}_exit_losses", f"{part}_exit_accuracies"
         if not n_exits:
@@ -65,7 +64,7 @@ class ExitTally:
 
 
 def _filled(batches: list[torch.Tensor], n_exits: int) -> torch.Tensor:
-    """Numbers of all batches, shape (n_batches, n_exits), NaN in front where there are fewer."""
+    """Values of all batches, shape (n_batches, n_exits), padded with NaN on the left."""
     filled = [
         torch.nn.functional.pad(each.to(torch.float64), (n_exits - len(each), 0), value=torch.nan)
         for each in batches

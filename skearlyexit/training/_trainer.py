@@ -1,4 +1,4 @@
-"""The one loop that all strategies train with, on skorch."""
+"""Training loop that all strategies use, based on skorch."""
 
 from __future__ import annotations
 
@@ -28,37 +28,44 @@ from skearlyexit.training._skorch import Progress, Stopping
 
 @dataclass
 class Trainer:
-    """Minimizes losses on a set of rows.
+    """Trainer that minimizes losses on a set of samples.
 
-    Attributes
+    An estimator passes it to the method `train` of its training strategy.
+
+    Parameters
     ----------
     rows : TrainingRows
+        Training samples.
     validation : TrainingRows or None
-        Rows for early stopping.
+        Validation samples for early stopping.
     options : TrainingOptions
-    execution : Execution
-    seeds : iterator of int
-        One for each phase.
-    n_rows : int or None
-        Fewer rows than these are trained on for more epochs, so that as many steps are made; None
-        takes the epochs as they are.
-    memory : TrainingMemory or None
-        Where phases are kept.
-    optimizer_state : dict or None
-        What a phase goes on with, if it trains the same with an optimizer of the same class, and
-        what it leaves behind; an empty one starts anew. None: every phase starts anew, and leaves
-        nothing.
-    share : float
-        Epochs that there are to spend, as a share of `max_epochs`.
-    history : list of dict
-        One entry for each epoch, of all phases.
+        Options of the training, such as the number of epochs.
+    execution : Execution, default=Execution()
+        Options of the execution, such as the device.
+    seeds : iterator of int, default=itertools.count()
+        Seeds of random numbers. Each phase uses the next one.
+    n_rows : int, default=None
+        Number of samples to which ``options.max_epochs`` refers. With fewer training samples, the
+        number of epochs is increased so that the number of steps is the same. None does not change
+        the number of epochs.
+    memory : TrainingMemory, default=None
+        Cache of phases.
+    optimizer_state : dict, default=None
+        State of the optimizer of an earlier phase, which the next phase continues if it trains the
+        same parameters with an optimizer of the same class. It is replaced after each phase. An
+        empty dict starts with a new optimizer. None starts each phase with a new optimizer, and
+        stores no state.
+    share : float, default=1.0
+        Share of ``options.max_epochs`` that is available to this trainer.
+    history : list of dict, default=[]
+        Entry of each epoch of all phases; `fit` appends to it.
 
     Examples
     --------
     >>> from sklearn.datasets import make_classification
     >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
     >>> from skearlyexit.training import ExitLoss, ExitView, TrainingStrategy
-    >>> class LastFirst(TrainingStrategy):  # the last exit in a quarter of the epochs, then all
+    >>> class LastFirst(TrainingStrategy):  # last exit for a quarter of the epochs, then all exits
     ...     def train(self, network, costs, trainer):
     ...         last, all_exits = [network.n_exits - 1], range(network.n_exits)
     ...         trainer.fit(ExitView(network, last), ExitLoss([1.0]), share=0.25, phase="last")
@@ -85,37 +92,59 @@ class Trainer:
 
     @property
     def device(self) -> str:
-        """Where the training runs."""
+        """Device on which the training runs."""
         return self.execution.device
 
     def remaining(self, share: float) -> Trainer:
-        """Trainer for a share of the epochs, that writes the same history."""
+        """Return a trainer for a share of the epochs of this trainer.
+
+        Parameters
+        ----------
+        share : float
+            Share of the epochs of this trainer.
+
+        Returns
+        -------
+        trainer : Trainer
+            Trainer with the same samples, which appends to the same history.
+        """
         return replace(self, share=self.share * share)
 
     def fit(
         self, module: View, loss: ExitLoss, *, share: float = 1.0, phase: str = "training"
     ) -> None:
-        """Train what of the module may be trained, in place.
+        """Train a view in place in one phase of the training.
+
+        Nothing is done if the view has no parameters to train. Afterwards, the view is in
+        evaluation mode.
 
         Parameters
         ----------
         module : View
+            View to train.
         loss : ExitLoss
+            Loss to minimize.
         share : float, default=1.0
-            Share of this trainer's epochs, at least one epoch.
+            Number of epochs, as a share of the epochs of this trainer. At least one epoch is
+            trained.
         phase : str, default="training"
-            Name in the history.
+            Name of the phase in the history.
+
+        Raises
+        ------
+        ValueError
+            If the training diverges, or if batch normalization is applied to a batch of one sample.
         """
         parameters = module.trainable()
         if not parameters:
             return
         n_epochs = max(1, round(self.options.max_epochs * self.share * share * self._stretch()))
-        # A phase draws from generators of its own, so that it depends on none before it.
+        # Random numbers of a phase do not depend on those that were drawn before it.
         seed = next(self.seeds) % 2**32
 
         def run() -> list[dict[str, Any]]:
             if self.execution.verbose:
-                print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} rows")
+                print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} samples")
             with isolated_random_state(seed, self.device):
                 history = self._run(module, loss, parameters, n_epochs, phase)
             module.eval()
@@ -130,7 +159,7 @@ class Trainer:
         self.history.extend({"phase": phase, **epoch} for epoch in history)
 
     def _stretch(self) -> float:
-        """By what the epochs are more, so that as many steps are made as on `n_rows` rows."""
+        """Factor of the number of epochs for as many steps as with `n_rows` samples."""
         if self.n_rows is None:
             return 1.0
         batch_size = self.options.batch_size
@@ -144,7 +173,7 @@ class Trainer:
         train: Callable[[], list[dict[str, Any]]],
         phase: str,
     ) -> list[dict[str, Any]]:
-        """History of a phase that was trained now, or before."""
+        """History of a phase, which is trained unless it is in the cache."""
         part = module.trained_part()
         outcome, recalled = memory.recall(facts, lambda: outcome_of(part, train()))
         if not recalled:
@@ -152,8 +181,8 @@ class Trainer:
         module.eval()
         if not restore(part, outcome):
             warn(
-                "The 'memory' parameter has no effect on this network: training changes more of it "
-                "than its parameters and buffers. Register what it learns as buffers."
+                "The 'memory' parameter has no effect on this network: training changes attributes "
+                "of it that are neither parameters nor buffers. Register them as buffers."
             )
             return train()
         if self.execution.verbose:
@@ -161,7 +190,7 @@ class Trainer:
         return outcome[-1]
 
     def _facts(self) -> list[Any]:
-        """What the outcome of a phase depends on, besides the phase."""
+        """Everything the result of a phase depends on, besides the arguments of `fit`."""
         options = replace(self.options, max_epochs=0, callbacks=list(self.options.callbacks))
         return [self.rows, self.validation, options, replace(self.execution, verbose=0)]
 
@@ -173,11 +202,11 @@ class Trainer:
         n_epochs: int,
         phase: str,
     ) -> list[dict[str, Any]]:
-        """Train for some epochs, and return their losses."""
+        """Train for some epochs, and return their history."""
         net, progress = self._net(module, loss, n_epochs)
         kind = [type(net.optimizer_), _names(module)]
         if self.optimizer_state and self.optimizer_state["kind"] == kind:
-            # Rates and the like are those of now.
+            # The current options, such as the learning rate, are kept.
             fresh = net.optimizer_.state_dict()
             net.optimizer_.load_state_dict({**fresh, "state": self.optimizer_state["state"]})
         single = len(self.rows) == 1 and not self.rows.n_unlabeled
@@ -196,8 +225,9 @@ class Trainer:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ValueError(
-                "A batch of one row cannot be normalized. Give batch_size at least 2, or a network "
-                "without batch normalization and heads such as LinearHead(normalize=False)."
+                "A batch of one sample cannot be normalized. Give batch_size at least 2, or a "
+                "network without batch normalization and heads such as "
+                "LinearHead(normalize=False)."
             ) from error
         diverged = _diverged(module, parameters)
         if (
@@ -253,7 +283,7 @@ class Trainer:
 
 
 def _diverged(module: View, parameters: Sequence[torch.nn.Parameter]) -> str:
-    """What of a trained module is not finite, as the beginning of a sentence; empty if all is."""
+    """Values of a trained module that are not finite, as the beginning of a sentence, or empty."""
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
         return "weights are"
     for part in module.trained_part().modules():
@@ -264,7 +294,7 @@ def _diverged(module: View, parameters: Sequence[torch.nn.Parameter]) -> str:
 
 
 def to_main_memory(state: Any) -> Any:
-    """Copy of what an optimizer keeps, all tensors in main memory."""
+    """Copy of the state of an optimizer, with all tensors on the CPU."""
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):
@@ -273,10 +303,10 @@ def to_main_memory(state: Any) -> Any:
 
 
 def _names(module: View) -> list[str]:
-    """Names of what may be trained."""
+    """Names of the parameters that are trained."""
     part = module.trained_part()
     return [name for name, each in part.named_parameters() if each.requires_grad]
 
 
 def _silent(*args: Any) -> None:
-    """Where the notices of early stopping go: the history tells as much."""
+    """Sink for the messages of early stopping, which the history contains as well."""

@@ -1,4 +1,4 @@
-"""Weights of the rows of a batch whose last rows may have no labels."""
+"""Means over batches whose last samples may have no labels."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from skearlyexit.training._loss import Target
 
 
 def all_weights(target: Target, n_rows: int) -> torch.Tensor | None:
-    """Weights of all rows, those without labels at the end weighing 1; None if all weigh 1.
+    """Weights of all samples of a batch.
 
     Parameters
     ----------
-    target : (y,) or (y, sample_weight)
-        Of shape (n_labeled,).
+    target : sequence of Tensor of shape (n_labeled,)
+        ``(y,)`` or ``(y, sample_weight)``.
     n_rows : int
-        Rows with and without labels.
+        Number of samples with and without labels.
 
     Returns
     -------
     weight : Tensor of shape (n_rows,) or None
+        Sample weights, which are 1 for the samples without labels at the end. None if all are 1.
     """
     if len(target) == 1:
         return None
@@ -28,14 +29,16 @@ def all_weights(target: Target, n_rows: int) -> torch.Tensor | None:
 
 
 def mean_over_rows(values: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-    """Mean of weight times value, over rows.
+    """Mean over samples of weight times value.
 
-    Weights are relative to a mean of 1 over all training rows, not over those of the batch.
+    The mean weight of all training samples is 1, rather than that of the batch.
 
     Parameters
     ----------
     values : Tensor of shape (n,)
+        Value of each sample.
     weight : Tensor of shape (n,) or None
+        Sample weights. If None, all are 1.
     """
     return values.mean() if weight is None else (values * weight).mean()
 
@@ -43,12 +46,14 @@ def mean_over_rows(values: torch.Tensor, weight: torch.Tensor | None) -> torch.T
 def pair_error(
     found: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor | None
 ) -> torch.Tensor:
-    """Mean squared error over pairs of rows, each weighing the product of its two rows' weights.
+    """Mean squared error over pairs of samples, weighted by the product of their weights.
 
     Parameters
     ----------
     found, wanted : Tensor of shape (n, n)
+        Values of all pairs, and their targets.
     weight : Tensor of shape (n,) or None
+        Sample weights. If None, all are 1.
     """
     if weight is None:
         return F.mse_loss(found, wanted)

@@ -194,7 +194,7 @@ class TestSentences:
         clf = quick(operating_point=RiskControl(0.3), calibration=calibration).fit(X, y)
         assert clf.operating_point_.certified
         assert (
-            "for the final one only as far as it behaves like them" in clf.operating_point_.reason
+            "for the final model only if it behaves like them" in clf.operating_point_.reason
         ) is folds
 
 

@@ -146,7 +146,7 @@ def test_data(rows, labels, error, words):
         (
             {"exits": ExactPlacement(2), "calibration": None, "budget": 0.9},
             ValueError,
-            "Budget cannot do without calibration",
+            "Budget cannot be used without calibration",
         ),
         ({"device": "meta"}, ValueError, "'device' parameter.*'meta'"),
         ({"head": MLPHead((0,))}, ValueError, "'hidden' parameter of MLPHead.*positive"),
@@ -293,7 +293,7 @@ def test_budget_without_calibration_rows():
     clf = quick(calibration=None).fit(X, y)
     with pytest.raises(ValueError, match=r"fitted without any.*calibrate"):
         clf.predict(X, budget=0.9)
-    with pytest.raises(ValueError, match="too few rows to hold any out"):
+    with pytest.raises(ValueError, match="too few samples to hold any out"):
         quick(calibration="auto", budget=0.9).fit(X[[0, 1]], [0, 1])
 
 
@@ -319,7 +319,7 @@ class TestSensibleAnswers:
         assert all(np.isfinite(epoch["train_loss"]) for epoch in clf.history_)
 
     def test_batches_of_one_row_are_the_users_choice(self):
-        with pytest.raises(ValueError, match="batch of one row cannot be normalized"):
+        with pytest.raises(ValueError, match="batch of one sample cannot be normalized"):
             quick(batch_size=1).fit(X[:20], y[:20])
 
     def test_class_absent_from_the_calibration_rows(self):

@@ -192,7 +192,7 @@ class TestNetworksOfTheUser:
         return make(lambda: nn.Sequential(nn.Linear(13, 16), nn.ReLU(), nn.Linear(16, 16)))
 
     def test_get_rows_in_their_precision_with_a_warning(self):
-        with pytest.warns(UserWarning, match="values of 12 features of X apart.*feature 1 "):
+        with pytest.warns(UserWarning, match="values of 12 features of X.*feature 1,"):
             clf = quick(**OWN, backbone=self.net()).fit(X + FAR, y)
         assert clf.cascade_.network.dtype == torch.float32
         with warnings.catch_warnings():

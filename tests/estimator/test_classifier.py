@@ -313,7 +313,7 @@ class TestTrainerParameters:
     def test_verbose_shows_progress(self, capsys):
         quick(max_epochs=2, verbose=1, calibration=None).fit(X, y)
         shown = capsys.readouterr().out
-        assert "distillation: 2 epochs on 500 rows" in shown
+        assert "distillation: 2 epochs on 500 samples" in shown
         assert "train_loss" in shown
         quick(max_epochs=2, calibration=None).fit(X, y)
         assert capsys.readouterr().out == ""

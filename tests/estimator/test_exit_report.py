@@ -83,7 +83,7 @@ def test_the_argument_is_another_operating_point(clf):
 def test_what_could_not_be_certified_is_said():
     report = quick().fit(X, y).exit_report(X_TEST, Y_TEST)
     assert report.certified is False
-    assert "Every row runs to the last exit" in report.reason
+    assert "No sample exits early" in report.reason
     assert report.overall.drop_interval.tolist() == [0, 0]
     assert "not certified" in str(report)
     assert report.classes.labels.tolist() == [0, 1, 2, 3]
@@ -92,14 +92,14 @@ def test_what_could_not_be_certified_is_said():
 def test_without_calibration_rows():
     report = quick(calibration=None).fit(X, y).exit_report(X_TEST, Y_TEST)
     assert report.request == ""
-    assert "No calibration rows" in str(report)
+    assert "There are no calibration samples" in str(report)
 
 
 def test_one_exit():
     report = quick(exits=1).fit(X, y).exit_report(X_TEST, Y_TEST)
     assert len(report.exits.costs) == 1
     assert report.overall.drop == 0
-    assert "There is one exit." in str(report)
+    assert "There is a single exit." in str(report)
 
 
 def test_the_level_widens_the_intervals(clf):

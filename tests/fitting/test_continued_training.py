@@ -186,19 +186,19 @@ class TestPartialFit:
     @pytest.mark.parametrize(
         ("params", "message"),
         [
-            ({"training": "layerwise"}, "LayerwiseTraining goes through phases"),
-            ({"training": "freeze_out"}, "FreezeOutTraining goes through phases"),
-            ({"training": "separate"}, "SeparateTraining goes through phases"),
-            ({"head": DecisionTreeClassifier()}, "scikit-learn heads are fitted on all rows"),
-            ({"temperature_scaling": True}, "learned from by temperatures"),
-            ({"early_stopping": True}, "holds rows out"),
-            ({"class_weight": "balanced"}, "counts the rows of each class"),
-            ({"policy": "learned"}, "held-out rows are learned from by LearnedConfidencePolicy"),
-            ({"exits": ExactPlacement(2, budget=0.8)}, "judges places by held-out rows"),
-            ({"training": JointTraining("ramp")}, "goes by how far a training is"),
-            ({"training": MixedTraining("adaptive")}, "goes by how far a training is"),
-            ({"training": LocalErrorTraining("feedback")}, "draws matrices"),
-            ({"training": BottleneckTraining()}, "BottleneckTraining goes through phases"),
+            ({"training": "layerwise"}, "LayerwiseTraining trains in phases"),
+            ({"training": "freeze_out"}, "FreezeOutTraining trains in phases"),
+            ({"training": "separate"}, "SeparateTraining trains in phases"),
+            ({"head": DecisionTreeClassifier()}, "scikit-learn heads are fitted to all samples"),
+            ({"temperature_scaling": True}, "required by temperature_scaling"),
+            ({"early_stopping": True}, "holds samples out"),
+            ({"class_weight": "balanced"}, "counts the samples of each class"),
+            ({"policy": "learned"}, "held-out samples are required by LearnedConfidencePolicy"),
+            ({"exits": ExactPlacement(2, budget=0.8)}, "chooses exits by held-out samples"),
+            ({"training": JointTraining("ramp")}, "depends on the progress of the training"),
+            ({"training": MixedTraining("adaptive")}, "depends on the progress of the training"),
+            ({"training": LocalErrorTraining("feedback")}, "the same random matrices"),
+            ({"training": BottleneckTraining()}, "BottleneckTraining trains in phases"),
         ],
     )
     def test_what_needs_all_rows(self, params, message):
@@ -311,14 +311,14 @@ class TestWarmStart:
     @pytest.mark.changes("numpy random state")
     def test_validation_rows_are_the_same_every_time(self):
         clf = streaming(warm_start=True, early_stopping=True, random_state=None)
-        with pytest.raises(ValueError, match="has to hold out the same rows"):
+        with pytest.raises(ValueError, match="has to hold out the same samples"):
             clf.fit(X, y)
         clf.fit(X, y, X_val=X_test, y_val=y_test)
         clf.set_params(random_state=3).fit(X, y).fit(X, y)
 
     def test_cross_fitted_heads_would_fall_behind(self):
         head = EstimatorHead(DecisionTreeClassifier(), cross_fit=2)
-        with pytest.raises(ValueError, match="would fall behind"):
+        with pytest.raises(ValueError, match="warm_start=True does not support"):
             streaming(warm_start=True, head=head).fit(X, y)
 
     def test_one_exit_holds_nothing_out(self):
@@ -341,8 +341,8 @@ class TestWarmStart:
     @pytest.mark.parametrize(
         ("params", "message"),
         [
-            ({"calibration": 0.2}, "may have seen any row"),
-            ({"calibration": "auto"}, "may have seen any row"),
+            ({"calibration": 0.2}, "may have been trained on any sample"),
+            ({"calibration": "auto"}, "may have been trained on any sample"),
             ({"backbone": MLPBackbone(3, width=16)}, "another network"),
             ({"exits": 2}, "another network"),
             ({"head": "mlp"}, "another network"),

@@ -69,7 +69,7 @@ def test_heads_that_cross_fit_alike_share_the_networks(tmp_path):
 def test_cross_fitting_respects_groups_and_says_what_it_needs():
     X, y, *_ = blobs()
     clf = quick(head=EstimatorHead(Recorder(), cross_fit=3), calibration=None)
-    with pytest.raises(ValueError, match=r"cross_fit=3 needs at least 3 rows, or two groups"):
+    with pytest.raises(ValueError, match=r"cross_fit=3 needs at least 3 samples, or two groups"):
         clf.fit(X, y, groups=np.zeros(len(y)))
     with pytest.raises(ValueError, match="'cross_fit' parameter of EstimatorHead"):
         quick(head=EstimatorHead(Recorder(), cross_fit=1)).fit(X, y)

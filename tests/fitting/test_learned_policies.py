@@ -273,7 +273,7 @@ class TestInTheEstimator:
 
     def test_needs_held_out_rows(self, policy):
         X, y, _, _ = blobs()
-        message = f"{type(policy).__name__} cannot do without calibration rows"
+        message = f"{type(policy).__name__} cannot be used without calibration samples"
         with pytest.raises(ValueError, match=message):
             quick(policy=policy, calibration=None, threshold=0.5).fit(X, y)
 
@@ -361,7 +361,7 @@ def test_learned_parts_see_rows_of_their_own(monkeypatch):
 def test_few_rows_are_refused():
     X, y, _, _ = blobs()
     clf = quick(policy="learned", combine="geometric", temperature_scaling=True, calibration=5)
-    with pytest.raises(ValueError, match="held-out rows"):
+    with pytest.raises(ValueError, match="held-out samples"):
         quick(policy="learned", combine="geometric", temperature_scaling=True, calibration=0.3).fit(
             X[:12], y[:12]
         )

@@ -242,5 +242,5 @@ def test_a_network_with_one_place_is_not_probed(fits):
 
 def test_too_few_rows():
     rows = Samples(X[:2], np.array([0, 1]))
-    with pytest.raises(ValueError, match="needs more rows than 2"):
+    with pytest.raises(ValueError, match="needs more samples than 2"):
         probing_split(rows, [], True, np.random.RandomState(0))

@@ -388,19 +388,22 @@ class TestAuxiliary:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"policy": "gate"}, "GatePolicy reads gates, which DistillationTraining does not learn"),
+        ({"policy": "gate"}, "GatePolicy needs gates, which DistillationTraining does not learn"),
         ({"combine": "trained"}, "DistillationTraining learns none"),
         ({"training": CombinedTraining("least")}, "'rule' parameter of CombinedTraining"),
         ({"training": CombinerTraining(0)}, "'hidden' parameter of CombinerTraining"),
         ({"training": GatedTraining(-1)}, "'cost_weight' parameter of GatedTraining"),
         (
             {"training": CombinedTraining("free"), "head": SVC()},
-            "negative weight, which is of no use with a scikit-learn head",
+            "negative weight for a head, which is not valid for the scikit-learn head",
         ),
-        ({"training": "combiner", "head": ["linear", SVC(), "linear"]}, "read the neural heads"),
+        (
+            {"training": "combiner", "head": ["linear", SVC(), "linear"]},
+            "on the outputs of neural heads",
+        ),
         (
             {"training": "gated", "policy": "gate", "exits": ExactPlacement(2, budget=0.8)},
-            "without gates to read",
+            "have no gates",
         ),
         ({"combine": GatedCombination(), "training": "gated"}, "needs gates, which are learned"),
         ({"combine": WeightedCombination([1, 2])}, "Got 2 weights for 3 exits"),

@@ -228,7 +228,7 @@ class TestParts:
 
     def test_a_stage_that_reads_no_numbers_is_refused(self):
         with pytest.raises(
-            ValueError, match=r"reads \['torch.int64 of shape \(3,\)'\]; give local"
+            ValueError, match=r"inputs \['torch.int64 of shape \(3,\)'\]\. Give local"
         ):
             floating((torch.arange(3),))
 

@@ -1,4 +1,4 @@
-"""Settings of the documentation."""
+"""Configuration of the documentation."""
 
 import contextlib
 import doctest
@@ -35,13 +35,13 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_examples", "gallery_header.rst"]
-# Single backquotes link to what they name, where a page describes it.
+# Names in single backquotes are linked if a page describes them.
 default_role = "py:obj"
 smartquotes = False
 
 # -- docstrings -------------------------------------------------------------------------------
 autosummary_generate = True
-# Types stand in the docstrings, with shapes and defaults.
+# The docstrings contain the types, with shapes and defaults.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
@@ -49,12 +49,12 @@ numpydoc_class_members_toctree = False
 
 # -- links ------------------------------------------------------------------------------------
 nitpicky = True
-# Docstrings put parameters and values in single backquotes too, and what a type stands for is
-# written with Python's own. Roles such as :class: and :meth: have to find their target.
+# In docstrings, parameters and values are also in single backquotes, and types may be those of
+# Python. Only roles such as :class: and :meth: must find their target.
 nitpick_ignore_regex = [("py:obj", ".*"), ("py:class", r"collections\.abc\.\w+")]
 
 # -- examples ---------------------------------------------------------------------------------
-# Run from a copy, so that what they write does not land beside them.
+# The examples run in a copy, because some of them write files.
 STAGED = HERE / "_examples"
 STAGED.mkdir(exist_ok=True)
 for old in STAGED.glob("*.py"):
@@ -78,7 +78,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
 }
 
-# -- pictures of the guide --------------------------------------------------------------------
+# -- figures of the guide ---------------------------------------------------------------------
 plot_include_source = True
 plot_html_show_source_link = False
 plot_html_show_formats = False
@@ -87,7 +87,7 @@ plot_formats = ["svg"]
 # -- pages ------------------------------------------------------------------------------------
 html_theme = "furo"
 html_title = f"skearlyexit {release}"
-# Formulas as MathML, which browsers set by themselves: nothing is fetched from elsewhere.
+# Browsers render MathML without scripts, so that nothing is fetched from other servers.
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
@@ -97,13 +97,13 @@ html_theme_options = {"navigation_with_keys": True}
 
 
 class Printed(Directive):
-    """What an expression prints after the examples of the page above it, run while building."""
+    """Directive that runs the doctests above it and shows what an expression prints."""
 
     required_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[Node]:
-        """Run the examples above, and show the expression as text."""
+        """Run the doctests above, and return the printed expression as a block."""
         lines = pathlib.Path(self.state.document["source"]).read_text().splitlines()
         namespace: dict[str, Any] = {}
         with contextlib.redirect_stdout(io.StringIO()):
@@ -117,11 +117,11 @@ class Printed(Directive):
 def skip_member(
     app: Sphinx, what: str, name: str, member: object, skip: bool, options: object
 ) -> bool | None:
-    """Leave out what scikit-learn and torch bring, and what the class docstring already lists."""
+    """Skip members of scikit-learn and torch, and fitted attributes, which the class describes."""
     if name.startswith("_"):
         return True
     if isinstance(member, property):
-        # Attributes that are computed: the section "Attributes" describes the fitted ones.
+        # The section "Attributes" of the class describes the fitted attributes.
         return True if name.endswith("_") else None
     function = inspect.unwrap(getattr(member, "__func__", member))
     if not inspect.isfunction(function):
@@ -132,7 +132,7 @@ def skip_member(
 def find_reference(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: TextElement
 ) -> Element | None:
-    """Link a name that is public elsewhere, as docstrings of one room name things of another."""
+    """Link names of scikit-learn, and public names without their module."""
     target = node.get("reftarget", "")
     if node.get("refdomain") != "py" or not target:
         return None
@@ -151,19 +151,19 @@ def find_reference(
 
 
 def write_inline_formula(translator: HTML5Translator, node: Element) -> None:
-    """Write a formula within a line as MathML."""
+    """Write an inline formula as MathML."""
     translator.body.append(tex2mathml(node.astext(), as_block=False))
     raise SkipNode
 
 
 def write_formula(translator: HTML5Translator, node: Element) -> None:
-    """Write a formula on lines of its own as MathML."""
+    """Write a displayed formula as MathML."""
     translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
     raise SkipNode
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the above."""
+    """Add the directive and the handlers."""
     app.add_directive("printed", Printed)
     app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-skip-member", skip_member)

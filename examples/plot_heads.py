@@ -2,10 +2,10 @@
 Comparing heads on the same network
 ===================================
 
-A head can be a linear layer, a small perceptron or any scikit-learn classifier that is fitted on
-the embeddings of the frozen network. In this example, linear layers, perceptrons, trees, forests,
-boosting, support vector machines and nearest neighbors are used on the same network. The accuracy
-of each exit, its cost and the time of a prediction are compared.
+A head can be a linear layer, a multi-layer perceptron or any scikit-learn classifier that is
+fitted on the embeddings of the frozen network. In this example, linear layers, multi-layer
+perceptrons, trees, forests, boosting, support vector machines and nearest neighbors are used on
+the same network. The accuracy of each exit, its cost and the time of a prediction are compared.
 """
 
 # %%
@@ -16,9 +16,9 @@ of each exit, its cost and the time of a prediction are compared.
 # head and read for all others. By default, thresholds are cross-fitted on data of this size, so
 # that four networks are trained.
 #
-# The perceptrons (MLP) are used at the early exits only. At the last exit a neural head is trained
-# with the network, so that another one would change the network. Neural heads need further epochs
-# after those of the network.
+# The multi-layer perceptrons (MLP) are used at the early exits only. At the last exit a neural
+# head is trained with the network, so that another one would change the network. Neural heads need
+# further epochs after those of the network.
 
 import tempfile
 import time

@@ -84,6 +84,16 @@ class _Hasher(NumpyHasher):
                 obj = parts
         super().save(obj)
 
+    def _batch_setitems(self, items: Any, *args: Any) -> None:
+        # joblib takes every TypeError for keys without an order and pickles the dict again, by then
+        # without the values it has met: one that cannot be pickled would be left out.
+        items = list(items)
+        try:
+            ordered = sorted(items, key=lambda item: item[0])
+        except TypeError:
+            ordered = sorted(((hash(key), value) for key, value in items), key=lambda item: item[0])
+        pickle._Pickler._batch_setitems(self, iter(ordered), *args)  # type: ignore[attr-defined]
+
     def memoize(self, obj: Any) -> None:
         # Equal tuples may be one object or two, depending on the interpreter, like strings.
         if not isinstance(obj, tuple):

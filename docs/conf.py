@@ -7,6 +7,7 @@ import io
 import pathlib
 import re
 import shutil
+import sys
 from typing import Any
 
 from docutils.nodes import Element, Node, SkipNode, TextElement, literal_block, reference
@@ -126,7 +127,21 @@ def skip_member(
     function = inspect.unwrap(getattr(member, "__func__", member))
     if not inspect.isfunction(function):
         return None
-    return None if function.__module__.startswith("skearlyexit") else True
+    return None if _is_documented_here(function) else True
+
+
+def _is_documented_here(function: Any) -> bool:
+    """Whether a method and its docstring, which may be inherited, are of this package."""
+    if not function.__module__.startswith("skearlyexit"):
+        return False
+    if function.__doc__:
+        return True
+    class_name, _, name = function.__qualname__.rpartition(".")
+    owner = getattr(sys.modules[function.__module__], class_name, None)
+    bases = inspect.getmro(owner) if inspect.isclass(owner) else ()
+    documented = (base for base in bases if getattr(vars(base).get(name), "__doc__", None))
+    first = next(documented, None)
+    return first is not None and first.__module__.startswith("skearlyexit")
 
 
 def find_reference(

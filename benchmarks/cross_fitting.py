@@ -40,7 +40,7 @@ def run(X: np.ndarray, y: np.ndarray, seed: int) -> dict[str, tuple[float, float
         if name == "held out":
             clf.calibrate(X_held_out, y_held_out)
         outputs = clf.exit_table(X_test)
-        exits = outputs.leave(clf.thresholds_)
+        exits = outputs.exits(clf.thresholds_)
         right = clf.classes_[outputs.labels] == y_test[:, None]
         chosen = right[np.arange(len(exits)), exits]
         n_lost = int(np.sum(right[:, -1] & ~chosen))

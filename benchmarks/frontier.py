@@ -37,12 +37,12 @@ def timings(sizes: list[tuple[int, int]], n_repetitions: int) -> str:
     """Times for tables of so many samples and exits."""
     rows = []
     for n_rows, n_exits in sizes:
-        evidence = draw(n_rows, n_exits, 0).evidence()
-        times = repeated(lambda e=evidence: compute_frontier(e), n_repetitions)
+        data = draw(n_rows, n_exits, 0).calibration_data()
+        times = repeated(lambda e=data: compute_frontier(e), n_repetitions)
         low, middle, high = np.percentile(times, [25, 50, 75])
-        frontier = compute_frontier(evidence)
+        frontier = compute_frontier(data)
         look_up = np.median(repeated(lambda f=frontier: f.thresholds[f.at_budget(0.5)], 1000))
-        one = np.median(repeated(lambda e=evidence: best_at_budget(e, 0.5), n_repetitions))
+        one = np.median(repeated(lambda e=data: best_at_budget(e, 0.5), n_repetitions))
         rows.append(
             [
                 f"{n_rows:,}",
@@ -57,11 +57,11 @@ def timings(sizes: list[tuple[int, int]], n_repetitions: int) -> str:
     return table(rows, header)
 
 
-def brute_force(evidence: CalibrationData, size: int) -> Frontier:
+def brute_force(data: CalibrationData, size: int) -> Frontier:
     """Frontier of every combination of quantiles, each evaluated alone."""
-    grids = [quantile_grid(column, size, evidence.weight) for column in evidence.scores[:, :-1].T]
+    grids = [quantile_grid(column, size, data.weight) for column in data.scores[:, :-1].T]
     points = np.array([*itertools.product(*grids)])
-    values = np.array([evidence.evaluate(point) for point in points])
+    values = np.array([data.evaluate(point) for point in points])
     return Frontier.of(points, values[:, 0], values[:, 1])
 
 
@@ -82,13 +82,13 @@ def quality(n_rows: int, n_seeds: int) -> str:
     for n_exits in (2, 3, *COARSE):
         differences, ones, n_tried = [], [], 0
         for seed in range(n_seeds):
-            evidence = draw(n_rows, n_exits, seed).evidence()
+            data = draw(n_rows, n_exits, seed).calibration_data()
             size = COARSE.get(n_exits, GRID_SIZES.get(n_exits - 1, 0))
-            tried, frontier = brute_force(evidence, size), compute_frontier(evidence)
+            tried, frontier = brute_force(data, size), compute_frontier(data)
             n_tried = (size + 2) ** (n_exits - 1)
             differences.append(gaps(frontier, tried))
             ones += [
-                100 * (best_at_budget(evidence, b)[2] - tried.accuracies[tried.at_budget(b)])
+                100 * (best_at_budget(data, b)[2] - tried.accuracies[tried.at_budget(b)])
                 for b in BUDGETS
                 if b >= tried.costs[0]
             ]
@@ -114,10 +114,10 @@ def drawn(n_rows: int, n_seeds: int) -> str:
     for n_exits in (5, 8, 16):
         differences = []
         for seed in range(n_seeds):
-            evidence = draw(n_rows, n_exits, seed).evidence()
-            frontier = compute_frontier(evidence)
+            data = draw(n_rows, n_exits, seed).calibration_data()
+            frontier = compute_frontier(data)
             with patch.object(_search, "SEARCHED_SAMPLES", n_rows):
-                differences.append(gaps(frontier, compute_frontier(evidence)))
+                differences.append(gaps(frontier, compute_frontier(data)))
         found = np.concatenate(differences)
         rows.append([str(n_exits), f"{found.mean():+.4f}", f"{found.min():+.4f}"])
     return table(rows, ["exits", "mean", "least"])
@@ -129,10 +129,10 @@ def many_exits(n_rows: int, n_seeds: int) -> str:
     for n_exits in (5, 8, 12, 16, 24):
         found = []
         for seed in range(n_seeds):
-            evidence = draw(n_rows, n_exits, seed).evidence()
-            frontier = compute_frontier(evidence)
+            data = draw(n_rows, n_exits, seed).calibration_data()
+            frontier = compute_frontier(data)
             found += [
-                100 * (best_at_budget(evidence, b)[2] - frontier.accuracies[frontier.at_budget(b)])
+                100 * (best_at_budget(data, b)[2] - frontier.accuracies[frontier.at_budget(b)])
                 for b in BUDGETS
             ]
         rows.append([str(n_exits), f"{np.mean(found):+.4f}", f"{np.min(found):+.4f}"])

@@ -75,18 +75,16 @@ def family(size: int) -> np.ndarray:
 
 def true_risks(population: Population, risk: str, size: int) -> np.ndarray:
     """Risk of every threshold of a family, sample by sample."""
-    evidence = population.evidence()
-    losses, rows = exit_losses(evidence, risk), np.arange(len(population.scores))
-    n_choices = evidence.n_exits - 1
-    return np.array(
-        [losses[rows, evidence.leave(np.full(n_choices, t))].mean() for t in family(size)]
-    )
+    data = population.calibration_data()
+    losses, rows = exit_losses(data, risk), np.arange(len(population.scores))
+    n_choices = data.n_exits - 1
+    return np.array([losses[rows, data.exits(np.full(n_choices, t))].mean() for t in family(size)])
 
 
-def n_certified(point: OperatingPoint, evidence: CalibrationData, thresholds: np.ndarray) -> int:
+def n_certified(point: OperatingPoint, data: CalibrationData, thresholds: np.ndarray) -> int:
     """Number of thresholds of the family that it certifies."""
     try:
-        chosen = point.thresholds(evidence, None)[0]  # type: ignore[arg-type]
+        chosen = point.thresholds(data, None)[0]  # type: ignore[arg-type]
     except NotCertifiedError:
         return 0
     return int(np.searchsorted(-thresholds, -chosen)) + 1
@@ -116,12 +114,12 @@ class Simulation:
         points = controls() | conformal()
         rng = np.random.RandomState(1)
         for _ in range(n_draws):
-            evidence = population.evidence(rng.randint(N_POPULATION, size=n_samples))
+            data = population.calibration_data(rng.randint(N_POPULATION, size=n_samples))
             for key, point in points.items():
-                self.passed[key].append(n_certified(point, evidence, family(key[2])))
-            losses = exit_losses(evidence, "performance_gap")
+                self.passed[key].append(n_certified(point, data, family(key[2])))
+            losses = exit_losses(data, "performance_gap")
             for size in SIZES:
-                means = FamilyLosses(evidence.scores, losses, family(size)).means(evidence.weight)
+                means = FamilyLosses(data.scores, losses, family(size)).means(data.weight)
                 for level in LEVELS:
                     below = np.flatnonzero(means <= level)
                     self.passed[size, level].append(int(below[-1]) + 1 if len(below) else 0)
@@ -242,7 +240,7 @@ def simulate(args: argparse.Namespace) -> str:
     )
 
 
-#: From outputs, classes by index, evidence and costs of calibration samples to a function from
+#: From outputs, classes by index, data and costs of calibration samples to a function from
 #: outputs to exits; raises NotCertifiedError.
 Chooser = Callable[[np.ndarray, np.ndarray, CalibrationData], Callable[[np.ndarray], np.ndarray]]
 
@@ -252,10 +250,10 @@ DECISION = ExitRule(None, OwnCombination(), ConfidencePolicy())
 def by_point(point: OperatingPoint) -> Chooser:
     """Calibration by this package."""
 
-    def choose(outputs: np.ndarray, y: np.ndarray, evidence: CalibrationData) -> Any:
-        known = compute_frontier(evidence) if isinstance(point, AccuracyDrop) else None
-        thresholds = point.thresholds(evidence, known)  # type: ignore[arg-type]
-        return lambda new: DECISION.tabulate(Outputs(new)).leave(thresholds)
+    def choose(outputs: np.ndarray, y: np.ndarray, data: CalibrationData) -> Any:
+        known = compute_frontier(data) if isinstance(point, AccuracyDrop) else None
+        thresholds = point.thresholds(data, known)  # type: ignore[arg-type]
+        return lambda new: DECISION.tabulate(Outputs(new)).exits(thresholds)
 
     return choose
 
@@ -358,10 +356,8 @@ def _logits(outputs: np.ndarray) -> torch.Tensor:
 def by_earlyon(*, fine: bool, tempered: bool) -> Chooser:
     """Calibration by earlyon."""
 
-    def choose(outputs: np.ndarray, y: np.ndarray, evidence: CalibrationData) -> Any:
-        return calibrate_earlyon(
-            outputs, y, evidence.costs, 0.01, fine=fine, tempered=tempered
-        ).leave
+    def choose(outputs: np.ndarray, y: np.ndarray, data: CalibrationData) -> Any:
+        return calibrate_earlyon(outputs, y, data.costs, 0.01, fine=fine, tempered=tempered).leave
 
     return choose
 
@@ -390,17 +386,17 @@ def measure(name: str, args: argparse.Namespace) -> str:
         y = np.concatenate([saved.y_pool, saved.y_test])
         costs = saved.costs(DECISION)
         for known, new, _ in splits(seed, len(saved.y_pool), len(y), args):
-            evidence = CalibrationData.from_table(
+            data = CalibrationData.from_table(
                 DECISION.tabulate(Outputs(outputs[known])), y[known], costs
             )
             for label, chooser in choosers.items():
                 certified = True
                 try:
-                    exits = chooser(outputs[known], y[known], evidence)(outputs[new])
+                    exits = chooser(outputs[known], y[known], data)(outputs[new])
                 except NotCertifiedError:
                     certified = False
-                    exits = DECISION.tabulate(Outputs(outputs[new])).leave(
-                        no_early_exits(evidence.n_exits)
+                    exits = DECISION.tabulate(Outputs(outputs[new])).exits(
+                        no_early_exits(data.n_exits)
                     )
                 found[label].append((certified, *judge(outputs[new], y[new], exits, costs)))
     return (

@@ -96,12 +96,12 @@ def study(
     """All numbers of one classifier; `goal` is the accuracy to keep on validation samples."""
     costs = clf.costs_ * clf.cost_table_.plain / unit
     y_val = np.searchsorted(clf.classes_, validation[1])
-    evidence = CalibrationData.from_table(clf.exit_table(validation[0]), y_val, costs)
-    frontier = compute_frontier(evidence)
-    goal = evidence.correct[:, -1].mean() - 0.002 if goal is None else goal
+    data = CalibrationData.from_table(clf.exit_table(validation[0]), y_val, costs)
+    frontier = compute_frontier(data)
+    goal = data.correct[:, -1].mean() - 0.002 if goal is None else goal
     outputs = clf.exit_table(test[0])
     correct = clf.classes_[outputs.labels] == test[1][:, None]
-    exits = outputs.leave(frontier.thresholds[frontier.at_accuracy(goal)])
+    exits = outputs.exits(frontier.thresholds[frontier.at_accuracy(goal)])
     first = partial(clf.predict, threshold=0)
     return {
         "goal": goal,

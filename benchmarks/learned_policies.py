@@ -125,13 +125,13 @@ def one_run(name: str, n_samples: int, seed: int) -> dict[str, tuple[float, floa
 def _measured(
     seen: ExitTable, y: np.ndarray, judged: ExitTable, right: np.ndarray
 ) -> tuple[float, float]:
-    evidence = CalibrationData.from_table(seen, y, COSTS)
-    frontier = frontier_of(evidence)
-    exits = judged.leave(Budget(BUDGET).thresholds(evidence, frontier))
+    data = CalibrationData.from_table(seen, y, COSTS)
+    frontier = frontier_of(data)
+    exits = judged.exits(Budget(BUDGET).thresholds(data, frontier))
     cost = float(COSTS[exits].mean())
     try:
         control = RiskControl(LEVEL, confidence_level=CONFIDENCE)
-        exits = judged.leave(control.thresholds(evidence, frontier))
+        exits = judged.exits(control.thresholds(data, frontier))
     except NotCertifiedError:
         exits = np.full(len(right), len(COSTS) - 1)
     lost = right[:, -1] & ~right[np.arange(len(right)), exits]

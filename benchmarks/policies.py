@@ -10,7 +10,7 @@ samples; costs count the exit rule.
 Policies are compared with the outputs of the exit's own head, combination rules under confidence;
 "+ T" is with a temperature for each head. Ranks are over blocks of one set and one budget, each a
 mean over seeds; a budget at which confidence gives the same as at the one below it is no block of
-its own. Blocks of one set share their networks, which the tests take for independent evidence.
+its own. Blocks of one set share their networks, which the tests take for independent data.
 
     python benchmarks/policies.py
     python benchmarks/policies.py --sets letter --seeds 2
@@ -91,15 +91,13 @@ class Method:
             policy = ScheduledPolicy(budget)
         return ExitRule(TemperatureScaling() if self.tempered else None, self.rule, policy)
 
-    def thresholds(
-        self, evidence: CalibrationData, frontier: Frontier, budget: float
-    ) -> np.ndarray:
+    def thresholds(self, data: CalibrationData, frontier: Frontier, budget: float) -> np.ndarray:
         """For a budget; raises a ValueError if it cannot be kept."""
         if self.way != "common":
-            return Budget(budget, method=self.way).thresholds(evidence, frontier)
-        check_budget(budget, evidence.costs[0])
-        spread_out = (np.full(evidence.n_exits - 1, value) for value in FAMILY)
-        return next(each for each in spread_out if evidence.evaluate(each)[0] <= budget)
+            return Budget(budget, method=self.way).thresholds(data, frontier)
+        check_budget(budget, data.costs[0])
+        spread_out = (np.full(data.n_exits - 1, value) for value in FAMILY)
+        return next(each for each in spread_out if data.evaluate(each)[0] <= budget)
 
 
 TREE = DecisionTreeClassifier(max_depth=5, min_samples_leaf=20)
@@ -170,13 +168,13 @@ def study(
         folds = [len(held_out)]
         fitted, known = cross_fit(decision, held_out, folds, lambda: saved.bare_costs, rng)
     costs = saved.costs(fitted)
-    evidence = CalibrationData.from_table(known.X, known.y, costs)
-    frontier = compute_frontier(evidence)
+    data = CalibrationData.from_table(known.X, known.y, costs)
+    frontier = compute_frontier(data)
     test = fitted.tabulate(Outputs(saved.test))
     found = {}
     for budget in budgets:
         try:
-            thresholds = method.thresholds(evidence, frontier, budget)
+            thresholds = method.thresholds(data, frontier, budget)
         except ValueError:  # its first exit alone costs more
             found[budget] = (np.nan, np.nan)
         else:
@@ -188,7 +186,7 @@ def result(
     test: ExitTable, y: np.ndarray, costs: np.ndarray, thresholds: np.ndarray
 ) -> tuple[float, float]:
     """Accuracy and mean cost of test samples."""
-    exits = test.leave(thresholds)
+    exits = test.exits(thresholds)
     right = test.labels[np.arange(len(y)), exits] == y
     return float(right.mean()), float(costs[exits].mean())
 

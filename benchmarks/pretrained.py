@@ -115,7 +115,7 @@ def main() -> None:
         table = clf.exit_table(X_test)
         labels = clf.classes_[table.labels]
         accuracies = 100 * (labels == y_test[:, None]).mean(axis=0)
-        exits = table.leave(clf.thresholds_)
+        exits = table.exits(clf.thresholds_)
         accuracy = 100 * (labels[np.arange(len(exits)), exits] == y_test).mean()
         calls = {
             threshold: partial(clf.predict, X_test[:512], threshold=threshold)

@@ -186,7 +186,7 @@ def results(params: dict[str, Any], data: Any) -> dict[str, str]:
         arrays |= {f"{name} labels": labels, f"{name} exits": exits}
         arrays[f"{name} proba"] = clf.predict_proba(X_test, **arguments)
     report = clf.exit_report(X_test, y_test)
-    arrays["report"] = [report.overall.accuracy, report.overall.mean_cost, *report.exits.reach]
+    arrays["report"] = [report.overall.accuracy, report.overall.mean_cost, *report.exits.reach_rate]
     return {name: _hash(values) for name, values in arrays.items()}
 
 

@@ -132,39 +132,39 @@ def _last_passed(passed: np.ndarray) -> float:
     return float(FAMILY[n_passed - 1]) if n_passed else np.inf
 
 
-def _means(evidence: CalibrationData) -> np.ndarray:
-    losses = FamilyLosses(evidence.scores, exit_losses(evidence, "performance_gap"), FAMILY)
-    return losses.means(evidence.weight)
+def _means(data: CalibrationData) -> np.ndarray:
+    losses = FamilyLosses(data.scores, exit_losses(data, "performance_gap"), FAMILY)
+    return losses.means(data.weight)
 
 
-def effective_number(evidence: CalibrationData, bound: float) -> float:
-    n_rows = effective_rows(evidence.weight)
-    return _last_passed(binomial_p_value(_means(evidence), n_rows, LEVEL) <= 1 - CONFIDENCE)
+def effective_number(data: CalibrationData, bound: float) -> float:
+    n_rows = effective_rows(data.weight)
+    return _last_passed(binomial_p_value(_means(data), n_rows, LEVEL) <= 1 - CONFIDENCE)
 
 
-def conformal_effective_number(evidence: CalibrationData, bound: float) -> float:
-    n_rows = effective_rows(evidence.weight)
-    return _last_passed((n_rows * _means(evidence) + 1) / (n_rows + 1) <= LEVEL)
+def conformal_effective_number(data: CalibrationData, bound: float) -> float:
+    n_rows = effective_rows(data.weight)
+    return _last_passed((n_rows * _means(data) + 1) / (n_rows + 1) <= LEVEL)
 
 
-def _chosen(point: RiskControl | ConformalRiskControl, evidence: CalibrationData) -> float:
+def _chosen(point: RiskControl | ConformalRiskControl, data: CalibrationData) -> float:
     try:
-        return float(point.thresholds(evidence, None)[0])  # type: ignore[arg-type]
+        return float(point.thresholds(data, None)[0])  # type: ignore[arg-type]
     except NotCertifiedError:
         return np.inf
 
 
-def largest_seen(evidence: CalibrationData, bound: float) -> float:
-    return with_max_weight(evidence, float(evidence.weight.max()))
+def largest_seen(data: CalibrationData, bound: float) -> float:
+    return with_max_weight(data, float(data.weight.max()))
 
 
-def with_max_weight(evidence: CalibrationData, bound: float) -> float:
+def with_max_weight(data: CalibrationData, bound: float) -> float:
     point = RiskControl(LEVEL, confidence_level=CONFIDENCE, family=FAMILY, max_weight=bound)
-    return _chosen(point, evidence)
+    return _chosen(point, data)
 
 
-def conformal(evidence: CalibrationData, bound: float) -> float:
-    return _chosen(ConformalRiskControl(LEVEL, family=FAMILY, max_weight=bound), evidence)
+def conformal(data: CalibrationData, bound: float) -> float:
+    return _chosen(ConformalRiskControl(LEVEL, family=FAMILY, max_weight=bound), data)
 
 
 TESTS: dict[str, Procedure] = {
@@ -184,8 +184,8 @@ def measure(kind: Kind, n_samples: int, n_draws: int) -> list[str]:
     procedures = [*TESTS.values(), *CONFORMAL.values()]
     chosen = np.empty((len(procedures), n_draws))
     for i in range(n_draws):
-        evidence = kind.draw(n_samples, rng)
-        chosen[:, i] = [procedure(evidence, kind.bound) for procedure in procedures]
+        data = kind.draw(n_samples, rng)
+        chosen[:, i] = [procedure(data, kind.bound) for procedure in procedures]
     early = 1.0 - np.minimum(chosen, 1.0)
     cells = []
     delta = 1 - CONFIDENCE

@@ -24,7 +24,7 @@ from skearlyexit import Budget, EarlyExitClassifier, MLPBackbone
 from skearlyexit.inspection import (
     CostAccuracyDisplay,
     EmbeddingDisplay,
-    ExtremeRowsDisplay,
+    ExtremeSamplesDisplay,
     OverthinkingDisplay,
     ReliabilityDisplay,
     RunsDisplay,
@@ -117,7 +117,7 @@ EmbeddingDisplay.from_estimator(
 # The prediction and its score are printed below each image, and the true label if it is another
 # one.
 
-ExtremeRowsDisplay.from_estimator(clf, X_test, y_test, budget=0.4, image_shape=(8, 8))
+ExtremeSamplesDisplay.from_estimator(clf, X_test, y_test, budget=0.4, image_shape=(8, 8))
 
 # %%
 # Samples of a table are drawn as a heat map of the standardized features. Here they are tumors
@@ -134,7 +134,7 @@ model = make_pipeline(
         MLPBackbone(n_blocks=3, width=32, hidden=32), exits=3, calibration=0.3, random_state=0
     ),
 ).fit(A_train, b_train)
-ExtremeRowsDisplay.from_estimator(model, A_test, b_test, n_rows=3, threshold=0.95)
+ExtremeSamplesDisplay.from_estimator(model, A_test, b_test, n_samples=3, threshold=0.95)
 
 # %%
 # Several runs

@@ -196,7 +196,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         table : ExitTable
-            Predicted probabilities and scores. ``table.leave(thresholds)`` returns the exits that
+            Predicted probabilities and scores. ``table.exits(thresholds)`` returns the exits that
             `predict` returns under these thresholds; ``table.labels`` are indices of `classes_`.
         """
         check_is_fitted(self)
@@ -246,8 +246,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         y, X = labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
         exits = None
-        if point.quota is not None:
-            exits = run(self.cascade_, X, point.thresholds, quota=point.quota).exits
+        if point.strict_budget is not None:
+            exits = run(self.cascade_, X, point.thresholds, strict_budget=point.strict_budget).exits
         request = "" if point.request is None else point.request.description
         return ExitReport.from_table(
             self._tabulated(X),
@@ -308,7 +308,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         encoded = encode_labels(y, X, self.classes_)
         weight = None if sample_weight is None else checked_weight(sample_weight, X)
         table = self._tabulated(X)
-        evidence = CalibrationData.from_table(table, encoded, self.costs_, weight, self.classes_)
+        data = CalibrationData.from_table(table, encoded, self.costs_, weight, self.classes_)
         request = requested_point(self) if operating_point is None else operating_point
         if request is not None:
             if not isinstance(request, OperatingPoint):
@@ -316,8 +316,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
                     f"'operating_point' must be an object such as Budget(0.4); got {request!r}."
                 )
             request._validate_params()
-        point, frontier = choose_point(request, self.cascade_, evidence)
-        self._set_point(point, frontier, remembered(evidence.scores))
+        point, frontier = choose_point(request, self.cascade_, data)
+        self._set_point(point, frontier, remembered(data.scores))
         return self
 
     def partial_calibrate(self, X: Any, *, window: int = REMEMBERED_ROWS) -> Self:
@@ -410,7 +410,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             self.cascade_,
             X,
             point.thresholds,
-            quota=point.quota,
+            strict_budget=point.strict_budget,
             with_probabilities=with_probabilities,
         )
 

@@ -40,7 +40,7 @@ class Outputs:
         gates = None if self.gates is None else np.ascontiguousarray(self.gates[:, exit_])
         return Outputs(np.ascontiguousarray(self.probabilities[:, exit_]), gates)
 
-    def exits(self, chosen: Sequence[int]) -> Outputs:
+    def select(self, chosen: Sequence[int]) -> Outputs:
         """Outputs of some of the exits."""
         chosen = list(chosen)
         gates = None if self.gates is None else self.gates[:, chosen]
@@ -72,7 +72,7 @@ class ScoredExits:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def leave(self, thresholds: np.ndarray) -> np.ndarray:
+    def exits(self, thresholds: np.ndarray) -> np.ndarray:
         """Compute the exit of each sample under given thresholds.
 
         A sample exits at the first exit at which its score reaches the threshold, and at the last
@@ -141,7 +141,7 @@ class ExitTable(ScoredExits):
     >>> table.labels
     array([[0, 0],
            [0, 1]])
-    >>> table.leave([0.75])  # the threshold of every exit but the last
+    >>> table.exits([0.75])  # the threshold of every exit but the last
     array([0, 1])
     """
 

@@ -104,12 +104,12 @@ def curve_of(
     val: ExitTable, y_val: np.ndarray, test: ExitTable, y_test: np.ndarray, costs: np.ndarray
 ) -> Curve:
     """The best operating points on validation samples, and what they give on test samples."""
-    evidence = CalibrationData.from_table(val, y_val, costs)
+    data = CalibrationData.from_table(val, y_val, costs)
     right = test.labels == y_test[:, None]
     if len(costs) == 1:
-        frontier = Frontier(np.empty((1, 0)), costs, evidence.correct.mean(axis=0))
+        frontier = Frontier(np.empty((1, 0)), costs, data.correct.mean(axis=0))
     else:
-        frontier = compute_frontier(evidence)
+        frontier = compute_frontier(data)
     found = cost_accuracy(right, test.scores, costs, frontier.thresholds)
     return Curve(frontier.costs, frontier.accuracies, *found)
 

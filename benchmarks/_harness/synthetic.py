@@ -27,7 +27,7 @@ class Population:
     labels: np.ndarray
     costs: np.ndarray
 
-    def evidence(self, rows: np.ndarray | slice = slice(None)) -> CalibrationData:
+    def calibration_data(self, rows: np.ndarray | slice = slice(None)) -> CalibrationData:
         """Some of the samples as calibration samples."""
         labels = self.labels[rows]
         y = np.zeros(len(labels), dtype=int)

@@ -159,11 +159,11 @@ def fit_model(
     exit_rule, judged = _fit_rule(placed, fit.network, samples, found, rng)
     cost_table = fitter.costs.table(fit.network, exit_rule, samples.X)
     cascade = Cascade(fit.network, exit_rule, cost_table)
-    evidence = None if judged is None else _evidence(judged, cascade, weights, classes)
-    point, frontier = choose_point(request, cascade, evidence)
+    data = None if judged is None else _calibration_data(judged, cascade, weights, classes)
+    point, frontier = choose_point(request, cascade, data)
     if placed.refit or fitter.exit_rule.n_learned:
         point = of_folds(point)
-    scores = None if evidence is None else evidence.scores
+    scores = None if data is None else data.scores
     return FittedModel.of(cascade, fit, placed, point, frontier, scores)
 
 
@@ -216,7 +216,7 @@ def _fit_rule(
         return cross_fit(exit_rule, held_out, [len(part) for part in found], costs, rng)
 
 
-def _evidence(
+def _calibration_data(
     judged: Samples, cascade: Cascade, weights: CalibrationWeights, classes: np.ndarray
 ) -> CalibrationData:
     weight = judged.calibration_weight

@@ -118,7 +118,7 @@ def check_request(
         return
     if len(held):
         if request is not None:
-            request.check_rows(len(held), weights.at(held), weights.largest)
+            request.check_samples(len(held), weights.at(held), weights.largest)
         return
     needed = fitter.exit_rule.learned_parts
     if request is not None and request.needs_samples:
@@ -136,7 +136,7 @@ def check_request(
 
 
 def choose_point(
-    request: OperatingPoint | None, cascade: Cascade, evidence: CalibrationData | None
+    request: OperatingPoint | None, cascade: Cascade, data: CalibrationData | None
 ) -> tuple[CalibratedPoint, Frontier | None]:
     """Calibrated operating point, by default that of `RiskControl`, and frontier."""
     table = cascade.cost_table
@@ -146,19 +146,19 @@ def choose_point(
         if asked is not None:
             asked.check_costs(lambda: float(frontier.costs[0]))
         return CalibratedPoint(request, np.empty(0), reason="There is a single exit."), frontier
-    if evidence is None:
+    if data is None:
         if request is None:
             reason = "There are no calibration samples: no sample exits early."
             return CalibratedPoint(None, no_early_exits(cascade.n_exits), reason=reason), None
         return CalibratedPoint(request, request.fixed_thresholds(cascade.n_exits)), None
-    frontier = compute_frontier(evidence)
+    frontier = compute_frontier(data)
     if asked is not None:
-        return replace(asked.calibrate(evidence, frontier), request=request), frontier
+        return replace(asked.calibrate(data, frontier), request=request), frontier
     try:
-        return RiskControl().calibrate(evidence, frontier), frontier
+        return RiskControl().calibrate(data, frontier), frontier
     except NotCertifiedError as error:
         # No operating point was requested: without a guarantee, no sample exits early.
-        point = Threshold(np.inf).calibrate(evidence, frontier)
+        point = Threshold(np.inf).calibrate(data, frontier)
         reason = f"No sample exits early: {error}"
         return replace(point, request=RiskControl(), certified=False, reason=reason), frontier
 

@@ -3,7 +3,7 @@
 from skearlyexit.calibration._accuracy_drop import AccuracyDrop
 from skearlyexit.calibration._base import CalibratedPoint, NotCertifiedError, OperatingPoint
 from skearlyexit.calibration._budget import Budget
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._risk_control import ConformalRiskControl, RiskControl
 from skearlyexit.calibration._search import compute_frontier

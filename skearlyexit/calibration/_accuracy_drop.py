@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import OperatingPoint
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._feedback import feedback_threshold
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
@@ -59,7 +59,7 @@ class AccuracyDrop(OperatingPoint):
     ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
     ...     operating_point=AccuracyDrop(0.02), calibration=0.3, max_epochs=2, random_state=0)
     >>> point = clf.fit(X, y).operating_point_
-    >>> point.request, point.n_rows, bool(point.cost < clf.costs_[-1])
+    >>> point.request, point.n_samples, bool(point.cost < clf.costs_[-1])
     (AccuracyDrop(value=0.02), 90, True)
     """
 
@@ -80,10 +80,10 @@ class AccuracyDrop(OperatingPoint):
         self.method = method
         self.metric = metric
 
-    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        last_exit = np.full(len(evidence.scores), evidence.n_exits - 1)
-        target = value_at(evidence, last_exit, self.metric) - self.value
+    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
+        last_exit = np.full(len(data.scores), data.n_exits - 1)
+        target = value_at(data, last_exit, self.metric) - self.value
         if self.method == "feedback":
-            return feedback_threshold(evidence, target, self.metric)
-        best = metric_frontier(evidence, frontier, self.metric)
+            return feedback_threshold(data, target, self.metric)
+        best = metric_frontier(data, frontier, self.metric)
         return best.thresholds[best.at_accuracy(target)]

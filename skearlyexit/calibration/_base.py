@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._strict_budget import StrictBudget
 
@@ -27,7 +27,7 @@ class CalibratedPoint:
         model has a single exit or no calibration samples.
     thresholds : ndarray of shape (n_exits - 1,)
         Thresholds of all exits but the last.
-    n_rows : int, default=0
+    n_samples : int, default=0
         Number of calibration samples.
     cost : float, default=nan
         Mean cost on the calibration samples, in units of the cost of the plain network. NaN without
@@ -41,7 +41,7 @@ class CalibratedPoint:
     shares : ndarray of shape (n_exits,), default=None
         Exit rates: share of the calibration samples that exits at each exit. None without
         calibration samples.
-    quota : StrictBudget, default=None
+    strict_budget : StrictBudget, default=None
         Rule that enforces a strict budget. None for all other requests.
 
     Examples
@@ -50,21 +50,21 @@ class CalibratedPoint:
     >>> from skearlyexit.calibration import Budget, CalibrationData, compute_frontier
     >>> scores = np.array([[0.9, 1.0], [0.8, 1.0], [0.7, 1.0], [0.6, 1.0]])
     >>> correct = np.array([[True, True], [True, True], [False, True], [True, True]])
-    >>> evidence = CalibrationData(scores, correct, costs=np.array([0.5, 1.0]), weight=np.ones(4))
-    >>> point = Budget(0.75).calibrate(evidence, compute_frontier(evidence))
+    >>> data = CalibrationData(scores, correct, costs=np.array([0.5, 1.0]), weight=np.ones(4))
+    >>> point = Budget(0.75).calibrate(data, compute_frontier(data))
     >>> point.thresholds, point.shares, point.cost, point.accuracy
     (array([0.8]), array([0.5, 0.5]), 0.75, 1.0)
     """
 
     request: OperatingPoint | None
     thresholds: np.ndarray
-    n_rows: int = 0
+    n_samples: int = 0
     cost: float = np.nan
     accuracy: float = np.nan
     certified: bool | None = None
     reason: str = ""
     shares: np.ndarray | None = None
-    quota: StrictBudget | None = None
+    strict_budget: StrictBudget | None = None
 
 
 class NotCertifiedError(ValueError):
@@ -74,7 +74,7 @@ class NotCertifiedError(ValueError):
     --------
     >>> from skearlyexit.calibration import NotCertifiedError, RiskControl
     >>> try:
-    ...     RiskControl(0.01).check_rows(100)
+    ...     RiskControl(0.01).check_samples(100)
     ... except NotCertifiedError as error:
     ...     print(error)  # doctest: +NORMALIZE_WHITESPACE
     RiskControl(target_level=0.01, confidence_level=0.9) cannot be certified: the least target_level
@@ -102,8 +102,8 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
     >>> class Quantile(OperatingPoint):  # this share of the samples reaches each threshold
     ...     def __init__(self, value=0.5):
     ...         self.value = value
-    ...     def thresholds(self, evidence, frontier):
-    ...         return np.quantile(evidence.scores[:, :-1], 1 - self.value, axis=0)
+    ...     def thresholds(self, data, frontier):
+    ...         return np.quantile(data.scores[:, :-1], 1 - self.value, axis=0)
     >>> X, y = make_classification(200, random_state=0)
     >>> clf = EarlyExitClassifier(
     ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], operating_point=Quantile(0.5),
@@ -136,12 +136,12 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         return f"{type(self).__name__}({', '.join(ordered)})"
 
     @abstractmethod
-    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose the thresholds on calibration samples.
 
         Parameters
         ----------
-        evidence : CalibrationData
+        data : CalibrationData
             Scores and correctness of the exits on the calibration samples.
         frontier : Frontier
             Pareto-optimal thresholds on the calibration samples, by accuracy and mean cost.
@@ -196,9 +196,9 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
             If no thresholds have the requested cost.
         """
 
-    def check_rows(
+    def check_samples(
         self,
-        n_rows: int,
+        n_samples: int,
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
     ) -> None:
@@ -206,9 +206,9 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
 
         Parameters
         ----------
-        n_rows : int
+        n_samples : int
             Number of calibration samples.
-        weight : ndarray of shape (n_rows,), default=None
+        weight : ndarray of shape (n_samples,), default=None
             Sample weights. If None, all are equal.
         largest_weight : float, default=None
             Largest sample weight, as in `CalibrationData`.
@@ -254,29 +254,29 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         """
         return None, ""
 
-    def quota(self, evidence: CalibrationData, thresholds: np.ndarray) -> StrictBudget | None:
+    def strict_budget(self, data: CalibrationData, thresholds: np.ndarray) -> StrictBudget | None:
         """Return the rule that enforces a strict budget.
 
         Parameters
         ----------
-        evidence : CalibrationData
+        data : CalibrationData
             Scores and correctness of the exits on the calibration samples.
         thresholds : ndarray of shape (n_exits - 1,)
             Thresholds chosen by `thresholds`.
 
         Returns
         -------
-        quota : StrictBudget or None
+        strict_budget : StrictBudget or None
             None unless a strict budget is requested.
         """
         return None
 
-    def calibrate(self, evidence: CalibrationData, frontier: Frontier) -> CalibratedPoint:
+    def calibrate(self, data: CalibrationData, frontier: Frontier) -> CalibratedPoint:
         """Choose the thresholds, and evaluate them on the calibration samples.
 
         Parameters
         ----------
-        evidence : CalibrationData
+        data : CalibrationData
             Scores and correctness of the exits on the calibration samples.
         frontier : Frontier
             Pareto-optimal thresholds on the calibration samples, by accuracy and mean cost.
@@ -291,19 +291,19 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         ValueError
             As in `thresholds`.
         """
-        thresholds = self.thresholds(evidence, frontier)
+        thresholds = self.thresholds(data, frontier)
         certified, reason = self.certify()
-        cost, accuracy = evidence.evaluate(thresholds)
+        cost, accuracy = data.evaluate(thresholds)
         return CalibratedPoint(
             self,
             thresholds,
-            len(evidence.scores),
+            len(data.scores),
             cost,
             accuracy,
             certified,
             reason,
-            evidence.shares(thresholds),
-            self.quota(evidence, thresholds),
+            data.shares(thresholds),
+            self.strict_budget(data, thresholds),
         )
 
 

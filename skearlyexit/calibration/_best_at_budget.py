@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import ROUNDING, check_budget
 from skearlyexit.calibration._search import (
     GRID_SIZES,
@@ -27,7 +27,7 @@ N_PRICES = 12
 Found = dict[tuple[int, ...], tuple[float, float]]
 
 
-def best_at_budget(evidence: CalibrationData, budget: float) -> tuple[np.ndarray, float, float]:
+def best_at_budget(data: CalibrationData, budget: float) -> tuple[np.ndarray, float, float]:
     """Most accurate thresholds found under a budget; among equally accurate ones the cheapest.
 
     All combinations on a grid are tried: the grid of `compute_frontier` with up to four exits, and
@@ -39,7 +39,7 @@ def best_at_budget(evidence: CalibrationData, budget: float) -> tuple[np.ndarray
 
     Parameters
     ----------
-    evidence : CalibrationData
+    data : CalibrationData
     budget : float
         Maximum mean cost on these samples, at least that of the first exit.
 
@@ -54,14 +54,14 @@ def best_at_budget(evidence: CalibrationData, budget: float) -> tuple[np.ndarray
     ValueError
         If the cost of the first exit is above the budget.
     """
-    check_budget(budget, evidence.costs[0])
-    n_choices = evidence.n_exits - 1
+    check_budget(budget, data.costs[0])
+    n_choices = data.n_exits - 1
     thresholds = np.empty(0)
     if n_choices:
         # Without 0 and infinity, which are in every grid.
         size = GRID_SIZES.get(n_choices, int(MAX_COMBINATIONS ** (1 / n_choices)) - 2)
         coarse, fine = (
-            [quantile_grid(column, n, evidence.weight) for column in evidence.scores[:, :-1].T]
+            [quantile_grid(column, n, data.weight) for column in data.scores[:, :-1].T]
             for n in (max(size, 0), FINE_GRID_SIZE)
         )
         if size < 0:
@@ -69,23 +69,23 @@ def best_at_budget(evidence: CalibrationData, budget: float) -> tuple[np.ndarray
             # which all samples exit at the first exit.
             coarse = [grid[:1] for grid in coarse]
         grids = [np.union1d(*pair) for pair in zip(coarse, fine, strict=True)]
-        bins = grid_bins(evidence, grids)
-        found = _best_combination(evidence, coarse, grids, budget)
+        bins = grid_bins(data, grids)
+        found = _best_combination(data, coarse, grids, budget)
         if n_choices > MAX_EXHAUSTIVE:
-            _descend(evidence, bins, grids, found)
+            _descend(data, bins, grids, found)
         expanded = set()
         while (best := _best(found, budget)) not in expanded:
             expanded.add(best)
-            sweep(evidence, bins, grids, best, found)
+            sweep(data, bins, grids, best, found)
         thresholds = thresholds_at(grids, [np.array([i]) for i in best])[0]
-    return thresholds, *evidence.evaluate(thresholds)
+    return thresholds, *data.evaluate(thresholds)
 
 
 def _best_combination(
-    evidence: CalibrationData, coarse: list[np.ndarray], grids: list[np.ndarray], budget: float
+    data: CalibrationData, coarse: list[np.ndarray], grids: list[np.ndarray], budget: float
 ) -> Found:
     """Best of all combinations on the coarse grids, as indices of the fine grids."""
-    costs, accuracies = every_combination(evidence, coarse)
+    costs, accuracies = every_combination(data, coarse)
     accuracies[costs > budget * ROUNDING] = -np.inf
     best = np.flatnonzero(accuracies.ravel() >= accuracies.max() - 1e-12)
     at = best[costs.ravel()[best].argmin()]
@@ -97,16 +97,16 @@ def _best_combination(
 
 
 def _descend(
-    evidence: CalibrationData, bins: np.ndarray, grids: list[np.ndarray], found: Found
+    data: CalibrationData, bins: np.ndarray, grids: list[np.ndarray], found: Found
 ) -> None:
     """Find the best thresholds for ascending weights of the cost, and record efficient points."""
     current = tuple(len(grid) // 2 for grid in grids)
-    spread = max(evidence.costs[-1] - evidence.costs[0], 1e-12)
+    spread = max(data.costs[-1] - data.costs[0], 1e-12)
     for price in np.geomspace(1e-2, 3.0, N_PRICES) / spread:
         previous = None
         while current != previous:
             previous = current
-            current = sweep(evidence, bins, grids, current, found, price)
+            current = sweep(data, bins, grids, current, found, price)
 
 
 def _best(found: Found, budget: float) -> tuple[int, ...]:

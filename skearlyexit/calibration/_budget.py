@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier, check_budget
 from skearlyexit.calibration._geometric import geometric_budget
 from skearlyexit.calibration._metric import (
@@ -180,20 +180,20 @@ class Budget(OperatingPoint):
             )
         return self.resolved(unit, plain).value
 
-    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         check_budget(self.value, frontier.costs[0])
-        geometric = lowest_equivalent(evidence, geometric_budget(evidence, self.value))
+        geometric = lowest_equivalent(data, geometric_budget(data, self.value))
         if self.method == "geometric":
             return geometric
-        best = metric_frontier(evidence, frontier, self.metric)
+        best = metric_frontier(data, frontier, self.metric)
         index = best.at_budget(self.value)
-        value = value_at(evidence, evidence.leave(geometric), self.metric)
+        value = value_at(data, data.exits(geometric), self.metric)
         return geometric if value > best.accuracies[index] else best.thresholds[index]
 
-    def quota(self, evidence: CalibrationData, thresholds: np.ndarray) -> StrictBudget | None:
+    def strict_budget(self, data: CalibrationData, thresholds: np.ndarray) -> StrictBudget | None:
         if not self.strict:
             return None
-        return StrictBudget.of_shares(self.value, evidence.costs, evidence.shares(thresholds))
+        return StrictBudget.of_shares(self.value, data.costs, data.shares(thresholds))
 
 
 def look_up(
@@ -223,5 +223,7 @@ def look_up(
     at = frontier.at_budget(share)
     assert frontier.shares is not None
     shares = frontier.shares[at]
-    quota = StrictBudget.of_shares(share, costs, shares) if request.strict else None
-    return CalibratedPoint(request, frontier.thresholds[at], shares=shares, quota=quota)
+    strict_budget = StrictBudget.of_shares(share, costs, shares) if request.strict else None
+    return CalibratedPoint(
+        request, frontier.thresholds[at], shares=shares, strict_budget=strict_budget
+    )

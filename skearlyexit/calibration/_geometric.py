@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import ROUNDING
 
 
-def geometric_thresholds(evidence: CalibrationData, ratio: float) -> np.ndarray:
+def geometric_thresholds(data: CalibrationData, ratio: float) -> np.ndarray:
     """Thresholds under which the exit rate of exit k is proportional to ratio**k.
 
     At each exit the samples with the highest scores exit, as many as the exit rate allows. Samples
@@ -16,7 +16,7 @@ def geometric_thresholds(evidence: CalibrationData, ratio: float) -> np.ndarray:
 
     Parameters
     ----------
-    evidence : CalibrationData
+    data : CalibrationData
     ratio : float
         Positive; with small values most samples exit early.
 
@@ -29,41 +29,41 @@ def geometric_thresholds(evidence: CalibrationData, ratio: float) -> np.ndarray:
     Huang et al., "Multi-scale dense networks for resource efficient image classification",
     ICLR 2018.
     """
-    n_exits = evidence.n_exits
+    n_exits = data.n_exits
     log_shares = np.arange(n_exits) * np.log(ratio)
     shares = np.exp(log_shares - log_shares.max())
     shares /= shares.sum()
-    total = evidence.weight.sum()
+    total = data.weight.sum()
     thresholds = np.full(n_exits - 1, np.inf)
-    stays = np.ones(len(evidence.scores), dtype=bool)
+    stays = np.ones(len(data.scores), dtype=bool)
     for exit_ in range(n_exits - 1):
-        order = evidence.order[exit_]
+        order = data.order[exit_]
         rows = order[stays[order]]
-        left = np.cumsum(evidence.weight[rows])
+        left = np.cumsum(data.weight[rows])
         n_leaving = int(np.searchsorted(left, shares[exit_] * total * (1 + 1e-12), side="right"))
         if n_leaving:
-            scores = evidence.scores[:, exit_]
+            scores = data.scores[:, exit_]
             thresholds[exit_] = scores[rows[n_leaving - 1]]
             stays &= scores < thresholds[exit_]
     return thresholds
 
 
-def geometric_budget(evidence: CalibrationData, budget: float) -> np.ndarray:
+def geometric_budget(data: CalibrationData, budget: float) -> np.ndarray:
     """Thresholds of the geometric family whose mean cost is closest to a budget from below.
 
     Parameters
     ----------
-    evidence : CalibrationData
+    data : CalibrationData
     budget : float
         Maximum mean cost on these samples, at least that of the first exit.
     """
     low, high = -60.0, 60.0
-    best = np.zeros(evidence.n_exits - 1)  # all samples exit at the first exit
+    best = np.zeros(data.n_exits - 1)  # all samples exit at the first exit
     best_cost = -np.inf
     for _ in range(60):
         middle = (low + high) / 2
-        thresholds = geometric_thresholds(evidence, float(np.exp(middle)))
-        cost, _ = evidence.evaluate(thresholds)
+        thresholds = geometric_thresholds(data, float(np.exp(middle)))
+        cost, _ = data.evaluate(thresholds)
         if cost <= budget * ROUNDING:
             low = middle
             if cost > best_cost:

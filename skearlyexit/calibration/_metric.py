@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils._param_validation import StrOptions
 
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._geometric import geometric_thresholds
 
@@ -41,13 +41,13 @@ def is_accuracy(metric: Any) -> bool:
 
 
 def metric_value(
-    evidence: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]
+    data: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]
 ) -> float:
     """Value of a scorer for given exits of the samples; greater is better.
 
     Parameters
     ----------
-    evidence : CalibrationData
+    data : CalibrationData
         With labels.
     exits : ndarray of shape (n_samples,)
     metric : str or callable
@@ -59,15 +59,15 @@ def metric_value(
     ValueError
         If the scorer needs probabilities, or its value is not finite.
     """
-    assert evidence.labels is not None
-    assert evidence.y is not None
+    assert data.labels is not None
+    assert data.y is not None
     rows = np.arange(len(exits))
     scorer = get_scorer(metric)
-    answered = _Answered(np.unique(np.append(evidence.labels.ravel(), evidence.y)))
-    equal = bool(np.all(evidence.weight == evidence.weight[0]))
-    options = {} if equal else {"sample_weight": evidence.weight}
+    answered = _Answered(np.unique(np.append(data.labels.ravel(), data.y)))
+    equal = bool(np.all(data.weight == data.weight[0]))
+    options = {} if equal else {"sample_weight": data.weight}
     try:
-        value = scorer(answered, evidence.labels[rows, exits], evidence.y, **options)
+        value = scorer(answered, data.labels[rows, exits], data.y, **options)
     except AttributeError as error:
         raise ValueError(
             f"The 'metric' parameter must be a scorer that works on labels. Got {metric!r} "
@@ -81,18 +81,16 @@ def metric_value(
     return float(value)
 
 
-def value_at(
-    evidence: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]
-) -> float:
+def value_at(data: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]) -> float:
     """Accuracy or other metric for given exits of the samples."""
     if is_accuracy(metric):
-        right = evidence.correct[np.arange(len(exits)), exits]
-        return float(np.average(right, weights=evidence.weight))
-    return metric_value(evidence, exits, metric)
+        right = data.correct[np.arange(len(exits)), exits]
+        return float(np.average(right, weights=data.weight))
+    return metric_value(data, exits, metric)
 
 
 def metric_frontier(
-    evidence: CalibrationData, frontier: Frontier, metric: str | Callable[..., float]
+    data: CalibrationData, frontier: Frontier, metric: str | Callable[..., float]
 ) -> Frontier:
     """Frontier of a metric.
 
@@ -102,7 +100,7 @@ def metric_frontier(
 
     Parameters
     ----------
-    evidence : CalibrationData
+    data : CalibrationData
     frontier : Frontier
         Frontier of accuracy.
     metric : str or callable
@@ -110,17 +108,17 @@ def metric_frontier(
     """
     if is_accuracy(metric):
         return frontier
-    n_choices = evidence.n_exits - 1
+    n_choices = data.n_exits - 1
     ratios = np.geomspace(1e-3, 1e3, 61)
-    common = np.quantile(evidence.scores[:, :-1], np.linspace(0, 1, 100)) if n_choices else [0.0]
+    common = np.quantile(data.scores[:, :-1], np.linspace(0, 1, 100)) if n_choices else [0.0]
     candidates = np.concatenate(
         [
             frontier.thresholds,
-            [geometric_thresholds(evidence, ratio) for ratio in ratios],
+            [geometric_thresholds(data, ratio) for ratio in ratios],
             [np.full(n_choices, value) for value in (*common, np.inf)],
         ]
     )
-    exits = [evidence.leave(row) for row in candidates]
-    costs = np.array([np.average(evidence.costs[e], weights=evidence.weight) for e in exits])
-    values = np.array([metric_value(evidence, e, metric) for e in exits])
+    exits = [data.exits(row) for row in candidates]
+    costs = np.array([np.average(data.costs[e], weights=data.weight) for e in exits])
+    values = np.array([metric_value(data, e, metric) for e in exits])
     return Frontier.of(candidates, costs, values)

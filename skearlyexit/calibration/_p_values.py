@@ -11,8 +11,8 @@ from scipy.special import betainc, xlogy
 SEED = 0
 
 
-def binomial_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarray:
-    """Probability of at most this many losses among `n_rows` samples if the risk is `level`.
+def binomial_p_value(risks: np.ndarray, n_samples: float, level: float) -> np.ndarray:
+    """Probability of at most this many losses among `n_samples` samples if the risk is `level`.
 
     The binomial distribution function, extended to real numbers. It is exact for losses of 0 and 1,
     and valid only for samples of equal weight.
@@ -21,22 +21,22 @@ def binomial_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarr
     ----------
     risks : ndarray
         Mean losses.
-    n_rows : float
+    n_samples : float
     level : float
 
     Returns
     -------
     p_values : ndarray
     """
-    losses = np.clip(risks * n_rows, 0.0, n_rows)
+    losses = np.clip(risks * n_samples, 0.0, n_samples)
     # Numbers of losses may differ from integers by rounding.
     rounded = np.round(losses)
-    losses = np.where(np.abs(losses - rounded) < 1e-9 * n_rows, rounded, losses)
-    remaining = np.maximum(n_rows - losses, 1e-300)
-    return np.where(losses >= n_rows, 1.0, betainc(remaining, losses + 1.0, 1.0 - level))
+    losses = np.where(np.abs(losses - rounded) < 1e-9 * n_samples, rounded, losses)
+    remaining = np.maximum(n_samples - losses, 1e-300)
+    return np.where(losses >= n_samples, 1.0, betainc(remaining, losses + 1.0, 1.0 - level))
 
 
-def hoeffding_bentkus_p_value(risks: np.ndarray, n_rows: float, level: float) -> np.ndarray:
+def hoeffding_bentkus_p_value(risks: np.ndarray, n_samples: float, level: float) -> np.ndarray:
     """Minimum of the bounds of Hoeffding and of Bentkus, for any losses in [0, 1].
 
     It is valid only for samples of equal weight.
@@ -45,7 +45,7 @@ def hoeffding_bentkus_p_value(risks: np.ndarray, n_rows: float, level: float) ->
     ----------
     risks : ndarray
         Mean losses.
-    n_rows : float
+    n_samples : float
     level : float
 
     Returns
@@ -60,15 +60,15 @@ def hoeffding_bentkus_p_value(risks: np.ndarray, n_rows: float, level: float) ->
     below = np.minimum(risks, level)
     divergence = xlogy(below, below / level) + xlogy(1 - below, (1 - below) / (1 - level))
     bentkus = np.e * binomial_p_value(
-        np.ceil(risks * n_rows - 1e-9 * n_rows) / n_rows, n_rows, level
+        np.ceil(risks * n_samples - 1e-9 * n_samples) / n_samples, n_samples, level
     )
-    return np.minimum(np.minimum(np.exp(-n_rows * divergence), bentkus), 1.0)
+    return np.minimum(np.minimum(np.exp(-n_samples * divergence), bentkus), 1.0)
 
 
 @cache
-def _order(n_rows: int) -> np.ndarray:
+def _order(n_samples: int) -> np.ndarray:
     """Fixed random order of the samples."""
-    return np.random.RandomState(SEED).permutation(n_rows)
+    return np.random.RandomState(SEED).permutation(n_samples)
 
 
 def betting_p_value(losses: np.ndarray, level: float, weight: np.ndarray) -> float:

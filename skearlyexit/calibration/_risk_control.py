@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import NotCertifiedError, OperatingPoint
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._p_values import (
     betting_p_value,
@@ -62,15 +62,15 @@ class _OverFamily(OperatingPoint):
             return FAMILY
         return np.sort(np.asarray(self.family, dtype=np.float64))[::-1]
 
-    def _losses(self, evidence: CalibrationData) -> FamilyLosses:
-        return FamilyLosses(evidence.scores, exit_losses(evidence, self.risk), self._family())
+    def _losses(self, data: CalibrationData) -> FamilyLosses:
+        return FamilyLosses(data.scores, exit_losses(data, self.risk), self._family())
 
     def _common(self, n_passed: int, n_exits: int) -> np.ndarray:
         return np.full(n_exits - 1, self._family()[n_passed - 1])
 
-    def _bounded_weight(self, evidence: CalibrationData) -> np.ndarray:
+    def _bounded_weight(self, data: CalibrationData) -> np.ndarray:
         """Weights divided by an upper bound of the weight of any sample."""
-        shares, largest = evidence.weight_shares
+        shares, largest = data.weight_shares
         if self.max_weight is None:
             if (shares > 1 - 1e-9).all():  # equal up to rounding
                 return np.ones_like(shares)
@@ -229,9 +229,9 @@ class RiskControl(_OverFamily):
                 "is not valid for samples of different weight. Give 'auto' or 'betting'."
             )
 
-    def check_rows(
+    def check_samples(
         self,
-        n_rows: int,
+        n_samples: int,
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
     ) -> None:
@@ -239,9 +239,9 @@ class RiskControl(_OverFamily):
 
         Parameters
         ----------
-        n_rows : int
+        n_samples : int
             Number of calibration samples.
-        weight : ndarray of shape (n_rows,), default=None
+        weight : ndarray of shape (n_samples,), default=None
             Sample weights. If None, all are equal.
         largest_weight : float, default=None
             Largest sample weight, as in `CalibrationData`.
@@ -254,18 +254,18 @@ class RiskControl(_OverFamily):
         ValueError
             If a weight is larger than `max_weight`.
         """
-        evidence = CalibrationData.unanswered(n_rows, weight, largest_weight)
-        best = np.zeros_like(evidence.scores)
+        data = CalibrationData.before_training(n_samples, weight, largest_weight)
+        best = np.zeros_like(data.scores)
         if self.risk == "accuracy_drop":
             best[:, 0] = -1.0
-        self._n_passed(FamilyLosses(evidence.scores, best, self._family()), evidence)
+        self._n_passed(FamilyLosses(data.scores, best, self._family()), data)
 
-    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose the thresholds on calibration samples.
 
         Parameters
         ----------
-        evidence : CalibrationData
+        data : CalibrationData
             Scores and correctness of the exits on the calibration samples.
         frontier : Frontier
             Not used, present for consistency with other operating points.
@@ -284,11 +284,11 @@ class RiskControl(_OverFamily):
             If `risk` returns invalid losses, the test is not valid for them, or a weight is larger
             than `max_weight`.
         """
-        return self._common(self._n_passed(self._losses(evidence), evidence), evidence.n_exits)
+        return self._common(self._n_passed(self._losses(data), data), data.n_exits)
 
-    def _n_passed(self, losses: FamilyLosses, evidence: CalibrationData) -> int:
+    def _n_passed(self, losses: FamilyLosses, data: CalibrationData) -> int:
         """Number of thresholds of the family that are certified, from the highest down."""
-        weight = self._bounded_weight(evidence)
+        weight = self._bounded_weight(data)
         if self.method == "ucb":
             losses = losses.monotone()
         test = self._test_of(losses)
@@ -337,14 +337,14 @@ class RiskControl(_OverFamily):
             return "betting"
         return "binomial" if zero_one and self.risk != "accuracy_drop" else "betting"
 
-    def _refusal(self, n_rows: int, least: float | None) -> NotCertifiedError:
+    def _refusal(self, n_samples: int, least: float | None) -> NotCertifiedError:
         if least is None:
             return NotCertifiedError(
                 f"{self.description} cannot be certified, nor can any other target_level with "
-                f"{n_rows} calibration samples. Give more samples, or a lower confidence_level."
+                f"{n_samples} calibration samples. Give more samples, or a lower confidence_level."
             )
         return NotCertifiedError(
-            f"{self.description} cannot be certified: the least target_level that {n_rows} "
+            f"{self.description} cannot be certified: the least target_level that {n_samples} "
             f"calibration samples can certify is {least:g}. Give more samples, or at least this "
             "level."
         )
@@ -432,9 +432,9 @@ class ConformalRiskControl(_OverFamily):
         self.family = family
         self.max_weight = max_weight
 
-    def check_rows(
+    def check_samples(
         self,
-        n_rows: int,
+        n_samples: int,
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
     ) -> None:
@@ -442,9 +442,9 @@ class ConformalRiskControl(_OverFamily):
 
         Parameters
         ----------
-        n_rows : int
+        n_samples : int
             Number of calibration samples.
-        weight : ndarray of shape (n_rows,), default=None
+        weight : ndarray of shape (n_samples,), default=None
             Sample weights. If None, all are equal.
         largest_weight : float, default=None
             Largest sample weight, as in `CalibrationData`.
@@ -457,17 +457,19 @@ class ConformalRiskControl(_OverFamily):
         ValueError
             If a weight is larger than `max_weight`.
         """
-        weight = self._bounded_weight(CalibrationData.unanswered(n_rows, weight, largest_weight))
+        weight = self._bounded_weight(
+            CalibrationData.before_training(n_samples, weight, largest_weight)
+        )
         least = 1 / (weight.sum() + 1)
         if not least <= self.target_level:
-            raise self._refusal(n_rows, least)
+            raise self._refusal(n_samples, least)
 
-    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
+    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose the thresholds on calibration samples.
 
         Parameters
         ----------
-        evidence : CalibrationData
+        data : CalibrationData
             Scores and correctness of the exits on the calibration samples.
         frontier : Frontier
             Not used, present for consistency with other operating points.
@@ -485,26 +487,26 @@ class ConformalRiskControl(_OverFamily):
         ValueError
             If `risk` returns invalid losses, or a weight is larger than `max_weight`.
         """
-        weight = self._bounded_weight(evidence)
+        weight = self._bounded_weight(data)
         total = weight.sum()
         # The mean of weight * (loss - level), with one additional sample of the largest weight and
         # loss, is at most 0 if and only if this bound is at most the level.
-        bounds = (total * self._losses(evidence).monotone().means(weight) + 1) / (total + 1)
+        bounds = (total * self._losses(data).monotone().means(weight) + 1) / (total + 1)
         failed = ~(bounds <= self.target_level + 1e-12)
         n_passed = int(np.argmax(failed)) if failed.any() else len(bounds)
         if not n_passed:
             raise self._refusal(len(weight), float(bounds[0]))
-        return self._common(n_passed, evidence.n_exits)
+        return self._common(n_passed, data.n_exits)
 
-    def _refusal(self, n_rows: int, bound: float) -> NotCertifiedError:
+    def _refusal(self, n_samples: int, bound: float) -> NotCertifiedError:
         least = _rounded_up(bound, lambda level: level >= bound)
         if least is None:
             return NotCertifiedError(
-                f"{self.description} cannot be met, nor can any other target_level with {n_rows} "
-                "calibration samples. Give more samples."
+                f"{self.description} cannot be met, nor can any other target_level with "
+                f"{n_samples} calibration samples. Give more samples."
             )
         return NotCertifiedError(
-            f"{self.description} cannot be met: the least target_level for {n_rows} calibration "
+            f"{self.description} cannot be met: the least target_level for {n_samples} calibration "
             f"samples is {least:g}. Give more samples, or at least this level."
         )
 

@@ -7,7 +7,7 @@ from copy import copy
 
 import numpy as np
 
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 
 #: Names of risks, all of which compare predictions with those of the last exit.
 RISKS = {"performance_gap", "consistency", "accuracy_drop"}
@@ -15,12 +15,12 @@ RISKS = {"performance_gap", "consistency", "accuracy_drop"}
 Risk = str | Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def exit_losses(evidence: CalibrationData, risk: Risk) -> np.ndarray:
+def exit_losses(data: CalibrationData, risk: Risk) -> np.ndarray:
     """Loss of each sample at each exit.
 
     Parameters
     ----------
-    evidence : CalibrationData
+    data : CalibrationData
     risk : str or callable
         - ``"performance_gap"``: 1 if a sample is misclassified at the exit and classified correctly
           at the last exit, and 0 otherwise.
@@ -39,20 +39,20 @@ def exit_losses(evidence: CalibrationData, risk: Risk) -> np.ndarray:
     ValueError
         If a callable returns other values.
     """
-    right = evidence.correct
+    right = data.correct
     if risk == "performance_gap":
         return (~right & right[:, -1:]).astype(np.float64)
     if risk == "accuracy_drop":
         return right[:, -1:].astype(np.float64) - right
-    assert evidence.labels is not None
-    assert evidence.y is not None
+    assert data.labels is not None
+    assert data.y is not None
     if risk == "consistency":
-        return (evidence.labels != evidence.labels[:, -1:]).astype(np.float64)
+        return (data.labels != data.labels[:, -1:]).astype(np.float64)
     assert callable(risk)
     columns = []
-    for exit_ in range(evidence.n_exits):
+    for exit_ in range(data.n_exits):
         losses = np.asarray(
-            risk(evidence.y, evidence.labels[:, exit_], evidence.labels[:, -1]), dtype=np.float64
+            risk(data.y, data.labels[:, exit_], data.labels[:, -1]), dtype=np.float64
         )
         if losses.shape != (len(right),) or not np.all((losses >= 0) & (losses <= 1)):
             raise ValueError(
@@ -76,11 +76,11 @@ class FamilyLosses:
     """
 
     def __init__(self, scores: np.ndarray, losses: np.ndarray, family: np.ndarray) -> None:
-        n_rows = len(scores)
+        n_samples = len(scores)
         # A sample exits at exit i for the thresholds between its largest score before this exit and
         # its score at this exit.
         largest = np.maximum.accumulate(scores[:, :-1], axis=1)
-        before = np.concatenate([np.full((n_rows, 1), -np.inf), largest[:, :-1]], axis=1)
+        before = np.concatenate([np.full((n_samples, 1), -np.inf), largest[:, :-1]], axis=1)
         self.losses, self.n_thresholds = losses, len(family)
         # By index in the family: from the first threshold that the score reaches, to the first that
         # the score of an earlier exit reaches.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier, efficient
 from skearlyexit.calibration._geometric import geometric_thresholds
 
@@ -21,7 +21,7 @@ MAX_ROUNDS, POINTS_A_ROUND, MAX_POINTS = 8, 40, 500
 SEARCHED_SAMPLES = 10_000
 
 
-def compute_frontier(evidence: CalibrationData) -> Frontier:
+def compute_frontier(data: CalibrationData) -> Frontier:
     """Search for the Pareto-optimal thresholds, by mean cost and accuracy.
 
     With at most four exits, all combinations of thresholds on a grid are tried; with more exits, a
@@ -32,7 +32,7 @@ def compute_frontier(evidence: CalibrationData) -> Frontier:
 
     Parameters
     ----------
-    evidence : CalibrationData
+    data : CalibrationData
         Scores and correctness of the exits on the calibration samples.
 
     Returns
@@ -58,52 +58,50 @@ def compute_frontier(evidence: CalibrationData) -> Frontier:
     >>> from skearlyexit.calibration import CalibrationData, compute_frontier
     >>> scores = np.array([[0.9, 1.0], [0.8, 1.0], [0.7, 1.0], [0.6, 1.0]])
     >>> correct = np.array([[True, True], [True, True], [False, True], [True, True]])
-    >>> evidence = CalibrationData(scores, correct, costs=np.array([0.5, 1.0]), weight=np.ones(4))
-    >>> frontier = compute_frontier(evidence)
+    >>> data = CalibrationData(scores, correct, costs=np.array([0.5, 1.0]), weight=np.ones(4))
+    >>> frontier = compute_frontier(data)
     >>> frontier.costs, frontier.accuracies
     (array([0.5 , 0.75]), array([0.75, 1.  ]))
     """
-    n_choices = evidence.n_exits - 1
+    n_choices = data.n_exits - 1
     candidates = [np.full((1, n_choices), np.inf)]
     if n_choices:
         size = GRID_SIZES.get(n_choices, COORDINATE_GRID_SIZE)
-        grids = [
-            quantile_grid(evidence.scores[:, i], size, evidence.weight) for i in range(n_choices)
-        ]
+        grids = [quantile_grid(data.scores[:, i], size, data.weight) for i in range(n_choices)]
         ratios = np.geomspace(1e-3, 1e3, 61)
-        candidates.append(np.array([geometric_thresholds(evidence, ratio) for ratio in ratios]))
+        candidates.append(np.array([geometric_thresholds(data, ratio) for ratio in ratios]))
         if n_choices <= MAX_EXHAUSTIVE:
-            candidates.append(search_all(evidence, grids)[0])
+            candidates.append(search_all(data, grids)[0])
         else:
-            candidates.append(search_coordinates(_searched(evidence), grids)[0])
+            candidates.append(search_coordinates(_searched(data), grids)[0])
     thresholds = np.concatenate(candidates)
     outcomes, lowest, shares = [], [], []
     for row in thresholds:
-        exits = evidence.leave(row)
-        outcomes.append(evidence.outcome(exits))
+        exits = data.exits(row)
+        outcomes.append(data.outcome(exits))
         lowest.append(_lowest(row, exits))
-        shares.append(evidence.exit_rates(exits))
+        shares.append(data.exit_rates(exits))
     costs, accuracies = np.array(outcomes).T
     keep = efficient(costs, accuracies)
     return Frontier(np.array(lowest)[keep], costs[keep], accuracies[keep], np.array(shares)[keep])
 
 
-def _searched(evidence: CalibrationData) -> CalibrationData:
+def _searched(data: CalibrationData) -> CalibrationData:
     """Samples for a search that evaluates them hundreds of times."""
-    n_samples = len(evidence.scores)
+    n_samples = len(data.scores)
     if n_samples <= SEARCHED_SAMPLES:
-        return evidence
+        return data
     drawn = np.random.RandomState(0).choice(n_samples, SEARCHED_SAMPLES, replace=False)
-    return evidence.take(np.sort(drawn))
+    return data.take(np.sort(drawn))
 
 
-def lowest_equivalent(evidence: CalibrationData, thresholds: np.ndarray) -> np.ndarray:
+def lowest_equivalent(data: CalibrationData, thresholds: np.ndarray) -> np.ndarray:
     """Thresholds with 0 at each exit where all samples that reach it exit, or no sample reaches it.
 
     A new sample with a lower score than all calibration samples would otherwise continue to exits
     without calibration samples, and cost more than requested.
     """
-    return _lowest(thresholds, evidence.leave(thresholds))
+    return _lowest(thresholds, data.exits(thresholds))
 
 
 def _lowest(thresholds: np.ndarray, exits: np.ndarray) -> np.ndarray:
@@ -115,8 +113,8 @@ def _lowest(thresholds: np.ndarray, exits: np.ndarray) -> np.ndarray:
 Points = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _evaluated(evidence: CalibrationData, thresholds: np.ndarray) -> Points:
-    values = np.array([evidence.evaluate(row) for row in thresholds])
+def _evaluated(data: CalibrationData, thresholds: np.ndarray) -> Points:
+    values = np.array([data.evaluate(row) for row in thresholds])
     return thresholds, values[:, 0], values[:, 1]
 
 
@@ -144,33 +142,33 @@ def thinned(points: np.ndarray) -> np.ndarray:
     return points[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
 
 
-def search_all(evidence: CalibrationData, grids: list[np.ndarray]) -> Points:
+def search_all(data: CalibrationData, grids: list[np.ndarray]) -> Points:
     """Pareto-optimal points among all combinations of thresholds."""
-    costs, accuracies = every_combination(evidence, grids)
+    costs, accuracies = every_combination(data, grids)
     keep = thinned(efficient(costs.ravel(), accuracies.ravel()))
-    return _evaluated(evidence, thresholds_at(grids, np.unravel_index(keep, costs.shape)))
+    return _evaluated(data, thresholds_at(grids, np.unravel_index(keep, costs.shape)))
 
 
 def every_combination(
-    evidence: CalibrationData, grids: list[np.ndarray]
+    data: CalibrationData, grids: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean cost and accuracy for every combination of thresholds, one axis for each exit.
 
     Samples are counted by the cell of the grid that their scores are in. Sums over the cells are
     the exit rates and accuracies for all combinations at once.
     """
-    bins = grid_bins(evidence, grids)
+    bins = grid_bins(data, grids)
     shape = tuple(len(grid) for grid in grids)
-    total = evidence.weight.sum()
+    total = data.weight.sum()
     cost, right = np.zeros(shape), np.zeros(shape)
-    for exit_ in range(evidence.n_exits):
+    for exit_ in range(data.n_exits):
         # Which samples exit here depends on the thresholds up to this exit.
         axes = shape[: exit_ + 1]
         cells = np.ravel_multi_index(tuple(bins.T[: exit_ + 1]), axes)
-        weight = evidence.weight
+        weight = data.weight
         for target, values in (
-            (cost, weight * evidence.costs[exit_]),
-            (right, weight * evidence.correct[:, exit_]),
+            (cost, weight * data.costs[exit_]),
+            (right, weight * data.correct[:, exit_]),
         ):
             sums = np.bincount(cells, values, minlength=int(np.prod(axes))).reshape(axes)
             for axis in range(len(axes)):
@@ -186,33 +184,32 @@ def thresholds_at(grids: list[np.ndarray], index: Sequence[np.ndarray]) -> np.nd
     return np.stack([grid[i] for grid, i in zip(grids, index, strict=True)], axis=1)
 
 
-def grid_bins(evidence: CalibrationData, grids: list[np.ndarray]) -> np.ndarray:
+def grid_bins(data: CalibrationData, grids: list[np.ndarray]) -> np.ndarray:
     """Index of the largest threshold that each score reaches, shape (n_samples, n_exits - 1)."""
     columns = [
-        np.searchsorted(grid, evidence.scores[:, i], side="right") - 1
-        for i, grid in enumerate(grids)
+        np.searchsorted(grid, data.scores[:, i], side="right") - 1 for i, grid in enumerate(grids)
     ]
     # Contiguous columns, since a sweep reads one after the other.
     return np.stack(columns).T
 
 
-def search_coordinates(evidence: CalibrationData, grids: list[np.ndarray]) -> Points:
+def search_coordinates(data: CalibrationData, grids: list[np.ndarray]) -> Points:
     """Pareto-optimal points found by changing one threshold at a time.
 
     First, for several weights of the cost, each threshold in turn is set to the best value given
     the others, until none changes. Then, for a few rounds, all values of each threshold are tried
     from each Pareto-optimal point, or from some points along the frontier if there are many.
     """
-    bins = grid_bins(evidence, grids)
+    bins = grid_bins(data, grids)
     found: dict[tuple[int, ...], tuple[float, float]] = {}
-    spread = evidence.costs[-1] - evidence.costs[0]
+    spread = data.costs[-1] - data.costs[0]
     for share in (0.25, 0.5, 0.75, 1.0):
         current = tuple(int(share * (len(grid) - 1)) for grid in grids)
         for price in np.geomspace(1e-3, 3.0, 12) / max(spread, 1e-12):
             previous = None
             while current != previous:
                 previous = current
-                current = sweep(evidence, bins, grids, current, found, price)
+                current = sweep(data, bins, grids, current, found, price)
     expanded: set[tuple[int, ...]] = set()
     for _ in range(MAX_ROUNDS):
         index, values = np.array(list(found)), np.array(list(found.values()))
@@ -224,15 +221,15 @@ def search_coordinates(evidence: CalibrationData, grids: list[np.ndarray]) -> Po
         spread_out = np.linspace(0, len(waiting) - 1, min(len(waiting), POINTS_A_ROUND))
         waiting = [waiting[i] for i in np.unique(spread_out.astype(int))]
         for point in waiting:
-            sweep(evidence, bins, grids, point, found)
+            sweep(data, bins, grids, point, found)
         expanded.update(waiting)
     index, values = np.array(list(found)), np.array(list(found.values()))
     index = index[thinned(efficient(values[:, 0], values[:, 1]))]
-    return _evaluated(evidence, thresholds_at(grids, index.T))
+    return _evaluated(data, thresholds_at(grids, index.T))
 
 
 def sweep(
-    evidence: CalibrationData,
+    data: CalibrationData,
     bins: np.ndarray,
     grids: list[np.ndarray],
     start: tuple[int, ...],
@@ -250,26 +247,26 @@ def sweep(
         Grid indices of the thresholds after the sweep.
     """
     current = list(start)
-    weight = evidence.weight / evidence.weight.sum()
-    n_rows, n_choices = bins.shape
+    weight = data.weight / data.weight.sum()
+    n_samples, n_choices = bins.shape
     # Exit of each sample under the thresholds before the sweep.
-    exits = np.full(n_rows, n_choices)
+    exits = np.full(n_samples, n_choices)
     for exit_ in range(n_choices - 1, -1, -1):
         exits[bins[:, exit_] >= current[exit_]] = exit_
-    right = evidence.correct[np.arange(n_rows), exits]
-    earlier_cost = _earlier(exits, weight * evidence.costs[exits], n_choices)
+    right = data.correct[np.arange(n_samples), exits]
+    earlier_cost = _earlier(exits, weight * data.costs[exits], n_choices)
     earlier_right = _earlier(exits, weight * right, n_choices)
     # Cost and correctness of each sample if it does not exit at the current exit.
-    next_cost = np.full(n_rows, evidence.costs[-1])
-    next_right = evidence.correct[:, -1].astype(np.float64)
+    next_cost = np.full(n_samples, data.costs[-1])
+    next_right = data.correct[:, -1].astype(np.float64)
     for exit_ in range(n_choices - 1, -1, -1):
         rows = np.flatnonzero(exits >= exit_)
         size = len(grids[exit_])
         here, w = bins[rows, exit_], weight[rows]
         on_cost, on_right = w * next_cost[rows], w * next_right[rows]
         # Sums over the samples whose score reaches each threshold of the grid.
-        cost = _from_above(here, w * evidence.costs[exit_] - on_cost, size)
-        right = _from_above(here, w * evidence.correct[rows, exit_] - on_right, size)
+        cost = _from_above(here, w * data.costs[exit_] - on_cost, size)
+        right = _from_above(here, w * data.correct[rows, exit_] - on_right, size)
         cost += on_cost.sum() + earlier_cost[exit_]
         right += on_right.sum() + earlier_right[exit_]
         for j in efficient(cost, right):
@@ -278,8 +275,8 @@ def sweep(
         if price is not None:
             current[exit_] = int(np.argmax(right - price * cost))
         leaves = bins[:, exit_] >= current[exit_]
-        next_cost[leaves] = evidence.costs[exit_]
-        next_right[leaves] = evidence.correct[leaves, exit_]
+        next_cost[leaves] = data.costs[exit_]
+        next_right[leaves] = data.correct[leaves, exit_]
     return tuple(current)
 
 

@@ -23,12 +23,12 @@ def thresholds_for_shares(scores: np.ndarray, shares: np.ndarray) -> np.ndarray:
     thresholds : ndarray of shape (n_exits - 1,)
         Infinite where no sample has to exit, 0 where all samples have to exit.
     """
-    n_rows, n_exits = scores.shape
-    due = np.ceil(np.cumsum(shares) * n_rows - 1e-9 * n_rows).astype(int)
+    n_samples, n_exits = scores.shape
+    due = np.ceil(np.cumsum(shares) * n_samples - 1e-9 * n_samples).astype(int)
     thresholds = np.full(n_exits - 1, np.inf)
-    rows = np.arange(n_rows)
+    rows = np.arange(n_samples)
     for exit_ in range(n_exits - 1):
-        n_leaving = due[exit_] - (n_rows - len(rows))
+        n_leaving = due[exit_] - (n_samples - len(rows))
         if n_leaving <= 0:
             continue
         here = scores[rows, exit_]

@@ -43,23 +43,23 @@ class StrictBudget:
         onward = np.where(beyond > 1e-12, spent / np.maximum(beyond, 1e-300), costs[1:])
         return cls(budget, costs, np.maximum(onward, costs[1:]))
 
-    def n_leaving(self, exit_: int, n_rows: int, left: float) -> int:
+    def n_leaving(self, exit_: int, n_samples: int, left: float) -> int:
         """Minimum number of samples that have to exit at an exit.
 
         Parameters
         ----------
         exit_ : int
             Index of an exit other than the last.
-        n_rows : int
+        n_samples : int
             Number of samples that reach the exit.
         left : float
             Remaining budget of the batch for these samples.
         """
         saved = self.onward[exit_] - self.costs[exit_]
-        short = n_rows * self.onward[exit_] - left
-        if short <= 1e-12 * n_rows:
+        short = n_samples * self.onward[exit_] - left
+        if short <= 1e-12 * n_samples:
             return 0
-        return min(n_rows, int(np.ceil(short / saved - 1e-12 * n_rows)))
+        return min(n_samples, int(np.ceil(short / saved - 1e-12 * n_samples)))
 
     def heads_needed(self, used: np.ndarray) -> np.ndarray:
         """Heads that have to be computed for samples to exit wherever the budget may require it.

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import OperatingPoint
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._feedback import feedback_threshold
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
@@ -70,7 +70,7 @@ class TargetAccuracy(OperatingPoint):
     ...     MLPBackbone(2, width=32, hidden=32), exits=["stem"],
     ...     operating_point=TargetAccuracy(0.87), calibration=0.2, max_epochs=5, random_state=0)
     >>> point = clf.fit(X, y).operating_point_
-    >>> point.request, point.n_rows, bool(point.accuracy > 0.87)
+    >>> point.request, point.n_samples, bool(point.accuracy > 0.87)
     (TargetAccuracy(value=0.87), 360, True)
     """
 
@@ -99,8 +99,8 @@ class TargetAccuracy(OperatingPoint):
                 f"{self.metric!r} instead; give method='search'."
             )
 
-    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        best = metric_frontier(evidence, frontier, self.metric)
+    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
+        best = metric_frontier(data, frontier, self.metric)
         if best.accuracies[-1] < self.value - 1e-12:
             raise ValueError(
                 f"TargetAccuracy({self.value}) cannot be met on the calibration samples: the best "
@@ -110,24 +110,22 @@ class TargetAccuracy(OperatingPoint):
         if self.method == "search":
             return best.thresholds[best.at_accuracy(self.value)]
         if self.method == "feedback":
-            last_exit = np.full(len(evidence.scores), evidence.n_exits - 1)
-            at_the_end = value_at(evidence, last_exit, self.metric)
+            last_exit = np.full(len(data.scores), data.n_exits - 1)
+            at_the_end = value_at(data, last_exit, self.metric)
             if at_the_end < self.value:
                 raise ValueError(
                     f"TargetAccuracy({self.value}, method='feedback') cannot be met by one "
                     f"threshold for all exits: the last exit reaches {at_the_end:.4f}. Give "
                     "method='search', or at most this value."
                 )
-            return feedback_threshold(evidence, self.value, self.metric)
-        return np.array(
-            [_threshold_of_bins(evidence, i, self.value) for i in range(evidence.n_exits - 1)]
-        )
+            return feedback_threshold(data, self.value, self.metric)
+        return np.array([_threshold_of_bins(data, i, self.value) for i in range(data.n_exits - 1)])
 
 
-def _threshold_of_bins(evidence: CalibrationData, exit_: int, target: float) -> float:
+def _threshold_of_bins(data: CalibrationData, exit_: int, target: float) -> float:
     """Lowest score such that every bin of samples above it has at least the target accuracy."""
-    order = np.argsort(-evidence.scores[:, exit_], kind="stable")
-    scores = evidence.scores[order, exit_]
+    order = np.argsort(-data.scores[:, exit_], kind="stable")
+    scores = data.scores[order, exit_]
     n_bins = max(1, min(N_BINS, len(scores) // LEAST_ROWS))
     edges = np.linspace(0, len(scores), n_bins + 1).round().astype(int)
     threshold, start = np.inf, 0
@@ -138,7 +136,7 @@ def _threshold_of_bins(evidence: CalibrationData, exit_: int, target: float) -> 
         if stop <= start:
             continue
         rows = order[start:stop]
-        right = np.average(evidence.correct[rows, exit_], weights=evidence.weight[rows])
+        right = np.average(data.correct[rows, exit_], weights=data.weight[rows])
         if right < target - 1e-12:
             break
         threshold, start = float(scores[stop - 1]), stop

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from skearlyexit.calibration._base import OperatingPoint
-from skearlyexit.calibration._evidence import CalibrationData
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 
 
@@ -35,8 +35,8 @@ class Threshold(OperatingPoint):
     def __init__(self, value: float | Sequence[float]) -> None:
         self.value = value
 
-    def thresholds(self, evidence: CalibrationData, frontier: Frontier) -> np.ndarray:
-        return self.fixed_thresholds(evidence.n_exits)
+    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
+        return self.fixed_thresholds(data.n_exits)
 
     def fixed_thresholds(self, n_exits: int) -> np.ndarray:
         """Return one threshold for each exit but the last.

@@ -134,10 +134,10 @@ def _count(part: CostInput) -> float:
     if part.macs is not None:
         return part.macs
     if isinstance(part.model, torch.nn.Module):
-        return module_macs(part.model, part.inputs, part.n_rows)[0]
+        return module_macs(part.model, part.inputs, part.n_samples)[0]
     pooling = 0.0
     if part.pooling is not None:
-        pooling = module_macs(part.pooling, part.inputs, part.n_rows)[0]
+        pooling = module_macs(part.pooling, part.inputs, part.n_samples)[0]
     return pooling + estimator_macs(part.model)
 
 

@@ -33,7 +33,7 @@ class CostInput:
     >>> from skearlyexit.costs import CostInput, MACsCost
     >>> layer = torch.nn.Linear(8, 4)
     >>> part = CostInput(run=layer, inputs=torch.zeros(2, 8), model=layer)
-    >>> part.n_rows, part.with_rows(5).shape
+    >>> part.n_samples, part.with_samples(5).shape
     (2, torch.Size([5, 8]))
     >>> MACsCost().read([part])
     [CostMeasurement(value=32.0, low=32.0, high=32.0, how='counted')]
@@ -45,7 +45,7 @@ class CostInput:
     macs: float | None = None
     pooling: torch.nn.Module | None = None
 
-    def with_rows(self, n_rows: int) -> Any:
+    def with_samples(self, n_rows: int) -> Any:
         """Repeat the samples of the input to get a given number.
 
         Parameters
@@ -63,7 +63,7 @@ class CostInput:
         return _repeat(self.inputs, n_rows)
 
     @property
-    def n_rows(self) -> int:
+    def n_samples(self) -> int:
         """Number of samples of the input."""
         return len(self.inputs[0] if isinstance(self.inputs, tuple) else self.inputs)
 

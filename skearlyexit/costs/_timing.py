@@ -31,7 +31,7 @@ def time_parts(parts: Sequence[CostInput], n_rows: int, n_repeats: int) -> list[
     times = np.empty((len(parts), n_repeats))
     with torch.inference_mode():
         for row, part in zip(times, parts, strict=True):
-            inputs = part.with_rows(n_rows)
+            inputs = part.with_samples(n_rows)
             part.run(inputs)  # the first call may allocate, or start threads
             _wait_for(inputs)
             for i in range(n_repeats):

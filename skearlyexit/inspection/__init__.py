@@ -3,7 +3,7 @@
 from skearlyexit.inspection._cost_accuracy import CostAccuracyDisplay
 from skearlyexit.inspection._embedding import EmbeddingDisplay
 from skearlyexit.inspection._exit_distribution import ExitDistributionDisplay
-from skearlyexit.inspection._extreme_rows import ExtremeRowsDisplay
+from skearlyexit.inspection._extreme_samples import ExtremeSamplesDisplay
 from skearlyexit.inspection._overthinking import OverthinkingDisplay
 from skearlyexit.inspection._reliability import ReliabilityDisplay
 from skearlyexit.inspection._runs import RunsDisplay
@@ -13,7 +13,7 @@ __all__ = [
     "CostAccuracyDisplay",
     "EmbeddingDisplay",
     "ExitDistributionDisplay",
-    "ExtremeRowsDisplay",
+    "ExtremeSamplesDisplay",
     "OverthinkingDisplay",
     "ReliabilityDisplay",
     "RunsDisplay",

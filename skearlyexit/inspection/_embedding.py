@@ -46,7 +46,7 @@ class EmbeddingDisplay(Display):
 
     See Also
     --------
-    ExtremeRowsDisplay : The easiest and the hardest samples of each exit.
+    ExtremeSamplesDisplay : The easiest and the hardest samples of each exit.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class EmbeddingDisplay(Display):
         ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1], title=self.title or "")
         # The scale of a projection has no meaning.
         ax.set(xticks=[], yticks=[])
-        self._legend_beside(title="Leaves at")
+        self._legend_beside(title="Exits at")
         return self
 
     @classmethod

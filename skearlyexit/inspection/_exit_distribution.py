@@ -103,7 +103,7 @@ class ExitDistributionDisplay(Display):
             style = {"height": 0.8, "color": colors[exit_], "label": str(name), **kwargs}
             self.bars_.append(ax.barh(at, percent[:, exit_], left=left, **style))
             left += percent[:, exit_]
-        ax.set(xlim=(0, 100), ylim=(at[-1] + 0.6, -0.6), xlabel="Rows leaving at each exit (%)")
+        ax.set(xlim=(0, 100), ylim=(at[-1] + 0.6, -0.6), xlabel="Samples exiting at each exit (%)")
         ax.set_yticks(at, ["all", *map(str, self.classes)])
         ax.tick_params(axis="y", length=0)
         ax.spines[["top", "right", "left"]].set_visible(False)

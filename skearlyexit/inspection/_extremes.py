@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 
-def extremes(scores: np.ndarray, here: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def extremes(scores: np.ndarray, here: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the samples with the highest and the lowest scores.
 
     Parameters
@@ -17,7 +17,7 @@ def extremes(scores: np.ndarray, here: np.ndarray, n_rows: int) -> tuple[np.ndar
     scores : ndarray of shape (n_samples,)
     here : ndarray of int
         Indices of the samples to choose from.
-    n_rows : int
+    n_samples : int
         Most samples of each kind.
 
     Returns
@@ -26,8 +26,8 @@ def extremes(scores: np.ndarray, here: np.ndarray, n_rows: int) -> tuple[np.ndar
         Most confident first, and least confident first.
     """
     order = here[np.argsort(-scores[here], kind="stable")]
-    n_easiest = min(n_rows, (len(order) + 1) // 2)
-    n_hardest = min(n_rows, len(order) - n_easiest)
+    n_easiest = min(n_samples, (len(order) + 1) // 2)
+    n_hardest = min(n_samples, len(order) - n_easiest)
     return order[:n_easiest], order[len(order) - n_hardest :][::-1]
 
 

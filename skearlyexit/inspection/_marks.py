@@ -47,7 +47,7 @@ def draw_legend(ax: Any) -> Any:
 
 def label_axes(ax: Any, unit: str = "plain network") -> None:
     """Label the axes of cost and accuracy."""
-    ax.set(xlabel=f"Mean cost per row ({unit} = 1)", ylabel="Accuracy (%)")
+    ax.set(xlabel=f"Mean cost per sample ({unit} = 1)", ylabel="Accuracy (%)")
 
 
 def set_log(ax: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from skearlyexit.inspection._extreme_rows import ExtremeRowsDisplay
+    from skearlyexit.inspection._extreme_samples import ExtremeSamplesDisplay
 
 #: Colors of the captions of wrong predictions, and of others.
 WRONG, RIGHT = "#D55E00", "0.25"
@@ -21,7 +21,7 @@ LIMIT = 3.0
 
 
 def draw_images(
-    display: ExtremeRowsDisplay, ax: Any, style: dict[str, Any]
+    display: ExtremeSamplesDisplay, ax: Any, style: dict[str, Any]
 ) -> tuple[list[Any], list[Any]]:
     """Draw a line for each exit, the easiest samples on the left and the hardest on the right."""
     # Exits at which no sample exits are left out.
@@ -57,7 +57,7 @@ def draw_images(
 
 
 def draw_table(
-    display: ExtremeRowsDisplay, ax: Any, style: dict[str, Any]
+    display: ExtremeSamplesDisplay, ax: Any, style: dict[str, Any]
 ) -> tuple[list[Any], list[Any]]:
     """Draw a line for each sample, and a block for the easiest and the hardest of each exit."""
     n_features = display.rows.shape[1]
@@ -104,7 +104,7 @@ def draw_table(
 
 
 def _caption(
-    ax: Any, display: ExtremeRowsDisplay, row: int, x: float, y: float, **style: Any
+    ax: Any, display: ExtremeSamplesDisplay, row: int, x: float, y: float, **style: Any
 ) -> Any:
     style = {"ha": "center", "va": "top", "fontsize": 7, **style}
     color = WRONG if display.wrong[row] else RIGHT

@@ -18,12 +18,12 @@ class ExitFigures:
     thresholds: np.ndarray
     accuracy_alone: np.ndarray
     accuracy_alone_interval: np.ndarray
-    reach: np.ndarray
-    reach_interval: np.ndarray
-    leave: np.ndarray
-    leave_interval: np.ndarray
-    accuracy_leaving: np.ndarray
-    accuracy_leaving_interval: np.ndarray
+    reach_rate: np.ndarray
+    reach_rate_interval: np.ndarray
+    exit_rate: np.ndarray
+    exit_rate_interval: np.ndarray
+    accuracy_exiting: np.ndarray
+    accuracy_exiting_interval: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,14 +110,14 @@ class Outcomes:
         """Figures of each exit."""
         numbers, possible = np.arange(len(self.costs)), self.possible
         alone, alone_interval = self._share(self.correct)
-        reach, reach_interval = self._share(self.exits[:, None] >= numbers)
-        leave, leave_interval = self._share(self.exits[:, None] == numbers)
-        leave_interval[~possible] = 0.0
+        reach_rate, reach_rate_interval = self._share(self.exits[:, None] >= numbers)
+        exit_rate, exit_rate_interval = self._share(self.exits[:, None] == numbers)
+        exit_rate_interval[~possible] = 0.0
         # Every sample passes exits at which none can exit, and none passes all the others.
-        reach_interval[numbers <= numbers[possible][0]] = 1.0
-        reach_interval[numbers > numbers[possible][-1]] = 0.0
+        reach_rate_interval[numbers <= numbers[possible][0]] = 1.0
+        reach_rate_interval[numbers > numbers[possible][-1]] = 0.0
         if possible.sum() == 1:
-            leave_interval[possible] = 1.0
+            exit_rate_interval[possible] = 1.0
         leaving, leaving_interval = [], []
         for exit_ in numbers:
             there = self.take(self.exits == exit_)
@@ -130,12 +130,12 @@ class Outcomes:
             thresholds=thresholds,
             accuracy_alone=alone,
             accuracy_alone_interval=alone_interval,
-            reach=reach,
-            reach_interval=reach_interval,
-            leave=leave,
-            leave_interval=leave_interval,
-            accuracy_leaving=np.array(leaving),
-            accuracy_leaving_interval=np.array(leaving_interval),
+            reach_rate=reach_rate,
+            reach_rate_interval=reach_rate_interval,
+            exit_rate=exit_rate,
+            exit_rate_interval=exit_rate_interval,
+            accuracy_exiting=np.array(leaving),
+            accuracy_exiting_interval=np.array(leaving_interval),
         )
 
     def overall(self) -> OverallFigures:

@@ -87,7 +87,7 @@ def as_frame(report: ExitReport, part: str) -> Any:
     if part == "exits":
         exits = report.exits
         columns = {"cost": exits.costs, "threshold": np.append(exits.thresholds, np.nan)}
-        for name in ("accuracy_alone", "reach", "leave", "accuracy_leaving"):
+        for name in ("accuracy_alone", "reach_rate", "exit_rate", "accuracy_exiting"):
             columns |= _with_limits(exits, name)
         return pd.DataFrame(columns, index=pd.Index(exits.names, name="exit"))
     classes = report.classes
@@ -140,7 +140,7 @@ def _overall(overall: OverallFigures, last_cost: float) -> _Grid:
     rows = [
         ["accuracy", *_both(overall, "accuracy")],
         ["accuracy of the last exit", *_both(overall, "last_accuracy")],
-        ["lost by leaving early", *_both(overall, "drop", form=_points)],
+        ["lost by exiting early", *_both(overall, "drop", form=_points)],
         ["mean cost per row", *_both(overall, "mean_cost", form=_cost)],
         ["cost of the last exit", _cost(last_cost), ""],
     ]
@@ -156,13 +156,13 @@ def _exits(exits: ExitFigures) -> _Grid:
             _cost(exits.costs[i]),
             f"{exits.thresholds[i]:.4g}" if i < len(exits.thresholds) else "-",
             *_both(exits, "accuracy_alone", i),
-            *_both(exits, "reach", i),
-            *_both(exits, "leave", i),
-            *_both(exits, "accuracy_leaving", i),
+            *_both(exits, "reach_rate", i),
+            *_both(exits, "exit_rate", i),
+            *_both(exits, "accuracy_exiting", i),
         ]
         for i, name in enumerate(exits.names)
     ]
-    pairs = _pairs("accuracy alone", "reach", "leave", "of these right")
+    pairs = _pairs("accuracy alone", "reach", "exit", "of these right")
     return _Grid("Exits (shares and accuracy in %)", ["exit", "cost", "threshold", *pairs], rows)
 
 

@@ -35,9 +35,9 @@ class ExitReport:
         - ``names``, a list of str; ``costs``, the cumulative cost of exiting there in units of the
           plain network; and ``thresholds``, of shape (n_exits - 1,);
         - ``accuracy_alone``: accuracy of the exit on all samples;
-        - ``reach``: share of the samples that reach the exit;
-        - ``leave``: share of the samples that exit there;
-        - ``accuracy_leaving``: accuracy on the samples that exit there, nan where none does.
+        - ``reach_rate``: share of the samples that reach the exit;
+        - ``exit_rate``: share of the samples that exit there;
+        - ``accuracy_exiting``: accuracy on the samples that exit there, nan where none does.
     overall : OverallFigures
         Figures of the whole model, floats:
 
@@ -76,7 +76,7 @@ class ExitReport:
     ...     classes=np.array(["a", "b"]), exit_names=["first", "last"])
     >>> report.overall.accuracy, round(report.overall.mean_cost, 3)
     (1.0, 0.667)
-    >>> report.exits.leave.round(3), report.exits.leave_interval.shape
+    >>> report.exits.exit_rate.round(3), report.exits.exit_rate_interval.shape
     (array([0.667, 0.333]), (2, 2))
     >>> report.classes.n_samples, report.classes.drop
     (array([1, 2]), array([ 0. , -0.5]))
@@ -155,7 +155,7 @@ class ExitReport:
             raise ValueError("A report needs at least one sample of positive weight. Got none.")
         y_index, weight = np.asarray(y_index)[used], scaled(weight[used])
         correct = table.labels[used] == y_index[:, None]
-        exits = (table.leave(thresholds) if exits is None else exits)[used]
+        exits = (table.exits(thresholds) if exits is None else exits)[used]
         costs = np.asarray(costs)
         seen = np.bincount(exits, minlength=len(costs)) > 0
         outcomes = Outcomes(

@@ -81,11 +81,12 @@ class AdaptivePlacement(ProbingPlacement):
                 at = kept.index(i)
                 current = np.array([thresholds[j] for j in kept])
                 current[at] = _best_threshold(
-                    _Stay(learn.evidence([*kept, end]), current, at, self.price), current[at]
+                    _Stay(learn.calibration_data([*kept, end]), current, at, self.price),
+                    current[at],
                 )
                 changed |= bool(current[at] != thresholds[i])
                 thresholds[i] = float(current[at])
-                stay = _Stay(judge.evidence([*kept, end]), current, at, self.price)
+                stay = _Stay(judge.calibration_data([*kept, end]), current, at, self.price)
                 trials[i] = stay.trial(current[at], self.price * held_out.heads[i])
                 if not trials[i].gain > self.min_gain + 1e-12:
                     kept.remove(i)
@@ -127,16 +128,16 @@ class _Stay:
     """Losses of the samples that reach an exit, if they exit there and if they do not."""
 
     def __init__(
-        self, evidence: CalibrationData, thresholds: np.ndarray, at: int, price: float
+        self, data: CalibrationData, thresholds: np.ndarray, at: int, price: float
     ) -> None:
-        rows = np.flatnonzero(np.all(evidence.scores[:, :at] < thresholds[:at], axis=1))
+        rows = np.flatnonzero(np.all(data.scores[:, :at] < thresholds[:at], axis=1))
         later = np.append(thresholds[at + 1 :], -np.inf)
-        exits = at + 1 + np.argmax(evidence.scores[rows, at + 1 :] >= later, axis=1)
-        weight = evidence.weight[rows] / evidence.weight.sum()
-        self.scores = evidence.scores[rows, at]
+        exits = at + 1 + np.argmax(data.scores[rows, at + 1 :] >= later, axis=1)
+        weight = data.weight[rows] / data.weight.sum()
+        self.scores = data.scores[rows, at]
         self.weight = weight
-        self.leave = weight * (~evidence.correct[rows, at] + price * evidence.costs[at])
-        self.go_on = weight * (~evidence.correct[rows, exits] + price * evidence.costs[exits])
+        self.leave = weight * (~data.correct[rows, at] + price * data.costs[at])
+        self.go_on = weight * (~data.correct[rows, exits] + price * data.costs[exits])
 
     def trial(self, threshold: float, head: float) -> _Trial:
         leaves = self.scores >= threshold

@@ -150,7 +150,7 @@ class Probed:
         chosen = list(chosen)
         table = ExitTable(self.table.probabilities[:, chosen], self.table.scores[:, chosen])
         if self.exit_rule.has_memory:
-            table = self.exit_rule.tabulate(self.samples.X.exits(chosen), chosen)
+            table = self.exit_rule.tabulate(self.samples.X.select(chosen), chosen)
         stages = np.diff(np.cumsum(self.stages)[chosen], prepend=0.0)
         costs = exit_costs(stages, self.heads[chosen], self.decisions[chosen])
         return table, costs

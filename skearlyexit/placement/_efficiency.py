@@ -151,16 +151,16 @@ class _Bench:
             self.alone = self._thresholds(range(self.end))
 
     def _thresholds(self, exits: Sequence[int]) -> np.ndarray:
-        return careful_thresholds(self.learn.evidence([*exits, self.end]), self.max_drop)
+        return careful_thresholds(self.learn.calibration_data([*exits, self.end]), self.max_drop)
 
     def trial(self, exits: Sequence[int]) -> _Trial:
         at = list(exits)
         thresholds = self._thresholds(at) if self.alone is None else self.alone[at]
-        evidence = self.judge.evidence([*at, self.end])
-        share = reach(evidence, thresholds)
+        data = self.judge.calibration_data([*at, self.end])
+        share = reach(data, thresholds)
         here, onward = share[:-1], share[1:]
-        way, head = np.diff(evidence.costs), self.heads[at]
-        charged = head * here if self.form == "corrected" else evidence.costs[:-1] * onward
+        way, head = np.diff(data.costs), self.heads[at]
+        charged = head * here if self.form == "corrected" else data.costs[:-1] * onward
         figures = {
             "threshold": thresholds,
             "reach": here,
@@ -170,7 +170,7 @@ class _Bench:
             "saved": way * (here - onward),
             "paid": charged,
         }
-        return _Trial(tuple(at), figures, float(evidence.costs[0] + way @ onward))
+        return _Trial(tuple(at), figures, float(data.costs[0] + way @ onward))
 
 
 def _subsets(n_early: int) -> Iterator[tuple[int, ...]]:

@@ -93,10 +93,10 @@ class ExactPlacement(ProbingPlacement):
         # Accuracy and cost of each subset, rounded so that equal ones compare as equal.
         ranks = []
         for subset in subsets:
-            evidence = held_out.evidence([*subset, end])
-            least = min(least, float(evidence.costs[0]))
-            if evidence.costs[0] <= self.budget * ROUNDING:
-                _, cost, accuracy = best_at_budget(evidence, self.budget)
+            data = held_out.calibration_data([*subset, end])
+            least = min(least, float(data.costs[0]))
+            if data.costs[0] <= self.budget * ROUNDING:
+                _, cost, accuracy = best_at_budget(data, self.budget)
                 ranks.append((-round(accuracy, 12), round(cost, 12), subset))
         if not ranks:
             raise ValueError(

@@ -96,8 +96,8 @@ class GreedyPlacement(ProbingPlacement):
         stage = 0.0
         for i in range(end):
             trial = [*kept, i, end]
-            thresholds = careful_thresholds(learn.evidence(trial), self.max_drop)
-            here, onward = reach(judge.evidence(trial), thresholds)[-2:]
+            thresholds = careful_thresholds(learn.calibration_data(trial), self.max_drop)
+            here, onward = reach(judge.calibration_data(trial), thresholds)[-2:]
             passed = onward / here if here > 0 else 1.0
             stage += stages[i]
             rest = stages[i + 1 :].sum()

@@ -64,7 +64,7 @@ class HeldOut:
         first, second = (self._rows(np.flatnonzero(order % 2 == half)) for half in (0, 1))
         return first, second
 
-    def evidence(self, chosen: Sequence[int]) -> CalibrationData:
+    def calibration_data(self, chosen: Sequence[int]) -> CalibrationData:
         """Calibration data with exits at these candidates only, which include the end."""
         table, costs = self.probed.subset(chosen)
         correct = self.correct[:, list(chosen)]
@@ -107,7 +107,7 @@ def _with_rows(probed: Probed, rows: np.ndarray) -> Probed:
     )
 
 
-def careful_thresholds(evidence: CalibrationData, max_drop: float) -> np.ndarray:
+def careful_thresholds(data: CalibrationData, max_drop: float) -> np.ndarray:
     """Lowest threshold of each early exit, considered alone, that keeps the accuracy.
 
     The samples whose score reaches the threshold exit. The loss of accuracy is the weight of those
@@ -116,7 +116,7 @@ def careful_thresholds(evidence: CalibrationData, max_drop: float) -> np.ndarray
 
     Parameters
     ----------
-    evidence : CalibrationData
+    data : CalibrationData
     max_drop : float
         Largest loss of accuracy.
 
@@ -125,13 +125,13 @@ def careful_thresholds(evidence: CalibrationData, max_drop: float) -> np.ndarray
     thresholds : ndarray of shape (n_exits - 1,)
         Infinity for exits at which every threshold exceeds this loss.
     """
-    thresholds = np.full(evidence.n_exits - 1, np.inf)
-    right = evidence.correct.astype(np.float64)
-    total = evidence.weight.sum()
+    thresholds = np.full(data.n_exits - 1, np.inf)
+    right = data.correct.astype(np.float64)
+    total = data.weight.sum()
     for exit_ in range(len(thresholds)):
-        order = np.argsort(-evidence.scores[:, exit_], kind="stable")
-        scores = evidence.scores[order, exit_]
-        lost = evidence.weight[order] * (right[order, -1] - right[order, exit_])
+        order = np.argsort(-data.scores[:, exit_], kind="stable")
+        scores = data.scores[order, exit_]
+        lost = data.weight[order] * (right[order, -1] - right[order, exit_])
         # Samples with equal scores exit together.
         is_last = np.append(scores[1:] < scores[:-1], True)
         allowed = np.flatnonzero(is_last & (np.cumsum(lost) / total <= max_drop + 1e-12))
@@ -141,8 +141,8 @@ def careful_thresholds(evidence: CalibrationData, max_drop: float) -> np.ndarray
     return thresholds
 
 
-def reach(evidence: CalibrationData, thresholds: np.ndarray) -> np.ndarray:
+def reach(data: CalibrationData, thresholds: np.ndarray) -> np.ndarray:
     """Share of the samples that reach each exit, shape (n_exits,)."""
-    leaving = np.bincount(evidence.leave(thresholds), evidence.weight, evidence.n_exits)
+    leaving = np.bincount(data.exits(thresholds), data.weight, data.n_exits)
     coming = leaving[::-1].cumsum(dtype=np.float64)[::-1]
     return np.asarray(coming / coming[0])

@@ -69,7 +69,7 @@ def run(
     X: np.ndarray,
     thresholds: np.ndarray,
     *,
-    quota: StrictBudget | None = None,
+    strict_budget: StrictBudget | None = None,
     with_probabilities: bool = False,
     slab_rows: int | None = None,
 ) -> Answers:
@@ -83,8 +83,8 @@ def run(
         Samples.
     thresholds : ndarray of shape (n_exits - 1,)
         Thresholds of all exits but the last. If a threshold is above 1, no sample can exit there,
-        and the head is computed only if the exit rule or `quota` requires it.
-    quota : StrictBudget or None, default=None
+        and the head is computed only if the exit rule or `strict_budget` requires it.
+    strict_budget : StrictBudget or None, default=None
         Strict budget. Where the thresholds would exceed it, the samples with the highest scores
         exit instead. It holds for each slab.
     with_probabilities : bool, default=False
@@ -101,13 +101,13 @@ def run(
     labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
     probabilities = np.empty((len(X), network.n_classes)) if with_probabilities else None
     answers = Answers(labels, exits, probabilities)
-    used = _heads_in_use(cascade, thresholds, quota)
+    used = _heads_in_use(cascade, thresholds, strict_budget)
     _visit(
         network,
         exit_rule,
         X,
         used,
-        lambda n_rows: _ExitVisitor(exit_rule, thresholds, quota, n_rows, answers),
+        lambda n_rows: _ExitVisitor(exit_rule, thresholds, strict_budget, n_rows, answers),
         slab_rows,
     )
     return answers
@@ -219,7 +219,7 @@ class _ExitVisitor:
         Fitted exit rule.
     thresholds : ndarray of shape (n_exits - 1,)
         Thresholds of all exits but the last.
-    quota : StrictBudget or None
+    strict_budget : StrictBudget or None
         Strict budget.
     n_rows : int
         Number of samples of the slab.
@@ -231,12 +231,12 @@ class _ExitVisitor:
         self,
         exit_rule: ExitRule,
         thresholds: np.ndarray,
-        quota: StrictBudget | None,
+        strict_budget: StrictBudget | None,
         n_rows: int,
         answers: Answers,
     ) -> None:
-        self.exit_rule, self.thresholds, self.quota = exit_rule, thresholds, quota
-        self.remaining = 0.0 if quota is None else quota.budget * n_rows
+        self.exit_rule, self.thresholds, self.strict_budget = exit_rule, thresholds, strict_budget
+        self.remaining = 0.0 if strict_budget is None else strict_budget.budget * n_rows
         self.answers = answers
         self.state = NO_STATE
 
@@ -247,11 +247,11 @@ class _ExitVisitor:
         else:
             answer, score, self.state = self.exit_rule.step(self.state, output, exit_)
             exiting = score >= self.thresholds[exit_]
-            if self.quota is not None:
-                n_exiting = self.quota.n_leaving(exit_, len(rows), self.remaining)
+            if self.strict_budget is not None:
+                n_exiting = self.strict_budget.n_leaving(exit_, len(rows), self.remaining)
                 if np.count_nonzero(exiting) < n_exiting:
                     exiting[np.argsort(-score, kind="stable")[:n_exiting]] = True
-                self.remaining -= float(np.count_nonzero(exiting) * self.quota.costs[exit_])
+                self.remaining -= float(np.count_nonzero(exiting) * self.strict_budget.costs[exit_])
             self.state = self.exit_rule.take(self.state, ~exiting)
         chosen = rows[exiting]
         self.answers.labels[chosen] = answer.argmax(axis=1)[exiting]
@@ -262,14 +262,14 @@ class _ExitVisitor:
 
 
 def _heads_in_use(
-    cascade: Cascade, thresholds: np.ndarray, quota: StrictBudget | None
+    cascade: Cascade, thresholds: np.ndarray, strict_budget: StrictBudget | None
 ) -> np.ndarray:
     """Mask of the heads that have to be computed for these thresholds and this strict budget."""
     if cascade.exit_rule.combination.has_memory or cascade.network.combiner is not None:
         return np.ones(cascade.n_exits, dtype=bool)
     used = np.append(thresholds <= 1, True)
-    if quota is not None:
-        used = quota.heads_needed(used)
+    if strict_budget is not None:
+        used = strict_budget.heads_needed(used)
     if cascade.exit_rule.policy.has_memory:
         # The score at an exit where samples can exit depends on all heads before it.
         used[:-1] = np.logical_or.accumulate(used[-2::-1])[::-1]

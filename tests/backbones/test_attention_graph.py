@@ -365,7 +365,7 @@ def test_classifier(name, tmp_path):
     table = clf.exit_table(X_test)
     threshold = np.quantile(table.scores[:, :-1], 0.5, axis=0)
     labels, exits = clf.predict(X_test, threshold=threshold, return_exits=True)
-    assert same(exits, table.leave(threshold))
+    assert same(exits, table.exits(threshold))
     assert len(np.unique(exits)) > 1
     assert same(labels, clf.classes_[table.labels[np.arange(len(exits)), exits]])
     assert np.mean(labels == y_test) > least

@@ -124,7 +124,7 @@ def test_parametrized_modules(kind, traced):
     clf = quick(backbone=backbone, exits=[1], max_epochs=3).fit(X, y)
     labels, exits = clf.predict(X_NEW, threshold=0.5, return_exits=True)
     table = clf.exit_table(X_NEW)
-    assert same(exits, table.leave([0.5]))
+    assert same(exits, table.exits([0.5]))
     assert same(labels, clf.classes_[table.labels[range(len(X_NEW)), exits]])
     assert same(clone(clf).fit(X, y).predict_proba(X_NEW), clf.predict_proba(X_NEW))
 

@@ -178,7 +178,7 @@ def check_alike(clf, plain, X=IMAGES):
     assert_allclose(table.probabilities, plain.exit_table(X).probabilities, rtol=0, atol=1e-4)
     assert_array_equal(X, given)
     labels, exits = clf.predict(X, return_exits=True)
-    leaving = table.leave(clf.thresholds_)
+    leaving = table.exits(clf.thresholds_)
     assert_array_equal(exits, leaving)
     assert_array_equal(labels, table.labels[np.arange(len(X)), leaving])
     assert same(X, given)

@@ -420,7 +420,7 @@ def test_classifier(name, masked, tmp_path):
     assert clf.exit_names_[:-1] == (params["exits"] if name != "lstm" else ["step4", "step6"])
     threshold = np.quantile(table.scores[:, :-1], 0.5, axis=0)
     labels, exits = clf.predict(X_test, threshold=threshold, return_exits=True)
-    assert same(exits, table.leave(threshold))
+    assert same(exits, table.exits(threshold))
     assert len(np.unique(exits)) > 1
     assert same(labels, clf.classes_[table.labels[np.arange(len(exits)), exits]])
     assert np.mean(labels == y_test) > 0.5  # of ten classes, half of the rows leaving early

@@ -524,7 +524,7 @@ class TestClassifier:
         table = fitted.exit_table(X)
         for threshold in (0.0, 0.4, 2.0):
             labels, left = fitted.predict(X, threshold=threshold, return_exits=True)
-            assert same(left, table.leave(np.full(2, threshold)))
+            assert same(left, table.exits(np.full(2, threshold)))
             assert same(labels, fitted.classes_[table.labels[np.arange(len(X)), left]])
         again = clf.fit(X, y)
         assert len([*tmp_path.rglob("output.pkl")]) == 1

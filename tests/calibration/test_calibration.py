@@ -45,9 +45,9 @@ def simulated(seed, n_rows, n_exits, *, weighted=False, decimals=None):
     return CalibrationData(scores, correct, costs * 1.05 / costs[-1], weight)
 
 
-def without_ties(evidence):
-    scores = np.random.default_rng(0).random(evidence.scores.shape)
-    return replace(evidence, scores=scores)
+def without_ties(data):
+    scores = np.random.default_rng(0).random(data.scores.shape)
+    return replace(data, scores=scores)
 
 
 @st.composite
@@ -70,26 +70,26 @@ def naive_exit(scores, thresholds):
     return len(thresholds)
 
 
-def naive_evaluate(evidence, thresholds):
+def naive_evaluate(data, thresholds):
     cost = right = 0.0
-    for row, weight in enumerate(evidence.weight):
-        exit_ = naive_exit(evidence.scores[row], thresholds)
-        cost += weight * evidence.costs[exit_]
-        right += weight * evidence.correct[row, exit_]
-    return cost / evidence.weight.sum(), right / evidence.weight.sum()
+    for row, weight in enumerate(data.weight):
+        exit_ = naive_exit(data.scores[row], thresholds)
+        cost += weight * data.costs[exit_]
+        right += weight * data.correct[row, exit_]
+    return cost / data.weight.sum(), right / data.weight.sum()
 
 
-def brute_force(evidence, thresholds):
+def brute_force(data, thresholds):
     """Costs and accuracies of many thresholds, from the last exit back."""
     costs, accuracies = [], []
-    weight = evidence.weight / evidence.weight.sum()
+    weight = data.weight / data.weight.sum()
     for part in np.array_split(thresholds, max(1, len(thresholds) * len(weight) // 10**6)):
-        cost = np.full((len(part), len(weight)), evidence.costs[-1])
-        right = np.repeat(evidence.correct[None, :, -1], len(part), axis=0)
+        cost = np.full((len(part), len(weight)), data.costs[-1])
+        right = np.repeat(data.correct[None, :, -1], len(part), axis=0)
         for exit_ in reversed(range(part.shape[1])):
-            leaves = evidence.scores[:, exit_] >= part[:, exit_, None]
-            cost = np.where(leaves, evidence.costs[exit_], cost)
-            right = np.where(leaves, evidence.correct[:, exit_], right)
+            leaves = data.scores[:, exit_] >= part[:, exit_, None]
+            cost = np.where(leaves, data.costs[exit_], cost)
+            right = np.where(leaves, data.correct[:, exit_], right)
         costs.append(cost @ weight)
         accuracies.append(right @ weight)
     return np.concatenate(costs), np.concatenate(accuracies)
@@ -110,8 +110,8 @@ def assert_same_frontier(found, costs, accuracies):
     )
 
 
-def coarse_grids(evidence, size):
-    return [quantile_grid(evidence.scores[:, i], size) for i in range(evidence.n_exits - 1)]
+def coarse_grids(data, size):
+    return [quantile_grid(data.scores[:, i], size) for i in range(data.n_exits - 1)]
 
 
 thresholds_of = st.lists(
@@ -124,22 +124,22 @@ thresholds_of = st.lists(
 class TestEvidence:
     @settings(deadline=None)
     @given(evidences(), thresholds_of)
-    def test_leave_and_evaluate(self, evidence, thresholds):
-        thresholds = np.array(thresholds[: evidence.n_exits - 1])
-        exits = [naive_exit(row, thresholds) for row in evidence.scores]
-        assert evidence.leave(thresholds).tolist() == exits
-        assert evidence.evaluate(thresholds) == pytest.approx(naive_evaluate(evidence, thresholds))
+    def test_leave_and_evaluate(self, data, thresholds):
+        thresholds = np.array(thresholds[: data.n_exits - 1])
+        exits = [naive_exit(row, thresholds) for row in data.scores]
+        assert data.exits(thresholds).tolist() == exits
+        assert data.evaluate(thresholds) == pytest.approx(naive_evaluate(data, thresholds))
 
     def test_a_score_at_its_threshold_leaves(self):
-        evidence = CalibrationData(
+        data = CalibrationData(
             np.array([[0.5, 0.0, 0.0], [0.4, 0.7, 0.0]]),
             np.array([[1, 0, 0], [0, 0, 1]], dtype=bool),
             np.array([0.2, 0.6, 1.1]),
             np.array([1.0, 3.0]),
         )
-        assert evidence.leave(np.array([0.5, 0.7])).tolist() == [0, 1]
-        assert evidence.evaluate(np.array([0.5, 0.7])) == pytest.approx((0.5, 0.25))
-        assert evidence.evaluate(np.array([0.5, 0.8])) == pytest.approx((0.875, 1.0))
+        assert data.exits(np.array([0.5, 0.7])).tolist() == [0, 1]
+        assert data.evaluate(np.array([0.5, 0.7])) == pytest.approx((0.5, 0.25))
+        assert data.evaluate(np.array([0.5, 0.8])) == pytest.approx((0.875, 1.0))
 
     @settings(deadline=None)
     @given(st.integers(0, 10**6), thresholds_of)
@@ -148,12 +148,12 @@ class TestEvidence:
         p = rng.dirichlet(np.ones(3), size=(20, 5))
         y = rng.integers(3, size=20)
         table = ExitTable(p, p.max(axis=2))
-        evidence = CalibrationData.from_table(table, y, np.arange(1.0, 6.0))
+        data = CalibrationData.from_table(table, y, np.arange(1.0, 6.0))
         exits = [naive_exit(row, thresholds) for row in table.scores]
-        assert table.leave(thresholds).tolist() == exits
+        assert table.exits(thresholds).tolist() == exits
         right = [p[row, exit_].argmax() == y[row] for row, exit_ in enumerate(exits)]
         expected = np.mean(exits) + 1, np.mean(right)
-        assert evidence.evaluate(np.array(thresholds)) == pytest.approx(expected)
+        assert data.evaluate(np.array(thresholds)) == pytest.approx(expected)
 
     @pytest.mark.parametrize("n_exits", [2, 3])
     def test_whole_weights_are_repeated_rows(self, n_exits):
@@ -181,70 +181,70 @@ class TestFrontier:
         [(2, 400, None), (2, 400, 2), (3, 100, None), (3, 300, 1), (4, 30, None), (4, 300, 1)],
     )
     def test_is_the_best_of_every_combination(self, n_exits, n_rows, decimals, weighted):
-        evidence = simulated(n_exits, n_rows, n_exits, weighted=weighted, decimals=decimals)
+        data = simulated(n_exits, n_rows, n_exits, weighted=weighted, decimals=decimals)
         # Few enough different scores to try them all, so that nothing better exists.
-        assert len(np.unique(evidence.scores[:, 0])) <= GRID_SIZES[n_exits - 1]
-        scores = [np.append(np.unique(column), np.inf) for column in evidence.scores[:, :-1].T]
-        every = brute_force(evidence, np.array(list(product(*scores))))
-        frontier = compute_frontier(evidence)
+        assert len(np.unique(data.scores[:, 0])) <= GRID_SIZES[n_exits - 1]
+        scores = [np.append(np.unique(column), np.inf) for column in data.scores[:, :-1].T]
+        every = brute_force(data, np.array(list(product(*scores))))
+        frontier = compute_frontier(data)
         assert_same_frontier((frontier.costs, frontier.accuracies), *every)
 
     @pytest.mark.parametrize("n_exits", [2, 3])
     def test_is_the_best_of_the_grid_and_the_geometric_family(self, n_exits):
-        evidence = simulated(7, 1500 if n_exits == 2 else 250, n_exits)
-        grids = coarse_grids(evidence, GRID_SIZES[n_exits - 1])
-        assert len(grids[0]) < len(np.unique(evidence.scores[:, 0]))
+        data = simulated(7, 1500 if n_exits == 2 else 250, n_exits)
+        grids = coarse_grids(data, GRID_SIZES[n_exits - 1])
+        assert len(grids[0]) < len(np.unique(data.scores[:, 0]))
         tried = [
             *product(*grids),
-            *(geometric_thresholds(evidence, ratio) for ratio in np.geomspace(1e-3, 1e3, 61)),
+            *(geometric_thresholds(data, ratio) for ratio in np.geomspace(1e-3, 1e3, 61)),
         ]
-        every = brute_force(evidence, np.array(tried))
-        frontier = compute_frontier(evidence)
+        every = brute_force(data, np.array(tried))
+        frontier = compute_frontier(data)
         assert_same_frontier((frontier.costs, frontier.accuracies), *every)
 
     @pytest.mark.parametrize("seed", range(3))
     @pytest.mark.parametrize(("n_exits", "size"), [(2, 9), (3, 9), (4, 9), (5, 6)])
     def test_search_of_all_equals_brute_force(self, n_exits, size, seed):
-        evidence = simulated(seed, 300, n_exits, weighted=seed == 1)
-        grids = coarse_grids(evidence, size)
-        thresholds, costs, accuracies = search_all(evidence, grids)
-        every = brute_force(evidence, np.array(list(product(*grids))))
+        data = simulated(seed, 300, n_exits, weighted=seed == 1)
+        grids = coarse_grids(data, size)
+        thresholds, costs, accuracies = search_all(data, grids)
+        every = brute_force(data, np.array(list(product(*grids))))
         assert_same_frontier((costs, accuracies), *every)
         for row, cost, accuracy in zip(thresholds, costs, accuracies, strict=True):
-            assert naive_evaluate(evidence, row) == pytest.approx((cost, accuracy))
+            assert naive_evaluate(data, row) == pytest.approx((cost, accuracy))
 
     @pytest.mark.parametrize("seed", range(4))
     @pytest.mark.parametrize(("n_exits", "size"), [(5, 7), (6, 4)])
     def test_search_by_coordinate_is_nearly_exact(self, n_exits, size, seed):
-        evidence = simulated(seed, 1000, n_exits)
-        grids = coarse_grids(evidence, size)
-        thresholds, costs, accuracies = search_coordinates(evidence, grids)
-        every = brute_force(evidence, np.array(list(product(*grids))))
+        data = simulated(seed, 1000, n_exits)
+        grids = coarse_grids(data, size)
+        thresholds, costs, accuracies = search_coordinates(data, grids)
+        every = brute_force(data, np.array(list(product(*grids))))
         budgets = np.unique(every[0]) + 1e-9
         lost = best_for(budgets, *every) - best_for(budgets, costs, accuracies)
         assert lost.min() > -1e-9
         assert lost.max() <= 0.002
         for row, cost, accuracy in zip(thresholds[::5], costs[::5], accuracies[::5], strict=True):
-            assert naive_evaluate(evidence, row) == pytest.approx((cost, accuracy))
+            assert naive_evaluate(data, row) == pytest.approx((cost, accuracy))
 
     @settings(deadline=None, max_examples=30)
     @given(evidences())
-    def test_no_point_dominates_another_and_each_is_true(self, evidence):
-        frontier = compute_frontier(evidence)
+    def test_no_point_dominates_another_and_each_is_true(self, data):
+        frontier = compute_frontier(data)
         assert len(frontier) == len(frontier.thresholds)
         assert np.all(np.diff(frontier.costs) > 0)
         assert np.all(np.diff(frontier.accuracies) > 0)
         for row, *values in zip(
             frontier.thresholds, frontier.costs, frontier.accuracies, strict=True
         ):
-            assert naive_evaluate(evidence, row) == pytest.approx(tuple(values))
+            assert naive_evaluate(data, row) == pytest.approx(tuple(values))
 
     @settings(deadline=None, max_examples=30)
     @given(evidences())
-    def test_reaches_from_the_first_exit_to_the_accuracy_of_the_last(self, evidence):
-        frontier = compute_frontier(evidence)
-        assert frontier.costs[0] == pytest.approx(evidence.costs[0])
-        last = np.average(evidence.correct[:, -1], weights=evidence.weight)
+    def test_reaches_from_the_first_exit_to_the_accuracy_of_the_last(self, data):
+        frontier = compute_frontier(data)
+        assert frontier.costs[0] == pytest.approx(data.costs[0])
+        last = np.average(data.correct[:, -1], weights=data.weight)
         assert frontier.accuracies[-1] >= last - 1e-12
 
     def test_of_keeps_what_nothing_dominates(self):
@@ -281,21 +281,21 @@ class TestFrontier:
 class TestBudget:
     @settings(deadline=None, max_examples=40)
     @given(evidences(), st.floats(0, 1.2), st.sampled_from(["search", "geometric"]))
-    def test_is_never_exceeded(self, evidence, share, method):
-        low, high = evidence.costs[0], evidence.costs[-1]
+    def test_is_never_exceeded(self, data, share, method):
+        low, high = data.costs[0], data.costs[-1]
         budget = low * (1 + 1e-9) + share * (high - low)
-        thresholds = Budget(budget, method=method).thresholds(evidence, compute_frontier(evidence))
-        assert naive_evaluate(evidence, thresholds)[0] <= budget * (1 + 1e-12)
+        thresholds = Budget(budget, method=method).thresholds(data, compute_frontier(data))
+        assert naive_evaluate(data, thresholds)[0] <= budget * (1 + 1e-12)
 
     @pytest.mark.parametrize("seed", range(3))
     @pytest.mark.parametrize("n_exits", [3, 4, 6])
     def test_search_is_never_worse_than_geometric(self, n_exits, seed):
-        evidence = simulated(seed, 700, n_exits, weighted=seed == 2)
-        frontier = compute_frontier(evidence)
+        data = simulated(seed, 700, n_exits, weighted=seed == 2)
+        frontier = compute_frontier(data)
         gains = []
-        for budget in np.linspace(evidence.costs[0] * (1 + 1e-9), evidence.costs[-1], 30):
+        for budget in np.linspace(data.costs[0] * (1 + 1e-9), data.costs[-1], 30):
             searched, geometric = (
-                evidence.evaluate(Budget(budget, method=method).thresholds(evidence, frontier))
+                data.evaluate(Budget(budget, method=method).thresholds(data, frontier))
                 for method in ("search", "geometric")
             )
             assert max(searched[0], geometric[0]) <= budget * (1 + 1e-12)
@@ -305,47 +305,47 @@ class TestBudget:
 
     @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.95])
     def test_geometric_spends_the_budget(self, share):
-        evidence = without_ties(simulated(0, 2000, 4))
-        budget = evidence.costs[0] + share * (evidence.costs[-1] - evidence.costs[0])
-        point = Budget(budget, method="geometric").calibrate(evidence, compute_frontier(evidence))
+        data = without_ties(simulated(0, 2000, 4))
+        budget = data.costs[0] + share * (data.costs[-1] - data.costs[0])
+        point = Budget(budget, method="geometric").calibrate(data, compute_frontier(data))
         # A row more that goes on to the end costs at most this.
-        one_row = (evidence.costs[-1] - evidence.costs[0]) / 2000
+        one_row = (data.costs[-1] - data.costs[0]) / 2000
         assert budget - 4 * one_row <= point.cost <= budget
 
     @pytest.mark.parametrize("ratio", [0.2, 0.9, 1.0, 1.7])
     @pytest.mark.parametrize("n_exits", [2, 4])
     def test_geometric_shares_are_powers(self, ratio, n_exits):
-        evidence = without_ties(simulated(1, 5000, n_exits))
-        exits = evidence.leave(geometric_thresholds(evidence, ratio))
+        data = without_ties(simulated(1, 5000, n_exits))
+        exits = data.exits(geometric_thresholds(data, ratio))
         powers = np.array([ratio**k for k in range(n_exits)])
         shares = np.bincount(exits, minlength=n_exits) / 5000
         assert np.abs(shares - powers / powers.sum()).max() <= n_exits / 5000
 
     def test_geometric_counts_weights(self):
-        evidence = without_ties(simulated(2, 5000, 3, weighted=True))
-        exits = evidence.leave(geometric_thresholds(evidence, 0.5))
-        shares = np.bincount(exits, evidence.weight) / evidence.weight.sum()
-        assert np.abs(shares - np.array([4, 2, 1]) / 7).max() < 3 * 3.0 / evidence.weight.sum()
+        data = without_ties(simulated(2, 5000, 3, weighted=True))
+        exits = data.exits(geometric_thresholds(data, 0.5))
+        shares = np.bincount(exits, data.weight) / data.weight.sum()
+        assert np.abs(shares - np.array([4, 2, 1]) / 7).max() < 3 * 3.0 / data.weight.sum()
 
     @settings(deadline=None, max_examples=60)
     @given(evidences())
-    def test_cost_of_the_first_exit_is_enough(self, evidence):
-        point = Budget(evidence.costs[0]).calibrate(evidence, compute_frontier(evidence))
-        assert point.cost == pytest.approx(evidence.costs[0])
+    def test_cost_of_the_first_exit_is_enough(self, data):
+        point = Budget(data.costs[0]).calibrate(data, compute_frontier(data))
+        assert point.cost == pytest.approx(data.costs[0])
 
     @pytest.mark.parametrize("method", ["search", "geometric"])
     def test_less_than_the_first_exit_costs(self, method):
-        evidence = simulated(0, 50, 3)
-        least = evidence.costs[0]
+        data = simulated(0, 50, 3)
+        least = data.costs[0]
         with pytest.raises(ValueError, match=f"first exit alone costs {least:.4g}") as error:
-            Budget(0.9 * least, method=method).thresholds(evidence, compute_frontier(evidence))
+            Budget(0.9 * least, method=method).thresholds(data, compute_frontier(data))
         assert repr(0.9 * least) in str(error.value)
 
     @pytest.mark.parametrize("value", [0, -0.5, float("nan"), "half", None])
     def test_no_budget(self, value):
-        evidence = simulated(0, 50, 3)
+        data = simulated(0, 50, 3)
         with pytest.raises(ValueError, match="must be a positive number"):
-            Budget(value).thresholds(evidence, compute_frontier(evidence))
+            Budget(value).thresholds(data, compute_frontier(data))
 
     def test_unknown_method(self):
         with pytest.raises(ValueError, match=r"'method' parameter of Budget .* Got 'grid'"):
@@ -355,11 +355,11 @@ class TestBudget:
 class TestAccuracyDrop:
     @settings(deadline=None, max_examples=40)
     @given(evidences(max_exits=4), st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]))
-    def test_is_the_cheapest_that_keeps_the_drop(self, evidence, drop):
-        frontier = compute_frontier(evidence)
-        thresholds = AccuracyDrop(drop).thresholds(evidence, frontier)
-        cost, accuracy = naive_evaluate(evidence, thresholds)
-        wanted = np.average(evidence.correct[:, -1], weights=evidence.weight) - drop - 1e-9
+    def test_is_the_cheapest_that_keeps_the_drop(self, data, drop):
+        frontier = compute_frontier(data)
+        thresholds = AccuracyDrop(drop).thresholds(data, frontier)
+        cost, accuracy = naive_evaluate(data, thresholds)
+        wanted = np.average(data.correct[:, -1], weights=data.weight) - drop - 1e-9
         assert accuracy >= wanted
         good_enough = [
             c for c, a in zip(frontier.costs, frontier.accuracies, strict=True) if a >= wanted
@@ -386,10 +386,10 @@ class TestThreshold:
     )
     def test_is_what_was_given(self, value, expected):
         assert Threshold(value).fixed_thresholds(3).tolist() == expected
-        evidence = simulated(0, 20, 3)
-        point = Threshold(value).calibrate(evidence, compute_frontier(evidence))
+        data = simulated(0, 20, 3)
+        point = Threshold(value).calibrate(data, compute_frontier(data))
         assert point.thresholds.tolist() == expected
-        assert (point.cost, point.accuracy) == pytest.approx(naive_evaluate(evidence, expected))
+        assert (point.cost, point.accuracy) == pytest.approx(naive_evaluate(data, expected))
         assert point.certified is None
 
     def test_one_exit_needs_none(self):
@@ -406,12 +406,12 @@ class TestThreshold:
             Threshold(value).fixed_thresholds(3)
 
 
-def naive_risk(evidence, threshold):
+def naive_risk(data, threshold):
     lost = 0.0
-    for row, weight in enumerate(evidence.weight):
-        exit_ = naive_exit(evidence.scores[row], [threshold] * (evidence.n_exits - 1))
-        lost += weight * (evidence.correct[row, -1] and not evidence.correct[row, exit_])
-    return lost / evidence.weight.sum()
+    for row, weight in enumerate(data.weight):
+        exit_ = naive_exit(data.scores[row], [threshold] * (data.n_exits - 1))
+        lost += weight * (data.correct[row, -1] and not data.correct[row, exit_])
+    return lost / data.weight.sum()
 
 
 def perfect(n_rows):
@@ -423,18 +423,18 @@ def perfect(n_rows):
     )
 
 
-def family_risks(evidence, family):
-    losses = FamilyLosses(evidence.scores, exit_losses(evidence, "performance_gap"), family)
-    return losses.means(evidence.weight)
+def family_risks(data, family):
+    losses = FamilyLosses(data.scores, exit_losses(data, "performance_gap"), family)
+    return losses.means(data.weight)
 
 
 class TestRiskControl:
     @settings(deadline=None)
     @given(evidences(), st.lists(st.floats(0, 1), min_size=1, max_size=8))
-    def test_risks_of_the_family(self, evidence, thresholds):
+    def test_risks_of_the_family(self, data, thresholds):
         family = np.array(sorted({1.0, 0.5, 0.1, 0.0, *thresholds}, reverse=True))
-        expected = [naive_risk(evidence, threshold) for threshold in family]
-        np.testing.assert_allclose(family_risks(evidence, family), expected, atol=1e-12)
+        expected = [naive_risk(data, threshold) for threshold in family]
+        np.testing.assert_allclose(family_risks(data, family), expected, atol=1e-12)
 
     def test_family_is_fixed_and_falls_from_one_to_zero(self):
         assert FAMILY[0] == 1
@@ -461,19 +461,19 @@ class TestRiskControl:
     @pytest.mark.parametrize("seed", range(6))
     @pytest.mark.parametrize(("level", "confidence"), [(0.05, 0.9), (0.02, 0.8), (0.1, 0.99)])
     def test_stops_before_the_first_that_is_not_certified(self, seed, level, confidence):
-        evidence = simulated(seed, 300, 3)
+        data = simulated(seed, 300, 3)
         expected = np.inf
         for threshold in FAMILY:
-            losses = round(naive_risk(evidence, threshold) * 300)
+            losses = round(naive_risk(data, threshold) * 300)
             if binom.cdf(losses, 300, level) > 1 - confidence:
                 break
             expected = threshold
         request = RiskControl(level, confidence_level=confidence)
         if np.isinf(expected):
             with pytest.raises(NotCertifiedError):
-                request.calibrate(evidence, None)
+                request.calibrate(data, None)
             return
-        point = request.calibrate(evidence, None)
+        point = request.calibrate(data, None)
         assert point.thresholds.tolist() == [expected, expected]
         assert point.certified is True
 
@@ -481,9 +481,9 @@ class TestRiskControl:
         # Wrong between 0.6 and 0.7 only: below, an earlier exit answers, and rightly.
         scores = np.repeat([[0.5, 0.7, 0.0]], 1000, axis=0)
         correct = np.repeat([[True, False, True]], 1000, axis=0)
-        evidence = CalibrationData(scores, correct, np.array([0.3, 0.7, 1.1]), np.ones(1000))
-        found = RiskControl(0.05).thresholds(evidence, compute_frontier(evidence))
-        assert naive_risk(evidence, 0.5) == 0
+        data = CalibrationData(scores, correct, np.array([0.3, 0.7, 1.1]), np.ones(1000))
+        found = RiskControl(0.05).thresholds(data, compute_frontier(data))
+        assert naive_risk(data, 0.5) == 0
         assert found.tolist() == [FAMILY[FAMILY > 0.7].min()] * 2
 
     def test_needs_enough_rows(self):
@@ -492,27 +492,25 @@ class TestRiskControl:
         for n_rows, least in ((200, 0.012), (229, 0.011)):
             for refused in (
                 lambda n_rows=n_rows: request.calibrate(perfect(n_rows), None),
-                lambda n_rows=n_rows: request.check_rows(n_rows),
+                lambda n_rows=n_rows: request.check_samples(n_rows),
             ):
                 message = rf"least target_level that {n_rows} calibration samples .* is {least}\."
                 with pytest.raises(NotCertifiedError, match=message):
                     refused()
             enough = RiskControl(least, confidence_level=0.9)
             assert enough.calibrate(perfect(n_rows), None).certified
-        request.check_rows(230)
+        request.check_samples(230)
         point = request.calibrate(perfect(230), None)
         assert point.certified is True
-        assert point.n_rows == 230
+        assert point.n_samples == 230
         assert point.thresholds.tolist() == [0.0, 0.0]
         assert point.cost == pytest.approx(0.3)
 
     def test_unequal_weights_are_refused_and_equal_ones_are_none(self):
-        evidence = perfect(4000)
+        data = perfect(4000)
         weight = np.where(np.arange(4000) < 40, 50.0, 1.0)
-        uneven = CalibrationData(evidence.scores, evidence.correct, evidence.costs, weight)
-        scaled = CalibrationData(
-            evidence.scores, evidence.correct, evidence.costs, np.full(4000, 0.01)
-        )
+        uneven = CalibrationData(data.scores, data.correct, data.costs, weight)
+        scaled = CalibrationData(data.scores, data.correct, data.costs, np.full(4000, 0.01))
         assert np.isfinite(RiskControl().thresholds(scaled, None)).all()
         with pytest.raises(NotCertifiedError, match="Give it as max_weight"):
             RiskControl().thresholds(uneven, None)

@@ -64,7 +64,7 @@ class TestWeights:
         used = np.arange(len(X_TEST)) % 3 > 0
         request = RiskControl(0.2)
         weighted = fitted.calibrate(X_TEST, Y_TEST, request, sample_weight=4.0 * used)
-        found, n_rows = weighted.thresholds_, weighted.operating_point_.n_rows
+        found, n_rows = weighted.thresholds_, weighted.operating_point_.n_samples
         alone = fitted.calibrate(X_TEST[used], Y_TEST[used], request)
         assert same(found, alone.thresholds_)
         assert n_rows == used.sum()
@@ -112,15 +112,13 @@ class TestWeights:
 
     def test_conformal_by_hand(self):
         weight = np.where(losing(0.25), 1.0, 3.0)
-        evidence = evidence_of(losing(0.1), weight)
+        data = evidence_of(losing(0.1), weight)
         # 40 losses of weight 1 and one more sample of weight 5; 1000 in sum.
         level = (40 + 5) / (1000 + 5)
         least = ConformalRiskControl(level + 1e-9, max_weight=5, family=[1.0])
-        assert least.thresholds(evidence, None).tolist() == [1.0]
+        assert least.thresholds(data, None).tolist() == [1.0]
         with pytest.raises(NotCertifiedError, match=r"least target_level .* is 0\.045\."):
-            ConformalRiskControl(level - 1e-9, max_weight=5, family=[1.0]).thresholds(
-                evidence, None
-            )
+            ConformalRiskControl(level - 1e-9, max_weight=5, family=[1.0]).thresholds(data, None)
 
     def test_a_weight_too_rare_to_be_seen(self):
         # Up to a weight of 100, no test can tell this from a risk of 0.1.
@@ -168,9 +166,9 @@ class TestWeights:
         point = RiskControl(0.4, max_weight=20)
         clf = quick(operating_point=point, calibration=2).fit(X, y, sample_weight=UNEVEN)
         table = clf.exit_table(X)
-        evidence = CalibrationData.from_table(table, y, clf.costs_, UNEVEN)
-        assert evidence.weight_shares[0].tolist() == (UNEVEN / 20).tolist()
-        assert clf.operating_point_.n_rows == len(X)
+        data = CalibrationData.from_table(table, y, clf.costs_, UNEVEN)
+        assert data.weight_shares[0].tolist() == (UNEVEN / 20).tolist()
+        assert clf.operating_point_.n_samples == len(X)
 
 
 class TestSentences:
@@ -203,20 +201,20 @@ class TestWhatCanBeCertified:
     @pytest.mark.parametrize("risk", ["performance_gap", "accuracy_drop"])
     @pytest.mark.parametrize("n", [1, 7, 60, 400])
     def test_the_error_names_it(self, n, risk, confidence):
-        evidence = evidence_of(losing(0.1, n), np.ones(n))
+        data = evidence_of(losing(0.1, n), np.ones(n))
         request = RiskControl(1e-6, confidence_level=confidence, risk=risk)
         with pytest.raises(NotCertifiedError) as error:
-            request.calibrate(evidence, None)
+            request.calibrate(data, None)
         named = re.search(r"can certify is ([\d.]+)\. ", str(error.value))
         if named is None:
             assert "nor can any other target_level" in str(error.value)
             with pytest.raises(NotCertifiedError):
-                request.set_params(target_level=0.999).calibrate(evidence, None)
+                request.set_params(target_level=0.999).calibrate(data, None)
             return
         least = float(named[1])
-        assert request.set_params(target_level=least).calibrate(evidence, None).certified
+        assert request.set_params(target_level=least).calibrate(data, None).certified
         with pytest.raises(NotCertifiedError):
-            request.set_params(target_level=0.9 * least).calibrate(evidence, None)
+            request.set_params(target_level=0.9 * least).calibrate(data, None)
 
     @pytest.mark.parametrize("kind", [RiskControl, ConformalRiskControl])
     def test_nothing_at_all(self, fitted, kind):
@@ -228,7 +226,7 @@ class TestWhatCanBeCertified:
         """Samples that an early exit alone gets right certify a drop with fewer of them."""
         request = RiskControl(0.01, risk="accuracy_drop")
         n = 40
-        request.check_rows(n)
+        request.check_samples(n)
         right = np.tile([True, False], (n, 1))
         gains = CalibrationData(np.ones((n, 2)), right, np.array([0.5, 1.0]), np.ones(n))
         assert request.calibrate(gains, None).certified
@@ -245,7 +243,7 @@ class TestWhatCanBeCertified:
     )
     def test_what_no_samples_certify_is_refused_before_training(self, request_, n):
         with pytest.raises(NotCertifiedError, match=f"{n} calibration samples"):
-            request_.check_rows(n)
+            request_.check_samples(n)
 
     def test_what_is_no_number_certifies_nothing(self, monkeypatch):
         for name in ("binomial_p_value", "betting_p_value"):

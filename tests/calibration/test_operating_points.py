@@ -134,28 +134,30 @@ class TestStrict:
         assert same(strict.classes_[probabilities.argmax(axis=1)], labels)
 
     def test_what_is_set_aside(self):
-        quota = StrictBudget.of_shares(0.6, np.array([0.3, 0.7, 1.1]), np.array([0.5, 0.25, 0.25]))
-        assert quota.onward.tolist() == pytest.approx([0.9, 1.1])
+        strict_budget = StrictBudget.of_shares(
+            0.6, np.array([0.3, 0.7, 1.1]), np.array([0.5, 0.25, 0.25])
+        )
+        assert strict_budget.onward.tolist() == pytest.approx([0.9, 1.1])
         # Ten rows with 6 to spend, and 0.9 set aside for each that goes on: five have to leave.
-        assert quota.n_leaving(0, 10, 6.0) == 5
-        assert quota.n_leaving(0, 10, 9.0) == 0
+        assert strict_budget.n_leaving(0, 10, 6.0) == 5
+        assert strict_budget.n_leaving(0, 10, 9.0) == 0
         # Then 4.5 for five: two of them at 0.7, three at 1.1 would be 4.7; three and two are 4.3.
-        assert quota.n_leaving(1, 5, 4.5) == 3
+        assert strict_budget.n_leaving(1, 5, 4.5) == 3
 
 
 class TestSharesOfLeaving:
     @settings(deadline=None)
-    @given(evidence=evidences(), seed=st.integers(0, 1000))
-    def test_at_least_these_have_left(self, evidence, seed):
-        shares = np.random.default_rng(seed).dirichlet(np.full(evidence.n_exits, 0.5))
-        thresholds = thresholds_for_shares(evidence.scores, shares)
-        exits = evidence.leave(thresholds)
+    @given(data=evidences(), seed=st.integers(0, 1000))
+    def test_at_least_these_have_left(self, data, seed):
+        shares = np.random.default_rng(seed).dirichlet(np.full(data.n_exits, 0.5))
+        thresholds = thresholds_for_shares(data.scores, shares)
+        exits = data.exits(thresholds)
         n_rows = len(exits)
-        for k in range(evidence.n_exits - 1):
+        for k in range(data.n_exits - 1):
             left = np.mean(exits <= k)
             assert left >= shares[: k + 1].sum() - 1e-9
-        if len(np.unique(evidence.scores)) == evidence.scores.size:
-            for k in range(evidence.n_exits - 1):
+        if len(np.unique(data.scores)) == data.scores.size:
+            for k in range(data.n_exits - 1):
                 assert np.sum(exits <= k) == np.ceil(shares[: k + 1].sum() * n_rows - 1e-6)
 
     def test_all_and_nobody(self):
@@ -176,7 +178,7 @@ class TestDrift:
         assert drifting.costs_[exits].mean() <= 0.8 + 1e-9
         assert before > 0.85
         assert drifting.operating_point_.cost == pytest.approx(drifting.costs_[exits].mean())
-        assert drifting.operating_point_.n_rows == 200
+        assert drifting.operating_point_.n_samples == 200
         assert np.isnan(drifting.operating_point_.accuracy)
         for budget in (0.6, 1.0):
             _, exits = drifting.predict(harder[200:400], budget=budget, return_exits=True)
@@ -215,60 +217,56 @@ class TestDrift:
 class TestTargetAccuracy:
     @settings(deadline=None, max_examples=40)
     @given(evidences(), st.floats(0, 1))
-    def test_is_the_cheapest_of_the_frontier(self, evidence, share):
-        frontier = compute_frontier(evidence)
+    def test_is_the_cheapest_of_the_frontier(self, data, share):
+        frontier = compute_frontier(data)
         target = frontier.accuracies[0] + share * (frontier.accuracies[-1] - frontier.accuracies[0])
-        cost, accuracy = evidence.evaluate(TargetAccuracy(target).thresholds(evidence, frontier))
+        cost, accuracy = data.evaluate(TargetAccuracy(target).thresholds(data, frontier))
         assert accuracy >= target - 1e-9
         reached = frontier.accuracies >= target
         assert cost <= frontier.costs[reached].min() + 1e-9
 
     def test_refused_with_the_best(self):
-        evidence = labeled(0)
-        frontier = compute_frontier(evidence)
+        data = labeled(0)
+        frontier = compute_frontier(data)
         best = f"{frontier.accuracies[-1]:.4f}"
         with pytest.raises(ValueError, match=f"the best that any thresholds reach is {best}"):
-            TargetAccuracy(0.9999).thresholds(evidence, frontier)
+            TargetAccuracy(0.9999).thresholds(data, frontier)
 
     @pytest.mark.parametrize("seed", range(5))
     def test_feedback_settles_where_a_search_over_one_threshold_does(self, seed):
-        evidence = labeled(seed, 2000)
-        target = evidence.correct[:, -1].mean() - 0.02
-        found = TargetAccuracy(target, method="feedback").thresholds(
-            evidence, compute_frontier(evidence)
-        )
+        data = labeled(seed, 2000)
+        target = data.correct[:, -1].mean() - 0.02
+        found = TargetAccuracy(target, method="feedback").thresholds(data, compute_frontier(data))
         assert len(set(found)) == 1
-        cost, accuracy = evidence.evaluate(found)
+        cost, accuracy = data.evaluate(found)
         assert accuracy >= target
         cheapest = min(
-            evidence.evaluate(np.full(2, t))[0]
+            data.evaluate(np.full(2, t))[0]
             for t in np.linspace(0, 1, 1001)
-            if evidence.evaluate(np.full(2, t))[1] >= target
+            if data.evaluate(np.full(2, t))[1] >= target
         )
         assert cost <= cheapest + 0.02
 
     def test_feedback_for_a_drop(self):
-        evidence = labeled(1, 2000)
-        by_drop = AccuracyDrop(0.02, method="feedback").thresholds(evidence, None)
-        target = evidence.correct[:, -1].mean() - 0.02
+        data = labeled(1, 2000)
+        by_drop = AccuracyDrop(0.02, method="feedback").thresholds(data, None)
+        target = data.correct[:, -1].mean() - 0.02
         by_target = TargetAccuracy(target, method="feedback").thresholds(
-            evidence, compute_frontier(evidence)
+            data, compute_frontier(data)
         )
         assert same(by_drop, by_target)
 
     @pytest.mark.parametrize("target", [0.5, 0.7, 0.75])
     def test_bins(self, target):
-        evidence = labeled(2, 1000)
-        found = TargetAccuracy(target, method="bins").thresholds(
-            evidence, compute_frontier(evidence)
-        )
+        data = labeled(2, 1000)
+        found = TargetAccuracy(target, method="bins").thresholds(data, compute_frontier(data))
         for k, threshold in enumerate(found):
-            order = np.argsort(-evidence.scores[:, k])
+            order = np.argsort(-data.scores[:, k])
             expected = np.inf
             for rows in np.split(order, 20):  # no ties: twenty bins of fifty
-                if evidence.correct[rows, k].mean() < target:
+                if data.correct[rows, k].mean() < target:
                     break
-                expected = evidence.scores[rows, k].min()
+                expected = data.scores[rows, k].min()
             else:
                 expected = 0.0
             assert threshold == expected
@@ -286,35 +284,35 @@ METRICS = {
 
 @pytest.mark.parametrize("metric", METRICS)
 class TestOtherMetrics:
-    def value(self, evidence, thresholds, metric):
-        exits = evidence.leave(thresholds)
-        labels = evidence.labels[np.arange(len(exits)), exits]
-        return METRICS[metric](evidence.y, labels)
+    def value(self, data, thresholds, metric):
+        exits = data.exits(thresholds)
+        labels = data.labels[np.arange(len(exits)), exits]
+        return METRICS[metric](data.y, labels)
 
     def test_budget_is_best_by_it(self, metric):
-        evidence = labeled(3)
-        frontier = compute_frontier(evidence)
+        data = labeled(3)
+        frontier = compute_frontier(data)
         for budget in (0.5, 0.7):
-            found = Budget(budget, metric=metric).thresholds(evidence, frontier)
-            plain = Budget(budget).thresholds(evidence, frontier)
-            assert evidence.evaluate(found)[0] <= budget + 1e-9
-            ours, theirs = (self.value(evidence, t, metric) for t in (found, plain))
+            found = Budget(budget, metric=metric).thresholds(data, frontier)
+            plain = Budget(budget).thresholds(data, frontier)
+            assert data.evaluate(found)[0] <= budget + 1e-9
+            ours, theirs = (self.value(data, t, metric) for t in (found, plain))
             assert ours >= theirs - 1e-12
 
     def test_drop_is_kept(self, metric):
-        evidence = labeled(4)
-        end = self.value(evidence, np.full(2, np.inf), metric)
-        found = AccuracyDrop(0.03, metric=metric).thresholds(evidence, compute_frontier(evidence))
-        assert self.value(evidence, found, metric) >= end - 0.03 - 1e-9
-        assert evidence.evaluate(found)[0] < 1.0
+        data = labeled(4)
+        end = self.value(data, np.full(2, np.inf), metric)
+        found = AccuracyDrop(0.03, metric=metric).thresholds(data, compute_frontier(data))
+        assert self.value(data, found, metric) >= end - 0.03 - 1e-9
+        assert data.evaluate(found)[0] < 1.0
 
     def test_target(self, metric):
-        evidence = labeled(5)
+        data = labeled(5)
         scorer = make_scorer(METRICS[metric])
-        found = TargetAccuracy(0.6, metric=scorer).thresholds(evidence, compute_frontier(evidence))
-        assert self.value(evidence, found, metric) >= 0.6
+        found = TargetAccuracy(0.6, metric=scorer).thresholds(data, compute_frontier(data))
+        assert self.value(data, found, metric) >= 0.6
         with pytest.raises(ValueError, match="the best that any thresholds reach"):
-            TargetAccuracy(0.999, metric=metric).thresholds(evidence, compute_frontier(evidence))
+            TargetAccuracy(0.999, metric=metric).thresholds(data, compute_frontier(data))
 
 
 def test_metrics_see_the_labels_themselves():
@@ -333,22 +331,22 @@ class TestRisks:
     def test_by_hand(self):
         labels = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1], [0, 2, 2]])
         truth = np.array([1, 0, 1, 0])
-        evidence = CalibrationData(
+        data = CalibrationData(
             np.zeros((4, 3)), labels == truth[:, None], np.ones(3), np.ones(4), labels, truth
         )
-        assert exit_losses(evidence, "performance_gap").tolist() == [
+        assert exit_losses(data, "performance_gap").tolist() == [
             [1, 0, 0],
             [0, 0, 0],
             [0, 0, 0],
             [0, 0, 0],
         ]
-        assert exit_losses(evidence, "consistency").tolist() == [
+        assert exit_losses(data, "consistency").tolist() == [
             [1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0],
         ]  # fmt: skip
-        assert exit_losses(evidence, "accuracy_drop").tolist() == [
+        assert exit_losses(data, "accuracy_drop").tolist() == [
             [1, 0, 0], [0, -1, 0], [0, 0, 0], [-1, 0, 0],
         ]  # fmt: skip
-        distance = exit_losses(evidence, lambda true, now, last: np.abs(now - true) / 2)
+        distance = exit_losses(data, lambda true, now, last: np.abs(now - true) / 2)
         assert distance.tolist() == (np.abs(labels - truth[:, None]) / 2).tolist()
 
     @pytest.mark.parametrize("wrong", [lambda *a: np.full(600, 2.0), lambda *a: np.zeros(3)])
@@ -358,22 +356,22 @@ class TestRisks:
 
     @settings(deadline=None, max_examples=50)
     @given(evidences(), st.integers(0, 1000))
-    def test_of_the_family_by_loops(self, evidence, seed):
+    def test_of_the_family_by_loops(self, data, seed):
         rng = np.random.default_rng(seed)
-        losses = rng.choice([-1.0, 0.0, 0.3, 1.0], size=evidence.scores.shape)
+        losses = rng.choice([-1.0, 0.0, 0.3, 1.0], size=data.scores.shape)
         family = np.sort(np.append(rng.random(5), [0.0, 0.5, 1.0]))[::-1]
-        ours = FamilyLosses(evidence.scores, losses, family)
+        ours = FamilyLosses(data.scores, losses, family)
         worst = np.full(len(losses), -np.inf)
         for i, threshold in enumerate(family):
             expected = np.array(
                 [
-                    row[naive_exit(scores, [threshold] * (evidence.n_exits - 1))]
-                    for row, scores in zip(losses, evidence.scores, strict=True)
+                    row[naive_exit(scores, [threshold] * (data.n_exits - 1))]
+                    for row, scores in zip(losses, data.scores, strict=True)
                 ]
             )
             assert ours.at(i).tolist() == expected.tolist()
-            assert ours.means(evidence.weight)[i] == pytest.approx(
-                np.average(expected, weights=evidence.weight), abs=1e-9
+            assert ours.means(data.weight)[i] == pytest.approx(
+                np.average(expected, weights=data.weight), abs=1e-9
             )
             # A row's worst loss so far; before the first threshold it ran to the end.
             worst = np.maximum(worst, expected)
@@ -430,7 +428,7 @@ def sample(rng, n_rows=800):
 
 
 def true_risk(thresholds, risk):
-    exits = POPULATION.leave(thresholds)
+    exits = POPULATION.exits(thresholds)
     return exit_losses(POPULATION, risk)[np.arange(len(exits)), exits].mean()
 
 

@@ -76,14 +76,14 @@ def test_a_report_of_a_data_frame():
 def test_quota_holds_under_any_thresholds(budget, shares, thresholds, seed):
     costs = np.array([0.2, 0.5, 0.6, 1.0])
     budget = costs[0] + budget * (1 - costs[0])
-    quota = StrictBudget.of_shares(budget, costs, np.array(shares) / sum(shares))
-    heads = quota.heads_needed(np.append(np.array(thresholds) <= 1, True))
+    strict_budget = StrictBudget.of_shares(budget, costs, np.array(shares) / sum(shares))
+    heads = strict_budget.heads_needed(np.append(np.array(thresholds) <= 1, True))
     rng = np.random.RandomState(seed)
     n_samples = n_here = rng.randint(1, 50)
     paid = 0.0
     for exit_ in range(3):
         if heads[exit_]:
-            forced = quota.n_leaving(exit_, n_here, budget * n_samples - paid)
+            forced = strict_budget.n_leaving(exit_, n_here, budget * n_samples - paid)
             willing = rng.binomial(n_here, 0.2) if thresholds[exit_] <= 1 else 0
             n_here, paid = n_here - max(forced, willing), paid + max(forced, willing) * costs[exit_]
     assert (paid + n_here * costs[3]) / n_samples <= budget * ROUNDING
@@ -125,7 +125,7 @@ class StrictBudgets(RuleBasedStateMachine):
     def predict(self, share, seed, kind, n_samples, slab):
         rows = samples(seed, kind, n_samples)[0]
         asked = [(self.budget(share), self.budget(share))]
-        if self.clf.operating_point_.quota is not None:
+        if self.clf.operating_point_.strict_budget is not None:
             asked.append((None, self.clf.operating_point_.request))
         for argument, kept in asked:
             _, exits = self.clf.predict(rows, budget=argument, return_exits=True)
@@ -135,7 +135,7 @@ class StrictBudgets(RuleBasedStateMachine):
                 cascade,
                 rows.astype("float32"),
                 point.thresholds,
-                quota=point.quota,
+                strict_budget=point.strict_budget,
                 slab_rows=16 * slab,
             ).exits
             for found in (exits, by_slab):

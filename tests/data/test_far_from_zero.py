@@ -88,7 +88,7 @@ def test_answers_do_not_depend_on_the_rows_beside(far):
     assert same(far.predict_proba(rows[order], threshold=0.6), probabilities[order])
     for i in range(3):
         assert same(far.predict_proba(rows[i : i + 1], threshold=0.6), probabilities[i : i + 1])
-    assert same(far.exit_table(rows).leave(np.array([0.6])), exits)
+    assert same(far.exit_table(rows).exits(np.array([0.6])), exits)
     assert same(pickle.loads(pickle.dumps(far)).predict_proba(rows, threshold=0.6), probabilities)
 
 

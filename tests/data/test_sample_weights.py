@@ -31,7 +31,7 @@ def everywhere(clf, weight):
     """Each way in for weights, as a function and what it gives."""
     table = clf.exit_table(X_TEST)
     correct = table.labels == Y_TEST[:, None]
-    exits = table.leave(np.full(clf.n_exits_ - 1, 0.7))
+    exits = table.exits(np.full(clf.n_exits_ - 1, 0.7))
     costs, kwargs = clf.costs_, {"weight": weight}
     point = np.full((1, clf.n_exits_ - 1), 0.7)
     return {

@@ -74,7 +74,7 @@ def test_parameters_equal_operating_points():
 def test_the_operating_point_tells_what_it_is(clf):
     point = clf.operating_point_
     assert isinstance(point.request, RiskControl)
-    assert point.n_rows == 150
+    assert point.n_samples == 150
     assert point.certified is False  # 150 rows cannot certify one in a hundred
     assert (
         "the least target_level that 150 calibration samples can certify is 0.016" in point.reason
@@ -91,7 +91,7 @@ def test_calibrate(clf):
     model = pickle.loads(pickle.dumps(clf))
     assert model.calibrate(X_TEST, Y_TEST, AccuracyDrop(0.02)) is model
     table = model.exit_table(X_TEST)
-    exits = table.leave(model.thresholds_)
+    exits = table.exits(model.thresholds_)
     accuracy = np.mean(table.labels[np.arange(len(exits)), exits] == Y_TEST)
     assert accuracy >= np.mean(table.labels[:, -1] == Y_TEST) - 0.02 - 1e-12
     assert model.operating_point_.accuracy == pytest.approx(accuracy)
@@ -246,7 +246,7 @@ class TestCalibrationRows:
         ("calibration", "n_rows"), [(0.3, 150), (2, 500), ("auto", 500), (None, 0)]
     )
     def test_how_many(self, calibration, n_rows):
-        assert quick(calibration=calibration).fit(X, y).operating_point_.n_rows == n_rows
+        assert quick(calibration=calibration).fit(X, y).operating_point_.n_samples == n_rows
 
     def test_groups_stay_together(self):
         groups = np.arange(len(y)) // 50
@@ -269,7 +269,7 @@ class TestCalibrationRows:
         from sklearn.model_selection import ShuffleSplit
 
         clf = quick(calibration=ShuffleSplit(2, test_size=0.2, random_state=0)).fit(X, y)
-        assert 100 < clf.operating_point_.n_rows < 200  # those held out twice count once
+        assert 100 < clf.operating_point_.n_samples < 200  # those held out twice count once
 
 
 class TestTrainerParameters:
@@ -370,7 +370,7 @@ def test_one_exit_is_the_plain_network():
     assert plain.costs_ == pytest.approx([1.0])
     assert plain.thresholds_.shape == (0,)
     assert len(plain.history_) == 6
-    assert plain.operating_point_.n_rows == 0
+    assert plain.operating_point_.n_samples == 0
     _, exits = plain.predict(X_TEST, threshold=0.3, return_exits=True)
     assert not exits.any()
 

@@ -39,15 +39,15 @@ def test_it_tells_what_predict_does(clf, asked, weighted):
     for i, staged in enumerate(clf.staged_predict(X_TEST)):
         alone = accuracy_score(truth, staged, sample_weight=weight)
         assert report.exits.accuracy_alone[i] == pytest.approx(alone)
-        assert report.exits.leave[i] == pytest.approx(np.average(exits == i, weights=weight))
-        assert report.exits.reach[i] == pytest.approx(np.average(exits >= i, weights=weight))
+        assert report.exits.exit_rate[i] == pytest.approx(np.average(exits == i, weights=weight))
+        assert report.exits.reach_rate[i] == pytest.approx(np.average(exits >= i, weights=weight))
         here = exits == i
         if not here.any():
-            assert np.isnan(report.exits.accuracy_leaving[i])
+            assert np.isnan(report.exits.accuracy_exiting[i])
             continue
         part = None if weight is None else weight[here]
         leaving = accuracy_score(truth[here], labels[here], sample_weight=part)
-        assert report.exits.accuracy_leaving[i] == pytest.approx(leaving)
+        assert report.exits.accuracy_exiting[i] == pytest.approx(leaving)
     for k, word in enumerate(WORDS):
         rows = truth == word
         part = None if weight is None else weight[rows]
@@ -105,7 +105,7 @@ def test_one_exit():
 def test_the_level_widens_the_intervals(clf):
     narrow = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.8)
     wide = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.99)
-    for name in ("overall.accuracy", "overall.drop", "overall.mean_cost", "exits.leave"):
+    for name in ("overall.accuracy", "overall.drop", "overall.mean_cost", "exits.exit_rate"):
         inner, outer = (attrgetter(f"{name}_interval")(report) for report in (narrow, wide))
         assert (outer[..., 0] < inner[..., 0]).all()
         assert (inner[..., 1] < outer[..., 1]).all()

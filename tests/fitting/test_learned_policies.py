@@ -325,10 +325,10 @@ def test_learned_parts_see_rows_of_their_own(monkeypatch):
         spy(cls, "fit")
     original = _operating_point.compute_frontier
 
-    def compute_frontier(evidence):
-        shares, largest = evidence.weight_shares
+    def compute_frontier(data):
+        shares, largest = data.weight_shares
         seen["thresholds"] = [set(np.round(shares * largest, 6))]
-        return original(evidence)
+        return original(data)
 
     monkeypatch.setattr(_operating_point, "compute_frontier", compute_frontier)
     X, y, _, _ = blobs()
@@ -426,9 +426,9 @@ class TestScoresThatThresholdsAreChosenOn:
         policy = LearnedConfidencePolicy(ExtraTreesClassifier(10))
         rule, costs = ExitRule(None, OwnCombination(), policy), np.array([0.2, 1.0])
         final, judged = cross_fit(rule, held_out, [200], lambda: costs, np.random.RandomState(0))
-        evidence = CalibrationData.from_table(judged.X, judged.y, costs)
-        thresholds = Budget(0.6).thresholds(evidence, compute_frontier(evidence))
-        cost = costs[final.tabulate(Outputs(p[200:])).leave(thresholds)].mean()
+        data = CalibrationData.from_table(judged.X, judged.y, costs)
+        thresholds = Budget(0.6).thresholds(data, compute_frontier(data))
+        cost = costs[final.tabulate(Outputs(p[200:])).exits(thresholds)].mean()
         assert cost == pytest.approx(0.6, abs=0.06)
 
 

@@ -64,7 +64,7 @@ def test_such_a_policy():
     clf = quick(head=OnlyIndices(), policy=policy).fit(X, NAMES[y])
     labels, exits = clf.predict(X_TEST, threshold=0.6, return_exits=True)
     table = clf.exit_table(X_TEST)
-    assert np.array_equal(table.leave([0.6, 0.6]), exits)
+    assert np.array_equal(table.exits([0.6, 0.6]), exits)
     assert np.array_equal(clf.classes_[table.labels[np.arange(len(exits)), exits]], labels)
     assert len(set(exits)) > 1
 

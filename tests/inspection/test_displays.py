@@ -15,7 +15,7 @@ from skearlyexit.inspection import (
     CostAccuracyDisplay,
     EmbeddingDisplay,
     ExitDistributionDisplay,
-    ExtremeRowsDisplay,
+    ExtremeSamplesDisplay,
     OverthinkingDisplay,
     ReliabilityDisplay,
 )
@@ -25,7 +25,7 @@ X, y, X_TEST, Y_TEST = blobs()
 WITH_LABELS = [
     CostAccuracyDisplay,
     ExitDistributionDisplay,
-    ExtremeRowsDisplay,
+    ExtremeSamplesDisplay,
     OverthinkingDisplay,
     ReliabilityDisplay,
 ]
@@ -35,7 +35,7 @@ WITH_BUDGET = [
     CostAccuracyDisplay,
     EmbeddingDisplay,
     ExitDistributionDisplay,
-    ExtremeRowsDisplay,
+    ExtremeSamplesDisplay,
 ]
 #: Arrays that are the same for a pipeline and for its last step.
 ARRAYS = (
@@ -49,7 +49,7 @@ PREDICTIONS = {
     ),
     EmbeddingDisplay: ((np.eye(3), [0, 1, 0]), {"n_exits": 2}),
     ExitDistributionDisplay: (([0, 1], [0, 1]), {"n_exits": 2}),
-    ExtremeRowsDisplay: ((np.eye(3), [0, 1, 0], [0.9, 0.8, 0.7]), {"n_exits": 2}),
+    ExtremeSamplesDisplay: ((np.eye(3), [0, 1, 0], [0.9, 0.8, 0.7]), {"n_exits": 2}),
     OverthinkingDisplay: (([0, 1], [[0, 0], [0, 1]]), {"costs": [0.3, 1.0]}),
     ReliabilityDisplay: (([0, 1], np.full((2, 2, 2), 0.5)), {}),
 }

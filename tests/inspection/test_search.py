@@ -42,7 +42,7 @@ def test_groups_of_a_search():
     assert labels_of(display) == ["efficient", "exits = 2", "exits = not searched"]
     assert [len(points.lines[0].get_xdata()) for points in display.points_] == [2, 2]
     assert len({points.lines[0].get_marker() for points in display.points_}) == 2
-    assert display.ax_.get_xlabel() == "Mean cost per row (10k MACs = 1)"
+    assert display.ax_.get_xlabel() == "Mean cost per sample (10k MACs = 1)"
 
 
 def test_a_real_search():

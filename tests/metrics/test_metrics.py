@@ -19,7 +19,12 @@ from skearlyexit.metrics._intervals import effective_rows, mean_interval, propor
 from skearlyexit.metrics._measures import random_exits
 
 VALUES = ("overall.accuracy", "overall.last_accuracy", "overall.drop", "overall.mean_cost")
-EXIT_VALUES = ("exits.accuracy_alone", "exits.reach", "exits.leave", "exits.accuracy_leaving")
+EXIT_VALUES = (
+    "exits.accuracy_alone",
+    "exits.reach_rate",
+    "exits.exit_rate",
+    "exits.accuracy_exiting",
+)
 CLASS_VALUES = ("classes.accuracy", "classes.last_accuracy", "classes.drop", "classes.mean_cost")
 
 
@@ -225,7 +230,7 @@ def test_no_policy_passes_the_oracle(case, weighted):
 def test_random_exits_are_the_mean_of_all_orders(case):
     table, y, costs, thresholds, _ = case
     correct = table.labels == y[:, None]
-    exits = table.leave(thresholds)
+    exits = table.exits(thresholds)
     orders = np.array(list(permutations(exits)))
     cost, accuracy = random_exits(correct, exits, costs)
     assert cost == pytest.approx(costs[exits].mean())
@@ -237,7 +242,7 @@ def test_random_exits_are_the_mean_of_all_orders(case):
 def test_weights_are_repetitions_in_the_measures(case):
     table, y, costs, thresholds, weight = case
     again = np.repeat(np.arange(len(y)), weight)
-    correct, exits = table.labels == y[:, None], table.leave(thresholds)
+    correct, exits = table.labels == y[:, None], table.exits(thresholds)
     for weighted, repeated in (
         (oracle(correct, costs, weight), oracle(correct[again], costs)),
         (
@@ -260,9 +265,9 @@ def test_the_report_by_hand():
     # The rows leave at exits 0, 1, 0, 2, 1 and 2.
     assert report.overall.n_samples == 6
     assert report.exits.accuracy_alone == pytest.approx([3 / 6, 4 / 6, 5 / 6])
-    assert report.exits.reach == pytest.approx([1, 4 / 6, 2 / 6])
-    assert report.exits.leave == pytest.approx([2 / 6, 2 / 6, 2 / 6])
-    assert report.exits.accuracy_leaving == pytest.approx([1 / 2, 1, 1])
+    assert report.exits.reach_rate == pytest.approx([1, 4 / 6, 2 / 6])
+    assert report.exits.exit_rate == pytest.approx([2 / 6, 2 / 6, 2 / 6])
+    assert report.exits.accuracy_exiting == pytest.approx([1 / 2, 1, 1])
     assert report.overall.accuracy == pytest.approx(5 / 6)
     assert report.overall.last_accuracy == pytest.approx(5 / 6)
     assert report.overall.drop == pytest.approx(0)  # the third row is lost, the fifth won
@@ -280,7 +285,7 @@ def test_the_report_by_hand():
     exact = binomtest(5, 6).proportion_ci(0.95, method="exact")
     assert report.overall.accuracy_interval == pytest.approx([exact.low, exact.high])
     leaving = binomtest(1, 2).proportion_ci(0.95, method="exact")
-    assert report.exits.accuracy_leaving_interval[0] == pytest.approx([leaving.low, leaving.high])
+    assert report.exits.accuracy_exiting_interval[0] == pytest.approx([leaving.low, leaving.high])
 
 
 def test_every_interval_of_weighted_rows_uses_the_effective_number():
@@ -304,11 +309,11 @@ def test_every_interval_of_weighted_rows_uses_the_effective_number():
     assert report.overall.last_accuracy_interval == pytest.approx(share(right + loss, rows))
     assert report.overall.drop_interval == pytest.approx(mean(loss, -1, 1, rows))
     assert report.overall.mean_cost_interval == pytest.approx(mean(cost, 0.2, 1.1, rows))
-    assert report.exits.reach_interval[1] == pytest.approx(share(exits >= 1, rows))
+    assert report.exits.reach_rate_interval[1] == pytest.approx(share(exits >= 1, rows))
     for i in range(3):
-        assert report.exits.leave_interval[i] == pytest.approx(share(exits == i, rows))
+        assert report.exits.exit_rate_interval[i] == pytest.approx(share(exits == i, rows))
         leaving = share(right, np.flatnonzero(exits == i))
-        assert report.exits.accuracy_leaving_interval[i] == pytest.approx(leaving)
+        assert report.exits.accuracy_exiting_interval[i] == pytest.approx(leaving)
     for k, there in enumerate((rows[:4], rows[4:])):
         assert report.classes.drop_interval[k] == pytest.approx(mean(loss, -1, 1, there))
 
@@ -318,10 +323,10 @@ def test_every_interval_of_weighted_rows_uses_the_effective_number():
 def test_the_report_adds_up(case):
     table, y, costs, thresholds, weight = case
     report = report_of(table, y, thresholds, costs, weight)
-    assert report.exits.leave.sum() == pytest.approx(1)
-    assert report.exits.reach == pytest.approx(report.exits.leave[::-1].cumsum()[::-1])
-    assert report.exits.leave @ costs == pytest.approx(report.overall.mean_cost)
-    assert report.exits.leave @ np.nan_to_num(report.exits.accuracy_leaving) == pytest.approx(
+    assert report.exits.exit_rate.sum() == pytest.approx(1)
+    assert report.exits.reach_rate == pytest.approx(report.exits.exit_rate[::-1].cumsum()[::-1])
+    assert report.exits.exit_rate @ costs == pytest.approx(report.overall.mean_cost)
+    assert report.exits.exit_rate @ np.nan_to_num(report.exits.accuracy_exiting) == pytest.approx(
         report.overall.accuracy
     )
     assert report.overall.last_accuracy - report.overall.accuracy == pytest.approx(
@@ -352,22 +357,22 @@ def test_weights_are_repetitions_in_the_report(case):
 
 def test_what_is_certain_has_no_interval():
     report = by_hand()
-    assert report.exits.reach_interval[0].tolist() == [1, 1]
+    assert report.exits.reach_rate_interval[0].tolist() == [1, 1]
     table = table_of(np.zeros((50, 3), dtype=int), np.full((50, 3), 0.5), 2)
     costs = np.array([0.2, 0.5, 1.1])
     nobody = report_of(table, np.zeros(50, dtype=int), np.full(2, np.inf), costs)
     assert nobody.overall.drop_interval.tolist() == [0, 0]
     assert nobody.classes.drop_interval.tolist() == [[0, 0], [0, 0]]
     assert nobody.overall.mean_cost_interval.tolist() == [1.1, 1.1]
-    assert nobody.exits.leave_interval.tolist() == [[0, 0], [0, 0], [1, 1]]
-    assert nobody.exits.reach_interval.tolist() == [[1, 1]] * 3
+    assert nobody.exits.exit_rate_interval.tolist() == [[0, 0], [0, 0], [1, 1]]
+    assert nobody.exits.reach_rate_interval.tolist() == [[1, 1]] * 3
     everybody = report_of(table, np.zeros(50, dtype=int), [np.inf, 0.0], costs)
-    assert everybody.exits.leave_interval.tolist() == [[0, 0], [1, 1], [0, 0]]
-    assert everybody.exits.reach_interval.tolist() == [[1, 1], [1, 1], [0, 0]]
+    assert everybody.exits.exit_rate_interval.tolist() == [[0, 0], [1, 1], [0, 0]]
+    assert everybody.exits.reach_rate_interval.tolist() == [[1, 1], [1, 1], [0, 0]]
     # That the last exit was not seen in 50 rows is not certain.
     seen = report_of(table, np.zeros(50, dtype=int), [0.9, 0.5], costs)
-    assert seen.exits.leave[2] == 0
-    assert seen.exits.leave_interval[2, 1] > 0.05
+    assert seen.exits.exit_rate[2] == 0
+    assert seen.exits.exit_rate_interval[2, 1] > 0.05
     assert seen.overall.mean_cost_interval[1] > 0.5
 
 
@@ -469,7 +474,7 @@ def test_frames():
     assert exits.index.tolist() == ["a", "b", "end"]
     assert exits.loc["b", "leave"] == pytest.approx(1 / 3)
     assert exits.loc["a", "threshold"] == 0.9
-    assert exits["reach_high"].to_numpy() == pytest.approx(report.exits.reach_interval[:, 1])
+    assert exits["reach_high"].to_numpy() == pytest.approx(report.exits.reach_rate_interval[:, 1])
     classes = report.to_frame("classes")
     assert classes.loc["dog", "drop"] == pytest.approx(-1 / 2)
     assert classes.loc["cat", "rows"] == 4

@@ -41,8 +41,8 @@ def evidence_of(probed, chosen):
 
 
 def accuracy_at(probed, ends, budget):
-    evidence = evidence_of(probed, ends)
-    return best_at_budget(evidence, budget)[2] if evidence.costs[0] <= budget else 0.0
+    data = evidence_of(probed, ends)
+    return best_at_budget(data, budget)[2] if data.costs[0] <= budget else 0.0
 
 
 class TestExact:
@@ -95,13 +95,13 @@ class TestExact:
     def test_search_is_about_as_good_as_the_frontier(self, n_places, lost):
         gains = []
         for seed in range(3):
-            evidence = evidence_of(simulated(seed, 600, n_places), range(n_places))
-            frontier = compute_frontier(evidence)
+            data = evidence_of(simulated(seed, 600, n_places), range(n_places))
+            frontier = compute_frontier(data)
             for budget in (0.7, 0.9, 1.2):
-                if budget < evidence.costs[0]:
+                if budget < data.costs[0]:
                     continue
-                thresholds, cost, accuracy = best_at_budget(evidence, budget)
-                assert evidence.evaluate(thresholds) == (cost, accuracy)
+                thresholds, cost, accuracy = best_at_budget(data, budget)
+                assert data.evaluate(thresholds) == (cost, accuracy)
                 assert cost <= budget * (1 + 1e-12)
                 gains.append(accuracy - frontier.accuracies[frontier.at_budget(budget)])
         assert min(gains) >= -lost - 1e-12
@@ -111,16 +111,16 @@ class TestExact:
 
     @pytest.mark.parametrize("n_places", [12, 16, 17, 24])
     def test_any_number_of_exits_is_searched_in_bounded_memory(self, n_places):
-        evidence = evidence_of(simulated(0, 300, n_places), range(n_places))
-        budget = float(evidence.costs.mean())
+        data = evidence_of(simulated(0, 300, n_places), range(n_places))
+        budget = float(data.costs.mean())
         tracemalloc.start()
-        thresholds, cost, accuracy = best_at_budget(evidence, budget)
+        thresholds, cost, accuracy = best_at_budget(data, budget)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 50e6
         assert cost <= budget * (1 + 1e-12)
-        assert evidence.evaluate(thresholds) == (cost, accuracy)
-        assert accuracy > evidence.correct[:, 0].mean()
+        assert data.evaluate(thresholds) == (cost, accuracy)
+        assert accuracy > data.correct[:, 0].mean()
 
     def test_of_equal_ones_the_cheapest_then_the_first(self):
         # Every place is right, so that all leave at the first exit.

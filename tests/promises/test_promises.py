@@ -143,7 +143,7 @@ def test_run_equals_table(name, data):
         ]
     )
     assert same(exits, expected)
-    assert same(exits, table.leave(thresholds))
+    assert same(exits, table.exits(thresholds))
     assert same(labels, clf.classes_[table.labels[np.arange(len(X)), expected]])
     probabilities = clf.predict_proba(X, threshold=thresholds)
     assert same(probabilities, table.probabilities[np.arange(len(X)), expected])
@@ -173,7 +173,7 @@ def test_the_answer_for_a_row_is_its_own(name, data):
     assert same(answers.exits, reference.exits[rows])
     assert same(answers.probabilities, reference.probabilities[rows])
     assert same(answers.labels, answers.probabilities.argmax(axis=1))
-    assert same(table.leave(thresholds), reference.exits[rows])
+    assert same(table.exits(thresholds), reference.exits[rows])
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

@@ -43,10 +43,10 @@ class CalibrationData:
     >>> from skearlyexit.calibration import CalibrationData
     >>> scores = np.array([[0.9, 1.0], [0.8, 1.0], [0.7, 1.0], [0.6, 1.0]])
     >>> correct = np.array([[True, True], [True, True], [False, True], [True, True]])
-    >>> evidence = CalibrationData(scores, correct, costs=np.array([0.5, 1.0]), weight=np.ones(4))
-    >>> evidence.leave(np.array([0.75]))
+    >>> data = CalibrationData(scores, correct, costs=np.array([0.5, 1.0]), weight=np.ones(4))
+    >>> data.exits(np.array([0.75]))
     array([0, 0, 1, 1])
-    >>> evidence.evaluate(np.array([0.75]))  # mean cost and accuracy
+    >>> data.evaluate(np.array([0.75]))  # mean cost and accuracy
     (0.75, 1.0)
     """
 
@@ -88,7 +88,7 @@ class CalibrationData:
 
         Returns
         -------
-        evidence : CalibrationData
+        data : CalibrationData
             Calibration data of the samples with positive weight.
 
         Raises
@@ -107,8 +107,8 @@ class CalibrationData:
         return cls(table.scores[used], correct, costs, weight[used], labels, y, largest)
 
     @classmethod
-    def unanswered(
-        cls, n_rows: int, weight: np.ndarray | None, largest_weight: float | None
+    def before_training(
+        cls, n_samples: int, weight: np.ndarray | None, largest_weight: float | None
     ) -> CalibrationData:
         """Make calibration data before training, of two exits that are always correct.
 
@@ -116,20 +116,20 @@ class CalibrationData:
 
         Parameters
         ----------
-        n_rows : int
+        n_samples : int
             Number of calibration samples.
-        weight : ndarray of shape (n_rows,) or None
+        weight : ndarray of shape (n_samples,) or None
             Sample weights. If None, all are 1.
         largest_weight : float or None
             Largest sample weight, as in `from_table`.
 
         Returns
         -------
-        evidence : CalibrationData
+        data : CalibrationData
             Calibration data with all scores equal to 1.
         """
-        weight, largest = _scaled(n_rows, weight, largest_weight)
-        best = np.ones((n_rows, 2))
+        weight, largest = _scaled(n_samples, weight, largest_weight)
+        best = np.ones((n_samples, 2))
         return cls(best, best.astype(bool), np.ones(2), weight, largest_weight=largest)
 
     @property
@@ -160,7 +160,7 @@ class CalibrationData:
 
         Returns
         -------
-        evidence : CalibrationData
+        data : CalibrationData
             Calibration data of the selected samples.
         """
         return CalibrationData(
@@ -173,7 +173,7 @@ class CalibrationData:
             self.largest_weight,
         )
 
-    def leave(self, thresholds: np.ndarray) -> np.ndarray:
+    def exits(self, thresholds: np.ndarray) -> np.ndarray:
         """Compute the exit of each sample under given thresholds.
 
         Parameters
@@ -203,7 +203,7 @@ class CalibrationData:
         accuracy : float
             Weighted accuracy.
         """
-        return self.outcome(self.leave(thresholds))
+        return self.outcome(self.exits(thresholds))
 
     def outcome(self, exits: np.ndarray) -> tuple[float, float]:
         """Compute the mean cost and the accuracy for given exits.
@@ -239,7 +239,7 @@ class CalibrationData:
         shares : ndarray of shape (n_exits,)
             Weighted share of the samples that exits at each exit.
         """
-        return self.exit_rates(self.leave(thresholds))
+        return self.exit_rates(self.exits(thresholds))
 
     def exit_rates(self, exits: np.ndarray) -> np.ndarray:
         """Compute the exit rates for given exits.
@@ -259,10 +259,10 @@ class CalibrationData:
 
 
 def _scaled(
-    n_rows: int, weight: np.ndarray | None, largest: float | None
+    n_samples: int, weight: np.ndarray | None, largest: float | None
 ) -> tuple[np.ndarray, float]:
     """Weights, divided by a power of two unless `largest` is given, and the largest weight."""
-    weight = np.ones(n_rows) if weight is None else np.asarray(weight, dtype=np.float64)
+    weight = np.ones(n_samples) if weight is None else np.asarray(weight, dtype=np.float64)
     if largest is not None:
         return weight, largest
     return scaled(weight), float(weight.max(initial=0.0))

@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skearlyexit import Budget
-from skearlyexit.inspection import ExtremeRowsDisplay
+from skearlyexit.inspection import ExtremeSamplesDisplay
 from tests._data import blobs, quick
 from tests.inspection._drawn import inside, overlap
 
@@ -16,14 +16,14 @@ X, y, X_TEST, _ = blobs()
 
 def test_extremes_by_hand():
     scores = np.array([0.9, 0.5, 0.7, 0.7, 0.2, 0.8])
-    display = ExtremeRowsDisplay.from_predictions(
-        np.eye(6), [0, 0, 0, 0, 0, 2], scores, n_exits=3, n_rows=2
+    display = ExtremeSamplesDisplay.from_predictions(
+        np.eye(6), [0, 0, 0, 0, 0, 2], scores, n_exits=3, n_samples=2
     )
     # Of equal scores, the first one counts as more confident.
     assert [rows.tolist() for rows in display.easiest] == [[0, 2], [], [5]]
     assert [rows.tolist() for rows in display.hardest] == [[4, 1], [], []]
-    many = ExtremeRowsDisplay.from_predictions(
-        np.eye(6), [0, 0, 0, 0, 0, 2], scores, n_exits=3, n_rows=9
+    many = ExtremeSamplesDisplay.from_predictions(
+        np.eye(6), [0, 0, 0, 0, 0, 2], scores, n_exits=3, n_samples=9
     )
     assert [rows.tolist() for rows in many.easiest] == [[0, 2, 3], [], [5]]
     assert [rows.tolist() for rows in many.hardest] == [[4, 1], [], []]
@@ -31,7 +31,7 @@ def test_extremes_by_hand():
 
 @pytest.mark.parametrize("asked", [{}, {"budget": 0.7}, {"threshold": 0.5}])
 def test_extremes_from_an_estimator(word_clf, truth, asked):
-    display = ExtremeRowsDisplay.from_estimator(word_clf, X_TEST, truth, n_rows=3, **asked)
+    display = ExtremeSamplesDisplay.from_estimator(word_clf, X_TEST, truth, n_samples=3, **asked)
     labels, exits = word_clf.predict(X_TEST, return_exits=True, **asked)
     scores = word_clf.exit_table(X_TEST).scores
     for i, (easiest, hardest) in enumerate(zip(display.easiest, display.hardest, strict=True)):
@@ -52,7 +52,7 @@ def test_extremes_from_an_estimator(word_clf, truth, asked):
 def test_tables_are_standardized_and_named():
     frame = pd.DataFrame(X_TEST, columns=[f"length of part {i}" for i in range(X.shape[1])])
     clf = quick(operating_point=Budget(0.8)).fit(pd.DataFrame(X, columns=frame.columns), y)
-    display = ExtremeRowsDisplay.from_estimator(clf, frame, n_rows=2)
+    display = ExtremeSamplesDisplay.from_estimator(clf, frame, n_samples=2)
     assert display.rows == pytest.approx((X_TEST - X_TEST.mean(axis=0)) / X_TEST.std(axis=0))
     (image,) = display.images_
     shown = [row for pair in zip(display.easiest, display.hardest, strict=True) for row in pair]
@@ -81,8 +81,15 @@ def test_images(shape, flat):
     options = {"image_shape": shape} if flat else {}
     given = images.reshape(20, -1) if flat else images
     exits, scores = np.arange(20) % 2, rng.random(20)
-    display = ExtremeRowsDisplay.from_predictions(
-        given, exits, scores, n_exits=2, n_rows=2, y_true=exits, y_pred=np.zeros(20, int), **options
+    display = ExtremeSamplesDisplay.from_predictions(
+        given,
+        exits,
+        scores,
+        n_exits=2,
+        n_samples=2,
+        y_true=exits,
+        y_pred=np.zeros(20, int),
+        **options,
     )
     shown = np.concatenate([*display.easiest, *display.hardest])
     assert len(display.images_) == len(display.texts_) == len(shown) == 8
@@ -101,7 +108,7 @@ def test_images(shape, flat):
 
 def test_a_pipeline_shows_the_rows_as_they_came(word_clf):
     pipeline = make_pipeline(StandardScaler(), quick(max_epochs=1)).fit(1000 + X, y)
-    display = ExtremeRowsDisplay.from_estimator(
+    display = ExtremeSamplesDisplay.from_estimator(
         pipeline, 1000 + X_TEST, image_shape=(1, 13), threshold=0.4
     )
     assert display.rows[:, 0] == pytest.approx(1000 + X_TEST)
@@ -127,4 +134,4 @@ def test_a_pipeline_shows_the_rows_as_they_came(word_clf):
 def test_bad_rows(changed, message):
     args = {"X": np.eye(4), "exits": [0, 1, 0, 1], "scores": np.ones(4), "n_exits": 2, **changed}
     with pytest.raises(ValueError, match=message):
-        ExtremeRowsDisplay.from_predictions(**args)
+        ExtremeSamplesDisplay.from_predictions(**args)

@@ -18,7 +18,7 @@ from skearlyexit.inspection._row_pictures import draw_images, draw_table
 
 
 @dataclass(eq=False, repr=False)
-class ExtremeRowsDisplay(Display):
+class ExtremeSamplesDisplay(Display):
     """Samples with the highest and the lowest scores, among those that exit at each exit.
 
     The *easiest* samples of an exit have the highest scores there, the *hardest* the lowest.
@@ -56,10 +56,10 @@ class ExtremeRowsDisplay(Display):
     --------
     >>> import matplotlib.pyplot as plt
     >>> import numpy as np
-    >>> from skearlyexit.inspection import ExtremeRowsDisplay
-    >>> display = ExtremeRowsDisplay.from_predictions(
+    >>> from skearlyexit.inspection import ExtremeSamplesDisplay
+    >>> display = ExtremeSamplesDisplay.from_predictions(
     ...     np.arange(12.0).reshape(6, 2), [0, 0, 0, 0, 1, 1],
-    ...     [0.8, 0.9, 0.7, 0.95, 0.6, 0.5], n_exits=2, n_rows=1)
+    ...     [0.8, 0.9, 0.7, 0.95, 0.6, 0.5], n_exits=2, n_samples=1)
     >>> [rows.tolist() for rows in display.easiest], [rows.tolist() for rows in display.hardest]
     ([[3], [4]], [[2], [5]])
     >>> plt.close(display.figure_)
@@ -86,7 +86,7 @@ class ExtremeRowsDisplay(Display):
 
         Returns
         -------
-        self : ExtremeRowsDisplay
+        self : ExtremeSamplesDisplay
 
         Raises
         ------
@@ -104,14 +104,14 @@ class ExtremeRowsDisplay(Display):
         X: Any,
         y: Any = None,
         *,
-        n_rows: int = 4,
+        n_samples: int = 4,
         image_shape: Sequence[int] | None = None,
         feature_names: Sequence[str] | None = None,
         threshold: Any = None,
         budget: Any = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> ExtremeRowsDisplay:
+    ) -> ExtremeSamplesDisplay:
         """Draw the easiest and the hardest of given samples.
 
         Parameters
@@ -125,7 +125,7 @@ class ExtremeRowsDisplay(Display):
             three.
         y : array-like of shape (n_samples,), default=None
             True labels. If given, wrong predictions are marked.
-        n_rows : int, default=4
+        n_samples : int, default=4
             Number of easiest, and of hardest, samples of each exit. Where fewer exit, they are
             divided between the two.
         image_shape : sequence of int, default=None
@@ -145,7 +145,7 @@ class ExtremeRowsDisplay(Display):
 
         Returns
         -------
-        display : ExtremeRowsDisplay
+        display : ExtremeSamplesDisplay
 
         Raises
         ------
@@ -170,7 +170,7 @@ class ExtremeRowsDisplay(Display):
             exit_names=classifier.exit_names_,
             y_true=y,
             y_pred=labels,
-            n_rows=n_rows,
+            n_samples=n_samples,
             image_shape=image_shape,
             feature_names=feature_names,
             ax=ax,
@@ -188,12 +188,12 @@ class ExtremeRowsDisplay(Display):
         exit_names: Sequence[str] | None = None,
         y_true: Any = None,
         y_pred: Any = None,
-        n_rows: int = 4,
+        n_samples: int = 4,
         image_shape: Sequence[int] | None = None,
         feature_names: Sequence[str] | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> ExtremeRowsDisplay:
+    ) -> ExtremeSamplesDisplay:
         """Draw the easiest and the hardest samples, from their exits and scores.
 
         Parameters
@@ -214,7 +214,7 @@ class ExtremeRowsDisplay(Display):
             True labels. If given, wrong predictions are marked, and `y_pred` is required.
         y_pred : array-like of shape (n_samples,), default=None
             Predicted labels, which are written in the captions.
-        n_rows : int, default=4
+        n_samples : int, default=4
             Number of easiest, and of hardest, samples of each exit. Where fewer exit, they are
             divided between the two.
         image_shape : sequence of int, default=None
@@ -229,7 +229,7 @@ class ExtremeRowsDisplay(Display):
 
         Returns
         -------
-        display : ExtremeRowsDisplay
+        display : ExtremeSamplesDisplay
 
         Raises
         ------
@@ -239,8 +239,10 @@ class ExtremeRowsDisplay(Display):
             If the arguments are invalid or inconsistent.
         """
         cls._require_matplotlib("from_predictions")
-        if not isinstance(n_rows, Integral) or n_rows < 1:
-            raise ValueError(f"'n_rows' must be an integer of at least 1. Got {n_rows!r} instead.")
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(
+                f"'n_samples' must be an integer of at least 1. Got {n_samples!r} instead."
+            )
         exits = checked_exits(exits, n_exits)
         names = checked_names(exit_names, n_exits)
         values = checked_values(X)
@@ -255,7 +257,7 @@ class ExtremeRowsDisplay(Display):
                 )
         if y_true is not None and y_pred is None:
             raise ValueError("'y_true' marks wrong predictions: give 'y_pred' too. Got None.")
-        pairs = [extremes(scores, np.flatnonzero(exits == i), n_rows) for i in range(n_exits)]
+        pairs = [extremes(scores, np.flatnonzero(exits == i), n_samples) for i in range(n_exits)]
         wrong = np.zeros(len(exits), dtype=bool)
         if y_true is not None:
             wrong = labels["y_true"] != labels["y_pred"]

@@ -193,7 +193,7 @@ class TestAll:
         with pytest.raises(ValueError, match=r"at least two held-out samples.* Got 1 instead"):
             placed(placement, reweighted(probed, np.eye(60)[3]))
         probed.table.probabilities[5, 1] = np.nan
-        with pytest.raises(ValueError, match="answers with NaN"):
+        with pytest.raises(ValueError, match="are NaN"):
             placed(placement, probed)
 
 

@@ -126,7 +126,7 @@ def test_a_pipeline_shows_the_rows_as_they_came(word_clf):
         ({"scores": [0.1]}, "'scores' must have as many samples"),
         ({"y_true": [0, 1, 0, 1]}, "give 'y_pred' too"),
         ({"y_pred": [0]}, "'y_pred' must have as many samples"),
-        ({"n_rows": 0}, "'n_rows' must be an integer"),
+        ({"n_samples": 0}, "'n_samples' must be an integer"),
         ({"feature_names": ["a"]}, "'feature_names' must hold 4 names"),
         ({"exit_names": ["a"]}, "'exit_names' must hold 2 names"),
     ],

@@ -472,9 +472,9 @@ def test_frames():
     report = by_hand()
     exits = report.to_frame()
     assert exits.index.tolist() == ["a", "b", "end"]
-    assert exits.loc["b", "leave"] == pytest.approx(1 / 3)
+    assert exits.loc["b", "exit_rate"] == pytest.approx(1 / 3)
     assert exits.loc["a", "threshold"] == 0.9
-    assert exits["reach_high"].to_numpy() == pytest.approx(report.exits.reach_rate_interval[:, 1])
+    assert exits["reach_rate_high"].to_numpy() == pytest.approx(report.exits.reach_rate_interval[:, 1])
     classes = report.to_frame("classes")
     assert classes.loc["dog", "drop"] == pytest.approx(-1 / 2)
     assert classes.loc["cat", "rows"] == 4

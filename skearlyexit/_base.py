@@ -376,7 +376,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         moved_point = replace(
             point,
             thresholds=thresholds,
-            n_rows=len(recent),
+            n_samples=len(recent),
             cost=float(self.costs_[exits].mean()),
             accuracy=np.nan,
             certified=None if point.certified is None else False,

@@ -92,7 +92,7 @@ def as_frame(report: ExitReport, part: str) -> Any:
         return pd.DataFrame(columns, index=pd.Index(exits.names, name="exit"))
     classes = report.classes
     columns = {
-        "rows": classes.n_samples,
+        "n_samples": classes.n_samples,
         "accuracy": classes.accuracy,
         "last_accuracy": classes.last_accuracy,
         **_with_limits(classes, "drop"),

@@ -477,7 +477,7 @@ def test_frames():
     assert exits["reach_rate_high"].to_numpy() == pytest.approx(report.exits.reach_rate_interval[:, 1])
     classes = report.to_frame("classes")
     assert classes.loc["dog", "drop"] == pytest.approx(-1 / 2)
-    assert classes.loc["cat", "rows"] == 4
+    assert classes.loc["cat", "n_samples"] == 4
     overall = report.to_frame("overall")
     assert overall.loc["mean_cost"].tolist() == [
         report.overall.mean_cost,

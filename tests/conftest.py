@@ -9,6 +9,10 @@ from functools import lru_cache
 # show that they change nothing.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
+# Threads that wait for work sleep: where there are more of them than cores, most of the time went
+# into waiting.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 import numpy as np
 import pytest
@@ -28,15 +32,16 @@ def _libraries(n_imported):
 
 
 def _states():
-    libraries = _libraries(len(sys.modules))
+    libraries = _libraries(len(sys.modules)).lib_controllers
+    kind, keys, *rest = np.random.get_state()
     return {
         "torch random state": torch.random.get_rng_state().numpy().tobytes(),
-        "numpy random state": str(np.random.get_state()),
+        "numpy random state": (kind, keys.tobytes(), *rest),
         "python random state": random.getstate(),
         "torch threads": torch.get_num_threads(),
         "torch default dtype": torch.get_default_dtype(),
         "torch gradients": torch.is_grad_enabled(),
-        "BLAS threads": {pool["filepath"]: pool["num_threads"] for pool in libraries.info()},
+        "BLAS threads": {each.filepath: each.get_num_threads() for each in libraries},
     }
 
 

@@ -4,6 +4,7 @@ import os
 import random
 import sys
 from functools import lru_cache
+from pathlib import Path
 
 # Workers that each used every core would mostly wait for one another. BLAS keeps two threads, to
 # show that they change nothing.
@@ -20,7 +21,8 @@ import torch
 from joblib.externals.loky import reusable_executor
 from threadpoolctl import ThreadpoolController
 
-from skearlyexit.training import Trainer
+import skearlyexit
+from skearlyexit.training import Trainer, _fingerprint
 
 torch.set_num_threads(1)
 
@@ -78,6 +80,15 @@ def no_idle_processes():
     yield
     if reusable_executor._executor is not None:
         reusable_executor._executor.shutdown(wait=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def installed():
+    """Keys of trainings take the package as its users have it, and do not read its code."""
+    folder = Path(skearlyexit.__file__).parent
+    _fingerprint._FOLDERS.append(folder)
+    yield
+    _fingerprint._FOLDERS.remove(folder)
 
 
 @pytest.fixture

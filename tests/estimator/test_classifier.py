@@ -394,7 +394,7 @@ class Steps(Callback):
 
 
 @pytest.mark.parametrize("training", ["joint", "mixed"])
-@pytest.mark.parametrize("n_rows", [60, 150, 400])
+@pytest.mark.parametrize("n_rows", [60, 150, 240])
 def test_folds_are_trained_for_as_many_steps_as_the_final_model(training, n_rows):
     # What has made fewer steps is less sure of itself, and its thresholds would be too low.
     Steps.counts.clear()

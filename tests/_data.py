@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import torch
 from sklearn.datasets import load_digits, make_classification
+from torch.utils.data import Dataset
 
 from skearlyexit import EarlyExitClassifier, MLPBackbone
 
@@ -29,6 +30,9 @@ def quick(**params):
         "backbone": MLPBackbone(3, width=32, hidden=32),
         "exits": 3,
         "max_epochs": 6,
+        # Two steps an epoch, not four, which take all the time.
+        "batch_size": 256,
+        "lr": 0.005,
         "calibration": 0.3,
         "random_state": 0,
     }
@@ -45,3 +49,16 @@ def make(build, seed=0):
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         return build()
+
+
+class Items(Dataset):
+    """Rows with labels, or without."""
+
+    def __init__(self, rows, labels=None):
+        self.rows, self.labels = rows, labels
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i] if self.labels is None else (self.rows[i], self.labels[i])

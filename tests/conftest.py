@@ -4,11 +4,16 @@ import os
 import random
 import sys
 from functools import lru_cache
+from pathlib import Path
 
 # Workers that each used every core would mostly wait for one another. BLAS keeps two threads, to
 # show that they change nothing.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
+# Threads that wait for work sleep: where there are more of them than cores, most of the time went
+# into waiting.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 import numpy as np
 import pytest
@@ -16,7 +21,8 @@ import torch
 from joblib.externals.loky import reusable_executor
 from threadpoolctl import ThreadpoolController
 
-from skearlyexit.training import Trainer
+import skearlyexit
+from skearlyexit.training import Trainer, _fingerprint
 
 torch.set_num_threads(1)
 
@@ -28,15 +34,16 @@ def _libraries(n_imported):
 
 
 def _states():
-    libraries = _libraries(len(sys.modules))
+    libraries = _libraries(len(sys.modules)).lib_controllers
+    kind, keys, *rest = np.random.get_state()
     return {
         "torch random state": torch.random.get_rng_state().numpy().tobytes(),
-        "numpy random state": str(np.random.get_state()),
+        "numpy random state": (kind, keys.tobytes(), *rest),
         "python random state": random.getstate(),
         "torch threads": torch.get_num_threads(),
         "torch default dtype": torch.get_default_dtype(),
         "torch gradients": torch.is_grad_enabled(),
-        "BLAS threads": {pool["filepath"]: pool["num_threads"] for pool in libraries.info()},
+        "BLAS threads": {each.filepath: each.get_num_threads() for each in libraries},
     }
 
 
@@ -73,6 +80,15 @@ def no_idle_processes():
     yield
     if reusable_executor._executor is not None:
         reusable_executor._executor.shutdown(wait=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def installed():
+    """Keys of trainings take the package as its users have it, and do not read its code."""
+    folder = Path(skearlyexit.__file__).parent
+    _fingerprint._FOLDERS.append(folder)
+    yield
+    _fingerprint._FOLDERS.remove(folder)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from skearlyexit import Budget
 from skearlyexit.calibration import _search, compute_frontier
-from tests.calibration.test_calibration import naive_evaluate, simulated
+from tests._calibration_data import naive_evaluate, simulated
 
 N_EXITS = 5
 

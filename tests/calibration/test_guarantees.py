@@ -159,7 +159,7 @@ class TestWeights:
         clf = quick(operating_point=request, class_weight="balanced").fit(X, y)
         held = clf.operating_point_
         assert held.certified
-        assert held.n_rows == 150
+        assert held.n_samples == 150
         assert "weighted by" not in held.reason
 
     def test_follow_their_samples_through_cross_fitting(self):

@@ -1,44 +1,23 @@
+"""Operating points in the estimator: units, strict budgets, drift, targets and other metrics."""
+
 import copy
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
 from sklearn.metrics import balanced_accuracy_score, f1_score, make_scorer
 from sklearn.model_selection import GridSearchCV
 
 from skearlyexit import AccuracyDrop, Budget, RiskControl, TargetAccuracy, Threshold
-from skearlyexit._exit_table import ExitTable
-from skearlyexit.calibration import (
-    CalibrationData,
-    ConformalRiskControl,
-    NotCertifiedError,
-    compute_frontier,
-)
-from skearlyexit.calibration._p_values import betting_p_value, hoeffding_bentkus_p_value
+from skearlyexit.calibration import CalibrationData, compute_frontier
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
 from skearlyexit.calibration._shares import thresholds_for_shares
 from skearlyexit.calibration._strict_budget import StrictBudget
+from tests._calibration_data import evidences, labeled, naive_exit, simulated
 from tests._data import blobs, quick, same
-from tests.calibration.test_calibration import evidences, naive_exit, simulated
 
 X, y, X_TEST, Y_TEST = blobs()
-
-
-def labeled(seed, n_rows=600, n_exits=3, n_classes=3, decimals=None):
-    """CalibrationData with labels: heads that grow better, on rows of different difficulty."""
-    rng = np.random.default_rng(seed)
-    y = rng.choice(
-        n_classes, size=n_rows, p=np.r_[0.6, np.full(n_classes - 1, 0.4 / (n_classes - 1))]
-    )
-    ease = rng.uniform(-0.3, 3.0, size=(n_rows, 1, 1))
-    skill = np.linspace(0.8, 1.7, n_exits)[:, None]
-    logits = 2 * skill * ease * np.eye(n_classes)[y][:, None]
-    logits = logits + 1.2 * rng.normal(size=logits.shape)
-    p = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
-    scores = p.max(axis=2) if decimals is None else p.max(axis=2).round(decimals)
-    return CalibrationData.from_table(ExitTable(p, scores), y, np.linspace(0.35, 1.1, n_exits))
 
 
 @pytest.fixture(scope="module")
@@ -378,148 +357,6 @@ class TestRisks:
             monotone = np.maximum(worst, losses[:, -1])
             assert (ours.monotone().at(i) <= monotone + 1e-12).all()
             assert (ours.monotone().at(i) >= worst - 1e-12).all()
-
-
-class TestPValues:
-    @pytest.mark.parametrize("n_rows", [20, 400])
-    @pytest.mark.parametrize("level", [0.05, 0.3])
-    def test_hoeffding_bentkus_by_hand(self, n_rows, level):
-        for risk in (0.0, 0.01, level / 2, level, 2 * level):
-            below = min(risk, level)
-            h = (1 - below) * np.log((1 - below) / (1 - level))
-            h += below * np.log(below / level) if below else 0.0
-            bentkus = np.e * binom.cdf(np.ceil(n_rows * risk - 1e-9), n_rows, level)
-            expected = min(np.exp(-n_rows * h), bentkus, 1.0)
-            found = hoeffding_bentkus_p_value(np.array([risk]), n_rows, level)[0]
-            assert found == pytest.approx(expected, rel=1e-9)
-
-    @pytest.mark.parametrize("kind", ["binary", "narrow", "beta"])
-    def test_betting_is_rarely_sure_of_what_is_false(self, kind):
-        rng = np.random.default_rng(0)
-        draw = {
-            "binary": lambda: (rng.random(300) < 0.1).astype(float),
-            "narrow": lambda: 0.1 + 0.05 * rng.choice([-1, 1], size=300),
-            "beta": lambda: rng.beta(0.5, 4.5, size=300),
-        }[kind]
-        found = np.array([betting_p_value(draw(), 0.1, np.ones(300)) for _ in range(1000)])
-        for delta in (0.05, 0.2):
-            assert np.mean(found <= delta) <= delta + 3 * np.sqrt(delta * (1 - delta) / 1000)
-
-    def test_betting_is_sharper_where_losses_vary_little(self):
-        losses = 0.5 + 0.05 * np.random.default_rng(0).choice([-1, 1], size=600)
-        by_betting = betting_p_value(losses, 0.52, np.ones(600))
-        by_means = hoeffding_bentkus_p_value(losses.mean(keepdims=True), 600, 0.52)[0]
-        assert by_betting < 0.05 < by_means
-
-
-POPULATION = labeled(11, 20_000)
-
-
-def sample(rng, n_rows=800):
-    rows = rng.integers(len(POPULATION.y), size=n_rows)
-    return CalibrationData(
-        POPULATION.scores[rows],
-        POPULATION.correct[rows],
-        POPULATION.costs,
-        np.ones(n_rows),
-        POPULATION.labels[rows],
-        POPULATION.y[rows],
-    )
-
-
-def true_risk(thresholds, risk):
-    exits = POPULATION.exits(thresholds)
-    return exit_losses(POPULATION, risk)[np.arange(len(exits)), exits].mean()
-
-
-class TestGuarantees:
-    @pytest.mark.parametrize(
-        "params",
-        [
-            {"risk": "consistency"},
-            {"risk": "accuracy_drop", "family": np.linspace(0.3, 1, 12)},
-            {"risk": "performance_gap", "test": "hoeffding_bentkus"},
-            {"risk": "performance_gap", "method": "ucb", "family": np.linspace(0.3, 1, 30)},
-            {"risk": "performance_gap", "family": np.linspace(0.3, 1, 12)},
-        ],
-        ids=str,
-    )
-    def test_with_confidence(self, params):
-        rng = np.random.default_rng(0)
-        request = RiskControl(0.03, confidence_level=0.8, **params)
-        n_draws, n_broken, n_early = 200, 0, 0
-        for _ in range(n_draws):
-            try:
-                thresholds = request.thresholds(sample(rng), None)
-            except NotCertifiedError:
-                continue
-            n_early += 1
-            n_broken += true_risk(thresholds, params["risk"]) > 0.03
-        assert n_broken / n_draws <= 0.2 + 3 * np.sqrt(0.2 * 0.8 / n_draws)
-        assert n_early > 0.8 * n_draws
-
-    def test_the_naive_choice_breaks_it(self):
-        rng = np.random.default_rng(0)
-        family = np.linspace(1, 0, 201)
-        n_broken = 0
-        for _ in range(200):
-            rows = sample(rng)
-            losses = FamilyLosses(rows.scores, exit_losses(rows, "performance_gap"), family)
-            allowed = np.flatnonzero(losses.means(rows.weight) <= 0.03)
-            n_broken += true_risk(np.full(2, family[allowed[-1]]), "performance_gap") > 0.03
-        assert n_broken / 200 > 0.35
-
-    def test_conformal_in_the_mean(self):
-        rng = np.random.default_rng(0)
-        request = ConformalRiskControl(0.03)
-        risks = [
-            true_risk(request.thresholds(sample(rng), None), "performance_gap") for _ in range(300)
-        ]
-        assert np.mean(risks) <= 0.03 + 3 * np.std(risks) / np.sqrt(300)
-        assert np.mean(risks) > 0.02  # and not by doing nothing
-
-    def test_upper_bounds_never_let_more_leave(self):
-        rng = np.random.default_rng(1)
-        for _ in range(20):
-            rows = sample(rng)
-            ltt, ucb = (
-                RiskControl(0.05, method=method).thresholds(rows, None)[0]
-                for method in ("ltt", "ucb")
-            )
-            assert ucb >= ltt
-
-    @pytest.mark.usefixtures("untrained")
-    @pytest.mark.parametrize("request_", [RiskControl(0.005), ConformalRiskControl(0.0001)])
-    def test_refused_before_training(self, request_):
-        with pytest.raises(NotCertifiedError, match="150 calibration samples"):
-            quick(operating_point=request_).fit(X, y)
-
-    def test_a_risk_that_even_the_end_has(self):
-        wrong = RiskControl(0.01, risk=lambda true, now, last: (now != true).astype(float))
-        with pytest.raises(NotCertifiedError, match="least target_level"):
-            wrong.thresholds(labeled(0), None)
-
-    @pytest.mark.parametrize("family", [[], [[0.5]], [-1.0], [np.nan]])
-    def test_no_family(self, family):
-        with pytest.raises(ValueError, match="'family' of RiskControl"):
-            RiskControl(family=family)._validate_params()
-
-    def test_drops_are_no_binomial(self):
-        with pytest.raises(ValueError, match="must not be 'binomial'"):
-            RiskControl(risk="accuracy_drop", test="binomial")._validate_params()
-
-    def test_fractions_are_no_binomial(self):
-        def half(true, now, last):
-            return 0.5 * (now != last)
-
-        with pytest.raises(ValueError, match="losses other than 0 and 1"):
-            RiskControl(0.2, risk=half, test="binomial").thresholds(labeled(0), None)
-
-    def test_says_what_it_bounds(self):
-        point = RiskControl(0.1, risk="consistency").calibrate(labeled(0), None)
-        assert "at most 10.00% of new samples are predicted differently than" in point.reason
-        point = ConformalRiskControl(0.1).calibrate(labeled(0), None)
-        assert point.reason.startswith("In expectation at most 10.00% of new samples are misclas")
 
 
 def test_in_a_search():

@@ -18,12 +18,13 @@ from skearlyexit import EarlyExitClassifier, MLPBackbone
 # The checks themselves draw from numpy's generator.
 pytestmark = pytest.mark.changes("numpy random state")
 
+# All checks are run for each configuration, some of them on dozens of fits: as small a network as
+# learns enough for them, and one training for each fit, where cross-fitting takes several.
 SMALL = {
-    "backbone": MLPBackbone(3, width=16, hidden=32),
-    "exits": 3,
-    "max_epochs": 12,
+    "backbone": MLPBackbone(2, width=16, hidden=16),
+    "exits": 2,
+    "max_epochs": 5,
     "lr": 0.03,
-    # One training for each fit, where cross-fitting takes several.
     "calibration": 0.3,
 }
 
@@ -36,9 +37,9 @@ CONFIGURATIONS = [
     EarlyExitClassifier(max_epochs=4, lr=0.03),
     small(head="mlp", training="joint", policy="patience"),
     small(head=DecisionTreeClassifier(max_depth=5, min_weight_fraction_leaf=0.01), budget=0.7),
-    small(head=make_pipeline(StandardScaler(), SVC()), dtype="float64"),
+    small(head=[make_pipeline(StandardScaler(), SVC()), "linear"], dtype="float64"),
     small(head=KNeighborsClassifier(3), training="separate", policy="entropy"),
-    small(head=[DecisionTreeClassifier(max_depth=3), LogisticRegression(), "linear"]),
+    small(head=[DecisionTreeClassifier(max_depth=3), LogisticRegression()]),
     small(training="combined", calibration=None, threshold=0.8, early_stopping=True),
     small(training="gated", policy="gate", combine="own"),
     small(training="auxiliary"),

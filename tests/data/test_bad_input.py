@@ -334,7 +334,7 @@ class TestSensibleAnswers:
         labels = y.copy()
         labels[:2] = 9
         for head in ("linear", DecisionTreeClassifier(), SVC()):
-            clf = quick(calibration="auto", head=head).fit(X, labels)
+            clf = quick(calibration="auto", head=head, max_epochs=1).fit(X, labels)
             budget = clf.costs_[1]
             assert clf.predict_proba(X_TEST, budget=budget).shape == (len(X_TEST), 5)
 

@@ -256,14 +256,24 @@ class TestReinforced:
         assert chances(fit(ReinforcedPolicy(0.0), better, truth), better).max() < 0.1
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [LearnedConfidencePolicy(), CostSensitivePolicy(), ScheduledPolicy(), ReinforcedPolicy()],
-)
+LEARNED = [LearnedConfidencePolicy(), CostSensitivePolicy(), ScheduledPolicy(), ReinforcedPolicy()]
+
+
+def with_policy(policy, calibration=0.3):
+    X, y, _, _ = blobs()
+    return quick(policy=policy, calibration=calibration, budget=0.8, max_epochs=2).fit(X, y)
+
+
+@pytest.fixture(scope="module", params=LEARNED, ids=str)
+def fitted(request):
+    """A policy, its parameters, and a classifier fitted with it, not to be changed."""
+    before = dict(vars(request.param))
+    return request.param, before, with_policy(request.param)
+
+
 class TestInTheEstimator:
-    def test_their_cost_is_counted(self, policy):
-        X, y, _, _ = blobs()
-        clf = quick(policy=policy).fit(X, y)
+    def test_their_cost_is_counted(self, fitted):
+        policy, _, clf = fitted
         n_classes = 4
         # Four numbers from each class, then a weighted sum; a scaler has two numbers for each, and
         # where the sum lies among 257 is found by halving.
@@ -271,24 +281,28 @@ class TestInTheEstimator:
         expected = n_classes * 4 + sums
         assert clf.cost_table_.decision_costs.tolist() == [expected, expected, 0]
 
+    def test_the_given_object_stays_unfitted(self, fitted):
+        policy, before, _ = fitted
+        assert vars(policy) == before
+
+    @pytest.mark.parametrize("policy", LEARNED, ids=str)
     def test_needs_held_out_rows(self, policy):
         X, y, _, _ = blobs()
         message = f"{type(policy).__name__} cannot be used without calibration samples"
         with pytest.raises(ValueError, match=message):
             quick(policy=policy, calibration=None, threshold=0.5).fit(X, y)
 
-    @pytest.mark.parametrize("calibration", [0.3, 2])
-    def test_same_seed_same_policy(self, policy, calibration):
-        X, y, X_test, _ = blobs()
-        params = {"policy": policy, "calibration": calibration, "budget": 0.8, "max_epochs": 2}
-        first, second = (quick(**params).fit(X, y).exit_table(X_test) for _ in range(2))
-        assert same(first.scores, second.scores)
+    def test_same_seed_same_policy(self, fitted):
+        policy, _, clf = fitted
+        _, _, X_test, _ = blobs()
+        again = with_policy(policy)
+        assert same(again.exit_table(X_test).scores, clf.exit_table(X_test).scores)
 
-    def test_the_given_object_stays_unfitted(self, policy):
-        X, y, _, _ = blobs()
-        before = dict(vars(policy))
-        quick(policy=policy).fit(X, y)
-        assert vars(policy) == before
+    @pytest.mark.parametrize("policy", LEARNED, ids=str)
+    def test_same_seed_same_policy_from_folds(self, policy):
+        _, _, X_test, _ = blobs()
+        first, second = (with_policy(policy, 2).exit_table(X_test) for _ in range(2))
+        assert same(first.scores, second.scores)
 
 
 def test_thresholds_are_not_chosen_on_rows_that_the_policy_learned_from():

@@ -1,5 +1,7 @@
 """Measures from arrays, against loops, scikit-learn and numbers worked out by hand."""
 
+from itertools import permutations, product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skearlyexit.metrics import (
     Speedup,
+    cost_accuracy,
     cost_accuracy_auc,
     cost_at_drop,
     decision_auroc,
@@ -22,7 +25,9 @@ from skearlyexit.metrics import (
     reliability_curve,
     speedup,
 )
+from skearlyexit.metrics._measures import random_exits
 from tests._data import blobs, quick
+from tests._reports import cases
 
 seeds = st.integers(0, 10**6)
 
@@ -383,3 +388,72 @@ def test_bad_speedups():
         speedup(clf, X_test, budget=0.5)
     with pytest.raises(TypeError, match="must be an EarlyExitClassifier"):
         speedup(LogisticRegression().fit(X, y), X_test)
+
+
+def slow_cost_accuracy(correct, scores, costs, thresholds, weight):
+    cost = right = 0.0
+    for row in range(len(correct)):
+        exit_ = 0
+        while exit_ < len(thresholds) and not scores[row, exit_] >= thresholds[exit_]:
+            exit_ += 1
+        cost += weight[row] * costs[exit_]
+        right += weight[row] * correct[row, exit_]
+    return cost / sum(weight), right / sum(weight)
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_cost_accuracy_against_a_slow_loop(case):
+    table, y, costs, thresholds, weight = case
+    correct = table.labels == y[:, None]
+    points = np.stack([thresholds, np.zeros_like(thresholds), np.full_like(thresholds, 0.5)])
+    found = cost_accuracy(correct, table.scores, costs, points, weight)
+    for i, point in enumerate(points):
+        expected = slow_cost_accuracy(correct, table.scores, costs, point, weight)
+        assert (found[0][i], found[1][i]) == pytest.approx(expected)
+
+
+@given(cases(max_rows=4, max_exits=3), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_no_policy_passes_the_oracle(case, weighted):
+    table, y, costs, _, weight = case
+    weight = weight if weighted else None
+    correct = table.labels == y[:, None]
+    cost, accuracy = oracle(correct, costs, weight)
+    for exits in product(range(table.n_exits), repeat=len(y)):
+        right = np.average(correct[np.arange(len(y)), exits], weights=weight)
+        assert right <= accuracy + 1e-12
+        if right > accuracy - 1e-12:
+            assert np.average(costs[list(exits)], weights=weight) >= cost - 1e-12
+
+
+@given(cases(max_rows=5))
+@settings(max_examples=40, deadline=None)
+def test_random_exits_are_the_mean_of_all_orders(case):
+    table, y, costs, thresholds, _ = case
+    correct = table.labels == y[:, None]
+    exits = table.exits(thresholds)
+    orders = np.array(list(permutations(exits)))
+    cost, accuracy = random_exits(correct, exits, costs)
+    assert cost == pytest.approx(costs[exits].mean())
+    assert accuracy == pytest.approx(correct[np.arange(len(y)), orders].mean())
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_weights_are_repetitions_in_the_measures(case):
+    table, y, costs, thresholds, weight = case
+    again = np.repeat(np.arange(len(y)), weight)
+    correct, exits = table.labels == y[:, None], table.exits(thresholds)
+    for weighted, repeated in (
+        (oracle(correct, costs, weight), oracle(correct[again], costs)),
+        (
+            random_exits(correct, exits, costs, weight),
+            random_exits(correct[again], exits[again], costs),
+        ),
+        (
+            cost_accuracy(correct, table.scores, costs, thresholds[None], weight),
+            cost_accuracy(correct[again], table.scores[again], costs, thresholds[None]),
+        ),
+    ):
+        assert np.ravel(weighted) == pytest.approx(np.ravel(repeated))

@@ -34,8 +34,8 @@ from skearlyexit.training._combiner import Reader
 from skearlyexit.training._gated import GatedLoss, GatedView, leaving_chances
 from skearlyexit.training._loss import ExitLoss
 from tests._data import blobs, make, quick
+from tests._tiny import LOGITS, WEIGHT, C, K, N, Y, target, tensors, tiny
 from tests.policies.test_policies import tables
-from tests.training.test_training_families import LOGITS, WEIGHT, C, K, N, Y, target, tensors, tiny
 
 X, y, X_test, y_test = blobs()
 COSTS = np.array([0.3, 0.7, 1.0])

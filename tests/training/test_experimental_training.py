@@ -6,7 +6,6 @@ import torch
 from scipy.special import log_softmax
 from torch import nn
 
-from skearlyexit import CNNBackbone
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.experimental import BottleneckTraining, TargetTraining
 from skearlyexit.experimental._bottleneck_training import (
@@ -17,19 +16,16 @@ from skearlyexit.experimental._bottleneck_training import (
     about_rows,
 )
 from skearlyexit.experimental._target_training import TargetLoss, TargetView, make_decoder
-from skearlyexit.heads._base import PooledModule
-from skearlyexit.training import Trainer, _registry
-from skearlyexit.training._network import MultiExitNetwork
-from skearlyexit.training._options import TrainingOptions
-from skearlyexit.training._rows import TrainingRows
-from tests._data import blobs, digits, make, quick
+from skearlyexit.training import _registry
+from tests._data import blobs, make, quick
+from tests._tiny import COSTS, equal, rows_of, tiny, trainer
+from tests._trainings import check_images_and_memory
 
 N, K, C = 9, 3, 4
 rng = np.random.default_rng(0)
 Y = np.append(np.arange(C), rng.integers(C, size=N - C))
 WEIGHT = rng.uniform(0.1, 5.0, size=N)
 ONES = np.ones(N)
-COSTS = np.array([0.3, 0.6, 1.0])
 X_BLOBS, Y_BLOBS, X_TEST, Y_TEST = blobs()
 STRATEGIES = [
     BottleneckTraining(),
@@ -39,49 +35,8 @@ STRATEGIES = [
 ]
 
 
-def tiny(two_paths=False, activation=torch.tanh):
-    """Three stages of one linear layer each, and a head after each."""
-
-    class Stage(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(5, 5)
-
-        def forward(self, carry):
-            if two_paths:
-                first, kept = carry if isinstance(carry, tuple) else (carry, carry)
-                out = activation(self.layer(first))
-                return (out, kept), out
-            out = activation(self.layer(carry))
-            return out, out
-
-    def build():
-        heads = [PooledModule(nn.Identity(), nn.Linear(5, C)) for _ in range(K)]
-        return MultiExitNetwork([Stage() for _ in range(K)], heads).double()
-
-    return make(build)
-
-
-def rows_of(n_rows=40, weighted=False):
-    rng = np.random.default_rng(1)
-    X = rng.normal(size=(n_rows, 5))
-    y = (X[:, 0] > 0).astype(int) + 2 * (X[:, 1] > 0)
-    weight = torch.tensor(rng.uniform(0.5, 2, size=n_rows)) if weighted else None
-    return TrainingRows(torch.tensor(X), torch.tensor(y), weight)
-
-
-def trainer(rows=None, **options):
-    defaults = {"max_epochs": 3, "batch_size": 8, "lr": 0.05, "optimizer": "sgd"}
-    rows = rows_of() if rows is None else rows
-    return Trainer(rows, None, TrainingOptions(lr_schedule="constant", **{**defaults, **options}))
-
-
 def state(module):
     return {name: each.detach().clone() for name, each in module.state_dict().items()}
-
-
-def equal(first, second):
-    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 def target(weighted):
@@ -353,26 +308,14 @@ class TestTargets:
 class TestBoth:
     @pytest.mark.parametrize("options", [{}, {"early_stopping": True}], ids=str)
     def test_learns_at_every_exit(self, training, options):
-        clf = quick(training=training, max_epochs=25, lr=0.01, **options).fit(X_BLOBS, Y_BLOBS)
+        clf = quick(training=training, max_epochs=20, lr=0.01, **options).fit(X_BLOBS, Y_BLOBS)
         table = clf.exit_table(X_TEST)
         accuracy = (clf.classes_[table.labels] == Y_TEST[:, None]).mean(axis=0)
         assert (accuracy > 0.5).all()  # of four classes
         assert all(np.isfinite(epoch["train_loss"]) for epoch in clf.history_)
 
     def test_images_and_memory(self, training, tmp_path):
-        X, y, X_test, y_test = digits()
-        params = {
-            "backbone": CNNBackbone((6, 12), n_blocks=1, image_shape=(8, 8)),
-            "exits": 2,
-            "training": training,
-            "max_epochs": 6,
-            "lr": 0.01,
-        }
-        clf = quick(**params).fit(X, y)
-        assert clf.score(X_test, y_test) > 0.5
-        first, second = (quick(**params, memory=tmp_path).fit(X, y) for _ in range(2))
-        for other in (first, second):
-            assert np.array_equal(other.exit_table(X_test).scores, clf.exit_table(X_test).scores)
+        check_images_and_memory(training, tmp_path)
 
     @pytest.mark.parametrize("two_paths", [False, True])
     def test_weights_matter_and_frozen_stages_stay(self, training, two_paths):

@@ -1,83 +1,43 @@
 """Trainings kept on disk: never another model, and never the same training twice."""
 
-import functools
-import importlib
-import math
-import shutil
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import pytest
 import torch
-from joblib import Memory, parallel_config
+from joblib import Memory
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.tree import DecisionTreeClassifier
 from skorch.callbacks import Callback
 
 from skearlyexit import (
-    AccuracyDrop,
     Budget,
     EarlyExitClassifier,
     JointTraining,
+    LayerwiseTraining,
+    LocalErrorTraining,
     MLPBackbone,
     MLPHead,
 )
+from skearlyexit.experimental import BottleneckTraining, TargetTraining
 from skearlyexit.heads import LinearHead
-from skearlyexit.training import ExitLoss, ExitView, TrainingStrategy
-from skearlyexit.training._fingerprint import fingerprint
+from skearlyexit.training import ExitLoss, ExitView, TrainingStrategy, _fingerprint
 from tests._data import blobs, make, quick, same
+from tests._trainings import Count, counting
 
-
-class Count(Callback):
-    """Leaves a mark in a file for every phase that is really trained."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def on_train_begin(self, net, **kwargs):
-        with open(self.path, "a") as file:
-            file.write("|")
+X, y, X_NEW, Y_NEW = blobs()
 
 
 @pytest.fixture
 def counted(tmp_path):
     """A classifier with a memory, and a function that tells how many phases it has trained."""
-    path = tmp_path / "count"
-
-    def count():
-        return len(path.read_text()) if path.exists() else 0
-
-    clf = quick(
-        training="joint",
-        calibration=None,
-        threshold=0.9,
-        memory=tmp_path / "memory",
-        callbacks=[Count(path)],
-    )
-    return clf, count
+    return counting(tmp_path)
 
 
-X, y, X_NEW, Y_NEW = blobs()
-
-HEADS = ["linear", DecisionTreeClassifier(max_depth=3), KNeighborsClassifier(5)]
-
-
-@pytest.mark.parametrize(
-    ("backend", "n_jobs"), [("loky", 1), ("loky", 2), ("threading", 2)], ids=str
-)
-def test_a_search_over_heads_trains_the_network_once_per_fold(counted, backend, n_jobs):
-    clf, count = counted
-    search = GridSearchCV(clf, {"head": HEADS}, cv=2, n_jobs=n_jobs, refit=False)
-    with parallel_config(backend=backend):
-        scores = search.fit(X, y).cv_results_["mean_test_score"]
-    assert count() == 2
-    forgetful = GridSearchCV(clf.set_params(memory=None), {"head": HEADS}, cv=2, refit=False)
-    assert same(scores, forgetful.fit(X, y).cv_results_["mean_test_score"])
-    assert count() == 2 + 2 * len(HEADS)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Such a classifier, not to be changed, whose training is kept."""
+    clf, count = counting(tmp_path_factory.mktemp("trained"), max_epochs=2)
+    return clf.fit(X, y), count
 
 
 def test_a_search_over_policies_and_operating_points_trains_once_per_fold(counted):
@@ -85,7 +45,7 @@ def test_a_search_over_policies_and_operating_points_trains_once_per_fold(counte
     clf.set_params(calibration=0.3, threshold=None)
     grid = {
         "policy": ["confidence", "patience"],
-        "operating_point": [Budget(0.9), AccuracyDrop(0.01), None],
+        "operating_point": [Budget(0.9), None],
     }
     GridSearchCV(clf, grid, cv=2, refit=False).fit(X, y)
     assert count() == 2
@@ -98,7 +58,8 @@ def test_a_search_over_policies_and_operating_points_trains_once_per_fold(counte
 )
 def test_what_is_read_answers_like_what_was_trained(tmp_path, training, head):
     def fit(memory):
-        return quick(training=training, head=head, memory=memory, early_stopping=True).fit(X, y)
+        params = {"training": training, "head": head, "max_epochs": 4, "early_stopping": True}
+        return quick(memory=memory, **params).fit(X, y)
 
     fitted = [fit(None), fit(str(tmp_path)), fit(Memory(tmp_path, verbose=0))]
     for clf in fitted[1:]:
@@ -118,7 +79,7 @@ def test_what_is_read_answers_like_what_was_trained(tmp_path, training, head):
     "change",
     [
         {"lr": 0.004},
-        {"max_epochs": 5},
+        {"max_epochs": 3},
         {"batch_size": 64},
         {"optimizer": "sgd"},
         {"lr_schedule": "constant"},
@@ -137,15 +98,38 @@ def test_what_is_read_answers_like_what_was_trained(tmp_path, training, head):
     ],
     ids=lambda change: "-".join(change),
 )
-def test_whatever_matters_trains_anew(counted, change):
-    clf, count = counted
-    clf.fit(X, y)
-    assert count() == 1
+def test_whatever_matters_trains_anew(trained, change):
+    fitted, count = trained
+    clf, before = clone(fitted), count()
     clf.set_params(**change).fit(X, y)
-    assert count() > 1
     known = count()
+    assert known > before
     clf.fit(X, y)
     assert count() == known
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        "combined",
+        "gated",
+        LayerwiseTraining(local="similarity"),
+        LocalErrorTraining("feedback"),
+        BottleneckTraining(information="discriminators"),
+        TargetTraining(),
+    ],
+    ids=str,
+)
+def test_a_package_that_is_edited_is_read(counted, monkeypatch, training):
+    """All code that a training uses has a key, and counts."""
+    clf, count = counted
+    clf.set_params(training=training, max_epochs=1).fit(X, y)
+    known = count()
+    monkeypatch.setattr(_fingerprint, "_FOLDERS", _fingerprint._FOLDERS[:-1])  # as not installed
+    clf.fit(X, y)
+    assert count() == 2 * known
+    clf.fit(X, y)
+    assert count() == 2 * known
 
 
 def test_other_rows_labels_and_weights_train_anew(counted):
@@ -339,193 +323,3 @@ def test_hooks_do_not_matter_by_their_number(counted):
         clf.set_params(backbone=[first, make(lambda: torch.nn.Linear(16, 4))], exits=[0])
         clf.fit(X, y)
     assert count() == 1
-
-
-def chain(*layers):
-    return make(lambda: torch.nn.Sequential(*(layer() for layer in layers)))
-
-
-def test_keys_of_equal_values_are_equal():
-    def build():
-        return chain(
-            lambda: torch.nn.Linear(3, 4),
-            lambda: torch.nn.BatchNorm1d(4),
-            lambda: torch.nn.LSTM(4, 5),
-            lambda: torch.nn.Linear(5, 2, dtype=torch.bfloat16),
-        )
-
-    assert fingerprint(build()) == fingerprint(build())
-    assert fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 1)
-    assert fingerprint([frozenset("abc")]) == fingerprint([frozenset("cba")])
-
-
-def test_keys_of_different_values_differ():
-    base = chain(lambda: torch.nn.Linear(3, 3), torch.nn.ReLU)
-    other_number = chain(lambda: torch.nn.Linear(3, 3), torch.nn.ReLU)
-    with torch.no_grad():
-        other_number[0].bias[1] += 1e-7
-    frozen = chain(lambda: torch.nn.Linear(3, 3), torch.nn.ReLU)
-    frozen[0].weight.requires_grad_(False)
-    other_setting = chain(lambda: torch.nn.Linear(3, 3), lambda: torch.nn.ReLU(inplace=True))
-    shared = torch.nn.ReLU()
-    values = [
-        base,
-        other_number,
-        frozen,
-        other_setting,
-        chain(torch.nn.ReLU, lambda: torch.nn.Linear(3, 3)),
-        torch.nn.ModuleDict({"a": shared, "b": shared}),
-        torch.nn.ModuleDict({"b": shared, "a": shared}),
-        torch.zeros(2),
-        torch.zeros(2, dtype=torch.float64),
-        torch.zeros(1, 2),
-        np.zeros(2, dtype=np.float32),
-        torch.zeros(2).requires_grad_(),
-        lambda x: x + 1,
-        lambda x: x + 2,
-        lambda x, y=1: x + 1,
-    ]
-    assert len({fingerprint(value) for value in values}) == len(values)
-
-
-def test_keys_see_constants_and_closures():
-    def add(amount):
-        return lambda x: x + amount
-
-    assert fingerprint(add(1)) == fingerprint(add(1))
-    assert fingerprint(add(1)) != fingerprint(add(2))
-    code = "def f(x):\n    return x * SCALE\n"
-    first, second = {"SCALE": 2, "__name__": "__main__"}, {"SCALE": 3, "__name__": "__main__"}
-    exec(code, first)
-    exec(code, second)
-    assert fingerprint(first["f"]) != fingerprint(second["f"])
-
-
-USED = [
-    torch.relu,
-    torch.tanh,
-    torch.nn.ReLU(),
-    torch.nn.Tanh(),
-    torch.nn.ReLU,
-    {"lr": 1},
-    {"lr": 2},
-    [1],
-    [2],
-    np.arange(2),
-    np.arange(3),
-    torch.zeros(2),
-    torch.ones(2),
-    np.float32(1),
-    np.float32(2),
-    functools.partial(max, 1),
-    functools.partial(max, 2),
-    range(2),
-    range(3),
-    frozenset({1}),
-    frozenset({2}),
-    math,
-    functools,
-]
-
-
-def test_keys_see_whatever_code_uses():
-    def user(value):
-        names = {"USED": value, "__name__": "__main__"}
-        exec("def f(x):\n    return USED(x)\n", names)
-        return names["f"]
-
-    assert len({fingerprint(user(value)) for value in USED}) == len(USED)
-    assert [fingerprint(user(value)) for value in USED] == [fingerprint(user(v)) for v in USED]
-
-
-def test_keys_see_what_classes_hold():
-    def classes(value):
-        return type("Net", (), {"used": value, "__module__": "__main__"})
-
-    assert len({fingerprint(classes(value)) for value in USED}) == len(USED)
-
-    def cached(amount):
-        class Net:
-            @functools.cached_property
-            def first(self):
-                return amount
-
-            @functools.lru_cache  # noqa: B019
-            def second(self):
-                return amount
-
-            @property
-            def third(self):
-                return amount
-
-        return Net
-
-    assert fingerprint(cached(1)) == fingerprint(cached(1))
-    assert fingerprint(cached(1)) != fingerprint(cached(2))
-
-
-def test_attributes_are_no_globals():
-    def build(scale):
-        names = {"scale": scale, "__name__": "__main__"}
-        exec("def f(self, x):\n    return self.scale * x\n", names)
-        return names["f"]
-
-    assert fingerprint(build(1)) == fingerprint(build(2))
-
-
-def test_keys_see_through_modules_of_the_user(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    keys = set()
-    for factor in (2, 3):
-        (tmp_path / "own_helper.py").write_text(f"def scale(x):\n    return {factor} * x\n")
-        monkeypatch.delitem(sys.modules, "own_helper", raising=False)
-        importlib.invalidate_caches()
-        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
-        own_helper = importlib.import_module("own_helper")
-        names = {"own_helper": own_helper, "__name__": "__main__"}
-        exec("def f(x):\n    return own_helper.scale(x)\n", names)
-        keys.add(fingerprint(names["f"]))
-    monkeypatch.delitem(sys.modules, "own_helper")
-    assert len(keys) == 2
-
-
-def test_a_function_may_refer_to_itself():
-    def build(step):
-        def countdown(n):
-            return 0 if n <= 0 else countdown(n - step)
-
-        return countdown
-
-    assert fingerprint(build(1)) == fingerprint(build(1))
-    assert fingerprint(build(1)) != fingerprint(build(2))
-
-
-def test_keys_are_the_same_in_every_process():
-    program = textwrap.dedent(
-        """
-        import torch
-        from skearlyexit.training._fingerprint import fingerprint
-
-        class Net(torch.nn.Module):
-            sizes = {"a", "b", "c"}
-
-            def forward(self, x):
-                return x in {"some", "strings", "in", "a", "set"}
-
-        torch.manual_seed(0)
-        net = Net()
-        net.linear, net.tags = torch.nn.Linear(2, 2), {"x", "y", "z"}
-        print(fingerprint([net, lambda x: x]))
-        """
-    )
-    keys = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={"PYTHONHASHSEED": str(seed)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in range(2)
-    }
-    assert len(keys) == 1

@@ -9,16 +9,7 @@ from skearlyexit.experimental import ReinforcedTraining
 from skearlyexit.experimental._reinforced_training import ReinforcedLoss
 from skearlyexit.training._gated import leaving_chances
 from tests._data import blobs, quick
-from tests.training.test_training_families import (
-    LOGITS,
-    WEIGHT,
-    K,
-    N,
-    Y,
-    losses_by_hand,
-    target,
-    tensors,
-)
+from tests._tiny import LOGITS, WEIGHT, K, N, Y, losses_by_hand, target, tensors
 
 X, y, X_test, y_test = blobs()
 COSTS = np.array([0.3, 0.7, 1.0])

@@ -10,7 +10,7 @@ from skearlyexit import CNNBackbone, RecurrentBackbone
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.experimental import TargetTraining
 from skearlyexit.heads._base import PooledModule
-from skearlyexit.training import DistillationTraining, LayerwiseTraining, Trainer
+from skearlyexit.training import DistillationTraining, LayerwiseTraining
 from skearlyexit.training._distillation import DistillationLoss
 from skearlyexit.training._layerwise import LocalStageView, StageView
 from skearlyexit.training._local_error import SimilarityLoss, similarities
@@ -23,10 +23,10 @@ from skearlyexit.training._local_losses import (
 )
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import MultiExitNetwork
-from skearlyexit.training._options import TrainingOptions
 from skearlyexit.training._registry import STRATEGIES
 from skearlyexit.training._rows import Batches, TrainingRows, to_rows
 from tests._data import blobs, digits, make, quick, same
+from tests._tiny import COSTS, equal, trainer
 
 N, M, K, C = 7, 5, 3, 4  # rows with and without labels, exits, classes
 rng = np.random.default_rng(0)
@@ -34,7 +34,6 @@ LOGITS = rng.normal(size=(K, N + M, C)) * 3
 Y = rng.integers(C, size=N)
 WEIGHT = rng.uniform(0.1, 5.0, size=N)
 X_BLOBS, Y_BLOBS, X_TEST, Y_TEST = blobs()
-COSTS = np.array([0.3, 0.6, 1.0])
 LOCAL = LayerwiseTraining(local="reconstruction")
 
 
@@ -74,17 +73,8 @@ def rows_of(n_rows=40, n_unlabeled=None, weighted=False):
     return TrainingRows(torch.tensor(X), torch.tensor(y), weight, others)
 
 
-def trainer(rows, **options):
-    defaults = {"max_epochs": 3, "batch_size": 8, "lr": 0.05, "optimizer": "sgd"}
-    return Trainer(rows, None, TrainingOptions(lr_schedule="constant", **{**defaults, **options}))
-
-
 def state(module):
     return {name: each.detach().clone() for name, each in module.state_dict().items()}
-
-
-def equal(first, second):
-    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 class TestBatches:
@@ -348,27 +338,28 @@ class TestFit:
         again = quick(training=training, memory=tmp_path)
         found = again.fit(X_BLOBS, Y_BLOBS, X_unlabeled=X_TEST).exit_table(X_TEST)
         assert same(found.scores, other.scores)
-        found = quick(training=training).fit(X_BLOBS, Y_BLOBS).exit_table(X_TEST)
+        found = again.fit(X_BLOBS, Y_BLOBS).exit_table(X_TEST)
         assert same(found.scores, plain.scores)
 
     @pytest.mark.parametrize("options", [{"calibration": 2}, {"early_stopping": True}], ids=str)
     def test_with_weights_and_cross_fitting(self, training, options):
         weight = np.random.default_rng(0).uniform(0, 2, size=len(X_BLOBS))
-        model = quick(training=training, max_epochs=12, lr=0.01, **options)
+        model = quick(training=training, max_epochs=8, lr=0.01, **options)
         model.fit(X_BLOBS, Y_BLOBS, weight, X_unlabeled=X_TEST.tolist())
         assert model.score(X_TEST, Y_TEST) > 0.35  # of four classes
 
 
 @pytest.mark.parametrize("training", STRATEGY, ids=str)
 def test_images(training):
-    X, y, X_test, y_test = digits()
+    X, y, X_test, y_test = (part[:400] for part in digits())
     backbone = CNNBackbone((6, 12), n_blocks=1, image_shape=(8, 8))
-    model = quick(backbone=backbone, exits=2, training=training, max_epochs=4, lr=0.01)
+    params = {"max_epochs": 4, "lr": 0.01, "batch_size": 64}
+    model = quick(backbone=backbone, exits=2, training=training, **params)
     assert model.fit(X, y, X_unlabeled=X_test).score(X_test, y_test) > 0.3  # of ten classes
 
 
 def test_series_whose_stages_hand_on_several_tensors():
-    X, y, X_test, _ = digits()
+    X, y, X_test, _ = (part[:300] for part in digits())
     X, X_test = (rows.reshape(-1, 8, 8) for rows in (X, X_test))
     backbone = RecurrentBackbone(width=16, n_layers=2, exits_along="layers")
     model = quick(backbone=backbone, exits=2, training=LOCAL, max_epochs=2)

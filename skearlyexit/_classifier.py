@@ -224,8 +224,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Fitted head of each exit. If it is an estimator, its ``classes_`` are labels of y, or
         indices of `classes_` if it supports only the labels 0, 1, ...; see `EstimatorHead`.
     costs_ : ndarray of shape (n_exits,)
-        Cumulative cost of exiting at each exit: all stages and heads up to this exit, and the
-        decisions whether to exit. The unit is the cost of the plain network.
+        Cumulative cost of exiting at each exit: all stages, heads and decisions up to this exit.
+        The unit is the cost of the plain network.
     cost_table_ : CostTable
         Costs of all parts, in the unit of `cost`. ``cost_table_.plain`` is the cost of the plain
         network.

@@ -106,7 +106,7 @@ class Probed:
     >>> from sklearn.datasets import make_classification
     >>> from skearlyexit import EarlyExitClassifier, FixedExits, MLPBackbone
     >>> from skearlyexit.placement import Placement
-    >>> class Asking(Placement):  # probes three candidates, and prints shapes of the result
+    >>> class Asking(Placement):  # trial heads at three candidates; prints shapes of the result
     ...     needs_probe = True
     ...     def place(self, candidates, probe=None):
     ...         probed = probe([0, 1, 2])

@@ -44,7 +44,7 @@ X_train, X_cal, y_train, y_cal = train_test_split(
 # -------
 # A trial consists of a depth, a choice of exits and a budget. The unit of ``costs_`` is the plain
 # network of each model. Since the networks differ here, budgets and mean costs are converted to
-# thousands of multiply-accumulate operations by ``cost_table_.plain``. One model serves all
+# thousands of multiply-accumulate operations (MACs) by ``cost_table_.plain``. One model serves all
 # budgets, so that a network that was tried before is not trained again.
 
 

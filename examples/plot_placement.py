@@ -129,7 +129,7 @@ for i, (name, marker) in enumerate(zip(rules, "os^vD*", strict=True)):
         markersize={"*": 9, "v": 9}.get(marker, 5),
         label=name,
     )
-axes.set_xlabel("mean cost of a sample (1 = the network without early exits)")
+axes.set_xlabel("mean cost of a sample (plain network = 1)")
 axes.set_ylabel("accuracy in %, mean of three folds")
 axes.set_title("Digits: accuracy and cost with different placements")
 axes.grid(alpha=0.3)

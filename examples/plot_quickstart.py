@@ -6,7 +6,8 @@ An :class:`~skearlyexit.EarlyExitClassifier` is a neural network with several ex
 a head, which is a classifier. A sample exits at the first head that is confident enough, and the
 rest of the network is not computed for it. In this example, the heads are linear layers, decision
 trees and support vector machines, and the data are handwritten digits. They are compared by the
-accuracy at a given mean cost of a sample, where a cost of 1 is the network without early exits.
+accuracy at a given mean cost of a sample, where a cost of 1 is that of the plain network, that is
+the network with its last head and no other exit.
 """
 
 # %%
@@ -14,7 +15,7 @@ accuracy at a given mean cost of a sample, where a cost of 1 is the network with
 # --------------
 # None stands for linear layers, which are trained with the network. A scikit-learn classifier is
 # fitted on the embeddings of the trained network. Support vector machines have no
-# ``predict_proba`` here, and are calibrated automatically.
+# ``predict_proba`` here, and are given probabilities automatically.
 
 import argparse
 

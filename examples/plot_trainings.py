@@ -266,7 +266,7 @@ axes.legend(frameon=False, loc="lower right")
 # %%
 # The strategies differ most at small budgets, at which many samples have to exit at the stem. From
 # a budget of 0.4 on, three of the five are within two percentage points of each other, and up to
-# three points below the networks without early exits, which have more training samples.
+# three points below the plain networks, which have more training samples.
 #
 # The best of many candidates appears better on the folds than it is. Test samples were not used
 # for the choice, but the model that predicts them has 50 % more training samples.

@@ -323,10 +323,10 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     def partial_calibrate(self, X: Any, *, window: int = REMEMBERED_ROWS) -> Self:
         """Adapt the thresholds to unlabeled samples to keep the mean cost under drift.
 
-        The scores of the most recent samples are stored, initially those of calibration samples.
-        The thresholds are set such that, of the stored samples, at least as many have exited by
-        each exit as in calibration. The thresholds of all points of `frontier_` are adapted in
-        the same way. Stages and heads are not changed.
+        The scores of the most recent samples are stored, initially those of up to 1,000 randomly
+        chosen calibration samples. The thresholds are set such that, of the stored samples, at
+        least as large a share exits by each exit as in the calibration. The thresholds of all
+        points of `frontier_` are adapted in the same way. Stages and heads are not changed.
 
         The accuracy on the new samples is not known, and a guarantee given in calibration no longer
         holds.
@@ -394,6 +394,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             given = Threshold(threshold)
             return CalibratedPoint(given, given.fixed_thresholds(self.n_exits_))
         if budget is None:
+            # The user may have assigned `thresholds_`.
             return replace(self.operating_point_, thresholds=self.thresholds_)
         if self.frontier_ is None:
             raise ValueError(

@@ -54,9 +54,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
           other module that can be traced (see `TracedBackbone`). It is copied, and training starts
           from its weights.
         - Fitted skorch net: its module, as above.
-        - Callable: called as ``f(sample_shape, n_classes)`` at the start of each training, and
-          returns any of the above. A class is called without arguments, unless it requires these
-          two.
+        - Callable: called as ``f(sample_shape, n_classes)`` at the start of each training run,
+          and returns any of the above. A class is called without arguments, unless it requires
+          these two.
     exits : int, sequence of int or str, or Placement, default=4
         Where the exits are placed:
 
@@ -82,15 +82,16 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         ``"layerwise"``, ``"local_error"``, ``"freeze_out"`` or ``"auxiliary"``. None is
         ``"distillation"``: all exits are trained together, and each exit also learns from the
         predictions of the last one. With ``"separate"``, the weights of a network given by the user
-        are not changed. A training may have several phases, such as one for the backbone and one
-        for the heads.
+        are not changed. A strategy may train in several phases, such as one for the backbone and
+        one for the heads.
     policy : str or Policy, default=None
         How the score of a prediction is computed: a policy object or one of the names:
 
         - ``"confidence"``: largest predicted probability.
         - ``"entropy"``: one minus the normalized entropy of the predicted probabilities.
         - ``"margin"``: difference between the two largest predicted probabilities.
-        - ``"patience"``: number of consecutive exits that predict the same class.
+        - ``"patience"``: number of consecutive agreements with the previous exit, divided by the
+          `patience` parameter, at most 1.
         - ``"learned"``, ``"cost_sensitive"``, ``"scheduled"``: policies that are fitted on held-out
           samples.
         - ``"gate"``: output of the gates that are learned with ``training="gated"``.
@@ -102,12 +103,14 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
 
         - ``"own"``: output of the head at the exit, without combination.
         - ``"most_confident"``: output of the most confident head up to the exit.
-        - ``"mean"``, ``"max"``, ``"cost_weighted"``, ``"product"``: mean, maximum, mean weighted by
-          costs, or product of the outputs of all heads up to the exit.
+        - ``"mean"``, ``"max"``, ``"cost_weighted"``: mean, maximum, or mean weighted by costs, of
+          the predicted probabilities of all heads up to the exit.
         - ``"geometric"``: geometric mean of these, with weights fitted on held-out samples.
-        - ``"trained"``: as learned by a training such as ``"combined"`` or ``"gated"``.
+        - ``"product"``: product of the clipped logits of all heads up to the exit, for three or
+          more classes.
+        - ``"trained"``: as learned by a strategy such as ``"combined"`` or ``"gated"``.
 
-        None is ``"trained"`` if the training learns a combination, and ``"own"`` otherwise. With
+        None is ``"trained"`` if the strategy learns a combination, and ``"own"`` otherwise. With
         all but ``"own"``, every head up to the exit is computed.
     temperature_scaling : bool, default=False
         Whether the predicted probabilities of each head are calibrated by temperature scaling,
@@ -117,22 +120,22 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         the first exit; above 1 no sample exits early. At most one of `threshold`, `budget` and
         `operating_point` may be given.
     budget : float, default=None
-        Maximum mean cost per sample, in units of the cost of the network without early exits. Among
-        the thresholds with at most this cost, those with the highest accuracy on the calibration
-        samples are chosen.
+        Maximum mean cost per sample, in units of the cost of the plain network, that is the network
+        with its last head and no other exit. Among the thresholds with at most this cost, those
+        with the highest accuracy on the calibration samples are chosen.
     operating_point : OperatingPoint, default=None
         Criterion by which the thresholds are chosen: `Budget`, `AccuracyDrop`, `TargetAccuracy`,
         `RiskControl`, `ConformalRiskControl` or `Threshold`. If none of the three parameters is
         given, it is ``RiskControl(0.01, confidence_level=0.9)``: the lowest common threshold for
         which it is guaranteed, with a confidence of 90 %, that at most 1 % of new samples are
-        misclassified at their exit and would have been classified correctly at the last exit. If
-        there are too few calibration samples for any guarantee, no sample exits early, and
-        ``operating_point_.reason`` says so.
+        misclassified at their exit and would have been classified correctly at the last exit. If no
+        guarantee can be given, for example from too few samples or from samples with different
+        weights, no sample exits early, and ``operating_point_.reason`` says so.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
-        Unit of costs: counted multiply-accumulate operations, seconds measured on this machine,
-        bytes of parameters, or a cost object such as `GivenCost`.
+        Unit of costs: counted multiply-accumulate operations (MACs), seconds measured on this
+        machine, bytes of parameters, or a cost object such as `GivenCost`.
     calibration : float, int, cross-validation splitter, "auto" or None, default="auto"
-        Which samples calibrate the thresholds:
+        Samples from which the thresholds are chosen:
 
         - float: this share of the training samples. The network is trained on the others.
         - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, a network
@@ -141,8 +144,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         - ``"auto"``: 3 folds for less than 2,500 samples, and a share of 0.2 otherwise.
         - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
     max_epochs : int, default=40
-        Number of epochs, divided between the phases of the training. A training stage by stage,
-        such as ``"layerwise"``, uses this number for each stage.
+        Number of epochs, divided between the phases of the training. Strategies that train stage by
+        stage, such as ``"layerwise"``, use this number for each stage.
     lr : float, default=0.003
         Learning rate.
     lr_schedule : {"cosine", "constant"}, default="cosine"
@@ -172,7 +175,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         ``dtype="float32"``. Predictions are computed in float32.
     compile : bool or dict, default=False
         Whether to compile the forward passes in training with ``torch.compile``; a dict holds its
-        keyword arguments. Compilation takes up to minutes for each phase of each training.
+        keyword arguments. Compilation takes up to minutes for each phase of each training run.
     class_weight : dict or "balanced", default=None
         Weights of the classes in training, as in scikit-learn's classifiers. Calibration does not
         use them.
@@ -184,14 +187,14 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         given by the user receives them in single precision, with a warning.
     memory : str, path or joblib.Memory, default=None
         Folder in which training phases are cached. A phase with the same network, samples,
-        parameters and seed is trained only once and then read, also by other fits and processes: a
-        search over scikit-learn heads, policies or operating points trains each network once.
-        Has no effect if `random_state` is None. See the Notes.
+        parameters and seed is trained once and then loaded from the cache, also by other fits and
+        processes: a search over scikit-learn heads, policies or operating points trains each
+        network once. Has no effect if `random_state` is None. See the Notes.
     n_jobs : int, default=None
         Number of scikit-learn heads that are fitted in parallel. None means 1 unless in a
         `joblib.parallel_backend` context. -1 means using all processors.
     callbacks : list of skorch callbacks, default=None
-        Callbacks of which copies are used in every phase of every training. They can monitor
+        Callbacks, which are copied for each phase of each training run. They can monitor
         ``train_loss`` and, with `early_stopping`, ``valid_loss``. ``EpochScoring`` and
         ``BatchScoring`` are not supported, since they score a single output and the network has one
         for each exit. `skorch.callbacks.EarlyStopping` ends a phase; a ``KeyboardInterrupt`` raised
@@ -200,7 +203,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Determines the initial weights, the batches, the splits of the samples and the seeds of the
         heads. Pass an int for reproducible results across calls.
     verbose : int, default=0
-        Whether to print each phase of the training, and the epochs as skorch prints them.
+        If not 0, the phases and epochs are printed.
 
     Attributes
     ----------
@@ -221,21 +224,23 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Fitted head of each exit. If it is an estimator, its ``classes_`` are labels of y, or
         indices of `classes_` if it supports only the labels 0, 1, ...; see `EstimatorHead`.
     costs_ : ndarray of shape (n_exits,)
-        Cumulative cost of exiting at each exit: all stages and heads up to this exit, and the
-        decisions whether to exit. The unit is the cost of the plain network, which is the network
-        with its last head and no other exit.
+        Cumulative cost of exiting at each exit: all stages, heads and decisions up to this exit.
+        The unit is the cost of the plain network.
     cost_table_ : CostTable
         Costs of all parts, in the unit of `cost`. ``cost_table_.plain`` is the cost of the plain
         network.
+    cascade_ : Cascade
+        Fitted network, exit rule and costs, in a frozen dataclass.
     placement_report_ : PlacementReport
         Candidates for exits, with the reason why an exit is placed there or not.
     thresholds_ : ndarray of shape (n_exits - 1,)
         Thresholds in use.
     operating_point_ : CalibratedPoint
-        Criterion by which the thresholds were chosen, with the cost and accuracy on the calibration
-        samples.
+        Thresholds in use, the criterion by which they were chosen (``request``), and the cost and
+        accuracy on the calibration samples.
     frontier_ : Frontier or None
-        Pareto-optimal thresholds for all budgets; None without calibration samples.
+        Pareto-optimal thresholds for all budgets. None without calibration samples, unless there is
+        a single exit.
     history_ : list of dict
         Entry of each epoch of the final training, with the keys:
 
@@ -258,14 +263,14 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
     -----
     On the CPU, the prediction for a sample does not depend on the other samples of the call: with
     backbones and heads of this package and with scikit-learn heads it is bitwise the same. A strict
-    budget is an exception, since it is a budget for all samples of a call together.
+    budget (see `Budget`) is an exception, since it is a budget for all samples of a call together.
 
     X may also be a `numpy.memmap`, a sparse matrix or a map-style torch Dataset. Its samples are
     then read and checked as they are needed, and the model is the same as if they were in memory.
     A list of arrays, tensors or PIL images of the same size is stacked.
 
     The cache of `memory` is never cleared automatically, and callbacks are not called for phases
-    that are read. The key of an entry includes the code of functions, classes and modules of the
+    that are loaded. The key of an entry includes the code of functions, classes and modules of the
     user that the parameters refer to; to read it, modules that a function imports are imported. The
     key does not include files, objects that are looked up by name (``getattr``, ``importlib``),
     environment variables and installed packages: clear the folder when one of these changes. A
@@ -400,7 +405,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Returns
         -------
         self : EarlyExitClassifier
-            Fitted estimator. If an error is raised, it is as it was before.
+            Fitted estimator. If an error is raised, the estimator is unchanged.
 
         Raises
         ------

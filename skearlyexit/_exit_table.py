@@ -1,6 +1,6 @@
-"""Outputs of the heads, and the exit table that is made of them.
+"""Outputs of the heads, and the exit table.
 
-Everything after training is computed from it.
+Thresholds, costs and metrics are computed from the exit table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Outputs:
     probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_exits, n_classes)
         Class probabilities of one exit or of every exit.
     gates : ndarray of shape (n_samples,) or (n_samples, n_exits), or None
-        How far the heads are to be trusted, 1 at the last exit, where gates are run.
+        Outputs of the gates; 1 at the last exit, which has no gate. None if gates are not used.
     """
 
     probabilities: np.ndarray
@@ -129,8 +129,7 @@ class ExitTable(ScoredExits):
     scores : ndarray of shape (n_samples, n_exits)
         Scores of the policy, in [0, 1]; a higher score means a more confident prediction.
     gates : ndarray of shape (n_samples, n_exits), default=None
-        Outputs of the gates, in [0, 1]: how far the head of each exit can be trusted. They are 1 at
-        the last exit, which has no gate. None if the model uses no gates.
+        Outputs of the gates; 1 at the last exit, which has no gate. None if gates are not used.
 
     Examples
     --------

@@ -70,7 +70,7 @@ class BatchInvariantClassifier:
     ) -> BatchInvariantClassifier:
         """Fit a clone of a classifier or pipeline.
 
-        If probabilities are needed, a classifier without `predict_proba` is calibrated by
+        If probabilities are needed, a classifier without `predict_proba` is given probabilities by
         ``CalibratedClassifierCV(ensemble=False)``; classes with a single sample, for which this is
         impossible, are then omitted with a warning. A classifier whose `fit` does not support
         `sample_weight` is fitted on samples drawn by weight. Parameters `random_state` that are

@@ -32,8 +32,8 @@ class Network(metaclass=ABCMeta):
     aliases : dict of str to int, default={}
         Alternative names of blocks, with the index of the block that each refers to.
     natural : list of bool or None, default=None
-        Whether an automatic placement may place an exit after each block. It should not inside of a
-        residual branch. None allows an exit after every block.
+        Whether an automatic placement may place an exit after each block. It should be False inside
+        a residual branch. None allows an exit after every block.
     obstacles : dict of str to str, default={}
         Names of modules after which no exit can be placed, with the reason.
     standardize : torch.nn.Module or None, default=None

@@ -17,7 +17,7 @@ DATA_FORMATS = ("auto", "channels_first", "channels_last")
 def seems_channels_last(shape: tuple[int, ...]) -> bool:
     """Whether the last axis of an image probably holds the channels.
 
-    Feature maps of shape (512, 1, 1) or (64, 4, 4) are not meant, which are as wide as high.
+    Feature maps such as (512, 1, 1) are excluded.
     """
     if len(shape) != 3 or shape[1] == shape[2]:
         return False

@@ -31,7 +31,8 @@ class ExitList:
     shapes : list of tuple of int
         Shape of the embedding of one sample at each candidate.
     costs : ndarray of shape (n_candidates,)
-        Multiply-accumulates per sample from the input up to each candidate, without heads.
+        Multiply-accumulate operations (MACs) per sample from the input up to each candidate,
+        without heads.
     n_carried : ndarray of shape (n_candidates,), int
         Number of tensors that are passed on to the rest of the network.
     carry_bytes : ndarray of shape (n_candidates,), int

@@ -61,7 +61,7 @@ def measure_blocks(
         Three samples, or fewer if there are fewer. The results are those of the first two. The
         third serves to check that the output for a sample does not depend on the others.
     cost : Cost, default=None
-        Measures the cost of the blocks; None counts multiply-accumulates.
+        Measures the cost of the blocks; None counts multiply-accumulate operations (MACs).
     device : str, default="cpu"
         Device on which the costs are measured.
 

@@ -42,9 +42,10 @@ def resolve_backbone(backbone: Any, X: np.ndarray, n_classes: int) -> Backbone:
     backbone : None, str, Backbone, module, sequence of modules, skorch net, class or callable
         None chooses by the shape of X: a convolutional network for images, a perceptron for
         vectors. An ``nn.Sequential`` or a list is a chain of modules; any other module is traced. A
-        fitted skorch net stands for its module. A callable is called as ``backbone(row_shape,
-        n_classes)`` for each training, and returns any of the others; its weights are an
-        initialization only. A class is called without arguments, unless it requires these two.
+        fitted skorch net is replaced by its module. A callable is called as
+        ``backbone(sample_shape, n_classes)`` for each training run, and returns any of the others;
+        its weights are an initialization only. A class is called without arguments, unless it
+        requires these two.
     X : ndarray of shape (n_samples, ...)
     n_classes : int
 
@@ -123,7 +124,7 @@ def _check_bare(kind: type, signature: inspect.Signature) -> None:
         raise TypeError(
             f"The 'backbone' parameter got the class {kind.__name__}, which is called without "
             f"arguments, and that fails: {error}. Give an instance, such as "
-            f"{kind.__name__}(...), or a function of (row_shape, n_classes) that returns one."
+            f"{kind.__name__}(...), or a function of (sample_shape, n_classes) that returns one."
         ) from error
 
 
@@ -133,7 +134,7 @@ class CallableBackbone(Backbone):
     Parameters
     ----------
     function : callable
-        Called as ``function(row_shape, n_classes)``, with seeded random generators.
+        Called as ``function(sample_shape, n_classes)``, with seeded random generators.
     """
 
     def __init__(self, function: Callable[[tuple[int, ...], int], Any]) -> None:

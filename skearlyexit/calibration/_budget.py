@@ -34,7 +34,8 @@ class Budget(OperatingPoint):
     ----------
     value : float
         Maximum mean cost per sample, in the unit given by `unit`. By default, 0.4 means at most
-        40 % of the cost of the plain network, the network without early exits.
+        40 % of the cost of the plain network, that is the network with its last head and no other
+        exit.
     unit : str, default="share"
         Unit of `value`:
 
@@ -44,7 +45,7 @@ class Budget(OperatingPoint):
     rate : float, default=None
         Cost, in the unit of the costs of the estimator, that corresponds to one `unit`:
         ``Budget(0.01, unit="J", rate=2e9)`` is a budget of 0.01 joules per sample on a device that
-        computes 2e9 multiply-accumulate operations per joule.
+        computes 2e9 multiply-accumulate operations (MACs) per joule.
     strict : bool, default=False
         Whether the budget is never exceeded on the samples of any call of `predict`. If it would
         be, the samples with the highest scores exit although their scores are below the threshold,

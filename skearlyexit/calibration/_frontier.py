@@ -13,7 +13,7 @@ ROUNDING = 1 + 1e-12
 
 @dataclass(frozen=True)
 class Frontier:
-    """Pareto-optimal operating points, by mean cost and accuracy.
+    """Pareto-optimal thresholds, by mean cost and accuracy.
 
     Parameters
     ----------

@@ -230,7 +230,7 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         macs : float
-            Number of multiply-accumulate operations per sample.
+            Number of multiply-accumulate operations (MACs) per sample.
         """
         return float(n_classes)
 

@@ -7,11 +7,11 @@ from numpy.typing import ArrayLike
 
 
 def exit_costs(stages: ArrayLike, heads: ArrayLike, decisions: ArrayLike = 0.0) -> np.ndarray:
-    """Compute the cumulative cost of each exit, in units of the plain backbone.
+    """Compute the cumulative cost of each exit, in units of the cost of the plain network.
 
-    The cost of exit i is the sum of the costs of all stages, heads and decisions up to i. The unit
-    is the cost of the backbone with its last head and no other exit. The last exit therefore costs
-    slightly more than 1.
+    The cost of exit i is the sum of the costs of all stages, heads and decisions up to i. The plain
+    network is the network with its last head and no other exit. The last exit costs more than 1 if
+    earlier heads have a cost.
 
     Parameters
     ----------
@@ -19,8 +19,8 @@ def exit_costs(stages: ArrayLike, heads: ArrayLike, decisions: ArrayLike = 0.0) 
         Cost per sample of each stage alone and of each head alone, in the same unit.
     decisions : float or array-like of shape (n_exits,), default=0.0
         Cost per sample of the decision at each exit: the computation from the outputs of the heads
-        to a prediction and its score. A number applies to every exit but the last, at which nothing
-        is decided.
+        to a prediction and its score. At the last exit only the combination and the temperature are
+        computed, and by default nothing. A number applies to every exit but the last.
 
     Returns
     -------

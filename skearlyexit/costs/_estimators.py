@@ -59,10 +59,10 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import BaseDecisionTree
 
-#: Number of multiply-accumulates in the time of a comparison in a tree, or of an exponential.
+#: Number of MACs in the time of a comparison in a tree, or of an exponential.
 SCALAR = 50.0
-#: Number of multiply-accumulates in the time per sample of a call of a member of an ensemble. A
-#: call takes about 0.1 ms, for 256 samples. Both were measured by benchmarks/estimator_costs.py.
+#: Number of MACs in the time per sample of a call of a member of an ensemble. A call takes about
+#: 0.1 ms, for 256 samples. Both were measured by benchmarks/estimator_costs.py.
 CALL = 5000.0
 
 
@@ -98,7 +98,8 @@ def estimator_macs(estimator: Any) -> float:
     Returns
     -------
     macs : float
-        Number of multiply-accumulates. Other operations are converted by the time that they take.
+        Number of multiply-accumulate operations (MACs). Other operations are converted by the time
+        that they take.
 
     Raises
     ------

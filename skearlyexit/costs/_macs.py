@@ -1,4 +1,4 @@
-"""Costs in multiply-accumulates."""
+"""Costs in multiply-accumulate operations (MACs)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMED_ROWS, TIMED_REPEATS = 256, 9
 
 
 class MACsCost(Cost):
-    """Number of multiply-accumulates per sample.
+    """Number of multiply-accumulate operations (MACs) per sample.
 
     For torch modules, products of matrices, convolutions and attention are counted. Element-wise
     operations, normalization and pooling count as 0, as is usual. For scikit-learn estimators, see
@@ -35,8 +35,7 @@ class MACsCost(Cost):
     Parameters
     ----------
     rate : float, default=None
-        Multiply-accumulates per second of the machine that will run the network. If given, costs
-        are in seconds.
+        MACs per second of the machine that will run the network. If given, costs are in seconds.
     links : sequence of Link, default=()
         Connections between the machines that run the network. They require `rate`.
 
@@ -116,13 +115,13 @@ class MACsCost(Cost):
         check_links(self.links, "MACsCost")
         if len(self.links) and self.rate is None:
             raise ValueError(
-                "The 'links' of MACsCost are in seconds, and need its 'rate', in multiply-"
-                "accumulates per second, for comparison; got rate=None."
+                "The 'links' of MACsCost are in seconds, and need its 'rate', in MACs per second, "
+                "for comparison; got rate=None."
             )
 
 
 def counted_or_free(part: CostInput) -> float:
-    """Multiply-accumulates per sample of a part, or 0 if there is no count."""
+    """MACs per sample of a part, or 0 if there is no count."""
     try:
         return _count(part)
     except UncountedError:

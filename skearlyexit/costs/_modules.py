@@ -1,4 +1,4 @@
-"""Multiply-accumulates of torch modules, by the counter of torch."""
+"""Multiply-accumulate operations (MACs) of torch modules, by the counter of torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def module_macs(module: torch.nn.Module, inputs: Any, n_rows: int) -> tuple[float, Any]:
-    """Count the multiply-accumulates of a module per sample.
+    """Count the MACs of a module per sample.
 
     Products of matrices, convolutions and attention are counted. Element-wise operations,
     normalization and pooling count as 0, as is usual.
@@ -32,7 +32,7 @@ def module_macs(module: torch.nn.Module, inputs: Any, n_rows: int) -> tuple[floa
     Returns
     -------
     macs : float
-        Multiply-accumulates per sample.
+        MACs per sample.
     outputs : object
         Output of the module.
 

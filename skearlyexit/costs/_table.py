@@ -68,7 +68,7 @@ class CostTable:
 
     @property
     def plain(self) -> float:
-        """Cost of the plain network, which has the last head only: the unit of `cumulative`."""
+        """Cost of the plain network, the unit of `cumulative`."""
         return float(self.stage_costs.sum() + self.head_costs[-1])
 
     @property

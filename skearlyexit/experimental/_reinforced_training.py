@@ -26,12 +26,13 @@ from skearlyexit.training._loss import Schedule, Target
 class ReinforcedTraining(TrainingStrategy):
     """Joint training, alternating with gates that are learned by reinforcement.
 
-    A gate at each exit but the last computes the probability that a sample exits there. Steps
-    alternate: in one, stages and heads are trained by the losses of all exits. In the next, the
-    gates are trained: several trials are drawn for each sample, which exits at random with these
-    probabilities. The reward of a trial is the negative loss at its exit minus `cost_weight` times
-    its cost. The expected reward is maximized by REINFORCE, with the mean reward of the other
-    trials of the sample as a baseline. The gradient does not reach stages or heads.
+    A gate is a linear layer whose output in [0, 1] is the learned probability that a sample that
+    reaches the exit exits there. There is one at each exit but the last. Steps alternate: in one,
+    stages and heads are trained by the losses of all exits. In the next, the gates are trained:
+    several trials are drawn for each sample, which exits at random with these probabilities. The
+    reward of a trial is the negative loss at its exit minus `cost_weight` times its cost. The
+    expected reward is maximized by REINFORCE, with the mean reward of the other trials of the
+    sample as a baseline. The gradient does not reach stages or heads.
 
     With ``policy="gate"``, the outputs of the gates are the scores of the exits.
 

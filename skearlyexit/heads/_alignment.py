@@ -15,9 +15,9 @@ PENALTY = 1e-4
 def align(fitted: np.ndarray, target: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Map embeddings of one network to the embedding space of another.
 
-    Two trainings of the same network find similar features, in different coordinates. The map from
-    one to the other is affine, and is fitted by least squares on the embeddings of samples that
-    both networks were trained on.
+    Two training runs of the same network find similar features, in different coordinates. The map
+    from one to the other is affine, and is fitted by least squares on the embeddings of samples
+    that both networks were trained on.
 
     Parameters
     ----------

@@ -70,14 +70,14 @@ class EstimatorHead(Head):
         embeddings of samples that the network was trained on, whose classes are separated better
         than those of new samples. With k folds, k further networks are trained for each network
         (the final one, and those of the calibration folds), each on all folds but one. The
-        embeddings that it computes for the omitted fold are mapped to the embedding space of the
-        network in question by least squares, and the classifier is fitted on these. Heads with the
-        same number of folds share the further networks.
+        embeddings that each of them computes for its omitted fold are mapped to the embedding space
+        of the network in question by least squares, and the classifier is fitted on these. Heads
+        with the same number of folds share the further networks.
 
     Notes
     -----
-    If the policy needs probabilities, a classifier without `predict_proba` is calibrated by
-    ``CalibratedClassifierCV(ensemble=False)``. Classes with a single sample, for which this is
+    If the policy needs probabilities, a classifier without `predict_proba` is given probabilities
+    by ``CalibratedClassifierCV(ensemble=False)``. Classes with a single sample, for which this is
     impossible, are then omitted with a warning. A classifier whose `fit` does not support
     `sample_weight` is fitted on samples that are drawn with probabilities proportional to their
     weights.

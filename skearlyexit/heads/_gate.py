@@ -1,4 +1,4 @@
-"""Gates, which predict how much the head at an exit is to be trusted."""
+"""Gates, which predict the probability that a sample that reaches an exit exits there."""
 
 from __future__ import annotations
 

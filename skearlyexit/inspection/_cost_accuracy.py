@@ -23,9 +23,9 @@ from skearlyexit.metrics._measures import random_exits
 class CostAccuracyDisplay(Display):
     """Accuracy against mean cost per sample.
 
-    The line is the frontier: the operating points for all budgets. Since they were chosen on other
-    samples, accuracy may decrease along it. Marks show each exit alone, the operating point in
-    force, random exits at the same rates, and an oracle that lets every sample exit at the first
+    The line is the frontier: the best thresholds for all budgets. Since they were chosen on other
+    samples, accuracy may decrease along it. Marks show each exit alone, the current operating
+    point, random exits at the same rates, and an oracle that lets every sample exit at the first
     exit that is right.
 
     Parameters
@@ -36,7 +36,7 @@ class CostAccuracyDisplay(Display):
         Mean cost and accuracy of the points of the frontier, by increasing cost. None draws no
         line.
     point : tuple of (float, float), default=None
-        Mean cost and accuracy of the operating point in force.
+        Mean cost and accuracy of the current operating point.
     random : tuple of (float, float), default=None
         Mean cost and accuracy of random exits at the same rates.
     oracle : tuple of (float, float), default=None
@@ -174,12 +174,11 @@ class CostAccuracyDisplay(Display):
         threshold : float or sequence of float, default=None
             As in `EarlyExitClassifier.predict`.
         budget : float or Budget, default=None
-            As in `EarlyExitClassifier.predict`. With neither, the operating point in force is
-            drawn.
+            As in `EarlyExitClassifier.predict`. With neither, the current operating point is drawn.
         plain_cost : float, default=None
-            Unit of cost: multiply-accumulates per sample, or whatever else the model's costs are
-            measured in. None takes the cost of the model's own plain network. To compare models of
-            different sizes, give the same number for all of them.
+            Unit of cost, in multiply-accumulate operations (MACs) per sample or another unit of the
+            model's costs. None takes the cost of the model's own plain network. To compare models
+            of different sizes, give the same number for all of them.
         name : str, default=None
             Name in the legend; None takes the name of the classifier's class.
         ax : matplotlib Axes, default=None

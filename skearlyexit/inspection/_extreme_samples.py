@@ -136,8 +136,7 @@ class ExtremeSamplesDisplay(Display):
         threshold : float or sequence of float, default=None
             As in `EarlyExitClassifier.predict`.
         budget : float or Budget, default=None
-            As in `EarlyExitClassifier.predict`. With neither, the operating point in force is
-            drawn.
+            As in `EarlyExitClassifier.predict`. With neither, the current operating point is drawn.
         ax : matplotlib Axes, default=None
             Axes to draw on; None creates a new figure.
         **kwargs : dict

@@ -27,9 +27,9 @@ def cost_accuracy_auc(
     Parameters
     ----------
     mean_costs : array-like of shape (n_points,)
-        Mean cost per sample of each operating point, in any order.
+        Mean cost per sample of each point, in any order.
     accuracies : array-like of shape (n_points,)
-        Accuracy of each operating point.
+        Accuracy of each point.
     low : float, default=None
         Lowest budget, in the unit of `mean_costs`. If None, it is the lowest of the costs. Areas
         of several models can be compared only for the same `low` and `high`.
@@ -87,13 +87,13 @@ def cost_at_drop(mean_costs: Any, accuracies: Any, reference: float, drop: Any =
     Parameters
     ----------
     mean_costs : array-like of shape (n_points,)
-        Mean cost per sample of each operating point, in any order.
+        Mean cost per sample of each point, in any order.
     accuracies : array-like of shape (n_points,)
-        Accuracy of each operating point.
+        Accuracy of each point.
     reference : float
-        Accuracy to compare with, in the unit of `accuracies`, such as that of a network trained
-        without early exits. The last exit of the same network is not a substitute for it, since
-        training with exits changes its accuracy.
+        Accuracy to compare with, in the unit of `accuracies`, such as that of a plain network. The
+        last exit of the same network is not a substitute for it, since training with exits changes
+        its accuracy.
     drop : float or array-like, default=0.0
         Maximum loss of accuracy, in the same unit. If negative, the accuracy has to be higher than
         `reference`.

@@ -96,12 +96,12 @@ class AccuracyAtBudget(ExitScorer):
     ----------
     budget : float
         Maximum mean cost per sample, as in `EarlyExitClassifier.predict`: 1 is the cost of the
-        plain network, which has no early exits.
+        plain network.
     plain_cost : float, default=None
         Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
-        multiply-accumulate operations per sample. If None, it is the cost of the plain network of
-        each model, so a budget of 0.5 is larger for a larger network. To compare networks of
-        different sizes, set the same value for all.
+        multiply-accumulate operations (MACs) per sample. If None, it is the cost of the plain
+        network of each model, so a budget of 0.5 is larger for a larger network. To compare
+        networks of different sizes, set the same value for all.
 
     See Also
     --------
@@ -155,8 +155,8 @@ class AccuracyMinusCost(ExitScorer):
         With 0.05, halving this cost is worth 2.5 percentage points of accuracy.
     plain_cost : float, default=None
         Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
-        multiply-accumulate operations per sample. If None, it is the cost of the plain network of
-        each model. To compare networks of different sizes, set the same value for all.
+        multiply-accumulate operations (MACs) per sample. If None, it is the cost of the plain
+        network of each model. To compare networks of different sizes, set the same value for all.
 
     See Also
     --------
@@ -198,8 +198,8 @@ class MeanCost(ExitScorer):
     ----------
     plain_cost : float, default=None
         Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
-        multiply-accumulate operations per sample. If None, it is the cost of the plain network of
-        each model. To compare networks of different sizes, set the same value for all.
+        multiply-accumulate operations (MACs) per sample. If None, it is the cost of the plain
+        network of each model. To compare networks of different sizes, set the same value for all.
 
     See Also
     --------
@@ -243,8 +243,8 @@ class CostAccuracyArea(ExitScorer):
         Accuracy at budgets below the cost of the first exit, which the model cannot meet.
     plain_cost : float, default=None
         Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
-        multiply-accumulate operations per sample. If None, it is the cost of the plain network of
-        each model. To compare networks of different sizes, set the same value for all.
+        multiply-accumulate operations (MACs) per sample. If None, it is the cost of the plain
+        network of each model. To compare networks of different sizes, set the same value for all.
 
     See Also
     --------

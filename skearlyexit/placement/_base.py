@@ -106,7 +106,7 @@ class Probed:
     >>> from sklearn.datasets import make_classification
     >>> from skearlyexit import EarlyExitClassifier, FixedExits, MLPBackbone
     >>> from skearlyexit.placement import Placement
-    >>> class Asking(Placement):  # probes three candidates, and prints shapes of the result
+    >>> class Asking(Placement):  # trial heads at three candidates; prints shapes of the result
     ...     needs_probe = True
     ...     def place(self, candidates, probe=None):
     ...         probed = probe([0, 1, 2])
@@ -156,8 +156,8 @@ class Probed:
         return table, costs
 
 
-#: Function that trains heads after some blocks and evaluates them on held-out samples. It is called
-#: with the indices of the blocks in ascending order, including the last block.
+#: Function that trains trial heads after some blocks and evaluates them on held-out samples. It is
+#: called with the indices of the blocks in ascending order, including the last block.
 Probe = Callable[[Sequence[int]], Probed]
 
 
@@ -231,8 +231,8 @@ class Placement(BaseEstimator, metaclass=ABCMeta):
         candidates : Candidates
             Candidates for exits.
         probe : callable or None, default=None
-            Function ``probe(places)`` that trains heads after the blocks with these indices, and
-            returns their outputs as a `Probed`. It is given if `needs_probe` is True.
+            Function ``probe(places)`` that trains trial heads after the blocks with these indices,
+            and returns their outputs as a `Probed`. It is given if `needs_probe` is True.
 
         Returns
         -------

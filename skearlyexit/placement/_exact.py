@@ -35,7 +35,7 @@ class ExactPlacement(ProbingPlacement):
     n_exits : int, default=4
         Number of exits, including the last.
     budget : float, default=0.5
-        Largest mean cost per sample, as a share of the cost of the network without early exits.
+        Maximum mean cost per sample, in units of the cost of the plain network.
     max_candidates : int, default=12
         Maximum number of candidates, including the end of the network. If there are more, those at
         equal shares of the cost are used.

@@ -1,4 +1,4 @@
-"""The held-out samples of a probe, prepared to evaluate many subsets of its candidates."""
+"""The held-out samples of trial heads, prepared to evaluate many subsets of their candidates."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from skearlyexit.placement._base import Probed
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out samples of a probe, with values that do not depend on the subset.
+    """Held-out samples of trial heads, with values that do not depend on the subset.
 
     Attributes
     ----------
     probed : Probed
-        Result of the probe, with samples of positive weight only, and without the probabilities
-        that no subset needs.
+        Outputs of the trial heads, with samples of positive weight only, and without the
+        probabilities that no subset needs.
     correct : ndarray of shape (n_samples, n_candidates), bool
         Whether the prediction at each candidate is correct.
     """
@@ -30,7 +30,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, probed: Probed) -> HeldOut:
-        """Held-out samples of a probe, without those of weight 0."""
+        """Held-out samples of trial heads, without those of weight 0."""
         samples = probed.samples
         used = CalibrationData.from_table(
             probed.table, samples.y, np.empty(0), samples.calibration_weight

@@ -1,4 +1,4 @@
-"""Base class of placements that train heads at the candidates."""
+"""Base class of placements that train trial heads at the candidates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Choice:
 
 
 class ProbingPlacement(Placement):
-    """Base class of placements by the outputs of heads for held-out samples."""
+    """Base class of placements by the outputs of trial heads for held-out samples."""
 
     needs_probe: ClassVar[bool] = True
     max_candidates: int
@@ -72,4 +72,4 @@ class ProbingPlacement(Placement):
 
     @abstractmethod
     def _choose(self, held_out: HeldOut) -> Choice:
-        """Choose among all candidates of a probe but the end, which is always an exit."""
+        """Choose among all candidates with trial heads but the end, which is always an exit."""

@@ -175,7 +175,7 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         macs : float
-            Number of multiply-accumulate operations per sample.
+            Number of multiply-accumulate operations (MACs) per sample.
 
         Raises
         ------

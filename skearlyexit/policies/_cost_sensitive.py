@@ -28,9 +28,8 @@ class CostSensitivePolicy(EstimatorPolicy):
         Classifier that is cloned for each exit. None is logistic regression on standardized
         features.
     cost_weight : float, default=0.05
-        Loss for the cost of the plain network, which has its last exit only, where the loss of a
-        misclassified sample is 1. With 0.05, this cost is worthwhile if it corrects at least one
-        prediction in twenty.
+        Loss for the cost of the plain network, where the loss of a misclassified sample is 1. With
+        0.05, this cost is worthwhile if it corrects at least one prediction in twenty.
     features : {"summary", "probabilities"}, default="summary"
         Features of the predicted probabilities, as in `LearnedConfidencePolicy`.
 

@@ -12,8 +12,9 @@ from skearlyexit.policies._base import Policy, State
 class GatePolicy(Policy):
     """Policy whose score is the output of the gate at the exit.
 
-    A gate is a small model that computes a number in [0, 1] from the embedding, the output of the
-    stage before the exit. Gates are learned with the network, for example by `GatedTraining`.
+    A gate is a linear layer whose output in [0, 1] is the learned probability that a sample that
+    reaches the exit exits there. Gates are learned with the network, for example by
+    `GatedTraining`.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Number of consecutive exits with the same prediction as the score."""
+"""Number of consecutive agreements with the previous exit as the score."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from skearlyexit.policies._base import Policy, State
 
 
 class PatiencePolicy(Policy):
-    """Policy whose score is the number of consecutive exits that predict the same class.
+    """Policy whose score is the number of consecutive agreements with the previous exit.
 
     The score is the number of consecutive exits, up to this one, whose prediction agrees with that
-    of the exit before, divided by `patience` and at most 1. Predicted probabilities are not
-    required.
+    of the previous exit, divided by `patience`, at most 1. It is 0 at the first exit. Predicted
+    probabilities are not required.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Execution of a cascade with torch, stage by stage.
 
-A slab is a number of samples whose embeddings fit in memory. A stage is computed for all samples of
-a slab that have not exited before, so that later stages, too, are computed on full batches. If
-samples were removed within each batch instead, the batches of the later stages would be small.
+A slab is as many samples as `SLAB_BYTES` allows. A stage is computed for all samples of a slab that
+have not exited before, so that later stages, too, are computed on full batches. If samples were
+removed within each batch instead, the batches of the later stages would be small.
 
 Each batch is padded to a multiple of 16 samples with copies of a sample, in memory allocated by
 torch. Together with inner widths that are multiples of 16, this makes the result for a sample

@@ -24,8 +24,8 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
     keeps_given : bool, default=False
         Whether the weights of a network given by the user are not changed.
     learns_gates : bool, default=False
-        Whether a gate is learned at each exit but the last. A gate is a small model whose output in
-        [0, 1] is the weight given to the head at the exit.
+        Whether a gate is learned at each exit but the last. A gate is a linear layer whose output
+        in [0, 1] is the learned probability that a sample that reaches the exit exits there.
     uses_unlabeled : bool, default=False
         Whether samples without labels can be used, at least with some parameters.
 

@@ -23,11 +23,11 @@ from skearlyexit.training._trainer import Trainer
 class GatedTraining(TrainingStrategy):
     """Training of a mixture of the heads that is weighted by learned gates.
 
-    At each exit but the last, a gate computes a number in [0, 1] from the embedding: in the
-    training, the probability that a sample that reaches the exit exits there. The output of the
-    network is the expected prediction c_0 of the recursion
-    ``c_i = g_i * p_i + (1 - g_i) * c_(i+1)``, where p_i are the probabilities predicted by head i
-    and g_i is the output of gate i. At the last exit, c_i is p_i.
+    A gate is a linear layer whose output in [0, 1] is the learned probability that a sample that
+    reaches the exit exits there. There is one at each exit but the last. The output of the network
+    is the expected prediction c_0 of the recursion ``c_i = g_i * p_i + (1 - g_i) * c_(i+1)``, where
+    p_i are the probabilities predicted by head i and g_i is the output of gate i. At the last exit,
+    c_i is p_i.
 
     The training minimizes the sum of three terms: the log loss of this output, `cost_weight` times
     the expected cost, and `head_weight` times the mean of the losses of the heads. For prediction,

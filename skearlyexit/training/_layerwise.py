@@ -310,7 +310,7 @@ def _check_apart(network: MultiExitNetwork) -> None:
             if first != i and parameter.requires_grad:
                 raise ValueError(
                     f"Stages {first} and {i} share weights and cannot be trained one after the "
-                    "other. Give a training that trains all stages together, or place the exits so "
+                    "other. Give a strategy that trains all stages together, or place the exits so "
                     "that no stages share weights."
                 )
 

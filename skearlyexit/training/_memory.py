@@ -36,7 +36,7 @@ class TrainingMemory:
     memory: Memory
 
     def recall(self, facts: Any, train: Callable[[], Outcome]) -> tuple[Outcome, bool]:
-        """Read the result of a phase from the cache, or compute it.
+        """Load the result of a phase from the cache, or compute it.
 
         If several processes request the same phase at the same time, one of them computes it and
         the others wait.
@@ -53,7 +53,7 @@ class TrainingMemory:
         outcome : Outcome
             Result of the phase.
         recalled : bool
-            Whether it was read from the cache.
+            Whether it was loaded from the cache.
         """
         trained = []
 
@@ -63,7 +63,7 @@ class TrainingMemory:
 
         key = fingerprint([_surroundings(), facts])
         cached = self.memory.cache(_outcome, ignore=["train"])
-        # An existing entry is read without a lock, which a read-only folder cannot contain.
+        # An existing entry is loaded without a lock, which a read-only folder cannot contain.
         if cached.check_call_in_cache(key, train_now) and (found := _read(cached, key)):
             return found[0], True
         with FileLock(self._lock(key)):

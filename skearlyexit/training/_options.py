@@ -31,7 +31,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Options of a training.
+    """Options of a training run.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Execution:
-    """Options of the execution of a training.
+    """Options of the execution of a training run.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Execution:
         Whether the forward passes are compiled; a dict holds keyword arguments of
         ``torch.compile``.
     verbose : int, default=0
-        Whether to print each phase, and the epochs as skorch prints them.
+        If not 0, the phases and epochs are printed.
     """
 
     device: str = "cpu"

@@ -1,4 +1,4 @@
-"""Callbacks of skorch that are used in every training."""
+"""Callbacks of skorch that are used in every phase."""
 
 from __future__ import annotations
 

@@ -57,9 +57,9 @@ class TestPartialFit:
         ids=str,
     )
     def test_learns_from_rows_as_they_come(self, training):
-        clf = streaming(training=training)
-        first = passes(clf, 1).score(X_test, y_test)
-        assert passes(clf, 5).score(X_test, y_test) > max(0.5, first)
+        clf = streaming(training=training, lr=0.02)
+        first = passes(clf, 1, size=250).score(X_test, y_test)
+        assert passes(clf, 5, size=250).score(X_test, y_test) > max(0.5, first)
 
     def test_the_steps_are_those_of_an_optimizer_that_goes_on(self):
         """Two passes leave the moments of as many steps, and each draws batches of its own."""

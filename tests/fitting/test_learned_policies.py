@@ -308,8 +308,8 @@ class TestInTheEstimator:
 def test_thresholds_are_not_chosen_on_rows_that_the_policy_learned_from():
     """A forest is sure of what it learned: thresholds chosen on the same rows promise too much."""
     rng = np.random.RandomState(0)
-    X, y = rng.randn(1200, 5), rng.randint(2, size=1200)  # nothing to learn, nothing to tell
-    policy = LearnedConfidencePolicy(RandomForestClassifier(20), features="probabilities")
+    X, y = rng.randn(800, 5), rng.randint(2, size=800)  # nothing to learn, nothing to tell
+    policy = LearnedConfidencePolicy(RandomForestClassifier(10), features="probabilities")
     for calibration in (0.5, 3):
         clf = quick(policy=policy, calibration=calibration).fit(X, y)
         # Right on six rows in ten at best, by luck; on its own rows a forest knows nearly all.

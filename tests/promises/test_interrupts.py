@@ -62,14 +62,16 @@ def test_an_interrupt_at_any_hook_is_raised(tmp_path, monkeypatch, hook, early_s
         callbacks=[Interrupting(hook)],
     )
     monkeypatch.setattr(Interrupting, "active", False)
-    before = clf.fit(X, y).predict_proba(X_NEW)
+    before = clf.fit(X[:100], y[:100]).predict_proba(X_NEW)
     monkeypatch.setattr(Interrupting, "active", True)
     with pytest.raises(KeyboardInterrupt):
-        clf.set_params(memory=tmp_path).fit(X, y)
+        clf.set_params(memory=tmp_path).fit(X[:100], y[:100])
     assert same(clf.predict_proba(X_NEW), before)
     assert not list(tmp_path.rglob("output.pkl"))
     monkeypatch.setattr(Interrupting, "active", False)
-    assert len(clf.fit(X, y).history_) == 3 * (1 + isinstance(clf.training, SeparateTraining))
+    assert len(clf.fit(X[:100], y[:100]).history_) == 3 * (
+        1 + isinstance(clf.training, SeparateTraining)
+    )
 
 
 class Losing(Callback):

@@ -33,7 +33,7 @@ from sklearn.ensemble import (
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._exit_table import ExitTable, Outputs
-from skearlyexit._fitting._exit_rule import cross_fit
+from skearlyexit._fitting._cross_fit import cross_fit
 from skearlyexit.calibration import Budget, CalibrationData, NotCertifiedError, RiskControl
 from skearlyexit.calibration import compute_frontier as frontier_of
 from skearlyexit.combination import GeometricCombination, OwnCombination, TemperatureScaling

@@ -35,7 +35,7 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import hold_out
 from skearlyexit._exit_table import ExitTable, Outputs
-from skearlyexit._fitting._exit_rule import cross_fit
+from skearlyexit._fitting._cross_fit import cross_fit
 from skearlyexit.calibration import Budget, CalibrationData, Frontier, compute_frontier
 from skearlyexit.calibration._frontier import check_budget
 from skearlyexit.calibration._risk_control import FAMILY

@@ -444,8 +444,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         samples = replace(samples, unlabeled=self._unlabeled_rows(X_unlabeled))
         validation = self._validation_rows(X_val, y_val, classes)
         start = self._start(classes)
-        read_as = None if start is None else self.cascade_.network.dtype
-        model = fit_model(self, samples, classes, weight, validation, start, read_as)
+        input_dtype = None if start is None else self.cascade_.network.dtype
+        model = fit_model(self, samples, classes, weight, validation, start, input_dtype)
         self._set_fitted(model, classes)
 
     def score(

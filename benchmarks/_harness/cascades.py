@@ -64,7 +64,7 @@ class Cascade:
         n_exits, n_classes = self.pool.shape[1:]
         readings = []
         for i in range(n_exits):
-            part = rule.part(n_classes, i, last=i == n_exits - 1)
+            part = rule.cost_input(n_classes, i, last=i == n_exits - 1)
             readings.append(
                 CostMeasurement.exactly(0.0) if part is None else MACsCost().read([part])[0]
             )

@@ -12,7 +12,7 @@ from _harness.cascades import Cascade
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._exit_table import ExitTable, Outputs
-from skearlyexit._fitting._exit_rule import cross_fit
+from skearlyexit._fitting._cross_fit import cross_fit
 from skearlyexit.calibration import CalibrationData, Frontier, compute_frontier
 from skearlyexit.combination import GeometricCombination
 from skearlyexit.metrics import cost_accuracy

@@ -66,7 +66,7 @@ class ExitRule:
         return len(self.learned_parts)
 
     @property
-    def needs_costs(self) -> bool:
+    def needs_fit(self) -> bool:
         """Whether a part is fitted, which requires the costs of the exits."""
         return self.n_learned > 0 or self.combination.uses_costs
 
@@ -150,7 +150,7 @@ class ExitRule:
             answers[:, i] = answer
         return ExitTable(answers, scores, outputs.gates)
 
-    def part(self, n_classes: int, exit_: int, *, last: bool) -> CostInput | None:
+    def cost_input(self, n_classes: int, exit_: int, *, last: bool) -> CostInput | None:
         """Input of the measurement of the cost of the exit rule at an exit.
 
         Parameters

@@ -70,7 +70,7 @@ class ExitCosts:
                         needs_probabilities=True,
                         seed=0,
                     )
-                    parts.append(fitted.part(embedding))
+                    parts.append(fitted.cost_input(embedding))
                 else:
                     parts.append(CostInput(head, embedding, None, macs=0.0))
         decisions: list[list[CostInput]] = [[] for _ in parts]
@@ -78,9 +78,9 @@ class ExitCosts:
             embedding = self.exits.plan.embeddings[0]
             with isolated_random_state(0):
                 gate = build_gate(embedding).to(embedding.dtype).eval()
-            decisions[0].append(FittedGate.of(gate).part(embedding))
+            decisions[0].append(FittedGate.of(gate).cost_input(embedding))
         if combination is not None:
-            decisions[0].append(combination.part(self.n_classes, 0))
+            decisions[0].append(combination.cost_input(self.n_classes, 0))
         return float(self._table([], parts, decisions).cumulative[0])
 
     def table(self, network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> CostTable:
@@ -144,14 +144,14 @@ class ExitCosts:
             for i, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
                 stages.append(CostInput(stage, carry, stage))
                 carry, embedding = stage(carry)
-                heads.append(head.part(embedding))
+                heads.append(head.cost_input(embedding))
                 parts = []
                 if network.combiner is not None:
-                    parts.append(network.combiner.part(self.n_classes, i))
+                    parts.append(network.combiner.cost_input(self.n_classes, i))
                 if network.gates and i < last:
-                    parts.append(network.gates[i].part(embedding))
+                    parts.append(network.gates[i].cost_input(embedding))
                 if exit_rule is not None:
-                    decided = exit_rule.part(self.n_classes, i, last=i == last)
+                    decided = exit_rule.cost_input(self.n_classes, i, last=i == last)
                     parts += [] if decided is None else [decided]
                 decisions.append(parts)
         return stages, heads, decisions

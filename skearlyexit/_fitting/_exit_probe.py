@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, hold_out
 from skearlyexit._fitting._cascade_fitter import CascadeFitter
-from skearlyexit._fitting._exit_rule import unlearned
+from skearlyexit._fitting._cross_fit import fit_to_costs
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit.placement import Probed
 from skearlyexit.runtime._torch import outputs
@@ -68,7 +68,7 @@ class ExitProbe:
             exit_rule = fitter.exit_rule.fitted(rows.take(learned), known(), rng)
             rows = rows.take(judged)
         else:
-            exit_rule = unlearned(fitter.exit_rule, known, len(fitter.heads.classes))
+            exit_rule = fit_to_costs(fitter.exit_rule, known, len(fitter.heads.classes))
         with among_held_out():
             table = exit_rule.tabulate(rows.X)
         costs = fitter.costs.table(network, exit_rule, train.X)

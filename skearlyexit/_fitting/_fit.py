@@ -16,7 +16,7 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import look_through
 from skearlyexit._exit_table import LabelTable, Outputs
 from skearlyexit._fitting._cascade_fitter import Fit
-from skearlyexit._fitting._exit_rule import cross_fit, unlearned
+from skearlyexit._fitting._cross_fit import cross_fit, fit_to_costs
 from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import (
     CalibrationWeights,
@@ -25,7 +25,7 @@ from skearlyexit._fitting._operating_point import (
     of_folds,
     requested_point,
 )
-from skearlyexit._fitting._placing import Placed, place_exits
+from skearlyexit._fitting._placing import PlacedFit, place_exits
 from skearlyexit._fitting._spec import make_spec
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit._utils._warnings import warn
@@ -76,7 +76,7 @@ class FittedModel:
         cls,
         cascade: Cascade,
         fit: Fit,
-        placed: Placed,
+        placed: PlacedFit,
         point: CalibratedPoint,
         frontier: Frontier | None = None,
         scores: np.ndarray | None = None,
@@ -102,7 +102,7 @@ def fit_model(
     weight: np.ndarray | None,
     validation: Samples | None,
     start: MultiExitNetwork | None = None,
-    read_as: torch.dtype | None = None,
+    input_dtype: torch.dtype | None = None,
 ) -> FittedModel:
     """Fit a cascade, and calibrate its thresholds.
 
@@ -120,7 +120,7 @@ def fit_model(
         Validation samples for early stopping. If None, a share of `samples` is used.
     start : MultiExitNetwork or None, default=None
         Trained network from which the training starts. It is copied.
-    read_as : torch.dtype or None, default=None
+    input_dtype : torch.dtype or None, default=None
         Precision of the inputs of this network.
 
     Returns
@@ -132,7 +132,7 @@ def fit_model(
     samples = replace(samples, calibration_weight=weights.relative)
     request = requested_point(params)
     rng = check_random_state(params.random_state)
-    spec = make_spec(params, samples, classes, rng, read_as)
+    spec = make_spec(params, samples, classes, rng, input_dtype)
     for notice in spec.notices:
         warn(notice)
     samples = spec.rows
@@ -146,7 +146,8 @@ def fit_model(
         _check_warm(params, placed, validation)
     check_request(
         request,
-        fitter,
+        spec.cost.unit_name,
+        fitter.exit_rule.learned_parts,
         len(fitter.exits.heads),
         placed.held,
         weights,
@@ -168,7 +169,7 @@ def fit_model(
 
 
 def _fit_networks(
-    placed: Placed,
+    placed: PlacedFit,
     samples: Samples,
     validation: Samples | None,
     start: MultiExitNetwork | None,
@@ -185,7 +186,7 @@ def _fit_networks(
         held_out = samples.take(held)
         with located(held_out.positions, ADVICE_IN_FIT):
             # An exit rule that is fitted, to samples or costs, requires the outputs of the heads.
-            if fitter.exit_rule.needs_costs:
+            if fitter.exit_rule.needs_fit:
                 found.append(outputs(fit.network, held_out.X))
             else:
                 found.append(label_table(fit.network, fitter.exit_rule, held_out.X))
@@ -195,7 +196,7 @@ def _fit_networks(
 
 
 def _fit_rule(
-    placed: Placed,
+    placed: PlacedFit,
     network: FittedNetwork,
     samples: Samples,
     found: list[Any],
@@ -208,8 +209,8 @@ def _fit_rule(
         return placed.fitter.costs.untimed(network, samples.X)
 
     if not found:
-        return unlearned(exit_rule, costs, network.n_classes), None
-    if not exit_rule.needs_costs:
+        return fit_to_costs(exit_rule, costs, network.n_classes), None
+    if not exit_rule.needs_fit:
         return exit_rule.copy(), samples.take(held, LabelTable.concatenate(found))
     held_out = samples.take(held, Outputs.concatenate(found))
     with among_held_out():
@@ -220,6 +221,7 @@ def _calibration_data(
     judged: Samples, cascade: Cascade, weights: CalibrationWeights, classes: np.ndarray
 ) -> CalibrationData:
     weight = judged.calibration_weight
+    # Calibration takes the scaled weights, and exit rules learn with relative ones.
     if weight is not None and weights.scaled is not None:
         weight = weight * weights.scaled.mean()
     return CalibrationData.from_table(
@@ -227,7 +229,7 @@ def _calibration_data(
     )
 
 
-def _check_warm(params: Any, placed: Placed, validation: Samples | None) -> None:
+def _check_warm(params: Any, placed: PlacedFit, validation: Samples | None) -> None:
     """Raise an error if samples are required on which the network was not trained before."""
     if placed.splits:
         raise ValueError(

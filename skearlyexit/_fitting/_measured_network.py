@@ -1,4 +1,4 @@
-"""Placed exits, and costs of the parts of the backbone."""
+"""PlacedFit exits, and costs of the parts of the backbone."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class NetworkFitter:
             Entry of each epoch.
         """
         rng = check_random_state(seed)
-        network = self._begun(rows, rng, start)
+        network = self._initial_network(rows, rng, start)
         table = training_rows(rows, self.dtype, unlabeled=self.training.takes_unlabeled())
         trainer = Trainer(
             table,
@@ -96,7 +96,7 @@ class NetworkFitter:
             memory=self.memory,
         )
         self.training.train(network, self._shares(), trainer)
-        return self._settled(network, rows), trainer.history
+        return self._prepared(network, rows), trainer.history
 
     def update(
         self,
@@ -106,7 +106,7 @@ class NetworkFitter:
         optimizer_state: dict[str, Any],
     ) -> tuple[MultiExitNetwork, Trainer]:
         """Train by one pass over samples; see `CascadeFitter.update`."""
-        network = self._begun(rows, rng, start)
+        network = self._initial_network(rows, rng, start)
         # The mean weight of all samples is not known, as further samples may follow.
         table = training_rows(rows, self.dtype, relative=False)
         trainer = Trainer(
@@ -118,7 +118,7 @@ class NetworkFitter:
             optimizer_state=copy.deepcopy(optimizer_state),
         )
         self.training.update(network, self._shares(), trainer)
-        return self._settled(network, rows), trainer
+        return self._prepared(network, rows), trainer
 
     def kept(self, network: MultiExitNetwork) -> MultiExitNetwork:
         """Network without the exits that are removed after the training."""
@@ -129,7 +129,7 @@ class NetworkFitter:
         total = np.cumsum(self.exits.plan.stage_costs)
         return np.asarray(total / (total[-1] or 1.0))
 
-    def _settled(self, network: MultiExitNetwork, rows: Samples) -> MultiExitNetwork:
+    def _prepared(self, network: MultiExitNetwork, rows: Samples) -> MultiExitNetwork:
         """Prepare a trained network for prediction, and check that its outputs are finite."""
         network.requires_grad_(False)
         network.to(self.execution.device).eval()
@@ -141,7 +141,7 @@ class NetworkFitter:
                 check_outputs(probabilities, f"After training the outputs of exit {exit_} are")
         return network
 
-    def _begun(
+    def _initial_network(
         self, rows: Samples, rng: np.random.RandomState, start: MultiExitNetwork | None
     ) -> MultiExitNetwork:
         """New network, with the weights of the network from which the training starts, if any."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._data._weights import scaled
-from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
@@ -82,7 +81,8 @@ def requested_point(params: Any) -> OperatingPoint | None:
 
 def check_request(
     request: OperatingPoint | None,
-    fitter: CascadeFitter,
+    unit_name: str,
+    learned_parts: list[str],
     n_exits: int,
     held: np.ndarray,
     weights: CalibrationWeights,
@@ -95,8 +95,10 @@ def check_request(
     ----------
     request : OperatingPoint or None
         Requested operating point.
-    fitter : CascadeFitter
-        Fits the cascade.
+    unit_name : str
+        Unit of the costs.
+    learned_parts : list of str
+        Names of the parts of the exit rule that are fitted on calibration samples.
     n_exits : int
         Number of exits, including the last one.
     held : ndarray of int
@@ -113,14 +115,14 @@ def check_request(
         operating point or the exit rule requires them.
     """
     if request is not None:
-        request.resolved(fitter.costs.cost.unit_name, 1.0)
+        request.resolved(unit_name, 1.0)
     if n_exits == 1:
         return
     if len(held):
         if request is not None:
             request.check_samples(len(held), weights.at(held), weights.largest)
         return
-    needed = fitter.exit_rule.learned_parts
+    needed = [*learned_parts]
     if request is not None and request.needs_samples:
         needed.append(type(request).__name__)
     if not needed:

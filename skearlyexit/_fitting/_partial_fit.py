@@ -11,11 +11,11 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._data._samples import Samples
-from skearlyexit._fitting._exit_rule import unlearned
+from skearlyexit._fitting._cross_fit import fit_to_costs
 from skearlyexit._fitting._fit import FittedModel
 from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import requested_point
-from skearlyexit._fitting._placing import Placed
+from skearlyexit._fitting._placing import PlacedFit
 from skearlyexit._fitting._spec import make_spec
 from skearlyexit._utils._resolve import resolve
 from skearlyexit._utils._warnings import warn
@@ -112,14 +112,14 @@ def update_model(
     """
     request = requested_point(params)
     rng = check_random_state(params.random_state)
-    read_as = standing.dtype if standing else None
-    spec = make_spec(params, samples, classes, rng, read_as)
+    input_dtype = standing.dtype if standing else None
+    spec = make_spec(params, samples, classes, rng, input_dtype)
     samples = spec.rows
     for notice in [] if standing else spec.notices:
         warn(notice)
     found = spec.placement.place(spec.plan.candidates, None)
     spec.cost.check(len(found.ends))
-    placed = Placed(spec.fitter(found.ends), found.report, [], refit=True)
+    placed = PlacedFit(spec.fitter(found.ends), found.report, [], refit=True)
     fitter = placed.fitter
     n_exits = len(fitter.exits.heads)
     if n_exits > 1:
@@ -135,6 +135,6 @@ def update_model(
     def costs() -> np.ndarray:
         return fitter.costs.untimed(network, samples.X)
 
-    exit_rule = unlearned(fitter.exit_rule, costs, len(classes))
+    exit_rule = fit_to_costs(fitter.exit_rule, costs, len(classes))
     cascade = Cascade(network, exit_rule, fitter.costs.table(network, exit_rule, samples.X))
     return FittedModel.of(cascade, fit, placed, CalibratedPoint(request, fixed, reason=_REASON))

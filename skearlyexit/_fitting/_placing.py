@@ -23,8 +23,8 @@ from skearlyexit.training import SeparateTraining
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Placed exits, and splits for the calibration.
+class PlacedFit:
+    """PlacedFit exits, and splits for the calibration.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ def place_exits(
     classes: np.ndarray,
     validation: Samples | None,
     rng: np.random.RandomState,
-) -> Placed:
+) -> PlacedFit:
     """Choose the exits, by training heads at all candidates if the placement requires it."""
     samples, placement = spec.rows, spec.placement
     splits: list[Split] = []
@@ -82,7 +82,7 @@ def place_exits(
         splits, refit = calibration_splits(params.calibration, samples.y, samples.groups, rng)
     if n_exits == 1:
         splits, refit = [], True
-    return Placed(spec.fitter(placed.ends), placed.report, splits, refit)
+    return PlacedFit(spec.fitter(placed.ends), placed.report, splits, refit)
 
 
 def _check_probe(params: Any, spec: FitSpec) -> None:
@@ -94,9 +94,15 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
             f"{type(params).__name__} must be a single one. Got {len(params.head)} instead."
         )
     if params.calibration is None:
-        alone, nothing = spec.fitter(spec.plan.ends), np.arange(0)
-        request = requested_point(params)
-        check_request(request, alone, 2, nothing, CalibrationWeights(), holds_out=False)
+        check_request(
+            requested_point(params),
+            spec.cost.unit_name,
+            spec.exit_rule.learned_parts,
+            2,  # or more: their number is not known yet
+            np.arange(0),
+            CalibrationWeights(),
+            holds_out=False,
+        )
     if spec.exit_rule.policy.needs_gates:
         raise ValueError(
             f"{kind} evaluates candidates with heads that are trained separately and have no "

@@ -23,7 +23,7 @@ def rows_as_read(
     plan: MeasuredNetwork,
     backbone: Backbone,
     n_classes: int,
-    before: torch.dtype | None,
+    input_dtype: torch.dtype | None,
 ) -> Samples:
     """Samples in the precision of the inputs of the network.
 
@@ -42,7 +42,7 @@ def rows_as_read(
         Backbone of the network.
     n_classes : int
         Number of classes.
-    before : torch.dtype or None
+    input_dtype : torch.dtype or None
         Precision of the inputs of the network from which the training starts, if any.
 
     Returns
@@ -50,7 +50,7 @@ def rows_as_read(
     samples : Samples
         The samples in one of the two precisions.
     """
-    if before == torch.float64:
+    if input_dtype == torch.float64:
         return given.cast(np.float64)
     if is_exact(given, single) or plan.standardize is None or not plan.standardize.may_be_coarse:
         return single

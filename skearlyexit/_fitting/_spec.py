@@ -135,7 +135,7 @@ def make_spec(
     given: Samples,
     classes: np.ndarray,
     rng: np.random.RandomState,
-    before: torch.dtype | None = None,
+    input_dtype: torch.dtype | None = None,
 ) -> FitSpec:
     """Validate the parameters of an estimator, and make the specification of its fit.
 
@@ -149,7 +149,7 @@ def make_spec(
         Class labels.
     rng : RandomState
         Generator of random numbers.
-    before : torch.dtype or None, default=None
+    input_dtype : torch.dtype or None, default=None
         Precision of the inputs of the network from which the training starts, if any.
 
     Returns
@@ -167,7 +167,7 @@ def make_spec(
     strategy = resolve(params.training, STRATEGIES, "distillation")
     exit_rule = _exit_rule(params, strategy)
     plan = MeasuredNetwork.measure(backbone, cost, single.X, len(classes), seed, params.device)
-    rows = rows_as_read(given, single, plan, backbone, len(classes), before)
+    rows = rows_as_read(given, single, plan, backbone, len(classes), input_dtype)
     notices = [plan.notice]
     if plan.standardize is None and not is_exact(given, single):
         notices.append(notice_of_rounding(given.cast(np.float64).X))

@@ -246,7 +246,7 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         """
         return None
 
-    def part(self, n_classes: int, exit_: int) -> CostInput:
+    def cost_input(self, n_classes: int, exit_: int) -> CostInput:
         """Return the input of the measurement of the cost of `step`.
 
         Parameters

@@ -83,7 +83,7 @@ class FittedHead(metaclass=ABCMeta):
             Probability of each class.
         """
 
-    def part(self, embedding: torch.Tensor) -> CostInput:
+    def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Return the input of the measurement of the cost of this head.
 
         Parameters

@@ -40,7 +40,7 @@ class EstimatorExit(FittedHead):
         probabilities = self.steady.predict_proba(np.where(finite, vectors, 0.0))
         return np.where(finite, probabilities, np.nan)
 
-    def part(self, embedding: torch.Tensor) -> CostInput:
+    def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Input of the cost measurement, with estimator and pooling; see `FittedHead.part`."""
         return CostInput(self.predict_proba, embedding, self.model, pooling=self.pooling)
 

@@ -52,7 +52,7 @@ class FittedGate:
         logits = self.model(embedding).to("cpu", torch.float64)
         return np.asarray(torch.sigmoid(logits).numpy()[:, 0])
 
-    def part(self, embedding: torch.Tensor) -> CostInput:
+    def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Input of the measurement of the cost of this gate, with a few embeddings."""
         return CostInput(self.predict, embedding, self.model)
 

@@ -20,7 +20,7 @@ from skearlyexit import (
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._exit_table import Outputs
-from skearlyexit._fitting._exit_rule import N_FOLDS, cross_fit
+from skearlyexit._fitting._cross_fit import N_FOLDS, cross_fit
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import Budget, CalibrationData, compute_frontier
 from skearlyexit.combination import OwnCombination

@@ -198,7 +198,7 @@ def test_halves_of_the_judged_rows_share_no_group(curious):
 
 def test_class_weights_are_for_training_only(curious):
     fit(curious, class_weight={0: 100, 1: 1, 2: 1, 3: 1})
-    assert set(curious.seen[0].weight) == {1.0}
+    assert set(curious.seen[0].samples.calibration_weight) == {1.0}
 
 
 @pytest.mark.parametrize(("training", "n_trained"), [("mixed", 4), ("separate", 0)])
@@ -244,3 +244,12 @@ def test_too_few_rows():
     rows = Samples(X[:2], np.array([0, 1]))
     with pytest.raises(ValueError, match="needs more samples than 2"):
         probing_split(rows, [], True, np.random.RandomState(0))
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("params", [{"policy": "learned"}, {"temperature_scaling": True}], ids=str)
+def test_what_learns_needs_calibration_samples_before_any_trial(params):
+    X, y, _, _ = blobs()
+    clf = quick(exits=GreedyPlacement(), calibration=None, threshold=0.5, **params)
+    with pytest.raises(ValueError, match="calibration=None"):
+        clf.fit(X, y)

@@ -376,7 +376,7 @@ def test_normalisation_is_folded_once_trained(head):
     torch.testing.assert_close(fitted.model(embedding), module(embedding), rtol=1e-4, atol=1e-4)
     plain = clone(head).set_params(normalize=False)
     module = make(lambda: plain.build(embedding, 3))
-    both = [each.part(embedding) for each in (fitted, plain.fit(module))]
+    both = [each.cost_input(embedding) for each in (fitted, plain.fit(module))]
     assert len({reading.value for reading in MACsCost().read(both)}) == 1
 
 

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
+import pytest
 import torch
 
 from skearlyexit.training._fingerprint import fingerprint
@@ -205,3 +207,14 @@ def test_keys_are_the_same_in_every_process():
         check=True,
     )
     assert other.stdout == f"{names['key']}\n"
+
+
+@pytest.mark.parametrize("nested", [lambda lock: {"a": {"b": lock}}, lambda lock: [{"a": [lock]}]])
+def test_what_cannot_be_pickled_has_no_key_at_any_depth(nested):
+    with pytest.raises(ValueError, match="cannot pickle"):
+        fingerprint(nested(threading.Lock()))
+
+
+def test_keys_of_a_dict_need_no_order():
+    assert fingerprint({"b": 1, 2: [3]}) == fingerprint({2: [3], "b": 1})
+    assert fingerprint({"b": 1, 2: [3]}) != fingerprint({"b": [3], 2: 1})

@@ -58,7 +58,7 @@ def cross_fit(
     """
     outputs = held_out.X
     if not exit_rule.n_learned:
-        exit_rule = unlearned(exit_rule, costs, outputs.probabilities.shape[2])
+        exit_rule = fit_to_costs(exit_rule, costs, outputs.probabilities.shape[2])
         everything = np.arange(len(held_out))
         return exit_rule, held_out.take(everything, exit_rule.tabulate(outputs))
     known = costs()
@@ -87,9 +87,9 @@ def _splits(held_out: Samples, folds: Sequence[int], rng: np.random.RandomState)
     return splits
 
 
-def unlearned(exit_rule: ExitRule, costs: Callable[[], np.ndarray], n_classes: int) -> ExitRule:
+def fit_to_costs(exit_rule: ExitRule, costs: Callable[[], np.ndarray], n_classes: int) -> ExitRule:
     """Copy of an exit rule that does not learn, fitted to the costs if it uses them."""
-    if not exit_rule.needs_costs:
+    if not exit_rule.needs_fit:
         return exit_rule.copy()
     known = costs()
     empty = Outputs(np.empty((0, len(known), n_classes)), np.empty((0, len(known))))

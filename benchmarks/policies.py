@@ -38,7 +38,7 @@ from skearlyexit._exit_table import ExitTable, Outputs
 from skearlyexit._fitting._cross_fit import cross_fit
 from skearlyexit.calibration import Budget, CalibrationData, Frontier, compute_frontier
 from skearlyexit.calibration._frontier import check_budget
-from skearlyexit.calibration._risk_control import FAMILY
+from skearlyexit.calibration._over_family import FAMILY
 from skearlyexit.combination import (
     Combination,
     CostWeightedCombination,

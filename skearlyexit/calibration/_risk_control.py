@@ -1,4 +1,4 @@
-"""Operating points with a guarantee: a bound of the risk of exiting early."""
+"""Bound of the risk of exiting early that holds with confidence."""
 
 from __future__ import annotations
 
@@ -10,93 +10,19 @@ import numpy as np
 from scipy.optimize import brentq
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit.calibration._base import NotCertifiedError, OperatingPoint
+from skearlyexit.calibration._base import NotCertifiedError
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
+from skearlyexit.calibration._over_family import OverFamily, percent, rounded_up
 from skearlyexit.calibration._p_values import (
     betting_p_value,
     binomial_p_value,
     hoeffding_bentkus_p_value,
 )
-from skearlyexit.calibration._risks import RISKS, FamilyLosses, Risk, exit_losses
-
-#: Candidate thresholds, common to all exits and independent of the samples, from the highest
-#: down. They are dense near 1, where most scores of accurate heads are.
-FAMILY = 1.0 - (np.arange(501) / 500) ** 3
-
-_SENTENCES = {
-    "performance_gap": "are misclassified at their exit but not at the last exit",
-    "consistency": "are predicted differently than at the last exit",
-    "accuracy_drop": "are lost by exiting early, net of those gained",
-}
+from skearlyexit.calibration._risks import FamilyLosses, Risk
 
 
-class _OverFamily(OperatingPoint):
-    """Base class of risk control over a family of common thresholds, from the highest down."""
-
-    _told: ClassVar[tuple[str, ...]] = ("target_level", "confidence_level")
-    target_level: float
-    risk: Risk
-    family: Sequence[float] | None
-    max_weight: float | None
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "target_level": [Interval(Real, 0, 1, closed="neither")],
-        "risk": [StrOptions(RISKS), callable],
-        "family": ["array-like", None],
-        "max_weight": [Interval(Real, 0, None, closed="neither"), None],
-    }
-
-    def _validate_params(self) -> None:
-        super()._validate_params()
-        family = self._family()
-        if family.ndim != 1 or not len(family) or np.isnan(family).any() or (family < 0).any():
-            raise ValueError(
-                f"The 'family' of {type(self).__name__} must be thresholds of at least 0. Got "
-                f"{self.family!r} instead."
-            )
-
-    def _family(self) -> np.ndarray:
-        """Candidate thresholds from the highest down."""
-        if self.family is None:
-            return FAMILY
-        return np.sort(np.asarray(self.family, dtype=np.float64))[::-1]
-
-    def _losses(self, data: CalibrationData) -> FamilyLosses:
-        return FamilyLosses(data.scores, exit_losses(data, self.risk), self._family())
-
-    def _common(self, n_passed: int, n_exits: int) -> np.ndarray:
-        return np.full(n_exits - 1, self._family()[n_passed - 1])
-
-    def _bounded_weight(self, data: CalibrationData) -> np.ndarray:
-        """Weights divided by an upper bound of the weight of any sample."""
-        shares, largest = data.weight_shares
-        if self.max_weight is None:
-            if (shares > 1 - 1e-9).all():  # equal up to rounding
-                return np.ones_like(shares)
-            raise NotCertifiedError(
-                f"{self.description} cannot be certified: the samples have different weights, and "
-                "a guarantee for them depends on the largest weight that can occur, which cannot "
-                "be seen from samples. Give it as max_weight, or calibrate without sample weights."
-            )
-        if largest > self.max_weight:
-            raise ValueError(
-                f"The 'max_weight' of {type(self).__name__} must be the largest sample weight that "
-                f"can occur, in the units of sample_weight. Got {self.max_weight!r}, and a sample "
-                f"of weight {largest:g}."
-            )
-        return shares * (largest / self.max_weight)
-
-    def _sentence(self) -> str:
-        samples = "new samples"
-        if self.max_weight is not None:
-            samples += f", weighted by sample weights up to {self.max_weight:g},"
-        if isinstance(self.risk, str):
-            return f"at most {_percent(self.target_level, 2)} of {samples} {_SENTENCES[self.risk]}"
-        return f"the mean loss of {samples} is at most {self.target_level:g}"
-
-
-class RiskControl(_OverFamily):
+class RiskControl(OverFamily):
     """Upper bound of the risk of exiting early, guaranteed with confidence.
 
     One threshold is chosen for all exits. Beginning with the highest threshold of a fixed family,
@@ -191,7 +117,7 @@ class RiskControl(_OverFamily):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **_OverFamily._parameter_constraints,
+        **OverFamily._parameter_constraints,
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "method": [StrOptions({"ltt", "ucb"})],
         "test": [StrOptions({"auto", "binomial", "hoeffding_bentkus", "betting"})],
@@ -350,168 +276,7 @@ class RiskControl(_OverFamily):
         )
 
     def certify(self) -> tuple[bool | None, str]:
-        return True, f"With {_percent(self.confidence_level, 0)} confidence {self._sentence()}."
-
-
-class ConformalRiskControl(_OverFamily):
-    """Upper bound of the expected risk of exiting early.
-
-    One threshold is chosen for all exits: the lowest of a fixed family for which the mean loss, of
-    the calibration samples and one additional sample with the largest possible loss, is at most
-    `target_level`. For this, the loss of each sample is replaced by the largest for any higher
-    threshold.
-
-    The risk on new samples is then at most `target_level` on average over the draw of the
-    calibration samples. For a single calibration it may be larger; `RiskControl` bounds it with a
-    given confidence, and usually lets fewer samples exit early.
-
-    If not even the highest threshold satisfies the criterion, `NotCertifiedError` is raised.
-
-    Parameters
-    ----------
-    target_level : float, default=0.01
-        Maximum expected risk.
-    risk : {"performance_gap", "consistency"} or callable, default="performance_gap"
-        Risk that is bounded:
-
-        - ``"performance_gap"``: share of the samples that are misclassified at their exit and
-          classified correctly at the last exit.
-        - ``"consistency"``: share of the samples whose predictions at their exit and at the last
-          exit differ, whichever is correct.
-        - callable: called as ``risk(y_true, y_exit, y_last)`` with the true labels and those
-          predicted at the exit and at the last exit. It returns a loss in [0, 1] for each sample;
-          the risk is the mean.
-    family : array-like of shape (n_thresholds,), default=None
-        Candidate thresholds. They must not depend on the calibration samples. If None, 501
-        thresholds from 0 to 1 are used, which are dense near 1.
-    max_weight : float, default=None
-        Largest sample weight that can occur, as in `RiskControl`. It is the weight of the
-        additional sample.
-
-    See Also
-    --------
-    RiskControl : Bound of the risk that holds with a given confidence.
-
-    Notes
-    -----
-    The assumptions are those of `RiskControl`. If samples have different weights, the bound is that
-    of ``E[weight * loss] / E[weight]``.
-
-    References
-    ----------
-    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal risk control", ICLR 2024.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import make_classification
-    >>> from skearlyexit import ConformalRiskControl, EarlyExitClassifier, MLPBackbone
-    >>> X, y = make_classification(300, random_state=0)
-    >>> clf = EarlyExitClassifier(
-    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
-    ...     operating_point=ConformalRiskControl(0.05, risk="consistency"), calibration=0.3,
-    ...     max_epochs=2, random_state=0)
-    >>> print(clf.fit(X, y).operating_point_.reason)
-    In expectation at most 5.00% of new samples are predicted differently than at the last exit.
-    """
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **_OverFamily._parameter_constraints,
-        "risk": [StrOptions({"performance_gap", "consistency"}), callable],
-    }
-
-    def __init__(
-        self,
-        target_level: float = 0.01,
-        *,
-        risk: Risk = "performance_gap",
-        family: Sequence[float] | None = None,
-        max_weight: float | None = None,
-    ) -> None:
-        self.target_level = target_level
-        self.risk = risk
-        self.family = family
-        self.max_weight = max_weight
-
-    def check_samples(
-        self,
-        n_samples: int,
-        weight: np.ndarray | None = None,
-        largest_weight: float | None = None,
-    ) -> None:
-        """Check before training whether the calibration samples can be sufficient.
-
-        Parameters
-        ----------
-        n_samples : int
-            Number of calibration samples.
-        weight : ndarray of shape (n_samples,), default=None
-            Sample weights. If None, all are equal.
-        largest_weight : float, default=None
-            Largest sample weight, as in `CalibrationData`.
-
-        Raises
-        ------
-        NotCertifiedError
-            If no threshold satisfies the criterion even without any loss, or the weights are
-            different and `max_weight` is None.
-        ValueError
-            If a weight is larger than `max_weight`.
-        """
-        weight = self._bounded_weight(
-            CalibrationData.before_training(n_samples, weight, largest_weight)
-        )
-        least = 1 / (weight.sum() + 1)
-        if not least <= self.target_level:
-            raise self._refusal(n_samples, least)
-
-    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Choose the thresholds on calibration samples.
-
-        Parameters
-        ----------
-        data : CalibrationData
-            Scores and correctness of the exits on the calibration samples.
-        frontier : Frontier
-            Not used, present for consistency with other operating points.
-
-        Returns
-        -------
-        thresholds : ndarray of shape (n_exits - 1,)
-            Thresholds of all exits but the last, which are equal.
-
-        Raises
-        ------
-        NotCertifiedError
-            If not even the highest threshold satisfies the criterion, or the weights are different
-            and `max_weight` is None.
-        ValueError
-            If `risk` returns invalid losses, or a weight is larger than `max_weight`.
-        """
-        weight = self._bounded_weight(data)
-        total = weight.sum()
-        # The mean of weight * (loss - level), with one additional sample of the largest weight and
-        # loss, is at most 0 if and only if this bound is at most the level.
-        bounds = (total * self._losses(data).monotone().means(weight) + 1) / (total + 1)
-        failed = ~(bounds <= self.target_level + 1e-12)
-        n_passed = int(np.argmax(failed)) if failed.any() else len(bounds)
-        if not n_passed:
-            raise self._refusal(len(weight), float(bounds[0]))
-        return self._common(n_passed, data.n_exits)
-
-    def _refusal(self, n_samples: int, bound: float) -> NotCertifiedError:
-        least = _rounded_up(bound, lambda level: level >= bound)
-        if least is None:
-            return NotCertifiedError(
-                f"{self.description} cannot be met, nor can any other target_level with "
-                f"{n_samples} calibration samples. Give more samples."
-            )
-        return NotCertifiedError(
-            f"{self.description} cannot be met: the least target_level for {n_samples} calibration "
-            f"samples is {least:g}. Give more samples, or at least this level."
-        )
-
-    def certify(self) -> tuple[bool | None, str]:
-        return True, f"In expectation {self._sentence()}."
+        return True, f"With {percent(self.confidence_level, 0)} confidence {self._sentence()}."
 
 
 def _least_level(p_value: Callable[[float], Any], delta: float) -> float | None:
@@ -524,21 +289,4 @@ def _least_level(p_value: Callable[[float], Any], delta: float) -> float | None:
     if not excess(high) <= 0:
         return None
     least = low if excess(low) <= 0 else brentq(excess, low, high, xtol=tolerance) + tolerance
-    return _rounded_up(least, lambda level: excess(level) <= 0)
-
-
-def _rounded_up(least: float, does: Callable[[float], bool]) -> float | None:
-    """Number below 1 with the fewest digits, at least two, that is valid; None if there is none."""
-    if not 0 < least < 1:
-        return None
-    first = 1 - int(np.floor(np.log10(least)))
-    for digits in range(first, first + 8):
-        rounded = float(np.ceil(least * 10**digits) / 10**digits)
-        if rounded < 1 and does(rounded):
-            return rounded
-    return None
-
-
-def _percent(share: float, n_decimals: int) -> str:
-    """Share in percent, with at least `n_decimals` decimals and as many as it has."""
-    return max(f"{share:.{n_decimals}%}", f"{100 * share:.10g}%", key=len)
+    return rounded_up(least, lambda level: excess(level) <= 0)

@@ -13,12 +13,12 @@ from skearlyexit.calibration import (
     RiskControl,
     compute_frontier,
 )
+from skearlyexit.calibration._over_family import FAMILY
 from skearlyexit.calibration._p_values import (
     betting_p_value,
     binomial_p_value,
     hoeffding_bentkus_p_value,
 )
-from skearlyexit.calibration._risk_control import FAMILY
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
 from tests._calibration_data import evidences, labeled, naive_exit, simulated
 from tests._data import blobs, quick

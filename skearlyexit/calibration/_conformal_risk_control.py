@@ -1,0 +1,176 @@
+"""Bound of the risk of exiting early in expectation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import StrOptions
+
+from skearlyexit.calibration._base import NotCertifiedError
+from skearlyexit.calibration._calibration_data import CalibrationData
+from skearlyexit.calibration._frontier import Frontier
+from skearlyexit.calibration._over_family import OverFamily, rounded_up
+from skearlyexit.calibration._risks import Risk
+
+
+class ConformalRiskControl(OverFamily):
+    """Upper bound of the expected risk of exiting early.
+
+    One threshold is chosen for all exits: the lowest of a fixed family for which the mean loss, of
+    the calibration samples and one additional sample with the largest possible loss, is at most
+    `target_level`. For this, the loss of each sample is replaced by the largest for any higher
+    threshold.
+
+    The risk on new samples is then at most `target_level` on average over the draw of the
+    calibration samples. For a single calibration it may be larger; `RiskControl` bounds it with a
+    given confidence, and usually lets fewer samples exit early.
+
+    If not even the highest threshold satisfies the criterion, `NotCertifiedError` is raised.
+
+    Parameters
+    ----------
+    target_level : float, default=0.01
+        Maximum expected risk.
+    risk : {"performance_gap", "consistency"} or callable, default="performance_gap"
+        Risk that is bounded:
+
+        - ``"performance_gap"``: share of the samples that are misclassified at their exit and
+          classified correctly at the last exit.
+        - ``"consistency"``: share of the samples whose predictions at their exit and at the last
+          exit differ, whichever is correct.
+        - callable: called as ``risk(y_true, y_exit, y_last)`` with the true labels and those
+          predicted at the exit and at the last exit. It returns a loss in [0, 1] for each sample;
+          the risk is the mean.
+    family : array-like of shape (n_thresholds,), default=None
+        Candidate thresholds. They must not depend on the calibration samples. If None, 501
+        thresholds from 0 to 1 are used, which are dense near 1.
+    max_weight : float, default=None
+        Largest sample weight that can occur, as in `RiskControl`. It is the weight of the
+        additional sample.
+
+    See Also
+    --------
+    RiskControl : Bound of the risk that holds with a given confidence.
+
+    Notes
+    -----
+    The assumptions are those of `RiskControl`. If samples have different weights, the bound is that
+    of ``E[weight * loss] / E[weight]``.
+
+    References
+    ----------
+    Angelopoulos, Bates, Fisch, Lei, Schuster, "Conformal risk control", ICLR 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import ConformalRiskControl, EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"],
+    ...     operating_point=ConformalRiskControl(0.05, risk="consistency"), calibration=0.3,
+    ...     max_epochs=2, random_state=0)
+    >>> print(clf.fit(X, y).operating_point_.reason)
+    In expectation at most 5.00% of new samples are predicted differently than at the last exit.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **OverFamily._parameter_constraints,
+        "risk": [StrOptions({"performance_gap", "consistency"}), callable],
+    }
+
+    def __init__(
+        self,
+        target_level: float = 0.01,
+        *,
+        risk: Risk = "performance_gap",
+        family: Sequence[float] | None = None,
+        max_weight: float | None = None,
+    ) -> None:
+        self.target_level = target_level
+        self.risk = risk
+        self.family = family
+        self.max_weight = max_weight
+
+    def check_samples(
+        self,
+        n_samples: int,
+        weight: np.ndarray | None = None,
+        largest_weight: float | None = None,
+    ) -> None:
+        """Check before training whether the calibration samples can be sufficient.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of calibration samples.
+        weight : ndarray of shape (n_samples,), default=None
+            Sample weights. If None, all are equal.
+        largest_weight : float, default=None
+            Largest sample weight, as in `CalibrationData`.
+
+        Raises
+        ------
+        NotCertifiedError
+            If no threshold satisfies the criterion even without any loss, or the weights are
+            different and `max_weight` is None.
+        ValueError
+            If a weight is larger than `max_weight`.
+        """
+        weight = self._bounded_weight(
+            CalibrationData.before_training(n_samples, weight, largest_weight)
+        )
+        least = 1 / (weight.sum() + 1)
+        if not least <= self.target_level:
+            raise self._refusal(n_samples, least)
+
+    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
+        """Choose the thresholds on calibration samples.
+
+        Parameters
+        ----------
+        data : CalibrationData
+            Scores and correctness of the exits on the calibration samples.
+        frontier : Frontier
+            Not used, present for consistency with other operating points.
+
+        Returns
+        -------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last, which are equal.
+
+        Raises
+        ------
+        NotCertifiedError
+            If not even the highest threshold satisfies the criterion, or the weights are different
+            and `max_weight` is None.
+        ValueError
+            If `risk` returns invalid losses, or a weight is larger than `max_weight`.
+        """
+        weight = self._bounded_weight(data)
+        total = weight.sum()
+        # The mean of weight * (loss - level), with one additional sample of the largest weight and
+        # loss, is at most 0 if and only if this bound is at most the level.
+        bounds = (total * self._losses(data).monotone().means(weight) + 1) / (total + 1)
+        failed = ~(bounds <= self.target_level + 1e-12)
+        n_passed = int(np.argmax(failed)) if failed.any() else len(bounds)
+        if not n_passed:
+            raise self._refusal(len(weight), float(bounds[0]))
+        return self._common(n_passed, data.n_exits)
+
+    def _refusal(self, n_samples: int, bound: float) -> NotCertifiedError:
+        least = rounded_up(bound, lambda level: level >= bound)
+        if least is None:
+            return NotCertifiedError(
+                f"{self.description} cannot be met, nor can any other target_level with "
+                f"{n_samples} calibration samples. Give more samples."
+            )
+        return NotCertifiedError(
+            f"{self.description} cannot be met: the least target_level for {n_samples} calibration "
+            f"samples is {least:g}. Give more samples, or at least this level."
+        )
+
+    def certify(self) -> tuple[bool | None, str]:
+        return True, f"In expectation {self._sentence()}."

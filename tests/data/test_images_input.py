@@ -194,7 +194,7 @@ def test_images_that_are_refused(rows, words):
 @pytest.mark.filterwarnings("ignore:Images of shape")
 def test_the_display_shows_pictures():
     clf = quick(max_epochs=1).fit(PICTURES, y)
-    display = ExtremeSamplesDisplay.from_estimator(clf, PICTURES, y, n_rows=1)
+    display = ExtremeSamplesDisplay.from_estimator(clf, PICTURES, y, n_samples=1)
     plt.close("all")
     wanted = (LAST - float(LAST.min())) / (LAST.max() - LAST.min())
     np.testing.assert_allclose(display.rows, wanted)

@@ -54,6 +54,12 @@ class ExitRule:
         return self.policy.has_memory or self.combination.has_memory
 
     @property
+    def gated_parts(self) -> list[str]:
+        """Names of the parts that require the outputs of the gates."""
+        parts = (self.combination, self.policy)
+        return [type(part).__name__ for part in parts if part.needs_gates]
+
+    @property
     def learned_parts(self) -> list[str]:
         """Names of the parts that are fitted to held-out samples, each to separate ones."""
         parts = [] if self.scaling is None else [self.scaling]

@@ -84,7 +84,7 @@ class CascadeFitter:
         """Whether the fitted network computes gates, which it does only if they are used."""
         combination = self.combination
         read = combination is not None and combination.needs_gates
-        return read or self.exit_rule.policy.needs_gates
+        return read or bool(self.exit_rule.gated_parts)
 
     def fit(
         self,

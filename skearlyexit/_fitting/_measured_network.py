@@ -1,4 +1,4 @@
-"""PlacedFit exits, and costs of the parts of the backbone."""
+"""Exits that are placed, and costs of the parts of the backbone."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from skearlyexit.training import SeparateTraining
 
 @dataclass(frozen=True)
 class PlacedFit:
-    """PlacedFit exits, and splits for the calibration.
+    """Exits that are placed, and splits for the calibration.
 
     Attributes
     ----------
@@ -103,9 +103,9 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
             CalibrationWeights(),
             holds_out=False,
         )
-    if spec.exit_rule.policy.needs_gates:
+    if spec.exit_rule.gated_parts:
         raise ValueError(
             f"{kind} evaluates candidates with heads that are trained separately and have no "
-            f"gates. Give exits by number or name with {type(spec.exit_rule.policy).__name__}."
+            f"gates. Give exits by number or name with {spec.exit_rule.gated_parts[0]}."
         )
     spec.cost.check(None)

@@ -185,15 +185,16 @@ def make_spec(
 def _exit_rule(params: Any, training: TrainingStrategy) -> ExitRule:
     """Exit rule, if the training learns the gates and the combination that it requires."""
     policy = resolve(params.policy, POLICIES, "confidence")
-    if policy.needs_gates and not training.learns_gates:
-        raise ValueError(
-            f"{type(policy).__name__} needs gates, which {type(training).__name__} does not learn. "
-            "Give training='gated', or another policy."
-        )
     combination = resolve(params.combine, COMBINATIONS, DEFAULT)
-    combination.of_training(training, n_classes=2, neural=[True])  # raises if it learns none
     scaling = TemperatureScaling() if params.temperature_scaling else None
-    return ExitRule(scaling, combination, policy)
+    exit_rule = ExitRule(scaling, combination, policy)
+    if exit_rule.gated_parts and not training.learns_gates:
+        raise ValueError(
+            f"{exit_rule.gated_parts[0]} needs gates, which {type(training).__name__} does not "
+            "learn. Give training='gated', or another policy and combination."
+        )
+    combination.of_training(training, n_classes=2, neural=[True])  # raises if it learns none
+    return exit_rule
 
 
 def check_device(params: Any) -> None:

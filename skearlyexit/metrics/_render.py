@@ -115,7 +115,7 @@ def _lines(report: ExitReport) -> list[str]:
     """Lines above the tables."""
     exits, classes = len(report.exits.names), len(report.classes.labels)
     lines = [
-        f"{report.overall.n_samples} rows, {exits} exits, {classes} classes; "
+        f"{report.overall.n_samples} samples, {exits} exits, {classes} classes; "
         f"intervals at a confidence of {100 * report.confidence_level:g} %"
     ]
     if report.request:
@@ -141,7 +141,7 @@ def _overall(overall: OverallFigures, last_cost: float) -> _Grid:
         ["accuracy", *_both(overall, "accuracy")],
         ["accuracy of the last exit", *_both(overall, "last_accuracy")],
         ["lost by exiting early", *_both(overall, "drop", form=_points)],
-        ["mean cost per row", *_both(overall, "mean_cost", form=_cost)],
+        ["mean cost per sample", *_both(overall, "mean_cost", form=_cost)],
         ["cost of the last exit", _cost(last_cost), ""],
     ]
     title = "Overall (accuracy in %, cost of the plain network = 1)"
@@ -186,7 +186,7 @@ def _classes(classes: ClassFigures) -> _Grid:
         ]
         for k in shown.tolist()
     ]
-    header = ["class", "rows", "accuracy", "last exit", *_pairs("lost"), "mean cost"]
+    header = ["class", "samples", "accuracy", "last exit", *_pairs("lost"), "mean cost"]
     return _Grid(title, header, rows)
 
 

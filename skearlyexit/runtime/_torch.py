@@ -325,7 +325,7 @@ def _visit_slab(
         output = _output(network, exit_, embedding)[: len(rows)]
         if network.combiner is not None:
             answer, combined = network.combiner.combine(combined, output, exit_)
-            output = replace(output, probabilities=answer)
+            output = replace(output, probabilities=np.ascontiguousarray(answer))
         with located(rows):
             check_outputs(output.probabilities, f"The outputs of exit {exit_} are")
             if output.gates is not None:

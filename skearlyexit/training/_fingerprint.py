@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy
 import sklearn
 import skorch
@@ -91,7 +92,9 @@ class _Hasher(NumpyHasher):
         try:
             ordered = sorted(items, key=lambda item: item[0])
         except TypeError:
-            ordered = sorted(((hash(key), value) for key, value in items), key=lambda item: item[0])
+            ordered = sorted(
+                ((joblib.hash(key), value) for key, value in items), key=lambda item: item[0]
+            )
         pickle._Pickler._batch_setitems(self, iter(ordered), *args)  # type: ignore[attr-defined]
 
     def memoize(self, obj: Any) -> None:

@@ -179,12 +179,12 @@ def test_the_text_holds_the_numbers():
     report = by_hand(request="Budget(0.6)", certified=False, reason="Too few rows.")
     lines = str(report).splitlines()
     assert repr(report) == str(report)
-    assert lines[0] == "6 rows, 3 exits, 2 classes; intervals at a confidence of 95 %"
+    assert lines[0] == "6 samples, 3 exits, 2 classes; intervals at a confidence of 95 %"
     assert lines[1] == "asked for: Budget(0.6), not certified"
     assert lines[2] == "Too few rows."
     start = {line.split("  ")[0]: line.split() for line in lines}
     assert start["accuracy"][1:3] == ["83.3", "[35.9,"]
-    assert start["mean cost per row"][4] == "0.600"
+    assert start["mean cost per sample"][4] == "0.600"
     assert start["a"][:4] == ["a", "0.200", "0.9", "50.0"]
     assert start["end"][1:3] == ["1.100", "-"]
     assert start["dog"][1:5] == ["2", "100.0", "50.0", "-50.00"]

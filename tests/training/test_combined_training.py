@@ -25,7 +25,7 @@ from skearlyexit import (
     MixedTraining,
     WeightedCombination,
 )
-from skearlyexit.combination import MaxCombination
+from skearlyexit.combination import Combination, MaxCombination
 from skearlyexit.combination._gated import GatedCombination
 from skearlyexit.combination._recurrent import RecurrentCombination
 from skearlyexit.runtime._torch import label_table, outputs
@@ -262,6 +262,37 @@ class TestGates:
         width = gated.cascade_.network.gates[0].model.body[0].weight.shape[1]
         np.testing.assert_allclose(gated.cost_table_.decision_costs, [width, width, 0])
         assert gated.cost_table_.plain == plain.cost_table_.plain
+
+
+class Trusted(Combination):
+    """Moves the probabilities of a head towards equal ones, the less its gate trusts it."""
+
+    has_memory = False
+    needs_gates = True
+
+    def step(self, state, probabilities, exit_=0, gates=None):
+        trust = gates[:, None]
+        return trust * probabilities + (1 - trust) / probabilities.shape[1], None
+
+
+class TestCombinationsOfTheUserThatNeedGates:
+    def test_get_those_of_the_exit(self):
+        clf = quick(training="gated", combine=Trusted()).fit(X, y)
+        table = clf.exit_table(X_test)
+        assert table.gates[:, :2].std() > 0
+        heads = outputs(clf.cascade_.network, X_test.astype(np.float32)).probabilities
+        trust = table.gates[:, :, None]
+        np.testing.assert_allclose(table.probabilities, trust * heads + (1 - trust) / C, atol=1e-12)
+        labels, exits = clf.predict(X_test, threshold=0.5, return_exits=True)
+        assert np.array_equal(exits, table.exits([0.5, 0.5]))
+        assert np.array_equal(labels, table.labels[np.arange(len(exits)), exits])
+
+    @pytest.mark.parametrize("exits", [["stem", "block1"], ExactPlacement(2, budget=0.8)], ids=str)
+    def test_are_refused_without_gates(self, exits, untrained):
+        training = "gated" if isinstance(exits, ExactPlacement) else "joint"
+        clf = quick(training=training, combine=Trusted(), exits=exits)
+        with pytest.raises(ValueError, match=r"Trusted.*gates|gates.*Trusted"):
+            clf.fit(X, y)
 
 
 STRATEGIES = [

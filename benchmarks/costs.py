@@ -36,7 +36,7 @@ SMALLEST_SHARE = 0.01
 
 #: Shape of a sample, and the network.
 NETWORKS: dict[str, tuple[tuple[int, ...], Backbone]] = {
-    "perceptron": ((16,), MLPBackbone(8)),
+    "perceptron": ((16,), MLPBackbone(8, width=128, hidden=128)),
     "image convolution": ((1, 28, 28), CNNBackbone(stem_stride=2)),
     "series convolution": ((12, 64), Conv1DBackbone()),
     "LSTM over time": ((12, 64), RecurrentBackbone(step=8)),

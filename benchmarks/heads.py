@@ -27,6 +27,7 @@ import torch
 from _harness.command import available, make_parser, write_table
 from _harness.data import SETS
 from _harness.measure import repeated, seconds
+from _harness.networks import fixed_length
 from _harness.report import spread, table
 from _harness.samples import divide
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -63,7 +64,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "exits": ["stem", "group1.block1", "group2.block1"],
     },
     "tabular": {
-        "backbone": MLPBackbone(6, width=128, hidden=256),
+        "backbone": MLPBackbone(6, width=128, hidden=256, dropout=0.0, smooth_clip=None),
         "exits": ["stem", "block1", "block2", "block4"],
     },
 }
@@ -78,7 +79,7 @@ def fit(
     heads = [head] * (n_exits - 1) + ["linear"] if head == "mlp" else [head] * n_exits
     # Heads that are trained after the backbone take epochs of their own.
     two_phases = training == "separate" and head in ("linear", "mlp")
-    clf = EarlyExitClassifier(
+    clf = fixed_length(
         **network,
         head=heads,
         training=training,

@@ -28,13 +28,12 @@ import torch
 from _harness.command import available, make_parser, write_table
 from _harness.data import SETS, Arrays
 from _harness.measure import MIB, once, ratio, take_turns
-from _harness.networks import exit_names, make_backbone
+from _harness.networks import exit_names, fixed_length, make_backbone
 from _harness.report import table
 from _harness.samples import kept_samples
 from _harness.store import kept
 from _harness.training_runs import fresh, warm_up
 
-from skearlyexit import EarlyExitClassifier
 from skearlyexit.training import JointTraining, LayerwiseTraining, TrainingStrategy
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -46,7 +45,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def estimator(name: str, strategy: TrainingStrategy, args: argparse.Namespace) -> Any:
     """Not fitted, with exits after each of twelve blocks."""
     kind = SETS[name].kind
-    return EarlyExitClassifier(
+    return fixed_length(
         make_backbone(kind, NETWORKS[kind]),
         exits=exit_names(kind, NETWORKS[kind]),
         training=strategy,

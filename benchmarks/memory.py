@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from _harness.command import make_parser
 from _harness.measure import seconds
+from _harness.networks import fixed_length
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -25,7 +26,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.tree import DecisionTreeClassifier
 from skorch.callbacks import Callback
 
-from skearlyexit import EarlyExitClassifier, MLPBackbone
+from skearlyexit import MLPBackbone
 
 HEADS = [
     "linear",
@@ -52,8 +53,8 @@ def search(n_jobs: int, remember: bool) -> tuple[float, int, np.ndarray]:
     X, y = load_digits(return_X_y=True)
     with tempfile.TemporaryDirectory() as folder:
         marks = Path(folder) / "marks"
-        clf = EarlyExitClassifier(
-            MLPBackbone(6, width=64, hidden=128),
+        clf = fixed_length(
+            MLPBackbone(6, width=64, hidden=128, dropout=0.0, smooth_clip=None),
             training="joint",
             threshold=0.9,
             calibration=None,

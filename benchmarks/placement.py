@@ -22,6 +22,7 @@ import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 from _harness.command import available, make_parser, numbers, some_of
 from _harness.data import SETS
+from _harness.networks import fixed_length
 from _harness.report import spread, table
 from _harness.samples import divide
 
@@ -29,7 +30,6 @@ from skearlyexit import (
     AdaptivePlacement,
     CNNBackbone,
     CostShare,
-    EarlyExitClassifier,
     EfficiencyTest,
     ExactPlacement,
     GreedyPlacement,
@@ -65,13 +65,17 @@ def study(name: str, args: argparse.Namespace) -> Found:
     data = SETS[name]
     X, y = data.load()
     image = data.kind == "image"
-    backbone = CNNBackbone(image_shape=data.image_shape, stem_stride=2) if image else MLPBackbone(8)
+    backbone = (
+        CNNBackbone(image_shape=data.image_shape, stem_stride=2)
+        if image
+        else MLPBackbone(8, width=128, hidden=128, dropout=0.0, smooth_clip=None)
+    )
     found: Found = defaultdict(list)
     for seed in range(args.seeds):
         (X_train, y_train), validation, (X_test, y_test) = divide(X, y, seed)
         with tempfile.TemporaryDirectory() as folder:
             for budget, title in itertools.product(args.budgets, args.placements):
-                clf = EarlyExitClassifier(
+                clf = fixed_length(
                     backbone=backbone,
                     exits=placements(budget)[title],
                     training=args.training,

@@ -22,6 +22,7 @@ import torch.nn.functional as F  # noqa: N812
 from _harness.command import make_parser
 from _harness.data import SETS, MissingData, find_in_package
 from _harness.measure import ratio, take_turns
+from _harness.networks import fixed_length
 from _harness.samples import divide
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -29,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import nn
 
-from skearlyexit import AccuracyDrop, EarlyExitClassifier, TracedBackbone, list_exits
+from skearlyexit import AccuracyDrop, TracedBackbone, list_exits
 
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 PACKAGES = (
@@ -106,7 +107,7 @@ def main() -> None:
     titles = "".join(f"{name.split('.')[-1]:>8}" for name in [*EXITS, "end"])
     print(f"{'accuracy at exit':<24}{titles}   at the operating point")
     for title, head in HEADS.items():
-        clf = EarlyExitClassifier(
+        clf = fixed_length(
             backbone, exits=EXITS, head=head, training="separate", calibration=None, random_state=0
         ).fit(X_train, y_train)
         clf.calibrate(*validation, AccuracyDrop(0.005))

@@ -21,6 +21,7 @@ import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 from _harness.command import make_parser
 from _harness.data import SETS, MissingData
+from _harness.networks import fixed_length
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.image import grid_to_graph
 from sklearn.linear_model import LogisticRegression
@@ -28,7 +29,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skearlyexit import EarlyExitClassifier, GraphConvBackbone, RecurrentBackbone, pad_series
+from skearlyexit import GraphConvBackbone, RecurrentBackbone, pad_series
 
 BUDGETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.05)
 
@@ -59,7 +60,7 @@ def vowels(args: argparse.Namespace) -> None:
     for cell in ("lstm", "gru"):
         runs = []
         for seed in range(args.seeds):
-            clf = EarlyExitClassifier(
+            clf = fixed_length(
                 RecurrentBackbone(cell, masked=True),
                 exits=[f"step{n}" for n in points],
                 training="mixed",
@@ -77,7 +78,7 @@ def digits(args: argparse.Namespace) -> None:
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
     runs = [
-        EarlyExitClassifier(
+        fixed_length(
             GraphConvBackbone(grid_to_graph(8, 8), n_hops=6),
             exits=[f"hop{n}" for n in range(1, 6)],
             training="mixed",

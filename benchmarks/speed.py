@@ -23,6 +23,7 @@ import torch.nn.functional as F  # noqa: N812
 from _harness.command import make_parser, some_of
 from _harness.data import SETS, Arrays
 from _harness.measure import MIB, medians, memory_is_known, ratio, take_turns, watched
+from _harness.networks import fixed_length
 from _harness.samples import divide
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
@@ -32,7 +33,7 @@ from skearlyexit.training import MultiExitNetwork, Trainer
 from skearlyexit.training._options import TrainingOptions, cosine
 from skearlyexit.training._rows import to_rows
 
-BACKBONE = MLPBackbone(6, width=128, hidden=256)
+BACKBONE = MLPBackbone(6, width=128, hidden=256, dropout=0.0, smooth_clip=None)
 EXITS = [f"block{i}" for i in range(1, 7)]
 EMBEDDING_BYTES = 128 * 4
 
@@ -44,7 +45,7 @@ def print_claim(holds: bool, text: str) -> None:
 def fit_model(args: argparse.Namespace, parts: tuple[Arrays, Arrays, Arrays]) -> Any:
     """Model at the operating point of the claims, calibrated on validation samples."""
     train, validation, (X_test, y_test) = parts
-    clf = EarlyExitClassifier(
+    clf = fixed_length(
         BACKBONE,
         exits=EXITS,
         training="mixed",

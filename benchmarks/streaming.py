@@ -25,10 +25,11 @@ import numpy as np
 import torch
 from _harness.command import make_parser
 from _harness.measure import MIB, memory_is_known, seconds, watched
+from _harness.networks import fixed_length
 from sklearn.tree import DecisionTreeClassifier
 from torch.utils.data import Dataset
 
-from skearlyexit import EarlyExitClassifier, MLPBackbone
+from skearlyexit import MLPBackbone
 
 N_FEATURES = 256
 N_CLASSES = 4
@@ -80,8 +81,8 @@ def measure(folder: Path, way: str, head: str, epochs: int) -> dict[str, Any]:
     """Fit and predict in this process."""
     torch.set_num_threads(1)
     y = np.load(folder / "y.npy")
-    clf = EarlyExitClassifier(
-        MLPBackbone(2, width=32, hidden=64),
+    clf = fixed_length(
+        MLPBackbone(2, width=32, hidden=64, dropout=0.0, smooth_clip=None),
         exits=3,
         head=HEADS[head](),
         training="joint",

@@ -35,14 +35,13 @@ import torch
 from _harness.command import DEFAULT_SETS, available, make_parser, numbers, some_of, write_table
 from _harness.data import SETS
 from _harness.measure import medians, ratio, take_turns
-from _harness.networks import SMALL_NETWORKS, Params, estimator_params
+from _harness.networks import SMALL_NETWORKS, Params, estimator_params, fixed_length
 from _harness.outcomes import BASE, PLAIN, REFERENCE, Found
 from _harness.report import against, rank_header, ranked, save_figure, spread, table
 from _harness.samples import kept_samples
 from _harness.store import kept
 from _harness.training_runs import Job, epochs_for, outcomes
 
-from skearlyexit import EarlyExitClassifier
 from skearlyexit.experimental import BottleneckTraining, ReinforcedTraining, TargetTraining
 from skearlyexit.training import (
     AuxiliaryTraining,
@@ -193,7 +192,7 @@ def clock(names: list[str], args: argparse.Namespace) -> list[str]:
         fits = {}
         for label, strategy in strategies.items():
             params = estimator_params(kind, SMALL_NETWORKS[kind], {"training": strategy})
-            clf = EarlyExitClassifier(**params, max_epochs=args.clock_epochs, random_state=0)
+            clf = fixed_length(**params, max_epochs=args.clock_epochs, random_state=0)
             fits[label] = partial(clf.fit, X, y)
         times = take_turns(fits, args.repeats)
         ratios = ", ".join(

@@ -14,10 +14,11 @@ from typing import Any
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 from _harness.command import make_parser
+from _harness.networks import fixed_length
 from _harness.report import spread, table
 from sklearn.datasets import load_digits
 
-from skearlyexit import DistillationTraining, EarlyExitClassifier, LayerwiseTraining, MLPBackbone
+from skearlyexit import DistillationTraining, LayerwiseTraining, MLPBackbone
 
 N_POOL = 1000
 TRAININGS = {
@@ -30,8 +31,8 @@ TRAININGS = {
 
 def accuracy(training: Any, X: np.ndarray, y: np.ndarray, few: np.ndarray, **given: Any) -> float:
     """In %, on the samples after the pool, mean over exits."""
-    clf = EarlyExitClassifier(
-        MLPBackbone(3, width=32, hidden=32),
+    clf = fixed_length(
+        MLPBackbone(3, width=32, hidden=32, dropout=0.0, smooth_clip=None),
         exits=3,
         training=training,
         calibration=None,

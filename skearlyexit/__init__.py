@@ -37,6 +37,7 @@ from skearlyexit.costs import BytesCost, GivenCost, Link, MACsCost, SecondsCost
 from skearlyexit.heads import EstimatorHead, LinearHead, MLPHead
 from skearlyexit.placement import (
     AdaptivePlacement,
+    CostRatio,
     CostShare,
     EfficiencyTest,
     ExactPlacement,
@@ -79,6 +80,7 @@ __all__ = [
     "ConfidencePolicy",
     "ConformalRiskControl",
     "Conv1DBackbone",
+    "CostRatio",
     "CostSensitivePolicy",
     "CostShare",
     "CostWeightedCombination",

@@ -57,9 +57,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         - Callable: called as ``f(sample_shape, n_classes)`` at the start of each training run,
           and returns any of the above. A class is called without arguments, unless it requires
           these two.
-    exits : int, sequence of int or str, or Placement, default=4
+    exits : "auto", int, sequence of int or str, or Placement, default="auto"
         Where the exits are placed:
 
+        - ``"auto"``: `CostRatio`, exits at costs that grow by a factor of at least 1.4.
         - int: number of exits including the last one, evenly spaced by the cost of the network.
           With 1, there are no early exits.
         - sequence: indices or names of the blocks or submodules after which exits are placed, in
@@ -141,31 +142,50 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, a network
           is trained on the other folds, for as many steps as the final one, and its outputs for the
           samples of the fold are used. The final network is trained on all samples.
-        - ``"auto"``: 3 folds for less than 2,500 samples, and a share of 0.2 otherwise.
+        - ``"auto"``: for less than 2,500 samples, as many of 3 folds as contain 600 samples, or
+          all. Otherwise a share of 0.2, at most 3,000 samples.
         - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
-    max_epochs : int, default=40
+    max_epochs : int or "auto", default="auto"
         Number of epochs, divided between the phases of the training. Strategies that train stage by
-        stage, such as ``"layerwise"``, use this number for each stage.
-    lr : float, default=0.003
+        stage, such as ``"layerwise"``, use this number for each stage. ``"auto"`` is 200 with early
+        stopping, and 40 without.
+    lr : float, default=0.005
         Learning rate.
-    lr_schedule : {"cosine", "constant"}, default="cosine"
+    lr_schedule : {"auto", "cosine", "constant"}, default="auto"
         Schedule of the learning rate in each phase of the training. ``"cosine"`` increases it in
-        the first 5 % of the steps and then decreases it to 0.
-    batch_size : int, default=128
+        the first 5 % of the steps and then decreases it to 0. ``"auto"`` is ``"constant"`` with
+        early stopping, and ``"cosine"`` without.
+    batch_size : int, default=256
         Number of samples in a training step.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         Optimizer of torch, with its default parameters besides the learning rate. A callable is
         called as ``optimizer(parameters, lr=lr)`` and returns an optimizer.
-    early_stopping : bool, default=False
+    weight_decay : float, default=None
+        Weight decay of the optimizer, if it is given by name. None is the default of torch: 0.01
+        for ``"adamw"``, and 0 for the others.
+    label_smoothing : float, default=0.05
+        Share of the target that is distributed equally over all classes in the cross-entropies of
+        the exits. Only used in training, not for the validation loss.
+    gradient_clipping : float, default=None
+        Maximum norm of the gradient of all parameters together. None does not clip gradients.
+    weight_averaging : bool, default=True
+        Whether the weights at the end of a phase, and those on which the validation loss is
+        computed, are an exponential running mean over the last steps: about one epoch and at least
+        20 steps, but at most a tenth of all steps so far. It replaces a decrease of the learning
+        rate, at any time at which the training may stop. `partial_fit` does not use it.
+    early_stopping : bool or "auto", default="auto"
         Whether to end a phase of the training when the validation loss is not improving, and to
         return to the weights with the lowest validation loss. The loss is that of the phase, on
-        `X_val` and `y_val` given to `fit`, or on a share of the training samples.
+        `X_val` and `y_val` given to `fit`, or on a share of the training samples. ``"auto"`` uses
+        it if there are at least 100 samples, in at least 10 groups if groups are given, and
+        `warm_start` is False.
     validation_fraction : float, default=0.1
         Share of the training samples that is held out for early stopping, in addition to the
-        calibration samples. Only used if `early_stopping` is True and no `X_val` is given.
-    n_iter_no_change : int, default=10
+        calibration samples. Only used with early stopping, if no `X_val` is given.
+    n_iter_no_change : int or "auto", default="auto"
         Number of epochs after which a phase ends if none of them improved the lowest validation
-        loss by more than 0.01 %. Only used if `early_stopping` is True.
+        loss by more than 0.01 %. ``"auto"`` is as many epochs as have 80 steps, at least 5. Only
+        used with early stopping.
     warm_start : bool, default=False
         Whether `fit` continues from the weights of the previous call, with all phases of the
         training. The network may have been trained on any sample then, so `calibration` must be
@@ -299,7 +319,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         self,
         backbone: Any = None,
         *,
-        exits: int | Sequence[int | str] | Placement = 4,
+        exits: str | int | Sequence[int | str] | Placement = "auto",
         head: Any = None,
         training: str | TrainingStrategy | None = None,
         policy: str | Policy | None = None,
@@ -310,14 +330,18 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         operating_point: OperatingPoint | None = None,
         cost: str | Cost = "macs",
         calibration: Any = "auto",
-        max_epochs: int = 40,
-        lr: float = 0.003,
-        lr_schedule: str = "cosine",
-        batch_size: int = 128,
+        max_epochs: int | str = "auto",
+        lr: float = 0.005,
+        lr_schedule: str = "auto",
+        batch_size: int = 256,
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
-        early_stopping: bool = False,
+        weight_decay: float | None = None,
+        label_smoothing: float = 0.05,
+        gradient_clipping: float | None = None,
+        weight_averaging: bool = True,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int | str = "auto",
         warm_start: bool = False,
         mixed_precision: bool = False,
         compile: bool | dict[str, Any] = False,
@@ -347,6 +371,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         self.lr_schedule = lr_schedule
         self.batch_size = batch_size
         self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.gradient_clipping = gradient_clipping
+        self.weight_averaging = weight_averaging
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change

@@ -26,6 +26,7 @@ from skearlyexit._data._sources import labels_of
 from skearlyexit._data._streamed import checked, in_precision
 from skearlyexit._determinism._random import ending_turns
 from skearlyexit._fitting._fit import FittedModel
+from skearlyexit._fitting._options import AUTO
 from skearlyexit._fitting._partial_fit import Standing, check_goes_on, update_model
 from skearlyexit._utils._gradients import gradients
 from skearlyexit._utils._interrupts import quietly
@@ -67,7 +68,12 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "backbone": "no_validation",
-        "exits": [Interval(Integral, 1, None, closed="left"), "array-like", Placement],
+        "exits": [
+            Interval(Integral, 1, None, closed="left"),
+            "array-like",
+            Placement,
+            StrOptions({"auto"}),
+        ],
         "head": "no_validation",
         "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
         "policy": [StrOptions(set(POLICIES)), Policy, None],
@@ -84,14 +90,18 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             StrOptions({"auto"}),
             None,
         ],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions(set(SCHEDULES))],
+        "lr_schedule": [StrOptions({*SCHEDULES, "auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
-        "early_stopping": ["boolean"],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "gradient_clipping": [Interval(Real, 0, None, closed="neither"), None],
+        "weight_averaging": ["boolean"],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(RealNotInt, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "warm_start": ["boolean"],
         "mixed_precision": ["boolean"],
         "compile": ["boolean", dict],
@@ -348,7 +358,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             return None
         if X_val is None or (y_val is None and not isinstance(X_val, torch.utils.data.Dataset)):
             raise ValueError("X_val and y_val must be given together; got only one of them.")
-        if not self.early_stopping:
+        if self.early_stopping != AUTO and not self.early_stopping:
             raise ValueError(
                 "X_val and y_val are used by early stopping only; got them with "
                 "early_stopping=False. Set it to True, or use them in calibrate after fitting."

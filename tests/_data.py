@@ -33,6 +33,7 @@ def quick(**params):
         # Two steps an epoch, not four, which take all the time.
         "batch_size": 256,
         "lr": 0.005,
+        "early_stopping": False,
         "calibration": 0.3,
         "random_state": 0,
     }

@@ -16,7 +16,7 @@ import numpy as np
 from _harness.command import CACHE
 from _harness.data import SETS
 from _harness.measure import seconds
-from _harness.networks import NETWORKS, exit_names, make_backbone
+from _harness.networks import NETWORKS, exit_names, fixed_length, make_backbone
 from _harness.samples import divide_set
 from _harness.store import kept
 from skearlyexit import EarlyExitClassifier
@@ -80,7 +80,7 @@ def load(name: str, seed: int, folder: Path = CACHE) -> Cascade:
 def _train(name: str, seed: int) -> Cascade:
     train, (X_pool, y_pool), (X_test, y_test) = divide_set(name, seed)
     kind = SETS[name].kind
-    clf = EarlyExitClassifier(
+    clf = fixed_length(
         make_backbone(kind, NETWORKS[kind]),
         exits=exit_names(kind, NETWORKS[kind]),
         training="mixed",

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from _harness.networks import Params, exit_names, make_backbone
+from _harness.networks import Params, exit_names, fixed_length, make_backbone
 from skearlyexit import (
     AccuracyDrop,
     Budget,
@@ -133,7 +133,7 @@ class Model:
 
 
 def _network(params: Params, context: Context, seed: int, **options: Any) -> EarlyExitClassifier:
-    return EarlyExitClassifier(
+    return fixed_length(
         make_backbone(context.kind, params),
         head=LINEAR,
         calibration=None,
@@ -285,7 +285,7 @@ def build_classical(params: Params, context: Context, seed: int) -> EarlyExitCla
     assert network is not None, "early exits with linear heads are fitted first"
     n_classical = network.n_exits_ if params["where"] == "all" else 1
     heads = [_head(params, seed)] * n_classical
-    return EarlyExitClassifier(
+    return fixed_length(
         network.stages_,
         exits=[str(i) for i in range(network.n_exits_)],
         head=heads + [LINEAR] * (network.n_exits_ - n_classical),

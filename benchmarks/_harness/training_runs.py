@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from _harness.cascades import Cascade
 from _harness.data import Arrays
 from _harness.measure import once
+from _harness.networks import fixed_length
 from _harness.outcomes import Outcome, combined_curve, curve_of
 from _harness.store import keep, kept
 from skearlyexit import EarlyExitClassifier
@@ -74,7 +75,7 @@ class Job:
 
     def estimator(self, epochs: int) -> EarlyExitClassifier:
         """Not fitted."""
-        return EarlyExitClassifier(**self.params, max_epochs=epochs, random_state=self.seed)
+        return fixed_length(**self.params, max_epochs=epochs, random_state=self.seed)
 
 
 def outcomes(jobs: dict[Any, Job], n_jobs: int) -> dict[Any, Any]:

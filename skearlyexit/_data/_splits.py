@@ -23,6 +23,11 @@ Split = tuple[np.ndarray, np.ndarray]
 AUTO_CROSS_FIT_BELOW = 2500
 AUTO_FOLDS = 3
 AUTO_SHARE = 0.2
+#: What a guarantee requires is a number of samples, whatever their share. With more samples than
+#: the first number, each further fold is another training; with more than the second, a bound of
+#: the risk hardly becomes tighter.
+ENOUGH_CROSS_FITTED = 600
+ENOUGH_HELD_OUT = 3000
 
 
 def hold_out(
@@ -98,8 +103,10 @@ def calibration_splits(
         return [], True
     if calibration == "auto":
         if len(y) < AUTO_CROSS_FIT_BELOW:
-            return list(cross_fitting_splits(AUTO_FOLDS, y, groups, rng)), True
-        calibration = AUTO_SHARE
+            splits = list(cross_fitting_splits(AUTO_FOLDS, y, groups, rng))
+            n_held = np.cumsum([len(held) for _, held in splits])
+            return splits[: int(np.searchsorted(n_held, ENOUGH_CROSS_FITTED)) + 1], True
+        calibration = min(AUTO_SHARE, ENOUGH_HELD_OUT / len(y))
     if isinstance(calibration, Integral):
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
         splitter = kind(int(calibration), shuffle=True, random_state=rng)

@@ -25,6 +25,7 @@ from skearlyexit._fitting._operating_point import (
     of_folds,
     requested_point,
 )
+from skearlyexit._fitting._options import always_stops_early, stops_early
 from skearlyexit._fitting._placing import PlacedFit, place_exits
 from skearlyexit._fitting._spec import make_spec
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
@@ -132,7 +133,8 @@ def fit_model(
     samples = replace(samples, calibration_weight=weights.relative)
     request = requested_point(params)
     rng = check_random_state(params.random_state)
-    spec = make_spec(params, samples, classes, rng, input_dtype)
+    stops = stops_early(params, samples, has_validation=validation is not None)
+    spec = make_spec(params, samples, classes, rng, input_dtype, stops=stops)
     for notice in spec.notices:
         warn(notice)
     samples = spec.rows
@@ -238,7 +240,7 @@ def _check_warm(params: Any, placed: PlacedFit, validation: Samples | None) -> N
             f"with other samples. Got calibration={params.calibration!r}."
         )
     repeats = isinstance(params.random_state, Integral)
-    if params.early_stopping and validation is None and not repeats:
+    if always_stops_early(params) and validation is None and not repeats:
         raise ValueError(
             "With warm_start=True and early_stopping=True, every fit has to hold out the same "
             "samples. Give X_val and y_val, or an integer for random_state. Got "

@@ -112,7 +112,13 @@ class NetworkFitter:
         trainer = Trainer(
             table,
             None,
-            replace(self.options, max_epochs=1, lr_schedule="constant"),
+            replace(
+                self.options,
+                max_epochs=1,
+                lr_schedule="constant",
+                patience=None,
+                weight_averaging=False,
+            ),
             self.execution,
             seeds=count(rng.randint(MAX_SEED)),
             optimizer_state=copy.deepcopy(optimizer_state),

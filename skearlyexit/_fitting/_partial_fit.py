@@ -15,6 +15,7 @@ from skearlyexit._fitting._cross_fit import fit_to_costs
 from skearlyexit._fitting._fit import FittedModel
 from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import requested_point
+from skearlyexit._fitting._options import always_stops_early
 from skearlyexit._fitting._placing import PlacedFit
 from skearlyexit._fitting._spec import make_spec
 from skearlyexit._utils._resolve import resolve
@@ -78,7 +79,7 @@ def check_goes_on(params: Any) -> None:
         needs = f"held-out samples are required by {' and '.join(learned)}"
     elif resolve_placement(params.exits).needs_probe:
         needs = f"{type(params.exits).__name__} chooses exits by held-out samples"
-    elif params.early_stopping:
+    elif always_stops_early(params):
         needs = "early_stopping=True holds samples out"
     elif params.class_weight == "balanced":
         needs = "class_weight='balanced' counts the samples of each class"
@@ -113,7 +114,7 @@ def update_model(
     request = requested_point(params)
     rng = check_random_state(params.random_state)
     input_dtype = standing.dtype if standing else None
-    spec = make_spec(params, samples, classes, rng, input_dtype)
+    spec = make_spec(params, samples, classes, rng, input_dtype, stops=False)
     samples = spec.rows
     for notice in [] if standing else spec.notices:
         warn(notice)

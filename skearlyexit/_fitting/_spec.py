@@ -18,6 +18,7 @@ from skearlyexit._fitting._exit_costs import ExitCosts
 from skearlyexit._fitting._head_fitter import HeadFitter
 from skearlyexit._fitting._measured_network import Exits, MeasuredNetwork
 from skearlyexit._fitting._network_fitter import MAX_SEED, NetworkFitter
+from skearlyexit._fitting._options import training_options
 from skearlyexit._fitting._precision import is_exact, notice_of_rounding, rows_as_read
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.backbones import Backbone
@@ -34,7 +35,7 @@ from skearlyexit.training import TrainingStrategy
 from skearlyexit.training._acceleration import check_mixed_precision
 from skearlyexit.training._callbacks import check_callbacks
 from skearlyexit.training._memory import TrainingMemory
-from skearlyexit.training._options import Execution, TrainingOptions
+from skearlyexit.training._options import Execution
 from skearlyexit.training._registry import STRATEGIES
 
 
@@ -62,6 +63,8 @@ class FitSpec:
         Exit rule, not fitted.
     cost : Cost
         Cost of the parts of the network.
+    stops_early : bool
+        Whether the training uses early stopping.
     notices : list of str
         Warnings for the user.
     """
@@ -75,6 +78,7 @@ class FitSpec:
     strategy: TrainingStrategy
     exit_rule: ExitRule
     cost: Cost
+    stops_early: bool
     notices: list[str]
 
     def fitter(
@@ -99,15 +103,7 @@ class FitSpec:
                 exits=Exits(plan.placed(ends), heads),
                 training=training,
                 keep_given=self.strategy.keeps_given,
-                options=TrainingOptions(
-                    max_epochs=params.max_epochs,
-                    batch_size=params.batch_size,
-                    lr=params.lr,
-                    optimizer=params.optimizer,
-                    lr_schedule=params.lr_schedule,
-                    patience=params.n_iter_no_change if params.early_stopping else None,
-                    callbacks=params.callbacks or (),
-                ),
+                options=training_options(params, stops=self.stops_early),
                 execution=Execution(
                     params.device, params.mixed_precision, params.compile, params.verbose
                 ),
@@ -126,7 +122,7 @@ class FitSpec:
             costs=ExitCosts(self.cost, exits, n_classes),
             exit_rule=rule,
             combination=combination,
-            validation_fraction=params.validation_fraction if params.early_stopping else None,
+            validation_fraction=params.validation_fraction if self.stops_early else None,
         )
 
 
@@ -136,6 +132,8 @@ def make_spec(
     classes: np.ndarray,
     rng: np.random.RandomState,
     input_dtype: torch.dtype | None = None,
+    *,
+    stops: bool,
 ) -> FitSpec:
     """Validate the parameters of an estimator, and make the specification of its fit.
 
@@ -151,6 +149,8 @@ def make_spec(
         Generator of random numbers.
     input_dtype : torch.dtype or None, default=None
         Precision of the inputs of the network from which the training starts, if any.
+    stops : bool
+        Whether the training uses early stopping.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def make_spec(
         Specification of the fit.
     """
     check_device(params)
-    check_callbacks(params.callbacks, early_stopping=params.early_stopping)
+    check_callbacks(params.callbacks, early_stopping=stops)
     single = given.cast(params.dtype)
     backbone = resolve_backbone(params.backbone, single.X, len(classes))
     placement = resolve_placement(params.exits)
@@ -178,7 +178,7 @@ def make_spec(
         )
     said = [notice for notice in notices if notice]
     return FitSpec(
-        params, classes, rows, backbone, plan, placement, strategy, exit_rule, cost, said
+        params, classes, rows, backbone, plan, placement, strategy, exit_rule, cost, stops, said
     )
 
 

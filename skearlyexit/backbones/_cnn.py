@@ -22,6 +22,9 @@ from skearlyexit.backbones._images import (
     seems_channels_last,
 )
 
+#: Pixels of a side from which the first convolution has a stride of 2 by default.
+LARGE_SIDE = 24
+
 
 class _ResidualBlock(torch.nn.Module):
     """Two 3x3 convolutions with a shortcut connection."""
@@ -71,9 +74,10 @@ class CNNBackbone(Backbone):
         after the first halves the height and the width.
     n_blocks : int, default=2
         Number of residual blocks in each group.
-    stem_stride : int, default=1
+    stem_stride : int or "auto", default="auto"
         Stride of the first convolution. A stride of 2 reduces the cost of the network to about a
-        quarter.
+        quarter. ``"auto"`` is 2 if both sides of the images have at least 24 pixels, and 1
+        otherwise.
     image_shape : tuple of int or None, default=None
         Shape of an image, ``(channels, height, width)``, ``(height, width, channels)`` or
         ``(height, width)``, for samples that are flattened images. If None, each sample must have
@@ -98,7 +102,7 @@ class CNNBackbone(Backbone):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "widths": ["array-like"],
         "n_blocks": [Interval(Integral, 1, None, closed="left")],
-        "stem_stride": [Interval(Integral, 1, None, closed="left")],
+        "stem_stride": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "image_shape": [tuple, list, None],
         "data_format": [StrOptions(set(DATA_FORMATS))],
     }
@@ -108,7 +112,7 @@ class CNNBackbone(Backbone):
         widths: Sequence[int] = (16, 32, 64),
         *,
         n_blocks: int = 2,
-        stem_stride: int = 1,
+        stem_stride: int | str = "auto",
         image_shape: tuple[int, ...] | None = None,
         data_format: str = "auto",
     ) -> None:
@@ -170,12 +174,16 @@ class CNNBackbone(Backbone):
         layout = self._layout(X.shape[1:])
         widths = [round_up(width) for width in self._checked_widths()]
         n_channels = widths[0]
+        stem_stride = self.stem_stride
+        if stem_stride == "auto":
+            sides = layout.shape[:2] if layout.channels_last else layout.shape[1:]
+            stem_stride = 2 if min(sides) >= LARGE_SIDE else 1
         standardize = Standardize(X, layout.arrange)
         stem = _Stem(
             Images(layout),
             standardize,
             torch.nn.Conv2d(
-                layout.n_channels, n_channels, 3, stride=self.stem_stride, padding=1, bias=False
+                layout.n_channels, n_channels, 3, stride=int(stem_stride), padding=1, bias=False
             ),
             torch.nn.BatchNorm2d(n_channels),
             torch.nn.ReLU(),

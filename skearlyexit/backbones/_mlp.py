@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit._determinism._layers import PaddedLinear, Standardize, round_up
@@ -24,12 +25,52 @@ class _ResidualBlock(torch.nn.Module):
             torch.nn.BatchNorm1d(width),
             torch.nn.Linear(width, hidden),
             torch.nn.ReLU(),
-            *([torch.nn.Dropout(dropout)] if dropout else []),
+            *([Dropout(dropout)] if dropout else []),
             torch.nn.Linear(hidden, width),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.branch(x)
+
+
+class Dropout(torch.nn.Module):
+    """Dropout whose rate is rounded to a multiple of 1/256.
+
+    One random number is drawn for eight values. The dropout of torch draws one for each value,
+    which takes a quarter of the time of a training step of a small network.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.n_dropped = min(255, round(256 * rate))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_compiling():  # compiled, that of torch is as fast
+            return F.dropout(x, self.n_dropped / 256, self.training)
+        if not self.training:
+            return x
+        numbers = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+        octets = numbers.random_(-(2**63), None).view(torch.uint8)[: x.numel()]
+        kept = (octets >= self.n_dropped).view(x.shape)
+        return x * kept * (256 / (256 - self.n_dropped))
+
+    def extra_repr(self) -> str:
+        return f"p={self.n_dropped / 256}"
+
+
+class SmoothClip(torch.nn.Module):
+    """Compresses values smoothly to at most a limit, ``x / sqrt(1 + (x / limit)**2)``.
+
+    Square root and division are rounded correctly, so that the result for a sample does not depend
+    on the batch.
+    """
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / torch.sqrt(1 + torch.square(x / self.limit))
 
 
 class MLPBackbone(Backbone):
@@ -40,18 +81,27 @@ class MLPBackbone(Backbone):
     so on.
 
     The input is standardized feature by feature, with the mean and standard deviation of the
-    training samples. Samples with several axes are flattened first.
+    training samples. Samples with several axes are flattened first. If `smooth_clip` is given,
+    standardized values x are then replaced by ``x / sqrt(1 + (x / smooth_clip)**2)``, which reduces
+    the influence of outliers and of indicators of rare categories.
 
     Parameters
     ----------
-    n_blocks : int, default=8
+    n_blocks : int, default=6
         Number of residual blocks.
-    width : int, default=128
+    width : int, default=64
         Size of the embeddings, rounded up to a multiple of 16.
     hidden : int, default=128
         Number of hidden units of each residual block, rounded up to a multiple of 16.
-    dropout : float, default=0.0
-        Dropout rate of the hidden units.
+    dropout : float, default=0.15
+        Dropout rate of the hidden units, rounded to a multiple of 1/256.
+    smooth_clip : float or None, default=3.0
+        Limit of the absolute values of standardized features. None does not limit them.
+
+    References
+    ----------
+    Smooth clipping: Holzmüller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs
+    and boosted trees on tabular data", NeurIPS 2024.
 
     Examples
     --------
@@ -65,21 +115,32 @@ class MLPBackbone(Backbone):
         "width": [Interval(Integral, 1, None, closed="left")],
         "hidden": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
+        "smooth_clip": [Interval(Real, 0, None, closed="neither"), None],
     }
 
     def __init__(
-        self, n_blocks: int = 8, *, width: int = 128, hidden: int = 128, dropout: float = 0.0
+        self,
+        n_blocks: int = 6,
+        *,
+        width: int = 64,
+        hidden: int = 128,
+        dropout: float = 0.15,
+        smooth_clip: float | None = 3.0,
     ) -> None:
         self.n_blocks = n_blocks
         self.width = width
         self.hidden = hidden
         self.dropout = dropout
+        self.smooth_clip = smooth_clip
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
         width, hidden = round_up(self.width), round_up(self.hidden)
         n_features = math.prod(X.shape[1:])
         standardize = Standardize(X, lambda rows: rows.reshape(len(rows), -1))
-        stem = torch.nn.Sequential(torch.nn.Flatten(), standardize, PaddedLinear(n_features, width))
+        prepare: list[torch.nn.Module] = [torch.nn.Flatten(), standardize]
+        if self.smooth_clip is not None:
+            prepare.append(SmoothClip(self.smooth_clip))
+        stem = torch.nn.Sequential(*prepare, PaddedLinear(n_features, width))
         blocks = [_ResidualBlock(width, hidden, self.dropout) for _ in range(self.n_blocks)]
         names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]
         return Chain([stem, *blocks], names=names, standardize=standardize)

@@ -2,6 +2,7 @@
 
 from skearlyexit.placement._adaptive import AdaptivePlacement
 from skearlyexit.placement._base import Candidates, Placed, Placement, Probe, Probed
+from skearlyexit.placement._cost_ratio import CostRatio
 from skearlyexit.placement._cost_share import CostShare
 from skearlyexit.placement._efficiency import EfficiencyTest
 from skearlyexit.placement._exact import ExactPlacement
@@ -12,6 +13,7 @@ from skearlyexit.placement._report import PlacementReport
 __all__ = [
     "AdaptivePlacement",
     "Candidates",
+    "CostRatio",
     "CostShare",
     "EfficiencyTest",
     "ExactPlacement",

@@ -31,9 +31,10 @@ MAX_EXITS = 100_000
 class CostShare(Placement):
     """Placement at given shares of the cost of the backbone.
 
-    Each exit is placed after the first block at which the cumulative cost of the backbone reaches
-    the share. Blocks without a cost, such as activations and pooling, belong to the block before
-    them. If two shares are reached at the same block, they result in one exit, and a warning is
+    Each exit is placed after the block at which the cumulative cost of the backbone is nearest to
+    the share, such that all exits are different and the sum of the differences is the smallest.
+    Blocks without a cost, such as activations and pooling, belong to the block before them. If
+    there are more shares than candidates, an exit is placed at each candidate, and a warning is
     issued.
 
     Parameters
@@ -79,22 +80,24 @@ class CostShare(Placement):
         places = candidates.places
         cumulative = candidates.cumulative[places]
         total = cumulative[-1]
-        wanted = self._shares() * total
-        # A share that is reached exactly must not be moved to the next block by rounding.
-        first = np.searchsorted(cumulative, wanted * (1 - 1e-12), side="left")
-        kept = sorted({int(i) for i in first} | {len(places) - 1})
-        if len(kept) < len(wanted) + 1:
+        shares = self._shares()
+        # An exit before any cost has no stage that could be skipped to reach it.
+        n_free = int(np.sum(cumulative[:-1] == 0))
+        early = cumulative[n_free:-1] / max(total, 1e-300)
+        if len(shares) > len(early):
             warn(
-                f"The backbone holds {len(kept)} of the {len(wanted) + 1} exits asked for: some "
-                "shares of its cost are reached within the same block. Ask for fewer exits, or "
-                "name the blocks."
+                f"The backbone holds {len(early) + 1} of the {len(shares) + 1} exits asked for. "
+                "Ask for fewer exits."
             )
-        reasons = ["" for _ in places]
-        for i, share in zip(first, wanted / max(total, 1e-300), strict=True):
-            reasons[i] += f"{', ' if reasons[i] else 'first to reach '}{share:.1%}"
-        reasons[-1] = "the end"
-        chosen = np.isin(np.arange(len(places)), kept)
-        reasons = [reason or "no share is first reached here" for reason in reasons]
+        chosen = np.append(np.full(len(early), len(shares) >= len(early)), True)
+        reasons = [*["there are more shares than candidates" for _ in early], "the end"]
+        if len(shares) < len(early):
+            reasons[:-1] = ["no share is nearest to it"] * len(early)
+            for i, share in zip(_nearest(early, shares), shares, strict=True):
+                reasons[i], chosen[i] = f"nearest to {share:.1%}", True
+        chosen = np.append(np.zeros(n_free, dtype=bool), chosen)
+        reasons = [*["it has no cost"] * n_free, *reasons]
+        kept = np.flatnonzero(chosen)
         report = PlacementReport(
             repr(self),
             [candidates.names[i] for i in places],
@@ -123,3 +126,27 @@ class CostShare(Placement):
                 f"{in_order.tolist()!r}."
             )
         return shares
+
+
+def _nearest(costs: np.ndarray, shares: np.ndarray) -> list[int]:
+    """Different costs in ascending order with the smallest sum of differences from the shares."""
+    if not len(shares):
+        return []
+    # sums[i]: smallest sum so far, with the current share at cost i.
+    sums = np.zeros(len(costs))
+    before: list[np.ndarray] = []
+    for k, share in enumerate(shares):
+        best = np.minimum.accumulate(sums)
+        # Position of the smallest sum up to each cost; the first one if several are equal.
+        position = np.maximum.accumulate(
+            np.where(np.append(True, sums[1:] < best[:-1]), np.arange(len(sums)), 0)
+        )
+        if k:
+            best, position = np.append(np.inf, best[:-1]), np.append(0, position[:-1])
+        before.append(position)
+        # Equal distances, up to rounding, are those of the earlier candidate.
+        sums = best + np.round(np.abs(costs - share), 12)
+    found = [int(np.argmin(sums))]
+    for position in reversed(before[1:]):
+        found.insert(0, int(position[found[0]]))
+    return found

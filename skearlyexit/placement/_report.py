@@ -39,9 +39,9 @@ class PlacementReport:
     >>> print(report)
     CostShare(n_exits=2)
     block    cost  exit  why
-    stem    25.0%     -  no share is first reached here
-    a       50.0%   yes  first to reach 50.0%
-    b       75.0%     -  no share is first reached here
+    stem    25.0%     -  no share is nearest to it
+    a       50.0%   yes  nearest to 50.0%
+    b       75.0%     -  no share is nearest to it
     c      100.0%   yes  the end
     """
 

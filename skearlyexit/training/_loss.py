@@ -32,6 +32,9 @@ class ExitLoss(torch.nn.Module):
     ----------
     progress : float
         Progress of the training phase, as a share of its steps. It is set by the trainer.
+    label_smoothing : float
+        Label smoothing of the cross-entropies in training, but not in evaluation. It is set by the
+        trainer.
     tallies : dict of bool to ExitTally
         Losses and accuracies of the exits in the current epoch, in training (True) and in
         evaluation (False).
@@ -50,6 +53,7 @@ class ExitLoss(torch.nn.Module):
         super().__init__()
         self.weights = weights
         self.progress = 0.0
+        self.label_smoothing = 0.0
         self.tallies = {True: ExitTally(), False: ExitTally()}
 
     def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
@@ -88,7 +92,8 @@ class ExitLoss(torch.nn.Module):
             Mean cross-entropy of each exit.
         """
         stacked = torch.stack(tuple(logits))
-        losses = mean_losses(stacked, target)
+        smoothing = self.label_smoothing if self.training else 0.0
+        losses = mean_losses(stacked, target, label_smoothing=smoothing)
         self.tallies[self.training].add(losses, stacked, target[0])
         return losses
 
@@ -141,7 +146,9 @@ class AdaptiveExitLoss(ExitLoss):
         return (inverse * len(losses) / inverse.sum()).to(losses.dtype)
 
 
-def mean_losses(stacked: torch.Tensor, target: Target) -> torch.Tensor:
+def mean_losses(
+    stacked: torch.Tensor, target: Target, *, label_smoothing: float = 0.0
+) -> torch.Tensor:
     """Mean cross-entropy of each exit.
 
     Parameters
@@ -150,6 +157,8 @@ def mean_losses(stacked: torch.Tensor, target: Target) -> torch.Tensor:
         Logits of all exits.
     target : sequence of Tensor
         ``(y,)`` or ``(y, sample_weight)``. Further samples have no labels and are ignored.
+    label_smoothing : float, default=0.0
+        Share of the target that is distributed equally over all classes.
 
     Returns
     -------
@@ -162,7 +171,10 @@ def mean_losses(stacked: torch.Tensor, target: Target) -> torch.Tensor:
     n_exits, n_rows, n_classes = stacked.shape
     # One call for all exits, since for small batches the overhead of a call dominates.
     losses = F.cross_entropy(
-        stacked.view(-1, n_classes), y.expand(n_exits, n_rows).reshape(-1), reduction="none"
+        stacked.view(-1, n_classes),
+        y.expand(n_exits, n_rows).reshape(-1),
+        reduction="none",
+        label_smoothing=label_smoothing,
     ).view(n_exits, n_rows)
     if sample_weight:
         losses = losses * sample_weight[0]

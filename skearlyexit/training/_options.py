@@ -29,6 +29,33 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
+#: Number of steps over which weights are averaged if an epoch has fewer.
+LEAST_HORIZON = 20
+#: Number of steps without a lower validation loss after which `n_iter_no_change="auto"` stops, if
+#: `LEAST_EPOCHS` epochs have fewer.
+LEAST_STEPS = 80
+LEAST_EPOCHS = 5
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Number of epochs without a lower validation loss after which a phase ends.
+
+    Attributes
+    ----------
+    n_epochs : int or None
+        Number of epochs. None is as many as have `LEAST_STEPS` steps, at least `LEAST_EPOCHS`.
+    """
+
+    n_epochs: int | None
+
+    def epochs(self, n_steps: int) -> int:
+        """Number of epochs of so many steps."""
+        if self.n_epochs is not None:
+            return self.n_epochs
+        return max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / n_steps))
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """Options of a training run.
@@ -37,9 +64,11 @@ class TrainingOptions:
     ----------
     max_epochs, batch_size, lr, optimizer, lr_schedule : int, int, float, str or callable, str
         As in `EarlyExitClassifier`.
-    patience : int or None, default=None
-        Number of epochs without a lower validation loss after which a phase ends and the weights
-        with the lowest validation loss are restored. None trains for all epochs.
+    weight_decay, label_smoothing, gradient_clipping, weight_averaging : float, float, float, bool
+        As in `EarlyExitClassifier`.
+    patience : Patience or None, default=None
+        When a phase ends early and the weights with the lowest validation loss are restored. None
+        trains for all epochs.
     callbacks : sequence of skorch callbacks, default=()
         Callbacks, which are copied for each phase.
     """
@@ -49,7 +78,11 @@ class TrainingOptions:
     lr: float
     optimizer: str | Callable[..., torch.optim.Optimizer]
     lr_schedule: str
-    patience: int | None = None
+    weight_decay: float | None = None
+    label_smoothing: float = 0.0
+    gradient_clipping: float | None = None
+    weight_averaging: bool = False
+    patience: Patience | None = None
     callbacks: Sequence[Any] = ()
 
     def make_optimizer(
@@ -64,7 +97,8 @@ class TrainingOptions:
             parameters = [{"params": group} for group in groups]
         if not isinstance(self.optimizer, str):
             return self.optimizer(parameters, lr=lr)
-        return OPTIMIZERS[self.optimizer](parameters, lr=lr, fused=True)
+        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        return OPTIMIZERS[self.optimizer](parameters, lr=lr, fused=True, **decay)
 
 
 @dataclass(frozen=True)

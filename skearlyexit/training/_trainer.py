@@ -13,10 +13,12 @@ from typing import Any
 
 import skorch
 import torch
+from skorch.callbacks import GradientNormClipping
 
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._utils._warnings import warn
 from skearlyexit.training._acceleration import accelerated
+from skearlyexit.training._averaging import Averaging
 from skearlyexit.training._interrupts import train
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
@@ -254,12 +256,18 @@ class Trainer:
         self, module: View, loss: ExitLoss, n_epochs: int
     ) -> tuple[skorch.NeuralNet, Progress]:
         options = self.options
-        n_steps = n_epochs * len(Batches(self.rows, options.batch_size))
-        progress = Progress(n_steps, SCHEDULES[options.lr_schedule])
+        n_steps = len(Batches(self.rows, options.batch_size))
+        progress = Progress(n_epochs * n_steps, SCHEDULES[options.lr_schedule])
         callbacks: list[Any] = [("skearlyexit_progress", progress)]
+        if options.gradient_clipping is not None:
+            clipping = GradientNormClipping(options.gradient_clipping)
+            callbacks.append(("skearlyexit_gradient_clipping", clipping))
+        if options.weight_averaging:
+            callbacks.append(("skearlyexit_weight_averaging", Averaging(n_steps)))
         if options.patience is not None:
-            stopping = Stopping(patience=options.patience, sink=_silent)
+            stopping = Stopping(patience=options.patience.epochs(n_steps), sink=_silent)
             callbacks.append(("skearlyexit_early_stopping", stopping))
+        loss.label_smoothing = options.label_smoothing
         net = skorch.NeuralNet(
             module,
             criterion=loss,

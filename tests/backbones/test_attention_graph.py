@@ -359,6 +359,8 @@ def test_classifier(name, tmp_path):
         max_epochs=8,
         lr=0.01,
         batch_size=32,
+        label_smoothing=0.0,
+        early_stopping=False,
         calibration=0.3,
         dtype="float64" if name in ("wine", "grid") else "float32",
         random_state=0,

@@ -51,9 +51,10 @@ def test_mlp_by_hand():
     stem, block = (part.double().eval() for part in network.blocks)
     rows = VECTORS.astype(np.float64)
     mean, deviation = VECTORS.mean(0, dtype=np.float64), VECTORS.std(0, dtype=np.float64)
-    linear, (norm, first, _, second) = stem[2], block.branch
+    linear, (norm, first, _, _, second) = stem[3], block.branch
     weight, bias = (p.detach().numpy() for p in (linear.weight, linear.bias))
-    x = (rows - mean) / deviation @ weight[:, :13].T + bias
+    x = (rows - mean) / deviation
+    x = x / np.sqrt(1 + (x / 3) ** 2) @ weight[:, :13].T + bias
     normed = x / np.sqrt(1 + norm.eps)  # fresh running statistics
     hidden = np.maximum(normed @ first.weight.detach().numpy().T + first.bias.detach().numpy(), 0)
     expected = x + hidden @ second.weight.detach().numpy().T + second.bias.detach().numpy()

@@ -418,7 +418,7 @@ def test_classifier(name, masked, tmp_path):
         **params,
     ).fit(X, y)
     table = clf.exit_table(X_test)
-    assert clf.exit_names_[:-1] == (params["exits"] if name != "lstm" else ["step4", "step6"])
+    assert clf.exit_names_[:-1] == (params["exits"] if name != "lstm" else ["step2", "step6"])
     threshold = np.quantile(table.scores[:, :-1], 0.5, axis=0)
     labels, exits = clf.predict(X_test, threshold=threshold, return_exits=True)
     assert same(exits, table.exits(threshold))

@@ -22,7 +22,8 @@ X, y, X_TEST, Y_TEST = blobs()
 
 @pytest.fixture(scope="module")
 def clf():
-    return quick(calibration=None).fit(X, y).calibrate(X_TEST, Y_TEST, Budget(0.8))
+    params = {"calibration": None, "max_epochs": 12}
+    return quick(**params).fit(X, y).calibrate(X_TEST, Y_TEST, Budget(0.8))
 
 
 class TestUnits:

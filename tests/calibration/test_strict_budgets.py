@@ -25,6 +25,7 @@ def fitted(policy, combine):
         policy=policy,
         combine=combine,
         max_epochs=2,
+        lr=0.01,
         budget=0.9,
     )
     return clf.fit(X, Y)

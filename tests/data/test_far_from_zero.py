@@ -147,7 +147,7 @@ def test_every_training(params):
     params = {**PARAMS, "max_epochs": 2, **params}
     clf = quick(**params).fit(X + FAR, y)
     near = quick(**params).fit(X, y)
-    assert clf.cascade_.network.stages[0].blocks[0][2].weight.dtype == torch.float32
+    assert clf.cascade_.network.stages[0].blocks[0][3].weight.dtype == torch.float32
     assert np.mean(clf.predict(X_NEW + FAR) == near.predict(X_NEW)) > 0.9
 
 

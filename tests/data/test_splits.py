@@ -128,11 +128,27 @@ class TestCalibrationSplits:
         assert [np.bincount(self.y[held]).tolist()[0] for _, held in splits] == [20] * 3
 
     def test_auto_holds_out_a_fifth_of_many(self):
-        for n, n_splits in ((AUTO_CROSS_FIT_BELOW - 1, 3), (AUTO_CROSS_FIT_BELOW, 1)):
+        for n, refits in ((AUTO_CROSS_FIT_BELOW - 1, True), (AUTO_CROSS_FIT_BELOW, False)):
             splits, refit = calibration_splits("auto", np.arange(n) % 2, None, rng())
-            assert len(splits) == n_splits
-            assert refit == (n_splits > 1)
+            assert len(splits) == 1
+            assert refit == refits
         assert len(splits[0][1]) == AUTO_CROSS_FIT_BELOW / 5
+
+    @pytest.mark.parametrize(
+        ("n", "n_splits", "n_held"),
+        [(600, 3, 600), (900, 2, 600), (960, 2, 640), (1797, 2, 1198), (1800, 1, 600)],
+    )
+    def test_auto_leaves_out_folds_that_are_not_needed(self, n, n_splits, n_held):
+        splits, refit = calibration_splits("auto", np.arange(n) % 2, None, rng())
+        assert refit
+        assert len(splits) == n_splits
+        assert sum(len(held) for _, held in splits) == n_held
+        assert all(len(train) + len(held) == n for train, held in splits)
+
+    def test_auto_holds_out_a_number_of_very_many(self):
+        splits, refit = calibration_splits("auto", np.arange(40_000) % 2, None, rng())
+        assert not refit
+        assert len(splits[0][1]) == 3000
 
     @pytest.mark.parametrize("counts", [[1, 1, 1], [5, 1], [2, 2], [1, 2, 30]])
     def test_auto_with_rare_classes(self, counts):

@@ -16,7 +16,7 @@ WORDS = np.array(["ant", "bee", "cow", "dog"])
 
 @pytest.fixture(scope="module")
 def clf():
-    return quick(operating_point=RiskControl(0.2)).fit(X, WORDS[y])
+    return quick(operating_point=RiskControl(0.12)).fit(X, WORDS[y])
 
 
 POINTS = [{}, {"budget": 0.7}, {"threshold": 0.4}, {"threshold": [0.35, 0.5]}]
@@ -61,11 +61,11 @@ def test_it_tells_what_predict_does(clf, asked, weighted):
 
 def test_it_tells_the_operating_point(clf):
     report = clf.exit_report(X_TEST, WORDS[Y_TEST])
-    assert report.request == "RiskControl(target_level=0.2, confidence_level=0.9)"
+    assert report.request == "RiskControl(target_level=0.12, confidence_level=0.9)"
     assert report.certified is True
     assert report.reason == clf.operating_point_.reason
     assert same(report.exits.thresholds, clf.thresholds_)
-    assert "asked for: RiskControl(target_level=0.2, confidence_level=0.9), certified" in str(
+    assert "asked for: RiskControl(target_level=0.12, confidence_level=0.9), certified" in str(
         report
     )
 

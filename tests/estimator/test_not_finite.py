@@ -146,7 +146,10 @@ def large_to(value, X, k):
     ids=["nan", "negative", "zero", "infinite"],
 )
 def test_heads_that_return_no_probabilities(function):
-    clf = quick(head=OfOutputs(function), max_epochs=1, calibration=None).fit(X, y)
+    backbone = MLPBackbone(3, width=32, hidden=32, smooth_clip=None)
+    clf = quick(backbone=backbone, head=OfOutputs(function), max_epochs=1, calibration=None).fit(
+        X, y
+    )
     with pytest.raises(ValueError, match=r"exit \d are NaN.*2 samples.*X\[5\]"):
         clf.predict(with_bad(X_TEST, [5, 6]))
 

@@ -392,6 +392,8 @@ def test_embeddings_on_a_small_scale_are_learned_from_all_the_same():
             training="joint",
             calibration=None,
             max_epochs=8,
+            batch_size=128,
+            early_stopping=False,
             random_state=0,
         ).fit(*images)
         return [np.mean(p == y_new) for p in clf.staged_predict(X_new.reshape(-1, 1, 8, 8))]

@@ -16,7 +16,7 @@ from skearlyexit.training import (
     SeparateTraining,
     Trainer,
 )
-from skearlyexit.training._options import SCHEDULES, TrainingOptions, cosine
+from skearlyexit.training._options import SCHEDULES, Patience, TrainingOptions, cosine
 from skearlyexit.training._rows import TrainingRows
 from tests._data import blobs, make, quick
 
@@ -27,7 +27,7 @@ COSTS = np.array([0.3, 0.6, 1.0])
 
 def network(**options):
     def build():
-        built = MLPBackbone(2, width=16, hidden=16).build(X, 4)
+        built = MLPBackbone(2, width=16, hidden=16, dropout=0.0).build(X, 4)
         heads = [PooledModule(nn.Identity(), nn.Linear(16, 4)) for _ in range(3)]
         return MultiExitNetwork(built.cut([0, 1, 2]), heads, **options).double()
 
@@ -109,7 +109,7 @@ def test_separate_keeps_given_weights():
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_heads_learn_the_same_from_embeddings_that_are_kept(monkeypatch, early_stopping):
-    options = {"patience": 3, "validation": ROWS} if early_stopping else {}
+    options = {"patience": Patience(3), "validation": ROWS} if early_stopping else {}
     n_passes = []
     ends = []
     for limit in (2**31, 0):

@@ -1,0 +1,198 @@
+"""Estimators with their default parameters, on twelve tables of three sizes.
+
+All of them get standardized features. "last exit" is `EarlyExitClassifier()` without early exits,
+and "early exits" the same model at its default operating point. Of each set at most 4,000 samples,
+or a quarter, are test samples. Peers that are not installed are left out: RealMLP is
+`RealMLP_TD_S_Classifier` of ``pytabkit``, with its own scaling. Every result is kept in a file, and
+a run that was interrupted goes on.
+
+    python benchmarks/defaults.py
+    python benchmarks/defaults.py --sizes 1000,5000 --seeds 2
+    python benchmarks/defaults.py --report
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import _harness  # noqa: F401 - before everything that starts threads
+import numpy as np
+import torch
+from _harness.command import available, make_parser, numbers
+from _harness.data import SETS
+from _harness.report import table
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skearlyexit import EarlyExitClassifier
+
+TABLES = (
+    "adult,magic,letter,pendigits,satimage,spambase,phoneme,marketing,house,contraceptive,german,"
+    "saheart"
+)
+MAX_TEST = 4000
+PEERS = {
+    "logistic regression": lambda seed: LogisticRegression(max_iter=1000),
+    "boosting": lambda seed: HistGradientBoostingClassifier(random_state=seed),
+    "MLP": lambda seed: MLPClassifier(random_state=seed),
+    "MLP, early stopping": lambda seed: MLPClassifier(early_stopping=True, random_state=seed),
+}
+try:
+    from pytabkit import RealMLP_TD_S_Classifier
+except ImportError:
+    pass
+else:
+    PEERS["RealMLP"] = lambda seed: RealMLP_TD_S_Classifier(
+        device="cpu", random_state=seed, n_threads=1
+    )
+OURS = ("last exit", "early exits")
+
+
+def split(X: np.ndarray, y: np.ndarray, size: int, seed: int) -> list[np.ndarray]:
+    """Training and test samples, of classes that occur in the training samples."""
+    order = np.random.RandomState(seed).permutation(len(X))
+    X, y = X[order], y[order]
+    n_test = min(MAX_TEST, len(X) // 4)
+    stop = min(n_test + size, len(X))
+    known = np.isin(y[:n_test], y[n_test:stop])
+    return [X[n_test:stop], y[n_test:stop], X[:n_test][known], y[:n_test][known]]
+
+
+def measured(probabilities: np.ndarray, classes: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Accuracy and log loss."""
+    labels = classes[probabilities.argmax(axis=1)]
+    # In single precision, they do not sum to 1 exactly.
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+    loss = log_loss(y, probabilities, labels=classes)
+    return {"accuracy": float(np.mean(labels == y)), "log loss": float(loss)}
+
+
+def of_peer(make: Any, seed: int, parts: list[np.ndarray]) -> dict[str, float]:
+    """Results of another estimator."""
+    X, y, X_test, y_test = parts
+    model = make_pipeline(StandardScaler(), make(seed))
+    start = time.process_time()
+    model.fit(X, y)
+    cpu = time.process_time() - start
+    return {"cpu": cpu, **measured(model.predict_proba(X_test), model.classes_, y_test)}
+
+
+def of_ours(seed: int, parts: list[np.ndarray]) -> dict[str, dict[str, float]]:
+    """Results at the last exit, and at the default operating point."""
+    X, y, X_test, y_test = parts
+    model = make_pipeline(StandardScaler(), EarlyExitClassifier(random_state=seed))
+    start = time.process_time()
+    model.fit(X, y)
+    cpu = time.process_time() - start
+    last = model.predict_proba(X_test, threshold=np.inf)
+    early, exits = model.predict_proba(X_test, return_exits=True)
+    classes = model.classes_
+    return {
+        "last exit": {"cpu": cpu, "cost": 1.0, **measured(last, classes, y_test)},
+        "early exits": {
+            "cpu": cpu,
+            "cost": float(model[-1].costs_[exits].mean()),
+            **measured(early, classes, y_test),
+        },
+    }
+
+
+def run(path: Path, names: list[str], sizes: list[int], seeds: int) -> None:
+    """Add the missing results to a file, one in a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = {_key(entry) for entry in read(path)}
+    with path.open("a") as file:
+        for name in names:
+            X, y = SETS[name].load()
+            for size in sizes:
+                for seed in range(seeds):
+                    parts = split(X, y, size, seed)
+                    facts = {"set": name, "size": size, "rows": len(parts[0]), "seed": seed}
+                    found: dict[str, dict[str, float]] = {}
+                    for model, make in PEERS.items():
+                        if _key({**facts, "model": model}) not in done:
+                            found[model] = of_peer(make, seed, parts)
+                    if _key({**facts, "model": OURS[0]}) not in done:
+                        found |= of_ours(seed, parts)
+                    for model, result in found.items():
+                        entry = {**facts, "model": model, **result}
+                        file.write(json.dumps(entry) + "\n")
+                        done.add(_key(entry))
+                    file.flush()
+
+
+def _key(entry: dict[str, Any]) -> tuple[Any, ...]:
+    # Sizes above that of the set are the same samples.
+    return entry["set"], entry["rows"], entry["seed"], entry["model"]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Results in a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def report(entries: list[dict[str, Any]]) -> None:
+    """Print means over the blocks, which are a set, a size and a seed, that every model has."""
+    by_model: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
+    for entry in entries:
+        by_model.setdefault(entry["model"], {})[_key(entry)[:3]] = entry
+    blocks = sorted(set.intersection(*(set(each) for each in by_model.values())))
+    n_sets = len({block[0] for block in blocks})
+    print(f"Means over {len(blocks)} blocks: {n_sets} sets, their sizes and seeds.\n")
+    models = [*PEERS, *OURS]
+    models = [model for model in models if model in by_model]
+
+    def column(model: str, name: str) -> np.ndarray:
+        return np.array([by_model[model][block].get(name, np.nan) for block in blocks])
+
+    accuracies = np.array([column(model, "accuracy") for model in models])
+    ranks = (-accuracies).argsort(axis=0).argsort(axis=0).mean(axis=1) + 1
+    lines = []
+    for i, model in enumerate(models):
+        cost = column(model, "cost").mean()
+        lines.append(
+            [
+                model,
+                f"{100 * accuracies[i].mean():.2f}",
+                f"{ranks[i]:.2f}",
+                f"{column(model, 'log loss').mean():.3f}",
+                "" if np.isnan(cost) else f"{cost:.2f}",
+                f"{column(model, 'cpu').mean():.2f}",
+            ]
+        )
+    header = ["", "accuracy in %", "mean rank", "log loss", "mean cost", "CPU s of fit"]
+    print(table(lines, header))
+    lines = []
+    for name in sorted({block[0] for block in blocks}):
+        chosen = [i for i, block in enumerate(blocks) if block[0] == name]
+        cells = [f"{100 * accuracies[i, chosen].mean():.1f}" for i in range(len(models))]
+        cost = column("early exits", "cost")[chosen].mean()
+        lines.append([SETS[name].title, *cells, f"{cost:.2f}"])
+    print("Accuracy in %, and mean cost with early exits\n")
+    print(table(lines, ["", *models, "cost"]))
+
+
+def main() -> None:
+    """Run the comparison, and print it."""
+    parser = make_parser(__doc__, sets=TABLES, seeds=5, output=True)
+    parser.add_argument("--sizes", type=numbers, default="1000,5000,30000")
+    parser.add_argument("--report", action="store_true", help="only print what is saved")
+    args = parser.parse_args()
+    path = args.output / "defaults.jsonl"
+    torch.set_num_threads(1)
+    if not args.report:
+        warnings.simplefilter("ignore")
+        run(path, available(args.sets), [int(size) for size in args.sizes], args.seeds)
+    report(read(path))
+
+
+if __name__ == "__main__":
+    main()

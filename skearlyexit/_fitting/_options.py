@@ -1,0 +1,79 @@
+"""Values of the training parameters for which ``"auto"`` may be given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skearlyexit._data._samples import Samples
+from skearlyexit.training._options import Patience, TrainingOptions
+
+AUTO = "auto"
+
+#: With fewer samples or groups, early_stopping="auto" does not hold any out.
+LEAST_SAMPLES = 100
+LEAST_GROUPS = 10
+
+#: Values of max_epochs="auto" with early stopping and without.
+EPOCHS_STOPPING = 200
+EPOCHS_FIXED = 40
+
+
+def always_stops_early(params: Any) -> bool:
+    """Whether early stopping is requested, not only where it is possible."""
+    return params.early_stopping != AUTO and bool(params.early_stopping)
+
+
+def stops_early(params: Any, samples: Samples, *, has_validation: bool) -> bool:
+    """Whether the training uses early stopping.
+
+    Parameters
+    ----------
+    params : estimator
+        Estimator with the parameters of `EarlyExitClassifier`.
+    samples : Samples
+        Training and calibration samples.
+    has_validation : bool
+        Whether validation samples are given.
+
+    Returns
+    -------
+    stops : bool
+        True if validation samples are given or held out.
+    """
+    if params.early_stopping != AUTO:
+        return bool(params.early_stopping)
+    if has_validation:
+        return True
+    if params.warm_start or len(samples) < LEAST_SAMPLES:
+        return False
+    return samples.groups is None or len(np.unique(samples.groups)) >= LEAST_GROUPS
+
+
+def training_options(params: Any, *, stops: bool) -> TrainingOptions:
+    """Options of the training of a network."""
+    patience = None
+    if stops:
+        given = params.n_iter_no_change
+        patience = Patience(None if given == AUTO else given)
+    max_epochs = params.max_epochs
+    if max_epochs == AUTO:
+        max_epochs = EPOCHS_STOPPING if stops else EPOCHS_FIXED
+    lr_schedule = params.lr_schedule
+    if lr_schedule == AUTO:
+        # One that decreases with the progress of the training would rarely reach its end.
+        lr_schedule = "constant" if stops else "cosine"
+    return TrainingOptions(
+        max_epochs=max_epochs,
+        batch_size=params.batch_size,
+        lr=params.lr,
+        optimizer=params.optimizer,
+        lr_schedule=lr_schedule,
+        weight_decay=params.weight_decay,
+        label_smoothing=params.label_smoothing,
+        gradient_clipping=params.gradient_clipping,
+        weight_averaging=params.weight_averaging,
+        patience=patience,
+        callbacks=params.callbacks or (),
+    )

@@ -1,0 +1,75 @@
+"""Placement at costs that grow by a factor."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
+from skearlyexit.placement._report import PlacementReport
+
+
+class CostRatio(Placement):
+    """Placement at costs that grow by at least a factor from exit to exit.
+
+    Exits are close together where the network has cost little, and far apart at its end. A sample
+    that just missed one exit then costs at most about this factor more at the next one, while exits
+    at equal shares of the cost place the first one too late for easy samples.
+
+    Parameters
+    ----------
+    ratio : float, default=1.4
+        Smallest ratio of the costs of the backbone up to an exit and up to the previous one.
+    first : float, default=0.01
+        Smallest cost of the backbone up to the first exit, as a share of the cost of the entire
+        backbone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.placement import Candidates
+    >>> names = ["stem", "a", "b", "c", "d", "e", "f"]
+    >>> placed = CostRatio().place(Candidates(names, np.array([2.0, 16, 16, 16, 16, 16, 16])))
+    >>> [names[end] for end in placed.ends]
+    ['stem', 'a', 'b', 'c', 'f']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "ratio": [Interval(Real, 1, None, closed="left")],
+        "first": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, ratio: float = 1.4, *, first: float = 0.01) -> None:
+        self.ratio = ratio
+        self.first = first
+
+    def place(self, candidates: Candidates, probe: Probe | None = None) -> Placed:
+        places = candidates.places
+        cumulative = candidates.cumulative[places]
+        total = cumulative[-1]
+        reasons = []
+        kept: list[int] = []
+        least = self.first * total
+        for i, cost in enumerate(cumulative[:-1]):
+            # A ratio that is reached exactly must not be missed by rounding.
+            if not cost or cost < least * (1 - 1e-12):
+                reasons.append("too close to the exit before" if kept else "too early")
+            elif cost * self.ratio > total * (1 + 1e-12):
+                reasons.append("too close to the end")
+            else:
+                before = f"{cost / cumulative[kept[-1]]:.2f} times the exit before" if kept else ""
+                reasons.append(before or "the first")
+                kept.append(i)
+                least = cost * self.ratio
+        kept.append(len(places) - 1)
+        report = PlacementReport(
+            repr(self),
+            [candidates.names[i] for i in places],
+            cumulative / max(total, 1e-300),
+            np.isin(np.arange(len(places)), kept),
+            [*reasons, "the end"],
+        )
+        return Placed([int(places[i]) for i in kept], report)

@@ -58,7 +58,7 @@ IMAGE_SHAPES = [
 ] + [((16, 32, 48), 1), ((16, 32, 64), 1), ((16, 32, 64), 2)]
 
 #: Of all networks alike, with early exits and without.
-LINEAR = LinearHead(normalize=True)
+LINEAR = LinearHead(pooling="average", normalize=True)
 
 
 def entry_name(model: str, point: str) -> str:

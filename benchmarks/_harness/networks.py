@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skearlyexit import CNNBackbone, EarlyExitClassifier, MLPBackbone
+from skearlyexit import CNNBackbone, EarlyExitClassifier, LinearHead, MLPBackbone, MLPHead
 from skearlyexit.backbones import Backbone
 
 Params = dict[str, Any]
@@ -36,9 +36,19 @@ FIXED_LENGTH: Params = {
 }
 
 
-def fixed_length(*args: Any, **params: Any) -> EarlyExitClassifier:
-    """Make an estimator whose trainings are of fixed length."""
-    return EarlyExitClassifier(*args, **{**FIXED_LENGTH, **params})
+def fixed_length(*args: Any, head: Any = None, **params: Any) -> EarlyExitClassifier:
+    """Make an estimator whose trainings are of fixed length, with heads on global averages."""
+    head = [*map(_averaging, head)] if isinstance(head, list) else _averaging(head)
+    return EarlyExitClassifier(*args, **{**FIXED_LENGTH, "head": head, **params})
+
+
+def _averaging(head: Any) -> Any:
+    """Head object for a name of a neural head, or the head itself."""
+    if head is None or (isinstance(head, str) and head == "linear"):
+        return LinearHead(pooling="average")
+    if isinstance(head, str) and head == "mlp":
+        return MLPHead(pooling="average")
+    return head
 
 
 def make_backbone(kind: str, params: Params) -> Backbone:

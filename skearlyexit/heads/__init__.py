@@ -4,7 +4,7 @@ from skearlyexit.heads._base import FittedHead, Head, NeuralHead
 from skearlyexit.heads._estimator import EstimatorHead
 from skearlyexit.heads._linear import LinearHead
 from skearlyexit.heads._mlp import MLPHead
-from skearlyexit.heads._pooling import GlobalAveragePooling
+from skearlyexit.heads._pooling import GlobalAveragePooling, QuarterPooling
 
 __all__ = [
     "EstimatorHead",
@@ -14,4 +14,5 @@ __all__ = [
     "LinearHead",
     "MLPHead",
     "NeuralHead",
+    "QuarterPooling",
 ]

@@ -225,9 +225,10 @@ class NeuralHead(Head):
 
     Parameters
     ----------
-    pooling : {"average", "flatten"} or torch.nn.Module, default="average"
-        Maps embeddings to vectors. ``"average"`` is `GlobalAveragePooling`, ``"flatten"`` keeps all
-        values. A torch module is copied and trained with the network, and its output is flattened.
+    pooling : {"quarters", "average", "flatten"} or torch.nn.Module, default="quarters"
+        Maps embeddings to vectors. ``"quarters"`` is `QuarterPooling`, ``"average"`` is
+        `GlobalAveragePooling`, and ``"flatten"`` keeps all values. A torch module is copied and
+        trained with the network, and its output is flattened.
     normalize : bool or None, default=None
         Whether batch normalization is applied to the vectors. None applies it if embeddings have
         more than one axis, such as those of images: their means are small and differ in scale,
@@ -257,7 +258,7 @@ class NeuralHead(Head):
     is_neural = True
 
     def __init__(
-        self, *, pooling: str | torch.nn.Module = "average", normalize: bool | None = None
+        self, *, pooling: str | torch.nn.Module = "quarters", normalize: bool | None = None
     ) -> None:
         self.pooling = pooling
         self.normalize = normalize

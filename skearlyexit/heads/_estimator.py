@@ -61,10 +61,10 @@ class EstimatorHead(Head):
         The classifier, which is cloned. Parameters `random_state` that are None are set to seeds
         derived from the `random_state` of the early-exit classifier. `n_jobs` is set to 1 after
         fitting, which makes predictions reproducible.
-    pooling : {"average", "flatten"} or torch.nn.Module, default="average"
-        Maps embeddings to vectors. ``"average"`` is `GlobalAveragePooling`, ``"flatten"`` keeps all
-        values. A torch module is copied and trained with the network and the linear head, and its
-        output is flattened.
+    pooling : {"quarters", "average", "flatten"} or torch.nn.Module, default="quarters"
+        Maps embeddings to vectors. ``"quarters"`` is `QuarterPooling`, ``"average"`` is
+        `GlobalAveragePooling`, and ``"flatten"`` keeps all values. A torch module is copied and trained
+        with the network and the linear head, and its output is flattened.
     cross_fit : int, default=None
         Number of folds for cross-fitting the embeddings. If None, the classifier is fitted on
         embeddings of samples that the network was trained on, whose classes are separated better
@@ -115,7 +115,7 @@ class EstimatorHead(Head):
         self,
         estimator: Any,
         *,
-        pooling: str | torch.nn.Module = "average",
+        pooling: str | torch.nn.Module = "quarters",
         cross_fit: int | None = None,
     ) -> None:
         self.estimator = estimator

@@ -20,9 +20,10 @@ class MLPHead(NeuralHead):
     ----------
     hidden : sequence of int, default=(64,)
         Number of units of each hidden layer.
-    pooling : {"average", "flatten"} or torch.nn.Module, default="average"
-        Maps embeddings to vectors. ``"average"`` is `GlobalAveragePooling`, ``"flatten"`` keeps all
-        values. A torch module is copied and trained with the network, and its output is flattened.
+    pooling : {"quarters", "average", "flatten"} or torch.nn.Module, default="quarters"
+        Maps embeddings to vectors. ``"quarters"`` is `QuarterPooling`, ``"average"`` is
+        `GlobalAveragePooling`, and ``"flatten"`` keeps all values. A torch module is copied and
+        trained with the network, and its output is flattened.
     normalize : bool or None, default=None
         Whether batch normalization is applied to the vectors. None applies it if embeddings have
         more than one axis, such as those of images; see `NeuralHead`.
@@ -45,7 +46,7 @@ class MLPHead(NeuralHead):
         self,
         hidden: Sequence[int] = (64,),
         *,
-        pooling: str | torch.nn.Module = "average",
+        pooling: str | torch.nn.Module = "quarters",
         normalize: bool | None = None,
     ) -> None:
         super().__init__(pooling=pooling, normalize=normalize)

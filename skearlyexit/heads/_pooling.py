@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from skearlyexit._determinism._in_place import keeping_input
 
@@ -44,7 +45,56 @@ class GlobalAveragePooling(torch.nn.Module):
         return embedding if embedding.ndim == 2 else embedding.flatten(2).mean(dim=2)
 
 
-_POOLINGS = {"average": GlobalAveragePooling, "flatten": torch.nn.Flatten}
+class QuarterPooling(torch.nn.Module):
+    """Mean over each quarter of a feature map.
+
+    A head then sees roughly where in an image something is, which a global mean hides. Quarters of
+    maps of odd size overlap. Embeddings that are not maps, or maps with a side of 1, are pooled by
+    `GlobalAveragePooling`.
+
+    Notes
+    -----
+    **Shape**: (n, channels, height, width) to (n, 4 channels), and (n, channels, ...) to
+    (n, channels) otherwise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.heads import QuarterPooling
+    >>> maps = torch.arange(16.0).view(1, 1, 4, 4)
+    >>> QuarterPooling()(maps)
+    tensor([[ 2.5000,  4.5000, 10.5000, 12.5000]])
+    >>> QuarterPooling()(torch.zeros(5, 8)).shape
+    torch.Size([5, 8])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole = GlobalAveragePooling()
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Compute the means of each channel.
+
+        Parameters
+        ----------
+        embedding : Tensor of shape (n, channels, ...)
+            Embeddings.
+
+        Returns
+        -------
+        vectors : Tensor of shape (n, 4 channels) or (n, channels)
+            Means of each channel.
+        """
+        if embedding.ndim != 4 or min(embedding.shape[2:]) < 2:
+            return self.whole(embedding)
+        return F.adaptive_avg_pool2d(embedding, 2).flatten(1)
+
+
+_POOLINGS = {
+    "average": GlobalAveragePooling,
+    "quarters": QuarterPooling,
+    "flatten": torch.nn.Flatten,
+}
 
 
 def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
@@ -52,9 +102,10 @@ def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
 
     Parameters
     ----------
-    pooling : {"average", "flatten"} or torch.nn.Module
-        Global average pooling, all values, or a module given by the user. The latter is copied, and
-        its output is flattened. If it may change its input in place, it is called with a copy.
+    pooling : {"average", "quarters", "flatten"} or torch.nn.Module
+        Global average pooling, means of the quarters of a map, all values, or a module given by the
+        user. The latter is copied, and its output is flattened. If it may change its input in
+        place, it is called with a copy.
 
     Returns
     -------

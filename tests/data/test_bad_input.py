@@ -89,7 +89,11 @@ def test_data(rows, labels, error, words):
         ({"head": SVC}, TypeError, "with its parentheses"),
         ({"head": "forest"}, ValueError, r"one of \['linear', 'mlp', 'own'\].*'forest'"),
         ({"head": ["linear", SVC()]}, ValueError, "holds 2 heads for 3 exits"),
-        ({"head": LinearHead(pooling="max")}, ValueError, r"\['average', 'flatten'\].*'max'"),
+        (
+            {"head": LinearHead(pooling="max")},
+            ValueError,
+            r"\['average', 'flatten', 'quarters'\].*'max'",
+        ),
         ({"training": "jointly"}, ValueError, "'training' parameter"),
         ({"training": SeparateTraining(1.0)}, ValueError, "'backbone_share' parameter"),
         ({"training": JointTraining("width")}, ValueError, "'weights' parameter.*'depth'"),
@@ -164,7 +168,7 @@ def test_parameters_before_training(params, error, words):
     ("params", "words"),
     [
         ({"training": JointTraining([0.5])}, "2 non-negative numbers"),
-        ({"head": EstimatorHead(SVC(), pooling="max")}, r"\['average', 'flatten'\]"),
+        ({"head": EstimatorHead(SVC(), pooling="max")}, r"\['average', 'flatten', 'quarters'\]"),
     ],
     ids=repr,
 )

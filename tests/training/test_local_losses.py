@@ -81,7 +81,7 @@ class TestFeedback:
         """As of the maps, by hand: mean over positions, batch normalization, random matrix."""
         maps = rng.normal(size=(N, 4, 3, 3)) * [[[[5.0]], [[1.0]], [[0.2]], [[2.0]]]]
         found, head, matrix = self.through_the_head(
-            lambda: LinearHead().build(torch.zeros(2, 4, 3, 3), 3), maps
+            lambda: LinearHead(pooling="average").build(torch.zeros(2, 4, 3, 3), 3), maps
         )
         layer, eps = head.body.body[0], head.body.normalization.eps
         weight, bias = layer.weight.numpy()[:, :4], layer.bias.numpy()

@@ -1,0 +1,105 @@
+"""What "auto" means for the length of the training."""
+
+import numpy as np
+import pytest
+from skorch.callbacks import Callback
+
+from skearlyexit import EarlyExitClassifier
+from skearlyexit.training._options import Patience
+from tests._data import blobs, quick
+
+X, y, X_TEST, Y_TEST = blobs()
+
+
+def stops(n, clf=None, **given):
+    clf = quick(early_stopping="auto", max_epochs=2, calibration=None) if clf is None else clf
+    return "valid_loss" in clf.fit(X[:n], y[:n], **given).history_[0]
+
+
+class TestEarlyStopping:
+    def test_with_enough_samples(self):
+        assert not stops(99)
+        assert stops(100)
+
+    def test_with_enough_groups(self):
+        assert not stops(200, groups=np.arange(200) % 9)
+        assert stops(200, groups=np.arange(200) % 10)
+
+    def test_with_given_samples_however_few(self):
+        assert stops(60, X_val=X_TEST, y_val=Y_TEST)
+
+    def test_not_with_warm_start(self):
+        clf = quick(early_stopping="auto", warm_start=True, max_epochs=2, calibration=None)
+        assert not stops(300, clf)
+
+    def test_partial_fit_holds_nothing_out(self):
+        clf = quick(early_stopping="auto", calibration=None)
+        clf.partial_fit(X, y, classes=range(4))
+        assert "valid_loss" not in clf.history_[0]
+
+    def test_its_samples_are_neither_trained_on_nor_calibrated_on(self):
+        seen = []
+
+        class Watch(Callback):
+            def __deepcopy__(self, memo):
+                return self
+
+            def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+                seen.extend([dataset_train.X.numpy(), dataset_valid.X.numpy()])
+
+        params = {"early_stopping": "auto", "max_epochs": 1, "dtype": "float64"}
+        clf = quick(**params, calibration=0.3, callbacks=[Watch()]).fit(X, y)
+        assert clf.operating_point_.n_samples == 150
+        assert [len(part) for part in seen] == [315, 35]
+        assert len(np.unique(np.concatenate(seen), axis=0)) == 350
+
+    def test_folds_stop_by_themselves(self):
+        clf = quick(early_stopping="auto", calibration=2, max_epochs=3).fit(X, y)
+        assert clf.operating_point_.n_samples == 500
+
+
+def test_default_number_of_epochs():
+    assert len(quick(max_epochs="auto", calibration=None).fit(X[:90], y[:90]).history_) == 40
+    clf = EarlyExitClassifier(quick().backbone, calibration=None, lr=1e-6, random_state=0)
+    assert len(clf.fit(X, y).history_) == 200  # it improves little, but always
+
+
+@pytest.mark.parametrize(("n_steps", "n_epochs"), [(1, 80), (3, 27), (16, 5), (1000, 5)])
+def test_default_patience(n_steps, n_epochs):
+    assert Patience(None).epochs(n_steps) == n_epochs
+    assert Patience(7).epochs(n_steps) == 7
+
+
+@pytest.mark.parametrize("early_stopping", ["auto", False])
+def test_learning_rate_decreases_only_without_early_stopping(early_stopping):
+    rates = []
+
+    class Watch(Callback):
+        def __deepcopy__(self, memo):
+            return self
+
+        def on_batch_end(self, net, training=False, **kwargs):
+            if training:
+                rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    quick(early_stopping=early_stopping, calibration=None, callbacks=[Watch()]).fit(X, y)
+    assert (len(set(rates)) == 1) == (early_stopping == "auto")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"early_stopping": "always"},
+        {"max_epochs": "many"},
+        {"n_iter_no_change": "few"},
+        {"weight_decay": -0.1},
+        {"label_smoothing": 1.0},
+        {"gradient_clipping": 0.0},
+        {"lr_schedule": "linear"},
+        {"exits": "best"},
+    ],
+    ids=str,
+)
+def test_invalid(params):
+    with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter of EarlyExit"):
+        quick(**params).fit(X, y)

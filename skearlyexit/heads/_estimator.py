@@ -63,8 +63,8 @@ class EstimatorHead(Head):
         fitting, which makes predictions reproducible.
     pooling : {"quarters", "average", "flatten"} or torch.nn.Module, default="quarters"
         Maps embeddings to vectors. ``"quarters"`` is `QuarterPooling`, ``"average"`` is
-        `GlobalAveragePooling`, and ``"flatten"`` keeps all values. A torch module is copied and trained
-        with the network and the linear head, and its output is flattened.
+        `GlobalAveragePooling`, and ``"flatten"`` keeps all values. A torch module is copied and
+        trained with the network and the linear head, and its output is flattened.
     cross_fit : int, default=None
         Number of folds for cross-fitting the embeddings. If None, the classifier is fitted on
         embeddings of samples that the network was trained on, whose classes are separated better

@@ -140,8 +140,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
 
         - float: this share of the training samples. The network is trained on the others.
         - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, a network
-          is trained on the other folds, for as many steps as the final one, and its outputs for the
-          samples of the fold are used. The final network is trained on all samples.
+          is trained on the other folds, for as many steps as the final one if there is no early
+          stopping, and its outputs for the samples of the fold are used. The final network is
+          trained on all samples.
         - ``"auto"``: for less than 2,500 samples, as many of 3 folds as contain 600 samples, or
           all. Otherwise a share of 0.2, at most 3,000 samples.
         - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from _harness.command import available, make_parser, numbers
 from _harness.data import SETS
-from _harness.report import table
+from _harness.report import Ranks, table
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -154,7 +154,7 @@ def report(entries: list[dict[str, Any]]) -> None:
         return np.array([by_model[model][block].get(name, np.nan) for block in blocks])
 
     accuracies = np.array([column(model, "accuracy") for model in models])
-    ranks = (-accuracies).argsort(axis=0).argsort(axis=0).mean(axis=1) + 1
+    ranks = Ranks.of(accuracies.T).average
     lines = []
     for i, model in enumerate(models):
         cost = column(model, "cost").mean()

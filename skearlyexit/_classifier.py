@@ -159,8 +159,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
     batch_size : int, default=256
         Number of samples in a training step.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
-        Optimizer of torch, with its default parameters besides the learning rate. A callable is
-        called as ``optimizer(parameters, lr=lr)`` and returns an optimizer.
+        Optimizer of torch, with its default parameters besides the learning rate and
+        `weight_decay`. A callable is called as ``optimizer(parameters, lr=lr)`` and returns an
+        optimizer.
     weight_decay : float, default=None
         Weight decay of the optimizer, if it is given by name. None is the default of torch: 0.01
         for ``"adamw"``, and 0 for the others.
@@ -269,9 +270,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
           and duration in seconds.
         - ``"train_loss"``: mean of the loss that the phase minimizes.
         - ``"exits"``: indices of the exits that the phase computes.
-        - ``"train_exit_losses"``, ``"train_exit_accuracies"``: mean cross-entropy and accuracy of
-          each of these exits on the training samples, computed in each step before the weights are
-          updated. NaN for exits that are no longer trained.
+        - ``"train_exit_losses"``, ``"train_exit_accuracies"``: mean cross-entropy, with smoothed
+          labels, and accuracy of each of these exits on the training samples, computed in each step
+          before the weights are updated. NaN for exits that are no longer trained.
         - ``"valid_loss"``, ``"valid_exit_losses"``, ``"valid_exit_accuracies"``: the same on the
           validation samples. Only with `early_stopping`.
 

@@ -23,9 +23,9 @@ Split = tuple[np.ndarray, np.ndarray]
 AUTO_CROSS_FIT_BELOW = 2500
 AUTO_FOLDS = 3
 AUTO_SHARE = 0.2
-#: What a guarantee requires is a number of samples, whatever their share. With more samples than
-#: the first number, each further fold is another training; with more than the second, a bound of
-#: the risk hardly becomes tighter.
+#: What a guarantee requires is a number of samples, whatever their share: to certify a risk of 1 %
+#: at a confidence of 90 %, at most 0.33 % of 600 samples may be lost, 0.73 % of 3,000, and 0.86 %
+#: of 10,000. Each further fold is another training.
 ENOUGH_CROSS_FITTED = 600
 ENOUGH_HELD_OUT = 3000
 

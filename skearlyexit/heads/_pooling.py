@@ -45,7 +45,7 @@ class GlobalAveragePooling(torch.nn.Module):
         return embedding if embedding.ndim == 2 else embedding.flatten(2).mean(dim=2)
 
 
-class QuarterPooling(torch.nn.Module):
+class QuarterPooling(GlobalAveragePooling):
     """Mean over each quarter of a feature map.
 
     A head then sees roughly where in an image something is, which a global mean hides. Quarters of
@@ -68,10 +68,6 @@ class QuarterPooling(torch.nn.Module):
     torch.Size([5, 8])
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.whole = GlobalAveragePooling()
-
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Compute the means of each channel.
 
@@ -86,7 +82,7 @@ class QuarterPooling(torch.nn.Module):
             Means of each channel.
         """
         if embedding.ndim != 4 or min(embedding.shape[2:]) < 2:
-            return self.whole(embedding)
+            return super().forward(embedding)
         return F.adaptive_avg_pool2d(embedding, 2).flatten(1)
 
 

@@ -15,9 +15,8 @@ from skearlyexit.placement._report import PlacementReport
 class CostRatio(Placement):
     """Placement at costs that grow by at least a factor from exit to exit.
 
-    Exits are close together where the network has cost little, and far apart at its end. A sample
-    that just missed one exit then costs at most about this factor more at the next one, while exits
-    at equal shares of the cost place the first one too late for easy samples.
+    Exits are close together near the input, where easy samples can exit at little cost, and far
+    apart near the end. At equal shares of the cost, no exit is before the first share.
 
     Parameters
     ----------

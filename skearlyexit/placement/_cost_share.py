@@ -84,26 +84,25 @@ class CostShare(Placement):
         # An exit before any cost has no stage that could be skipped to reach it.
         n_free = int(np.sum(cumulative[:-1] == 0))
         early = cumulative[n_free:-1] / max(total, 1e-300)
+        reasons = [*["it has no cost"] * n_free, *["no share is nearest to it"] * len(early)]
         if len(shares) > len(early):
             warn(
                 f"The backbone holds {len(early) + 1} of the {len(shares) + 1} exits asked for. "
                 "Ask for fewer exits."
             )
-        chosen = np.append(np.full(len(early), len(shares) >= len(early)), True)
-        reasons = [*["there are more shares than candidates" for _ in early], "the end"]
-        if len(shares) < len(early):
-            reasons[:-1] = ["no share is nearest to it"] * len(early)
-            for i, share in zip(_nearest(early, shares), shares, strict=True):
-                reasons[i], chosen[i] = f"nearest to {share:.1%}", True
-        chosen = np.append(np.zeros(n_free, dtype=bool), chosen)
-        reasons = [*["it has no cost"] * n_free, *reasons]
-        kept = np.flatnonzero(chosen)
+            kept = list(range(n_free, len(places)))
+            reasons[n_free:] = ["there are more shares than candidates"] * len(early)
+        else:
+            kept = [n_free + i for i in _nearest(early, shares)]
+            for i, share in zip(kept, shares, strict=True):
+                reasons[i] = f"nearest to {share:.1%}"
+            kept.append(len(places) - 1)
         report = PlacementReport(
             repr(self),
             [candidates.names[i] for i in places],
             cumulative / max(total, 1e-300),
-            chosen,
-            reasons,
+            np.isin(np.arange(len(places)), kept),
+            [*reasons, "the end"],
         )
         return Placed([int(places[i]) for i in kept], report)
 

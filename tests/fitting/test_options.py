@@ -54,8 +54,18 @@ class TestEarlyStopping:
         assert len(np.unique(np.concatenate(seen), axis=0)) == 350
 
     def test_folds_stop_by_themselves(self):
-        clf = quick(early_stopping="auto", calibration=2, max_epochs=3).fit(X, y)
-        assert clf.operating_point_.n_samples == 500
+        watched = []
+
+        class Watch(Callback):
+            def __deepcopy__(self, memo):
+                return self
+
+            def on_train_end(self, net, X=None, **kwargs):
+                watched.append((len(X), "valid_loss" in net.history[-1]))
+
+        params = {"early_stopping": "auto", "calibration": 2, "max_epochs": 3}
+        quick(**params, callbacks=[Watch()]).fit(X, y)
+        assert watched == [(225, True), (225, True), (450, True)]
 
 
 def test_default_number_of_epochs():

@@ -146,6 +146,10 @@ class CalibrationData:
         return self.weight / scaled(np.float64(self.largest_weight)), self.largest_weight
 
     @cached_property
+    def _total_weight(self) -> float:
+        return float(self.weight.sum())
+
+    @cached_property
     def order(self) -> np.ndarray:
         """Indices of the samples by descending score, shape (n_exits - 1, n_samples)."""
         return np.argsort(-self.scores[:, :-1].T, axis=1, kind="stable")
@@ -221,9 +225,11 @@ class CalibrationData:
             Weighted accuracy.
         """
         right = self.correct[np.arange(len(exits)), exits]
+        # As numpy.average, which is slow for as many calls as a search needs.
+        total = self._total_weight
         return (
-            float(np.average(self.costs[exits], weights=self.weight)),
-            float(np.average(right, weights=self.weight)),
+            float((self.costs[exits] * self.weight).sum() / total),
+            float((right * self.weight).sum() / total),
         )
 
     def shares(self, thresholds: np.ndarray) -> np.ndarray:
@@ -255,7 +261,7 @@ class CalibrationData:
             Weighted share of the samples that exits at each exit.
         """
         left = np.bincount(exits, self.weight, self.n_exits)
-        return np.asarray(left / self.weight.sum())
+        return np.asarray(left / self._total_weight)
 
 
 def _scaled(

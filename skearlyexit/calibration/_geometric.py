@@ -60,7 +60,7 @@ def geometric_budget(data: CalibrationData, budget: float) -> np.ndarray:
     low, high = -60.0, 60.0
     best = np.zeros(data.n_exits - 1)  # all samples exit at the first exit
     best_cost = -np.inf
-    for _ in range(60):
+    while high - low > 1e-9:
         middle = (low + high) / 2
         thresholds = geometric_thresholds(data, float(np.exp(middle)))
         cost, _ = data.evaluate(thresholds)

@@ -71,9 +71,9 @@ def compute_frontier(data: CalibrationData) -> Frontier:
         ratios = np.geomspace(1e-3, 1e3, 61)
         candidates.append(np.array([geometric_thresholds(data, ratio) for ratio in ratios]))
         if n_choices <= MAX_EXHAUSTIVE:
-            candidates.append(search_all(data, grids)[0])
+            candidates.append(search_all(data, grids))
         else:
-            candidates.append(search_coordinates(_searched(data), grids)[0])
+            candidates.append(search_coordinates(_searched(data), grids))
     thresholds = np.concatenate(candidates)
     outcomes, lowest, shares = [], [], []
     for row in thresholds:
@@ -110,14 +110,6 @@ def _lowest(thresholds: np.ndarray, exits: np.ndarray) -> np.ndarray:
     return lowest
 
 
-Points = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _evaluated(data: CalibrationData, thresholds: np.ndarray) -> Points:
-    values = np.array([data.evaluate(row) for row in thresholds])
-    return thresholds, values[:, 0], values[:, 1]
-
-
 def quantile_grid(scores: np.ndarray, size: int, weight: np.ndarray | None = None) -> np.ndarray:
     """Ascending thresholds to try: 0, up to `size` scores at equally spaced ranks, and infinity.
 
@@ -142,11 +134,11 @@ def thinned(points: np.ndarray) -> np.ndarray:
     return points[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
 
 
-def search_all(data: CalibrationData, grids: list[np.ndarray]) -> Points:
+def search_all(data: CalibrationData, grids: list[np.ndarray]) -> np.ndarray:
     """Pareto-optimal points among all combinations of thresholds."""
     costs, accuracies = every_combination(data, grids)
     keep = thinned(efficient(costs.ravel(), accuracies.ravel()))
-    return _evaluated(data, thresholds_at(grids, np.unravel_index(keep, costs.shape)))
+    return thresholds_at(grids, np.unravel_index(keep, costs.shape))
 
 
 def every_combination(
@@ -193,7 +185,7 @@ def grid_bins(data: CalibrationData, grids: list[np.ndarray]) -> np.ndarray:
     return np.stack(columns).T
 
 
-def search_coordinates(data: CalibrationData, grids: list[np.ndarray]) -> Points:
+def search_coordinates(data: CalibrationData, grids: list[np.ndarray]) -> np.ndarray:
     """Pareto-optimal points found by changing one threshold at a time.
 
     First, for several weights of the cost, each threshold in turn is set to the best value given
@@ -225,7 +217,7 @@ def search_coordinates(data: CalibrationData, grids: list[np.ndarray]) -> Points
         expanded.update(waiting)
     index, values = np.array(list(found)), np.array(list(found.values()))
     index = index[thinned(efficient(values[:, 0], values[:, 1]))]
-    return _evaluated(data, thresholds_at(grids, index.T))
+    return thresholds_at(grids, index.T)
 
 
 def sweep(

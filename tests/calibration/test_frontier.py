@@ -124,7 +124,8 @@ class TestFrontier:
     def test_search_of_all_equals_brute_force(self, n_exits, size, seed):
         data = simulated(seed, 300, n_exits, weighted=seed == 1)
         grids = coarse_grids(data, size)
-        thresholds, costs, accuracies = search_all(data, grids)
+        thresholds = search_all(data, grids)
+        costs, accuracies = np.array([data.evaluate(each) for each in thresholds]).T
         every = brute_force(data, np.array(list(product(*grids))))
         assert_same_frontier((costs, accuracies), *every)
         for row, cost, accuracy in zip(thresholds, costs, accuracies, strict=True):
@@ -135,7 +136,8 @@ class TestFrontier:
     def test_search_by_coordinate_is_nearly_exact(self, n_exits, size, seed):
         data = simulated(seed, 1000, n_exits)
         grids = coarse_grids(data, size)
-        thresholds, costs, accuracies = search_coordinates(data, grids)
+        thresholds = search_coordinates(data, grids)
+        costs, accuracies = np.array([data.evaluate(each) for each in thresholds]).T
         every = brute_force(data, np.array(list(product(*grids))))
         budgets = np.unique(every[0]) + 1e-9
         lost = best_for(budgets, *every) - best_for(budgets, costs, accuracies)

@@ -127,9 +127,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
     operating_point : OperatingPoint, default=None
         Criterion by which the thresholds are chosen: `Budget`, `AccuracyDrop`, `TargetAccuracy`,
         `RiskControl`, `ConformalRiskControl` or `Threshold`. If none of the three parameters is
-        given, it is ``RiskControl(0.01, confidence_level=0.9)``: the lowest common threshold for
-        which it is guaranteed, with a confidence of 90 %, that at most 1 % of new samples are
-        misclassified at their exit and would have been classified correctly at the last exit. If no
+        given, it is ``RiskControl(0.01, confidence_level=0.9)``: the lowest thresholds, of the same
+        estimated risk at each exit, for which it is guaranteed, with a confidence of 90 %, that at
+        most 1 % of new samples are misclassified at their exit and would have been classified
+        correctly at the last exit. If no
         guarantee can be given, for example from too few samples or from samples with different
         weights, no sample exits early, and ``operating_point_.reason`` says so.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"

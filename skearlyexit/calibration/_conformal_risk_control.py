@@ -9,25 +9,22 @@ import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
 from skearlyexit.calibration._base import NotCertifiedError
-from skearlyexit.calibration._calibration_data import CalibrationData
-from skearlyexit.calibration._frontier import Frontier
-from skearlyexit.calibration._over_family import OverFamily, rounded_up
+from skearlyexit.calibration._over_family import OverFamily, Tested, rounded_up
 from skearlyexit.calibration._risks import Risk
 
 
 class ConformalRiskControl(OverFamily):
     """Upper bound of the expected risk of exiting early.
 
-    One threshold is chosen for all exits: the lowest of a fixed family for which the mean loss, of
-    the calibration samples and one additional sample with the largest possible loss, is at most
-    `target_level`. For this, the loss of each sample is replaced by the largest for any higher
-    threshold.
+    The thresholds are the lowest of a family for which the mean loss, of the calibration samples
+    and one additional sample with the largest possible loss, is at most `target_level`. For this,
+    the loss of each sample is replaced by the largest for any higher thresholds of the family.
 
     The risk on new samples is then at most `target_level` on average over the draw of the
     calibration samples. For a single calibration it may be larger; `RiskControl` bounds it with a
     given confidence, and usually lets fewer samples exit early.
 
-    If not even the highest threshold satisfies the criterion, `NotCertifiedError` is raised.
+    If not even the highest thresholds satisfy the criterion, `NotCertifiedError` is raised.
 
     Parameters
     ----------
@@ -43,9 +40,17 @@ class ConformalRiskControl(OverFamily):
         - callable: called as ``risk(y_true, y_exit, y_last)`` with the true labels and those
           predicted at the exit and at the last exit. It returns a loss in [0, 1] for each sample;
           the risk is the mean.
-    family : array-like of shape (n_thresholds,), default=None
-        Candidate thresholds. They must not depend on the calibration samples. If None, 501
-        thresholds from 0 to 1 are used, which are dense near 1.
+    family : {"auto", "common"} or array-like of shape (n_thresholds,), default="auto"
+        Candidate thresholds:
+
+        - ``"auto"``: for each of 501 levels, the thresholds at which the estimated risk of exiting
+          is at this level at each exit. The risk is estimated from the score, by logistic
+          regression on a fifth of the calibration samples, drawn at random; the others are tested.
+          If these are too few to certify any threshold, as ``"common"``.
+        - ``"common"``: one threshold for all exits, out of 501 from 0 to 1, which are dense near 1.
+          All calibration samples are tested.
+        - array-like: one of these thresholds for all exits. They must not depend on the calibration
+          samples.
     max_weight : float, default=None
         Largest sample weight that can occur, as in `RiskControl`. It is the weight of the
         additional sample.
@@ -86,7 +91,7 @@ class ConformalRiskControl(OverFamily):
         target_level: float = 0.01,
         *,
         risk: Risk = "performance_gap",
-        family: Sequence[float] | None = None,
+        family: str | Sequence[float] = "auto",
         max_weight: float | None = None,
     ) -> None:
         self.target_level = target_level
@@ -94,74 +99,23 @@ class ConformalRiskControl(OverFamily):
         self.family = family
         self.max_weight = max_weight
 
-    def check_samples(
-        self,
-        n_samples: int,
-        weight: np.ndarray | None = None,
-        largest_weight: float | None = None,
-    ) -> None:
-        """Check before training whether the calibration samples can be sufficient.
+    def _n_passed(self, tested: Tested) -> int:
+        failed = ~(self._bounds(tested) <= self.target_level + 1e-12)
+        return int(np.argmax(failed)) if failed.any() else len(tested.family)
 
-        Parameters
-        ----------
-        n_samples : int
-            Number of calibration samples.
-        weight : ndarray of shape (n_samples,), default=None
-            Sample weights. If None, all are equal.
-        largest_weight : float, default=None
-            Largest sample weight, as in `CalibrationData`.
+    def _least_level(self, tested: Tested) -> float | None:
+        bound = float(self._bounds(tested)[0])
+        return rounded_up(bound, lambda level: level >= bound)
 
-        Raises
-        ------
-        NotCertifiedError
-            If no threshold satisfies the criterion even without any loss, or the weights are
-            different and `max_weight` is None.
-        ValueError
-            If a weight is larger than `max_weight`.
-        """
-        weight = self._bounded_weight(
-            CalibrationData.before_training(n_samples, weight, largest_weight)
-        )
-        least = 1 / (weight.sum() + 1)
-        if not least <= self.target_level:
-            raise self._refusal(n_samples, least)
-
-    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Choose the thresholds on calibration samples.
-
-        Parameters
-        ----------
-        data : CalibrationData
-            Scores and correctness of the exits on the calibration samples.
-        frontier : Frontier
-            Not used, present for consistency with other operating points.
-
-        Returns
-        -------
-        thresholds : ndarray of shape (n_exits - 1,)
-            Thresholds of all exits but the last, which are equal.
-
-        Raises
-        ------
-        NotCertifiedError
-            If not even the highest threshold satisfies the criterion, or the weights are different
-            and `max_weight` is None.
-        ValueError
-            If `risk` returns invalid losses, or a weight is larger than `max_weight`.
-        """
-        weight = self._bounded_weight(data)
+    def _bounds(self, tested: Tested) -> np.ndarray:
+        """Lowest level that each threshold of the family satisfies."""
+        weight = self._bounded_weight(tested.data)
         total = weight.sum()
         # The mean of weight * (loss - level), with one additional sample of the largest weight and
         # loss, is at most 0 if and only if this bound is at most the level.
-        bounds = (total * self._losses(data).monotone().means(weight) + 1) / (total + 1)
-        failed = ~(bounds <= self.target_level + 1e-12)
-        n_passed = int(np.argmax(failed)) if failed.any() else len(bounds)
-        if not n_passed:
-            raise self._refusal(len(weight), float(bounds[0]))
-        return self._common(n_passed, data.n_exits)
+        return np.asarray((total * tested.losses.monotone().means(weight) + 1) / (total + 1))
 
-    def _refusal(self, n_samples: int, bound: float) -> NotCertifiedError:
-        least = rounded_up(bound, lambda level: level >= bound)
+    def _refusal(self, n_samples: int, least: float | None) -> NotCertifiedError:
         if least is None:
             return NotCertifiedError(
                 f"{self.description} cannot be met, nor can any other target_level with "

@@ -11,9 +11,7 @@ from scipy.optimize import brentq
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import NotCertifiedError
-from skearlyexit.calibration._calibration_data import CalibrationData
-from skearlyexit.calibration._frontier import Frontier
-from skearlyexit.calibration._over_family import OverFamily, percent, rounded_up
+from skearlyexit.calibration._over_family import OverFamily, Tested, percent, rounded_up
 from skearlyexit.calibration._p_values import (
     betting_p_value,
     binomial_p_value,
@@ -25,13 +23,13 @@ from skearlyexit.calibration._risks import FamilyLosses, Risk
 class RiskControl(OverFamily):
     """Upper bound of the risk of exiting early, guaranteed with confidence.
 
-    One threshold is chosen for all exits. Beginning with the highest threshold of a fixed family,
-    each is tested on the calibration samples: the null hypothesis is that its risk on new samples
-    is above `target_level`. The lowest threshold before the first whose hypothesis is not rejected
-    is chosen. With a probability of at least `confidence_level` over the draw of the calibration
-    samples, its risk on new samples is at most `target_level`.
+    The thresholds are chosen from a family. Beginning with the highest thresholds, each member is
+    tested on calibration samples: the null hypothesis is that its risk on new samples is above
+    `target_level`. The last member before the first whose hypothesis is not rejected is chosen.
+    With a probability of at least `confidence_level` over the draw of the calibration samples, its
+    risk on new samples is at most `target_level`.
 
-    If not even the highest threshold passes the test, `NotCertifiedError` is raised.
+    If not even the highest thresholds pass the test, `NotCertifiedError` is raised.
 
     Parameters
     ----------
@@ -66,9 +64,17 @@ class RiskControl(OverFamily):
         - ``"betting"``: valid for all losses in [0, 1], and more powerful if their variance is
           small. The only test that is valid with `max_weight`.
         - ``"auto"``: ``"binomial"`` if it is valid, and ``"betting"`` otherwise.
-    family : array-like of shape (n_thresholds,), default=None
-        Candidate thresholds. They must not depend on the calibration samples. If None, 501
-        thresholds from 0 to 1 are used, which are dense near 1.
+    family : {"auto", "common"} or array-like of shape (n_thresholds,), default="auto"
+        Candidate thresholds:
+
+        - ``"auto"``: for each of 501 levels, the thresholds at which the estimated risk of exiting
+          is at this level at each exit. The risk is estimated from the score, by logistic
+          regression on a fifth of the calibration samples, drawn at random; the others are tested.
+          If these are too few to certify any threshold, as ``"common"``.
+        - ``"common"``: one threshold for all exits, out of 501 from 0 to 1, which are dense near 1.
+          All calibration samples are tested.
+        - array-like: one of these thresholds for all exits. They must not depend on the calibration
+          samples.
     max_weight : float, default=None
         Largest sample weight that can occur, in the units of `sample_weight`. Required if the
         calibration samples have different weights. It must not be computed from the calibration
@@ -131,7 +137,7 @@ class RiskControl(OverFamily):
         risk: Risk = "performance_gap",
         method: str = "ltt",
         test: str = "auto",
-        family: Sequence[float] | None = None,
+        family: str | Sequence[float] = "auto",
         max_weight: float | None = None,
     ) -> None:
         self.target_level = target_level
@@ -155,66 +161,8 @@ class RiskControl(OverFamily):
                 "is not valid for samples of different weight. Give 'auto' or 'betting'."
             )
 
-    def check_samples(
-        self,
-        n_samples: int,
-        weight: np.ndarray | None = None,
-        largest_weight: float | None = None,
-    ) -> None:
-        """Check before training whether the calibration samples can be sufficient.
-
-        Parameters
-        ----------
-        n_samples : int
-            Number of calibration samples.
-        weight : ndarray of shape (n_samples,), default=None
-            Sample weights. If None, all are equal.
-        largest_weight : float, default=None
-            Largest sample weight, as in `CalibrationData`.
-
-        Raises
-        ------
-        NotCertifiedError
-            If no threshold could be certified even with the lowest possible losses, or the weights
-            are different and `max_weight` is None.
-        ValueError
-            If a weight is larger than `max_weight`.
-        """
-        data = CalibrationData.before_training(n_samples, weight, largest_weight)
-        best = np.zeros_like(data.scores)
-        if self.risk == "accuracy_drop":
-            best[:, 0] = -1.0
-        self._n_passed(FamilyLosses(data.scores, best, self._family()), data)
-
-    def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
-        """Choose the thresholds on calibration samples.
-
-        Parameters
-        ----------
-        data : CalibrationData
-            Scores and correctness of the exits on the calibration samples.
-        frontier : Frontier
-            Not used, present for consistency with other operating points.
-
-        Returns
-        -------
-        thresholds : ndarray of shape (n_exits - 1,)
-            Thresholds of all exits but the last, which are equal.
-
-        Raises
-        ------
-        NotCertifiedError
-            If not even the highest threshold can be certified, or the weights are different and
-            `max_weight` is None.
-        ValueError
-            If `risk` returns invalid losses, the test is not valid for them, or a weight is larger
-            than `max_weight`.
-        """
-        return self._common(self._n_passed(self._losses(data), data), data.n_exits)
-
-    def _n_passed(self, losses: FamilyLosses, data: CalibrationData) -> int:
-        """Number of thresholds of the family that are certified, from the highest down."""
-        weight = self._bounded_weight(data)
+    def _n_passed(self, tested: Tested) -> int:
+        losses, weight = tested.losses, self._bounded_weight(tested.data)
         if self.method == "ucb":
             losses = losses.monotone()
         test = self._test_of(losses)
@@ -232,10 +180,14 @@ class RiskControl(OverFamily):
             p_values = self._p_values(test, losses, weight, slice(None))(self.target_level)
             failed = ~(p_values <= delta)
             n_passed = int(np.argmax(failed)) if failed.any() else losses.n_thresholds
-        if not n_passed:
-            p_value = self._p_values(test, losses, weight, 0)
-            raise self._refusal(len(weight), _least_level(p_value, delta))
         return n_passed
+
+    def _least_level(self, tested: Tested) -> float | None:
+        losses, weight = tested.losses, self._bounded_weight(tested.data)
+        if self.method == "ucb":
+            losses = losses.monotone()
+        p_value = self._p_values(self._test_of(losses), losses, weight, 0)
+        return _least_level(p_value, 1 - self.confidence_level)
 
     def _p_values(
         self, test: str, losses: FamilyLosses, weight: np.ndarray, at: Any

@@ -65,28 +65,31 @@ def exit_losses(data: CalibrationData, risk: Risk) -> np.ndarray:
 
 
 class FamilyLosses:
-    """Losses of samples under each of a family of common thresholds.
+    """Losses of samples under each of a family of thresholds.
 
     Parameters
     ----------
     scores : ndarray of shape (n_samples, n_exits)
     losses : ndarray of shape (n_samples, n_exits)
-    family : ndarray of shape (n_thresholds,)
-        Thresholds in descending order.
+    family : ndarray of shape (n_thresholds,) or (n_thresholds, n_exits - 1)
+        Common thresholds of all exits, or thresholds of each exit, in descending order.
     """
 
     def __init__(self, scores: np.ndarray, losses: np.ndarray, family: np.ndarray) -> None:
-        n_samples = len(scores)
-        # A sample exits at exit i for the thresholds between its largest score before this exit and
-        # its score at this exit.
-        largest = np.maximum.accumulate(scores[:, :-1], axis=1)
-        before = np.concatenate([np.full((n_samples, 1), -np.inf), largest[:, :-1]], axis=1)
+        n_samples, n_exits = scores.shape
         self.losses, self.n_thresholds = losses, len(family)
-        # By index in the family: from the first threshold that the score reaches, to the first that
-        # the score of an earlier exit reaches.
-        self.first = np.searchsorted(-family, -largest, side="left")
-        self.stop = np.searchsorted(-family, -before, side="left")
-        #: Whether the exit of any sample differs from that under the previous threshold.
+        each = family if family.ndim == 2 else family[:, None]
+        columns = np.broadcast_to(each, (len(family), n_exits - 1)).T
+        # Index of the first thresholds of the family that a score reaches.
+        reached = np.empty((n_samples, n_exits - 1), dtype=np.intp)
+        for i, column in enumerate(columns):
+            reached[:, i] = np.searchsorted(-column, -scores[:, i], side="left")
+        # A sample exits at exit i from the first thresholds that its score reaches, to the first
+        # that its score at an earlier exit reaches.
+        self.first = np.minimum.accumulate(reached, axis=1)
+        never = np.full((n_samples, 1), len(family))
+        self.stop = np.concatenate([never, self.first[:, :-1]], axis=1)
+        #: Whether the exit of any sample differs from that under the previous thresholds.
         self.changes = np.isin(np.arange(len(family)), self.first)
 
     def means(self, weight: np.ndarray) -> np.ndarray:

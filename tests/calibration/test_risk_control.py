@@ -88,7 +88,7 @@ class TestRiskControl:
             if binom.cdf(losses, 300, level) > 1 - confidence:
                 break
             expected = threshold
-        request = RiskControl(level, confidence_level=confidence)
+        request = RiskControl(level, confidence_level=confidence, family="common")
         if np.isinf(expected):
             with pytest.raises(NotCertifiedError):
                 request.calibrate(data, None)
@@ -102,7 +102,7 @@ class TestRiskControl:
         scores = np.repeat([[0.5, 0.7, 0.0]], 1000, axis=0)
         correct = np.repeat([[True, False, True]], 1000, axis=0)
         data = CalibrationData(scores, correct, np.array([0.3, 0.7, 1.1]), np.ones(1000))
-        found = RiskControl(0.05).thresholds(data, compute_frontier(data))
+        found = RiskControl(0.05, family="common").thresholds(data, compute_frontier(data))
         assert naive_risk(data, 0.5) == 0
         assert found.tolist() == [FAMILY[FAMILY > 0.7].min()] * 2
 
@@ -149,7 +149,7 @@ class TestRiskControl:
             0.0,
         )
         rng = np.random.default_rng(0)
-        request = RiskControl(level, confidence_level=confidence)
+        request = RiskControl(level, confidence_level=confidence, family="common")
         n_draws, n_broken, n_early = 500, 0, 0
         for _ in range(n_draws):
             rows = rng.integers(20_000, size=600)
@@ -226,6 +226,8 @@ class TestGuarantees:
         "params",
         [
             {"risk": "consistency"},
+            {"risk": "performance_gap"},
+            {"risk": "performance_gap", "family": "common"},
             {"risk": "accuracy_drop", "family": np.linspace(0.3, 1, 12)},
             {"risk": "performance_gap", "test": "hoeffding_bentkus"},
             {"risk": "performance_gap", "method": "ucb", "family": np.linspace(0.3, 1, 30)},
@@ -288,9 +290,9 @@ class TestGuarantees:
         with pytest.raises(NotCertifiedError, match="least target_level"):
             wrong.thresholds(labeled(0), None)
 
-    @pytest.mark.parametrize("family", [[], [[0.5]], [-1.0], [np.nan]])
+    @pytest.mark.parametrize("family", [[], [[0.5]], [-1.0], [np.nan], "none", None])
     def test_no_family(self, family):
-        with pytest.raises(ValueError, match="'family' of RiskControl"):
+        with pytest.raises(ValueError, match=r"'family' (of|parameter of) RiskControl"):
             RiskControl(family=family)._validate_params()
 
     def test_drops_are_no_binomial(self):

@@ -21,7 +21,7 @@ class AuxiliaryTraining(TrainingStrategy):
 
     Parameters
     ----------
-    weights : float, {"depth", "ramp", "adaptive"} or sequence of float, default=0.3
+    weights : float, {"depth", "ramp", "adaptive", "reach"} or sequence of float, default=0.3
         Weights of the losses of the exits, as in `JointTraining`.
 
     References

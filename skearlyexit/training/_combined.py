@@ -17,7 +17,7 @@ from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import Combiner, ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
 
-RULES = {"free", "positive", "softmax", "mean", "max"}
+RULES = {"free", "positive", "softmax", "mean", "additive", "max"}
 
 
 class CombinedTraining(TrainingStrategy):
@@ -30,7 +30,7 @@ class CombinedTraining(TrainingStrategy):
 
     Parameters
     ----------
-    rule : {"free", "positive", "softmax", "mean", "max"}, default="softmax"
+    rule : {"free", "positive", "softmax", "mean", "additive", "max"}, default="softmax"
         Constraints on the weights of the heads:
 
         - ``"free"``: none.
@@ -38,6 +38,8 @@ class CombinedTraining(TrainingStrategy):
         - ``"softmax"``: positive with the sum 1. At each exit, the weights of the heads up to this
           exit are divided by their sum.
         - ``"mean"``: equal, and not learned. They are divided by their sum as for ``"softmax"``.
+        - ``"additive"``: all 1, and not learned. Each exit learns what the sum of the heads before
+          it, which receives no gradient from its loss, leaves to be explained.
         - ``"max"``: no weights. The combination is the largest probability of each class.
     every_exit : bool, default=True
         Whether the mean of the losses at all exits is minimized. If False, it is the loss at the
@@ -47,7 +49,9 @@ class CombinedTraining(TrainingStrategy):
     ----------
     Kim, Lee, Lee, "Deeply-recursive convolutional network for image super-resolution", CVPR 2016.
     ``"mean"``, ``"max"``: Teerapittayanon, McDanel, Kung, "Distributed deep neural networks over
-    the cloud, the edge and end devices", ICDCS 2017.
+    the cloud, the edge and end devices", ICDCS 2017. ``"additive"``: Huang, Ash, Langford,
+    Schapire, "Learning deep ResNet blocks sequentially using boosting theory", ICML 2018; Nitanda
+    and Suzuki, "Functional gradient boosting based on residual network perception", ICML 2018.
 
     Examples
     --------
@@ -138,7 +142,7 @@ class WeightedSum(Combiner):
     ----------
     n_exits : int
         Number of exits.
-    rule : {"free", "positive", "softmax", "mean"}
+    rule : {"free", "positive", "softmax", "mean", "additive"}
         Constraints on the weights, as in `CombinedTraining`.
 
     Notes
@@ -151,10 +155,11 @@ class WeightedSum(Combiner):
     def __init__(self, n_exits: int, rule: str) -> None:
         super().__init__()
         self.rule = rule
-        # For all rules, the initial weights are equal with the sum 1.
-        start = {"free": 1 / n_exits, "positive": float(np.log(np.expm1(1 / n_exits)))}
+        # The initial weights are equal, with the sum 1 unless they are fixed.
+        positive = float(np.log(np.expm1(1 / n_exits)))
+        start = {"free": 1 / n_exits, "positive": positive, "additive": 1.0}
         raw = torch.full((n_exits,), start.get(rule, 0.0))
-        if rule == "mean":
+        if rule in ("mean", "additive"):
             self.register_buffer("raw", raw)
         else:
             self.raw = torch.nn.Parameter(raw)
@@ -177,6 +182,8 @@ class WeightedSum(Combiner):
 
     def forward(self, logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         logs = torch.log_softmax(torch.stack(tuple(logits)), dim=2)
+        if self.rule == "additive":
+            return list(logs + (logs.cumsum(dim=0) - logs).detach())
         weights = self.weights()[:, None, None]
         sums = (weights * logs).cumsum(dim=0)
         return list(sums / weights.cumsum(dim=0) if self.normalized else sums)

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss, Schedule
+from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss, ReachExitLoss, Schedule
 from skearlyexit.training._network import EquilibriumView, ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
 
@@ -29,7 +29,7 @@ class JointTraining(TrainingStrategy):
 
     Parameters
     ----------
-    weights : float, {"depth", "ramp", "adaptive"} or sequence of float, default=1.0
+    weights : float, {"depth", "ramp", "adaptive", "reach"} or sequence of float, default=1.0
         Weights of the losses (cross-entropies) of the exits. In all cases but ``"depth"`` and
         ``"adaptive"``, the weight of the last exit is 1.
 
@@ -40,6 +40,8 @@ class JointTraining(TrainingStrategy):
           up to the exit, as a share of the cost of the entire backbone.
         - ``"adaptive"``: inversely proportional to the running mean of the loss of the exit, with
           the number of exits as the sum.
+        - ``"reach"``: 1, but at each exit samples are weighted by their chance to reach it, at
+          least 0.1: the product of the predicted probabilities that the exits before it are wrong.
     equilibrium : bool, default=False
         Whether the gradients are scaled at each exit, so that the gradient of a stage does not
         increase with the number of later exits. At exit i of K, counted from 1, the gradient from
@@ -51,8 +53,9 @@ class JointTraining(TrainingStrategy):
     Lee et al., "Deeply-supervised nets", AISTATS 2015. ``"depth"``: Zhou et al., "BERT loses
     patience", NeurIPS 2020. ``"ramp"``: Kaya, Hong, Dumitras, "Shallow-deep networks", ICML 2019.
     ``"adaptive"``: Hu et al., "Learning anytime predictions in neural networks via adaptive loss
-    balancing", AAAI 2019. `equilibrium`: Li et al., "Improved techniques for training adaptive
-    deep networks", ICCV 2019.
+    balancing", AAAI 2019. ``"reach"`` is a variant of Yuan, Yang, Zhang, "Hard-aware deeply
+    cascaded embedding", ICCV 2017. `equilibrium`: Li et al., "Improved techniques for training
+    adaptive deep networks", ICCV 2019.
 
     Examples
     --------
@@ -67,7 +70,7 @@ class JointTraining(TrainingStrategy):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "weights": [*SCHEDULED_WEIGHTS, StrOptions({"adaptive"})],
+        "weights": [*SCHEDULED_WEIGHTS, StrOptions({"adaptive", "reach"})],
         "equilibrium": ["boolean"],
     }
 
@@ -91,6 +94,8 @@ def joint_loss(weights: Weights, costs: np.ndarray, *, name: str = "JointTrainin
     """Loss of all exits for the parameter `weights` of a strategy with this name."""
     if isinstance(weights, str) and weights == "adaptive":
         return AdaptiveExitLoss(len(costs))
+    if isinstance(weights, str) and weights == "reach":
+        return ReachExitLoss(len(costs))
     return ExitLoss(exit_weights(weights, costs, name=name))
 
 

@@ -93,9 +93,13 @@ class ExitLoss(torch.nn.Module):
         """
         stacked = torch.stack(tuple(logits))
         smoothing = self.label_smoothing if self.training else 0.0
-        losses = mean_losses(stacked, target, label_smoothing=smoothing)
+        losses = self._means(stacked, target, smoothing)
         self.tallies[self.training].add(losses, stacked, target[0])
         return losses
+
+    def _means(self, stacked: torch.Tensor, target: Target, label_smoothing: float) -> torch.Tensor:
+        """Mean cross-entropy of each exit, shape (n_exits,)."""
+        return mean_losses(stacked, target, label_smoothing=label_smoothing)
 
     def _weights_now(self, losses: torch.Tensor) -> torch.Tensor:
         """Weight of each exit in this step, given the mean loss of each, shape (n_exits,)."""
@@ -146,8 +150,43 @@ class AdaptiveExitLoss(ExitLoss):
         return (inverse * len(losses) / inverse.sum()).to(losses.dtype)
 
 
+class ReachExitLoss(ExitLoss):
+    """Sum of the losses of all exits, in which samples count by their chance to reach the exit.
+
+    The chance to reach an exit is the product of the probabilities that the predictions of all
+    exits before it are wrong, according to the network itself, and at least `floor`. It is divided
+    by its mean over the batch, so that the exits have the same weight. The validation loss is the
+    sum of the losses without weights, so that epochs are comparable.
+
+    Parameters
+    ----------
+    n_exits : int
+        Number of exits.
+    floor : float, default=0.1
+        Least weight of a sample before the division, above 0.
+    """
+
+    def __init__(self, n_exits: int, *, floor: float = 0.1) -> None:
+        super().__init__([1.0] * n_exits)
+        self.floor = floor
+
+    def _means(self, stacked: torch.Tensor, target: Target, label_smoothing: float) -> torch.Tensor:
+        if not self.training:
+            return super()._means(stacked, target, label_smoothing)
+        with torch.no_grad():
+            doubt = 1 - torch.softmax(stacked[:-1, : len(target[0])], dim=2).amax(dim=2)
+            reach = torch.cat([torch.ones_like(doubt[:1]), doubt.cumprod(dim=0)])
+            reach = reach.clamp_min(self.floor)
+            reach /= reach.mean(dim=1, keepdim=True)
+        return mean_losses(stacked, target, label_smoothing=label_smoothing, factor=reach)
+
+
 def mean_losses(
-    stacked: torch.Tensor, target: Target, *, label_smoothing: float = 0.0
+    stacked: torch.Tensor,
+    target: Target,
+    *,
+    label_smoothing: float = 0.0,
+    factor: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean cross-entropy of each exit.
 
@@ -159,6 +198,8 @@ def mean_losses(
         ``(y,)`` or ``(y, sample_weight)``. Further samples have no labels and are ignored.
     label_smoothing : float, default=0.0
         Share of the target that is distributed equally over all classes.
+    factor : Tensor of shape (n_exits, n_labeled), default=None
+        Further weights of the samples at each exit.
 
     Returns
     -------
@@ -178,4 +219,6 @@ def mean_losses(
     ).view(n_exits, n_rows)
     if sample_weight:
         losses = losses * sample_weight[0]
+    if factor is not None:
+        losses = losses * factor
     return losses.mean(dim=1)

@@ -21,7 +21,7 @@ class MixedTraining(TrainingStrategy):
 
     Parameters
     ----------
-    weights : float, {"depth", "ramp", "adaptive"} or sequence of float, default=1.0
+    weights : float, {"depth", "ramp", "adaptive", "reach"} or sequence of float, default=1.0
         Weights of the losses of the exits in the joint phase, as in `JointTraining`.
     backbone_share : float, default=0.5
         Share of the epochs of the first phase, between 0 and 1 (exclusive).

@@ -92,13 +92,28 @@ class TestWeightedSum:
         weights = WeightedSum(5, rule).weights().detach().numpy()
         np.testing.assert_allclose(weights, 0.2, rtol=1e-6)
 
-    @pytest.mark.parametrize("rule", ["free", "positive", "softmax", "mean"])
+    @pytest.mark.parametrize("rule", ["free", "positive", "softmax", "mean", "additive"])
     def test_the_rule_for_probabilities_says_the_same(self, rule):
-        combiner = self.answers(rule) if rule != "mean" else WeightedSum(K, rule).double()
+        fixed = rule in ("mean", "additive")
+        combiner = WeightedSum(K, rule).double() if fixed else self.answers(rule)
         fitted = combiner.fitted()
         expected = [softmax(each.detach().numpy(), axis=1) for each in combiner(tensors())]
         found = fitted.answers(softmax(LOGITS, axis=2).swapaxes(0, 1))
         np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-6)
+
+    def test_additive_heads_learn_what_is_left(self):
+        """The answers are sums, and the loss of an exit teaches its own head only."""
+        combiner = WeightedSum(K, "additive").double()
+        logits = tensors(requires_grad=True)
+        answers = combiner(logits)
+        logs = log_softmax(LOGITS, axis=2)
+        for i in range(K):
+            np.testing.assert_allclose(answers[i].detach(), logs[: i + 1].sum(axis=0), rtol=1e-12)
+        ExitLoss([0.0, 0.0, 1.0])(answers, target()).backward()
+        assert [bool(each.grad.abs().sum() > 0) for each in logits] == [False, False, True]
+        residual = softmax(logs.sum(axis=0), axis=1) - np.eye(C)[Y]
+        np.testing.assert_allclose(logits[-1].grad, residual / N, atol=1e-12)
+        assert not combiner.state_dict()["raw"].requires_grad
 
     def test_largest_probability(self):
         probabilities = softmax(LOGITS, axis=2)
@@ -301,7 +316,7 @@ STRATEGIES = [
         for rule in ("free", "max")
         for each in (True, False)
     ),
-    *(CombinedTraining(rule) for rule in ("positive", "softmax", "mean")),
+    *(CombinedTraining(rule) for rule in ("positive", "softmax", "mean", "additive")),
     CombinerTraining(),
     GatedTraining(),
     GatedTraining(head_weight=0.0),

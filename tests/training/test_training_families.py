@@ -8,11 +8,11 @@ from scipy.special import log_softmax
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.training import DistillationTraining, JointTraining
 from skearlyexit.training._distillation import DistillationLoss
-from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss
+from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss, ReachExitLoss
 from skearlyexit.training._network import EquilibriumView, ExitView
 from skearlyexit.training._registry import STRATEGIES
 from tests._data import blobs, quick
-from tests._tiny import LOGITS, WEIGHT, K, N, losses_by_hand, target, tensors, tiny
+from tests._tiny import LOGITS, WEIGHT, K, N, Y, losses_by_hand, target, tensors, tiny
 
 X_BLOBS, Y_BLOBS, X_TEST, Y_TEST = blobs()
 
@@ -119,6 +119,7 @@ class TestDistillation:
     "training",
     [
         JointTraining("adaptive"),
+        JointTraining("reach"),
         JointTraining(equilibrium=True),
         DistillationTraining(),
         DistillationTraining("later", alpha=0.5, weights="depth"),
@@ -129,6 +130,32 @@ def test_each_learns(training):
     clf = quick(training=training, max_epochs=12).fit(X_BLOBS, Y_BLOBS)
     table = clf.exit_table(X_TEST)
     assert ((clf.classes_[table.labels] == Y_TEST[:, None]).mean(axis=0) > 0.5).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_samples_count_by_their_chance_to_reach_the_exit(weighted):
+    weight = WEIGHT if weighted else np.ones(N)
+    probabilities = np.exp(log_softmax(LOGITS, axis=2))
+    expected = 0.0
+    for i in range(K):
+        doubt = np.prod(
+            [1 - probabilities[j].max(axis=1) for j in range(i)] or [np.ones(N)], axis=0
+        )
+        reach = np.maximum(doubt, 0.1)
+        losses = -np.log(probabilities[i][np.arange(N), Y])
+        expected += np.mean(weight * losses * reach / reach.mean())
+    loss = ReachExitLoss(K)
+    assert loss(tensors(), target(weighted)).item() == pytest.approx(expected, rel=1e-12)
+    # The validation loss is that of all samples.
+    plain = losses_by_hand(LOGITS, weight).sum()
+    assert loss.eval()(tensors(), target(weighted)).item() == pytest.approx(plain, rel=1e-12)
+
+
+def test_the_chance_to_reach_an_exit_is_not_learned():
+    logits = tensors(requires_grad=True)
+    loss = ReachExitLoss(K)
+    (loss.exit_losses(logits, target()) @ torch.tensor([0.0, 0.0, 1.0]).double()).backward()
+    assert [bool(each.grad.abs().sum() > 0) for each in logits] == [False, False, True]
 
 
 def test_one_exit_has_no_teacher():

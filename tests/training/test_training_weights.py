@@ -20,6 +20,7 @@ X, y, X_test, y_test = blobs()
 TRAININGS = [
     *STRATEGIES,
     JointTraining("adaptive"),
+    JointTraining("reach"),
     JointTraining(equilibrium=True),
     CombinedTraining("max"),
     DistillationTraining("later", alpha=2.0),

@@ -170,19 +170,22 @@ class DistillationLoss(ExitLoss):
             Divergences, multiplied by the squared temperature.
         """
         logs = F.log_softmax(stacked / self.temperature, dim=2)
-        taught, teaching = logs[:-1], logs.detach()
-        # Row i: weight of each exit as a teacher of exit i.
-        listens = torch.ones(len(logs) - 1, len(logs), dtype=logs.dtype).triu(1)
-        if self.teacher == "last":
-            listens[:, :-1] = 0
-        elif self.teacher == "next":
-            listens = listens.tril(1)
-        listens = (listens / listens.sum(dim=1, keepdim=True)).to(logs.device)
+        teaching = logs.detach()
         probabilities = teaching.exp()
-        # KL(teacher || exit), expanded: the teacher's own term and the cross term.
-        own = torch.einsum("ij,jnc->in", listens, probabilities * teaching)
-        cross = torch.einsum("ij,jnc,inc->in", listens, probabilities, taught)
-        rows = own - cross
+        # KL(teacher || exit), expanded: the teacher's own term and the cross term. Both are linear
+        # in what is averaged over several teachers.
+        own = self._of_teachers((probabilities * teaching).sum(dim=2))
+        rows = own - (self._of_teachers(probabilities) * logs[:-1]).sum(dim=2)
         if sample_weight:
             rows = rows * sample_weight[0]
         return self.temperature**2 * rows.mean(dim=1)
+
+    def _of_teachers(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of the teacher of each exit but the last, or of all of them; (n_exits, ...)."""
+        if self.teacher == "last":
+            return values[-1:]
+        if self.teacher == "next":
+            return values[1:]
+        later = values.flip(0).cumsum(dim=0).flip(0)[1:]
+        n_later = torch.arange(len(later), 0, -1, dtype=values.dtype, device=values.device)
+        return later / n_later.view(-1, *[1] * (values.ndim - 1))

@@ -180,8 +180,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Whether to end a phase of the training when the validation loss is not improving, and to
         return to the weights with the lowest validation loss. The loss is that of the phase, on
         `X_val` and `y_val` given to `fit`, or on a share of the training samples. ``"auto"`` uses
-        it if there are at least 100 samples, in at least 10 groups if groups are given, and
-        `warm_start` is False.
+        it if there are at least 100 samples, three for each class, in at least 10 groups if groups
+        are given, and `warm_start` is False.
     validation_fraction : float, default=0.1
         Share of the training samples that is held out for early stopping, in addition to the
         calibration samples. Only used with early stopping, if no `X_val` is given.

@@ -11,9 +11,11 @@ from skearlyexit.training._options import Patience, TrainingOptions
 
 AUTO = "auto"
 
-#: With fewer samples or groups, early_stopping="auto" does not hold any out.
+#: With fewer samples, groups or samples per class, early_stopping="auto" does not hold any out. One
+#: of each class remains in training, also in that of a fold.
 LEAST_SAMPLES = 100
 LEAST_GROUPS = 10
+LEAST_PER_CLASS = 3
 
 #: Values of max_epochs="auto" with early stopping and without.
 EPOCHS_STOPPING = 200
@@ -46,7 +48,8 @@ def stops_early(params: Any, samples: Samples, *, has_validation: bool) -> bool:
         return bool(params.early_stopping)
     if has_validation:
         return True
-    if params.warm_start or len(samples) < LEAST_SAMPLES:
+    n_classes = len(np.unique(samples.y))
+    if params.warm_start or len(samples) < max(LEAST_SAMPLES, LEAST_PER_CLASS * n_classes):
         return False
     return samples.groups is None or len(np.unique(samples.groups)) >= LEAST_GROUPS
 

@@ -25,6 +25,13 @@ class TestEarlyStopping:
         assert not stops(200, groups=np.arange(200) % 9)
         assert stops(200, groups=np.arange(200) % 10)
 
+    @pytest.mark.filterwarnings("ignore:The number of unique classes")
+    def test_with_enough_samples_of_a_class(self):
+        for n_classes, expected in ((40, True), (41, False), (120, False)):
+            clf = quick(early_stopping="auto", max_epochs=2, calibration="auto")
+            clf.fit(X[:120], np.arange(120) % n_classes)
+            assert ("valid_loss" in clf.history_[0]) is expected
+
     def test_with_given_samples_however_few(self):
         assert stops(60, X_val=X_TEST, y_val=Y_TEST)
 

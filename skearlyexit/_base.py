@@ -210,6 +210,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         sample_weight: Any = None,
         threshold: float | Sequence[float] | None = None,
         budget: float | Budget | None = None,
+        plain: Any = None,
         confidence_level: float = 0.95,
     ) -> ExitReport:
         """Report exit rates, costs and accuracies, with confidence intervals.
@@ -228,6 +229,9 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             `thresholds_`.
         budget : float or Budget, default=None
             Maximum mean cost per sample, as in `predict`.
+        plain : fitted classifier or array-like of shape (n_samples,), default=None
+            Model to compare with, or the labels that it predicts for X. The plain network, trained
+            by itself on all samples, is ``clone(self).set_params(exits=1).fit(X_train, y_train)``.
         confidence_level : float, default=0.95
             Confidence level of each interval.
 
@@ -243,8 +247,9 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             If X, y or an argument is invalid, or the budget cannot be met.
         """
         point = self._point(threshold, budget)
-        y, X = labels_of(X, y), self._validate_rows(X)
+        given, y, X = X, labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
+        plain_correct = None if plain is None else _is_correct(plain, given, y)
         exits = None
         if point.strict_budget is not None:
             exits = run(self.cascade_, X, point.thresholds, strict_budget=point.strict_budget).exits
@@ -259,6 +264,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             exit_names=self.exit_names_,
             weight=checked_weight(sample_weight, X),
             confidence_level=confidence_level,
+            plain_correct=plain_correct,
             request=request,
             certified=point.certified,
             reason=point.reason,
@@ -439,3 +445,14 @@ def remembered(scores: np.ndarray) -> np.ndarray:
     """Scores of some calibration samples, in random order since the first are dropped first."""
     order = np.random.RandomState(0).permutation(len(scores))[:REMEMBERED_ROWS]
     return scores[order]
+
+
+def _is_correct(plain: Any, X: Any, y: Any) -> np.ndarray:
+    """Whether the predictions of a model, or given labels, are correct, shape (n_samples,)."""
+    labels = np.asarray(plain.predict(X) if hasattr(plain, "predict") else plain)
+    if labels.shape != (len(y),):
+        raise ValueError(
+            "The 'plain' parameter must be a fitted classifier, or a label for each of "
+            f"{len(y)} samples. Got {type(plain).__name__}, with labels of shape {labels.shape}."
+        )
+    return np.asarray(labels == np.asarray(y))

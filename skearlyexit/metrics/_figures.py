@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,6 +39,10 @@ class OverallFigures:
     drop_interval: np.ndarray
     mean_cost: float
     mean_cost_interval: np.ndarray
+    plain_accuracy: float = np.nan
+    plain_accuracy_interval: np.ndarray = field(default_factory=lambda: np.full(2, np.nan))
+    plain_drop: float = np.nan
+    plain_drop_interval: np.ndarray = field(default_factory=lambda: np.full(2, np.nan))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +158,18 @@ class Outcomes:
             drop_interval=self._drop_interval(),
             mean_cost=float(np.average(cost, weights=self.weight)),
             mean_cost_interval=mean_interval(cost, *bounds, self.level, weight=self.weight),
+        )
+
+    def beside(self, overall: OverallFigures, plain: np.ndarray) -> OverallFigures:
+        """Add the figures of another model that is right where `plain` is True."""
+        accuracy, interval = self._share(plain)
+        loss = plain.astype(np.float64) - self._right()
+        return replace(
+            overall,
+            plain_accuracy=float(accuracy),
+            plain_accuracy_interval=interval,
+            plain_drop=float(np.average(loss, weights=self.weight)),
+            plain_drop_interval=mean_interval(loss, -1.0, 1.0, self.level, weight=self.weight),
         )
 
     def by_class(self, y_index: np.ndarray, labels: np.ndarray) -> ClassFigures:

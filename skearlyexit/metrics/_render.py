@@ -80,6 +80,8 @@ def as_frame(report: ExitReport, part: str) -> Any:
     if part == "overall":
         names = ["accuracy", "last_accuracy", "drop", "mean_cost"]
         overall = report.overall
+        if not np.isnan(overall.plain_accuracy):
+            names += ["plain_accuracy", "plain_drop"]
         intervals = np.array([getattr(overall, f"{name}_interval") for name in names])
         values = [getattr(overall, name) for name in names]
         columns = {"value": values, "low": intervals[:, 0], "high": intervals[:, 1]}
@@ -144,6 +146,11 @@ def _overall(overall: OverallFigures, last_cost: float) -> _Grid:
         ["mean cost per sample", *_both(overall, "mean_cost", form=_cost)],
         ["cost of the last exit", _cost(last_cost), ""],
     ]
+    if not np.isnan(overall.plain_accuracy):
+        rows += [
+            ["accuracy of the plain model", *_both(overall, "plain_accuracy")],
+            ["lost against the plain model", *_both(overall, "plain_drop", form=_points)],
+        ]
     title = "Overall (accuracy in %, cost of the plain network = 1)"
     return _Grid(title, ["", "value", "interval"], rows)
 

@@ -44,7 +44,10 @@ class ExitReport:
         - ``n_samples``: number of samples of positive weight, an int;
         - ``accuracy`` of the model, and ``last_accuracy`` of its last exit, on all samples;
         - ``drop``: last accuracy minus accuracy, positive where early exits lose accuracy;
-        - ``mean_cost`` per sample, in units of the plain network.
+        - ``mean_cost`` per sample, in units of the plain network;
+        - ``plain_accuracy`` of the model given as `plain`, such as a plain network that was trained
+          by itself, and ``plain_drop``, this accuracy minus that of the early-exit model; nan if no
+          model was given.
     classes : ClassFigures
         Figures of each class, arrays of shape (n_classes,): ``labels``, ``n_samples``,
         ``accuracy``, ``last_accuracy``, ``drop`` and ``mean_cost`` on the samples of the class; nan
@@ -103,6 +106,7 @@ class ExitReport:
         exits: np.ndarray | None = None,
         weight: np.ndarray | None = None,
         confidence_level: float = 0.95,
+        plain_correct: np.ndarray | None = None,
         request: str = "",
         certified: bool | None = None,
         reason: str = "",
@@ -131,6 +135,8 @@ class ExitReport:
             others, this number is too large, and the intervals are too narrow.
         confidence_level : float, default=0.95
             Confidence level of every interval.
+        plain_correct : ndarray of shape (n_samples,), bool, default=None
+            Whether the prediction of another model is correct, which is compared with this one.
         request : str, default=""
             What the thresholds were asked for.
         certified : bool, default=None
@@ -166,9 +172,12 @@ class ExitReport:
             possible=possible_exits(thresholds) | seen,
             level=confidence_level,
         )
+        overall = outcomes.overall()
+        if plain_correct is not None:
+            overall = outcomes.beside(overall, np.asarray(plain_correct)[used])
         return cls(
             exits=outcomes.by_exit(list(exit_names), thresholds),
-            overall=outcomes.overall(),
+            overall=overall,
             classes=outcomes.by_class(y_index, np.asarray(classes)),
             confidence_level=confidence_level,
             request=request,

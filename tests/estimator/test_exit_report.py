@@ -4,6 +4,7 @@ from operator import attrgetter
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 
@@ -125,3 +126,18 @@ def test_bad_input(clf):
         clf.exit_report(X_TEST, truth, confidence_level=1.5)
     with pytest.raises(ValueError, match=r"[Nn]egative"):
         clf.exit_report(X_TEST, truth, sample_weight=-np.ones(len(truth)))
+
+
+def test_beside_the_plain_network():
+    clf = quick().fit(X, WORDS[y])
+    plain = clone(clf).set_params(exits=1).fit(X, WORDS[y])
+    report = clf.exit_report(X_TEST, WORDS[Y_TEST], plain=plain)
+    assert report.overall.plain_accuracy == pytest.approx(plain.score(X_TEST, WORDS[Y_TEST]))
+    by_labels = clf.exit_report(X_TEST, WORDS[Y_TEST], plain=plain.predict(X_TEST))
+    assert str(by_labels) == str(report)
+
+
+@pytest.mark.parametrize("plain", ["plain", np.zeros(3), 0])
+def test_no_plain_model(plain):
+    with pytest.raises(ValueError, match="'plain' parameter must be a fitted classifier"):
+        quick().fit(X, y).exit_report(X_TEST, Y_TEST, plain=plain)

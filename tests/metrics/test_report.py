@@ -163,6 +163,27 @@ def test_one_exit_and_classes_without_rows():
     assert "nan" not in str(report)
 
 
+def test_beside_another_model():
+    plain = np.array([True, True, True, True, False, False])
+    weight = np.array([1.0, 2.0, 0.5, 1.0, 3.0, 0.0])
+    report = by_hand(plain_correct=plain, weight=weight, confidence_level=0.9)
+    overall = report.overall
+    right = np.array([True, True, False, True, True])
+    assert overall.plain_accuracy == pytest.approx(4.5 / 7.5)
+    assert overall.plain_drop == pytest.approx(overall.plain_accuracy - overall.accuracy)
+    loss = plain[:5].astype(float) - right
+    assert overall.plain_drop_interval == pytest.approx(
+        mean_interval(loss, -1, 1, 0.9, weight=weight[:5])
+    )
+    assert overall.plain_accuracy_interval[0] < 4.5 / 7.5 < overall.plain_accuracy_interval[1]
+    assert f"lost against the plain model  {100 * overall.plain_drop:.2f}" in str(report)
+    frame = report.to_frame("overall")
+    assert frame.loc["plain_drop", "value"] == overall.plain_drop
+    # Nothing of it without another model.
+    assert "plain model" not in str(by_hand())
+    assert np.isnan(by_hand().overall.plain_drop)
+
+
 def test_bad_input_of_the_report():
     with pytest.raises(ValueError, match="at least one sample of positive weight"):
         by_hand(weight=np.zeros(6))

@@ -40,6 +40,11 @@ def quick(**params):
     return EarlyExitClassifier(**{**defaults, **params})
 
 
+def with_costs(clf):
+    """Names of the exits of a classifier as displays show them."""
+    return [f"{name} ({cost:.2g})" for name, cost in zip(clf.exit_names_, clf.costs_, strict=True)]
+
+
 def same(first, second):
     """Whether two arrays are equal to the last bit."""
     return first.shape == second.shape and np.array_equal(first, second)

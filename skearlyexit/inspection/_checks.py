@@ -51,6 +51,12 @@ def checked_names(exit_names: Any, n_exits: int) -> list[str]:
     return names
 
 
+def names_with_costs(classifier: Any) -> list[str]:
+    """Names of the exits of a classifier, each with its cost in units of the plain network."""
+    named = zip(classifier.exit_names_, classifier.costs_, strict=True)
+    return [f"{name} ({cost:.2g})" for name, cost in named]
+
+
 def checked_exits(exits: Any, n_exits: int) -> np.ndarray:
     """Exit of each sample, shape (n_samples,)."""
     exits = column_or_1d(exits)

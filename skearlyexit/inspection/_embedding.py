@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_consistent_length
 
-from skearlyexit.inspection._checks import checked_exits, checked_names
+from skearlyexit.inspection._checks import checked_exits, checked_names, names_with_costs
 from skearlyexit.inspection._display import Display, spread_colors
 
 
@@ -158,7 +158,7 @@ class EmbeddingDisplay(Display):
             embeddings,
             exits,
             n_exits=len(names),
-            exit_names=names,
+            exit_names=names_with_costs(classifier),
             projection=projection,
             title=f"Embeddings at exit {seen_at}",
             ax=ax,

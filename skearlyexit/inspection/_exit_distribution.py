@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit.inspection._checks import checked_exits, checked_names, checked_rows
+from skearlyexit.inspection._checks import (
+    checked_exits,
+    checked_names,
+    checked_rows,
+    names_with_costs,
+)
 from skearlyexit.inspection._display import Display, spread_colors
 
 #: Inches: width of a figure and of its axes, height of a bar, height of title and axis together,
@@ -162,7 +167,7 @@ class ExitDistributionDisplay(Display):
             y,
             exits,
             n_exits=len(classifier.costs_),
-            exit_names=classifier.exit_names_,
+            exit_names=names_with_costs(classifier),
             sample_weight=sample_weight,
             ax=ax,
             **kwargs,

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils.validation import column_or_1d
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit.inspection._checks import checked_exits, checked_names
+from skearlyexit.inspection._checks import checked_exits, checked_names, names_with_costs
 from skearlyexit.inspection._display import Display
 from skearlyexit.inspection._extremes import captions_of, checked_values, drawn_values, extremes
 from skearlyexit.inspection._row_pictures import draw_images, draw_table
@@ -166,7 +166,7 @@ class ExtremeSamplesDisplay(Display):
             exits,
             scores,
             n_exits=len(classifier.costs_),
-            exit_names=classifier.exit_names_,
+            exit_names=names_with_costs(classifier),
             y_true=y,
             y_pred=labels,
             n_samples=n_samples,

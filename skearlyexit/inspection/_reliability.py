@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit.inspection._checks import checked_names
+from skearlyexit.inspection._checks import checked_names, names_with_costs
 from skearlyexit.inspection._display import Display, spread_colors
 from skearlyexit.metrics import ReliabilityCurve, reliability_curve
 
@@ -165,7 +165,7 @@ class ReliabilityDisplay(Display):
             probabilities,
             n_bins=n_bins,
             strategy=strategy,
-            exit_names=classifier.exit_names_,
+            exit_names=names_with_costs(classifier),
             sample_weight=sample_weight,
             ax=ax,
             **kwargs,

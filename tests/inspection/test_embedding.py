@@ -5,7 +5,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from skearlyexit.inspection import EmbeddingDisplay
-from tests._data import blobs
+from tests._data import blobs, with_costs
 from tests.inspection._drawn import inside, labels_of
 
 _, _, X_TEST, _ = blobs()
@@ -23,7 +23,7 @@ def test_embeddings_from_an_estimator(word_clf):
     assert display.ax_.get_title() == f"Embeddings at exit {word_clf.exit_names_[1]}"
     share = projection.explained_variance_ratio_[0]
     assert display.ax_.get_xlabel() == f"component 1 ({share:.0%} of the variance)"
-    shares = [f"{name}: {np.mean(exits == i):.0%}" for i, name in enumerate(word_clf.exit_names_)]
+    shares = [f"{name}: {np.mean(exits == i):.0%}" for i, name in enumerate(with_costs(word_clf))]
     assert labels_of(display) == shares
     named = EmbeddingDisplay.from_estimator(word_clf, X_TEST, exit=word_clf.exit_names_[-1])
     assert named.ax_.get_title().endswith(word_clf.exit_names_[-1])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from skearlyexit.inspection import ExitDistributionDisplay
-from tests._data import blobs
+from tests._data import blobs, with_costs
 from tests.inspection._drawn import labels_of, overlap
 
 _, _, X_TEST, Y_TEST = blobs()
@@ -51,7 +51,7 @@ def test_distribution_from_an_estimator(clf, asked):
         assert display.overall[i] == pytest.approx(np.mean(exits == i))
         for k in clf.classes_:
             assert display.shares[k, i] == pytest.approx(np.mean(exits[k == Y_TEST] == i))
-    assert labels_of(display) == clf.exit_names_
+    assert labels_of(display) == with_costs(clf)
 
 
 @pytest.mark.parametrize("n_exits", [3, 8])

@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skearlyexit import Budget
 from skearlyexit.inspection import ExtremeSamplesDisplay
-from tests._data import blobs, quick
+from tests._data import blobs, quick, with_costs
 from tests.inspection._drawn import inside, overlap
 
 X, y, X_TEST, _ = blobs()
@@ -62,7 +62,7 @@ def test_tables_are_standardized_and_named():
     names = [text.get_text() for text in display.ax_.get_xticklabels()]
     assert names == list(frame.columns)
     kinds = [text.get_text() for text in display.ax_.get_yticklabels()]
-    assert kinds[0] == f"{clf.exit_names_[0]}, easiest"
+    assert kinds[0] == f"{with_costs(clf)[0]}, easiest"
     assert len(display.texts_) == len(np.concatenate(shown))
     texts = [*display.ax_.get_yticklabels(), *display.texts_]
     assert not overlap(texts, display.figure_)

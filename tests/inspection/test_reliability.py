@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgba
 
 from skearlyexit.inspection import ReliabilityDisplay
 from skearlyexit.metrics import expected_calibration_error
-from tests._data import blobs
+from tests._data import blobs, with_costs
 from tests.inspection._drawn import labels_of
 
 _, _, X_TEST, Y_TEST = blobs()
@@ -19,7 +19,7 @@ def test_reliability_from_an_estimator(word_clf, truth):
     table = word_clf.exit_table(X_TEST)
     errors = expected_calibration_error(table.probabilities, Y_TEST, 10, strategy="quantile")
     expected = [
-        f"{name}: ECE {error:.3f}" for name, error in zip(word_clf.exit_names_, errors, strict=True)
+        f"{name}: ECE {error:.3f}" for name, error in zip(with_costs(word_clf), errors, strict=True)
     ]
     assert labels_of(display) == expected
     for i, line in enumerate(display.lines_):

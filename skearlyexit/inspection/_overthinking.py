@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit.inspection._checks import checked_names, checked_rows, names_with_costs
+from skearlyexit.inspection._checks import checked_names, checked_rows
 from skearlyexit.inspection._display import Display
 from skearlyexit.metrics import Overthinking, overthinking
 
@@ -174,7 +174,7 @@ class OverthinkingDisplay(Display):
             encode_labels(y, labels, classifier.classes_),
             labels,
             costs=classifier.costs_,
-            exit_names=names_with_costs(classifier),
+            exit_names=classifier.exit_names_,
             sample_weight=sample_weight,
             ax=ax,
             **kwargs,

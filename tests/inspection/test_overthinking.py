@@ -5,7 +5,7 @@ import pytest
 
 from skearlyexit.inspection import OverthinkingDisplay
 from skearlyexit.metrics import overthinking
-from tests._data import blobs, with_costs
+from tests._data import blobs
 from tests.inspection._drawn import inside, labels_of, overlap
 
 _, _, X_TEST, _ = blobs()
@@ -39,7 +39,7 @@ def test_overthinking_from_an_estimator(word_clf, truth):
     expected = overthinking(correct, word_clf.costs_, weight)
     assert display.overthinking.kept == pytest.approx(expected.kept)
     assert display.overthinking.lost == pytest.approx(expected.lost)
-    assert display.exit_names == with_costs(word_clf)
+    assert display.exit_names == word_clf.exit_names_
 
 
 def test_overthinking_where_nothing_is_right_or_wrong():

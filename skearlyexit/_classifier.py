@@ -226,7 +226,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Determines the initial weights, the batches, the splits of the samples and the seeds of the
         heads. Pass an int for reproducible results across calls.
     verbose : int, default=0
-        If not 0, the phases and epochs are printed.
+        If 1, the progress of `fit` is shown, on a terminal as one bar with an estimate of the time
+        left, and elsewhere as one line for each phase. With larger values, the losses of each epoch
+        are printed, too.
 
     Attributes
     ----------

@@ -27,10 +27,15 @@ from skearlyexit._fitting._operating_point import (
 )
 from skearlyexit._fitting._options import always_stops_early, stops_early
 from skearlyexit._fitting._placing import PlacedFit, place_exits
-from skearlyexit._fitting._spec import make_spec
+from skearlyexit._fitting._spec import FitSpec, make_spec
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit._utils._warnings import warn
-from skearlyexit.calibration import CalibratedPoint, CalibrationData, Frontier
+from skearlyexit.calibration import (
+    CalibratedPoint,
+    CalibrationData,
+    Frontier,
+    OperatingPoint,
+)
 from skearlyexit.placement import PlacementReport
 from skearlyexit.runtime._torch import label_table, outputs
 from skearlyexit.training import MultiExitNetwork
@@ -137,11 +142,26 @@ def fit_model(
     spec = make_spec(params, samples, classes, rng, input_dtype, stops=stops)
     for notice in spec.notices:
         warn(notice)
-    samples = spec.rows
-    look_through(samples.unlabeled, spec.plan.check, "X_unlabeled")
+    look_through(spec.rows.unlabeled, spec.plan.check, "X_unlabeled")
     if validation is not None:
         validation = validation.cast(samples.X.dtype)
         look_through(validation.X, spec.plan.check, "X_val")
+    with spec.progress:
+        return _fit_spec(params, spec, classes, weights, validation, start, request, rng)
+
+
+def _fit_spec(
+    params: Any,
+    spec: FitSpec,
+    classes: np.ndarray,
+    weights: CalibrationWeights,
+    validation: Samples | None,
+    start: MultiExitNetwork | None,
+    request: OperatingPoint | None,
+    rng: np.random.RandomState,
+) -> FittedModel:
+    """Place the exits, train the networks, fit the exit rule and choose the thresholds."""
+    samples = spec.rows
     placed = place_exits(params, spec, classes, validation, rng)
     fitter = placed.fitter
     if params.warm_start:
@@ -181,10 +201,14 @@ def _fit_networks(
     fitter = placed.fitter
     seeds = rng.randint(MAX_SEED, size=len(placed.splits) + 1)
     found: list[Any] = []
-    for (train, held), seed in zip(placed.splits, seeds[1:], strict=True):
+    networks, n_folds = fitter.networks, len(placed.splits)
+    progress, max_epochs = networks.execution.progress, networks.options.max_epochs
+    progress.expect(n_folds + placed.refit)
+    for i, (train, held) in enumerate(placed.splits):
         n_rows = len(samples) if placed.refit else None
-        part = samples.take(train)
-        fit = fitter.fit(part, validation, int(seed), n_rows=n_rows, start=start)
+        part, name = samples.take(train), f"fold {i + 1} of {n_folds}" if placed.refit else ""
+        with progress.training(name, max_epochs):
+            fit = fitter.fit(part, validation, int(seeds[i + 1]), n_rows=n_rows, start=start)
         held_out = samples.take(held)
         with located(held_out.positions, ADVICE_IN_FIT):
             # An exit rule that is fitted, to samples or costs, requires the outputs of the heads.
@@ -193,7 +217,8 @@ def _fit_networks(
             else:
                 found.append(label_table(fit.network, fitter.exit_rule, held_out.X))
     if placed.refit:
-        fit = fitter.fit(samples, validation, int(seeds[0]), start=start)
+        with progress.training("final" if n_folds else "", max_epochs):
+            fit = fitter.fit(samples, validation, int(seeds[0]), start=start)
     return fit, found
 
 

@@ -36,6 +36,7 @@ from skearlyexit.training._acceleration import check_mixed_precision
 from skearlyexit.training._callbacks import check_callbacks
 from skearlyexit.training._memory import TrainingMemory
 from skearlyexit.training._options import Execution
+from skearlyexit.training._progress import FitProgress
 from skearlyexit.training._registry import STRATEGIES
 
 
@@ -67,6 +68,8 @@ class FitSpec:
         Whether the training uses early stopping.
     notices : list of str
         Warnings for the user.
+    progress : FitProgress
+        What shows the progress of all trainings.
     """
 
     params: Any
@@ -80,6 +83,7 @@ class FitSpec:
     cost: Cost
     stops_early: bool
     notices: list[str]
+    progress: FitProgress
 
     def fitter(
         self, ends: Sequence[int], strategy: TrainingStrategy | None = None
@@ -105,7 +109,7 @@ class FitSpec:
                 keep_given=self.strategy.keeps_given,
                 options=training_options(params, stops=self.stops_early),
                 execution=Execution(
-                    params.device, params.mixed_precision, params.compile, params.verbose
+                    params.device, params.mixed_precision, params.compile, self.progress
                 ),
                 memory=_training_memory(params),
                 n_classes=n_classes,
@@ -178,7 +182,18 @@ def make_spec(
         )
     said = [notice for notice in notices if notice]
     return FitSpec(
-        params, classes, rows, backbone, plan, placement, strategy, exit_rule, cost, stops, said
+        params,
+        classes,
+        rows,
+        backbone,
+        plan,
+        placement,
+        strategy,
+        exit_rule,
+        cost,
+        stops,
+        said,
+        FitProgress(params.verbose),
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from skearlyexit.training._progress import FitProgress
 
 
 def cosine(progress: float) -> float:
@@ -114,11 +116,11 @@ class Execution:
     compiled : bool or dict, default=False
         Whether the forward passes are compiled; a dict holds keyword arguments of
         ``torch.compile``.
-    verbose : int, default=0
-        If not 0, the phases and epochs are printed.
+    progress : FitProgress, default=FitProgress()
+        What shows the progress. It is silent by default.
     """
 
     device: str = "cpu"
     mixed_precision: bool = False
     compiled: bool | dict[str, Any] = False
-    verbose: int = 0
+    progress: FitProgress = field(default_factory=FitProgress)

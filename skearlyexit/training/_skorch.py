@@ -8,15 +8,17 @@ from typing import Any
 import skorch
 from skorch.callbacks import Callback, EarlyStopping
 
+from skearlyexit.training._progress import FitProgress
 from skearlyexit.training._state import State, put_state, state_of
 
 
 class Progress(Callback):
     """Callback that sets progress and learning rate, and records losses and accuracies of exits."""
 
-    def __init__(self, n_steps: int, factor: Callable[[float], float]) -> None:
+    def __init__(self, n_steps: int, factor: Callable[[float], float], shown: FitProgress) -> None:
         self.n_steps = n_steps
         self.factor = factor
+        self.shown = shown
 
     def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self.step_ = 0
@@ -47,6 +49,7 @@ class Progress(Callback):
         for training, part in ((True, "train"), (False, "valid")):
             record |= tallies[training].take(part, len(exits))
         self.records_.append(record)
+        self.shown.epoch()
 
 
 class Stopping(EarlyStopping):

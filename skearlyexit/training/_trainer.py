@@ -145,8 +145,7 @@ class Trainer:
         seed = next(self.seeds) % 2**32
 
         def run() -> list[dict[str, Any]]:
-            if self.execution.verbose:
-                print(f"[skearlyexit] {phase}: {n_epochs} epochs on {len(self.rows)} samples")
+            self.execution.progress.phase(phase, n_epochs, len(self.rows))
             with isolated_random_state(seed, self.device):
                 history = self._run(module, loss, parameters, n_epochs, phase)
             module.eval()
@@ -187,14 +186,15 @@ class Trainer:
                 "of it that are neither parameters nor buffers. Register them as buffers."
             )
             return train()
-        if self.execution.verbose:
-            print(f"[skearlyexit] {phase}: from memory")
+        self.execution.progress.phase(phase, None, len(self.rows))
         return outcome[-1]
 
     def _facts(self) -> list[Any]:
         """Everything the result of a phase depends on, besides the arguments of `fit`."""
         options = replace(self.options, max_epochs=0, callbacks=list(self.options.callbacks))
-        return [self.rows, self.validation, options, replace(self.execution, verbose=0)]
+        run = self.execution
+        execution = [run.device, run.mixed_precision, run.compiled]
+        return [self.rows, self.validation, options, execution]
 
     def _run(
         self,
@@ -257,7 +257,8 @@ class Trainer:
     ) -> tuple[skorch.NeuralNet, Progress]:
         options = self.options
         n_steps = len(Batches(self.rows, options.batch_size))
-        progress = Progress(n_epochs * n_steps, SCHEDULES[options.lr_schedule])
+        shown = self.execution.progress
+        progress = Progress(n_epochs * n_steps, SCHEDULES[options.lr_schedule], shown)
         callbacks: list[Any] = [("skearlyexit_progress", progress)]
         if options.gradient_clipping is not None:
             clipping = GradientNormClipping(options.gradient_clipping)
@@ -268,6 +269,7 @@ class Trainer:
             stopping = Stopping(patience=options.patience.epochs(n_steps), sink=_silent)
             callbacks.append(("skearlyexit_early_stopping", stopping))
         loss.label_smoothing = options.label_smoothing
+        tells_losses = shown.verbose > 1  # in the table of skorch
         net = skorch.NeuralNet(
             module,
             criterion=loss,
@@ -282,7 +284,8 @@ class Trainer:
             train_split=None if self.validation is None else self._split,
             callbacks=[*callbacks, *copy.deepcopy(list(options.callbacks))],
             device=self.device,
-            verbose=self.execution.verbose,
+            verbose=shown.verbose - 1 if tells_losses else 0,
+            **({"callbacks__print_log__sink": shown.table} if tells_losses else {}),
         ).initialize()
         return net, progress
 

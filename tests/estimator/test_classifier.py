@@ -1,6 +1,7 @@
 """The interface: what every parameter and method does."""
 
 import pickle
+import sys
 from dataclasses import replace
 from typing import ClassVar
 
@@ -310,13 +311,34 @@ class TestTrainerParameters:
         assert Count.n_epochs == 12 + 12 + 6  # folds of half the rows make as many steps
         assert not hasattr(callback, "touched")
 
-    def test_verbose_shows_progress(self, capsys):
-        quick(max_epochs=2, verbose=1, calibration=None).fit(X, y)
+    def test_progress_is_one_line_for_each_phase(self, capsys):
+        quick(max_epochs=2, verbose=1, calibration=2).fit(X, y)
+        shown = capsys.readouterr()
+        assert shown.out.splitlines() == [
+            "[skearlyexit] fold 1 of 2, distillation: 4 epochs on 250 samples",
+            "[skearlyexit] fold 2 of 2, distillation: 4 epochs on 250 samples",
+            "[skearlyexit] final, distillation: 2 epochs on 500 samples",
+        ]
+        assert shown.err == ""
+        quick(max_epochs=2, calibration=None).fit(X, y)
+        assert capsys.readouterr().out == ""
+
+    def test_losses_are_printed_without_colors_where_there_are_none(self, capsys):
+        quick(max_epochs=2, verbose=2, calibration=None).fit(X, y)
         shown = capsys.readouterr().out
         assert "distillation: 2 epochs on 500 samples" in shown
         assert "train_loss" in shown
-        quick(max_epochs=2, calibration=None).fit(X, y)
-        assert capsys.readouterr().out == ""
+        assert "\x1b" not in shown
+
+    def test_progress_on_a_terminal_is_one_bar(self, capsys, monkeypatch):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        quick(max_epochs=2, verbose=1, calibration=2, training="mixed").fit(X, y)
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        states = shown.err.split("\r")
+        assert any("fold 1 of 2, backbone, epoch 1 " in state for state in states)
+        assert "final, joint, epoch 1 " in states[-1]
+        assert "100%" in states[-1]
 
     def test_epochs_are_shared_by_the_phases(self):
         clf = quick(training=MixedTraining(backbone_share=0.25), max_epochs=8).fit(X, y)

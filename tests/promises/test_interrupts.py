@@ -104,7 +104,7 @@ def test_an_interrupt_while_early_stopping_stops_is_raised():
     stopping = EarlyStopping(monitor="growing", patience=2, sink=_interrupt)
     clf = quick(training="joint", calibration=None, callbacks=[Losing(), stopping])
     with pytest.raises(KeyboardInterrupt):
-        clf.set_params(verbose=1).fit(X, y)
+        clf.set_params(verbose=2).fit(X, y)
 
 
 def blas_threads():

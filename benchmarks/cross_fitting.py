@@ -1,6 +1,6 @@
 """Whether a guarantee that was cross-fitted on few samples holds for the final model.
 
-With cross-fitting, the default below 2,500 samples, the thresholds are certified for the networks
+With cross-fitting, the default below 15,000 samples, the thresholds are certified for the networks
 of the folds, and the final network uses them. In each run an early-exit network learns from 450 of
 scikit-learn's 1,797 digits and is asked for a performance gap of at most 1 %, at 90 % confidence,
 by `RiskControl(0.01)`; the gap is measured on the other digits. Beside it is that of the same

@@ -143,9 +143,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, a network
           is trained on the other folds, for as many steps as the final one if there is no early
           stopping, and its outputs for the samples of the fold are used. The final network is
-          trained on all samples.
+          trained on all samples. With early stopping, its training continues that of the last fold.
         - ``"auto"``: for less than 2,500 samples, as many of 3 folds as contain 600 samples, or
-          all. Otherwise a share of 0.2, at most 3,000 samples.
+          all, and for less than 15,000 samples one of 5 folds. Otherwise 3,000 samples are held
+          out, and not used for training.
         - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
     max_epochs : int or "auto", default="auto"
         Number of epochs, divided between the phases of the training. Strategies that train stage by

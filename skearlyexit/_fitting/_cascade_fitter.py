@@ -37,12 +37,16 @@ class Fit:
         Network with all exits and heads of the training, from which a training can continue.
     optimizer_state : dict or None, default=None
         State of the optimizer, with which `update` continues. None after `fit`.
+    validation : Samples or None, default=None
+        Validation samples that were held out of the training samples. None if there are none, or
+        others were given.
     """
 
     network: FittedNetwork
     history: list[dict[str, Any]]
     trained: MultiExitNetwork
     optimizer_state: dict[str, Any] | None = None
+    validation: Samples | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ class CascadeFitter:
             If there are too few samples for early stopping or for the folds of a head.
         """
         rng = check_random_state(seed)
+        held_out: Samples | None = None
         if self.validation_fraction is not None and validation is None:
             train, held = hold_out(rows.y, self.validation_fraction, rows.groups, rng)
             if not len(held):
@@ -134,7 +139,8 @@ class CascadeFitter:
                 )
             if n_rows is not None:
                 n_rows = round(n_rows * len(train) / len(rows))
-            validation, rows = rows.take(held), rows.take(train)
+            held_out, rows = rows.take(held), rows.take(train)
+            validation = held_out
         n_rows = len(rows) if n_rows is None else n_rows
         seed = rng.randint(MAX_SEED)
         whole, history = self.networks.fit(rows, validation, seed, n_rows, start)
@@ -145,7 +151,7 @@ class CascadeFitter:
             embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed, n_rows)
         head_seeds = rng.randint(MAX_SEED, size=len(heads))
         fitted = self.heads.fit(network, embeddings, rows, head_seeds)
-        return Fit(self._fitted(network, fitted, rows), history, whole)
+        return Fit(self._fitted(network, fitted, rows), history, whole, validation=held_out)
 
     def update(
         self,

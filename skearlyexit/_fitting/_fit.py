@@ -15,7 +15,7 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import look_through
 from skearlyexit._exit_table import LabelTable, Outputs
-from skearlyexit._fitting._cascade_fitter import Fit
+from skearlyexit._fitting._cascade_fitter import CascadeFitter, Fit
 from skearlyexit._fitting._cross_fit import cross_fit, fit_to_costs
 from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import (
@@ -216,10 +216,36 @@ def _fit_networks(
                 found.append(outputs(fit.network, held_out.X))
             else:
                 found.append(label_table(fit.network, fitter.exit_rule, held_out.X))
-    if placed.refit:
+    if placed.refit and n_folds and fitter.validation_fraction is not None:
+        with progress.training("final", max_epochs):
+            fit = _continued(fitter, fit, samples, validation, int(seeds[0]))
+    elif placed.refit:
         with progress.training("final" if n_folds else "", max_epochs):
             fit = fitter.fit(samples, validation, int(seeds[0]), start=start)
     return fit, found
+
+
+def _continued(
+    fitter: CascadeFitter, fit: Fit, samples: Samples, validation: Samples | None, seed: int
+) -> Fit:
+    """Fit of all samples but the validation samples, which continues the training of a fold.
+
+    This takes less time than to start again, and the network is as accurate, and as confident. The
+    fit of the fold is returned if it has the lower validation loss, which can happen with few
+    epochs, since the optimizer starts again.
+    """
+    if fit.validation is not None:
+        validation = fit.validation
+        others = ~np.isin(samples.positions, validation.positions)
+        samples = samples.take(np.flatnonzero(others))
+    continued = fitter.fit(samples, validation, seed, start=fit.trained)
+    return continued if _least_loss(continued) <= _least_loss(fit) else fit
+
+
+def _least_loss(fit: Fit) -> float:
+    """Lowest validation loss in the last phase of a fit."""
+    phase = fit.history[-1]["phase"]
+    return min(epoch["valid_loss"] for epoch in fit.history if epoch["phase"] == phase)
 
 
 def _fit_rule(

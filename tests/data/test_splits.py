@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, KFold, RepeatedStratifiedKFold, ShuffleSplit
 
-from skearlyexit._data._splits import AUTO_CROSS_FIT_BELOW, calibration_splits, hold_out
+from skearlyexit._data._splits import calibration_splits, hold_out
 
 
 def rng(seed=0):
@@ -127,12 +127,14 @@ class TestCalibrationSplits:
         assert_cross_fitted(splits, 120)
         assert [np.bincount(self.y[held]).tolist()[0] for _, held in splits] == [20] * 3
 
-    def test_auto_holds_out_a_fifth_of_many(self):
-        for n, refits in ((AUTO_CROSS_FIT_BELOW - 1, True), (AUTO_CROSS_FIT_BELOW, False)):
-            splits, refit = calibration_splits("auto", np.arange(n) % 2, None, rng())
-            assert len(splits) == 1
-            assert refit == refits
-        assert len(splits[0][1]) == AUTO_CROSS_FIT_BELOW / 5
+    @pytest.mark.parametrize(
+        ("n", "n_held", "refits"),
+        [(2499, 833, True), (2500, 500, True), (14_999, 3000, True), (15_001, 3000, False)],
+    )
+    def test_auto_holds_samples_of_many_out_once(self, n, n_held, refits):
+        splits, refit = calibration_splits("auto", np.arange(n) % 2, None, rng())
+        assert [len(held) for _, held in splits] == [n_held]
+        assert refit is refits
 
     @pytest.mark.parametrize(
         ("n", "n_splits", "n_held"),

@@ -72,7 +72,30 @@ class TestEarlyStopping:
 
         params = {"early_stopping": "auto", "calibration": 2, "max_epochs": 3}
         quick(**params, callbacks=[Watch()]).fit(X, y)
-        assert watched == [(225, True), (225, True), (450, True)]
+        # The final network goes on with the validation samples of the last fold.
+        assert watched == [(225, True), (225, True), (475, True)]
+
+
+@pytest.mark.parametrize(
+    "validation", [{}, {"X_val": X_TEST, "y_val": Y_TEST}], ids=["own", "given"]
+)
+def test_the_final_network_goes_on_where_the_last_fold_ended(validation):
+    losses = []
+
+    class Watch(Callback):
+        def __deepcopy__(self, memo):
+            return self
+
+        def on_batch_end(self, net, training=False, loss=None, **kwargs):
+            if training:
+                losses.append((len(net.history), loss.item()))
+
+    params = {"early_stopping": True, "training": "joint", "lr": 0.01, "max_epochs": 20}
+    quick(**params, calibration=2, callbacks=[Watch()]).fit(X, y, **validation)
+    first = [loss for epoch, loss in losses if epoch == 1]
+    n_steps = len(first) // 3
+    assert first[0] == pytest.approx(first[n_steps], rel=0.5)  # both folds start anew
+    assert first[-1] < 0.8 * first[n_steps]
 
 
 def test_default_number_of_epochs():

@@ -14,7 +14,7 @@ the same network. The accuracy of each exit, its cost and the time of a predicti
 # ``training="separate"`` trains the network first and the heads afterwards. With ``memory`` the
 # phases of the training are stored on disk, so that the network is trained for the first kind of
 # head and read for all others. By default, thresholds are cross-fitted on data of this size, so
-# that four networks are trained.
+# that three networks are trained.
 #
 # The multi-layer perceptrons (MLP) are used at the early exits only. At the last exit a neural
 # head is trained with the network, so that another one would change the network. Neural heads need

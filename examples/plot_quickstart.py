@@ -51,13 +51,13 @@ heads = {
 # Training
 # --------
 # The thresholds must not be chosen on samples on which the network was trained. By default, they
-# are cross-fitted on data of this size: three more networks are trained, each on two thirds of the
-# training samples, and predict the remaining third. The test samples are only used for the results
-# below.
+# are cross-fitted on data of this size: two more networks are trained, each on two thirds of the
+# training samples, and predict the remaining third. The final network continues the training of
+# the second one with all samples. The test samples are only used for the results below.
 #
-# The network is chosen by the shape of the data: a linear layer, the stem, and eight residual
-# blocks. Digits are easy, so most exits are placed at its beginning. ``exits=4`` would place four
-# exits at equal shares of the cost.
+# The network is chosen by the shape of the data: a linear layer, the stem, and six residual blocks.
+# Digits are easy, so most exits are placed at its beginning. ``exits=4`` would place four exits at
+# equal shares of the cost.
 
 torch.set_num_threads(1)  # as fast as more on a network this small
 blocks = ["stem", "block1", "block2", "block4"]  # the end is always an exit

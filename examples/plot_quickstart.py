@@ -52,8 +52,8 @@ heads = {
 # --------
 # The thresholds must not be chosen on samples on which the network was trained. By default, they
 # are cross-fitted on data of this size: two more networks are trained, each on two thirds of the
-# training samples, and predict the remaining third. The final network continues the training of
-# the second one with all samples. The test samples are only used for the results below.
+# training samples, and predict the remaining third. The test samples are only used for the results
+# below.
 #
 # The network is chosen by the shape of the data: a linear layer, the stem, and six residual blocks.
 # Digits are easy, so most exits are placed at its beginning. ``exits=4`` would place four exits at

@@ -143,7 +143,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, a network
           is trained on the other folds, for as many steps as the final one if there is no early
           stopping, and its outputs for the samples of the fold are used. The final network is
-          trained on all samples. With early stopping, its training continues that of the last fold.
+          trained on all samples. With early stopping and at least 2,500 samples, its training
+          continues that of the last fold.
         - ``"auto"``: for less than 2,500 samples, as many of 3 folds as contain 600 samples, or
           all, and for less than 15,000 samples one of 5 folds. Otherwise 3,000 samples are held
           out, and not used for training.

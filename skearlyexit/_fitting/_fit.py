@@ -40,6 +40,11 @@ from skearlyexit.placement import PlacementReport
 from skearlyexit.runtime._torch import label_table, outputs
 from skearlyexit.training import MultiExitNetwork
 
+#: Number of samples from which the final training continues that of the last fold. On seven tables
+#: of 5,000, the network is as accurate as a new one, in two thirds of the time. On twelve tables of
+#: at most 1,000, it is less accurate by 0.3 points, and its log loss is higher.
+CONTINUED_FROM = 2500
+
 
 @dataclass(frozen=True)
 class FittedModel:
@@ -216,7 +221,8 @@ def _fit_networks(
                 found.append(outputs(fit.network, held_out.X))
             else:
                 found.append(label_table(fit.network, fitter.exit_rule, held_out.X))
-    if placed.refit and n_folds and fitter.validation_fraction is not None:
+    stops = fitter.validation_fraction is not None
+    if placed.refit and n_folds and stops and len(samples) >= CONTINUED_FROM:
         with progress.training("final", max_epochs):
             fit = _continued(fitter, fit, samples, validation, int(seeds[0]))
     elif placed.refit:
@@ -230,9 +236,8 @@ def _continued(
 ) -> Fit:
     """Fit of all samples but the validation samples, which continues the training of a fold.
 
-    This takes less time than to start again, and the network is as accurate, and as confident. The
-    fit of the fold is returned if it has the lower validation loss, which can happen with few
-    epochs, since the optimizer starts again.
+    This takes less time than to start again. The fit of the fold is returned if it has the lower
+    validation loss, which can happen with few epochs, since the optimizer starts again.
     """
     if fit.validation is not None:
         validation = fit.validation

@@ -72,8 +72,12 @@ class TestEarlyStopping:
 
         params = {"early_stopping": "auto", "calibration": 2, "max_epochs": 3}
         quick(**params, callbacks=[Watch()]).fit(X, y)
-        # The final network goes on with the validation samples of the last fold.
-        assert watched == [(225, True), (225, True), (475, True)]
+        assert watched == [(225, True), (225, True), (450, True)]
+        watched.clear()
+        # Of many samples, the final network goes on with the validation samples of the last fold.
+        many = np.tile(X, (5, 1)), np.tile(y, 5)
+        quick(**params, callbacks=[Watch()]).fit(*many)
+        assert watched == [(1125, True), (1125, True), (2375, True)]
 
 
 @pytest.mark.parametrize(
@@ -90,8 +94,9 @@ def test_the_final_network_goes_on_where_the_last_fold_ended(validation):
             if training:
                 losses.append((len(net.history), loss.item()))
 
-    params = {"early_stopping": True, "training": "joint", "lr": 0.01, "max_epochs": 20}
-    quick(**params, calibration=2, callbacks=[Watch()]).fit(X, y, **validation)
+    params = {"early_stopping": True, "training": "joint", "max_epochs": 8}
+    many = np.tile(X, (5, 1)), np.tile(y, 5)
+    quick(**params, calibration=2, callbacks=[Watch()]).fit(*many, **validation)
     first = [loss for epoch, loss in losses if epoch == 1]
     n_steps = len(first) // 3
     assert first[0] == pytest.approx(first[n_steps], rel=0.5)  # both folds start anew

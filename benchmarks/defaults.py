@@ -147,8 +147,7 @@ def report(entries: list[dict[str, Any]]) -> None:
     blocks = sorted(set.intersection(*(set(each) for each in by_model.values())))
     n_sets = len({block[0] for block in blocks})
     print(f"Means over {len(blocks)} blocks: {n_sets} sets, their sizes and seeds.\n")
-    models = [*PEERS, *OURS]
-    models = [model for model in models if model in by_model]
+    models = [*(model for model in by_model if model not in OURS), *OURS]
 
     def column(model: str, name: str) -> np.ndarray:
         return np.array([by_model[model][block].get(name, np.nan) for block in blocks])

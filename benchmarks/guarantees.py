@@ -363,9 +363,11 @@ def by_earlyon(*, fine: bool, tempered: bool) -> Chooser:
 
 
 CHOOSERS = {
-    "RiskControl(0.01)": by_point(RiskControl(0.01)),
-    'RiskControl(0.01, risk="accuracy_drop")': by_point(RiskControl(0.01, risk="accuracy_drop")),
-    "ConformalRiskControl(0.01)": by_point(ConformalRiskControl(0.01)),
+    "RiskControl(0.01)": by_point(RiskControl(0.01, family="common")),
+    'RiskControl(0.01, risk="accuracy_drop")': by_point(
+        RiskControl(0.01, risk="accuracy_drop", family="common")
+    ),
+    "ConformalRiskControl(0.01)": by_point(ConformalRiskControl(0.01, family="common")),
     "AccuracyDrop(0.01)": by_point(AccuracyDrop(0.01)),
     "earlyon, drop 0.01, its own grid": by_earlyon(fine=False, tempered=False),
     "earlyon, drop 0.01, fine grid": by_earlyon(fine=True, tempered=False),

@@ -130,7 +130,7 @@ def _measured(
     exits = judged.exits(Budget(BUDGET).thresholds(data, frontier))
     cost = float(COSTS[exits].mean())
     try:
-        control = RiskControl(LEVEL, confidence_level=CONFIDENCE)
+        control = RiskControl(LEVEL, confidence_level=CONFIDENCE, family="common")
         exits = judged.exits(control.thresholds(data, frontier))
     except NotCertifiedError:
         exits = np.full(len(right), len(COSTS) - 1)

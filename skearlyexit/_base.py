@@ -231,7 +231,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             Maximum mean cost per sample, as in `predict`.
         plain : fitted classifier or array-like of shape (n_samples,), default=None
             Model to compare with, or the labels that it predicts for X. The plain network, trained
-            by itself on all samples, is ``clone(self).set_params(exits=1).fit(X_train, y_train)``.
+            by itself, is ``clone(self).set_params(exits=1).fit(X_train, y_train)``; parameters that
+            refer to several exits, such as a budget or a list of heads, are to be set as well.
         confidence_level : float, default=0.95
             Confidence level of each interval.
 
@@ -249,7 +250,11 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         point = self._point(threshold, budget)
         given, y, X = X, labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
-        plain_correct = None if plain is None else _is_correct(plain, given, y)
+        plain_correct = None
+        if plain is not None:
+            plain_correct = (
+                _labels_of(plain, given, self.classes_, len(encoded)) == (self.classes_[encoded])
+            )
         exits = None
         if point.strict_budget is not None:
             exits = run(self.cascade_, X, point.thresholds, strict_budget=point.strict_budget).exits
@@ -447,12 +452,13 @@ def remembered(scores: np.ndarray) -> np.ndarray:
     return scores[order]
 
 
-def _is_correct(plain: Any, X: Any, y: Any) -> np.ndarray:
-    """Whether the predictions of a model, or given labels, are correct, shape (n_samples,)."""
+def _labels_of(plain: Any, X: Any, classes: np.ndarray, n_samples: int) -> np.ndarray:
+    """Labels that are given, or that a model predicts for X, shape (n_samples,)."""
     labels = np.asarray(plain.predict(X) if hasattr(plain, "predict") else plain)
-    if labels.shape != (len(y),):
+    if labels.shape != (n_samples,) or not np.isin(labels, classes).any():
         raise ValueError(
             "The 'plain' parameter must be a fitted classifier, or a label for each of "
-            f"{len(y)} samples. Got {type(plain).__name__}, with labels of shape {labels.shape}."
+            f"{n_samples} samples, with labels such as {classes[0]!r}. Got {type(plain).__name__}, "
+            f"with labels of shape {labels.shape} and type {labels.dtype}."
         )
-    return np.asarray(labels == np.asarray(y))
+    return labels

@@ -144,10 +144,11 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
           is trained on the other folds, for as many steps as the final one if there is no early
           stopping, and its outputs for the samples of the fold are used. The final network is
           trained on all samples. With early stopping and at least 2,500 samples, its training
-          continues that of the last fold.
-        - ``"auto"``: for less than 2,500 samples, as many of 3 folds as contain 600 samples, or
-          all, and for less than 15,000 samples one of 5 folds. Otherwise 3,000 samples are held
-          out, and not used for training.
+          continues that of the last fold, and the network of the fold is kept if it has the lower
+          validation loss.
+        - ``"auto"``: with less than 2,500 samples, cross-fitting with as many of 3 folds as contain
+          600 samples, or with all. With less than 15,000 samples, cross-fitting with one of 5
+          folds. With more, 3,000 samples are held out, and not used for training.
         - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
     max_epochs : int or "auto", default="auto"
         Number of epochs, divided between the phases of the training. Strategies that train stage by
@@ -182,8 +183,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Whether to end a phase of the training when the validation loss is not improving, and to
         return to the weights with the lowest validation loss. The loss is that of the phase, on
         `X_val` and `y_val` given to `fit`, or on a share of the training samples. ``"auto"`` uses
-        it if there are at least 100 samples, three for each class, in at least 10 groups if groups
-        are given, and `warm_start` is False.
+        it if there are at least 100 samples and three times as many as classes, in at least 10
+        groups if groups are given, and `warm_start` is False.
     validation_fraction : float, default=0.1
         Share of the training samples that is held out for early stopping, in addition to the
         calibration samples. Only used with early stopping, if no `X_val` is given.
@@ -269,7 +270,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Pareto-optimal thresholds for all budgets. None without calibration samples, unless there is
         a single exit.
     history_ : list of dict
-        Entry of each epoch of the final training, with the keys:
+        Entry of each epoch of the final training, without those of the folds, with the keys:
 
         - ``"phase"``, ``"epoch"``, ``"dur"``: name of the phase, number of the epoch in the phase,
           and duration in seconds.

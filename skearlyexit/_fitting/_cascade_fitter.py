@@ -153,6 +153,19 @@ class CascadeFitter:
         fitted = self.heads.fit(network, embeddings, rows, head_seeds)
         return Fit(self._fitted(network, fitted, rows), history, whole, validation=held_out)
 
+    def can_continue(self, fit: Fit, rows: Samples) -> bool:
+        """Whether the training of a network can go on with further samples.
+
+        It requires early stopping, since otherwise the number of steps is fixed, and a network that
+        is the same for these samples. Cross-fitted heads need networks with the same initial
+        weights that were not trained on all samples.
+        """
+        if self.validation_fraction is None or not fit.history:
+            return False
+        if any(head.cross_fit for head in self.exits.heads):
+            return False
+        return self.networks.builds(fit.trained, rows)
+
     def update(
         self,
         rows: Samples,

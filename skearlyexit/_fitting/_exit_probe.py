@@ -86,13 +86,13 @@ class ExitProbe:
 
 
 def probing_split(
-    rows: Samples, splits: list[Split], refit: bool, rng: np.random.RandomState
+    rows: Samples, splits: list[Split], rng: np.random.RandomState
 ) -> tuple[Split, list[Split]]:
     """Samples to train and to evaluate candidates, and splits for the calibration.
 
     Thresholds are calibrated on samples that were not used to choose the exits. If calibration
-    samples are held out once, the exits are chosen without them. With cross-fitting, candidates are
-    evaluated on a part of the first fold, so that the user's splitter or groups are respected, and
+    samples are held out once, the exits are chosen without them. With several folds, candidates are
+    evaluated on a part of the first one, so that the user's splitter or groups are respected, and
     this part is removed from the calibration samples.
 
     Parameters
@@ -101,8 +101,6 @@ def probing_split(
         All samples.
     splits : list of (train, held)
         Splits for the calibration.
-    refit : bool
-        Whether the final model is fitted to all samples after the splits.
     rng : RandomState
         Generator of random numbers.
 
@@ -118,7 +116,7 @@ def probing_split(
     ValueError
         If there are too few samples or groups.
     """
-    cross_fitted = refit and len(splits) > 0
+    cross_fitted = len(splits) > 1
     pool = splits[0][1] if cross_fitted else splits[0][0] if splits else np.arange(len(rows))
     share = PROBE_SHARE
     if cross_fitted:

@@ -221,13 +221,12 @@ def _fit_networks(
                 found.append(outputs(fit.network, held_out.X))
             else:
                 found.append(label_table(fit.network, fitter.exit_rule, held_out.X))
-    stops = fitter.validation_fraction is not None
-    if placed.refit and n_folds and stops and len(samples) >= CONTINUED_FROM:
-        with progress.training("final", max_epochs):
-            fit = _continued(fitter, fit, samples, validation, int(seeds[0]))
-    elif placed.refit:
+    if placed.refit:
         with progress.training("final" if n_folds else "", max_epochs):
-            fit = fitter.fit(samples, validation, int(seeds[0]), start=start)
+            if n_folds and len(samples) >= CONTINUED_FROM and fitter.can_continue(fit, samples):
+                fit = _continued(fitter, fit, samples, validation, int(seeds[0]))
+            else:
+                fit = fitter.fit(samples, validation, int(seeds[0]), start=start)
     return fit, found
 
 

@@ -163,6 +163,10 @@ class NetworkFitter:
         network.go_on_from(start)
         return network
 
+    def builds(self, network: MultiExitNetwork, rows: Samples) -> bool:
+        """Whether a new network for these samples has the architecture of a network."""
+        return network.is_like(self._build(rows, np.random.RandomState(0)))
+
     def _build(self, rows: Samples, rng: np.random.RandomState) -> MultiExitNetwork:
         """Build the network with new weights, drawn independently for each part."""
         with isolated_random_state(rng.randint(MAX_SEED)):

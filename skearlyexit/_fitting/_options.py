@@ -11,8 +11,8 @@ from skearlyexit.training._options import Patience, TrainingOptions
 
 AUTO = "auto"
 
-#: With fewer samples, groups or samples per class, early_stopping="auto" does not hold any out. One
-#: of each class remains in training, also in that of a fold.
+#: With fewer samples, groups or samples for each class on average, early_stopping="auto" does not
+#: hold any out. One of each class remains in training, also in that of a fold.
 LEAST_SAMPLES = 100
 LEAST_GROUPS = 10
 LEAST_PER_CLASS = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ def place_exits(
     if placement.needs_probe:
         _check_probe(params, spec)
         splits, refit = calibration_splits(params.calibration, samples.y, samples.groups, rng)
-        probing, splits = probing_split(samples, splits, refit, rng)
+        probing, splits = probing_split(samples, splits, rng)
         for_trials = spec.strategy.for_trials() or SeparateTraining()
         probe = ExitProbe(
             lambda ends: spec.fitter(ends, for_trials),
@@ -73,7 +74,8 @@ def place_exits(
             *probing,
             rng.randint(MAX_SEED),
         )
-    placed = placement.place(spec.plan.candidates, probe)
+    with spec.progress.training("placement", 0) if probe else nullcontext():
+        placed = placement.place(spec.plan.candidates, probe)
     spec.cost.check(len(placed.ends))
     n_exits = len(spec.strategy.remaining_exits(len(placed.ends)))
     if n_exits > 1:

@@ -46,7 +46,7 @@ class ConformalRiskControl(OverFamily):
         - ``"auto"``: for each of 501 levels, the thresholds at which the estimated risk of exiting
           is at this level at each exit. The risk is estimated from the score, by logistic
           regression on a fifth of the calibration samples, drawn at random; the others are tested.
-          If these are too few to certify any threshold, as ``"common"``.
+          If these are too few to certify any threshold, or `risk` is a function, as ``"common"``.
         - ``"common"``: one threshold for all exits, out of 501 from 0 to 1, which are dense near 1.
           All calibration samples are tested.
         - array-like: one of these thresholds for all exits. They must not depend on the calibration

@@ -105,34 +105,49 @@ class OverFamily(OperatingPoint):
         ValueError
             If `risk` returns invalid losses, or a weight is larger than `max_weight`.
         """
-        self._bounded_weight(data)
+        self._bounded_weight(data)  # raises for weights that are not covered
         losses = exit_losses(data, self.risk)
-        common = Tested.of(self._common_family(), data, losses)
-        n_learning = int(LEARNING_SHARE * len(losses)) if _is_auto(self.family) else 0
+        n_learning = int(LEARNING_SHARE * len(losses)) if self._learns() else 0
         if not n_learning:
-            return self._chosen([common])
+            tested = Tested.of(self._common_family(), data, losses)
+            return self._certified(tested, len(losses), lambda: self._least_level(tested))
         drawn = np.random.RandomState(SEED).permutation(len(losses))
         learning, rest = np.sort(drawn[:n_learning]), np.sort(drawn[n_learning:])
-        remaining, no_early_exits = data.take(rest), np.array([np.inf])
-        if not self._n_passed(Tested.of(no_early_exits, remaining, np.zeros_like(losses[rest]))):
-            # At a level at which the remaining samples suffice, these would be tested.
-            return self._chosen([common, Tested.of(no_early_exits, remaining, losses[rest])])
+        remaining = data.take(rest)
         family = family_of_risks(
             data.scores[learning], losses[learning], data.weight[learning], LEVELS
         )
-        return self._chosen([Tested.of(family, remaining, losses[rest])])
+        # Without those under which no sample exits early, which are no answer to the question.
+        family = family[np.isfinite(family).any(axis=1)]
+        learned = Tested.of(family, remaining, losses[rest])
+        # What is tested depends on the number of samples and on their weights, not on the losses.
+        best = Tested.of(np.array([np.inf]), remaining, np.zeros_like(losses[rest]))
+        if self._n_passed(best):
+            return self._certified(learned, len(losses), lambda: self._least_level(learned))
+        common = Tested.of(FAMILY, data, losses)
 
-    def _chosen(self, candidates: Sequence[Tested]) -> np.ndarray:
-        """Lowest certified thresholds of the first family.
+        def least() -> float | None:
+            enough, level = self._least_level(best), self._least_level(common)
+            if level is not None and (enough is None or level < enough):
+                return level
+            level = self._least_level(learned)
+            return None if level is None or enough is None else max(level, enough)
 
-        If there are none, the error names the least level at which any family can be certified.
-        """
-        tested = candidates[0]
+        return self._certified(common, len(losses), least)
+
+    def _learns(self) -> bool:
+        """Whether the family is learned on a part of the samples."""
+        if callable(self.risk):  # it may be positive at the last exit, too
+            return False
+        return isinstance(self.family, str) and self.family == "auto"
+
+    def _certified(
+        self, tested: Tested, n_samples: int, least: Callable[[], float | None]
+    ) -> np.ndarray:
+        """Lowest certified thresholds, or an error that names the least level for the samples."""
         n_passed = self._n_passed(tested)
         if not n_passed:
-            levels = [self._least_level(each) for each in candidates]
-            least = min((level for level in levels if level is not None), default=None)
-            raise self._refusal(len(tested.data.scores), least)
+            raise self._refusal(n_samples, least())
         chosen = tested.family[n_passed - 1]
         return np.array(np.broadcast_to(chosen, tested.data.n_exits - 1))
 
@@ -165,7 +180,8 @@ class OverFamily(OperatingPoint):
         best = np.zeros_like(data.scores)
         if self.risk == "accuracy_drop":
             best[:, 0] = -1.0
-        self._chosen([Tested.of(self._common_family(), data, best)])
+        tested = Tested.of(self._common_family(), data, best)
+        self._certified(tested, n_samples, lambda: self._least_level(tested))
 
     @abstractmethod
     def _n_passed(self, tested: Tested) -> int:
@@ -211,10 +227,6 @@ class OverFamily(OperatingPoint):
         if isinstance(self.risk, str):
             return f"at most {percent(self.target_level, 2)} of {samples} {_SENTENCES[self.risk]}"
         return f"the mean loss of {samples} is at most {self.target_level:g}"
-
-
-def _is_auto(family: Any) -> bool:
-    return isinstance(family, str) and family == "auto"
 
 
 def rounded_up(least: float, does: Callable[[float], bool]) -> float | None:

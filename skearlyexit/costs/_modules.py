@@ -63,10 +63,11 @@ class _Counter(TorchDispatchMode):
     flops : int
         Number of operations.
     is_incomplete : bool
-        Whether there were fused kernels of several products, which have no count, or operators
-        that call functions.
+        Whether there were operators that it does not count: fused kernels of several products,
+        operators that call functions, and those that inference mode does not decompose.
     """
 
+    supports_higher_order_operators = True
     _fused = re.compile("rnn|lstm|gru|attention|encoder_layer")
 
     def __init__(self) -> None:
@@ -79,7 +80,11 @@ class _Counter(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         outputs = func(*args, **kwargs)
-        if isinstance(func, torch._ops.HigherOrderOperator) or self._fused.search(func.name()):
+        if (
+            isinstance(func, torch._ops.HigherOrderOperator)
+            or torch.is_inference_mode_enabled()
+            or self._fused.search(func.name())
+        ):
             self.is_incomplete = True
         elif func._overloadpacket in flop_registry:
             self.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=outputs)

@@ -35,7 +35,8 @@ class PooledModule(torch.nn.Module):
         self.body = keeping_input(body)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        return self.body(self.pooling(embedding))
+        # A backbone may have the channels last in memory, which `view` in a pooling does not take.
+        return self.body(self.pooling(embedding.contiguous()))
 
 
 @dataclass

@@ -74,6 +74,14 @@ class CombinedTraining(TrainingStrategy):
         self.rule = rule
         self.every_exit = every_exit
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.rule == "additive" and not self.every_exit:
+            raise ValueError(
+                "CombinedTraining(rule='additive') needs every_exit=True: the loss of an exit "
+                "trains its own head only."
+            )
+
     def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination:
         """Return the combination of the heads that is learned with the network.
 

@@ -174,8 +174,9 @@ class ReachExitLoss(ExitLoss):
         if not self.training:
             return super()._means(stacked, target, label_smoothing)
         with torch.no_grad():
-            doubt = 1 - torch.softmax(stacked[:-1, : len(target[0])], dim=2).amax(dim=2)
-            reach = torch.cat([torch.ones_like(doubt[:1]), doubt.cumprod(dim=0)])
+            n_labeled = len(target[0])
+            doubt = 1 - torch.softmax(stacked[:-1, :n_labeled], dim=2).amax(dim=2)
+            reach = torch.cat([stacked.new_ones(1, n_labeled), doubt.cumprod(dim=0)])
             reach = reach.clamp_min(self.floor)
             reach /= reach.mean(dim=1, keepdim=True)
         return mean_losses(stacked, target, label_smoothing=label_smoothing, factor=reach)

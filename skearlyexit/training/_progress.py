@@ -28,20 +28,21 @@ class FitProgress:
     Parameters
     ----------
     verbose : int, default=0
-        If 0, nothing is shown.
+        If 0, nothing is shown. If above 1, there is no bar, since the table of losses is printed.
     """
 
     def __init__(self, verbose: int = 0) -> None:
         self.verbose = verbose
         self._bar: _Bar | None = None
         self._training = self._phase = ""
-        #: Trainings that are finished, epochs of the current one and of the previous one.
-        self._n_done = self._n_epochs = self._n_expected = 0
-        self._epoch = 0
-        self._shown = 0.0
+        self._n_done = 0  # trainings that are finished
+        self._n_epochs = 0  # of the current training
+        self._n_expected = 0  # epochs of the current training: those of the previous one, if any
+        self._epoch = 0  # of the current phase
+        self._shown = 0.0  # time at which the bar was drawn
 
     def __enter__(self) -> FitProgress:
-        if self.verbose and sys.stderr.isatty():
+        if self.verbose == 1 and _is_terminal(sys.stderr):
             self._bar = _Bar(
                 total=1, bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
             )
@@ -88,7 +89,7 @@ class FitProgress:
 
     def table(self, line: Any) -> None:
         """Print a line of the table of losses, without colors if it is not shown on a terminal."""
-        print(line if sys.stdout.isatty() else _COLORS.sub("", str(line)))
+        print(line if _is_terminal(sys.stdout) else _COLORS.sub("", str(line)))
 
     def _show(self, n_trainings: float) -> None:
         if self._bar is not None:
@@ -98,6 +99,10 @@ class FitProgress:
             if time.monotonic() - self._shown >= SECONDS or n_trainings == self._bar.total:
                 self._bar.refresh()
                 self._shown = time.monotonic()
+
+
+def _is_terminal(stream: Any) -> bool:
+    return bool(stream is not None and hasattr(stream, "isatty") and stream.isatty())
 
 
 class _Bar(tqdm):

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skearlyexit.calibration import CalibrationData, ConformalRiskControl, RiskControl
+from skearlyexit.calibration import (
+    CalibrationData,
+    ConformalRiskControl,
+    NotCertifiedError,
+    RiskControl,
+)
 from skearlyexit.calibration._family_of_risks import family_of_risks
 
 LEVELS = np.linspace(0, 1, 41)
@@ -107,3 +112,30 @@ def test_what_is_estimated_is_not_tested():
     # All samples that are tested are right, so that all may exit.
     assert found["learning"] == (COSTS[0], 1.0)
     assert found["tested"][1] > 0.95
+
+
+def test_a_function_is_tested_on_all_samples():
+    """Its loss may be positive at the last exit, so that fewer samples might certify nothing."""
+    data = overconfident(300)
+    labels = np.where(data.correct, 1, 0)
+    data = CalibrationData(
+        data.scores, data.correct, COSTS, np.ones(300), labels, np.ones(300, dtype=int)
+    )
+
+    def wrong(y_true, y_exit, y_last):
+        return (y_exit != y_true).astype(float)
+
+    found, common = (
+        RiskControl(0.2, risk=wrong, **params).thresholds(data, None)
+        for params in ({}, {"family": "common"})
+    )
+    assert found.tolist() == common.tolist()
+
+
+def test_thresholds_that_no_sample_reaches_are_not_certified():
+    scores = np.ones((2000, 2))
+    correct = np.column_stack([np.arange(2000) % 2 == 0, np.ones(2000, dtype=bool)])
+    data = CalibrationData(scores, correct, np.array([0.5, 1.0]), np.ones(2000))
+    for family in ("auto", "common"):
+        with pytest.raises(NotCertifiedError, match=r"that 2000 calibration samples .* is 0\.5"):
+            RiskControl(0.01, family=family).thresholds(data, None)

@@ -26,6 +26,7 @@ from torch import nn
 from skearlyexit.costs import UncountedError, estimator_macs, exit_costs
 from skearlyexit.costs._estimators import CALL, SCALAR
 from skearlyexit.costs._modules import module_macs
+from tests._data import make
 
 X, Y = load_iris(return_X_y=True)
 N, D, C = 150, 4, 3
@@ -275,3 +276,38 @@ class TestEstimatorMacs:
         estimator_macs.register(Lookup, lambda estimator: 5.0)
         model = make_pipeline(StandardScaler(), Lookup()).fit(X, Y)
         assert estimator_macs(model) == 2 * D + 5
+
+
+class Quiet(nn.Module):
+    """A linear layer and a convolution, of which torch keeps no history."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.convolution = nn.Linear(8, 6), nn.Conv1d(1, 2, 3)
+
+    def forward(self, x):
+        with torch.inference_mode():
+            return self.convolution(self.layer(x)[:, None])
+
+
+class Either(nn.Module):
+    """One of two layers, by an operator that calls functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, self.first, self.second, (x,))
+
+
+def test_operations_in_inference_mode_are_counted():
+    module = make(Quiet).eval()
+    expected = 8 * 6 + 2 * 3 * 4
+    assert module_macs(module, torch.ones(2, 8), 2)[0] == expected
+    with torch.inference_mode():
+        assert module_macs(module, torch.ones(2, 8), 2)[0] == expected
+
+
+def test_operators_that_call_functions_are_counted():
+    assert module_macs(make(Either).eval(), torch.ones(2, 8), 2)[0] == 8 * 4

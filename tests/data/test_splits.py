@@ -129,7 +129,7 @@ class TestCalibrationSplits:
 
     @pytest.mark.parametrize(
         ("n", "n_held", "refits"),
-        [(2499, 833, True), (2500, 500, True), (14_999, 3000, True), (15_001, 3000, False)],
+        [(2499, 833, True), (2500, 500, True), (14_999, 3000, True), (15_000, 3000, False)],
     )
     def test_auto_holds_samples_of_many_out_once(self, n, n_held, refits):
         splits, refit = calibration_splits("auto", np.arange(n) % 2, None, rng())

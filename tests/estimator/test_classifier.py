@@ -340,6 +340,18 @@ class TestTrainerParameters:
         assert "final, joint, epoch 1 " in states[-1]
         assert "100%" in states[-1]
 
+    def test_the_bar_is_closed_after_an_error(self, capsys, monkeypatch):
+        class Breaking(skorch.callbacks.Callback):
+            def on_epoch_end(self, net, **kwargs):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        with pytest.raises(KeyboardInterrupt):
+            quick(verbose=1, callbacks=[Breaking()]).fit(X, y)
+        assert capsys.readouterr().err.endswith("\n")  # as a bar does that is closed
+        quick(max_epochs=2, verbose=1).fit(X, y)
+        assert "100%" in capsys.readouterr().err
+
     def test_epochs_are_shared_by_the_phases(self):
         clf = quick(training=MixedTraining(backbone_share=0.25), max_epochs=8).fit(X, y)
         phases = [epoch["phase"] for epoch in clf.history_]

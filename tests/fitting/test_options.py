@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 from skorch.callbacks import Callback
+from torch import nn
 
-from skearlyexit import EarlyExitClassifier
+from skearlyexit import EarlyExitClassifier, EstimatorHead, MLPBackbone
+from skearlyexit._fitting import _fit
+from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit.training._options import Patience
-from tests._data import blobs, quick
+from tests._data import blobs, make, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
 
@@ -101,6 +105,63 @@ def test_the_final_network_goes_on_where_the_last_fold_ended(validation):
     n_steps = len(first) // 3
     assert first[0] == pytest.approx(first[n_steps], rel=0.5)  # both folds start anew
     assert first[-1] < 0.8 * first[n_steps]
+
+
+class TestTheFinalNetworkStartsAnew:
+    """With many samples, wherever it cannot continue the training of the last fold."""
+
+    MANY = np.tile(X, (6, 1)), np.tile(y, 6)
+    AUTO = {"early_stopping": "auto", "calibration": "auto", "max_epochs": 2}
+
+    def test_if_nothing_is_trained(self):
+        layers = make(lambda: [nn.Linear(X.shape[1], 16), nn.ReLU(), nn.Linear(16, 16)])
+        head = DecisionTreeClassifier(max_depth=3)
+        clf = quick(backbone=layers, exits=2, head=head, training="separate", **self.AUTO)
+        assert clf.fit(*self.MANY).history_ == []
+
+    def test_if_its_architecture_depends_on_the_samples(self):
+        class Wide(MLPBackbone):
+            def build(self, X, n_classes):
+                hidden = 16 * (1 + len(X) // 500)  # fewer in a fold
+                return MLPBackbone(self.n_blocks, width=16, hidden=hidden).build(X, n_classes)
+
+        clf = quick(backbone=Wide(2), exits=["stem"], **self.AUTO).fit(*self.MANY)
+        widths = {len(each) for each in clf.cascade_.network.stages[-1].parameters()}
+        assert 16 * (1 + 2700 // 500) in widths
+
+    def test_if_heads_are_cross_fitted(self, monkeypatch):
+        starts = []
+        original = CascadeFitter.fit
+
+        def fit(self, *args, start=None, **kwargs):
+            starts.append(start)
+            return original(self, *args, start=start, **kwargs)
+
+        monkeypatch.setattr(CascadeFitter, "fit", fit)
+        head = EstimatorHead(DecisionTreeClassifier(max_depth=3), cross_fit=2)
+        quick(head=[head, "linear", "linear"], **self.AUTO).fit(*self.MANY)
+        assert starts == [None, None]
+        quick(**self.AUTO).fit(*self.MANY)
+        assert [start is None for start in starts] == [True, True, True, False]
+
+
+def test_the_fold_is_kept_if_it_is_better(monkeypatch):
+    monkeypatch.setattr(_fit, "_least_loss", lambda fit: -len(fit.validation or ()))
+    many = np.tile(X, (6, 1)), np.tile(y, 6)
+    params = {"early_stopping": "auto", "calibration": "auto", "max_epochs": 2}
+    clf = quick(**params).fit(*many)
+    alone = quick(**params, verbose=0)
+    seen = []
+    original = CascadeFitter.fit
+
+    def fit(self, *args, **kwargs):
+        seen.append(original(self, *args, **kwargs))
+        return seen[-1]
+
+    monkeypatch.setattr(CascadeFitter, "fit", fit)
+    alone.fit(*many)
+    assert alone.history_ == seen[0].history
+    assert same(alone.predict_proba(X_TEST), clf.predict_proba(X_TEST))
 
 
 def test_default_number_of_epochs():

@@ -170,19 +170,25 @@ def test_groups_stay_together(calibration):
     rng = np.random.RandomState(0)
     groups = rng.randint(30, size=len(y))
     rows = Samples(X, y, None, groups)
-    splits, refit = calibration_splits(calibration, y, groups, rng)
-    (train, held), splits = probing_split(rows, splits, refit, rng)
+    splits, _ = calibration_splits(calibration, y, groups, rng)
+    (train, held), splits = probing_split(rows, splits, rng)
     assert disjoint(groups[train], groups[held])
     for fit, calibrate in splits:
         assert disjoint(groups[calibrate], groups[held])
         assert disjoint(groups[calibrate], groups[fit])
 
 
+def test_samples_that_are_held_out_once_are_all_for_the_calibration():
+    many = np.tile(X, (6, 1)), np.tile(y, 6)
+    clf = quick(backbone=BACKBONE, exits=GreedyPlacement(), max_epochs=1, calibration="auto")
+    assert clf.fit(*many).operating_point_.n_samples == 600
+
+
 def test_what_the_splitter_keeps_apart_stays_apart():
     patient = np.repeat(np.arange(50), 10)
     rng = np.random.RandomState(0)
-    folds, refit = calibration_splits(PredefinedSplit(patient % 3), y, None, rng)
-    (train, held), splits = probing_split(Samples(X, y), folds, refit, rng)
+    folds, _ = calibration_splits(PredefinedSplit(patient % 3), y, None, rng)
+    (train, held), splits = probing_split(Samples(X, y), folds, rng)
     assert disjoint(patient[train], patient[held])
     assert all(disjoint(patient[fit], patient[calibrate]) for fit, calibrate in splits)
 
@@ -243,7 +249,7 @@ def test_a_network_with_one_place_is_not_probed(fits):
 def test_too_few_rows():
     rows = Samples(X[:2], np.array([0, 1]))
     with pytest.raises(ValueError, match="needs more samples than 2"):
-        probing_split(rows, [], True, np.random.RandomState(0))
+        probing_split(rows, [], np.random.RandomState(0))
 
 
 @pytest.mark.usefixtures("untrained")

@@ -437,6 +437,7 @@ class TestAuxiliary:
         ({"policy": "gate"}, "GatePolicy needs gates, which DistillationTraining does not learn"),
         ({"combine": "trained"}, "DistillationTraining learns none"),
         ({"training": CombinedTraining("least")}, "'rule' parameter of CombinedTraining"),
+        ({"training": CombinedTraining("additive", every_exit=False)}, "needs every_exit=True"),
         ({"training": CombinerTraining(0)}, "'hidden' parameter of CombinerTraining"),
         ({"training": GatedTraining(-1)}, "'cost_weight' parameter of GatedTraining"),
         (

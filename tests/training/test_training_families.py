@@ -151,6 +151,14 @@ def test_samples_count_by_their_chance_to_reach_the_exit(weighted):
     assert loss.eval()(tensors(), target(weighted)).item() == pytest.approx(plain, rel=1e-12)
 
 
+def test_one_exit_is_always_reached():
+    reach, joint = (
+        quick(training=JointTraining(weights), exits=1, max_epochs=2).fit(X_BLOBS, Y_BLOBS)
+        for weights in ("reach", 1.0)
+    )
+    assert np.array_equal(reach.predict_proba(X_TEST), joint.predict_proba(X_TEST))
+
+
 def test_the_chance_to_reach_an_exit_is_not_learned():
     logits = tensors(requires_grad=True)
     loss = ReachExitLoss(K)

@@ -178,9 +178,9 @@ def test_groups_stay_together(calibration):
         assert disjoint(groups[calibrate], groups[fit])
 
 
-def test_samples_that_are_held_out_once_are_all_for_the_calibration():
+def test_samples_that_are_held_out_once_are_all_for_the_calibration(curious):
     many = np.tile(X, (6, 1)), np.tile(y, 6)
-    clf = quick(backbone=BACKBONE, exits=GreedyPlacement(), max_epochs=1, calibration="auto")
+    clf = quick(backbone=BACKBONE, exits=curious, max_epochs=1, calibration="auto")
     assert clf.fit(*many).operating_point_.n_samples == 600
 
 

@@ -253,7 +253,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         plain_correct = None
         if plain is not None:
             plain_correct = (
-                _labels_of(plain, given, self.classes_, len(encoded)) == (self.classes_[encoded])
+                _predictions_of(plain, given, self.classes_, len(encoded)) == self.classes_[encoded]
             )
         exits = None
         if point.strict_budget is not None:
@@ -452,7 +452,7 @@ def remembered(scores: np.ndarray) -> np.ndarray:
     return scores[order]
 
 
-def _labels_of(plain: Any, X: Any, classes: np.ndarray, n_samples: int) -> np.ndarray:
+def _predictions_of(plain: Any, X: Any, classes: np.ndarray, n_samples: int) -> np.ndarray:
     """Labels that are given, or that a model predicts for X, shape (n_samples,)."""
     labels = np.asarray(plain.predict(X) if hasattr(plain, "predict") else plain)
     if labels.shape != (n_samples,) or not np.isin(labels, classes).any():

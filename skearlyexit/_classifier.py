@@ -130,9 +130,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         given, it is ``RiskControl(0.01, confidence_level=0.9)``: the lowest thresholds, of the same
         estimated risk at each exit, for which it is guaranteed, with a confidence of 90 %, that at
         most 1 % of new samples are misclassified at their exit and would have been classified
-        correctly at the last exit. If no
-        guarantee can be given, for example from too few samples or from samples with different
-        weights, no sample exits early, and ``operating_point_.reason`` says so.
+        correctly at the last exit. If no guarantee can be given, for example from too few samples
+        or from samples with different weights, no sample exits early, and
+        ``operating_point_.reason`` says so.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
         Unit of costs: counted multiply-accumulate operations (MACs), seconds measured on this
         machine, bytes of parameters, or a cost object such as `GivenCost`.

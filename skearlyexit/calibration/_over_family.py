@@ -1,4 +1,4 @@
-"""What the bounds of the risk have in common: thresholds from a family, of which one is tested."""
+"""What the bounds of the risk have in common: a family of thresholds that are tested in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEVELS = (np.arange(501) / 500) ** 3
 #: where most scores of accurate heads are.
 FAMILY = 1.0 - LEVELS
 #: Share of the calibration samples on which the risk is estimated, and seed of their choice. On
-#: 24 models of twelve tables, a fifth and a third gave the same cost and risk on test samples.
+#: 24 models of twelve tables, the mean cost was 0.283 with a fifth, and 0.289 with a third.
 LEARNING_SHARE, SEED = 0.2, 0
 
 _SENTENCES = {
@@ -103,7 +103,8 @@ class OverFamily(OperatingPoint):
             If not even the highest thresholds can be certified, or the weights are different and
             `max_weight` is None.
         ValueError
-            If `risk` returns invalid losses, or a weight is larger than `max_weight`.
+            If `risk` returns invalid losses, or some for which the test is not valid, or a weight
+            is larger than `max_weight`.
         """
         self._bounded_weight(data)  # raises for weights that are not covered
         losses = exit_losses(data, self.risk)

@@ -74,11 +74,10 @@ class FitProgress:
         self._training = ""
         self._show(self._n_done)
 
-    def phase(self, name: str, n_epochs: int | None, n_samples: int) -> None:
-        """Begin a phase; the number of epochs is None if its result is read from the memory."""
+    def phase(self, name: str, what: str) -> None:
+        """Begin a phase, whose line of text says what is done."""
         self._phase, self._epoch = ", ".join(filter(None, [self._training, name])), 0
         if self.verbose and self._bar is None:
-            what = f"{n_epochs} epochs on {n_samples} samples" if n_epochs else "from memory"
             print(f"[skearlyexit] {self._phase}: {what}")
 
     def epoch(self) -> None:

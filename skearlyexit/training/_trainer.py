@@ -145,7 +145,9 @@ class Trainer:
         seed = next(self.seeds) % 2**32
 
         def run() -> list[dict[str, Any]]:
-            self.execution.progress.phase(phase, n_epochs, len(self.rows))
+            most = "" if self.options.patience is None else "at most "
+            what = f"{most}{n_epochs} epochs on {len(self.rows)} samples"
+            self.execution.progress.phase(phase, what)
             with isolated_random_state(seed, self.device):
                 history = self._run(module, loss, parameters, n_epochs, phase)
             module.eval()
@@ -186,7 +188,7 @@ class Trainer:
                 "of it that are neither parameters nor buffers. Register them as buffers."
             )
             return train()
-        self.execution.progress.phase(phase, None, len(self.rows))
+        self.execution.progress.phase(phase, "from memory")
         return outcome[-1]
 
     def _facts(self) -> list[Any]:

@@ -320,6 +320,10 @@ class TestTrainerParameters:
             "[skearlyexit] final, distillation: 2 epochs on 500 samples",
         ]
         assert shown.err == ""
+        quick(max_epochs=2, verbose=1, calibration=None, early_stopping=True).fit(X, y)
+        assert capsys.readouterr().out == (
+            "[skearlyexit] distillation: at most 2 epochs on 450 samples\n"
+        )
         quick(max_epochs=2, calibration=None).fit(X, y)
         assert capsys.readouterr().out == ""
 

@@ -160,8 +160,9 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         Schedule of the learning rate in each phase of the training. ``"cosine"`` increases it in
         the first 5 % of the steps and then decreases it to 0. ``"auto"`` is ``"constant"`` with
         early stopping, and ``"cosine"`` without.
-    batch_size : int, default=256
-        Number of samples in a training step.
+    batch_size : int or "auto", default="auto"
+        Number of samples in a training step. ``"auto"`` is 512 if the samples are vectors and there
+        are at least 4000 of them, including those for calibration, and 256 otherwise.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         Optimizer of torch, with its default parameters besides the learning rate and
         `weight_decay`. A callable is called as ``optimizer(parameters, lr=lr)`` and returns an
@@ -190,7 +191,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         calibration samples. Only used with early stopping, if no `X_val` is given.
     n_iter_no_change : int or "auto", default="auto"
         Number of epochs after which a phase ends if none of them improved the lowest validation
-        loss by more than 0.01 %. ``"auto"`` is as many epochs as have 80 steps, at least 5. Only
+        loss by more than 0.01 %. ``"auto"`` is as many epochs as have 30 steps, at least 5. Only
         used with early stopping.
     warm_start : bool, default=False
         Whether `fit` continues from the weights of the previous call, with all phases of the
@@ -341,7 +342,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         max_epochs: int | str = "auto",
         lr: float = 0.005,
         lr_schedule: str = "auto",
-        batch_size: int = 256,
+        batch_size: int | str = "auto",
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         weight_decay: float | None = None,
         label_smoothing: float = 0.05,

@@ -17,6 +17,12 @@ LEAST_SAMPLES = 100
 LEAST_GROUPS = 10
 LEAST_PER_CLASS = 3
 
+#: Values of batch_size="auto". The larger one is used for vectors, whose networks are so small that
+#: the overhead of a step matters, if there are at least MANY_SAMPLES.
+BATCH_SIZE = 256
+LARGE_BATCH_SIZE = 512
+MANY_SAMPLES = 4000
+
 #: Values of max_epochs="auto" with early stopping and without.
 EPOCHS_STOPPING = 200
 EPOCHS_FIXED = 40
@@ -54,7 +60,7 @@ def stops_early(params: Any, samples: Samples, *, has_validation: bool) -> bool:
     return samples.groups is None or len(np.unique(samples.groups)) >= LEAST_GROUPS
 
 
-def training_options(params: Any, *, stops: bool) -> TrainingOptions:
+def training_options(params: Any, samples: Samples, *, stops: bool) -> TrainingOptions:
     """Options of the training of a network."""
     patience = None
     if stops:
@@ -63,13 +69,17 @@ def training_options(params: Any, *, stops: bool) -> TrainingOptions:
     max_epochs = params.max_epochs
     if max_epochs == AUTO:
         max_epochs = EPOCHS_STOPPING if stops else EPOCHS_FIXED
+    batch_size = params.batch_size
+    if batch_size == AUTO:
+        many = samples.X.ndim == 2 and len(samples) >= MANY_SAMPLES
+        batch_size = LARGE_BATCH_SIZE if many else BATCH_SIZE
     lr_schedule = params.lr_schedule
     if lr_schedule == AUTO:
         # One that decreases with the progress of the training would rarely reach its end.
         lr_schedule = "constant" if stops else "cosine"
     return TrainingOptions(
         max_epochs=max_epochs,
-        batch_size=params.batch_size,
+        batch_size=batch_size,
         lr=params.lr,
         optimizer=params.optimizer,
         lr_schedule=lr_schedule,

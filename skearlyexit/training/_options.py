@@ -35,7 +35,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 LEAST_HORIZON = 20
 #: Number of steps without a lower validation loss after which `n_iter_no_change="auto"` stops, if
 #: `LEAST_EPOCHS` epochs have fewer.
-LEAST_STEPS = 80
+LEAST_STEPS = 30
 LEAST_EPOCHS = 5
 
 

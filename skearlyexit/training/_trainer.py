@@ -287,7 +287,12 @@ class Trainer:
             callbacks=[*callbacks, *copy.deepcopy(list(options.callbacks))],
             device=self.device,
             verbose=shown.verbose - 1 if tells_losses else 0,
-            **({"callbacks__print_log__sink": shown.table} if tells_losses else {}),
+            # The callback formats its table also where it is not printed.
+            **(
+                {"callbacks__print_log__sink": shown.table}
+                if tells_losses
+                else {"callbacks__print_log": None}
+            ),
         ).initialize()
         return net, progress
 

@@ -57,7 +57,7 @@ def test_mlp_by_hand():
     x = x / np.sqrt(1 + (x / 3) ** 2) @ weight[:, :13].T + bias
     normed = x / np.sqrt(1 + norm.eps)  # fresh running statistics
     hidden = np.maximum(normed @ first.weight.detach().numpy().T + first.bias.detach().numpy(), 0)
-    expected = x + hidden @ second.weight.detach().numpy().T + second.bias.detach().numpy()
+    expected = x + hidden @ second.weight.detach().numpy().T
     with torch.no_grad():
         computed = block(stem(torch.tensor(rows))).numpy()
     np.testing.assert_allclose(computed, expected, atol=1e-5)  # statistics were kept in float32
@@ -186,6 +186,18 @@ class TestSequential:
         block = network.blocks[1].eval()
         rows = torch.ones(2, 16)
         assert torch.equal(block(rows), block(rows))
+
+    @pytest.mark.parametrize("n_rows", [1, 7, 8, 20])
+    def test_dropout_keeps_the_mean(self, n_rows):
+        block = make(lambda: MLPBackbone(1, width=16, dropout=0.25).build(VECTORS, 3)).blocks[1]
+        dropout = block.branch[3].train()
+        draws = make(lambda: [dropout(torch.full((n_rows, 40), 3.0)) for _ in range(200)])
+        values = torch.stack(draws)
+        assert set(values.unique().tolist()) == {0.0, 4.0}
+        # 200 * 40 values of a sample are independent: 3 +- 5 standard deviations of their mean.
+        assert ((values.mean(dim=(0, 2)) - 3).abs() < 5 * 1.74 / 8000**0.5).all()
+        patterns = [(values[:, i] > 0).numpy().tobytes() for i in range(n_rows)]
+        assert patterns.count(patterns[0]) <= 8
 
     def test_modules_that_stand_twice(self):
         relu, linear = nn.ReLU(), make(lambda: nn.Linear(13, 13))

@@ -24,13 +24,12 @@ CONFIGURATIONS = [
     ),
     small(
         head=[make_pipeline(StandardScaler(), SVC()), "linear"],
-        training="joint",
+        training="auxiliary",
         policy="patience",
         dtype="float64",
     ),
     small(training="combined", calibration=None, threshold=0.8, early_stopping=True),
-    small(training="gated", policy="gate", combine="own"),
-    small(training="auxiliary", head="mlp"),
+    small(head="mlp", training="gated", policy="gate", combine="own"),
 ]
 
 

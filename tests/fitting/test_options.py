@@ -6,7 +6,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skorch.callbacks import Callback
 from torch import nn
 
-from skearlyexit import EarlyExitClassifier, EstimatorHead, MLPBackbone
+from skearlyexit import CNNBackbone, EarlyExitClassifier, EstimatorHead, MLPBackbone
 from skearlyexit._fitting import _fit
 from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit.training._options import Patience
@@ -82,6 +82,29 @@ class TestEarlyStopping:
         many = np.tile(X, (5, 1)), np.tile(y, 5)
         quick(**params, callbacks=[Watch()]).fit(*many)
         assert watched == [(1125, True), (1125, True), (2375, True)]
+
+
+def test_steps_are_larger_with_many_vectors():
+    sizes = []
+
+    class Watch(Callback):
+        def __deepcopy__(self, memo):
+            return self
+
+        def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+            sizes.append(len(batch[0]))
+
+    params = {"batch_size": "auto", "max_epochs": 1, "calibration": None, "callbacks": [Watch()]}
+    many = np.tile(X, (8, 1)), np.tile(y, 8)
+    images = many[0][:, :12].reshape(-1, 3, 4)
+    for clf, rows, expected in (
+        (quick(**params), many[0][:3999], 256),
+        (quick(**params), many[0], 512),
+        (quick(**params, backbone=CNNBackbone((16,), n_blocks=1), exits=1), images, 256),
+    ):
+        sizes.clear()
+        clf.fit(rows, many[1][: len(rows)])
+        assert max(sizes) == expected
 
 
 @pytest.mark.parametrize(
@@ -172,7 +195,7 @@ def test_default_number_of_epochs():
     assert len(clf.fit(X[:110], y[:110]).history_) == 200
 
 
-@pytest.mark.parametrize(("n_steps", "n_epochs"), [(1, 80), (3, 27), (16, 5), (1000, 5)])
+@pytest.mark.parametrize(("n_steps", "n_epochs"), [(1, 30), (4, 8), (16, 5), (1000, 5)])
 def test_default_patience(n_steps, n_epochs):
     assert Patience(None).epochs(n_steps) == n_epochs
     assert Patience(7).epochs(n_steps) == 7

@@ -112,6 +112,7 @@ def fitted(name):
     params = dict(CONFIGURATIONS[name])
     n_classes = params.pop("n_classes", 4)
     X, y, X_test, _ = digits() if params.pop("images", False) else blobs(n_classes=n_classes)
+    X, y = X[:500], y[:500]
     clf = quick(**params).fit(X, y)
     X_test = X_test[:300].astype(clf.dtype)
     return clf, X_test, np.quantile(clf.exit_table(X_test).scores[:, :-1], 0.5, axis=0)

@@ -7,6 +7,9 @@ import numpy as np
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import ROUNDING
 
+#: Maximum number of values in a temporary array.
+MAX_VALUES = 10**6
+
 
 def geometric_thresholds(data: CalibrationData, ratio: float) -> np.ndarray:
     """Thresholds under which the exit rate of exit k is proportional to ratio**k.
@@ -29,22 +32,32 @@ def geometric_thresholds(data: CalibrationData, ratio: float) -> np.ndarray:
     Huang et al., "Multi-scale dense networks for resource efficient image classification",
     ICLR 2018.
     """
-    n_exits = data.n_exits
-    log_shares = np.arange(n_exits) * np.log(ratio)
-    shares = np.exp(log_shares - log_shares.max())
-    shares /= shares.sum()
-    total = data.weight.sum()
-    thresholds = np.full(n_exits - 1, np.inf)
-    stays = np.ones(len(data.scores), dtype=bool)
-    for exit_ in range(n_exits - 1):
-        order = data.order[exit_]
-        rows = order[stays[order]]
-        left = np.cumsum(data.weight[rows])
-        n_leaving = int(np.searchsorted(left, shares[exit_] * total * (1 + 1e-12), side="right"))
-        if n_leaving:
-            scores = data.scores[:, exit_]
-            thresholds[exit_] = scores[rows[n_leaving - 1]]
-            stays &= scores < thresholds[exit_]
+    return geometric_family(data, np.array([ratio]))[0]
+
+
+def geometric_family(data: CalibrationData, ratios: np.ndarray) -> np.ndarray:
+    """`geometric_thresholds` of several ratios, shape (n_ratios, n_exits - 1)."""
+    log_shares = np.log(ratios)[:, None] * np.arange(data.n_exits)
+    shares = np.exp(log_shares - log_shares.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    n_at_once = max(1, MAX_VALUES // len(data.scores))
+    parts = [shares[i : i + n_at_once] for i in range(0, len(shares), n_at_once)]
+    return np.concatenate([_with_shares(data, part) for part in parts])
+
+
+def _with_shares(data: CalibrationData, shares: np.ndarray) -> np.ndarray:
+    """Thresholds with at most these exit rates, shape (n_families, n_exits)."""
+    most = shares * data.weight.sum() * (1 + 1e-12)
+    thresholds = np.full((len(shares), data.n_exits - 1), np.inf)
+    stays = np.ones((len(shares), len(data.scores)), dtype=bool)
+    for exit_, order in enumerate(data.order):
+        in_order = stays[:, order]
+        exit_weight = np.cumsum(in_order * data.weight[order], axis=1)
+        leaves = in_order & (exit_weight <= most[:, exit_, None])
+        some = leaves.any(axis=1)
+        last = len(order) - 1 - leaves[some, ::-1].argmax(axis=1)
+        thresholds[some, exit_] = data.scores[order[last], exit_]
+        stays &= data.scores[:, exit_] < thresholds[:, exit_, None]
     return thresholds
 
 

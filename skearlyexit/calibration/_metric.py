@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
-from skearlyexit.calibration._geometric import geometric_thresholds
+from skearlyexit.calibration._geometric import geometric_family
 
 #: Valid values of the parameter `metric`.
 METRIC_CONSTRAINT = [StrOptions(set(get_scorer_names())), callable]
@@ -114,7 +114,7 @@ def metric_frontier(
     candidates = np.concatenate(
         [
             frontier.thresholds,
-            [geometric_thresholds(data, ratio) for ratio in ratios],
+            geometric_family(data, ratios),
             [np.full(n_choices, value) for value in (*common, np.inf)],
         ]
     )

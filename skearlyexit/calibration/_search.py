@@ -8,7 +8,7 @@ import numpy as np
 
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier, efficient
-from skearlyexit.calibration._geometric import geometric_thresholds
+from skearlyexit.calibration._geometric import geometric_family
 
 #: Number of thresholds tried at each exit, by the number of exits before the last. All combinations
 #: are tried if there are at most three.
@@ -68,8 +68,7 @@ def compute_frontier(data: CalibrationData) -> Frontier:
     if n_choices:
         size = GRID_SIZES.get(n_choices, COORDINATE_GRID_SIZE)
         grids = [quantile_grid(data.scores[:, i], size, data.weight) for i in range(n_choices)]
-        ratios = np.geomspace(1e-3, 1e3, 61)
-        candidates.append(np.array([geometric_thresholds(data, ratio) for ratio in ratios]))
+        candidates.append(geometric_family(data, np.geomspace(1e-3, 1e3, 61)))
         if n_choices <= MAX_EXHAUSTIVE:
             candidates.append(search_all(data, grids))
         else:

@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skearlyexit.calibration import AccuracyDrop, Budget, Threshold, compute_frontier
-from skearlyexit.calibration._geometric import geometric_thresholds
+from skearlyexit.calibration import (
+    AccuracyDrop,
+    Budget,
+    Threshold,
+    _geometric,
+    compute_frontier,
+)
+from skearlyexit.calibration._geometric import geometric_family, geometric_thresholds
 from tests._calibration_data import evidences, naive_evaluate, simulated, without_ties
 
 
@@ -58,6 +64,13 @@ class TestBudget:
         exits = data.exits(geometric_thresholds(data, 0.5))
         shares = np.bincount(exits, data.weight) / data.weight.sum()
         assert np.abs(shares - np.array([4, 2, 1]) / 7).max() < 3 * 3.0 / data.weight.sum()
+
+    def test_geometric_thresholds_do_not_depend_on_the_memory(self, monkeypatch):
+        data, ratios = simulated(3, 200, 4, weighted=True), np.geomspace(1e-3, 1e3, 7)
+        together = geometric_family(data, ratios)
+        assert np.array_equal(together, [geometric_thresholds(data, ratio) for ratio in ratios])
+        monkeypatch.setattr(_geometric, "MAX_VALUES", 400)  # two ratios at once
+        assert np.array_equal(together, geometric_family(data, ratios))
 
     @settings(deadline=None, max_examples=60)
     @given(evidences())

@@ -15,25 +15,24 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
-import numpy as np
 import pytest
-import torch
-from joblib.externals.loky import reusable_executor
-from threadpoolctl import ThreadpoolController
 
-import skearlyexit
-from skearlyexit.training import Trainer, _fingerprint
-
-torch.set_num_threads(1)
+# The process that hands the tests to the workers reads this file too, and starts sooner without
+# torch: what takes time to import is imported where it is used.
 
 
 @lru_cache(maxsize=1)
 def _libraries(n_imported):
     """Those of BLAS and OpenMP that are loaded, which only imports change."""
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()
 
 
 def _states():
+    import numpy as np
+    import torch
+
     libraries = _libraries(len(sys.modules)).lib_controllers
     kind, keys, *rest = np.random.get_state()
     return {
@@ -77,6 +76,8 @@ def no_idle_processes():
 
     Left alone for five minutes they end by themselves, and a call at that moment may wait for ever.
     """
+    from joblib.externals.loky import reusable_executor
+
     yield
     if reusable_executor._executor is not None:
         reusable_executor._executor.shutdown(wait=True)
@@ -85,6 +86,12 @@ def no_idle_processes():
 @pytest.fixture(autouse=True, scope="session")
 def installed():
     """Keys of trainings take the package as its users have it, and do not read its code."""
+    import torch
+
+    import skearlyexit
+    from skearlyexit.training import _fingerprint
+
+    torch.set_num_threads(1)
     folder = Path(skearlyexit.__file__).parent
     _fingerprint._FOLDERS.append(folder)
     yield
@@ -94,6 +101,7 @@ def installed():
 @pytest.fixture
 def untrained(monkeypatch):
     """No training is begun."""
+    from skearlyexit.training import Trainer
 
     def begun(*args, **kwargs):
         raise AssertionError("a training was begun")

@@ -25,10 +25,10 @@ def test_any_number_of_jobs(head):
 
 
 def test_any_joblib_backend():
-    grid = {
-        "head": ["linear", DecisionTreeClassifier(max_depth=3)],
-        "training": ["joint", "separate"],
-    }
+    grid = [
+        {"head": ["linear"], "training": ["joint"]},
+        {"head": [DecisionTreeClassifier(max_depth=3)], "training": ["separate"]},
+    ]
     estimator = quick(
         backbone=MLPBackbone(2, width=16, hidden=16, dropout=0.3),
         exits=2,

@@ -34,7 +34,7 @@ def test_half_the_bits_train_nearly_the_same():
     ids=str,
 )
 def test_half_the_bits_in_every_training(training):
-    params = {"training": training, "calibration": None, "max_epochs": 4}
+    params = {"training": training, "calibration": None, "max_epochs": 2}
     exact = quick(**params).fit(X, y)
     clf = quick(**params, mixed_precision=True).fit(X, y)
     assert not torch.equal(weights(clf), weights(exact))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from skearlyexit._data._samples import Samples
 from skearlyexit.training._options import Patience, TrainingOptions
@@ -17,11 +18,13 @@ LEAST_SAMPLES = 100
 LEAST_GROUPS = 10
 LEAST_PER_CLASS = 3
 
-#: Values of batch_size="auto". The larger one is used for vectors, whose networks are so small that
-#: the overhead of a step matters, if there are at least MANY_SAMPLES.
+#: Values of batch_size="auto". In networks for vectors, and on GPUs, the overhead of a step matters,
+#: and with at least MANY_SAMPLES vectors there are enough steps. Networks for images and series
+#: compute much more for a sample: small steps learn in fewer epochs.
 BATCH_SIZE = 256
 LARGE_BATCH_SIZE = 512
 MANY_SAMPLES = 4000
+SMALL_BATCH_SIZE = 64
 
 #: Values of max_epochs="auto" with early stopping and without.
 EPOCHS_STOPPING = 200
@@ -71,8 +74,7 @@ def training_options(params: Any, samples: Samples, *, stops: bool) -> TrainingO
         max_epochs = EPOCHS_STOPPING if stops else EPOCHS_FIXED
     batch_size = params.batch_size
     if batch_size == AUTO:
-        many = samples.X.ndim == 2 and len(samples) >= MANY_SAMPLES
-        batch_size = LARGE_BATCH_SIZE if many else BATCH_SIZE
+        batch_size = _batch_size(samples, params.device)
     lr_schedule = params.lr_schedule
     if lr_schedule == AUTO:
         # One that decreases with the progress of the training would rarely reach its end.
@@ -90,3 +92,10 @@ def training_options(params: Any, samples: Samples, *, stops: bool) -> TrainingO
         patience=patience,
         callbacks=params.callbacks or (),
     )
+
+
+def _batch_size(samples: Samples, device: str) -> int:
+    """Value of batch_size="auto"."""
+    if samples.X.ndim == 2:
+        return BATCH_SIZE if len(samples) < MANY_SAMPLES else LARGE_BATCH_SIZE
+    return SMALL_BATCH_SIZE if torch.device(device).type == "cpu" else BATCH_SIZE

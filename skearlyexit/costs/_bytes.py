@@ -29,10 +29,10 @@ class BytesCost(Cost):
     ...     calibration=None, max_epochs=1, random_state=0)
     >>> print(clf.fit(X, y).cost_table_)
     exit    stage  head  until here  of plain
-    stem    2,352   136       2,488  25.4%
-    block1  2,440   136       5,064  51.6%
-    block3  4,880   136      10,080  102.8%
-    in bytes per sample; the plain network costs 9,808
+    stem    2,352   136       2,488  26.9%
+    block1  2,248   136       4,872  52.8%
+    block3  4,496   136       9,504  102.9%
+    in bytes per sample; the plain network costs 9,232
     """
 
     @property

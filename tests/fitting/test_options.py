@@ -84,7 +84,7 @@ class TestEarlyStopping:
         assert watched == [(1125, True), (1125, True), (2375, True)]
 
 
-def test_steps_are_larger_with_many_vectors():
+def test_default_number_of_samples_in_a_step():
     sizes = []
 
     class Watch(Callback):
@@ -100,7 +100,7 @@ def test_steps_are_larger_with_many_vectors():
     for clf, rows, expected in (
         (quick(**params), many[0][:3999], 256),
         (quick(**params), many[0], 512),
-        (quick(**params, backbone=CNNBackbone((16,), n_blocks=1), exits=1), images, 256),
+        (quick(**params, backbone=CNNBackbone((16,), n_blocks=1), exits=1), images, 64),
     ):
         sizes.clear()
         clf.fit(rows, many[1][: len(rows)])

@@ -18,13 +18,12 @@ LEAST_SAMPLES = 100
 LEAST_GROUPS = 10
 LEAST_PER_CLASS = 3
 
-#: Values of batch_size="auto". In networks for vectors, and on GPUs, the overhead of a step matters,
-#: and with at least MANY_SAMPLES vectors there are enough steps. Networks for images and series
-#: compute much more for a sample: small steps learn in fewer epochs.
+#: Values of batch_size="auto". A step of a small network for vectors is mostly overhead, so it
+#: takes more of them where there are many. A step of a network for images or series on the CPU takes
+#: as long as its samples do, and small steps need fewer epochs.
 BATCH_SIZE = 256
-LARGE_BATCH_SIZE = 512
-MANY_SAMPLES = 4000
-SMALL_BATCH_SIZE = 64
+MANY_SAMPLES, BATCH_SIZE_OF_MANY = 4000, 512
+BATCH_SIZE_OF_IMAGES = 64
 
 #: Values of max_epochs="auto" with early stopping and without.
 EPOCHS_STOPPING = 200
@@ -97,5 +96,5 @@ def training_options(params: Any, samples: Samples, *, stops: bool) -> TrainingO
 def _batch_size(samples: Samples, device: str) -> int:
     """Value of batch_size="auto"."""
     if samples.X.ndim == 2:
-        return BATCH_SIZE if len(samples) < MANY_SAMPLES else LARGE_BATCH_SIZE
-    return SMALL_BATCH_SIZE if torch.device(device).type == "cpu" else BATCH_SIZE
+        return BATCH_SIZE if len(samples) < MANY_SAMPLES else BATCH_SIZE_OF_MANY
+    return BATCH_SIZE_OF_IMAGES if torch.device(device).type == "cpu" else BATCH_SIZE

@@ -18,9 +18,9 @@ LEAST_SAMPLES = 100
 LEAST_GROUPS = 10
 LEAST_PER_CLASS = 3
 
-#: Values of batch_size="auto". A step of a small network for vectors is mostly overhead, so it
-#: takes more of them where there are many. A step of a network for images or series on the CPU takes
-#: as long as its samples do, and small steps need fewer epochs.
+#: Values of batch_size="auto". The time of a step on a GPU, or of a small network for vectors, is
+#: mostly overhead, so there are more samples in it, and more still of many vectors. The time of a
+#: step with images or series on the CPU is that of its samples, and small steps need fewer epochs.
 BATCH_SIZE = 256
 MANY_SAMPLES, BATCH_SIZE_OF_MANY = 4000, 512
 BATCH_SIZE_OF_IMAGES = 64

@@ -43,7 +43,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 
 heads = {
     "linear": None,
-    "tree": make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=8)),
+    "tree": make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=10)),
     "SVM": make_pipeline(StandardScaler(), SVC()),
 }
 

@@ -161,9 +161,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         the first 5 % of the steps and then decreases it to 0. ``"auto"`` is ``"constant"`` with
         early stopping, and ``"cosine"`` without.
     batch_size : int or "auto", default="auto"
-        Number of samples in a training step. ``"auto"`` is 256 for vectors, and 512 if there are at
-        least 4000 of them, including those for calibration. For other samples, such as images, it
-        is 64 on the CPU and 256 on other devices.
+        Number of samples in a training step. ``"auto"`` is 256 if samples and embeddings are
+        vectors, and 512 if there are at least 4000 of them, including those held out. If samples
+        or embeddings have several axes, as for images and series, it is 64 on the CPU and 256 on
+        other devices.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         Optimizer of torch, with its default parameters besides the learning rate and
         `weight_decay`. A callable is called as ``optimizer(parameters, lr=lr)`` and returns an

@@ -33,7 +33,8 @@ class PaddedLinear(torch.nn.Module):
     Without padding, the last bits of the output of a linear layer depend on the number of samples
     in the batch if `in_features` is not a multiple of 16, and on the number of threads if
     `out_features` is larger than 16 and not a multiple of it. The zeros do not change the output
-    otherwise, are not trained, and count as operations.
+    otherwise, are not trained, and count as operations. In training mode, the outputs are not
+    padded.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from skearlyexit._data._samples import Samples
+from skearlyexit.backbones._measure import BlockFacts
 from skearlyexit.training._options import Patience, TrainingOptions
 
 AUTO = "auto"
@@ -62,7 +63,9 @@ def stops_early(params: Any, samples: Samples, *, has_validation: bool) -> bool:
     return samples.groups is None or len(np.unique(samples.groups)) >= LEAST_GROUPS
 
 
-def training_options(params: Any, samples: Samples, *, stops: bool) -> TrainingOptions:
+def training_options(
+    params: Any, samples: Samples, facts: BlockFacts, *, stops: bool
+) -> TrainingOptions:
     """Options of the training of a network."""
     patience = None
     if stops:
@@ -73,7 +76,7 @@ def training_options(params: Any, samples: Samples, *, stops: bool) -> TrainingO
         max_epochs = EPOCHS_STOPPING if stops else EPOCHS_FIXED
     batch_size = params.batch_size
     if batch_size == AUTO:
-        batch_size = _batch_size(samples, params.device)
+        batch_size = _batch_size(samples, facts, params.device)
     lr_schedule = params.lr_schedule
     if lr_schedule == AUTO:
         # One that decreases with the progress of the training would rarely reach its end.
@@ -93,8 +96,8 @@ def training_options(params: Any, samples: Samples, *, stops: bool) -> TrainingO
     )
 
 
-def _batch_size(samples: Samples, device: str) -> int:
+def _batch_size(samples: Samples, facts: BlockFacts, device: str) -> int:
     """Value of batch_size="auto"."""
-    if samples.X.ndim == 2:
+    if samples.X.ndim == 2 and all(each.ndim == 2 for each in facts.embeddings):
         return BATCH_SIZE if len(samples) < MANY_SAMPLES else BATCH_SIZE_OF_MANY
     return BATCH_SIZE_OF_IMAGES if torch.device(device).type == "cpu" else BATCH_SIZE

@@ -107,7 +107,7 @@ class FitSpec:
                 exits=Exits(plan.placed(ends), heads),
                 training=training,
                 keep_given=self.strategy.keeps_given,
-                options=training_options(params, self.rows, stops=self.stops_early),
+                options=training_options(params, self.rows, plan.facts, stops=self.stops_early),
                 execution=Execution(
                     params.device, params.mixed_precision, params.compile, self.progress
                 ),

@@ -7,7 +7,7 @@ import numpy as np
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import ROUNDING
 
-#: Maximum number of values in a temporary array.
+#: Maximum number of values in a temporary array, unless there are more samples.
 MAX_VALUES = 10**6
 
 
@@ -46,7 +46,7 @@ def geometric_family(data: CalibrationData, ratios: np.ndarray) -> np.ndarray:
 
 
 def _with_shares(data: CalibrationData, shares: np.ndarray) -> np.ndarray:
-    """Thresholds with at most these exit rates, shape (n_families, n_exits)."""
+    """Thresholds for exit rates of shape (n_ratios, n_exits), as in `geometric_thresholds`."""
     most = shares * data.weight.sum() * (1 + 1e-12)
     thresholds = np.full((len(shares), data.n_exits - 1), np.inf)
     stays = np.ones((len(shares), len(data.scores)), dtype=bool)

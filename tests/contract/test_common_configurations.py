@@ -24,12 +24,13 @@ CONFIGURATIONS = [
     ),
     small(
         head=[make_pipeline(StandardScaler(), SVC()), "linear"],
-        training="auxiliary",
+        training="joint",
         policy="patience",
         dtype="float64",
     ),
     small(training="combined", calibration=None, threshold=0.8, early_stopping=True),
-    small(head="mlp", training="gated", policy="gate", combine="own"),
+    small(training="gated", policy="gate", combine="own"),
+    small(training="auxiliary", head="mlp"),
 ]
 
 

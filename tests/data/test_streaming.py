@@ -241,8 +241,8 @@ def test_a_model_fitted_on_a_file_takes_arrays_and_the_other_way_round(mapped):
     ids=["cross-fitted", "folds", "placement"],
 )
 def test_no_more_than_a_slab_is_read_at_once(mapped, asked, tmp_path, kind, params):
-    # Four times as many rows as a slab, so that any part of the fit is more than one.
-    rows, labels = np.tile(X, (2, 1)), np.tile(y, 2)
+    # Three times as many rows as a slab, so that any part of the fit is more than one.
+    rows, labels = np.tile(X, (3, 1)), np.tile(y, 3)
     given = mapped(rows) if kind == "memmap" else Items(rows, labels)
     clf = quick(**{"calibration": 0.3, "max_epochs": 2, "memory": tmp_path / "memory", **params})
     clf.fit(given, labels)

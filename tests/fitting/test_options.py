@@ -97,10 +97,12 @@ def test_default_number_of_samples_in_a_step():
     params = {"batch_size": "auto", "max_epochs": 1, "calibration": None, "callbacks": [Watch()]}
     many = np.tile(X, (8, 1)), np.tile(y, 8)
     images = many[0][:, :12].reshape(-1, 3, 4)
+    flattened = CNNBackbone((16,), n_blocks=1, image_shape=(3, 4))
     for clf, rows, expected in (
         (quick(**params), many[0][:3999], 256),
         (quick(**params), many[0], 512),
         (quick(**params, backbone=CNNBackbone((16,), n_blocks=1), exits=1), images, 64),
+        (quick(**params, backbone=flattened, exits=1), images.reshape(4000, 12), 64),
     ):
         sizes.clear()
         clf.fit(rows, many[1][: len(rows)])

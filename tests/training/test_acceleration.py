@@ -64,6 +64,20 @@ def test_every_training_is_compiled():
     torch.testing.assert_close(weights(compiled), weights(plain))
 
 
+def test_dropout_is_compiled_with_the_rest():
+    """Also for a last batch of another size."""
+    graphs = []
+
+    def backend(module, example_inputs):
+        graphs.append(module)
+        return module
+
+    network = MLPBackbone(2, width=16, hidden=16, dropout=0.3)
+    params = {"backbone": network, "exits": 2, "max_epochs": 1, "batch_size": 96}
+    streaming(**params, compile={"backend": backend, "fullgraph": True}).fit(X, y)
+    assert 0 < len(graphs) <= 4
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [

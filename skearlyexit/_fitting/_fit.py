@@ -41,8 +41,8 @@ from skearlyexit.runtime._torch import label_table, outputs
 from skearlyexit.training import MultiExitNetwork
 
 #: Number of samples from which the final training continues that of the last fold. On seven tables
-#: of 5,000, the network is as accurate as a new one, in two thirds of the time. On twelve tables of
-#: at most 1,000, it is less accurate by 0.3 points, and its log loss is higher.
+#: of 5,000, the network is as accurate as a new one (80.3 and 80.1 %), and the whole fit takes 14 %
+#: less time. On twelve tables of at most 1,000, it is less accurate by 0.3 points.
 CONTINUED_FROM = 2500
 
 

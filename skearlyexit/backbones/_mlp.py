@@ -14,7 +14,7 @@ from skearlyexit._determinism._layers import PaddedLinear, Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 
-#: Number of samples of a batch for which the same units are dropped.
+#: Number of samples of a batch in which the same units are dropped.
 N_SHARING = 8
 
 
@@ -40,11 +40,10 @@ class _ResidualBlock(torch.nn.Module):
 
 
 class Dropout(torch.nn.Module):
-    """Dropout in which eight samples of a batch have the same units dropped.
+    """Dropout in which up to eight samples of a batch have the same units dropped.
 
-    If the size of the batch is not a multiple of eight, each sample has its own. The dropout of
-    torch draws a random number for each value, which takes a quarter of the time of a training step
-    of a small network.
+    The dropout of torch draws a random number for each value, which takes a quarter of the time of
+    a training step of a small network.
     """
 
     def __init__(self, rate: float) -> None:
@@ -54,11 +53,11 @@ class Dropout(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return x
-        n_sharing = 1 if len(x) % N_SHARING else N_SHARING
-        groups = x.view(n_sharing, len(x) // n_sharing, *x.shape[1:])
-        # Not in the precision of x: with 8 bits, 0.01 would be 0.012.
-        kept = torch.rand(groups.shape[1:], device=x.device).ge_(self.rate).to(x.dtype)
-        return (groups * kept.mul_(1 / (1 - self.rate))).view(x.shape)
+        n_patterns = (len(x) + N_SHARING - 1) // N_SHARING
+        # Not in the precision of x: with 8 bits, a rate of 0.01 would be 0.012.
+        kept = torch.rand(n_patterns, *x.shape[1:], device=x.device).ge_(self.rate).to(x.dtype)
+        factor = kept.mul_(1 / (1 - self.rate)).repeat(N_SHARING, *[1] * (x.ndim - 1))
+        return x * factor[: len(x)]
 
     def extra_repr(self) -> str:
         return f"p={self.rate}"
@@ -100,8 +99,8 @@ class MLPBackbone(Backbone):
     hidden : int, default=128
         Number of hidden units of each residual block, rounded up to a multiple of 16.
     dropout : float, default=0.15
-        Dropout rate of the hidden units. In batches of a multiple of eight samples, eight at a time
-        have the same units dropped.
+        Dropout rate of the hidden units. Up to eight samples of a batch have the same units
+        dropped.
     smooth_clip : float or None, default=3.0
         Limit of the absolute values of standardized features. None does not limit them.
 

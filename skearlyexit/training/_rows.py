@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,9 @@ class TrainingRows(torch.utils.data.Dataset):
 class Batches:
     """Iterator over batches that are slices of whole tensors, which is fast for small networks.
 
-    If the last batch has a single sample, it is merged with the previous one, since batch
+    The sizes of the batches differ by at most one. A last batch of what is left over would be a
+    step as long as the others in a direction that is mostly noise: with 16 samples, it reduced the
+    accuracy by several points. A single sample left over increases the size of a batch, since batch
     normalization requires two. If there are samples without labels and the order is shuffled, a
     batch contains as many of them as samples with labels, after these: labels and weights are then
     shorter than the inputs. They are used in a random order that continues from epoch to epoch.
@@ -59,7 +62,7 @@ class Batches:
     dataset : TrainingRows
         Samples.
     batch_size : int
-        Number of samples with labels in a batch.
+        Maximum number of samples with labels in a batch.
     shuffle : bool, default=False
         Whether the order is random in each epoch.
     """
@@ -67,8 +70,8 @@ class Batches:
     def __init__(self, dataset: TrainingRows, batch_size: int, shuffle: bool = False) -> None:
         self.dataset, self.shuffle = dataset, shuffle
         n_rows = len(dataset)
-        starts = list(range(0, n_rows, batch_size))[: n_batches(n_rows, batch_size)]
-        self.bounds = list(zip(starts, [*starts[1:], n_rows], strict=True))
+        n = n_batches(n_rows, batch_size)
+        self.bounds = list(pairwise(n_rows * i // n for i in range(n + 1)))
         self.turns = _Turns(dataset.n_unlabeled)
 
     def __len__(self) -> int:

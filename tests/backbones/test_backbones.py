@@ -204,7 +204,8 @@ class TestSequential:
         # 200 * 40 values of a sample are independent: 3 +- 5 standard deviations of their mean.
         assert ((values.mean(dim=(0, 2)) - 3).abs() < 5 * 1.74 / 8000**0.5).all()
         patterns = [(values[:, i] > 0).numpy().tobytes() for i in range(n_rows)]
-        assert patterns.count(patterns[0]) == (8 if n_rows % 8 == 0 else 1)
+        assert patterns.count(patterns[0]) <= 8
+        assert len(set(patterns)) == -(-n_rows // 8)
 
     def test_modules_that_stand_twice(self):
         relu, linear = nn.ReLU(), make(lambda: nn.Linear(13, 13))

@@ -104,8 +104,10 @@ def test_one_exit():
 
 
 def test_the_level_widens_the_intervals(clf):
-    narrow = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.8)
-    wide = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.99)
+    # Samples leave at every exit.
+    params = {"threshold": np.quantile(clf.exit_table(X_TEST).scores[:, :-1], 0.5, axis=0)}
+    narrow = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.8, **params)
+    wide = clf.exit_report(X_TEST, WORDS[Y_TEST], confidence_level=0.99, **params)
     for name in ("overall.accuracy", "overall.drop", "overall.mean_cost", "exits.exit_rate"):
         inner, outer = (attrgetter(f"{name}_interval")(report) for report in (narrow, wide))
         assert (outer[..., 0] < inner[..., 0]).all()

@@ -161,11 +161,10 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         the first 5 % of the steps and then decreases it to 0. ``"auto"`` is ``"constant"`` with
         early stopping, and ``"cosine"`` without.
     batch_size : int or "auto", default="auto"
-        Maximum number of samples in a training step. The steps of an epoch have the same number, up
-        to one. ``"auto"`` is 256 if samples and embeddings are
-        vectors, and 512 if there are at least 4000 of them, including those held out. If samples
-        or embeddings have several axes, as for images and series, it is 64 on the CPU and 256 on
-        other devices.
+        Maximum number of samples in a training step. The numbers of samples in the steps of an
+        epoch differ by at most one. ``"auto"`` is 256 if samples and embeddings are vectors, and
+        512 if there are at least 4000 of them, including those held out. If samples or embeddings
+        have several axes, as for images and series, it is 64 on the CPU and 256 otherwise.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         Optimizer of torch, with its default parameters besides the learning rate and
         `weight_decay`. A callable is called as ``optimizer(parameters, lr=lr)`` and returns an

@@ -14,7 +14,7 @@ from skearlyexit._determinism._layers import PaddedLinear, Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 
-#: Number of samples of a batch in which the same units are dropped.
+#: Maximum number of samples of a batch in which the same units are dropped.
 N_SHARING = 8
 
 

@@ -65,7 +65,7 @@ def test_every_training_is_compiled():
 
 
 def test_dropout_is_compiled_with_the_rest():
-    """Also for a last batch of another size."""
+    """Also for batches of several sizes."""
     graphs = []
 
     def backend(module, example_inputs):

@@ -27,6 +27,7 @@ from _harness.networks import fixed_length
 from _harness.samples import divide
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
+from skearlyexit._determinism._layers import round_up
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.runtime._torch import _heads_in_use, _load, _sizes
 from skearlyexit.training import MultiExitNetwork, Trainer
@@ -104,7 +105,7 @@ def prepare_ideal(
             survivors = np.flatnonzero(exits >= i)
             if not len(survivors):
                 break
-            padded = _load(carry.numpy()[survivors], "cpu", torch.float32)
+            padded = _load(carry.numpy()[survivors], "cpu", torch.float32, round_up(len(survivors)))
             batches = tuple(batch.clone() for batch in padded.split(batch_rows))
             plan.append((stage, head if used[i] else None, batches))
             carry, _ = stage(carry)
@@ -163,7 +164,7 @@ def section_small(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...])
     for before, how in ((np.inf, "skipped"), (1.0, "run")):
         for n_rows in (1, 4, 16, 64):
             X = X_test[:n_rows]
-            padded = _load(X, "cpu", torch.float32)
+            padded = _load(X, "cpu", torch.float32, round_up(len(X)))
             functions = {
                 (kind, k): call
                 for k in depth

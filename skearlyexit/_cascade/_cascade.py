@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._determinism._small_batches import SmallBatches
 from skearlyexit._utils._warnings import warn
 from skearlyexit.combination import Combination
 from skearlyexit.costs import CostTable
@@ -44,6 +45,8 @@ class FittedNetwork:
     check : callable or None, default=None
         Function that raises an error if samples are not valid inputs of the first stage; see
         `Network`.
+    tested : SmallBatches or None, default=None
+        Smallest batches of stages and heads. None if they were not tested.
     """
 
     stages: list[torch.nn.Module]
@@ -55,11 +58,19 @@ class FittedNetwork:
     device: str
     dtype: torch.dtype
     check: Callable[..., None] | None = None
+    tested: SmallBatches | None = None
 
     @property
     def n_exits(self) -> int:
         """Number of exits, including the last one."""
         return len(self.stages)
+
+    @property
+    def small_batches(self) -> SmallBatches:
+        """Smallest batches of stages and heads on the device."""
+        if self.tested is None or torch.device(self.device).type != "cpu":
+            return SmallBatches.untested(self.n_exits)
+        return self.tested
 
     def moved(self, device: str) -> FittedNetwork:
         """Move the modules to a device in place, and return the network with this device."""

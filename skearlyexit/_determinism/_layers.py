@@ -93,6 +93,30 @@ class PaddedLinear(torch.nn.Module):
         return F.linear(x, weight, bias)[..., : self.out_features].contiguous()
 
 
+class Convolution(torch.nn.Conv2d):
+    """Convolution that is computed for a single sample as for several.
+
+    For a single small image on the CPU, torch uses another algorithm than for several, which
+    changes the last bits. The weights have the channels last in memory: otherwise every call on the
+    CPU arranges them anew, which is a sixth of the time for a single image of 32 x 32 pixels.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
+
+    def _conv_forward(
+        self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        single = len(input) == 1 and not self.training and input.device.type == "cpu"
+        if not (single and input.dtype == torch.float32 and torch.backends.mkldnn.is_available()):
+            return super()._conv_forward(input, weight, bias)
+        assert isinstance(self.padding, tuple)
+        return torch.mkldnn_convolution(
+            input, weight, bias, self.padding, self.stride, self.dilation, self.groups
+        )
+
+
 class CumulativeBatchNorm(torch.nn.BatchNorm1d):
     """Batch normalization whose running statistics are the mean over the first batches.
 

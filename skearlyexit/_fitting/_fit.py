@@ -37,7 +37,7 @@ from skearlyexit.calibration import (
     OperatingPoint,
 )
 from skearlyexit.placement import PlacementReport
-from skearlyexit.runtime._torch import label_table, outputs
+from skearlyexit.runtime._torch import label_table, outputs, with_small_batches
 from skearlyexit.training import MultiExitNetwork
 
 #: Number of samples from which the final training continues that of the last fold. On seven tables
@@ -186,7 +186,7 @@ def _fit_spec(
     fit, found = _fit_networks(placed, samples, validation, start, rng)
     exit_rule, judged = _fit_rule(placed, fit.network, samples, found, rng)
     cost_table = fitter.costs.table(fit.network, exit_rule, samples.X)
-    cascade = Cascade(fit.network, exit_rule, cost_table)
+    cascade = Cascade(with_small_batches(fit.network, samples.X), exit_rule, cost_table)
     data = None if judged is None else _calibration_data(judged, cascade, weights, classes)
     point, frontier = choose_point(request, cascade, data)
     if placed.refit or fitter.exit_rule.n_learned:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit._determinism._layers import Standardize, round_up
+from skearlyexit._determinism._layers import Convolution, Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._images import (
@@ -32,16 +32,16 @@ class _ResidualBlock(torch.nn.Module):
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
         self.branch = torch.nn.Sequential(
-            torch.nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
+            Convolution(n_in, n_out, 3, stride=stride, padding=1, bias=False),
             torch.nn.BatchNorm2d(n_out),
             torch.nn.ReLU(),
-            torch.nn.Conv2d(n_out, n_out, 3, padding=1, bias=False),
+            Convolution(n_out, n_out, 3, padding=1, bias=False),
             torch.nn.BatchNorm2d(n_out),
         )
         self.shortcut: torch.nn.Module = torch.nn.Identity()
         if stride != 1 or n_in != n_out:
             self.shortcut = torch.nn.Sequential(
-                torch.nn.Conv2d(n_in, n_out, 1, stride=stride, bias=False),
+                Convolution(n_in, n_out, 1, stride=stride, bias=False),
                 torch.nn.BatchNorm2d(n_out),
             )
 
@@ -190,7 +190,7 @@ class CNNBackbone(Backbone):
         stem = _Stem(
             Images(layout),
             standardize,
-            torch.nn.Conv2d(
+            Convolution(
                 layout.n_channels, n_channels, 3, stride=int(stem_stride), padding=1, bias=False
             ),
             torch.nn.BatchNorm2d(n_channels),

@@ -6,7 +6,8 @@ removed within each batch instead, the batches of the later stages would be smal
 
 Each batch is padded to a multiple of 16 samples with copies of a sample, in memory allocated by
 torch. Together with inner widths that are multiples of 16, this makes the result for a sample
-bitwise independent of the other samples.
+bitwise independent of the other samples. Batches of at most 8 samples are padded less where a test
+has shown that the results are the same.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ import torch
 
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import NO_STATE, ExitRule
-from skearlyexit._determinism._layers import GROUP
+from skearlyexit._determinism._layers import GROUP, round_up
+from skearlyexit._determinism._small_batches import (
+    N_TESTED,
+    SmallBatches,
+    padded_size,
+    smallest_batch,
+    some_rows,
+)
 from skearlyexit._exit_table import ExitTable, LabelTable, Outputs
 from skearlyexit._utils._not_finite import (
     OutputsNotFiniteError,
@@ -197,8 +205,8 @@ def embed(
     with torch.inference_mode():
         for start in range(0, len(X), slab_rows):
             slab = X[start : start + slab_rows]
-            carry: Any = _load(slab, device, dtype)
             n_rows = len(slab)
+            carry: Any = _load(slab, device, dtype, round_up(n_rows))
             for i, stage in enumerate(islice(stages, max(poolings) + 1)):
                 carry, embedding = _run_stage(stage, carry, batch_rows)
                 if i in poolings:
@@ -208,6 +216,35 @@ def embed(
     for exit_, vectors in embeddings.items():
         check_embeddings(vectors, f"The embeddings of exit {exit_} are")
     return embeddings
+
+
+def with_small_batches(network: FittedNetwork, X: Any) -> FittedNetwork:
+    """Find the smallest batches in which results do not depend on the other samples.
+
+    Parameters
+    ----------
+    network : FittedNetwork
+        Fitted network. On a GPU, nothing is tested.
+    X : ndarray of shape (n_samples, ...)
+        Samples, of which the first ones are used.
+
+    Returns
+    -------
+    network : FittedNetwork
+        Network with `tested`, which shares its modules with the given one.
+    """
+    if torch.device(network.device).type != "cpu":
+        return network
+    first = np.asarray(X[:N_TESTED])
+    rows = first[np.arange(N_TESTED) % len(first)]
+    carry: Any = _load(rows, network.device, network.dtype, N_TESTED)
+    stages, heads = [], []
+    with torch.inference_mode():
+        for stage, head in zip(network.stages, network.heads, strict=True):
+            stages.append(smallest_batch(stage, carry))
+            carry, embedding = stage(carry)
+            heads.append(smallest_batch(head.predict_proba, embedding))
+    return replace(network, tested=SmallBatches(stages, heads))
 
 
 class _ExitVisitor:
@@ -296,12 +333,14 @@ def _visit(
     default_slab = _sizes(row_bytes, network.device)[0]
     batch_rows = min(default_slab, _sizes(network.row_bytes, network.device)[1])
     slab_rows = slab_rows or default_slab
+    small = network.small_batches
     with torch.inference_mode():
         for start in range(0, len(X), slab_rows):
             rows = np.arange(start, min(start + slab_rows, len(X)))
-            carry = _load(X[rows[0] : rows[-1] + 1], network.device, network.dtype)
+            size = padded_size(len(rows), small.stages[0])
+            carry = _load(X[rows[0] : rows[-1] + 1], network.device, network.dtype, size)
             try:
-                _visit_slab(network, rows, carry, used, visitor(len(rows)), batch_rows)
+                _visit_slab(network, small, rows, carry, used, visitor(len(rows)), batch_rows)
             except OutputsNotFiniteError as error:
                 failed.append(error)
     if failed:
@@ -311,6 +350,7 @@ def _visit(
 
 def _visit_slab(
     network: FittedNetwork,
+    small: SmallBatches,
     rows: np.ndarray,
     carry: Any,
     used: np.ndarray,
@@ -319,10 +359,12 @@ def _visit_slab(
 ) -> None:
     combined: np.ndarray | None = None
     for exit_, stage in enumerate(network.stages):
+        size = padded_size(len(rows), small.stages[exit_])
+        carry = _padded(some_rows(carry, slice(size)) if _n_rows(carry) > size else carry, size)
         carry, embedding = _run_stage(stage, carry, batch_rows)
         if not used[exit_]:
             continue
-        output = _output(network, exit_, embedding)[: len(rows)]
+        output = _output(network, small, exit_, embedding, len(rows))
         if network.combiner is not None:
             answer, combined = network.combiner.combine(combined, output, exit_)
             output = replace(output, probabilities=np.ascontiguousarray(answer))
@@ -336,18 +378,24 @@ def _visit_slab(
             return
         if len(stay) < len(rows):
             rows = rows[stay]
-            carry = _gather(carry, stay)
+            carry = _gather(carry, stay, padded_size(len(stay), small.stages[exit_ + 1]))
             combined = None if combined is None else combined[stay]
 
 
-def _output(network: FittedNetwork, exit_: int, embedding: torch.Tensor) -> Outputs:
+def _output(
+    network: FittedNetwork, small: SmallBatches, exit_: int, embedding: torch.Tensor, n_rows: int
+) -> Outputs:
     """Outputs of the head and the gate at an exit."""
-    probabilities = np.ascontiguousarray(network.heads[exit_].predict_proba(embedding))
+    size = padded_size(n_rows, small.heads[exit_])
+    probabilities = network.heads[exit_].predict_proba(_padded(embedding, size))
+    probabilities = np.ascontiguousarray(probabilities[:n_rows])
     if not network.gates:
         return Outputs(probabilities)
     if exit_ == network.n_exits - 1:
-        return Outputs(probabilities, np.ones(len(probabilities)))
-    return Outputs(probabilities, network.gates[exit_].predict(embedding))
+        return Outputs(probabilities, np.ones(n_rows))
+    # A sigmoid of a single value for each sample is computed differently for the last few.
+    gates = network.gates[exit_].predict(_padded(embedding, round_up(n_rows)))
+    return Outputs(probabilities, gates[:n_rows])
 
 
 def _output_bytes(network: FittedNetwork, exit_rule: ExitRule | None) -> int:
@@ -369,28 +417,38 @@ def _multiple(n_rows: int, smallest: int, largest: int) -> int:
     return max(smallest, min(largest, n_rows // GROUP * GROUP))
 
 
-def _padded(rows: np.ndarray) -> np.ndarray:
-    """Pad indices to a multiple of 16 with copies of the first one."""
-    n_missing = -len(rows) % GROUP
-    return np.concatenate([rows, np.full(n_missing, rows[0])]) if n_missing else rows
-
-
-def _load(X: np.ndarray, device: str, dtype: torch.dtype) -> torch.Tensor:
-    """Samples as a padded tensor in memory allocated by torch."""
-    n_rows = len(X) + -len(X) % GROUP
+def _load(X: np.ndarray, device: str, dtype: torch.dtype, size: int) -> torch.Tensor:
+    """Samples as a padded tensor of a size in memory allocated by torch."""
     # NumPy's memory may be aligned or not, on which the kernels that are used depend.
-    tensor = torch.empty((n_rows, *X.shape[1:]), dtype=dtype)
+    tensor = torch.empty((size, *X.shape[1:]), dtype=dtype)
     tensor.numpy()[: len(X)] = X
-    tensor[len(X) :] = tensor[0]
+    if size > len(X):
+        tensor[len(X) :] = tensor[0]
     return tensor.to(device)
 
 
-def _gather(carry: Any, rows: np.ndarray) -> Any:
-    """Carry of some samples, padded."""
+def _gather(carry: Any, rows: np.ndarray, size: int) -> Any:
+    """Carry of some samples, padded to a size with copies of the first of them."""
     parts = carry if isinstance(carry, tuple) else (carry,)
-    index = torch.from_numpy(_padded(rows)).to(parts[0].device)
+    if size > len(rows):
+        rows = np.concatenate([rows, np.full(size - len(rows), rows[0])])
+    index = torch.from_numpy(rows).to(parts[0].device)
     chosen = tuple(part.index_select(0, index) for part in parts)
     return chosen if isinstance(carry, tuple) else chosen[0]
+
+
+def _padded(carry: Any, size: int) -> Any:
+    """Carry or embeddings padded to a size with copies of the first sample, if they are fewer."""
+    n_missing = size - _n_rows(carry)
+    if n_missing <= 0:
+        return carry
+    if isinstance(carry, tuple):
+        return tuple(_padded(part, size) for part in carry)
+    return torch.cat([carry, carry[:1].expand(n_missing, *carry.shape[1:])])
+
+
+def _n_rows(carry: Any) -> int:
+    return len(carry[0]) if isinstance(carry, tuple) else len(carry)
 
 
 def _batches(carry: Any, batch_rows: int) -> Iterator[Any]:
@@ -402,8 +460,7 @@ def _batches(carry: Any, batch_rows: int) -> Iterator[Any]:
 
 def _run_stage(stage: torch.nn.Module, carry: Any, batch_rows: int) -> tuple[Any, torch.Tensor]:
     """Carry and embeddings of a padded slab, computed in batches."""
-    n_rows = len(carry[0]) if isinstance(carry, tuple) else len(carry)
-    if n_rows <= batch_rows:
+    if _n_rows(carry) <= batch_rows:
         return stage(carry)
     outputs = [stage(batch) for batch in _batches(carry, batch_rows)]
     embedding = torch.cat([embedding for _, embedding in outputs])

@@ -23,6 +23,7 @@ from skearlyexit import (
 )
 from skearlyexit._data import _chunks as chunks_module
 from skearlyexit._data._streamed import StreamedRows, streamed
+from skearlyexit._determinism._small_batches import N_TESTED
 from skearlyexit._fitting._network_fitter import TRIAL_ROWS
 from skearlyexit.runtime import _torch as runtime_module
 from tests._data import Items, blobs, make, quick, same
@@ -262,8 +263,8 @@ def test_every_row_is_drawn_once_an_epoch():
 
     clf = quick(training="joint", exits=1, calibration=None, max_epochs=3)
     clf.fit(Noted(X), y)
-    # The last are for a trial of the trained network, and for the costs.
-    n_last = min(TRIAL_ROWS, len(X)) + 32
+    # The last are for a trial of the trained network, for the costs and for small batches.
+    n_last = min(TRIAL_ROWS, len(X)) + 32 + min(N_TESTED, len(X))
     epochs = np.array(drawn[-3 * len(X) - n_last : -n_last]).reshape(3, -1)
     for epoch in epochs:
         assert sorted(epoch) == list(range(len(X)))

@@ -1,0 +1,105 @@
+"""Smallest batches in which the result for a sample does not depend on the other samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from skearlyexit._determinism._layers import GROUP, round_up
+
+#: Sizes of batches of fewer than `GROUP` samples. Each is tested, so there are few.
+SMALL_SIZES = (1, 2, 4, 8)
+#: Number of samples of a test.
+N_TESTED = 64
+
+
+def _kernels() -> tuple[str, str]:
+    """What the choice of matrix kernels depends on, besides the size of the product."""
+    return str(torch.__version__), str(torch.backends.cpu.get_cpu_capability())
+
+
+@dataclass(frozen=True)
+class SmallBatches:
+    """Smallest batch of each part of a network.
+
+    A batch has 1, 2, 4 or 8 samples, or a multiple of 16. In all of these that are at least as
+    large as the smallest batch of a part, its results for a sample are bitwise the same.
+
+    Attributes
+    ----------
+    stages : list of int
+        Smallest batch of each stage.
+    heads : list of int
+        Smallest batch of each head.
+    """
+
+    stages: list[int]
+    heads: list[int]
+    _kernels: tuple[str, str] = field(default_factory=_kernels)
+
+    @classmethod
+    def untested(cls, n_exits: int) -> SmallBatches:
+        """Those of a network that was not tested."""
+        return cls([GROUP] * n_exits, [GROUP] * n_exits)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # On a machine with other kernels, the sizes may be others.
+        if state["_kernels"] != _kernels():
+            state = vars(SmallBatches.untested(len(state["stages"])))
+        self.__dict__.update(state)
+
+
+def padded_size(n_rows: int, smallest: int) -> int:
+    """Size of the batch for so many samples, given the smallest batch."""
+    if n_rows > SMALL_SIZES[-1]:
+        return round_up(n_rows)
+    return max(smallest, 1 << (n_rows - 1).bit_length())
+
+
+def smallest_batch(function: Callable[[Any], Any], rows: Any) -> int:
+    """Smallest batch for which a function returns the same values as for a large one.
+
+    Parameters
+    ----------
+    function : callable
+        Function from a batch, which is a tensor or a tuple of tensors, to tensors, arrays or tuples
+        of them, with one row for each sample.
+    rows : tensor or tuple of tensors
+        A batch of `N_TESTED` samples.
+
+    Returns
+    -------
+    smallest : int
+        1, 2, 4, 8 or 16. All sizes from it on give bitwise the same values.
+    """
+    expected = [np.asarray(part) for part in _parts(function(rows))]
+    smallest = GROUP
+    for size in reversed(SMALL_SIZES):
+        # All samples, since the values for a few may be the same by chance.
+        for start in range(0, N_TESTED, size):
+            chosen = slice(start, start + size)
+            found = _parts(function(some_rows(rows, chosen)))
+            pairs = zip(expected, found, strict=True)
+            if not all(np.array_equal(part[chosen], of_few) for part, of_few in pairs):
+                return smallest
+        smallest = size
+    return smallest
+
+
+def some_rows(rows: Any, chosen: slice) -> Any:
+    """Some samples of a batch, which is a tensor or a tuple of tensors."""
+    if isinstance(rows, tuple):
+        return tuple(part[chosen] for part in rows)
+    return rows[chosen]
+
+
+def _parts(values: Any) -> Iterator[Any]:
+    if isinstance(values, tuple):
+        for value in values:
+            yield from _parts(value)
+    else:
+        yield values

@@ -1,0 +1,100 @@
+"""Batches of few samples are padded only as far as the results require."""
+
+import pickle
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from skearlyexit import CNNBackbone
+from skearlyexit._determinism import _small_batches
+from skearlyexit._determinism._small_batches import N_TESTED, padded_size, smallest_batch
+from tests._data import digits, make, quick, same
+
+
+@given(n_rows=st.integers(1, 1000), smallest=st.sampled_from([1, 2, 4, 8, 16]))
+def test_sizes_are_those_that_are_tested(n_rows, smallest):
+    size = padded_size(n_rows, smallest)
+    assert size >= max(n_rows, smallest)
+    assert size in (1, 2, 4, 8) or size % 16 == 0
+    assert size < max(2 * n_rows, n_rows + 16, smallest + 1)
+
+
+@pytest.mark.parametrize("smallest", [1, 2, 4, 8, 16])
+def test_the_last_bits_decide(smallest):
+    rows = make(lambda: torch.randn(N_TESTED, 3))
+
+    def off_in_small_batches(parts):
+        first, second = parts
+        off = len(first) < smallest
+        # A single value of a single sample of all, as rounding may change it.
+        chosen = (first[:, 0] == rows[-1, 0]) & off
+        bits = torch.where(chosen, torch.finfo(torch.float32).eps, 0.0)
+        return (first, (first.numpy(), second * (1 + bits[:, None])))
+
+    assert smallest_batch(off_in_small_batches, (rows, rows)) == smallest
+
+
+@cache
+def of_images():
+    X, y, X_test, _ = digits()
+    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
+    return quick(backbone=backbone, exits=2).fit(X, y), X_test.astype(np.float32)
+
+
+def sizes_seen(clf, X):
+    """Sizes of the batches of all stages in a prediction without early exits."""
+    sizes = []
+    hooks = [
+        stage.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
+        for stage in clf.stages_
+    ]
+    clf.predict(X, threshold=np.inf)
+    for hook in hooks:
+        hook.remove()
+    return sizes
+
+
+def test_a_single_image_is_not_padded():
+    clf, X = of_images()
+    assert sizes_seen(clf, X[:1]) == [1, 1]
+    assert sizes_seen(clf, X[:3]) == [4, 4]
+    assert sizes_seen(clf, X[:17]) == [32, 32]
+
+
+def test_a_model_from_a_machine_with_other_kernels_is_padded(monkeypatch):
+    clf, X = of_images()
+    expected = clf.predict_proba(X[:5], threshold=np.inf)
+    stored = pickle.dumps(clf)
+    assert sizes_seen(pickle.loads(stored), X[:1]) == [1, 1]
+    monkeypatch.setattr(_small_batches, "_kernels", lambda: ("another release", "other"))
+    restored = pickle.loads(stored)
+    assert sizes_seen(restored, X[:1]) == [16, 16]
+    assert same(restored.predict_proba(X[:5], threshold=np.inf), expected)
+
+
+def test_stages_that_depend_on_the_size_of_the_batch_are_padded():
+    class Counted(nn.Module):
+        """Rounds differently in batches of fewer than 4 samples."""
+
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 16)
+
+        def forward(self, rows):
+            out = self.linear(torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % 16)))
+            out = out[: len(rows)]
+            return out * (1 + (len(rows) < 4) * torch.finfo(torch.float32).eps)
+
+    X, y, X_test, _ = digits()
+    backbone = make(lambda: nn.Sequential(Counted(), nn.ReLU(), nn.Linear(16, 16)))
+    clf = quick(backbone=backbone, exits=[1]).fit(X, y)
+    X_test = X_test[:40].astype(np.float32)
+    assert sizes_seen(clf, X_test[:1])[0] == 4
+    together = clf.predict_proba(X_test, threshold=0.5)
+    alone = np.concatenate([clf.predict_proba(row[None], threshold=0.5) for row in X_test])
+    assert same(together, alone)

@@ -29,7 +29,8 @@ from _harness.samples import divide
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
 from skearlyexit._determinism._layers import round_up
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit.runtime._torch import _heads_in_use, _load, _sizes
+from skearlyexit.runtime._driver import _heads_in_use
+from skearlyexit.runtime._torch import _load, _sizes
 from skearlyexit.training import MultiExitNetwork, Trainer
 from skearlyexit.training._options import TrainingOptions, cosine
 from skearlyexit.training._rows import to_rows

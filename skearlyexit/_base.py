@@ -30,7 +30,7 @@ from skearlyexit.calibration._budget import look_up
 from skearlyexit.calibration._shares import thresholds_for_shares
 from skearlyexit.costs import CostTable
 from skearlyexit.metrics import ExitReport
-from skearlyexit.runtime._torch import Answers, label_table, run, tabulate
+from skearlyexit.runtime._driver import Answers, label_table, run, tabulate
 
 #: Number of calibration samples whose scores are stored for `partial_calibrate`.
 REMEMBERED_ROWS = 1000

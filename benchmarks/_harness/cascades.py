@@ -22,7 +22,7 @@ from _harness.store import kept
 from skearlyexit import EarlyExitClassifier
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.costs import CostMeasurement, CostTable, MACsCost
-from skearlyexit.runtime._torch import outputs
+from skearlyexit.runtime._driver import outputs
 
 EPOCHS = {"letter": 40, "magic": 20, "mnist5k": 16, "fashion": 8}
 

@@ -29,7 +29,7 @@ from _harness.networks import fixed_length
 from _harness.outcomes import Outcome, combined_curve, curve_of
 from _harness.store import keep, kept
 from skearlyexit import EarlyExitClassifier
-from skearlyexit.runtime._torch import outputs
+from skearlyexit.runtime._driver import outputs
 
 #: Samples and epochs of the trainings whose operations are counted, and samples of the first one.
 COUNTED_SAMPLES, COUNTED_EPOCHS, WARM_SAMPLES = 512, (4, 12), 64

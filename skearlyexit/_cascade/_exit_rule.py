@@ -123,7 +123,9 @@ class ExitRule:
     ) -> tuple[np.ndarray, np.ndarray, State]:
         """Predicted probabilities, scores and states at an exit; see `answer`."""
         answer, combined = self.answer(state, output, exit_)
-        seen = replace(output, probabilities=np.ascontiguousarray(answer))
+        seen = output
+        if answer is not output.probabilities:
+            seen = replace(output, probabilities=np.ascontiguousarray(answer))
         score, judged = self.policy.judge(state[1], seen, exit_)
         check_outputs(score, f"The scores of {type(self.policy).__name__} are")
         return answer, score, (combined, judged)

@@ -14,7 +14,7 @@ from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit._fitting._cross_fit import fit_to_costs
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit.placement import Probed
-from skearlyexit.runtime._torch import outputs
+from skearlyexit.runtime._driver import outputs
 
 #: Share of the samples on which candidates are evaluated.
 PROBE_SHARE = 0.2

@@ -37,7 +37,8 @@ from skearlyexit.calibration import (
     OperatingPoint,
 )
 from skearlyexit.placement import PlacementReport
-from skearlyexit.runtime._torch import label_table, outputs, with_small_batches
+from skearlyexit.runtime._driver import label_table, outputs
+from skearlyexit.runtime._torch import with_small_batches
 from skearlyexit.training import MultiExitNetwork
 
 #: Number of samples from which the final training continues that of the last fold. On seven tables

@@ -44,20 +44,28 @@ class OutputsNotFiniteError(ValueError):
 
 @contextmanager
 def located(index: np.ndarray, advice: str = ADVICE) -> Iterator[None]:
-    """Convert the positions in errors raised inside, if samples are a selection of others.
+    """Convert the positions in errors raised inside; see `relocated`."""
+    try:
+        yield
+    except OutputsNotFiniteError as error:
+        raise relocated(error, index, advice) from None
+
+
+def relocated(
+    error: OutputsNotFiniteError, index: np.ndarray, advice: str = ADVICE
+) -> OutputsNotFiniteError:
+    """Error with converted positions, if samples are a selection of others.
 
     Parameters
     ----------
+    error : OutputsNotFiniteError
+        Error with positions among the selected samples.
     index : ndarray of shape (n_samples,), int
         Position of each sample among those that it was selected from.
     advice : str
         End of the message.
     """
-    try:
-        yield
-    except OutputsNotFiniteError as error:
-        positions = np.sort(index[error.positions])
-        raise OutputsNotFiniteError(error.what, positions, advice) from None
+    return OutputsNotFiniteError(error.what, np.sort(index[error.positions]), advice)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from skearlyexit import Budget, MLPBackbone
 from skearlyexit.calibration._frontier import ROUNDING
 from skearlyexit.calibration._strict_budget import StrictBudget
-from skearlyexit.runtime._torch import run
+from skearlyexit.runtime._driver import run
 from tests._data import blobs, quick
 
 X, Y, X_NEW, Y_NEW = blobs()

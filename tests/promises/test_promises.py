@@ -38,7 +38,7 @@ from skearlyexit import (
     MLPHead,
     RiskControl,
 )
-from skearlyexit.runtime._torch import run, tabulate
+from skearlyexit.runtime._driver import run, tabulate
 from tests._data import blobs, digits, make, quick, same
 
 CONFIGURATIONS = {

@@ -16,7 +16,7 @@ from torch import nn
 from skearlyexit import Budget, EarlyExitClassifier
 from skearlyexit.backbones import Backbone, Block, Chain, PaddedLinear
 from skearlyexit.runtime import _torch
-from skearlyexit.runtime._torch import label_table, run, tabulate
+from skearlyexit.runtime._driver import label_table, run, tabulate
 from tests._data import blobs, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()

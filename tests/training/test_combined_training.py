@@ -28,7 +28,7 @@ from skearlyexit import (
 from skearlyexit.combination import Combination, MaxCombination
 from skearlyexit.combination._gated import GatedCombination
 from skearlyexit.combination._recurrent import RecurrentCombination
-from skearlyexit.runtime._torch import label_table, outputs
+from skearlyexit.runtime._driver import label_table, outputs
 from skearlyexit.training._combined import CombinedView, Maximum, WeightedSum
 from skearlyexit.training._combiner import Reader
 from skearlyexit.training._gated import GatedLoss, GatedView, leaving_chances

@@ -13,7 +13,7 @@ from skearlyexit import (
     LocalErrorTraining,
     MLPBackbone,
 )
-from skearlyexit.runtime._torch import outputs
+from skearlyexit.runtime._driver import outputs
 from tests._data import blobs, quick
 
 X, y, X_test, y_test = blobs()

@@ -1,0 +1,280 @@
+"""Execution of a cascade, stage by stage.
+
+A slab is as many samples as the memory of the executor allows. A stage is computed for all samples
+of a slab that have not exited before, so that later stages, too, are computed on full batches. If
+samples were removed within each batch instead, the batches of the later stages would be small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from skearlyexit._cascade._cascade import Cascade, FittedNetwork
+from skearlyexit._cascade._exit_rule import NO_STATE, ExitRule
+from skearlyexit._exit_table import ExitTable, LabelTable, Outputs
+from skearlyexit._utils._not_finite import OutputsNotFiniteError, check_outputs, relocated
+from skearlyexit.calibration._strict_budget import StrictBudget
+from skearlyexit.runtime._executor import Executor
+from skearlyexit.runtime._torch import TorchExecutor
+
+#: Number of arrays of the size of the probabilities that exist at the same time: logits,
+#: probabilities, and temporary arrays of the exit rule.
+OUTPUT_COPIES = 4
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Predictions of a cascade.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Index of the class predicted at the exit of each sample.
+    exits : ndarray of shape (n_samples,)
+        Index of the exit of each sample.
+    probabilities : ndarray of shape (n_samples, n_classes) or None, default=None
+        Predicted probabilities at the exit of each sample. None if they are not requested.
+    """
+
+    labels: np.ndarray
+    exits: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+#: Function that is called at each exit whose head is computed, with the index of the exit, the
+#: indices of the samples that reach it and their outputs. Returns a mask of the samples that exit.
+Visitor = Callable[[int, np.ndarray, Outputs], np.ndarray]
+
+
+def run(
+    cascade: Cascade,
+    X: np.ndarray,
+    thresholds: np.ndarray,
+    *,
+    strict_budget: StrictBudget | None = None,
+    with_probabilities: bool = False,
+    slab_rows: int | None = None,
+    executor: Executor | None = None,
+) -> Answers:
+    """Predict for all samples; stages after the exit of a sample are not computed for it.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        Fitted cascade.
+    X : ndarray of shape (n_samples, ...)
+        Samples.
+    thresholds : ndarray of shape (n_exits - 1,)
+        Thresholds of all exits but the last. If a threshold is above 1, no sample can exit there,
+        and the head is computed only if the exit rule or `strict_budget` requires it.
+    strict_budget : StrictBudget or None, default=None
+        Strict budget. Where the thresholds would exceed it, the samples with the highest scores
+        exit instead. It holds for each slab.
+    with_probabilities : bool, default=False
+        Whether to return predicted probabilities in addition to labels.
+    slab_rows : int or None, default=None
+        Number of samples of a slab. None chooses it by memory.
+    executor : Executor or None, default=None
+        What executes the network of the cascade. None is torch.
+
+    Returns
+    -------
+    answers : Answers
+        Predictions and exits.
+    """
+    exit_rule = cascade.exit_rule
+    labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
+    probabilities = np.empty((len(X), cascade.network.n_classes)) if with_probabilities else None
+    answers = Answers(labels, exits, probabilities)
+    _visit(
+        executor or TorchExecutor(cascade.network),
+        exit_rule,
+        X,
+        _heads_in_use(cascade, thresholds, strict_budget),
+        lambda n_rows: _ExitVisitor(exit_rule, thresholds, strict_budget, n_rows, answers),
+        slab_rows,
+    )
+    return answers
+
+
+def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = None) -> Outputs:
+    """Outputs of all heads for all samples, of which none exits early."""
+    probabilities = np.empty((len(X), network.n_exits, network.n_classes))
+    gates = np.empty((len(X), network.n_exits)) if network.gates else None
+
+    def record(exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
+        probabilities[rows, exit_] = output.probabilities
+        if gates is not None:
+            gates[rows, exit_] = output.gates
+        return np.zeros(len(rows), dtype=bool)
+
+    used = np.ones(network.n_exits, dtype=bool)
+    _visit(TorchExecutor(network), None, X, used, lambda n_rows: record, slab_rows)
+    return Outputs(probabilities, gates)
+
+
+def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> ExitTable:
+    """Exit table of samples."""
+    return cascade.exit_rule.tabulate(outputs(cascade.network, X, slab_rows=slab_rows))
+
+
+def label_table(
+    network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray, *, slab_rows: int | None = None
+) -> LabelTable:
+    """Labels and scores of all exits for all samples, computed without storing probabilities."""
+    shape = len(X), network.n_exits
+    labels, scores = np.empty(shape, dtype=np.intp), np.empty(shape)
+
+    def visitor(n_rows: int) -> Visitor:
+        state = NO_STATE
+
+        def record(exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
+            nonlocal state
+            answer, scores[rows, exit_], state = exit_rule.step(state, output, exit_)
+            labels[rows, exit_] = answer.argmax(axis=1)
+            return np.zeros(len(rows), dtype=bool)
+
+        return record
+
+    used = np.ones(network.n_exits, dtype=bool)
+    _visit(TorchExecutor(network), exit_rule, X, used, visitor, slab_rows)
+    return LabelTable(labels, scores)
+
+
+class _ExitVisitor:
+    """Visitor of a slab that determines the samples that exit, and stores their predictions.
+
+    Parameters
+    ----------
+    exit_rule : ExitRule
+        Fitted exit rule.
+    thresholds : ndarray of shape (n_exits - 1,)
+        Thresholds of all exits but the last.
+    strict_budget : StrictBudget or None
+        Strict budget.
+    n_rows : int
+        Number of samples of the slab.
+    answers : Answers
+        Arrays for the predictions of all samples, which are modified in place.
+    """
+
+    def __init__(
+        self,
+        exit_rule: ExitRule,
+        thresholds: np.ndarray,
+        strict_budget: StrictBudget | None,
+        n_rows: int,
+        answers: Answers,
+    ) -> None:
+        self.exit_rule, self.thresholds, self.strict_budget = exit_rule, thresholds, strict_budget
+        self.remaining = 0.0 if strict_budget is None else strict_budget.budget * n_rows
+        self.answers = answers
+        self.state = NO_STATE
+
+    def __call__(self, exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
+        if exit_ == len(self.thresholds):
+            answer, _ = self.exit_rule.answer(self.state, output, exit_)
+            self._store(exit_, rows, answer)
+            return np.ones(len(rows), dtype=bool)
+        answer, score, self.state = self.exit_rule.step(self.state, output, exit_)
+        exiting: np.ndarray = score >= self.thresholds[exit_]
+        if self.strict_budget is not None:
+            n_exiting = self.strict_budget.n_leaving(exit_, len(rows), self.remaining)
+            if np.count_nonzero(exiting) < n_exiting:
+                exiting[np.argsort(-score, kind="stable")[:n_exiting]] = True
+            self.remaining -= float(np.count_nonzero(exiting) * self.strict_budget.costs[exit_])
+        if exiting.any():
+            self._store(exit_, rows[exiting], answer[exiting])
+            self.state = self.exit_rule.take(self.state, ~exiting)
+        return exiting
+
+    def _store(self, exit_: int, rows: np.ndarray, answer: np.ndarray) -> None:
+        """Store the predictions of samples that exit."""
+        self.answers.labels[rows] = answer.argmax(axis=1)
+        self.answers.exits[rows] = exit_
+        if self.answers.probabilities is not None:
+            self.answers.probabilities[rows] = answer
+
+
+def _heads_in_use(
+    cascade: Cascade, thresholds: np.ndarray, strict_budget: StrictBudget | None
+) -> np.ndarray:
+    """Mask of the heads that have to be computed for these thresholds and this strict budget."""
+    if cascade.exit_rule.combination.has_memory or cascade.network.combiner is not None:
+        return np.ones(cascade.n_exits, dtype=bool)
+    used = np.append(thresholds <= 1, True)
+    if strict_budget is not None:
+        used = strict_budget.heads_needed(used)
+    if cascade.exit_rule.policy.has_memory:
+        # The score at an exit where samples can exit depends on all heads before it.
+        used[:-1] = np.logical_or.accumulate(used[-2::-1])[::-1]
+    return used
+
+
+def _visit(
+    executor: Executor,
+    exit_rule: ExitRule | None,
+    X: np.ndarray,
+    used: np.ndarray,
+    visitor: Callable[[int], Visitor],
+    slab_rows: int | None,
+) -> None:
+    """Run the network on all samples, slab by slab, with a new visitor for each slab.
+
+    Raises
+    ------
+    OutputsNotFiniteError
+        If any outputs are not finite. It is raised after all slabs and contains all such samples.
+    """
+    failed: list[OutputsNotFiniteError] = []
+    slab_rows = slab_rows or executor.slab_rows(_output_bytes(executor, exit_rule))
+    with executor.context():
+        for start in range(0, len(X), slab_rows):
+            rows = np.arange(start, min(start + slab_rows, len(X)))
+            carry = executor.load(X[start : start + slab_rows])
+            try:
+                _visit_slab(executor, rows, carry, used, visitor(len(rows)))
+            except OutputsNotFiniteError as error:
+                failed.append(error)
+    if failed:
+        positions = np.concatenate([error.positions for error in failed])
+        raise OutputsNotFiniteError(failed[0].what, positions)
+
+
+def _visit_slab(
+    executor: Executor, rows: np.ndarray, carry: Any, used: np.ndarray, visitor: Visitor
+) -> None:
+    combined: np.ndarray | None = None
+    for exit_ in range(executor.n_exits):
+        carry, embedding = executor.stage(exit_, carry, len(rows))
+        if not used[exit_]:
+            continue
+        output = executor.output(exit_, embedding, len(rows))
+        if executor.combiner is not None:
+            answer, combined = executor.combiner.combine(combined, output, exit_)
+            output = replace(output, probabilities=np.ascontiguousarray(answer))
+        try:
+            check_outputs(output.probabilities, f"The outputs of exit {exit_} are")
+            if output.gates is not None:
+                check_outputs(output.gates, f"The gates of exit {exit_} are")
+            exiting = visitor(exit_, rows, output)
+        except OutputsNotFiniteError as error:
+            raise relocated(error, rows) from None
+        stay = np.flatnonzero(~exiting)
+        if not len(stay):
+            return
+        if len(stay) < len(rows):
+            rows = rows[stay]
+            carry = executor.take(exit_, carry, stay)
+            combined = None if combined is None else combined[stay]
+
+
+def _output_bytes(executor: Executor, exit_rule: ExitRule | None) -> int:
+    """Memory of the outputs of the heads for one sample, including those in a state."""
+    remembers = exit_rule is not None and exit_rule.combination.has_memory
+    n_remembered = executor.n_exits if remembers else 0
+    return (OUTPUT_COPIES + n_remembered) * executor.n_classes * np.dtype(np.float64).itemsize

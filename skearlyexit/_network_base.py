@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -31,7 +31,7 @@ from skearlyexit._fitting._partial_fit import Standing, check_goes_on, update_mo
 from skearlyexit._utils._gradients import gradients
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
-from skearlyexit.calibration import OperatingPoint
+from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
@@ -39,6 +39,7 @@ from skearlyexit.costs._registry import COSTS
 from skearlyexit.placement import Placement, PlacementReport
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
+from skearlyexit.runtime._onnx import Description, write
 from skearlyexit.runtime._torch import embed
 from skearlyexit.training import MultiExitNetwork, TrainingStrategy
 from skearlyexit.training._options import OPTIMIZERS, SCHEDULES
@@ -223,6 +224,62 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             dtype=network.dtype,
             row_bytes=network.row_bytes,
         )[index]
+
+    def to_onnx(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+    ) -> None:
+        """Export the fitted classifier to a single file in the ONNX format.
+
+        The file runs in any ONNX runtime, without this package, torch or scikit-learn. Its inputs
+        are ``"X"``, samples of the shape seen in `fit` and of the precision of `dtype`, and
+        ``"thresholds"``, which may be left out. Its outputs are ``"labels"``, ``"probabilities"``
+        and ``"exits"``. Stages after the exit of a sample are not computed for it, and heads whose
+        threshold is above 1 are not computed at all. `OnnxCascade` predicts from the file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file, which is replaced.
+        threshold : float or sequence of float, default=None
+            Thresholds to store as the default, instead of `thresholds_`.
+        budget : float or Budget, default=None
+            Maximum mean cost per sample for which thresholds are stored as the default, as in
+            `predict`. It must not be strict.
+
+        Raises
+        ------
+        ExportError
+            If a part cannot be converted, with the reason. It is a ValueError. Policies with a
+            memory, learned policies, combinations of heads and gates are not converted.
+        ImportError
+            If the packages of ``skearlyexit[onnx]`` are not installed.
+        ValueError
+            If `threshold` or `budget` is invalid.
+
+        Notes
+        -----
+        Stages and neural heads are converted by torch, other heads by ``skl2onnx``. Probabilities
+        are the same up to rounding in single precision.
+        """
+        point = self._point(threshold, budget)
+        if point.strict_budget is not None:
+            raise ValueError(
+                "A strict budget cannot be exported: it requires the scores of all samples of a "
+                "batch. Give a budget that is not strict."
+            )
+        description = Description(
+            self.classes_,
+            self._row_shape,
+            self.exit_names_,
+            point.thresholds,
+            "" if point.request is None else point.request.description,
+            self.frontier_,
+        )
+        write(self.cascade_, description, path)
 
     @_available_if(check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)

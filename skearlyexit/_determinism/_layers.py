@@ -108,8 +108,14 @@ class Convolution(torch.nn.Conv2d):
     def _conv_forward(
         self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        single = len(input) == 1 and not self.training and input.device.type == "cpu"
-        if not (single and input.dtype == torch.float32 and torch.backends.mkldnn.is_available()):
+        if (
+            self.training
+            or torch.compiler.is_compiling()
+            or len(input) > 1
+            or input.device.type != "cpu"
+            or input.dtype != torch.float32
+            or not torch.backends.mkldnn.is_available()
+        ):
             return super()._conv_forward(input, weight, bias)
         assert isinstance(self.padding, tuple)
         return torch.mkldnn_convolution(

@@ -148,7 +148,8 @@ def _run(
     """
     n_rows = points.shape[1]
     size = max(GROUP, SERIAL // layers.hidden_size // GROUP * GROUP)
-    if n_rows <= size or layers.training or points.device.type != "cpu":
+    at_once = torch.compiler.is_compiling() or layers.training or points.device.type != "cpu"
+    if at_once or n_rows <= size:
         start = (state if isinstance(layers, torch.nn.LSTM) else state[0]) if state else None
         outputs, after = layers(points, start)
         return outputs, after if isinstance(after, tuple) else (after,)

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from skearlyexit._exit_table import Outputs
+from skearlyexit._onnx._graph import ExportError, Graph
 from skearlyexit.costs import CostInput
 
 #: State of a combination: an array with the samples along its first axis, or None without memory.
@@ -192,6 +193,31 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         """
         gates = [output.gates] if self.needs_gates else []
         return self.step(state, output.probabilities, exit_, *gates)
+
+    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
+        """Add the combination at an exit to a graph in the ONNX format.
+
+        Parameters
+        ----------
+        graph : Graph
+            Builder of the graph.
+        probabilities : str
+            Name of the probabilities predicted by the head, shape (n_samples, n_classes), double
+            precision.
+        exit_ : int
+            Index of the exit.
+
+        Returns
+        -------
+        combined : str
+            Name of the combined probabilities.
+
+        Raises
+        ------
+        ExportError
+            If the combination cannot be converted.
+        """
+        raise ExportError(f"{type(self).__name__} cannot be converted to ONNX.")
 
     def answers(self, outputs: np.ndarray, gates: np.ndarray | None = None) -> np.ndarray:
         """Compute the combined probabilities at all exits.

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.combination._base import LEAST, softmax
 
 #: Bounds of the temperatures.
@@ -92,6 +93,12 @@ class TemperatureScaling(BaseEstimator):
         scaled = softmax(logs / self.temperatures_[exit_])
         # Rounding may make the probabilities of two classes equal, which could change the label.
         return _with_label_of(probabilities, scaled)
+
+    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
+        """Add the scaling of the probabilities of one head to a graph in the ONNX format."""
+        logs = graph.op("Log", graph.op("Max", probabilities, graph.constant(np.float64(LEAST))))
+        temperature = graph.constant(np.float64(self.temperatures_[exit_]))
+        return graph.op("Softmax", graph.op("Div", logs, temperature), axis=1)
 
     def macs(self, n_classes: int) -> float:
         """Count the operations of `step`, one per class.

@@ -12,6 +12,8 @@ from sklearn.base import BaseEstimator
 
 from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._layers import Normalized
+from skearlyexit._onnx._convert import from_module
+from skearlyexit._onnx._graph import ExportError, Graph
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._pooling import resolve_pooling
 
@@ -99,6 +101,30 @@ class FittedHead(metaclass=ABCMeta):
             The head, with these embeddings as its input.
         """
         return CostInput(self.predict_proba, embedding, self.model)
+
+    def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
+        """Add this head to a graph in the ONNX format.
+
+        Parameters
+        ----------
+        graph : Graph
+            Builder of the graph.
+        embedding : str
+            Name of the embeddings, shape (n, ...).
+        example : Tensor of shape (2, ...)
+            Embeddings of the same shape.
+
+        Returns
+        -------
+        probabilities : str
+            Name of the probabilities, shape (n, n_classes), double precision.
+
+        Raises
+        ------
+        ExportError
+            If the head cannot be converted.
+        """
+        raise ExportError(f"A head {type(self).__name__} cannot be converted to ONNX.")
 
     @abstractmethod
     def to(self, device: torch.device | str) -> None:
@@ -214,6 +240,11 @@ class NeuralExit(FittedHead):
         # In double precision, in which probabilities sum to 1 as NumPy and scikit-learn require.
         logits = self.model(embedding).to("cpu", torch.float64)
         return torch.softmax(logits, dim=1).numpy()
+
+    def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
+        model = from_module(self.model, example, f"A head {type(self.model).__name__}")
+        (logits,) = graph.insert(model, [embedding])
+        return graph.op("Softmax", graph.cast(logits, np.float64), axis=1)
 
     def to(self, device: torch.device | str) -> None:
         """Move the module to a device."""

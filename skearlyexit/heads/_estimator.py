@@ -11,6 +11,8 @@ import torch
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._onnx._convert import from_classifier, from_module
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._base import FittedHead, Head, PooledModule
 from skearlyexit.heads._linear import LinearHead
@@ -43,6 +45,16 @@ class EstimatorExit(FittedHead):
     def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Input of the cost measurement, with estimator and pooling; see `FittedHead.part`."""
         return CostInput(self.predict_proba, embedding, self.model, pooling=self.pooling)
+
+    def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
+        (vectors,) = graph.insert(from_module(self.pooling, example, "A pooling"), [embedding])
+        n_features = self.pooling(example).shape[1]
+        model = from_classifier(self.model, n_features)
+        _, known = graph.insert(model, [graph.cast(vectors, np.float32)])
+        # Classes that the estimator does not know have probability 0.
+        columns = np.zeros((len(self.steady.columns), self.steady.n_classes))
+        columns[np.arange(len(columns)), self.steady.columns] = 1.0
+        return graph.op("MatMul", graph.cast(known, np.float64), graph.constant(columns))
 
     def to(self, device: torch.device | str) -> None:
         """Move the pooling to a device; the estimator runs on the CPU."""

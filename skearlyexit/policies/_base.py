@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from skearlyexit._exit_table import Outputs
+from skearlyexit._onnx._graph import ExportError, Graph
 
 #: State of a policy: an array with the samples along its first axis, or None without memory.
 State = np.ndarray | None
@@ -137,6 +138,30 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         """
         gates = [answer.gates] if self.needs_gates else []
         return self.step(state, answer.probabilities, exit_, *gates)
+
+    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
+        """Add the computation of the score to a graph in the ONNX format.
+
+        Parameters
+        ----------
+        graph : Graph
+            Builder of the graph.
+        probabilities : str
+            Name of the predicted probabilities, shape (n_samples, n_classes), double precision.
+        exit_ : int
+            Index of the exit.
+
+        Returns
+        -------
+        score : str
+            Name of the scores, shape (n_samples,), double precision.
+
+        Raises
+        ------
+        ExportError
+            If the policy cannot be converted.
+        """
+        raise ExportError(f"{type(self).__name__} cannot be converted to ONNX.")
 
     def score(self, probabilities: np.ndarray, gates: np.ndarray | None = None) -> np.ndarray:
         """Compute the scores at all exits.

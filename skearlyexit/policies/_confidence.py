@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.policies._base import Policy, State
 
 
@@ -25,3 +26,6 @@ class ConfidencePolicy(Policy):
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
         return probabilities.max(axis=1), None
+
+    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
+        return graph.op("ReduceMax", probabilities, graph.constant([1]), keepdims=0)

@@ -1,0 +1,108 @@
+"""Conversion of torch modules and scikit-learn classifiers to ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from typing import Any
+
+import torch
+
+from skearlyexit._onnx._graph import CLASSICAL_OPSET, OPSET, ExportError, import_onnx
+
+
+def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
+    """Convert a module that maps a batch to tensors.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Module in evaluation mode.
+    example : Tensor, or tuple of Tensor
+        A batch of several samples. Batches of any size can be computed.
+    what : str
+        Name of the module in errors.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        Model without functions.
+
+    Raises
+    ------
+    ExportError
+        If torch cannot export the module.
+    """
+    import_onnx()
+    n_rows = torch.export.Dim("n_rows")
+    each = {0: n_rows}
+    shapes = tuple(each for _ in example) if isinstance(example, tuple) else each
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            torch.no_grad(),
+        ):
+            warnings.simplefilter("ignore")
+            # By itself, for if this fails, torch.onnx.export tries others that fix the batch size.
+            exported = torch.export.export(module, (example,), dynamic_shapes=(shapes,))
+            program = torch.onnx.export(exported, dynamo=True, opset_version=OPSET, verbose=False)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ExportError(f"{what} cannot be converted to ONNX by torch: {error}") from error
+    finally:
+        exporter.setLevel(level)
+    assert program is not None
+    model = program.model_proto
+    if model.functions:
+        raise ExportError(f"{what} cannot be converted to ONNX: it contains functions.")
+    return model
+
+
+def from_classifier(estimator: Any, n_features: int) -> Any:
+    """Convert a fitted scikit-learn classifier with `predict_proba`.
+
+    Parameters
+    ----------
+    estimator : fitted classifier or pipeline
+    n_features : int
+        Number of features.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        Model from vectors in single precision to labels and probabilities.
+
+    Raises
+    ------
+    ExportError
+        If ``skl2onnx`` does not support the estimator.
+    """
+    try:
+        from skl2onnx import convert_sklearn
+        from skl2onnx.common.data_types import FloatTensorType
+    except ImportError as error:
+        raise ImportError(
+            "scikit-learn heads in ONNX require skl2onnx. Install it with "
+            "python -m pip install 'skearlyexit[onnx]'."
+        ) from error
+    name = type(estimator).__name__
+    if not hasattr(estimator, "predict_proba"):
+        raise ExportError(f"A head {name} without predict_proba cannot be converted to ONNX.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return convert_sklearn(
+                estimator,
+                initial_types=[("vectors", FloatTensorType([None, n_features]))],
+                options={id(estimator): {"zipmap": False}},
+                target_opset={"": OPSET, "ai.onnx.ml": CLASSICAL_OPSET},
+            )
+    except Exception as error:
+        raise ExportError(f"The head {name} cannot be converted to ONNX: {error}") from error

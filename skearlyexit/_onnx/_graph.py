@@ -1,0 +1,194 @@
+"""Builder of a graph in the ONNX format, with nested branches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+#: Versions of the operators, in the general domain and in that of classical models.
+OPSET, CLASSICAL_OPSET = 20, 3
+
+
+class ExportError(ValueError):
+    """Exception for a part of a model that cannot be converted to ONNX.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.runtime import ExportError
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], policy="patience",
+    ...     random_state=0).fit(X, y)
+    >>> try:
+    ...     clf.to_onnx("cascade.onnx")
+    ... except ExportError as error:
+    ...     print(error)
+    PatiencePolicy cannot be converted to ONNX.
+    """
+
+
+def import_onnx() -> Any:
+    """Return the module ``onnx``.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError(
+            "ONNX requires further packages. Install them with "
+            "python -m pip install 'skearlyexit[onnx]'."
+        ) from error
+    return onnx
+
+
+class Graph:
+    """Nodes of a graph, or of a branch of it.
+
+    Constants belong to the whole graph. A branch can use all names of the graphs around it.
+
+    Parameters
+    ----------
+    around : Graph or None, default=None
+        Graph of which this is a branch.
+    """
+
+    def __init__(self, around: Graph | None = None) -> None:
+        self._onnx = import_onnx()
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = [] if around is None else around.constants
+        self._numbers: count[int] = count() if around is None else around._numbers
+
+    def branch(self) -> Graph:
+        """Return an empty branch."""
+        return Graph(self)
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output, and return the name of the output."""
+        output = self._name(kind)
+        self.nodes.append(
+            self._onnx.helper.make_node(kind, inputs, [output], domain=domain, **attributes)
+        )
+        return output
+
+    def constant(self, value: Any) -> str:
+        """Add a constant, and return its name."""
+        name = self._name("constant")
+        self.constants.append(self._onnx.numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def cast(self, name: str, dtype: Any) -> str:
+        """Convert a tensor to a NumPy dtype."""
+        kind = self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return self.op("Cast", name, to=kind)
+
+    def choose(
+        self,
+        condition: str,
+        branches: tuple[Graph, Graph],
+        outputs: tuple[Sequence[str], Sequence[str]],
+        dtypes: Sequence[Any],
+    ) -> list[str]:
+        """Run one of two branches, and return the names of its outputs.
+
+        Parameters
+        ----------
+        condition : str
+            Name of a tensor with one truth value.
+        branches : tuple of Graph
+            Branches for True and for False.
+        outputs : tuple of sequence of str
+            Names of the outputs of each branch.
+        dtypes : sequence of dtype
+            NumPy dtypes of the outputs.
+        """
+        parts = [
+            branch.finished(each, dtypes) for branch, each in zip(branches, outputs, strict=True)
+        ]
+        names = [self._name("chosen") for _ in dtypes]
+        self.nodes.append(
+            self._onnx.helper.make_node(
+                "If", [condition], names, then_branch=parts[0], else_branch=parts[1]
+            )
+        )
+        return names
+
+    def insert(self, model: Any, inputs: Sequence[str]) -> list[str]:
+        """Insert the nodes of a model, and return the names of its outputs.
+
+        Parameters
+        ----------
+        model : onnx.ModelProto
+            Model without functions, for the versions `OPSET` and `CLASSICAL_OPSET`.
+        inputs : sequence of str
+            Names of its inputs in this graph.
+        """
+        graph = model.graph
+        constants = {each.name for each in graph.initializer}
+        given = [each.name for each in graph.input if each.name not in constants]
+        names = dict(zip(given, inputs, strict=True))
+        for constant in graph.initializer:
+            copied = self._onnx.TensorProto()
+            copied.CopyFrom(constant)
+            copied.name = names[constant.name] = self._name("constant")
+            self.constants.append(copied)
+        self.nodes.extend(self._renamed(graph.node, names))
+        return [names[each.name] for each in graph.output]
+
+    def _renamed(self, nodes: Any, names: dict[str, str]) -> list[Any]:
+        """Copies of nodes with new names, which are added to the given ones."""
+        found = []
+        for node in nodes:
+            copied = self._onnx.NodeProto()
+            copied.CopyFrom(node)
+            copied.name = ""
+            copied.input[:] = [names[name] if name else "" for name in node.input]
+            for name in node.output:
+                if name:
+                    names[name] = self._name(node.op_type)
+            copied.output[:] = [names[name] if name else "" for name in node.output]
+            if any(each.HasField("g") for each in copied.attribute):
+                raise ExportError(f"Nodes of kind {node.op_type!r} in a part of the model.")
+            found.append(copied)
+        return found
+
+    def finished(self, outputs: Sequence[str], dtypes: Sequence[Any]) -> Any:
+        """Return this branch as an ``onnx.GraphProto`` without inputs."""
+        helper = self._onnx.helper
+        # The outputs of a graph are outputs of its nodes.
+        named = [self.op("Identity", name) for name in outputs]
+        values = [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None
+            )
+            for name, dtype in zip(named, dtypes, strict=True)
+        ]
+        return helper.make_graph(self.nodes, self._name("branch"), [], values)
+
+    def _name(self, kind: str) -> str:
+        return f"{kind.lower()}_{next(self._numbers)}"
+
+
+def check_converts(part: Any, method: str) -> None:
+    """Raise an error if a class overrides a method, and not its conversion to ONNX.
+
+    Parameters
+    ----------
+    part : object
+        Object with a method `onnx`.
+    method : str
+        Name of the method that is converted.
+    """
+    for each in type(part).__mro__:
+        if "onnx" in vars(each):
+            return
+        if method in vars(each):
+            raise ExportError(f"{type(part).__name__} cannot be converted to ONNX.")

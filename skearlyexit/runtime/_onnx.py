@@ -1,0 +1,275 @@
+"""Export of a cascade to a single file in the ONNX format.
+
+The graph contains each stage behind the exit before it, in a branch that is run only if a sample
+has not exited, and only for these samples. Any ONNX runtime can execute it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+
+from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._onnx._convert import from_module
+from skearlyexit._onnx._graph import (
+    CLASSICAL_OPSET,
+    OPSET,
+    ExportError,
+    Graph,
+    check_converts,
+    import_onnx,
+)
+from skearlyexit._version import __version__
+from skearlyexit.calibration import Frontier
+
+#: Names of inputs and outputs of the graph.
+INPUT, THRESHOLDS = "X", "thresholds"
+OUTPUTS = ("labels", "probabilities", "exits")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is stored with a cascade besides the graph.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Class labels.
+    row_shape : tuple of int
+        Shape of a sample.
+    exit_names : list of str
+        Name of each exit.
+    thresholds : ndarray of shape (n_exits - 1,)
+        Default of the thresholds.
+    operating_point : str
+        What the thresholds were calibrated for.
+    frontier : Frontier or None
+        Thresholds for all budgets. None without calibration samples.
+    """
+
+    classes: np.ndarray
+    row_shape: tuple[int, ...]
+    exit_names: list[str]
+    thresholds: np.ndarray
+    operating_point: str
+    frontier: Frontier | None
+
+    def metadata(self, cascade: Cascade) -> dict[str, str]:
+        """Metadata of the file, as JSON."""
+        frontier = None
+        if self.frontier is not None:
+            assert self.frontier.shares is not None
+            frontier = {
+                "thresholds": _finite(self.frontier.thresholds),
+                "costs": self.frontier.costs.tolist(),
+                "accuracies": self.frontier.accuracies.tolist(),
+                "shares": self.frontier.shares.tolist(),
+            }
+        table = cascade.cost_table
+        values = {
+            "classes": self.classes.tolist(),
+            "row_shape": list(self.row_shape),
+            "dtype": str(cascade.network.dtype).removeprefix("torch."),
+            "row_bytes": int(cascade.network.row_bytes),
+            "exit_names": self.exit_names,
+            "costs": cascade.costs.tolist(),
+            "cost_unit": table.unit,
+            "plain_cost": float(table.plain),
+            "thresholds": _finite(self.thresholds),
+            "operating_point": self.operating_point,
+            "frontier": frontier,
+            "versions": {
+                "skearlyexit": __version__,
+                "torch": str(torch.__version__),
+                "scikit-learn": sklearn.__version__,
+            },
+        }
+        return {f"skearlyexit.{key}": json.dumps(value) for key, value in values.items()}
+
+
+def _finite(thresholds: np.ndarray) -> list[Any]:
+    """Thresholds in which 2 stands for infinity, which JSON has no number for."""
+    return np.minimum(thresholds, 2.0).tolist()
+
+
+def write(cascade: Cascade, description: Description, path: str | os.PathLike[str]) -> None:
+    """Convert a cascade and write it to a file, which is replaced only if all of that succeeds."""
+    content = to_model(cascade, description).SerializeToString()
+    goal = Path(path)
+    part = goal.with_name(goal.name + ".part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, goal)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def to_model(cascade: Cascade, description: Description) -> Any:
+    """Convert a cascade to an ``onnx.ModelProto``.
+
+    Raises
+    ------
+    ExportError
+        If a part of the cascade cannot be converted.
+    """
+    onnx = import_onnx()
+    helper, network = onnx.helper, cascade.network
+    if torch.device(network.device).type != "cpu":
+        cascade = copy.deepcopy(cascade)
+        network = cascade.network.moved("cpu")
+        cascade = replace(cascade, network=network)
+    if network.gates or network.combiner is not None:
+        raise ExportError("Networks with gates or a learned combination cannot be converted.")
+    for part in (cascade.exit_rule.combination, cascade.exit_rule.policy):
+        check_converts(part, "step")
+    dtype = np.dtype(str(network.dtype).removeprefix("torch."))
+    graph = Graph()
+    probabilities, exits = _Converter(cascade, description.row_shape).whole(graph, INPUT)
+    labels = graph.op("ArgMax", probabilities, axis=1, keepdims=0)
+    classes = _tensor(description.classes)
+    labels = graph.op("Gather", graph.constant(classes), labels)
+    named = zip((labels, probabilities, exits), OUTPUTS, strict=True)
+    graph.nodes += [helper.make_node("Identity", [name], [output]) for name, output in named]
+
+    def info(name: str, of: Any, shape: Sequence[Any]) -> Any:
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(of))
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    thresholds = np.minimum(description.thresholds, 2.0).astype(np.float64)
+    inputs = [info(INPUT, dtype, ["n_samples", *description.row_shape])]
+    if len(thresholds):
+        # With a default, so that it may be left out.
+        inputs.append(info(THRESHOLDS, np.float64, [len(thresholds)]))
+        graph.constants.append(onnx.numpy_helper.from_array(thresholds, THRESHOLDS))
+    kind = object if classes.dtype.kind == "O" else classes.dtype
+    outputs = [
+        info(OUTPUTS[0], kind, ["n_samples"]),
+        info(OUTPUTS[1], np.float64, ["n_samples", network.n_classes]),
+        info(OUTPUTS[2], np.int64, ["n_samples"]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "cascade", inputs, outputs, graph.constants),
+        opset_imports=[
+            helper.make_opsetid("", OPSET),
+            helper.make_opsetid("ai.onnx.ml", CLASSICAL_OPSET),
+        ],
+        ir_version=9,
+        producer_name="skearlyexit",
+        producer_version=__version__,
+    )
+    helper.set_model_props(model, description.metadata(cascade))
+    onnx.checker.check_model(model)
+    return model
+
+
+class _Converter:
+    """Converts the stages, heads and exit rule of a cascade."""
+
+    def __init__(self, cascade: Cascade, row_shape: tuple[int, ...]) -> None:
+        self.cascade, self.n_classes = cascade, cascade.network.n_classes
+        network, rule = cascade.network, cascade.exit_rule
+        carry: Any = torch.zeros(2, *row_shape, dtype=network.dtype)
+        self.stages: list[Any] = []
+        self.embeddings: list[torch.Tensor] = []
+        self.n_carried: list[int] = []
+        with torch.inference_mode():
+            for i, stage in enumerate(network.stages):
+                self.stages.append(from_module(_Flat(stage), carry, f"Stage {i}"))
+                carry, embedding = stage(carry)
+                self.n_carried.append(len(carry) if isinstance(carry, tuple) else 1)
+                self.embeddings.append(embedding.clone())
+        self.rule = rule
+
+    def whole(self, graph: Graph, carry: str) -> tuple[str, str]:
+        """Add the cascade to a graph; names of probabilities and exits."""
+        return self._from(graph, 0, [carry])
+
+    def _from(self, graph: Graph, exit_: int, carry: list[str]) -> tuple[str, str]:
+        """Add everything from a stage on; names of probabilities and exits of its samples."""
+        *carry, embedding = graph.insert(self.stages[exit_], carry)
+        last = self.cascade.n_exits - 1
+        if exit_ == last:
+            answer = self._answer(graph, exit_, embedding)
+            return answer, self._filled(graph, answer, exit_)
+        threshold = graph.op("Gather", THRESHOLDS, graph.constant(exit_))
+        answer, exiting = self._decision(graph, exit_, embedding, threshold)
+        exits = self._filled(graph, answer, exit_)
+        left = graph.op("NonZero", graph.op("Not", exiting))
+        rows = graph.op("Squeeze", left, graph.constant([0]))
+        some = graph.op("Greater", graph.op("Size", rows), graph.constant(0))
+        onward, done = graph.branch(), graph.branch()
+        found = self._from(onward, exit_ + 1, [onward.op("Gather", part, rows) for part in carry])
+        index = onward.op("Unsqueeze", rows, onward.constant([1]))
+        merged = [
+            onward.op("ScatterND", own, index, later)
+            for own, later in zip((answer, exits), found, strict=True)
+        ]
+        chosen = graph.choose(
+            some, (onward, done), (merged, (answer, exits)), (np.float64, np.int64)
+        )
+        return chosen[0], chosen[1]
+
+    def _decision(
+        self, graph: Graph, exit_: int, embedding: str, threshold: str
+    ) -> tuple[str, str]:
+        """Probabilities at an exit, and which samples exit; no head if none can."""
+        reachable = graph.op("LessOrEqual", threshold, graph.constant(1.0))
+        run, skipped = graph.branch(), graph.branch()
+        answer = self._answer(run, exit_, embedding)
+        score = self.rule.policy.onnx(run, answer, exit_)
+        exiting = run.op("GreaterOrEqual", score, threshold)
+        n_rows = skipped.op("Shape", embedding, start=0, end=1)
+        shape = skipped.op("Concat", n_rows, skipped.constant([self.n_classes]), axis=0)
+        nothing = skipped.op("Expand", skipped.constant(0.0), shape)
+        none = skipped.op("Expand", skipped.constant(False), n_rows)
+        answer, exiting = graph.choose(
+            reachable, (run, skipped), ((answer, exiting), (nothing, none)), (np.float64, bool)
+        )
+        return answer, exiting
+
+    def _answer(self, graph: Graph, exit_: int, embedding: str) -> str:
+        head = self.cascade.network.heads[exit_]
+        check_converts(head, "predict_proba")
+        answer = head.onnx(graph, embedding, self.embeddings[exit_])
+        if self.rule.scaling is not None:
+            answer = self.rule.scaling.onnx(graph, answer, exit_)
+        return self.rule.combination.onnx(graph, answer, exit_)
+
+    @staticmethod
+    def _filled(graph: Graph, answer: str, exit_: int) -> str:
+        """Index of the exit for each sample."""
+        n_rows = graph.op("Shape", answer, start=0, end=1)
+        return graph.op("Expand", graph.constant(np.int64(exit_)), n_rows)
+
+
+class _Flat(torch.nn.Module):
+    """Stage with its outputs in one tuple: the parts of the carry, and the embedding."""
+
+    def __init__(self, stage: torch.nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, carry: Any) -> tuple[torch.Tensor, ...]:
+        carry, embedding = self.stage(carry)
+        parts = carry if isinstance(carry, tuple) else (carry,)
+        return (*parts, embedding)
+
+
+def _tensor(classes: np.ndarray) -> np.ndarray:
+    """Class labels as an array that ONNX can store."""
+    if classes.dtype.kind in "OU" and all(isinstance(each, str) for each in classes.tolist()):
+        return classes.astype(object)
+    if classes.dtype.kind in "iufb":
+        return classes
+    raise ExportError(
+        f"Classes of dtype {classes.dtype} cannot be stored in ONNX. Use numbers or strings."
+    )

@@ -1,0 +1,255 @@
+"""Predictions of a cascade that was exported to ONNX."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from skearlyexit.calibration import Budget, Frontier, Threshold
+from skearlyexit.calibration._budget import look_up
+from skearlyexit.runtime._onnx import INPUT, OUTPUTS, THRESHOLDS
+
+#: Maximum size of the largest embeddings of the samples of a call of ONNX Runtime, and bounds of
+#: their number. On 16,384 digits, calls of 64 samples took 2.6 times as long as calls of 4,096.
+CALL_BYTES = 2**24
+SMALLEST_CALL, LARGEST_CALL = 64, 4096
+
+
+class OnnxCascade:
+    """Classifier with early exits that ONNX Runtime executes.
+
+    The file is one that `EarlyExitClassifier.to_onnx` has written. Stages after the exit of a
+    sample are not computed for it. Several threads may call the methods of one object.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Path of the file.
+    n_threads : int, default=None
+        Number of threads on which an operation is computed. None is the default of ONNX Runtime,
+        one for each core.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    exit_names_ : list of str
+        Name of each exit.
+    costs_ : ndarray of shape (n_exits,)
+        Cumulative cost of exiting at each exit, in units of the cost of the plain network.
+    thresholds_ : ndarray of shape (n_exits - 1,)
+        Default thresholds.
+    frontier_ : Frontier or None
+        Thresholds for all budgets. None if the classifier was not calibrated.
+    metadata_ : dict of str to object
+        All metadata of the file, such as the versions of the packages that wrote it.
+
+    Raises
+    ------
+    ImportError
+        If ``onnxruntime`` is not installed.
+    ValueError
+        If the file is not one that `EarlyExitClassifier.to_onnx` has written.
+
+    Notes
+    -----
+    Probabilities are those of the classifier up to rounding in single precision, and so are labels
+    and exits, unless two probabilities, or a score and a threshold, differ by less than that.
+
+    Examples
+    --------
+    >>> from tempfile import NamedTemporaryFile
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.runtime import OnnxCascade
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], random_state=0).fit(X, y)
+    >>> with NamedTemporaryFile(suffix=".onnx") as file:
+    ...     clf.to_onnx(file.name)
+    ...     cascade = OnnxCascade(file.name)
+    >>> labels, exits = cascade.predict(X, threshold=0.9, return_exits=True)
+    >>> bool((labels == clf.predict(X, threshold=0.9)).all())
+    True
+    """
+
+    classes_: np.ndarray
+    exit_names_: list[str]
+    costs_: np.ndarray
+    thresholds_: np.ndarray
+    frontier_: Frontier | None
+    metadata_: dict[str, Any]
+
+    def __init__(self, path: str | os.PathLike[str], *, n_threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError(
+                "OnnxCascade requires ONNX Runtime. Install it with "
+                "python -m pip install onnxruntime."
+            ) from error
+        if n_threads is not None and (not isinstance(n_threads, Integral) or n_threads < 1):
+            raise ValueError(f"'n_threads' must be a positive integer or None; got {n_threads!r}.")
+        options = onnxruntime.SessionOptions()
+        # The thresholds have a default, and it warns that they are therefore not constant.
+        options.log_severity_level = 3
+        if n_threads is not None:
+            options.intra_op_num_threads = int(n_threads)
+        self._session = onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=["CPUExecutionProvider"]
+        )
+        stored = self._session.get_modelmeta().custom_metadata_map
+        prefix = "skearlyexit."
+        values = {
+            key.removeprefix(prefix): json.loads(value)
+            for key, value in stored.items()
+            if key.startswith(prefix)
+        }
+        if "thresholds" not in values:
+            raise ValueError(
+                f"{os.fspath(path)!r} was not written by EarlyExitClassifier.to_onnx: it lacks its "
+                "metadata. Export the fitted classifier, and give that file."
+            )
+        self.metadata_ = values
+        self.classes_ = np.asarray(values["classes"])
+        self.exit_names_ = values["exit_names"]
+        self.costs_ = np.asarray(values["costs"])
+        self.thresholds_ = np.asarray(values["thresholds"], dtype=np.float64)
+        frontier = values["frontier"]
+        self.frontier_ = frontier and Frontier(
+            **{key: np.asarray(value, dtype=np.float64) for key, value in frontier.items()}
+        )
+        self._row_shape = tuple(values["row_shape"])
+        self._dtype = np.dtype(values["dtype"])
+        n_rows = CALL_BYTES // values["row_bytes"]
+        self._n_rows = max(SMALLEST_CALL, min(LARGEST_CALL, n_rows))
+
+    @property
+    def n_exits_(self) -> int:
+        """Number of exits, including the last one."""
+        return len(self.exit_names_)
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+        return_exits: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples of the shape seen in `fit`. Values are not checked.
+        threshold : float or sequence of float, default=None
+            One threshold for all exits, or one for each exit but the last, instead of
+            `thresholds_`.
+        budget : float or Budget, default=None
+            Maximum mean cost per sample, as in `EarlyExitClassifier.predict`. It must not be
+            strict.
+        return_exits : bool, default=False
+            Whether to return the exit of each sample as well.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Predicted labels.
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample. Only returned if `return_exits` is True.
+
+        Raises
+        ------
+        ValueError
+            If X has samples of another shape, or an argument is invalid.
+        """
+        labels, exits = self._run(X, threshold, budget, OUTPUTS[0])
+        labels = labels.astype(self.classes_.dtype, copy=False)
+        return (labels, exits) if return_exits else labels
+
+    def predict_proba(
+        self,
+        X: Any,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+        return_exits: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict class probabilities; see `predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples, as in `predict`.
+        threshold : float or sequence of float, default=None
+            Thresholds, as in `predict`.
+        budget : float or Budget, default=None
+            Maximum mean cost per sample, as in `predict`.
+        return_exits : bool, default=False
+            Whether to return the exit of each sample as well.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Class probabilities, in the order of `classes_`.
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample. Only returned if `return_exits` is True.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`.
+        """
+        probabilities, exits = self._run(X, threshold, budget, OUTPUTS[1])
+        return (probabilities, exits) if return_exits else probabilities
+
+    def _run(
+        self, X: Any, threshold: Any, budget: Any, output: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One of the outputs, and the exits, for all samples."""
+        thresholds = self._thresholds(threshold, budget)
+        X = np.ascontiguousarray(X, dtype=self._dtype)
+        if X.shape[1:] != self._row_shape or not len(X):
+            raise ValueError(
+                f"X must hold at least one sample of shape {self._row_shape}, that of the samples "
+                f"seen in fit. Got an array of shape {X.shape}."
+            )
+        given = {THRESHOLDS: thresholds} if len(thresholds) else {}
+        wanted = [output, OUTPUTS[2]]
+        if len(X) <= self._n_rows:
+            values, exits = self._session.run(wanted, {INPUT: X, **given})
+            return values, exits
+        parts = [
+            self._session.run(wanted, {INPUT: X[start : start + self._n_rows], **given})
+            for start in range(0, len(X), self._n_rows)
+        ]
+        values, exits = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return values, exits
+
+    def _thresholds(self, threshold: Any, budget: Any) -> np.ndarray:
+        """Thresholds for the arguments of a prediction."""
+        if threshold is not None and budget is not None:
+            raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
+        if threshold is not None:
+            return Threshold(threshold).fixed_thresholds(self.n_exits_)
+        if budget is None:
+            return self.thresholds_
+        if self.frontier_ is None:
+            raise ValueError(
+                "A budget needs calibration samples, and the classifier was exported without any. "
+                "Calibrate it before it is exported, or give a threshold."
+            )
+        unit, plain = self.metadata_["cost_unit"], self.metadata_["plain_cost"]
+        point = look_up(budget, self.frontier_, self.costs_, unit, plain)
+        if point.strict_budget is not None:
+            raise ValueError(
+                "A strict budget requires the scores of all samples at an exit, which an exported "
+                "cascade does not return. Give a budget that is not strict."
+            )
+        return point.thresholds

@@ -1,0 +1,261 @@
+"""Export to a single ONNX file, and predictions from it."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+from torch import nn
+
+from skearlyexit import Budget, CNNBackbone, EarlyExitClassifier, MLPBackbone
+from skearlyexit._onnx import _graph
+from skearlyexit._onnx._graph import ExportError
+from skearlyexit.backbones import RecurrentBackbone, TransformerBackbone
+from skearlyexit.policies import ConfidencePolicy
+from skearlyexit.runtime import OnnxCascade
+from tests._data import blobs, digits, make, quick
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+CONFIGURATIONS = {
+    "neural": {"exits": ["stem", "block1"], "calibration": 0.3},
+    "margin, float64": {"exits": 2, "policy": "margin", "dtype": "float64"},
+    "entropy, scaled": {"exits": 2, "policy": "entropy", "temperature_scaling": True},
+    "estimators": {
+        "exits": ["stem", "block1"],
+        "head": [LogisticRegression(), DecisionTreeClassifier(max_depth=4), "mlp"],
+    },
+    "one exit": {"exits": 1, "calibration": None},
+    "images": {"backbone": CNNBackbone((5, 9), n_blocks=1), "exits": 2, "images": (8, 8)},
+    "two carries": {"backbone": TransformerBackbone(2, width=16), "exits": 2, "images": (8, 8)},
+    "recurrent": {"backbone": RecurrentBackbone(width=16), "exits": 2, "images": (8, 8)},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("onnx")
+
+
+@cache
+def fitted(name):
+    params = dict(CONFIGURATIONS[name])
+    shape = params.pop("images", None)
+    X, y, X_test, _ = digits() if shape else blobs(n_classes=4)
+    if shape:
+        X, X_test = X.reshape(-1, *shape), X_test.reshape(-1, *shape)
+    clf = quick(**{"backbone": MLPBackbone(2, width=16, hidden=32), **params})
+    clf.fit(X[:400], np.array(["a", "b", "c", "d", *"efghij"])[y[:400]])
+    return clf, X_test[:150].astype(clf.dtype)
+
+
+@cache
+def exported(name, folder):
+    clf, X = fitted(name)
+    path = folder / f"{name}.onnx"
+    clf.to_onnx(path)
+    return clf, OnnxCascade(path, n_threads=1), X, path
+
+
+def distance(scores, thresholds):
+    """Distance of each sample's scores from the thresholds."""
+    return np.abs(scores[:, : len(thresholds)] - thresholds).min(axis=1, initial=np.inf)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_predictions_are_those_of_the_classifier(name, folder, data):
+    clf, cascade, X, _ = exported(name, folder)
+    table = clf.exit_table(X)
+    medians = np.median(table.scores[:, :-1], axis=0)
+    value = st.one_of(st.floats(0, 1), st.just(np.inf), st.sampled_from([*medians, 1.0]))
+    thresholds = np.array([data.draw(value) for _ in medians])
+    rows = np.arange(data.draw(st.integers(1, len(X))))
+    expected, exits = clf.predict_proba(X[rows], threshold=thresholds, return_exits=True)
+    found, found_exits = cascade.predict_proba(X[rows], threshold=thresholds, return_exits=True)
+    # Labels and exits may differ only where rounding decides.
+    clear = distance(table.scores[rows], thresholds) > 1e-5
+    np.testing.assert_array_equal(found_exits[clear], exits[clear])
+    same_exit = found_exits == exits
+    np.testing.assert_allclose(found[same_exit], expected[same_exit], atol=5e-6)
+    ranked = np.sort(expected, axis=1)
+    clear &= ranked[:, -1] - ranked[:, -2] > 1e-5
+    labels = cascade.predict(X[rows], threshold=thresholds)
+    np.testing.assert_array_equal(labels[clear], clf.predict(X[rows], threshold=thresholds)[clear])
+
+
+def test_defaults_and_budgets_are_those_of_the_classifier(folder):
+    clf, cascade, X, path = exported("neural", folder)
+    assert cascade.exit_names_ == clf.exit_names_
+    assert cascade.n_exits_ == clf.n_exits_
+    np.testing.assert_array_equal(cascade.classes_, clf.classes_)
+    np.testing.assert_array_equal(cascade.costs_, clf.costs_)
+    np.testing.assert_array_equal(cascade.predict(X), clf.predict(X))
+    for budget in (clf.costs_[0], 0.6, Budget(0.6), Budget(1e6, unit="MACs")):
+        labels, exits = clf.predict(X, budget=budget, return_exits=True)
+        found = cascade.predict(X, budget=budget, return_exits=True)
+        np.testing.assert_array_equal(found[0], labels)
+        np.testing.assert_array_equal(found[1], exits)
+    clf.to_onnx(path.with_name("cheap.onnx"), budget=float(clf.costs_[0]))
+    assert not OnnxCascade(path.with_name("cheap.onnx")).predict(X, return_exits=True)[1].any()
+
+
+def nodes_run(path, X, thresholds, folder):
+    """Kinds of the nodes that ONNX Runtime executes, with repetitions."""
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.log_severity_level = True, 3
+    options.profile_file_prefix = str(folder / "profile")
+    session = onnxruntime.InferenceSession(str(path), options)
+    session.run(None, {"X": X, "thresholds": thresholds})
+    with open(session.end_profiling()) as file:
+        events = json.load(file)
+    return [
+        event["args"]["op_name"]
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+    ]
+
+
+def test_stages_and_heads_that_nobody_needs_do_not_run(folder):
+    _, _, X, path = exported("images", folder)
+
+    def count(threshold, kinds):
+        kinds_run = nodes_run(path, X, np.array([threshold]), folder)
+        return sum(kind.startswith(kinds) for kind in kinds_run)
+
+    convolutions = ("Conv", "FusedConv")
+    assert 0 < count(0.0, convolutions) < count(1.0, convolutions)
+    assert count(1.0, convolutions) == count(2.0, convolutions)
+    heads = ("Gemm", "FusedGemm", "MatMul")
+    assert count(0.0, heads) == count(2.0, heads) < count(1.0, heads)
+
+
+WITHOUT_THE_PACKAGE = """
+import sys
+for name in ("torch", "sklearn", "skearlyexit", "scipy", "onnx"):
+    sys.modules[name] = None  # an import of it fails
+import numpy as np, onnxruntime
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3
+session = onnxruntime.InferenceSession(sys.argv[1], options)
+X = np.load(sys.argv[2])
+labels, probabilities, exits = session.run(None, {"X": X})
+assert probabilities.shape[0] == exits.shape[0] == len(X)
+print(*labels)
+"""
+
+
+def test_the_file_runs_in_onnx_runtime_alone(folder):
+    clf, _, X, path = exported("estimators", folder)
+    np.save(folder / "X.npy", X)
+    command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(path), str(folder / "X.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    np.testing.assert_array_equal(done.stdout.split(), clf.predict(X))
+
+
+def test_numbers_as_classes(folder):
+    X, y, X_test, _ = blobs(n_classes=3)
+    classes = np.array([-2, 5, 40])
+    clf = quick(backbone=MLPBackbone(1, width=16, hidden=16), exits=["stem"])
+    clf.fit(X, classes[y]).to_onnx(folder / "numbers.onnx")
+    labels = OnnxCascade(folder / "numbers.onnx").predict(X_test)
+    assert labels.dtype == clf.classes_.dtype
+    np.testing.assert_array_equal(labels, clf.predict(X_test))
+
+
+def test_a_budget_without_calibration_is_refused(folder):
+    X, y, X_test, _ = blobs()
+    clf = quick(backbone=MLPBackbone(0, width=16), exits=1, calibration=None).fit(X, y)
+    clf.frontier_ = None  # as after partial_fit
+    clf.to_onnx(folder / "never.onnx")
+    with pytest.raises(ValueError, match="A budget needs calibration samples"):
+        OnnxCascade(folder / "never.onnx").predict(X_test, budget=0.5)
+
+
+class Halved(ConfidencePolicy):
+    def step(self, state, probabilities, exit_=0):
+        score, state = super().step(state, probabilities, exit_)
+        return score / 2, state
+
+
+class OfPairs(nn.Module):
+    """The number of samples decides what is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(13, 16)
+
+    def forward(self, rows):
+        return torch.cat([self.linear(part) for part in rows.split(2)])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"policy": "patience"}, "PatiencePolicy cannot be converted"),
+        ({"policy": Halved()}, "Halved cannot be converted"),
+        ({"combine": "mean"}, "MeanCombination cannot be converted"),
+        ({"training": "gated", "policy": "gate"}, "gates"),
+        ({"head": DecisionTreeClassifier(max_depth=2), "policy": Halved()}, "Halved"),
+        ({"backbone": OfPairs, "exits": 1, "calibration": None}, "Stage 0 cannot be converted"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else str(next(iter(value))),
+)
+def test_what_cannot_be_converted_is_refused(params, message, tmp_path):
+    X, y, _, _ = blobs()
+    if params.get("backbone") is OfPairs:
+        network = make(lambda: nn.Sequential(OfPairs(), nn.ReLU(), nn.Linear(16, 4)))
+        params = {**params, "backbone": network}
+    clf = quick(**params).fit(X, y)
+    path = tmp_path / "cascade.onnx"
+    path.write_text("kept")
+    with pytest.raises(ExportError, match=message):
+        clf.to_onnx(path)
+    assert path.read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bad_arguments(folder, monkeypatch, tmp_path):
+    clf, cascade, X, path = exported("neural", folder)
+    with pytest.raises(ValueError, match="at least one sample of shape"):
+        cascade.predict(X[:, :5])
+    with pytest.raises(ValueError, match="at least one sample of shape"):
+        cascade.predict(X[:0])
+    with pytest.raises(ValueError, match="At most one of"):
+        cascade.predict(X, threshold=0.5, budget=0.5)
+    with pytest.raises(ValueError, match="'threshold' parameter must be a number or 2"):
+        cascade.predict(X, threshold=[0.5])
+    with pytest.raises(ValueError, match="strict budget"):
+        cascade.predict(X, budget=Budget(0.6, strict=True))
+    with pytest.raises(ValueError, match="strict budget"):
+        clf.to_onnx(tmp_path / "strict.onnx", budget=Budget(0.6, strict=True))
+    with pytest.raises(ValueError, match="'n_threads' must be"):
+        OnnxCascade(path, n_threads=0)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"skearlyexit\[onnx\]"):
+        clf.to_onnx(tmp_path / "missing.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_of_others_are_refused(tmp_path):
+    onnx = _graph.import_onnx()
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    values = [helper.make_tensor_value_info(name, kind, [1]) for name in "ab"]
+    graph = helper.make_graph([helper.make_node("Abs", ["a"], ["b"])], "other", *zip(values))
+    opset = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match="was not written by"):
+        OnnxCascade(tmp_path / "other.onnx")
+
+
+def test_a_classifier_that_is_not_fitted_cannot_be_exported(tmp_path):
+    with pytest.raises(Exception, match="not fitted"):
+        EarlyExitClassifier().to_onnx(tmp_path / "none.onnx")

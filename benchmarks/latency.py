@@ -2,10 +2,11 @@
 
 The models are `EarlyExitClassifier()` at its default operating point. "plain" is the network with
 its last head only: in torch, its stages in a loop without anything else, in batches of the best of
-several sizes; in ONNX Runtime, the exported file without early exits. "stages" is the mean over the
-samples of what the stages and heads before their exits take in torch, the least that early exits
-could take there. Calls take turns in one process. Times are medians with the 95th and 99th
-percentiles for single samples; ratios are medians over the turns with their quartiles.
+several sizes, with convolutions that need not be the same for one image as for several; in ONNX
+Runtime, the exported file without early exits. "stages" is what the same loop takes up to the exit
+of a sample, with the heads that are needed, the least that early exits could take in torch. Calls
+take turns in one process. Times are medians, with the 95th and 99th percentiles for single samples;
+ratios are medians over the turns with their quartiles.
 
     python benchmarks/latency.py
     python benchmarks/latency.py --sets letter --threads 2
@@ -13,6 +14,7 @@ percentiles for single samples; ratios are medians over the turns with their qua
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
 from functools import partial
@@ -28,6 +30,7 @@ from _harness.measure import ratio, take_turns
 from _harness.report import table
 
 from skearlyexit import EarlyExitClassifier
+from skearlyexit._determinism._layers import Convolution
 from skearlyexit.runtime import OnnxCascade
 
 SIZES = (1, 16, 256, 4096)
@@ -35,23 +38,33 @@ BATCHES = (64, 256, 1024, 4096)
 MAX_TRAIN, MAX_TEST = {"tabular": 16_000, "image": 2500}, 4000
 
 
-def run_plain(clf: EarlyExitClassifier, X: torch.Tensor, batch_size: int) -> np.ndarray:
+def stages_of(clf: EarlyExitClassifier) -> list[torch.nn.Module]:
+    """Copies of the stages with the convolutions of torch."""
+    stages = copy.deepcopy(clf.stages_)
+    for stage in stages:
+        for module in stage.modules():
+            if isinstance(module, Convolution):
+                module.__class__ = torch.nn.Conv2d
+    return stages
+
+
+def run_plain(clf: Any, stages: list[Any], X: torch.Tensor, batch_size: int) -> np.ndarray:
     """Full network in batches, with the last head only."""
     labels = []
     with torch.inference_mode():
         for carry in X.split(batch_size):
-            for stage in clf.stages_:
+            for stage in stages:
                 carry, embedding = stage(carry)
             labels.append(clf.heads_[-1](embedding).argmax(dim=1))
         return torch.cat(labels).numpy()
 
 
-def run_exits(clf: EarlyExitClassifier, row: torch.Tensor, exit_: int) -> np.ndarray:
+def run_exits(clf: Any, stages: list[Any], row: torch.Tensor, exit_: int) -> np.ndarray:
     """Stages and heads up to the exit of a sample, and nothing else."""
     carry = row
     with torch.inference_mode():
         for i in range(exit_ + 1):
-            carry, embedding = clf.stages_[i](carry)
+            carry, embedding = stages[i](carry)
             if i == clf.n_exits_ - 1 or clf.thresholds_[i] <= 1:
                 answer = torch.softmax(clf.heads_[i](embedding), dim=1)
         return answer.argmax(dim=1).numpy()
@@ -61,14 +74,14 @@ def single_samples(clf: Any, cascade: OnnxCascade, X: np.ndarray, repeats: int) 
     """Times of calls with one sample, over many different samples."""
     exits = clf.predict(X, return_exits=True)[1]
     chosen = np.random.RandomState(0).permutation(len(X))[: 40 * repeats]
-    never = np.full(clf.n_exits_ - 1, np.inf)
+    never, stages = np.full(clf.n_exits_ - 1, np.inf), stages_of(clf)
     times: dict[str, list[float]] = {}
     for i in chosen:
         X_one = X[i : i + 1]
         row = torch.from_numpy(X_one.copy())
         functions = {
-            "plain, torch": partial(run_plain, clf, row, 1),
-            "stages, torch": partial(run_exits, clf, row, int(exits[i])),
+            "plain, torch": partial(run_plain, clf, stages, row, 1),
+            "stages, torch": partial(run_exits, clf, stages, row, int(exits[i])),
             "predict": partial(clf.predict, X_one),
             "plain, ONNX Runtime": partial(cascade.predict, X_one, threshold=never),
             "early exits, ONNX Runtime": partial(cascade.predict, X_one),
@@ -86,13 +99,13 @@ def single_samples(clf: Any, cascade: OnnxCascade, X: np.ndarray, repeats: int) 
 def many_samples(clf: Any, cascade: OnnxCascade, X: np.ndarray, n: int, repeats: int) -> list[str]:
     """Line of a table with ratios to the plain network, for calls with many samples."""
     X = np.resize(X, (n, *X.shape[1:])).copy()
-    tensor = torch.from_numpy(X)
-    sizes = {str(size): partial(run_plain, clf, tensor, size) for size in BATCHES}
+    tensor, stages = torch.from_numpy(X), stages_of(clf)
+    sizes = {str(size): partial(run_plain, clf, stages, tensor, size) for size in BATCHES}
     first = take_turns(sizes, 3)
     best = int(min(first, key=lambda name: np.median(first[name])))
     never = np.full(clf.n_exits_ - 1, np.inf)
     functions = {
-        "plain": partial(run_plain, clf, tensor, best),
+        "plain": partial(run_plain, clf, stages, tensor, best),
         "predict": partial(clf.predict, X),
         "onnx plain": partial(cascade.predict, X, threshold=never),
         "onnx": partial(cascade.predict, X),

@@ -31,7 +31,7 @@ from skearlyexit._fitting._partial_fit import Standing, check_goes_on, update_mo
 from skearlyexit._utils._gradients import gradients
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
-from skearlyexit.calibration import Budget, OperatingPoint
+from skearlyexit.calibration import Budget, CalibratedPoint, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
@@ -39,7 +39,9 @@ from skearlyexit.costs._registry import COSTS
 from skearlyexit.placement import Placement, PlacementReport
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
-from skearlyexit.runtime._onnx import Description, write
+from skearlyexit.runtime._driver import Answers
+from skearlyexit.runtime._onnx import Description, to_model, write
+from skearlyexit.runtime._onnx_session import Session
 from skearlyexit.runtime._torch import embed
 from skearlyexit.training import MultiExitNetwork, TrainingStrategy
 from skearlyexit.training._options import OPTIMIZERS, SCHEDULES
@@ -106,6 +108,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "warm_start": ["boolean"],
         "mixed_precision": ["boolean"],
         "compile": ["boolean", dict],
+        "runtime": [StrOptions({"torch", "onnx"})],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "device": [str],
         "dtype": [StrOptions({"float32", "float64"})],
@@ -271,15 +274,34 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 "A strict budget cannot be exported: it requires the scores of all samples of a "
                 "batch. Give a budget that is not strict."
             )
-        description = Description(
-            self.classes_,
+        write(self.cascade_, self._description(self.classes_, point), path)
+
+    def _description(self, classes: np.ndarray, point: CalibratedPoint) -> Description:
+        """What is stored in an exported file."""
+        return Description(
+            classes,
             self._row_shape,
             self.exit_names_,
             point.thresholds,
             "" if point.request is None else point.request.description,
             self.frontier_,
         )
-        write(self.cascade_, description, path)
+
+    def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
+        if self.runtime == "torch":
+            return super()._run(X, point, with_probabilities=with_probabilities)
+        if point.strict_budget is not None:
+            raise ValueError(
+                "A strict budget requires the scores of all samples of a batch, which "
+                "runtime='onnx' does not compute. Set runtime='torch'."
+            )
+        X = self._validate_rows(X)
+        session = self.cascade_.compiled.get(self.runtime)
+        if session is None:
+            description = self._description(np.arange(len(self.classes_)), point)
+            model = to_model(self.cascade_, description).SerializeToString()
+            session = self.cascade_.compiled[self.runtime] = Session(model, torch.get_num_threads())
+        return session.run(X, point.thresholds)
 
     @_available_if(check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)

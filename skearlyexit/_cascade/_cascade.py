@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -118,11 +118,18 @@ class Cascade:
         Fitted exit rule.
     cost_table : CostTable
         Costs of all parts.
+    compiled : dict of str to object, default={}
+        What was compiled from this cascade, by the name of the runtime. It is neither copied nor
+        pickled.
     """
 
     network: FittedNetwork
     exit_rule: ExitRule
     cost_table: CostTable
+    compiled: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "compiled": {}}
 
     @property
     def n_exits(self) -> int:

@@ -38,6 +38,7 @@ from skearlyexit.calibration import (
 )
 from skearlyexit.placement import PlacementReport
 from skearlyexit.runtime._driver import label_table, outputs
+from skearlyexit.runtime._onnx import check_rule
 from skearlyexit.runtime._torch import with_small_batches
 from skearlyexit.training import MultiExitNetwork
 
@@ -172,6 +173,8 @@ def _fit_spec(
     fitter = placed.fitter
     if params.warm_start:
         _check_warm(params, placed, validation)
+    if params.runtime == "onnx":
+        check_rule(fitter.exit_rule, runs_gates=fitter.runs_gates)
     check_request(
         request,
         spec.cost.unit_name,

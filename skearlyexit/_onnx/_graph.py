@@ -177,8 +177,8 @@ class Graph:
         return f"{kind.lower()}_{next(self._numbers)}"
 
 
-def check_converts(part: Any, method: str) -> None:
-    """Raise an error if a class overrides a method, and not its conversion to ONNX.
+def check_converts(part: Any, method: str, base: type) -> None:
+    """Raise an error if the class of an object does not convert a method that it defines.
 
     Parameters
     ----------
@@ -186,9 +186,12 @@ def check_converts(part: Any, method: str) -> None:
         Object with a method `onnx`.
     method : str
         Name of the method that is converted.
+    base : type
+        Base class, whose method `onnx` raises an error.
     """
     for each in type(part).__mro__:
-        if "onnx" in vars(each):
+        if "onnx" in vars(each) and each is not base:
             return
         if method in vars(each):
-            raise ExportError(f"{type(part).__name__} cannot be converted to ONNX.")
+            break
+    raise ExportError(f"{type(part).__name__} cannot be converted to ONNX.")

@@ -19,6 +19,7 @@ import sklearn
 import torch
 
 from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._onnx._convert import from_module
 from skearlyexit._onnx._graph import (
     CLASSICAL_OPSET,
@@ -30,10 +31,15 @@ from skearlyexit._onnx._graph import (
 )
 from skearlyexit._version import __version__
 from skearlyexit.calibration import Frontier
+from skearlyexit.combination import Combination
+from skearlyexit.heads import FittedHead
+from skearlyexit.policies import Policy
 
 #: Names of inputs and outputs of the graph.
 INPUT, THRESHOLDS = "X", "thresholds"
-OUTPUTS = ("labels", "probabilities", "exits")
+OUTPUTS = ["labels", "probabilities", "exits"]
+#: Prefix of the names of metadata.
+METADATA = "skearlyexit."
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Description:
                 "scikit-learn": sklearn.__version__,
             },
         }
-        return {f"skearlyexit.{key}": json.dumps(value) for key, value in values.items()}
+        return {f"{METADATA}{key}": json.dumps(value) for key, value in values.items()}
 
 
 def _finite(thresholds: np.ndarray) -> list[Any]:
@@ -113,6 +119,14 @@ def write(cascade: Cascade, description: Description, path: str | os.PathLike[st
         part.unlink(missing_ok=True)
 
 
+def check_rule(exit_rule: ExitRule, *, runs_gates: bool) -> None:
+    """Raise an error if an exit rule, fitted or not, cannot be converted."""
+    if runs_gates:
+        raise ExportError("Networks with gates cannot be converted to ONNX.")
+    for part, base in ((exit_rule.combination, Combination), (exit_rule.policy, Policy)):
+        check_converts(part, "step", base)
+
+
 def to_model(cascade: Cascade, description: Description) -> Any:
     """Convert a cascade to an ``onnx.ModelProto``.
 
@@ -127,10 +141,9 @@ def to_model(cascade: Cascade, description: Description) -> Any:
         cascade = copy.deepcopy(cascade)
         network = cascade.network.moved("cpu")
         cascade = replace(cascade, network=network)
-    if network.gates or network.combiner is not None:
-        raise ExportError("Networks with gates or a learned combination cannot be converted.")
-    for part in (cascade.exit_rule.combination, cascade.exit_rule.policy):
-        check_converts(part, "step")
+    check_rule(cascade.exit_rule, runs_gates=bool(network.gates))
+    if network.combiner is not None:
+        raise ExportError("A combination that is learned with the network cannot be converted.")
     dtype = np.dtype(str(network.dtype).removeprefix("torch."))
     graph = Graph()
     probabilities, exits = _Converter(cascade, description.row_shape).whole(graph, INPUT)
@@ -238,7 +251,7 @@ class _Converter:
 
     def _answer(self, graph: Graph, exit_: int, embedding: str) -> str:
         head = self.cascade.network.heads[exit_]
-        check_converts(head, "predict_proba")
+        check_converts(head, "predict_proba", FittedHead)
         answer = head.onnx(graph, embedding, self.embeddings[exit_])
         if self.rule.scaling is not None:
             answer = self.rule.scaling.onnx(graph, answer, exit_)

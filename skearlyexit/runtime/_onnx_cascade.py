@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from numbers import Integral
@@ -12,12 +11,7 @@ import numpy as np
 
 from skearlyexit.calibration import Budget, Frontier, Threshold
 from skearlyexit.calibration._budget import look_up
-from skearlyexit.runtime._onnx import INPUT, OUTPUTS, THRESHOLDS
-
-#: Maximum size of the largest embeddings of the samples of a call of ONNX Runtime, and bounds of
-#: their number. On 16,384 digits, calls of 64 samples took 2.6 times as long as calls of 4,096.
-CALL_BYTES = 2**24
-SMALLEST_CALL, LARGEST_CALL = 64, 4096
+from skearlyexit.runtime._onnx_session import Session
 
 
 class OnnxCascade:
@@ -86,48 +80,26 @@ class OnnxCascade:
     metadata_: dict[str, Any]
 
     def __init__(self, path: str | os.PathLike[str], *, n_threads: int | None = None) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError(
-                "OnnxCascade requires ONNX Runtime. Install it with "
-                "python -m pip install onnxruntime."
-            ) from error
         if n_threads is not None and (not isinstance(n_threads, Integral) or n_threads < 1):
             raise ValueError(f"'n_threads' must be a positive integer or None; got {n_threads!r}.")
-        options = onnxruntime.SessionOptions()
-        # The thresholds have a default, and it warns that they are therefore not constant.
-        options.log_severity_level = 3
-        if n_threads is not None:
-            options.intra_op_num_threads = int(n_threads)
-        self._session = onnxruntime.InferenceSession(
-            os.fspath(path), options, providers=["CPUExecutionProvider"]
-        )
-        stored = self._session.get_modelmeta().custom_metadata_map
-        prefix = "skearlyexit."
-        values = {
-            key.removeprefix(prefix): json.loads(value)
-            for key, value in stored.items()
-            if key.startswith(prefix)
-        }
-        if "thresholds" not in values:
+        self._session = Session(os.fspath(path), n_threads)
+        metadata = self._session.metadata
+        if "thresholds" not in metadata:
             raise ValueError(
                 f"{os.fspath(path)!r} was not written by EarlyExitClassifier.to_onnx: it lacks its "
                 "metadata. Export the fitted classifier, and give that file."
             )
-        self.metadata_ = values
-        self.classes_ = np.asarray(values["classes"])
-        self.exit_names_ = values["exit_names"]
-        self.costs_ = np.asarray(values["costs"])
-        self.thresholds_ = np.asarray(values["thresholds"], dtype=np.float64)
-        frontier = values["frontier"]
+        self.metadata_ = metadata
+        self.classes_ = np.asarray(metadata["classes"])
+        self.exit_names_ = metadata["exit_names"]
+        self.costs_ = np.asarray(metadata["costs"])
+        self.thresholds_ = np.asarray(metadata["thresholds"], dtype=np.float64)
+        frontier = metadata["frontier"]
         self.frontier_ = frontier and Frontier(
             **{key: np.asarray(value, dtype=np.float64) for key, value in frontier.items()}
         )
-        self._row_shape = tuple(values["row_shape"])
-        self._dtype = np.dtype(values["dtype"])
-        n_rows = CALL_BYTES // values["row_bytes"]
-        self._n_rows = max(SMALLEST_CALL, min(LARGEST_CALL, n_rows))
+        self._row_shape = tuple(metadata["row_shape"])
+        self._dtype = np.dtype(metadata["dtype"])
 
     @property
     def n_exits_(self) -> int:
@@ -147,7 +119,7 @@ class OnnxCascade:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Samples of the shape seen in `fit`. Values are not checked.
+            Samples of the shape seen in `fit`. Their values are not checked, but the outputs are.
         threshold : float or sequence of float, default=None
             One threshold for all exits, or one for each exit but the last, instead of
             `thresholds_`.
@@ -167,9 +139,9 @@ class OnnxCascade:
         Raises
         ------
         ValueError
-            If X has samples of another shape, or an argument is invalid.
+            If X has samples of another shape, an argument is invalid, or outputs are NaN.
         """
-        labels, exits = self._run(X, threshold, budget, OUTPUTS[0])
+        labels, exits = self._run(X, threshold, budget, "labels")
         labels = labels.astype(self.classes_.dtype, copy=False)
         return (labels, exits) if return_exits else labels
 
@@ -206,7 +178,7 @@ class OnnxCascade:
         ValueError
             As in `predict`.
         """
-        probabilities, exits = self._run(X, threshold, budget, OUTPUTS[1])
+        probabilities, exits = self._run(X, threshold, budget, "probabilities")
         return (probabilities, exits) if return_exits else probabilities
 
     def _run(
@@ -220,17 +192,8 @@ class OnnxCascade:
                 f"X must hold at least one sample of shape {self._row_shape}, that of the samples "
                 f"seen in fit. Got an array of shape {X.shape}."
             )
-        given = {THRESHOLDS: thresholds} if len(thresholds) else {}
-        wanted = [output, OUTPUTS[2]]
-        if len(X) <= self._n_rows:
-            values, exits = self._session.run(wanted, {INPUT: X, **given})
-            return values, exits
-        parts = [
-            self._session.run(wanted, {INPUT: X[start : start + self._n_rows], **given})
-            for start in range(0, len(X), self._n_rows)
-        ]
-        values, exits = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return values, exits
+        answers = self._session.run(X, thresholds)
+        return getattr(answers, output), answers.exits
 
     def _thresholds(self, threshold: Any, budget: Any) -> np.ndarray:
         """Thresholds for the arguments of a prediction."""

@@ -1,6 +1,8 @@
 """Export to a single ONNX file, and predictions from it."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from functools import cache
@@ -10,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
@@ -106,6 +109,54 @@ def test_defaults_and_budgets_are_those_of_the_classifier(folder):
         np.testing.assert_array_equal(found[1], exits)
     clf.to_onnx(path.with_name("cheap.onnx"), budget=float(clf.costs_[0]))
     assert not OnnxCascade(path.with_name("cheap.onnx")).predict(X, return_exits=True)[1].any()
+
+
+def test_as_the_runtime_of_a_classifier(folder):
+    clf, X = fitted("neural")
+    fast = copy.deepcopy(clf).set_params(runtime="onnx")
+    for arguments in ({}, {"threshold": 0.7}, {"budget": 0.6}, {"threshold": np.inf}):
+        labels, exits = clf.predict(X, return_exits=True, **arguments)
+        found = fast.predict(X, return_exits=True, **arguments)
+        np.testing.assert_array_equal(found[0], labels)
+        np.testing.assert_array_equal(found[1], exits)
+        np.testing.assert_allclose(
+            fast.predict_proba(X, **arguments), clf.predict_proba(X, **arguments), atol=5e-6
+        )
+    compiled = fast.cascade_.compiled["onnx"]
+    fast.predict(X[:1])
+    assert fast.cascade_.compiled["onnx"] is compiled  # once
+    for copied in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        assert not copied.cascade_.compiled
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fast)).predict(X), clf.predict(X))
+    # Another fit is another model.
+    again = clone(fast).set_params(random_state=1).fit(X, clf.predict(X))
+    np.testing.assert_array_equal(
+        again.predict(X), copy.deepcopy(again).set_params(runtime="torch").predict(X)
+    )
+    with pytest.raises(ValueError, match="Set runtime='torch'"):
+        fast.predict(X, budget=Budget(0.6, strict=True))
+
+
+@pytest.mark.parametrize("params", [{"policy": "patience"}, {"training": "gated"}])
+def test_a_runtime_is_refused_before_training(params):
+    X, y, _, _ = blobs()
+    clf = quick(**{"policy": "gate", **params}, runtime="onnx")
+    with pytest.raises(ExportError, match="cannot be converted"):
+        clf.fit(X, y)
+    assert not hasattr(clf, "history_")
+
+
+def test_outputs_that_are_not_finite_are_an_error(folder):
+    clf, cascade, X, _ = exported("neural", folder)
+    bad = X.copy()
+    bad[[3, 7], 0] = np.nan
+    with pytest.raises(
+        ValueError, match=r"NaN or negative for 2 samples, the first of them X\[3\]"
+    ):
+        cascade.predict(bad)
+    fast = copy.deepcopy(clf).set_params(runtime="onnx")
+    with pytest.raises(ValueError, match="NaN"):
+        fast.predict(bad)
 
 
 def nodes_run(path, X, thresholds, folder):

@@ -1,0 +1,97 @@
+"""Execution of an exported cascade with ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from skearlyexit._utils._not_finite import check_outputs
+from skearlyexit.runtime._driver import Answers
+from skearlyexit.runtime._onnx import INPUT, METADATA, OUTPUTS, THRESHOLDS
+
+#: Maximum size of the largest embeddings of the samples of a call of ONNX Runtime, and bounds of
+#: their number. On 16,384 digits, calls of 64 samples took 2.6 times as long as calls of 4,096.
+CALL_BYTES = 2**24
+SMALLEST_CALL, LARGEST_CALL = 64, 4096
+
+
+class Session:
+    """Session of ONNX Runtime, which several threads may use.
+
+    Parameters
+    ----------
+    model : str or bytes
+        Path or content of a file.
+    n_threads : int or None
+        Number of threads on which an operation is computed. None is one for each core.
+
+    Attributes
+    ----------
+    metadata : dict of str to object
+        Metadata of the file. Empty if it was written by something else.
+
+    Raises
+    ------
+    ImportError
+        If ``onnxruntime`` is not installed.
+    """
+
+    def __init__(self, model: str | bytes, n_threads: int | None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError(
+                "ONNX Runtime is required. Install it with python -m pip install onnxruntime."
+            ) from error
+        options = onnxruntime.SessionOptions()
+        # The thresholds have a default, and it warns that they are therefore not constant.
+        options.log_severity_level = 3
+        if n_threads is not None:
+            options.intra_op_num_threads = int(n_threads)
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        stored = self._session.get_modelmeta().custom_metadata_map
+        self.metadata: dict[str, Any] = {
+            key.removeprefix(METADATA): json.loads(value)
+            for key, value in stored.items()
+            if key.startswith(METADATA)
+        }
+        n_rows = CALL_BYTES // self.metadata.get("row_bytes", CALL_BYTES)
+        self._n_rows = max(SMALLEST_CALL, min(LARGEST_CALL, n_rows))
+
+    def run(self, X: Any, thresholds: np.ndarray) -> Answers:
+        """Predict for all samples.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, ...)
+            At least one sample, of the shape and precision of the model.
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
+
+        Returns
+        -------
+        answers : Answers
+            Labels of the model, exits and probabilities.
+
+        Raises
+        ------
+        OutputsNotFiniteError
+            If probabilities are NaN.
+        """
+        given = {THRESHOLDS: thresholds} if len(thresholds) else {}
+        calls = [
+            self._session.run(
+                OUTPUTS, {INPUT: np.ascontiguousarray(X[start : start + self._n_rows]), **given}
+            )
+            for start in range(0, len(X), self._n_rows)
+        ]
+        columns = zip(*calls, strict=True)
+        labels, probabilities, exits = (
+            calls[0] if len(calls) == 1 else (np.concatenate(parts) for parts in columns)
+        )
+        check_outputs(probabilities, "The outputs are")
+        return Answers(labels, exits, probabilities)

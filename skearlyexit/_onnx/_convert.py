@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
+import os
+import threading
 import warnings
 from typing import Any
 
 import torch
 
 from skearlyexit._onnx._graph import CLASSICAL_OPSET, OPSET, ExportError, import_onnx
+
+
+class _Exporting:
+    """Lock of the exporter of torch, which changes the state of the process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+_exporting = _Exporting()
+
+if hasattr(os, "register_at_fork"):
+    # In a child process, the thread that held the lock does not exist.
+    os.register_at_fork(after_in_child=_exporting.__init__)  # type: ignore[misc]
 
 
 def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
@@ -44,8 +58,8 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
     exporter.setLevel(logging.ERROR)
     try:
         with (
+            _exporting.lock,
             warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
             torch.no_grad(),
         ):
             warnings.simplefilter("ignore")

@@ -136,11 +136,10 @@ def to_model(cascade: Cascade, description: Description) -> Any:
         If a part of the cascade cannot be converted.
     """
     onnx = import_onnx()
-    helper, network = onnx.helper, cascade.network
-    if torch.device(network.device).type != "cpu":
-        cascade = copy.deepcopy(cascade)
-        network = cascade.network.moved("cpu")
-        cascade = replace(cascade, network=network)
+    # A copy, since torch changes modules while it exports them, and on the CPU.
+    network = copy.deepcopy(cascade.network).moved("cpu")
+    cascade = replace(cascade, network=network)
+    helper = onnx.helper
     check_rule(cascade.exit_rule, runs_gates=bool(network.gates))
     if network.combiner is not None:
         raise ExportError("A combination that is learned with the network cannot be converted.")

@@ -258,6 +258,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         ExportError
             If a part cannot be converted, with the reason. It is a ValueError. Policies with a
             memory, learned policies, combinations of heads and gates are not converted.
+        FileNotFoundError
+            If the folder does not exist, or `path` is a folder.
         ImportError
             If the packages of ``skearlyexit[onnx]`` are not installed.
         ValueError
@@ -266,7 +268,11 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         Notes
         -----
         Stages and neural heads are converted by torch, other heads by ``skl2onnx``. Probabilities
-        are the same up to rounding in single precision.
+        are the same up to rounding in single precision. Those of scikit-learn heads that differ
+        from 1 by less than 6e-8 become 1, so that exits may differ at thresholds this close to 1.
+
+        While torch converts modules, it changes the state of the process: no other thread should
+        use torch.
         """
         point = self._point(threshold, budget)
         if point.strict_budget is not None:
@@ -285,6 +291,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             point.thresholds,
             "" if point.request is None else point.request.description,
             self.frontier_,
+            getattr(self, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None,
         )
 
     def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:

@@ -46,7 +46,7 @@ class FittedNetwork:
         Function that raises an error if samples are not valid inputs of the first stage; see
         `Network`.
     tested : SmallBatches or None, default=None
-        Smallest batches of stages and heads. None if they were not tested.
+        Smallest batches of the stages. None if they were not tested.
     """
 
     stages: list[torch.nn.Module]
@@ -67,7 +67,7 @@ class FittedNetwork:
 
     @property
     def small_batches(self) -> SmallBatches:
-        """Smallest batches of stages and heads on the device."""
+        """Smallest batches of the stages on the device."""
         if self.tested is None or torch.device(self.device).type != "cpu":
             return SmallBatches.untested(self.n_exits)
         return self.tested

@@ -8,6 +8,7 @@ import threading
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 
 from skearlyexit._onnx._graph import CLASSICAL_OPSET, OPSET, ExportError, import_onnx
@@ -76,7 +77,43 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
     model = program.model_proto
     if model.functions:
         raise ExportError(f"{what} cannot be converted to ONNX: it contains functions.")
+    _compare(model, module, example, what)
     return model
+
+
+def _compare(model: Any, module: torch.nn.Module, example: Any, what: str) -> None:
+    """Raise an error if a converted module does not compute the same for one or several samples."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    parts = example if isinstance(example, tuple) else (example,)
+    names = [each.name for each in session.get_inputs()]
+    for n_rows in (1, 2, 3):
+        rows = [part[np.arange(n_rows) % len(part)] for part in parts]
+        try:
+            with torch.no_grad():
+                expected = module(tuple(rows) if isinstance(example, tuple) else rows[0])
+            found = session.run(
+                None, dict(zip(names, (each.numpy() for each in rows), strict=True))
+            )
+        except Exception as error:
+            raise ExportError(f"{what} fails for a batch of {n_rows}: {error}") from error
+        if isinstance(expected, torch.Tensor):
+            expected = (expected,)
+        for here, there in zip(expected, found, strict=True):
+            values = here.numpy()
+            if values.shape != there.shape or not np.allclose(
+                values, there, rtol=1e-3, atol=1e-4, equal_nan=True
+            ):
+                raise ExportError(
+                    f"{what} was converted to ONNX, but the results for a batch of {n_rows} are "
+                    "others than those of torch. A module must map samples independently of their "
+                    "number."
+                )
 
 
 def from_classifier(estimator: Any, n_features: int) -> Any:
@@ -119,4 +156,5 @@ def from_classifier(estimator: Any, n_features: int) -> Any:
                 target_opset={"": OPSET, "ai.onnx.ml": CLASSICAL_OPSET},
             )
     except Exception as error:
-        raise ExportError(f"The head {name} cannot be converted to ONNX: {error}") from error
+        reason = str(error)[:300]
+        raise ExportError(f"The head {name} cannot be converted to ONNX: {reason}") from error

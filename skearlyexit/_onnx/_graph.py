@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 #: Versions of the operators, in the general domain and in that of classical models.
-OPSET, CLASSICAL_OPSET = 20, 3
+OPSET, CLASSICAL_OPSET = 18, 3
 
 
 class ExportError(ValueError):
@@ -127,10 +127,19 @@ class Graph:
         Parameters
         ----------
         model : onnx.ModelProto
-            Model without functions, for the versions `OPSET` and `CLASSICAL_OPSET`.
+            Model without functions and branches, for versions of the operators up to `OPSET` and
+            `CLASSICAL_OPSET`.
         inputs : sequence of str
             Names of its inputs in this graph.
         """
+        latest = {"": OPSET, "ai.onnx.ml": CLASSICAL_OPSET}
+        used = {node.domain for node in model.graph.node}
+        for each in model.opset_import:
+            if each.domain in used and each.version > latest.get(each.domain, 0):
+                raise ExportError(
+                    f"A part of the model was converted to operators of version {each.version} in "
+                    f"the domain {each.domain!r}. At most these can be stored: {latest}."
+                )
         graph = model.graph
         constants = {each.name for each in graph.initializer}
         given = [each.name for each in graph.input if each.name not in constants]
@@ -156,7 +165,10 @@ class Graph:
                     names[name] = self._name(node.op_type)
             copied.output[:] = [names[name] if name else "" for name in node.output]
             if any(each.HasField("g") for each in copied.attribute):
-                raise ExportError(f"Nodes of kind {node.op_type!r} in a part of the model.")
+                raise ExportError(
+                    f"A part of the model was converted to a node {node.op_type!r}, which contains "
+                    "others. It cannot be stored behind an exit."
+                )
             found.append(copied)
         return found
 
@@ -177,21 +189,21 @@ class Graph:
         return f"{kind.lower()}_{next(self._numbers)}"
 
 
-def check_converts(part: Any, method: str, base: type) -> None:
-    """Raise an error if the class of an object does not convert a method that it defines.
+def check_converts(part: Any, methods: Sequence[str], base: type) -> None:
+    """Raise an error if the class of an object does not convert the methods that it defines.
 
     Parameters
     ----------
     part : object
         Object with a method `onnx`.
-    method : str
-        Name of the method that is converted.
+    methods : sequence of str
+        Names of the methods that are converted.
     base : type
         Base class, whose method `onnx` raises an error.
     """
     for each in type(part).__mro__:
         if "onnx" in vars(each) and each is not base:
             return
-        if method in vars(each):
+        if not vars(each).keys().isdisjoint(methods):
             break
     raise ExportError(f"{type(part).__name__} cannot be converted to ONNX.")

@@ -77,9 +77,8 @@ class FittedHead(metaclass=ABCMeta):
         Parameters
         ----------
         embedding : Tensor of shape (n, ...)
-            Embeddings of the samples. Their number is a multiple of 16, or a smaller power of two
-            for which a test in `fit` gave the same result, so that the result for a sample does not
-            depend on the other samples.
+            Embeddings of the samples. Their number is a multiple of 16, which makes the result for
+            a sample independent of the other samples.
 
         Returns
         -------

@@ -43,7 +43,7 @@ class FittedGate:
         Parameters
         ----------
         embedding : Tensor of shape (n, ...)
-            Embeddings, whose number is a multiple of 16.
+            Embeddings, whose number is a multiple of 16, as for heads.
 
         Returns
         -------

@@ -58,7 +58,6 @@ def run(
     strict_budget: StrictBudget | None = None,
     with_probabilities: bool = False,
     slab_rows: int | None = None,
-    executor: Executor | None = None,
 ) -> Answers:
     """Predict for all samples; stages after the exit of a sample are not computed for it.
 
@@ -78,8 +77,6 @@ def run(
         Whether to return predicted probabilities in addition to labels.
     slab_rows : int or None, default=None
         Number of samples of a slab. None chooses it by memory.
-    executor : Executor or None, default=None
-        What executes the network of the cascade. None is torch.
 
     Returns
     -------
@@ -91,7 +88,7 @@ def run(
     probabilities = np.empty((len(X), cascade.network.n_classes)) if with_probabilities else None
     answers = Answers(labels, exits, probabilities)
     _visit(
-        executor or TorchExecutor(cascade.network),
+        TorchExecutor(cascade.network),
         exit_rule,
         X,
         _heads_in_use(cascade, thresholds, strict_budget),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import sklearn
@@ -60,6 +61,8 @@ class Description:
         What the thresholds were calibrated for.
     frontier : Frontier or None
         Thresholds for all budgets. None without calibration samples.
+    feature_names : list of str or None, default=None
+        Names of the features, if the classifier was fitted on a data frame.
     """
 
     classes: np.ndarray
@@ -68,6 +71,7 @@ class Description:
     thresholds: np.ndarray
     operating_point: str
     frontier: Frontier | None
+    feature_names: list[str] | None = None
 
     def metadata(self, cascade: Cascade) -> dict[str, str]:
         """Metadata of the file, as JSON."""
@@ -83,6 +87,8 @@ class Description:
         table = cascade.cost_table
         values = {
             "classes": self.classes.tolist(),
+            "classes_dtype": str(self.classes.dtype),
+            "feature_names": self.feature_names,
             "row_shape": list(self.row_shape),
             "dtype": str(cascade.network.dtype).removeprefix("torch."),
             "row_bytes": int(cascade.network.row_bytes),
@@ -109,9 +115,13 @@ def _finite(thresholds: np.ndarray) -> list[Any]:
 
 def write(cascade: Cascade, description: Description, path: str | os.PathLike[str]) -> None:
     """Convert a cascade and write it to a file, which is replaced only if all of that succeeds."""
-    content = to_model(cascade, description).SerializeToString()
     goal = Path(path)
-    part = goal.with_name(goal.name + ".part")
+    if goal.is_dir() or not goal.parent.is_dir():
+        raise FileNotFoundError(
+            f"'path' must be that of a file in an existing folder; got {os.fspath(path)!r}."
+        )
+    content = to_model(cascade, description).SerializeToString()
+    part = goal.with_name(f".{goal.name}.{uuid4().hex}")
     try:
         part.write_bytes(content)
         os.replace(part, goal)
@@ -123,8 +133,8 @@ def check_rule(exit_rule: ExitRule, *, runs_gates: bool) -> None:
     """Raise an error if an exit rule, fitted or not, cannot be converted."""
     if runs_gates:
         raise ExportError("Networks with gates cannot be converted to ONNX.")
-    for part, base in ((exit_rule.combination, Combination), (exit_rule.policy, Policy)):
-        check_converts(part, "step", base)
+    check_converts(exit_rule.combination, ["step", "combine"], Combination)
+    check_converts(exit_rule.policy, ["step", "judge"], Policy)
 
 
 def to_model(cascade: Cascade, description: Description) -> Any:
@@ -250,7 +260,7 @@ class _Converter:
 
     def _answer(self, graph: Graph, exit_: int, embedding: str) -> str:
         head = self.cascade.network.heads[exit_]
-        check_converts(head, "predict_proba", FittedHead)
+        check_converts(head, ["predict_proba"], FittedHead)
         answer = head.onnx(graph, embedding, self.embeddings[exit_])
         if self.rule.scaling is not None:
             answer = self.rule.scaling.onnx(graph, answer, exit_)

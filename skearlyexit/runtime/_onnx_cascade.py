@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skearlyexit._utils._interrupts import quietly
 from skearlyexit.calibration import Budget, Frontier, Threshold
 from skearlyexit.calibration._budget import look_up
 from skearlyexit.runtime._onnx_session import Session
@@ -45,6 +46,8 @@ class OnnxCascade:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     ImportError
         If ``onnxruntime`` is not installed.
     ValueError
@@ -80,8 +83,13 @@ class OnnxCascade:
     metadata_: dict[str, Any]
 
     def __init__(self, path: str | os.PathLike[str], *, n_threads: int | None = None) -> None:
-        if n_threads is not None and (not isinstance(n_threads, Integral) or n_threads < 1):
+        if n_threads is not None and (
+            not isinstance(n_threads, Integral) or isinstance(n_threads, bool) or n_threads < 1
+        ):
             raise ValueError(f"'n_threads' must be a positive integer or None; got {n_threads!r}.")
+        self._path, self._n_threads = os.fspath(path), n_threads
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
         self._session = Session(os.fspath(path), n_threads)
         metadata = self._session.metadata
         if "thresholds" not in metadata:
@@ -90,16 +98,21 @@ class OnnxCascade:
                 "metadata. Export the fitted classifier, and give that file."
             )
         self.metadata_ = metadata
-        self.classes_ = np.asarray(metadata["classes"])
+        self.classes_ = np.asarray(metadata["classes"], dtype=metadata["classes_dtype"])
         self.exit_names_ = metadata["exit_names"]
         self.costs_ = np.asarray(metadata["costs"])
-        self.thresholds_ = np.asarray(metadata["thresholds"], dtype=np.float64)
+        self.thresholds_ = _thresholds(metadata["thresholds"])
         frontier = metadata["frontier"]
         self.frontier_ = frontier and Frontier(
-            **{key: np.asarray(value, dtype=np.float64) for key, value in frontier.items()}
+            _thresholds(frontier["thresholds"]),
+            *(np.asarray(frontier[key]) for key in ("costs", "accuracies", "shares")),
         )
         self._row_shape = tuple(metadata["row_shape"])
         self._dtype = np.dtype(metadata["dtype"])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Sessions cannot be pickled; the file is opened again.
+        return _opened, (self._path, self._n_threads)
 
     @property
     def n_exits_(self) -> int:
@@ -119,7 +132,7 @@ class OnnxCascade:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Samples of the shape seen in `fit`. Their values are not checked, but the outputs are.
+            Samples of the shape seen in `fit`, as a dense array or data frame of finite numbers.
         threshold : float or sequence of float, default=None
             One threshold for all exits, or one for each exit but the last, instead of
             `thresholds_`.
@@ -139,7 +152,7 @@ class OnnxCascade:
         Raises
         ------
         ValueError
-            If X has samples of another shape, an argument is invalid, or outputs are NaN.
+            If X or an argument is invalid, or outputs are NaN.
         """
         labels, exits = self._run(X, threshold, budget, "labels")
         labels = labels.astype(self.classes_.dtype, copy=False)
@@ -186,14 +199,40 @@ class OnnxCascade:
     ) -> tuple[np.ndarray, np.ndarray]:
         """One of the outputs, and the exits, for all samples."""
         thresholds = self._thresholds(threshold, budget)
-        X = np.ascontiguousarray(X, dtype=self._dtype)
-        if X.shape[1:] != self._row_shape or not len(X):
-            raise ValueError(
-                f"X must hold at least one sample of shape {self._row_shape}, that of the samples "
-                f"seen in fit. Got an array of shape {X.shape}."
-            )
-        answers = self._session.run(X, thresholds)
+        rows = self._checked(X)
+        answers = self._session.run(rows, thresholds)
         return getattr(answers, output), answers.exits
+
+    def _checked(self, X: Any) -> np.ndarray:
+        """Samples as an array of the precision of the model."""
+        names, given = self.metadata_["feature_names"], getattr(X, "columns", None)
+        if names is not None and given is not None and list(given) != names:
+            raise ValueError(
+                f"X must have the features of fit in the same order, {names[:20]}. Got "
+                f"{list(given)[:20]}."
+            )
+        if hasattr(X, "toarray"):
+            raise ValueError(
+                f"X must be dense; got {type(X).__name__}. Give X.toarray(), in parts if need be."
+            )
+        rows = np.asarray(X)
+        if rows.dtype.kind not in "fiub" and rows.dtype != object:
+            raise ValueError(f"X must hold real numbers; got an array of dtype {rows.dtype}.")
+        if rows.ndim == 0 or rows.shape[1:] != self._row_shape or not len(rows):
+            shape = ", ".join(["n_samples", *map(str, self._row_shape)])
+            raise ValueError(
+                f"X must be of shape ({shape}), with at least one sample. Got an array of shape "
+                f"{rows.shape}; X[None] is a single sample as such an array."
+            )
+        rows = quietly(lambda: rows.astype(self._dtype, order="C", copy=False), "over", "invalid")
+        if not np.isfinite(quietly(lambda: rows.sum(dtype=np.float64), "over", "invalid")):
+            finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+            if not finite.all():
+                raise ValueError(
+                    f"X contains NaN or infinity in precision {self._dtype} in "
+                    f"{np.sum(~finite)} samples, the first of them X[{np.argmin(finite)}]."
+                )
+        return rows
 
     def _thresholds(self, threshold: Any, budget: Any) -> np.ndarray:
         """Thresholds for the arguments of a prediction."""
@@ -216,3 +255,13 @@ class OnnxCascade:
                 "cascade does not return. Give a budget that is not strict."
             )
         return point.thresholds
+
+
+def _thresholds(stored: Any) -> np.ndarray:
+    """Thresholds of a file, where 2 stands for infinity."""
+    thresholds = np.asarray(stored, dtype=np.float64)
+    return np.where(thresholds >= 2, np.inf, thresholds)
+
+
+def _opened(path: str, n_threads: int | None) -> OnnxCascade:
+    return OnnxCascade(path, n_threads=n_threads)

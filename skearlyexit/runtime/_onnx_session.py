@@ -50,9 +50,13 @@ class Session:
         options.log_severity_level = 3
         if n_threads is not None:
             options.intra_op_num_threads = int(n_threads)
-        self._session = onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            what = repr(model) if isinstance(model, str) else "The exported model"
+            raise ValueError(f"{what} cannot be read by ONNX Runtime: {error}") from error
         stored = self._session.get_modelmeta().custom_metadata_map
         self.metadata: dict[str, Any] = {
             key.removeprefix(METADATA): json.loads(value)

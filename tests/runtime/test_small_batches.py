@@ -77,23 +77,37 @@ def test_a_model_from_a_machine_with_other_kernels_is_padded(monkeypatch):
     assert same(restored.predict_proba(X[:5], threshold=np.inf), expected)
 
 
+@pytest.mark.parametrize("n_zeros", [250, 370])
+def test_rows_that_are_alike_show_nothing(n_zeros):
+    """For zeros, every kernel returns the bias of a linear layer."""
+    X, y, X_test, _ = digits()
+    X, y = X[:400].copy(), y[:400]
+    X[:n_zeros] = 0
+    # Linear layers for each half of an image.
+    X, X_test = X.reshape(-1, 2, 32), X_test[:60].reshape(-1, 2, 32).astype(np.float32)
+    backbone = make(lambda: nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32)))
+    clf = quick(backbone=backbone, exits=[1]).fit(X, y)
+    together = clf.predict_proba(X_test, threshold=0.3)
+    alone = np.concatenate([clf.predict_proba(row[None], threshold=0.3) for row in X_test])
+    assert same(together, alone)
+
+
 def test_stages_that_depend_on_the_size_of_the_batch_are_padded():
     class Counted(nn.Module):
         """Rounds differently in batches of fewer than 4 samples."""
 
         def __init__(self):
             super().__init__()
-            self.linear = nn.Linear(64, 16)
+            self.convolution = nn.Conv2d(1, 16, 3)
 
         def forward(self, rows):
-            out = self.linear(torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % 16)))
-            out = out[: len(rows)]
-            return out * (1 + (len(rows) < 4) * torch.finfo(torch.float32).eps)
+            out = self.convolution(torch.nn.functional.pad(rows, (0,) * 7 + (-len(rows) % 16,)))
+            return out[: len(rows)] * (1 + (len(rows) < 4) * torch.finfo(torch.float32).eps)
 
     X, y, X_test, _ = digits()
-    backbone = make(lambda: nn.Sequential(Counted(), nn.ReLU(), nn.Linear(16, 16)))
+    X, X_test = X.reshape(-1, 1, 8, 8), X_test[:40].reshape(-1, 1, 8, 8).astype(np.float32)
+    backbone = make(lambda: nn.Sequential(Counted(), nn.ReLU(), nn.Conv2d(16, 16, 3)))
     clf = quick(backbone=backbone, exits=[1]).fit(X, y)
-    X_test = X_test[:40].astype(np.float32)
     assert sizes_seen(clf, X_test[:1])[0] == 4
     together = clf.predict_proba(X_test, threshold=0.5)
     alone = np.concatenate([clf.predict_proba(row[None], threshold=0.5) for row in X_test])

@@ -38,10 +38,11 @@ def import_onnx() -> Any:
     Raises
     ------
     ImportError
-        If it is not installed.
+        If it or ``onnxruntime``, with which conversions are compared, is not installed.
     """
     try:
         import onnx
+        import onnxruntime  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "ONNX requires further packages. Install them with "

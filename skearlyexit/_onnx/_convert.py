@@ -6,6 +6,8 @@ import logging
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,14 +20,17 @@ class _Exporting:
     """Lock of the exporter of torch, which changes the state of the process."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Make a new lock; in a child process, the thread that held the old one does not exist."""
         self.lock = threading.Lock()
 
 
 _exporting = _Exporting()
 
 if hasattr(os, "register_at_fork"):
-    # In a child process, the thread that held the lock does not exist.
-    os.register_at_fork(after_in_child=_exporting.__init__)  # type: ignore[misc]
+    os.register_at_fork(after_in_child=_exporting.renew)
 
 
 def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
@@ -54,15 +59,8 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
     n_rows = torch.export.Dim("n_rows")
     each = {0: n_rows}
     shapes = tuple(each for _ in example) if isinstance(example, tuple) else each
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
     try:
-        with (
-            _exporting.lock,
-            warnings.catch_warnings(),
-            torch.no_grad(),
-        ):
+        with _exporting.lock, warnings.catch_warnings(), torch.no_grad(), _errors_only():
             warnings.simplefilter("ignore")
             # By itself, for if this fails, torch.onnx.export tries others that fix the batch size.
             exported = torch.export.export(module, (example,), dynamic_shapes=(shapes,))
@@ -71,14 +69,24 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
         raise
     except Exception as error:
         raise ExportError(f"{what} cannot be converted to ONNX by torch: {error}") from error
-    finally:
-        exporter.setLevel(level)
     assert program is not None
     model = program.model_proto
     if model.functions:
         raise ExportError(f"{what} cannot be converted to ONNX: it contains functions.")
     _compare(model, module, example, what)
     return model
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Context in which the exporter of torch logs errors only."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        exporter.setLevel(level)
 
 
 def _compare(model: Any, module: torch.nn.Module, example: Any, what: str) -> None:

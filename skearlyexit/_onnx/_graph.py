@@ -72,12 +72,10 @@ class Graph:
         """Return an empty branch."""
         return Graph(self)
 
-    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output, and return the name of the output."""
         output = self._name(kind)
-        self.nodes.append(
-            self._onnx.helper.make_node(kind, inputs, [output], domain=domain, **attributes)
-        )
+        self.nodes.append(self._onnx.helper.make_node(kind, inputs, [output], **attributes))
         return output
 
     def constant(self, value: Any) -> str:

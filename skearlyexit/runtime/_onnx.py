@@ -197,19 +197,16 @@ class _Converter:
     """Converts the stages, heads and exit rule of a cascade."""
 
     def __init__(self, cascade: Cascade, row_shape: tuple[int, ...]) -> None:
-        self.cascade, self.n_classes = cascade, cascade.network.n_classes
-        network, rule = cascade.network, cascade.exit_rule
+        network = cascade.network
+        self.cascade, self.rule, self.n_classes = cascade, cascade.exit_rule, network.n_classes
         carry: Any = torch.zeros(2, *row_shape, dtype=network.dtype)
         self.stages: list[Any] = []
         self.embeddings: list[torch.Tensor] = []
-        self.n_carried: list[int] = []
         with torch.inference_mode():
             for i, stage in enumerate(network.stages):
                 self.stages.append(from_module(_Flat(stage), carry, f"Stage {i}"))
                 carry, embedding = stage(carry)
-                self.n_carried.append(len(carry) if isinstance(carry, tuple) else 1)
                 self.embeddings.append(embedding.clone())
-        self.rule = rule
 
     def whole(self, graph: Graph, carry: str) -> tuple[str, str]:
         """Add the cascade to a graph; names of probabilities and exits."""

@@ -4,8 +4,8 @@ Each batch is padded to a multiple of 16 samples with copies of a sample, in mem
 torch. Together with inner widths that are multiples of 16, this makes the result for a sample
 bitwise independent of the other samples. Batches of at most 8 samples are padded less for stages
 whose embeddings have several axes, such as those of images, where a test has shown that the results
-are the same. For products of matrices with one row a sample, a test could not: in one of them, the
-results of two kernels differed for one of 40 samples only.
+are the same. For products of matrices with one row a sample, whose kernel depends on the number of
+rows, a few samples could not show that the results never differ.
 """
 
 from __future__ import annotations

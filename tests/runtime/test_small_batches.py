@@ -77,15 +77,15 @@ def test_a_model_from_a_machine_with_other_kernels_is_padded(monkeypatch):
     assert same(restored.predict_proba(X[:5], threshold=np.inf), expected)
 
 
-@pytest.mark.parametrize("n_zeros", [250, 370])
-def test_rows_that_are_alike_show_nothing(n_zeros):
+@pytest.mark.parametrize("zeros", [slice(300), np.linspace(0, 399, N_TESTED).astype(int)])
+def test_rows_that_are_alike_show_nothing(zeros):
     """For zeros, every kernel returns the bias of a linear layer."""
     X, y, X_test, _ = digits()
     X, y = X[:400].copy(), y[:400]
-    X[:n_zeros] = 0
-    # Linear layers for each half of an image.
-    X, X_test = X.reshape(-1, 2, 32), X_test[:60].reshape(-1, 2, 32).astype(np.float32)
-    backbone = make(lambda: nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32)))
+    X[zeros] = 0  # at the beginning, or in all rows of the test
+    # With a further axis, since stages of vectors are not tested.
+    X, X_test = X[:, None], X_test[:60, None].astype(np.float32)
+    backbone = make(lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32)))
     clf = quick(backbone=backbone, exits=[1]).fit(X, y)
     together = clf.predict_proba(X_test, threshold=0.3)
     alone = np.concatenate([clf.predict_proba(row[None], threshold=0.3) for row in X_test])

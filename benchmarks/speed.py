@@ -24,13 +24,13 @@ from _harness.command import make_parser, some_of
 from _harness.data import SETS, Arrays
 from _harness.measure import MIB, medians, memory_is_known, ratio, take_turns, watched
 from _harness.networks import fixed_length
+from _harness.peers import by_torch, ideal_plan, plain_network, run_ideal
 from _harness.samples import divide
 
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
 from skearlyexit._determinism._layers import round_up
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit.runtime._driver import _heads_in_use
-from skearlyexit.runtime._torch import _load, _sizes
+from skearlyexit.runtime._torch import _load
 from skearlyexit.training import MultiExitNetwork, Trainer
 from skearlyexit.training._options import TrainingOptions, cosine
 from skearlyexit.training._rows import to_rows
@@ -65,26 +65,14 @@ def fit_model(args: argparse.Namespace, parts: tuple[Arrays, Arrays, Arrays]) ->
     return clf
 
 
-def run_plain(clf: EarlyExitClassifier, X: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """Full network in batches, with the last head only."""
-    labels = []
-    with torch.inference_mode():
-        for carry in X.split(batch_size):
-            for stage in clf.stages_:
-                carry, embedding = stage(carry)
-            labels.append(clf.heads_[-1](embedding).argmax(dim=1))
-        return torch.cat(labels)
-
-
 def section_predict(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
-    X = parts[2][0]
-    tensor = torch.tensor(X)
-    sizes = {str(2**k): partial(run_plain, clf, tensor, 2**k) for k in range(6, 14)}
+    X, plain = parts[2][0], plain_network(clf)
+    sizes = {str(2**k): partial(by_torch, plain, 2**k, X) for k in range(6, 14)}
     times = take_turns(sizes, max(3, args.repeats // 3))
     print(f"Plain network on {len(X)} samples by batch size: {medians(times)}")
     best = int(min(times, key=lambda name: np.median(times[name])))
     times = take_turns(
-        {"plain": partial(run_plain, clf, tensor, best), "predict": partial(clf.predict, X)},
+        {"plain": partial(by_torch, plain, best, X), "predict": partial(clf.predict, X)},
         args.repeats,
     )
     gain, text = ratio(times["plain"], times["predict"])
@@ -92,44 +80,14 @@ def section_predict(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...
     print_claim(gain >= 3, f"predict at least 3 times as fast as the plain network: {text}")
 
 
-def prepare_ideal(
-    clf: EarlyExitClassifier, X: np.ndarray
-) -> list[tuple[torch.nn.Module, torch.nn.Module | None, tuple[torch.Tensor, ...]]]:
-    """Stage, head and prepared batches of survivors, for every exit that some sample reaches."""
-    cascade = clf.cascade_
-    batch_rows = _sizes(cascade.network.row_bytes, cascade.network.device)[1]
-    exits = clf.predict(X, return_exits=True)[1]
-    used = _heads_in_use(cascade, clf.thresholds_, None)
-    plan, carry = [], torch.tensor(X)
-    with torch.inference_mode():
-        for i, (stage, head) in enumerate(zip(clf.stages_, clf.heads_, strict=True)):
-            survivors = np.flatnonzero(exits >= i)
-            if not len(survivors):
-                break
-            padded = _load(carry.numpy()[survivors], "cpu", torch.float32, round_up(len(survivors)))
-            batches = tuple(batch.clone() for batch in padded.split(batch_rows))
-            plan.append((stage, head if used[i] else None, batches))
-            carry, _ = stage(carry)
-    return plan
-
-
-def run_ideal(plan: list[Any]) -> None:
-    """Only stages and heads: no decisions, no gathering, no predictions put in order."""
-    with torch.inference_mode():
-        for stage, head, batches in plan:
-            for batch in batches:
-                _, embedding = stage(batch)
-                if head is not None:
-                    torch.softmax(head(embedding), dim=1)
-
-
 def section_ideal(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...]) -> None:
     X_test = parts[2][0]
     for n_rows in (4096, 5000, 16384, 65536):
         X = np.resize(X_test, (n_rows, X_test.shape[1]))
+        plan = ideal_plan(clf, clf.stages_, clf.heads_, X, clf.thresholds_)
         functions = {
             "predict": partial(clf.predict, X),
-            "ideal": partial(run_ideal, prepare_ideal(clf, X)),
+            "ideal": partial(run_ideal, plan),
         }
         times = take_turns(functions, args.repeats)
         loss, text = ratio(times["predict"], times["ideal"])

@@ -22,6 +22,7 @@ def make_parser(
     seeds: int = 0,
     cache: bool = False,
     output: bool = False,
+    raw: bool = False,
 ) -> argparse.ArgumentParser:
     """Parser with the options that several scripts share.
 
@@ -35,6 +36,8 @@ def make_parser(
         Default of ``--seeds``; 0 leaves this option out.
     cache, output : bool, default=False
         Whether trained models or samples are kept, and whether tables are written.
+    raw : bool, default=False
+        Whether raw results are written, and can be printed again.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -49,8 +52,11 @@ def make_parser(
         parser.add_argument(
             "--cache", type=Path, default=CACHE, help="folder of trained models and samples"
         )
-    if output:
-        parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the tables")
+    if output or raw:
+        what = "raw results" if raw else "tables"
+        parser.add_argument("--output", type=Path, default=RESULTS, help=f"folder for the {what}")
+    if raw:
+        parser.add_argument("--print", action="store_true", help="only print what is saved")
     return parser
 
 

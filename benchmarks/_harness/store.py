@@ -24,6 +24,11 @@ def kept(path: Path, compute: Callable[[], Any] | None = None) -> Any:
     return joblib.load(path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text to a file, at once."""
+    _write(path, lambda part: part.write_text(text))
+
+
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file at once, so that an interrupted run leaves a whole one or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +72,7 @@ class Store:
 
     def save(self) -> None:
         """Write the file."""
-        text = json.dumps(self.content, indent=1)
-        _write(self.path, lambda part: part.write_text(text))
+        write_text(self.path, json.dumps(self.content, indent=1))
 
     def model(self, name: str) -> dict[str, Any]:
         """Results of a model, to be read and written."""

@@ -34,6 +34,7 @@ import torch
 from _harness.cascades import load, splits
 from _harness.command import DEFAULT_SETS, available, make_parser, write_table
 from _harness.data import SETS
+from _harness.peers import EARLYON
 from _harness.report import table
 from _harness.synthetic import Population, draw
 from scipy.stats import binom
@@ -257,8 +258,6 @@ def by_point(point: OperatingPoint) -> Chooser:
 
     return choose
 
-
-EARLYON = "python -m pip install --no-deps earlyon==0.3.0"
 
 #: From high to low, dense near 1; its own has nine values from 0.99 to 0.5.
 FINE_GRID = tuple(float(value) for value in 1 - np.linspace(0, 1, 42)[1:-1] ** 3)

@@ -59,7 +59,7 @@ MANY = 10_000
 BATCHES = (16, 64, 256, 1024, 4096)
 #: Samples of the loop over single samples, and of a call whose accuracy is measured.
 N_LOOP, N_CALL = 256, 256
-PLAIN = "plain, torch"
+PLAIN, MLP = "plain, torch", "MLPClassifier"
 MAX_TRAIN = {"tabular": 16_000, "image": 5000}
 
 #: From samples to a call that is timed. What is prepared before takes no time.
@@ -129,7 +129,7 @@ class Ways:
         self.loop = partial(peers.by_loop, *parts, self.thresholds)
         self.others: dict[str, peers.Predict] = {}
         if X.ndim == 2:
-            self.others["MLPClassifier"] = _mlp(clf, X, y).predict
+            self.others[MLP] = _mlp(clf, X, y).predict
         self.others |= {
             'predict, "torch"': partial(clf.predict, **options),
             'predict, "onnx"': partial(onnx.predict, **options),
@@ -165,6 +165,8 @@ class Ways:
         functions["early exits, loop"] = self.loop
         found = {}
         for name, function in [*functions.items(), *self.others.items()]:
+            if name == MLP:
+                continue  # it is hardly trained
             starts = range(0, len(X), N_CALL)
             labels = np.concatenate([function(X[i : i + N_CALL]) for i in starts])
             labels = labels if name in self.others else classes[labels]

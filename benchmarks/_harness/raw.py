@@ -70,6 +70,7 @@ def facts() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load at the start": os.getloadavg(),
+        "load at the end": os.getloadavg(),
         "python": platform.python_version(),
         "versions": versions,
     }

@@ -40,8 +40,8 @@ from skearlyexit.placement import Placement, PlacementReport
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
 from skearlyexit.runtime._driver import Answers
-from skearlyexit.runtime._onnx import Description, to_model, write
-from skearlyexit.runtime._onnx_session import Session
+from skearlyexit.runtime._onnx import Description, write
+from skearlyexit.runtime._onnx_session import compiled
 from skearlyexit.runtime._torch import embed
 from skearlyexit.training import MultiExitNetwork, TrainingStrategy
 from skearlyexit.training._options import OPTIMIZERS, SCHEDULES
@@ -280,12 +280,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 "A strict budget cannot be exported: it requires the scores of all samples of a "
                 "batch. Give a budget that is not strict."
             )
-        write(self.cascade_, self._description(self.classes_, point), path)
-
-    def _description(self, classes: np.ndarray, point: CalibratedPoint) -> Description:
-        """What is stored in an exported file."""
-        return Description(
-            classes,
+        description = Description(
+            self.classes_,
             self._row_shape,
             self.exit_names_,
             point.thresholds,
@@ -293,6 +289,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             self.frontier_,
             getattr(self, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None,
         )
+        write(self.cascade_, description, path)
 
     def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
         if self.runtime == "torch":
@@ -305,9 +302,9 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         X = self._validate_rows(X)
         session = self.cascade_.compiled.get(self.runtime)
         if session is None:
-            description = self._description(np.arange(len(self.classes_)), point)
-            model = to_model(self.cascade_, description).SerializeToString()
-            session = self.cascade_.compiled[self.runtime] = Session(model, torch.get_num_threads())
+            network, exit_rule = self.cascade_.network, self.cascade_.exit_rule
+            session = compiled(network, exit_rule, self._row_shape)
+            self.cascade_.compiled[self.runtime] = session
         return session.run(X, point.thresholds)
 
     @_available_if(check_goes_on)

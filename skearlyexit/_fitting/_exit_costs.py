@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._cascade._cascade import FittedNetwork
+from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._streamed import tensor_of
 from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._fitting._exit_times import ExitTimer
 from skearlyexit._fitting._measured_network import Exits
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost, CostInput, CostMeasurement, CostTable, exit_costs
@@ -32,11 +33,14 @@ class ExitCosts:
         Exits of the network.
     n_classes : int
         Number of classes.
+    runtime : {"torch", "onnx"}
+        What executes predictions.
     """
 
     cost: Cost
     exits: Exits
     n_classes: int
+    runtime: str
 
     def least(self, combination: Combination | None, *, gated: bool) -> float:
         """Lower bound of the cost of exiting at the first exit, known before training.
@@ -83,8 +87,8 @@ class ExitCosts:
             decisions[0].append(combination.cost_input(self.n_classes, 0))
         return float(self._table([], parts, decisions).cumulative[0])
 
-    def table(self, network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> CostTable:
-        """Measure the costs of a network and its exit rule on a few samples.
+    def cascade(self, network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> Cascade:
+        """Complete a cascade by its costs, measured on a few samples.
 
         Parameters
         ----------
@@ -97,10 +101,16 @@ class ExitCosts:
 
         Returns
         -------
-        table : CostTable
-            Costs of all parts.
+        cascade : Cascade
+            Network and exit rule with their costs, and with what was compiled to measure these.
         """
-        return self._table(*self._parts(network, X, exit_rule))
+        timer = ExitTimer(self.runtime, network, exit_rule, X)
+        measured = self.cost.while_running(timer)
+        if measured is None:
+            table = self._table(*self._parts(network, X, exit_rule))
+        else:
+            table = self._of_measurements(*measured)
+        return Cascade(network, exit_rule, table, timer.compiled)
 
     def untimed(self, network: FittedNetwork, X: np.ndarray) -> np.ndarray:
         """Costs from which exit rules are fitted, which are the same for fits with the same seed.
@@ -168,11 +178,13 @@ class ExitCosts:
         )
         values = iter(found)
         decided = [CostMeasurement.total([next(values) for _ in parts]) for parts in decisions]
-        return CostTable(
-            self.cost.unit_name,
-            self.exits.plan.names,
-            staged,
-            headed,
-            self.exits.plan.links,
-            decided,
-        )
+        return self._of_measurements(staged, headed, decided)
+
+    def _of_measurements(
+        self,
+        stages: list[CostMeasurement],
+        heads: list[CostMeasurement],
+        decisions: list[CostMeasurement],
+    ) -> CostTable:
+        plan = self.exits.plan
+        return CostTable(self.cost.unit_name, plan.names, stages, heads, plan.links, decisions)

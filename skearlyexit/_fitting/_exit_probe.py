@@ -71,7 +71,7 @@ class ExitProbe:
             exit_rule = fit_to_costs(fitter.exit_rule, known, len(fitter.heads.classes))
         with among_held_out():
             table = exit_rule.tabulate(rows.X)
-        costs = fitter.costs.table(network, exit_rule, train.X)
+        costs = fitter.costs.cascade(network, exit_rule, train.X).cost_table
         if rows.calibration_weight is None:
             rows = replace(rows, calibration_weight=np.ones(len(rows)))
         return Probed(

@@ -189,8 +189,8 @@ def _fit_spec(
         request.check_costs(fitter.least_cost)
     fit, found = _fit_networks(placed, samples, validation, start, rng)
     exit_rule, judged = _fit_rule(placed, fit.network, samples, found, rng)
-    cost_table = fitter.costs.table(fit.network, exit_rule, samples.X)
-    cascade = Cascade(with_small_batches(fit.network, samples.X), exit_rule, cost_table)
+    network = with_small_batches(fit.network, samples.X)
+    cascade = fitter.costs.cascade(network, exit_rule, samples.X)
     data = None if judged is None else _calibration_data(judged, cascade, weights, classes)
     point, frontier = choose_point(request, cascade, data)
     if placed.refit or fitter.exit_rule.n_learned:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._cross_fit import fit_to_costs
 from skearlyexit._fitting._fit import FittedModel
@@ -137,5 +136,5 @@ def update_model(
         return fitter.costs.untimed(network, samples.X)
 
     exit_rule = fit_to_costs(fitter.exit_rule, costs, len(classes))
-    cascade = Cascade(network, exit_rule, fitter.costs.table(network, exit_rule, samples.X))
+    cascade = fitter.costs.cascade(network, exit_rule, samples.X)
     return FittedModel.of(cascade, fit, placed, CalibratedPoint(request, fixed, reason=_REASON))

@@ -123,7 +123,7 @@ class FitSpec:
                 device=params.device,
                 n_jobs=params.n_jobs,
             ),
-            costs=ExitCosts(self.cost, exits, n_classes),
+            costs=ExitCosts(self.cost, exits, n_classes, params.runtime),
             exit_rule=rule,
             combination=combination,
             validation_fraction=params.validation_fraction if self.stops_early else None,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from skearlyexit.costs._links import Link
-from skearlyexit.costs._parts import CostInput, CostMeasurement
+from skearlyexit.costs._parts import CostInput, CostMeasurement, PartMeasurements
 
 
 class Cost(BaseEstimator, metaclass=ABCMeta):
@@ -161,6 +161,27 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
             readings = self.read([*stages, *heads, *decisions])
         n_exits = len(blocks)
         return readings[:n_exits], readings[n_exits : 2 * n_exits], readings[2 * n_exits :]
+
+    def while_running(
+        self, time: Callable[[int, int], PartMeasurements]
+    ) -> PartMeasurements | None:
+        """Measure the costs of all parts while the fitted model runs.
+
+        The default implementation returns None: `of_cascade` measures each part alone.
+
+        Parameters
+        ----------
+        time : callable
+            Function that runs the model in the runtime of the estimator and returns the times of
+            its parts. It is called as ``time(n_samples, n_repeats)``, with the number of samples in
+            a call of the model and the number of calls.
+
+        Returns
+        -------
+        parts : PartMeasurements or None
+            Cost per sample of each stage, head and decision.
+        """
+        return None
 
     def of_link(self, link: Link, n_bytes: float) -> float:
         """Measure the cost of a link.

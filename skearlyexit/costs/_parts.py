@@ -59,8 +59,8 @@ class CostInput:
             Input of the part for this number of samples.
         """
         if isinstance(self.inputs, tuple):
-            return tuple(_repeat(tensor, n_rows) for tensor in self.inputs)
-        return _repeat(self.inputs, n_rows)
+            return tuple(repeat(tensor, n_rows) for tensor in self.inputs)
+        return repeat(self.inputs, n_rows)
 
     @property
     def n_samples(self) -> int:
@@ -68,7 +68,8 @@ class CostInput:
         return len(self.inputs[0] if isinstance(self.inputs, tuple) else self.inputs)
 
 
-def _repeat(rows: Any, n_rows: int) -> Any:
+def repeat(rows: Any, n_rows: int) -> Any:
+    """Repeat samples to get a given number."""
     if isinstance(rows, np.ndarray):
         return rows[np.arange(n_rows) % len(rows)]
     return rows.index_select(0, torch.arange(n_rows, device=rows.device) % len(rows))
@@ -177,3 +178,7 @@ class CostMeasurement:
             The converted measurement.
         """
         return CostMeasurement(self.value * factor, self.low * factor, self.high * factor, self.how)
+
+
+#: Measurements of the stages, of the heads and of the decisions, one for each exit.
+PartMeasurements = tuple[list[CostMeasurement], list[CostMeasurement], list[CostMeasurement]]

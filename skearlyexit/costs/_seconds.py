@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -10,26 +10,37 @@ from sklearn.utils._param_validation import Interval
 
 from skearlyexit.costs._base import Cost
 from skearlyexit.costs._links import Link, check_links
-from skearlyexit.costs._parts import CostInput, CostMeasurement
+from skearlyexit.costs._parts import CostInput, CostMeasurement, PartMeasurements
 from skearlyexit.costs._timing import time_parts
 
 
 class SecondsCost(Cost):
     """Time per sample in seconds, measured on this machine in `fit`.
 
-    Each part is timed alone. Its cost is the median of repeated measurements, whose quartiles are
-    reported as well. Since times differ from fit to fit, thresholds that depend on costs may
-    differ, too.
+    The fitted model is run by what executes predictions, torch or ONNX Runtime, as the parameter
+    `runtime` of the estimator says. The cost of a part is the median of repeated measurements,
+    whose quartiles are reported as well. Since times differ from fit to fit, thresholds that depend
+    on costs may differ, too.
 
     Parameters
     ----------
     batch_size : int, default=256
         Number of samples in each call. Small batches take more time per sample, in particular for
-        heads that are not torch modules.
+        heads that are not torch modules. Set it to 1 if single samples are predicted.
     n_repeats : int, default=15
-        Number of measurements of each part.
+        Number of measurements.
     links : sequence of Link, default=()
         Connections between the machines that run the network.
+
+    Notes
+    -----
+    With ``runtime="torch"``, each stage, head and decision is timed while the model runs. ONNX
+    Runtime executes the model as a whole: the time to exit at each exit is measured, with and
+    without the heads before it, and the times of the parts are those that explain these best. A
+    head then includes its decision, and the last stage includes the last head.
+
+    Before the training, when exits are placed by cost, each block is timed alone by torch, whatever
+    the runtime is.
 
     Examples
     --------
@@ -69,6 +80,9 @@ class SecondsCost(Cost):
     def read(self, parts: Sequence[CostInput]) -> list[CostMeasurement]:
         timed = time_parts(parts, self.batch_size, self.n_repeats)
         return [CostMeasurement.of_times(times) for times in timed]
+
+    def while_running(self, time: Callable[[int, int], PartMeasurements]) -> PartMeasurements:
+        return time(self.batch_size, self.n_repeats)
 
     def of_link(self, link: Link, n_bytes: float) -> float:
         return link.seconds(n_bytes)

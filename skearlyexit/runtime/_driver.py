@@ -87,12 +87,12 @@ def run(
     labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
     probabilities = np.empty((len(X), cascade.network.n_classes)) if with_probabilities else None
     answers = Answers(labels, exits, probabilities)
-    _visit(
+    visit(
         TorchExecutor(cascade.network),
         exit_rule,
         X,
         _heads_in_use(cascade, thresholds, strict_budget),
-        lambda n_rows: _ExitVisitor(exit_rule, thresholds, strict_budget, n_rows, answers),
+        lambda n_rows: ExitVisitor(exit_rule, thresholds, strict_budget, n_rows, answers),
         slab_rows,
     )
     return answers
@@ -110,7 +110,7 @@ def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = No
         return np.zeros(len(rows), dtype=bool)
 
     used = np.ones(network.n_exits, dtype=bool)
-    _visit(TorchExecutor(network), None, X, used, lambda n_rows: record, slab_rows)
+    visit(TorchExecutor(network), None, X, used, lambda n_rows: record, slab_rows)
     return Outputs(probabilities, gates)
 
 
@@ -138,11 +138,11 @@ def label_table(
         return record
 
     used = np.ones(network.n_exits, dtype=bool)
-    _visit(TorchExecutor(network), exit_rule, X, used, visitor, slab_rows)
+    visit(TorchExecutor(network), exit_rule, X, used, visitor, slab_rows)
     return LabelTable(labels, scores)
 
 
-class _ExitVisitor:
+class ExitVisitor:
     """Visitor of a slab that determines the samples that exit, and stores their predictions.
 
     Parameters
@@ -212,7 +212,7 @@ def _heads_in_use(
     return used
 
 
-def _visit(
+def visit(
     executor: Executor,
     exit_rule: ExitRule | None,
     X: np.ndarray,

@@ -10,7 +10,7 @@ import copy
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,7 +19,7 @@ import numpy as np
 import sklearn
 import torch
 
-from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._onnx._convert import from_module
 from skearlyexit._onnx._graph import (
@@ -41,6 +41,9 @@ INPUT, THRESHOLDS = "X", "thresholds"
 OUTPUTS = ["labels", "probabilities", "exits"]
 #: Prefix of the names of metadata.
 METADATA = "skearlyexit."
+#: Threshold at which the head is computed although no sample can exit, to measure its time. At
+#: larger ones it is not computed.
+UNREACHED = 1.0 + 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,14 @@ def write(cascade: Cascade, description: Description, path: str | os.PathLike[st
         raise FileNotFoundError(
             f"'path' must be that of a file in an existing folder; got {os.fspath(path)!r}."
         )
-    content = to_model(cascade, description).SerializeToString()
+    content = to_model(
+        cascade.network,
+        cascade.exit_rule,
+        description.row_shape,
+        description.classes,
+        description.thresholds,
+        description.metadata(cascade),
+    ).SerializeToString()
     part = goal.with_name(f".{goal.name}.{uuid4().hex}")
     try:
         part.write_bytes(content)
@@ -137,27 +147,33 @@ def check_rule(exit_rule: ExitRule, *, runs_gates: bool) -> None:
     check_converts(exit_rule.policy, ["step", "judge"], Policy)
 
 
-def to_model(cascade: Cascade, description: Description) -> Any:
-    """Convert a cascade to an ``onnx.ModelProto``.
+def to_model(
+    network: FittedNetwork,
+    exit_rule: ExitRule,
+    row_shape: tuple[int, ...],
+    classes: np.ndarray,
+    thresholds: np.ndarray,
+    metadata: dict[str, str],
+) -> Any:
+    """Convert a fitted network and its exit rule to an ``onnx.ModelProto``.
 
     Raises
     ------
     ExportError
-        If a part of the cascade cannot be converted.
+        If a part cannot be converted.
     """
     onnx = import_onnx()
     # A copy, since torch changes modules while it exports them, and on the CPU.
-    network = copy.deepcopy(cascade.network).moved("cpu")
-    cascade = replace(cascade, network=network)
+    network = copy.deepcopy(network).moved("cpu")
     helper = onnx.helper
-    check_rule(cascade.exit_rule, runs_gates=bool(network.gates))
+    check_rule(exit_rule, runs_gates=bool(network.gates))
     if network.combiner is not None:
         raise ExportError("A combination that is learned with the network cannot be converted.")
     dtype = np.dtype(str(network.dtype).removeprefix("torch."))
     graph = Graph()
-    probabilities, exits = _Converter(cascade, description.row_shape).whole(graph, INPUT)
+    probabilities, exits = _Converter(network, exit_rule, row_shape).whole(graph, INPUT)
     labels = graph.op("ArgMax", probabilities, axis=1, keepdims=0)
-    classes = _tensor(description.classes)
+    classes = _tensor(classes)
     labels = graph.op("Gather", graph.constant(classes), labels)
     named = zip((labels, probabilities, exits), OUTPUTS, strict=True)
     graph.nodes += [helper.make_node("Identity", [name], [output]) for name, output in named]
@@ -166,8 +182,8 @@ def to_model(cascade: Cascade, description: Description) -> Any:
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(of))
         return helper.make_tensor_value_info(name, kind, shape)
 
-    thresholds = np.minimum(description.thresholds, 2.0).astype(np.float64)
-    inputs = [info(INPUT, dtype, ["n_samples", *description.row_shape])]
+    thresholds = np.minimum(thresholds, 2.0).astype(np.float64)
+    inputs = [info(INPUT, dtype, ["n_samples", *row_shape])]
     if len(thresholds):
         # With a default, so that it may be left out.
         inputs.append(info(THRESHOLDS, np.float64, [len(thresholds)]))
@@ -188,7 +204,7 @@ def to_model(cascade: Cascade, description: Description) -> Any:
         producer_name="skearlyexit",
         producer_version=__version__,
     )
-    helper.set_model_props(model, description.metadata(cascade))
+    helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
     return model
 
@@ -196,9 +212,10 @@ def to_model(cascade: Cascade, description: Description) -> Any:
 class _Converter:
     """Converts the stages, heads and exit rule of a cascade."""
 
-    def __init__(self, cascade: Cascade, row_shape: tuple[int, ...]) -> None:
-        network = cascade.network
-        self.cascade, self.rule, self.n_classes = cascade, cascade.exit_rule, network.n_classes
+    def __init__(
+        self, network: FittedNetwork, exit_rule: ExitRule, row_shape: tuple[int, ...]
+    ) -> None:
+        self.network, self.rule, self.n_classes = network, exit_rule, network.n_classes
         carry: Any = torch.zeros(2, *row_shape, dtype=network.dtype)
         self.stages: list[Any] = []
         self.embeddings: list[torch.Tensor] = []
@@ -215,7 +232,7 @@ class _Converter:
     def _from(self, graph: Graph, exit_: int, carry: list[str]) -> tuple[str, str]:
         """Add everything from a stage on; names of probabilities and exits of its samples."""
         *carry, embedding = graph.insert(self.stages[exit_], carry)
-        last = self.cascade.n_exits - 1
+        last = self.network.n_exits - 1
         if exit_ == last:
             answer = self._answer(graph, exit_, embedding)
             return answer, self._filled(graph, answer, exit_)
@@ -241,7 +258,7 @@ class _Converter:
         self, graph: Graph, exit_: int, embedding: str, threshold: str
     ) -> tuple[str, str]:
         """Probabilities at an exit, and which samples exit; no head if none can."""
-        reachable = graph.op("LessOrEqual", threshold, graph.constant(1.0))
+        reachable = graph.op("LessOrEqual", threshold, graph.constant(UNREACHED))
         run, skipped = graph.branch(), graph.branch()
         answer = self._answer(run, exit_, embedding)
         score = self.rule.policy.onnx(run, answer, exit_)
@@ -256,7 +273,7 @@ class _Converter:
         return answer, exiting
 
     def _answer(self, graph: Graph, exit_: int, embedding: str) -> str:
-        head = self.cascade.network.heads[exit_]
+        head = self.network.heads[exit_]
         check_converts(head, ["predict_proba"], FittedHead)
         answer = head.onnx(graph, embedding, self.embeddings[exit_])
         if self.rule.scaling is not None:

@@ -6,10 +6,14 @@ import json
 from typing import Any
 
 import numpy as np
+import torch
 
+from skearlyexit._cascade._cascade import FittedNetwork
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._utils._not_finite import check_outputs
+from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.runtime._driver import Answers
-from skearlyexit.runtime._onnx import INPUT, METADATA, OUTPUTS, THRESHOLDS
+from skearlyexit.runtime._onnx import INPUT, METADATA, OUTPUTS, THRESHOLDS, to_model
 
 #: Maximum size of the largest embeddings of the samples of a call of ONNX Runtime, and bounds of
 #: their number. On 16,384 digits, calls of 64 samples took 2.6 times as long as calls of 4,096.
@@ -99,3 +103,22 @@ class Session:
         )
         check_outputs(probabilities, "The outputs are")
         return Answers(labels, exits, probabilities)
+
+
+def compiled(network: FittedNetwork, exit_rule: ExitRule, row_shape: tuple[int, ...]) -> Session:
+    """Session of a fitted network and its exit rule, whose labels are indices of the classes.
+
+    Raises
+    ------
+    ExportError
+        If a part cannot be converted.
+    """
+    model = to_model(
+        network,
+        exit_rule,
+        row_shape,
+        np.arange(network.n_classes),
+        no_early_exits(network.n_exits),
+        {f"{METADATA}row_bytes": json.dumps(int(network.row_bytes))},
+    )
+    return Session(model.SerializeToString(), torch.get_num_threads())

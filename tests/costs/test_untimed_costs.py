@@ -8,6 +8,7 @@ from torch import nn
 
 from skearlyexit import CostSensitivePolicy, ScheduledPolicy
 from skearlyexit.costs import _macs, _seconds
+from skearlyexit.runtime import _times
 from tests._data import blobs, quick, same
 
 X, y, X_NEW, Y_NEW = (part[:250] for part in blobs())
@@ -39,6 +40,8 @@ def uneven_clock(monkeypatch):
     for module in (_macs, _seconds):
         if hasattr(module, "time_parts"):
             monkeypatch.setattr(module, "time_parts", times)
+    ticks = np.cumsum(rng.uniform(1e-7, 1e-4, size=10**5)).tolist()
+    monkeypatch.setattr(_times, "perf_counter", lambda: ticks.pop(0))
 
 
 @pytest.mark.parametrize("cost", ["macs", "seconds"])

@@ -32,6 +32,7 @@ from skearlyexit._onnx._graph import ExportError
 from skearlyexit.backbones import RecurrentBackbone, TransformerBackbone
 from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime import OnnxCascade
+from skearlyexit.runtime._onnx import UNREACHED
 from tests._data import blobs, digits, make, quick
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -235,6 +236,7 @@ def test_stages_and_heads_that_nobody_needs_do_not_run(folder):
     assert count(1.0, convolutions) == count(2.0, convolutions)
     heads = ("Gemm", "FusedGemm", "MatMul")
     assert count(0.0, heads) == count(2.0, heads) < count(1.0, heads)
+    assert count(UNREACHED, heads) == count(1.0, heads)
 
 
 WITHOUT_THE_PACKAGE = """

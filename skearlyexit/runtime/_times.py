@@ -1,0 +1,148 @@
+"""Times of the parts of a cascade, measured while it runs."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from skearlyexit._cascade._cascade import FittedNetwork
+from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._exit_table import Outputs
+from skearlyexit.calibration._base import no_early_exits
+from skearlyexit.runtime._driver import Answers, ExitVisitor, visit
+from skearlyexit.runtime._executor import Executor
+from skearlyexit.runtime._onnx import UNREACHED
+from skearlyexit.runtime._onnx_session import Session
+from skearlyexit.runtime._torch import TorchExecutor
+
+STAGE, HEAD, DECISION = range(3)
+
+
+def part_times(network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> np.ndarray:
+    """Time each part in a run of torch in which no sample exits early.
+
+    Parameters
+    ----------
+    network : FittedNetwork
+        Fitted network.
+    exit_rule : ExitRule
+        Fitted exit rule.
+    X : ndarray of shape (n_samples, ...)
+        Samples.
+
+    Returns
+    -------
+    times : ndarray of shape (n_exits, 3)
+        Seconds that the stage, the head with its gate, and the decision of each exit take for all
+        samples.
+    """
+    labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
+    thresholds, last = no_early_exits(network.n_exits), network.n_exits - 1
+    executor = _TimedExecutor(network)
+    visit(
+        executor,
+        exit_rule,
+        X,
+        np.ones(network.n_exits, dtype=bool),
+        lambda n_rows: ExitVisitor(exit_rule, thresholds, None, n_rows, Answers(labels, exits)),
+        None,
+    )
+    times = executor.finished()
+    if network.combiner is None and not exit_rule.cost_input(network.n_classes, last, last=True):
+        # Nothing is decided: what remains, such as storing the labels, the plain network does too.
+        times[last, HEAD] += times[last, DECISION]
+        times[last, DECISION] = 0.0
+    return times
+
+
+def exit_times(session: Session, X: np.ndarray, n_exits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Time runs of ONNX Runtime in which all samples exit at the same exit.
+
+    Parameters
+    ----------
+    session : Session
+        Session of a cascade.
+    X : ndarray of shape (n_samples, ...)
+        Samples.
+    n_exits : int
+        Number of exits, including the last one.
+
+    Returns
+    -------
+    with_heads, alone : ndarray of shape (n_exits,)
+        Seconds for all samples to exit at each exit if the heads before it are computed, and if
+        they are not. The last time without them is that of the plain network.
+    """
+    times = np.empty((2, n_exits))
+    for row, before in zip(times, (UNREACHED, np.inf), strict=True):
+        for exit_ in range(n_exits):
+            thresholds = no_early_exits(n_exits)
+            thresholds[:exit_] = before
+            thresholds[exit_ : exit_ + 1] = 0.0
+            start = perf_counter()
+            session.run(X, thresholds)
+            row[exit_] = perf_counter() - start
+    return times[0], times[1]
+
+
+class _TimedExecutor(Executor):
+    """Executor with torch that takes the time between its calls.
+
+    Parameters
+    ----------
+    network : FittedNetwork
+        Fitted network.
+    """
+
+    def __init__(self, network: FittedNetwork) -> None:
+        self.times = np.zeros((network.n_exits, 3))
+        self.started = False
+        self.mark = perf_counter()
+        self.executor = executor = TorchExecutor(network)
+        self.n_exits, self.n_classes = executor.n_exits, executor.n_classes
+        self.combiner, self.has_gates = executor.combiner, executor.has_gates
+
+    def finished(self) -> np.ndarray:
+        """Seconds since the start, by exit and part."""
+        self._lap(-1, DECISION)
+        return self.times
+
+    def context(self) -> AbstractContextManager[Any]:
+        return self.executor.context()
+
+    def slab_rows(self, output_bytes: int) -> int:
+        return self.executor.slab_rows(output_bytes)
+
+    def load(self, X: np.ndarray) -> Any:
+        if self.started:  # the slab before has ended
+            self._lap(-1, DECISION)
+        self.started = True
+        return self.executor.load(X)
+
+    def stage(self, exit_: int, carry: Any, n_rows: int) -> tuple[Any, Any]:
+        if exit_:
+            self._lap(exit_ - 1, DECISION)
+        found = self.executor.stage(exit_, carry, n_rows)
+        self._lap(exit_, STAGE)
+        return found
+
+    def output(self, exit_: int, embedding: Any, n_rows: int) -> Outputs:
+        found = self.executor.output(exit_, embedding, n_rows)
+        self._lap(exit_, HEAD)
+        return found
+
+    def take(self, exit_: int, carry: Any, rows: np.ndarray) -> Any:
+        return self.executor.take(exit_, carry, rows)
+
+    def _lap(self, exit_: int, part: int) -> None:
+        """Add the time since the last call to a part."""
+        device = torch.device(self.executor.network.device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = perf_counter()
+        self.times[exit_, part] += now - self.mark
+        self.mark = now

@@ -84,10 +84,11 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         threshold : float or sequence of float, default=None
             One threshold for all exits, or one for each exit but the last.
         budget : float or Budget, default=None
-            Maximum mean cost per sample, in units of the cost of the plain network. The thresholds
-            are looked up in `frontier_`. The budget is an average over samples of the same
-            distribution, unless it is strict: ``Budget(0.4, strict=True)`` is never exceeded on
-            the samples of a call.
+            Maximum mean cost per sample, in units of the cost of the plain network, or, with
+            costs in seconds, in a unit of time: ``Budget(2, unit="ms")``. The thresholds are looked
+            up in `frontier_`. The budget is an average over samples of the same distribution,
+            unless it is strict: ``Budget(0.4, strict=True)`` is never exceeded on the samples of a
+            call.
         return_exits : bool, default=False
             Whether to return the exit of each sample as well.
 

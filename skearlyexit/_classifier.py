@@ -120,10 +120,11 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
         the first exit; above 1 no sample exits early. At most one of `threshold`, `budget` and
         `operating_point` may be given.
-    budget : float, default=None
-        Maximum mean cost per sample, in units of the cost of the plain network, that is the network
-        with its last head and no other exit. Among the thresholds with at most this cost, those
-        with the highest accuracy on the calibration samples are chosen.
+    budget : float or Budget, default=None
+        Maximum mean cost per sample. A float is in units of the cost of the plain network, that is
+        the network with its last head and no other exit; ``Budget(2, unit="ms")`` is in
+        milliseconds, which requires ``cost="seconds"``. Among the thresholds with at most this
+        cost, those with the highest accuracy on the calibration samples are chosen.
     operating_point : OperatingPoint, default=None
         Criterion by which the thresholds are chosen: `Budget`, `AccuracyDrop`, `TargetAccuracy`,
         `RiskControl`, `ConformalRiskControl` or `Threshold`. If none of the three parameters is
@@ -135,7 +136,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         ``operating_point_.reason`` says so.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
         Unit of costs: counted multiply-accumulate operations (MACs), seconds measured on this
-        machine, bytes of parameters, or a cost object such as `GivenCost`.
+        machine in the `runtime`, bytes of parameters, or a cost object such as `GivenCost`.
     calibration : float, int, cross-validation splitter, "auto" or None, default="auto"
         Samples from which the thresholds are chosen:
 
@@ -343,7 +344,7 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         combine: str | Combination | None = None,
         temperature_scaling: bool = False,
         threshold: float | Sequence[float] | None = None,
-        budget: float | None = None,
+        budget: float | Budget | None = None,
         operating_point: OperatingPoint | None = None,
         cost: str | Cost = "macs",
         calibration: Any = "auto",

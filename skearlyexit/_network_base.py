@@ -83,7 +83,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "combine": [StrOptions(set(COMBINATIONS)), Combination, None],
         "temperature_scaling": ["boolean"],
         "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
-        "budget": [Interval(Real, 0, None, closed="right"), None],
+        "budget": [Interval(Real, 0, None, closed="right"), Budget, None],
         "operating_point": [OperatingPoint, None],
         "cost": [StrOptions(set(COSTS)), Cost],
         "calibration": [

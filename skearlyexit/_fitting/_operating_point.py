@@ -73,10 +73,12 @@ def requested_point(params: Any) -> OperatingPoint | None:
     if "threshold" in given:
         return Threshold(params.threshold)
     if "budget" in given:
-        return Budget(params.budget)
-    if params.operating_point is not None:
-        params.operating_point._validate_params()
-    return params.operating_point
+        point = params.budget if isinstance(params.budget, Budget) else Budget(params.budget)
+    else:
+        point = params.operating_point
+    if point is not None:
+        point._validate_params()
+    return point
 
 
 def check_request(
@@ -142,7 +144,7 @@ def choose_point(
 ) -> tuple[CalibratedPoint, Frontier | None]:
     """Calibrated operating point, by default that of `RiskControl`, and frontier."""
     table = cascade.cost_table
-    asked = request and request.resolved(table.unit, table.plain)
+    asked = request and request.resolved(table.unit, table.plain, float(cascade.costs[0]))
     if cascade.n_exits == 1:
         frontier = Frontier(np.empty((1, 0)), cascade.costs, np.array([np.nan]), np.ones((1, 1)))
         if asked is not None:

@@ -220,7 +220,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
             `NotCertifiedError` if a guarantee was requested.
         """
 
-    def resolved(self, unit: str, plain: float) -> OperatingPoint:
+    def resolved(self, unit: str, plain: float, least_cost: float = 0.0) -> OperatingPoint:
         """Convert costs to units of the cost of the plain network.
 
         Parameters
@@ -229,6 +229,8 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
             Unit of the costs of the model, such as "MACs".
         plain : float
             Cost of the plain network in this unit.
+        least_cost : float, default=0.0
+            Cost of the first exit, in units of the cost of the plain network, if it is known.
 
         Returns
         -------
@@ -238,7 +240,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            If a requested cost is in another unit.
+            If a requested cost is in another unit, or below that of the first exit.
         """
         return self
 

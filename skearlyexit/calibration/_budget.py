@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint
 from skearlyexit.calibration._calibration_data import CalibrationData
-from skearlyexit.calibration._frontier import Frontier, check_budget
+from skearlyexit.calibration._frontier import ROUNDING, Frontier, check_budget
 from skearlyexit.calibration._geometric import geometric_budget
 from skearlyexit.calibration._metric import (
     METRIC_CONSTRAINT,
@@ -22,6 +22,9 @@ from skearlyexit.calibration._metric import (
 )
 from skearlyexit.calibration._search import lowest_equivalent
 from skearlyexit.calibration._strict_budget import StrictBudget
+
+#: Units of time, in seconds.
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 class Budget(OperatingPoint):
@@ -40,7 +43,9 @@ class Budget(OperatingPoint):
         Unit of `value`:
 
         - ``"share"``: the cost of the plain network.
-        - The unit of the costs of the estimator, such as ``"MACs"``, ``"s"`` or ``"bytes"``.
+        - ``"s"``, ``"ms"`` or ``"us"``: seconds, milliseconds or microseconds. The costs of the
+          estimator must be in seconds, as with ``cost="seconds"``.
+        - The unit of the costs of the estimator, such as ``"MACs"`` or ``"bytes"``.
         - Any other name: a unit that `rate` converts to that of the costs.
     rate : float, default=None
         Cost, in the unit of the costs of the estimator, that corresponds to one `unit`:
@@ -75,6 +80,8 @@ class Budget(OperatingPoint):
     Examples
     --------
     >>> Budget(1e6, unit="MACs").resolved("MACs", plain=4e6)
+    Budget(value=0.25)
+    >>> Budget(2, unit="ms").resolved("s", plain=0.008)
     Budget(value=0.25)
     """
 
@@ -118,7 +125,7 @@ class Budget(OperatingPoint):
                 f"metric={self.metric!r}; give method='search'."
             )
 
-    def resolved(self, unit: str, plain: float) -> Budget:
+    def resolved(self, unit: str, plain: float, least_cost: float = 0.0) -> Budget:
         """Convert the budget to a share of the cost of the plain network.
 
         Parameters
@@ -127,6 +134,8 @@ class Budget(OperatingPoint):
             Unit of the costs of the model, such as "MACs".
         plain : float
             Cost of the plain network in this unit.
+        least_cost : float, default=0.0
+            Cost of the first exit, in units of the cost of the plain network, if it is known.
 
         Returns
         -------
@@ -136,24 +145,46 @@ class Budget(OperatingPoint):
         Raises
         ------
         ValueError
-            If the budget is in another unit and has no `rate`.
+            If the budget is in another unit and has no `rate`, or is below the cost of the first
+            exit.
         """
         if self.unit == "share":
             return self
-        if self.rate is None and self.unit != unit:
+        rate = self._rate(unit)
+        value = self.value * rate / plain
+        if value * ROUNDING < least_cost:
+            raise ValueError(
+                "The budget must be at least the cost of the first exit. Got "
+                f"{self.description} instead; the first exit alone costs "
+                f"{least_cost * plain / rate:.4g} {self.unit}."
+            )
+        share: Budget = clone(self).set_params(value=value, unit="share", rate=None)
+        return share
+
+    def _rate(self, unit: str) -> float:
+        """Cost, in the unit of the costs of a model, that corresponds to one `unit`."""
+        if self.rate is not None:
+            return self.rate
+        if self.unit == unit:
+            return 1.0
+        if self.unit not in SECONDS:
             raise ValueError(
                 f"The 'unit' parameter of Budget must be 'share' or {unit!r}, the unit of the "
                 f"costs of this model, or come with a 'rate'. Got {self.unit!r} without one."
             )
-        value = self.value * (1.0 if self.rate is None else self.rate) / plain
-        share: Budget = clone(self).set_params(value=value, unit="share", rate=None)
-        return share
+        if unit != "s":
+            raise ValueError(
+                f"A budget in {self.unit!r} needs costs in seconds. Got {self.description} for a "
+                f"model with costs in {unit!r}, of which the time is not known. Fit the estimator "
+                "with cost='seconds', which measures times, or give a share, such as budget=0.4."
+            )
+        return SECONDS[self.unit]
 
     def check_costs(self, least_cost: Callable[[], float]) -> None:
         if self.unit == "share":
             check_budget(self.value, least_cost())
 
-    def looked_up(self, unit: str, plain: float) -> float:
+    def looked_up(self, unit: str, plain: float, least_cost: float) -> float:
         """Return the budget as a share, for a look-up on a frontier.
 
         Parameters
@@ -162,6 +193,8 @@ class Budget(OperatingPoint):
             Unit of the costs of the model, such as "MACs".
         plain : float
             Cost of the plain network in this unit.
+        least_cost : float
+            Cost of the first exit, in units of the cost of the plain network.
 
         Returns
         -------
@@ -171,7 +204,8 @@ class Budget(OperatingPoint):
         Raises
         ------
         ValueError
-            If `method` or `metric` requires calibration samples, or a parameter is invalid.
+            If `method` or `metric` requires calibration samples, a parameter is invalid, or as in
+            `resolved`.
         """
         self._validate_params()
         if self.method != "search" or not is_accuracy(self.metric):
@@ -179,7 +213,7 @@ class Budget(OperatingPoint):
                 "A budget for a single prediction is looked up in the frontier of accuracy. Got "
                 f"{self!r}; give it to calibrate instead."
             )
-        return self.resolved(unit, plain).value
+        return self.resolved(unit, plain, least_cost).value
 
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         check_budget(self.value, frontier.costs[0])
@@ -220,7 +254,9 @@ def look_up(
         If the budget cannot be met, or requires calibration samples.
     """
     request = budget if isinstance(budget, Budget) else Budget(budget)
-    share = request.looked_up(unit, plain) if request is budget else request.value
+    share = request.value
+    if request is budget:
+        share = request.looked_up(unit, plain, float(frontier.costs[0]))
     at = frontier.at_budget(share)
     assert frontier.shares is not None
     shares = frontier.shares[at]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.metrics import balanced_accuracy_score, f1_score, make_scorer
 from sklearn.model_selection import GridSearchCV
 
-from skearlyexit import AccuracyDrop, Budget, RiskControl, TargetAccuracy, Threshold
+from skearlyexit import AccuracyDrop, Budget, MACsCost, RiskControl, TargetAccuracy, Threshold
 from skearlyexit.calibration import CalibrationData, compute_frontier
 from skearlyexit.calibration._risks import FamilyLosses, exit_losses
 from skearlyexit.calibration._shares import thresholds_for_shares
@@ -24,6 +25,12 @@ X, y, X_TEST, Y_TEST = blobs()
 def clf():
     params = {"calibration": None, "max_epochs": 12}
     return quick(**params).fit(X, y).calibrate(X_TEST, Y_TEST, Budget(0.8))
+
+
+@pytest.fixture(scope="module")
+def timed():
+    """With costs in seconds that are the same in each fit."""
+    return quick(cost=MACsCost(rate=1e7)).fit(X, y)
 
 
 class TestUnits:
@@ -43,9 +50,18 @@ class TestUnits:
 
     @pytest.mark.usefixtures("untrained")
     def test_another_unit_is_refused_before_training(self):
-        message = r"must be 'share' or 'MACs', .* Got 's' without one"
+        message = r"must be 'share' or 'MACs', .* Got 'J' without one"
         with pytest.raises(ValueError, match=message):
-            quick(operating_point=Budget(1e-6, unit="s")).fit(X, y)
+            quick(operating_point=Budget(1e-6, unit="J")).fit(X, y)
+
+    @pytest.mark.usefixtures("untrained")
+    @pytest.mark.parametrize("parameter", ["budget", "operating_point"])
+    @pytest.mark.parametrize("unit", ["s", "ms", "us"])
+    @pytest.mark.parametrize("cost", ["MACs", "bytes"])
+    def test_time_needs_costs_in_seconds(self, parameter, unit, cost):
+        message = rf"Got Budget\(value=1, unit='{unit}'\) for .* '{cost}'.*Fit .*cost='seconds'"
+        with pytest.raises(ValueError, match=message):
+            quick(cost=cost.lower(), **{parameter: Budget(1, unit=unit)}).fit(X, y)
 
     def test_a_share_has_no_rate(self):
         with pytest.raises(ValueError, match="'rate' of Budget converts a unit"):
@@ -59,6 +75,52 @@ class TestUnits:
     def test_too_little(self):
         with pytest.raises(ValueError, match="first exit alone costs"):
             quick(operating_point=Budget(10, unit="MACs")).fit(X, y)
+
+    def test_too_little_time(self, timed):
+        least, plain = timed.costs_[0], timed.cost_table_.plain
+        stated = f"{1e3 * least * plain:.4g} ms"
+        little = Budget(1e-3, unit="ms")
+        calls = [
+            lambda: timed.predict(X_TEST, budget=little),
+            lambda: copy.deepcopy(timed).calibrate(X_TEST, Y_TEST, little),
+            lambda: copy.deepcopy(timed).set_params(budget=little).fit(X, y),
+            lambda: copy.deepcopy(timed).set_params(exits=1, budget=little).fit(X, y),
+        ]
+        for call in calls[:3]:
+            with pytest.raises(ValueError, match=rf"unit='ms'\) instead; .* {stated}\."):
+                call()
+        with pytest.raises(ValueError, match=r"unit='ms'\) instead; .* ms\."):
+            calls[3]()
+        enough = Budget(1e3 * least * plain, unit="ms")
+        assert not timed.predict(X_TEST, budget=enough, return_exits=True)[1].any()
+
+    def test_time(self, timed):
+        """In every place that takes a budget, and in every unit."""
+        seconds = 0.8 * timed.cost_table_.plain
+        expected = timed.predict(X_TEST, budget=0.8)
+        assert len(set(timed.predict(X_TEST, budget=0.8, return_exits=True)[1])) > 1
+        for unit, factor in {"s": 1, "ms": 1e3, "us": 1e6}.items():
+            budget = Budget(factor * seconds, unit=unit)
+            assert same(timed.predict(X_TEST, budget=budget), expected)
+            for parameter in ("budget", "operating_point"):
+                fitted = clone(timed).set_params(**{parameter: budget}).fit(X, y)
+                assert same(fitted.predict(X_TEST), expected)
+                assert fitted.operating_point_.request.unit == unit
+        strict = Budget(seconds, unit="s", strict=True)
+        _, exits = timed.predict(X_TEST[:50], budget=strict, return_exits=True)
+        assert (timed.costs_ * timed.cost_table_.plain)[exits].mean() <= seconds
+
+    def test_time_in_a_search(self, timed):
+        plain = timed.cost_table_.plain
+        budgets = [0.8, Budget(0.8 * plain, unit="s"), Budget(0.5 * plain * 1e3, unit="ms")]
+        search = GridSearchCV(timed, {"budget": budgets}, cv=2, error_score="raise").fit(X, y)
+        scores = search.cv_results_["mean_test_score"]
+        assert scores[0] == scores[1]
+        # Its parameters can be searched, too.
+        timed = clone(timed).set_params(budget=Budget(0.5 * plain * 1e3, unit="ms"))
+        grid = {"budget__value": [0.8 * plain * 1e3, 0.5 * plain * 1e3]}
+        nested = GridSearchCV(timed, grid, cv=2, error_score="raise").fit(X, y)
+        assert nested.cv_results_["mean_test_score"].tolist() == scores[1:].tolist()
 
     def test_for_one_call_only_what_can_be_looked_up(self, clf):
         with pytest.raises(ValueError, match="give it to calibrate instead"):

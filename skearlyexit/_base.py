@@ -274,6 +274,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             request=request,
             certified=point.certified,
             reason=point.reason,
+            cost_unit=self.cost_table_.unit,
+            plain_cost=self.cost_table_.plain,
         )
 
     def calibrate(

@@ -23,6 +23,32 @@ MAX_CLASSES, N_WORST = 20, 10
 #: Maximum number of characters of a line of text above the tables.
 WIDTH = 100
 PARTS = ("exits", "classes", "overall")
+#: Units in which times are shown, in seconds; the largest one of which the plain network takes 1.
+TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Unit in which costs are shown besides the shares of the plain network."""
+
+    name: str
+    of_plain: float
+
+    @classmethod
+    def of(cls, report: ExitReport) -> _Unit | None:
+        """Unit of a report, or None if it is not known."""
+        name, plain = report.cost_unit, report.plain_cost
+        if not name:
+            return None
+        if name == "s":
+            name = next((unit for unit, size in TIMES.items() if plain >= size), "us")
+            plain /= TIMES[name]
+        return cls(name, plain)
+
+    def __call__(self, cost: float) -> str:
+        """Format a cost that is given as a share of the plain network."""
+        value = cost * self.of_plain
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -125,19 +151,25 @@ def _lines(report: ExitReport) -> list[str]:
         lines.append(f"asked for: {report.request}{certified}")
     if report.reason:
         lines.append(report.reason)
+    if unit := _Unit.of(report):
+        line = f"The plain network costs {unit(1.0)} {unit.name} per sample."
+        if report.cost_unit != "s":
+            line += " For times, fit with cost='seconds', or call skearlyexit.metrics.speedup."
+        lines.append(line)
     return lines
 
 
 def _grids(report: ExitReport) -> list[_Grid]:
     """Tables of the whole model, of its exits and of the classes."""
+    unit = _Unit.of(report)
     return [
-        _overall(report.overall, report.exits.costs[-1]),
-        _exits(report.exits),
+        _overall(report.overall, report.exits.costs[-1], unit),
+        _exits(report.exits, unit),
         _classes(report.classes),
     ]
 
 
-def _overall(overall: OverallFigures, last_cost: float) -> _Grid:
+def _overall(overall: OverallFigures, last_cost: float, unit: _Unit | None) -> _Grid:
     """Table of the figures of the whole model."""
     rows = [
         ["accuracy", *_both(overall, "accuracy")],
@@ -146,6 +178,9 @@ def _overall(overall: OverallFigures, last_cost: float) -> _Grid:
         ["mean cost per sample", *_both(overall, "mean_cost", form=_cost)],
         ["cost of the last exit", _cost(last_cost), ""],
     ]
+    if unit:
+        in_unit = [f"mean cost per sample, {unit.name}", *_both(overall, "mean_cost", form=unit)]
+        rows.insert(-1, in_unit)
     if not np.isnan(overall.plain_accuracy):
         rows += [
             ["accuracy of the plain model", *_both(overall, "plain_accuracy")],
@@ -155,12 +190,13 @@ def _overall(overall: OverallFigures, last_cost: float) -> _Grid:
     return _Grid(title, ["", "value", "interval"], rows)
 
 
-def _exits(exits: ExitFigures) -> _Grid:
+def _exits(exits: ExitFigures, unit: _Unit | None) -> _Grid:
     """Table of the figures of each exit."""
     rows = [
         [
             name,
             _cost(exits.costs[i]),
+            *([unit(exits.costs[i])] if unit else []),
             f"{exits.thresholds[i]:.4g}" if i < len(exits.thresholds) else "-",
             *_both(exits, "accuracy_alone", i),
             *_both(exits, "reach_rate", i),
@@ -170,7 +206,8 @@ def _exits(exits: ExitFigures) -> _Grid:
         for i, name in enumerate(exits.names)
     ]
     pairs = _pairs("accuracy alone", "reach", "exit", "of these right")
-    return _Grid("Exits (shares and accuracy in %)", ["exit", "cost", "threshold", *pairs], rows)
+    header = ["exit", "cost", *([unit.name] if unit else []), "threshold", *pairs]
+    return _Grid("Exits (shares and accuracy in %)", header, rows)
 
 
 def _classes(classes: ClassFigures) -> _Grid:

@@ -60,6 +60,10 @@ class ExitReport:
         Whether a guarantee was asked for and given; None if none was asked for.
     reason : str
         A sentence on the operating point.
+    cost_unit : str
+        Unit in which costs were measured, such as "MACs" or "s"; empty if it is not known.
+    plain_cost : float
+        Cost of the plain network in this unit, by which costs are multiplied to convert them.
 
     Notes
     -----
@@ -92,6 +96,8 @@ class ExitReport:
     request: str = ""
     certified: bool | None = None
     reason: str = ""
+    cost_unit: str = ""
+    plain_cost: float = np.nan
 
     @classmethod
     def from_table(
@@ -110,6 +116,8 @@ class ExitReport:
         request: str = "",
         certified: bool | None = None,
         reason: str = "",
+        cost_unit: str = "",
+        plain_cost: float = np.nan,
     ) -> ExitReport:
         """Compute the report of an exit table.
 
@@ -143,6 +151,10 @@ class ExitReport:
             Whether a guarantee was given; None if none was asked for.
         reason : str, default=""
             A sentence on the operating point.
+        cost_unit : str, default=""
+            Unit of `plain_cost`, such as "MACs" or "s". If it is given, costs are shown in it, too.
+        plain_cost : float, default=nan
+            Cost of the plain network.
 
         Returns
         -------
@@ -183,6 +195,8 @@ class ExitReport:
             request=request,
             certified=certified,
             reason=reason,
+            cost_unit=cost_unit,
+            plain_cost=plain_cost,
         )
 
     def to_frame(self, part: str = "exits") -> Any:

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 
-from skearlyexit import RiskControl
+from skearlyexit import Budget, MACsCost, RiskControl
 from tests._data import blobs, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -101,6 +101,20 @@ def test_one_exit():
     assert len(report.exits.costs) == 1
     assert report.overall.drop == 0
     assert "There is a single exit." in str(report)
+
+
+def test_costs_in_the_unit_of_the_table(clf):
+    truth = WORDS[Y_TEST]
+    report = clf.exit_report(X_TEST, truth, budget=0.7)
+    assert report.cost_unit == "MACs"
+    assert report.plain_cost == clf.cost_table_.plain
+    assert f"The plain network costs {clf.cost_table_.plain:,.0f} MACs per sample." in str(report)
+    timed = quick(cost=MACsCost(rate=1e9)).fit(X, WORDS[y])
+    budget = Budget(0.7 * timed.cost_table_.plain * 1e3, unit="ms")
+    report = timed.exit_report(X_TEST, truth, budget=budget)
+    assert report.request == budget.description
+    assert report.plain_cost == pytest.approx(clf.cost_table_.plain / 1e9)
+    assert "mean cost per sample, us" in str(report)
 
 
 def test_the_level_widens_the_intervals(clf):

@@ -195,6 +195,9 @@ def test_bad_input_of_the_report():
 
 # How it looks
 
+#: Units in which costs are shown, in that in which they are measured.
+SIZES = {"MACs": 1.0, "mJ": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+
 
 def test_the_text_holds_the_numbers():
     report = by_hand(request="Budget(0.6)", certified=False, reason="Too few rows.")
@@ -212,6 +215,33 @@ def test_the_text_holds_the_numbers():
     assert ", certified" in str(by_hand(request="RiskControl()", certified=True))
     assert "asked for" not in str(by_hand())
     assert all(len(line) <= 120 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("unit", "plain", "name", "costs", "mean"),
+    [
+        ("MACs", 37_500.0, "MACs", ["7,500", "18,750", "41,250"], "22,500"),
+        ("mJ", 5.0, "mJ", ["1", "2.5", "5.5"], "3"),
+        ("s", 2.0, "s", ["0.4", "1", "2.2"], "1.2"),
+        ("s", 0.002, "ms", ["0.4", "1", "2.2"], "1.2"),
+        ("s", 2e-6, "us", ["0.4", "1", "2.2"], "1.2"),
+        ("s", 2e-8, "us", ["0.004", "0.01", "0.022"], "0.012"),
+    ],
+)
+def test_costs_are_shown_in_their_unit_as_well(unit, plain, name, costs, mean):
+    report = by_hand(cost_unit=unit, plain_cost=plain)
+    lines = str(report).splitlines()
+    assert lines[1].startswith(f"The plain network costs {report.plain_cost / SIZES[name]:,.5g}")
+    assert lines[1].split(" per sample.")[0].endswith(f" {name}")
+    assert ("cost='seconds'" in lines[1]) == (unit != "s")
+    start = {line.split("  ")[0]: line.split() for line in lines}
+    assert start["mean cost per sample"][4] == "0.600"
+    assert start[f"mean cost per sample, {name}"][5] == mean
+    assert start["exit"][:4] == ["exit", "cost", name, "threshold"]
+    assert [start[exit_][2] for exit_ in ("a", "b", "end")] == costs
+    assert start["a"][1] == "0.200"
+    assert all(len(line) <= 120 for line in lines)
+    assert name in report._repr_html_()
 
 
 def test_columns_are_aligned():

@@ -211,7 +211,8 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         exported as in `to_onnx` in the first call, which takes seconds, and ONNX Runtime executes
         it on the CPU, which takes a fraction of the time for single samples. Predictions are the
         same up to rounding in single precision. What is compiled is neither copied nor pickled.
-        An `ExportError` says what cannot be exported. Other methods are executed by torch.
+        An `ExportError` says what cannot be exported. Other methods are executed by torch. With
+        ``cost="seconds"`` it is exported in `fit`, and costs are those of the runtime in `fit`.
     class_weight : dict or "balanced", default=None
         Weights of the classes in training, as in scikit-learn's classifiers. Calibration does not
         use them.

@@ -167,18 +167,18 @@ class Budget(OperatingPoint):
             return self.rate
         if self.unit == unit:
             return 1.0
+        if self.unit in SECONDS and unit in SECONDS:
+            return SECONDS[self.unit] / SECONDS[unit]
         if self.unit not in SECONDS:
             raise ValueError(
                 f"The 'unit' parameter of Budget must be 'share' or {unit!r}, the unit of the "
                 f"costs of this model, or come with a 'rate'. Got {self.unit!r} without one."
             )
-        if unit != "s":
-            raise ValueError(
-                f"A budget in {self.unit!r} needs costs in seconds. Got {self.description} for a "
-                f"model with costs in {unit!r}, of which the time is not known. Fit the estimator "
-                "with cost='seconds', which measures times, or give a share, such as budget=0.4."
-            )
-        return SECONDS[self.unit]
+        raise ValueError(
+            f"A budget in {self.unit!r} needs costs in seconds. Got {self.description} for a model "
+            f"with costs in {unit!r}, of which the time is not known. Fit the estimator with "
+            "cost='seconds', which measures times, or give a share, such as budget=0.4."
+        )
 
     def check_costs(self, least_cost: Callable[[], float]) -> None:
         if self.unit == "share":

@@ -172,14 +172,14 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         time : callable
-            Function that runs the model in the runtime of the estimator and returns the times of
-            its parts. It is called as ``time(n_samples, n_repeats)``, with the number of samples in
-            a call of the model and the number of calls.
+            Function that runs the model in the `runtime` of the estimator and returns times in
+            seconds as such a tuple. It is called as ``time(n_samples, n_repeats)``, with the number
+            of samples in a call of the model and the number of measurements.
 
         Returns
         -------
-        parts : PartMeasurements or None
-            Cost per sample of each stage, head and decision.
+        parts : tuple of three lists of CostMeasurement, or None
+            Cost per sample of the stage, the head and the decision of each exit.
         """
         return None
 

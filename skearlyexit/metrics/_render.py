@@ -23,7 +23,7 @@ MAX_CLASSES, N_WORST = 20, 10
 #: Maximum number of characters of a line of text above the tables.
 WIDTH = 100
 PARTS = ("exits", "classes", "overall")
-#: Units in which times are shown, in seconds; the largest one of which the plain network takes 1.
+#: Units of time in seconds. Times are shown in the largest unit that the plain network exceeds.
 TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
@@ -153,7 +153,7 @@ def _lines(report: ExitReport) -> list[str]:
         lines.append(report.reason)
     if unit := _Unit.of(report):
         line = f"The plain network costs {unit(1.0)} {unit.name} per sample."
-        if report.cost_unit != "s":
+        if report.cost_unit not in TIMES:
             line += " For times, fit with cost='seconds', or call skearlyexit.metrics.speedup."
         lines.append(line)
     return lines

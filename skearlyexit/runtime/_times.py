@@ -52,7 +52,8 @@ def part_times(network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> np
         None,
     )
     times = executor.finished()
-    if network.combiner is None and not exit_rule.cost_input(network.n_classes, last, last=True):
+    decided = exit_rule.cost_input(network.n_classes, last, last=True)
+    if network.combiner is None and decided is None:
         # Nothing is decided: what remains, such as storing the labels, the plain network does too.
         times[last, HEAD] += times[last, DECISION]
         times[last, DECISION] = 0.0

@@ -110,6 +110,11 @@ class TestUnits:
         _, exits = timed.predict(X_TEST[:50], budget=strict, return_exits=True)
         assert (timed.costs_ * timed.cost_table_.plain)[exits].mean() <= seconds
 
+    def test_times_that_are_given_in_another_unit(self):
+        budget = Budget(3, unit="ms")
+        assert budget.resolved("ms", 6.0).value == 0.5
+        assert budget.resolved("us", 6000.0).value == pytest.approx(0.5)
+
     def test_time_in_a_search(self, timed):
         plain = timed.cost_table_.plain
         budgets = [0.8, Budget(0.8 * plain, unit="s"), Budget(0.5 * plain * 1e3, unit="ms")]

@@ -212,16 +212,16 @@ def test_given_weights_are_judged_as_they_will_be(curious, training, n_trained):
     module = make(lambda: nn.Sequential(*(nn.Linear(X.shape[1], X.shape[1]) for _ in range(4))))
     before = [value.clone() for value in module.state_dict().values()]
     trained = []
-    original = ExitCosts.table
+    original = ExitCosts.cascade
 
-    def cost_table(self, network, decision, X):
+    def cascade(self, network, decision, X):
         weights = [value for stage in network.stages for value in stage.state_dict().values()]
         same = [torch.equal(a, b) for a, b in zip(before, weights, strict=True)]
         trained.append(sum(not each for each in same[::2]))
         return original(self, network, decision, X)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ExitCosts, "table", cost_table)
+        patch.setattr(ExitCosts, "cascade", cascade)
         fit(curious, backbone=module, training=training)
     assert trained[0] == n_trained
 

@@ -57,6 +57,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         "return_exits": True,
     }
     __metadata_request__predict_proba = __metadata_request__predict
+    __metadata_request__predict_log_proba = __metadata_request__predict
     __metadata_request__score: ClassVar[dict[str, bool]] = {"threshold": True, "budget": True}
 
     @abstractmethod
@@ -149,6 +150,47 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         answers = self._run(X, self._point(threshold, budget), with_probabilities=True)
         assert answers.probabilities is not None
         return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
+
+    def predict_log_proba(
+        self,
+        X: Any,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+        return_exits: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict logarithms of class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples, as in `predict`.
+        threshold : float or sequence of float, default=None
+            One threshold for all exits, or one for each exit but the last, to use in this call.
+        budget : float or Budget, default=None
+            Maximum mean cost per sample to use in this call, as in `predict`.
+        return_exits : bool, default=False
+            Whether to return the exit of each sample as well.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            Logarithms of the probabilities that `predict_proba` returns; ``-inf`` where a
+            probability is 0.
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample. Only returned if `return_exits` is True.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`.
+        """
+        probabilities, exits = self.predict_proba(
+            X, threshold=threshold, budget=budget, return_exits=True
+        )
+        with np.errstate(divide="ignore"):
+            logarithms = np.log(probabilities)
+        return (logarithms, exits) if return_exits else logarithms
 
     def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
         """Predict class labels at every exit.

@@ -40,6 +40,8 @@ def test_arguments_of_predict_pass_through_a_pipeline(routing):
         assert same(exits, expected[1])
         assert same(cheap, pipe[1].predict(rows, budget=0.6))
         assert pipe.predict_proba(X_TEST, budget=0.6).shape == (len(X_TEST), 4)
+        logarithms = pipe.predict_log_proba(X_TEST, budget=0.6)
+        assert same(logarithms, pipe[1].predict_log_proba(rows, budget=0.6))
 
 
 def test_score_arguments_with_routing():

@@ -252,7 +252,7 @@ def test_rows_of_another_shape(clf):
 
 
 def test_before_fit():
-    for method in ("predict", "predict_proba", "exit_table", "embed"):
+    for method in ("predict", "predict_proba", "predict_log_proba", "exit_table", "embed"):
         with pytest.raises(NotFittedError):
             getattr(quick(), method)(X)
     with pytest.raises(NotFittedError):

@@ -56,6 +56,18 @@ def test_what_others_ask_of_them():
         assert rng.choice(4, p=row) in range(4)
 
 
+@pytest.mark.parametrize("asked", [{}, {"budget": 0.8}, {"threshold": [0.4, 0.6]}], ids=str)
+def test_logarithms(asked):
+    """Heads that give labels only have probabilities of 0, and no warning is raised for them."""
+    clf = quick(max_epochs=2, head=["mlp", OnlyIndices(), "mlp"]).fit(X, y)
+    probabilities, exits = clf.predict_proba(X_TEST, return_exits=True, **asked)
+    found, found_exits = clf.predict_log_proba(X_TEST, return_exits=True, **asked)
+    with np.errstate(divide="ignore"):
+        assert same(found, np.log(probabilities))
+    assert same(found_exits, exits)
+    assert same(clf.predict_log_proba(X_TEST, **asked), found)
+
+
 def test_saturated_heads_are_told_apart():
     """Two confident answers differ where single precision would round both to 1."""
     logits = torch.tensor([[20.0, 0.0], [25.0, 0.0], [0.0, float("-inf")]])

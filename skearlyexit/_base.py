@@ -29,7 +29,7 @@ from skearlyexit.calibration import (
 from skearlyexit.calibration._budget import look_up
 from skearlyexit.calibration._shares import thresholds_for_shares
 from skearlyexit.costs import CostTable
-from skearlyexit.metrics import ExitReport
+from skearlyexit.metrics import ExitReport, exit_report
 from skearlyexit.runtime._driver import Answers, label_table, run, tabulate
 
 #: Number of calibration samples whose scores are stored for `partial_calibrate`.
@@ -290,34 +290,15 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         ValueError
             If X, y or an argument is invalid, or the budget cannot be met.
         """
-        point = self._point(threshold, budget)
-        given, y, X = X, labels_of(X, y), self._validate_rows(X)
-        encoded = encode_labels(y, X, self.classes_)
-        plain_correct = None
-        if plain is not None:
-            plain_correct = (
-                _predictions_of(plain, given, self.classes_, len(encoded)) == self.classes_[encoded]
-            )
-        exits = None
-        if point.strict_budget is not None:
-            exits = run(self.cascade_, X, point.thresholds, strict_budget=point.strict_budget).exits
-        request = "" if point.request is None else point.request.description
-        return ExitReport.from_table(
-            self._tabulated(X),
-            encoded,
-            point.thresholds,
-            self.costs_,
-            exits=exits,
-            classes=self.classes_,
-            exit_names=self.exit_names_,
-            weight=checked_weight(sample_weight, X),
+        return exit_report(
+            self,
+            X,
+            y,
+            sample_weight=sample_weight,
+            threshold=threshold,
+            budget=budget,
+            plain=plain,
             confidence_level=confidence_level,
-            plain_correct=plain_correct,
-            request=request,
-            certified=point.certified,
-            reason=point.reason,
-            cost_unit=self.cost_table_.unit,
-            plain_cost=self.cost_table_.plain,
         )
 
     def calibrate(
@@ -479,6 +460,13 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     def _tabulated(self, X: Any) -> LabelTable:
         return label_table(self.cascade_.network, self.cascade_.exit_rule, X)
 
+    def _exits(self, X: Any, table: LabelTable, point: CalibratedPoint) -> np.ndarray:
+        """Exit of each of the validated samples X, which a table is of."""
+        strict_budget = point.strict_budget
+        if strict_budget is None:
+            return table.exits(point.thresholds)
+        return run(self.cascade_, X, point.thresholds, strict_budget=strict_budget).exits
+
     def _set_point(
         self, point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray
     ) -> None:
@@ -495,15 +483,3 @@ def remembered(scores: np.ndarray) -> np.ndarray:
     """Scores of some calibration samples, in random order since the first are dropped first."""
     order = np.random.RandomState(0).permutation(len(scores))[:REMEMBERED_ROWS]
     return scores[order]
-
-
-def _predictions_of(plain: Any, X: Any, classes: np.ndarray, n_samples: int) -> np.ndarray:
-    """Labels that are given, or that a model predicts for X, shape (n_samples,)."""
-    labels = np.asarray(plain.predict(X) if hasattr(plain, "predict") else plain)
-    if labels.shape != (n_samples,) or not np.isin(labels, classes).any():
-        raise ValueError(
-            "The 'plain' parameter must be a fitted classifier, or a label for each of "
-            f"{n_samples} samples, with labels such as {classes[0]!r}. Got {type(plain).__name__}, "
-            f"with labels of shape {labels.shape} and type {labels.dtype}."
-        )
-    return labels

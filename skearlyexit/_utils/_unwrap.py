@@ -35,10 +35,21 @@ def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
                 X = step.transform(X)
         return last_step(estimator.steps[-1][1], X)
     if not hasattr(estimator, "exit_table"):
-        hint = " Give its best_estimator_." if hasattr(estimator, "best_estimator_") else ""
         raise TypeError(
             "'estimator' must be an EarlyExitClassifier, or a Pipeline whose last step is one. Got "
-            f"{type(estimator).__name__} instead.{hint}"
+            f"{type(estimator).__name__} instead{_hint(estimator)}."
         )
     check_is_fitted(estimator)
     return estimator, X
+
+
+def _hint(estimator: Any) -> str:
+    """What to give instead of an estimator that contains others, to be appended to an error."""
+    if hasattr(estimator, "best_estimator_"):
+        return ". Give its best_estimator_"
+    if hasattr(estimator, "estimator") or hasattr(estimator, "estimators"):
+        return (
+            ", whose predictions are not those of the exits of a single model. Give the fitted "
+            "early-exit model inside it"
+        )
+    return ""

@@ -4,6 +4,7 @@ from skearlyexit.metrics._curve import cost_accuracy_auc, cost_at_drop
 from skearlyexit.metrics._decision import decision_auroc
 from skearlyexit.metrics._measures import cost_accuracy, oracle, random_exits
 from skearlyexit.metrics._monotonicity import monotonicity
+from skearlyexit.metrics._of_estimator import exit_report, exit_table
 from skearlyexit.metrics._overthinking import Overthinking, overthinking
 from skearlyexit.metrics._reliability import (
     ReliabilityCurve,
@@ -34,6 +35,8 @@ __all__ = [
     "cost_accuracy_auc",
     "cost_at_drop",
     "decision_auroc",
+    "exit_report",
+    "exit_table",
     "expected_calibration_error",
     "monotonicity",
     "oracle",

@@ -344,8 +344,6 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         y, X = labels_of(X, y), self._validate_rows(X)
         encoded = encode_labels(y, X, self.classes_)
         weight = None if sample_weight is None else checked_weight(sample_weight, X)
-        table = self._tabulated(X)
-        data = CalibrationData.from_table(table, encoded, self.costs_, weight, self.classes_)
         request = requested_point(self) if operating_point is None else operating_point
         if request is not None:
             if not isinstance(request, OperatingPoint):
@@ -353,6 +351,9 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
                     f"'operating_point' must be an object such as Budget(0.4); got {request!r}."
                 )
             request._validate_params()
+        needs_probabilities = request is not None and request.needs_probabilities
+        table = tabulate(self.cascade_, X) if needs_probabilities else self._tabulated(X)
+        data = CalibrationData.from_table(table, encoded, self.costs_, weight, self.classes_)
         point, frontier = choose_point(request, self.cascade_, data)
         self._set_point(point, frontier, remembered(data.scores))
         return self

@@ -14,7 +14,7 @@ from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import look_through
-from skearlyexit._exit_table import LabelTable, Outputs
+from skearlyexit._exit_table import Outputs
 from skearlyexit._fitting._cascade_fitter import CascadeFitter, Fit
 from skearlyexit._fitting._cross_fit import cross_fit, fit_to_costs
 from skearlyexit._fitting._network_fitter import MAX_SEED
@@ -181,13 +181,16 @@ def _fit_spec(
         fitter.exit_rule.learned_parts,
         len(fitter.exits.heads),
         placed.held,
+        samples.y,
+        classes,
         weights,
         holds_out=params.calibration is not None,
     )
     if request is not None:
         request.fixed_thresholds(len(fitter.exits.heads))
         request.check_costs(fitter.least_cost)
-    fit, found = _fit_networks(placed, samples, validation, start, rng)
+    needs_probabilities = request is not None and request.needs_probabilities
+    fit, found = _fit_networks(placed, samples, validation, start, rng, needs_probabilities)
     exit_rule, judged = _fit_rule(placed, fit.network, samples, found, rng)
     network = with_small_batches(fit.network, samples.X)
     cascade = fitter.costs.cascade(network, exit_rule, samples.X)
@@ -205,8 +208,9 @@ def _fit_networks(
     validation: Samples | None,
     start: MultiExitNetwork | None,
     rng: np.random.RandomState,
+    needs_probabilities: bool,
 ) -> tuple[Fit, list[Any]]:
-    """Final network, and outputs or label tables of the calibration samples of each split."""
+    """Final network, and outputs or tables of the calibration samples of each split."""
     fitter = placed.fitter
     seeds = rng.randint(MAX_SEED, size=len(placed.splits) + 1)
     found: list[Any] = []
@@ -223,6 +227,8 @@ def _fit_networks(
             # An exit rule that is fitted, to samples or costs, requires the outputs of the heads.
             if fitter.exit_rule.needs_fit:
                 found.append(outputs(fit.network, held_out.X))
+            elif needs_probabilities:
+                found.append(fitter.exit_rule.tabulate(outputs(fit.network, held_out.X)))
             else:
                 found.append(label_table(fit.network, fitter.exit_rule, held_out.X))
     if placed.refit:
@@ -272,7 +278,7 @@ def _fit_rule(
     if not found:
         return fit_to_costs(exit_rule, costs, network.n_classes), None
     if not exit_rule.needs_fit:
-        return exit_rule.copy(), samples.take(held, LabelTable.concatenate(found))
+        return exit_rule.copy(), samples.take(held, type(found[0]).concatenate(found))
     held_out = samples.take(held, Outputs.concatenate(found))
     with among_held_out():
         return cross_fit(exit_rule, held_out, [len(part) for part in found], costs, rng)

@@ -87,6 +87,8 @@ def check_request(
     learned_parts: list[str],
     n_exits: int,
     held: np.ndarray,
+    y: np.ndarray,
+    classes: np.ndarray,
     weights: CalibrationWeights,
     *,
     holds_out: bool,
@@ -105,6 +107,10 @@ def check_request(
         Number of exits, including the last one.
     held : ndarray of int
         Indices of the calibration samples, which may be none.
+    y : ndarray of shape (n_samples,)
+        Indices of the true classes of all samples.
+    classes : ndarray of shape (n_classes,)
+        Class labels.
     weights : CalibrationWeights
         Weights of all samples.
     holds_out : bool
@@ -114,7 +120,7 @@ def check_request(
     ------
     ValueError
         If there are too few calibration samples for the operating point, or none although the
-        operating point or the exit rule requires them.
+        operating point or the exit rule requires them, or its metric cannot be computed for them.
     """
     if request is not None:
         request.resolved(unit_name, 1.0)
@@ -122,7 +128,11 @@ def check_request(
         return
     if len(held):
         if request is not None:
-            request.check_samples(len(held), weights.at(held), weights.largest)
+            weight = weights.at(held)
+            request.check_samples(len(held), weight, weights.largest)
+            weight = np.ones(len(held)) if weight is None else weight
+            used = weight > 0
+            request.check_labels(y[held[used]], classes, weight[used])
         return
     needed = [*learned_parts]
     if request is not None and request.needs_samples:

@@ -102,6 +102,8 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
             spec.exit_rule.learned_parts,
             2,  # or more: their number is not known yet
             np.arange(0),
+            spec.rows.y,
+            spec.classes,
             CalibrationWeights(),
             holds_out=False,
         )

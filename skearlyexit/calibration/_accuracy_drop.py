@@ -37,7 +37,7 @@ class AccuracyDrop(OperatingPoint):
           threshold tried that satisfies the criterion is used.
     metric : str or callable, default="accuracy"
         Metric whose loss is limited, in place of the accuracy: the name of a scikit-learn scorer or
-        a scorer. It must depend on predicted labels only.
+        a scorer. It may depend on predicted labels and probabilities, such as ``"roc_auc"``.
 
     See Also
     --------

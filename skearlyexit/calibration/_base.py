@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skearlyexit._utils._scoring import is_accuracy, needs_probabilities
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
+from skearlyexit.calibration._metric import check_metric
 from skearlyexit.calibration._strict_budget import StrictBudget
 
 
@@ -92,6 +94,9 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
     needs_samples : bool
         Whether the thresholds depend on calibration samples. It is a class attribute, True by
         default.
+    metric : str or callable
+        Metric by which the thresholds are chosen: the name of a scikit-learn scorer or a scorer. It
+        is a class attribute, ``"accuracy"`` by default, unless it is a parameter.
 
     Examples
     --------
@@ -114,6 +119,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     needs_samples: ClassVar[bool] = True
+    metric: str | Callable[..., float] = "accuracy"
     #: Parameters that `description` contains even if they have their default values.
     _told: ClassVar[tuple[str, ...]] = ("value",)
 
@@ -219,6 +225,31 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
             If the samples are not sufficient whatever the outputs for them will be. It is a
             `NotCertifiedError` if a guarantee was requested.
         """
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether the thresholds depend on the probabilities predicted for calibration samples."""
+        return needs_probabilities(self.metric)
+
+    def check_labels(self, y: np.ndarray, classes: np.ndarray, weight: np.ndarray) -> None:
+        """Check before training whether `metric` can be computed for the calibration samples.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,)
+            Indices of the true classes.
+        classes : ndarray of shape (n_classes,)
+            Class labels.
+        weight : ndarray of shape (n_samples,)
+            Sample weights.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be computed whatever the predictions will be.
+        """
+        if not is_accuracy(self.metric):
+            check_metric(self.metric, y, classes, weight)
 
     def resolved(self, unit: str, plain: float, least_cost: float = 0.0) -> OperatingPoint:
         """Convert costs to units of the cost of the plain network.

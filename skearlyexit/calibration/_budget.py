@@ -10,13 +10,13 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skearlyexit._utils._scoring import is_accuracy
 from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import ROUNDING, Frontier, check_budget
 from skearlyexit.calibration._geometric import geometric_budget
 from skearlyexit.calibration._metric import (
     METRIC_CONSTRAINT,
-    is_accuracy,
     metric_frontier,
     value_at,
 )
@@ -67,7 +67,7 @@ class Budget(OperatingPoint):
           exceeding it.
     metric : str or callable, default="accuracy"
         Metric by which the best thresholds are chosen: the name of a scikit-learn scorer or a
-        scorer. It must depend on predicted labels only.
+        scorer. It may depend on predicted labels and probabilities.
 
     References
     ----------

@@ -36,6 +36,10 @@ class CalibrationData:
     largest_weight : float, default=None
         Largest sample weight in the units of `sample_weight`, before any division. It may be that
         of a sample that is not among these.
+    probabilities : ndarray of shape (n_samples, n_exits, n_classes), default=None
+        Probabilities predicted at each exit. Required for metrics of probabilities.
+    classes : ndarray of shape (n_classes,), default=None
+        Class labels, in the order of `probabilities`. If None, they are the labels that occur.
 
     Examples
     --------
@@ -57,6 +61,8 @@ class CalibrationData:
     labels: np.ndarray | None = None
     y: np.ndarray | None = None
     largest_weight: float | None = None
+    probabilities: np.ndarray | None = None
+    classes: np.ndarray | None = None
 
     @classmethod
     def from_table(
@@ -73,7 +79,8 @@ class CalibrationData:
         Parameters
         ----------
         table : ExitTable or LabelTable
-            Outputs of the exits for the calibration samples.
+            Outputs of the exits for the calibration samples. Metrics of probabilities require an
+            exit table.
         y : ndarray of shape (n_samples,)
             Index of the true class of each sample.
         costs : ndarray of shape (n_exits,)
@@ -97,14 +104,29 @@ class CalibrationData:
             If a predicted probability is NaN.
         """
         weight, largest = _scaled(len(table), weight, largest_weight)
-        if isinstance(table, ExitTable) and np.isnan(table.probabilities).any():
-            raise ValueError("Probabilities predicted for the calibration samples are NaN.")
         used = weight > 0
+        probabilities = None
+        if isinstance(table, ExitTable):
+            if np.isnan(table.probabilities).any():
+                raise ValueError("Probabilities predicted for the calibration samples are NaN.")
+            # They are not copied for nothing: no other array is as large.
+            probabilities = table.probabilities if used.all() else table.probabilities[used]
+            classes = np.arange(probabilities.shape[2]) if classes is None else classes
         labels, y = table.labels[used], y[used]
         correct = labels == y[:, None]
         if classes is not None:
             labels, y = classes[labels], classes[y]
-        return cls(table.scores[used], correct, costs, weight[used], labels, y, largest)
+        return cls(
+            table.scores[used],
+            correct,
+            costs,
+            weight[used],
+            labels,
+            y,
+            largest,
+            probabilities,
+            classes,
+        )
 
     @classmethod
     def before_training(
@@ -175,6 +197,8 @@ class CalibrationData:
             None if self.labels is None else self.labels[rows],
             None if self.y is None else self.y[rows],
             self.largest_weight,
+            None if self.probabilities is None else self.probabilities[rows],
+            self.classes,
         )
 
     def exits(self, thresholds: np.ndarray) -> np.ndarray:

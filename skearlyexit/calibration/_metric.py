@@ -1,43 +1,20 @@
-"""Metrics by which thresholds are chosen: accuracy, or a scikit-learn scorer of labels."""
+"""Metrics by which thresholds are chosen: accuracy, or a scikit-learn scorer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import StrOptions
 
+from skearlyexit._utils._scoring import is_accuracy, score_predictions
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._geometric import geometric_family
 
 #: Valid values of the parameter `metric`.
 METRIC_CONSTRAINT = [StrOptions(set(get_scorer_names())), callable]
-
-
-class _Answered(ClassifierMixin, BaseEstimator):
-    """Classifier for scorers, which returns its input: labels that are already predicted."""
-
-    def __init__(self, classes: np.ndarray) -> None:
-        self.classes = classes
-
-    @property
-    def classes_(self) -> np.ndarray:
-        return self.classes
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        return X
-
-
-def is_accuracy(metric: Any) -> bool:
-    """Whether the metric is the accuracy, for which thresholds are searched directly."""
-    return isinstance(metric, str) and metric == "accuracy"
 
 
 def metric_value(
@@ -48,37 +25,47 @@ def metric_value(
     Parameters
     ----------
     data : CalibrationData
-        With labels.
+        With labels, and with probabilities if the scorer needs them.
     exits : ndarray of shape (n_samples,)
     metric : str or callable
-        Name of a scorer, or a scorer made by `sklearn.metrics.make_scorer`, called as
-        ``metric(estimator, X, y)``. It must depend on predicted labels only.
+        As in `score_predictions`.
 
     Raises
     ------
     ValueError
-        If the scorer needs probabilities, or its value is not finite.
+        As in `score_predictions`.
     """
     assert data.labels is not None
     assert data.y is not None
-    rows = np.arange(len(exits))
-    scorer = get_scorer(metric)
-    answered = _Answered(np.unique(np.append(data.labels.ravel(), data.y)))
-    equal = bool(np.all(data.weight == data.weight[0]))
-    options = {} if equal else {"sample_weight": data.weight}
-    try:
-        value = scorer(answered, data.labels[rows, exits], data.y, **options)
-    except AttributeError as error:
-        raise ValueError(
-            f"The 'metric' parameter must be a scorer that works on labels. Got {metric!r} "
-            "instead, which needs other outputs of a model."
-        ) from error
-    if not np.isfinite(value):
-        raise ValueError(
-            f"The 'metric' parameter must be a scorer whose values are finite numbers. Got {value} "
-            f"from {metric!r} on {len(exits)} calibration samples."
-        )
-    return float(value)
+    rows, classes = np.arange(len(exits)), data.classes
+    if classes is None:
+        classes = np.unique(np.append(data.labels.ravel(), data.y))
+    return score_predictions(
+        metric,
+        data.y,
+        data.labels[rows, exits],
+        None if data.probabilities is None else data.probabilities[rows, exits],
+        classes=classes,
+        weight=data.weight,
+    )
+
+
+def check_metric(
+    metric: str | Callable[..., float], y: np.ndarray, classes: np.ndarray, weight: np.ndarray
+) -> None:
+    """Raise a ValueError if a scorer cannot be computed for the labels of calibration samples.
+
+    Parameters
+    ----------
+    metric : str or callable
+    y : ndarray of shape (n_samples,)
+        Indices of the true classes.
+    classes : ndarray of shape (n_classes,)
+    weight : ndarray of shape (n_samples,)
+    """
+    # Predictions are not known before training: these are right.
+    probabilities = 0.1 / len(classes) + 0.9 * np.eye(len(classes))[y]
+    score_predictions(metric, classes[y], classes[y], probabilities, classes=classes, weight=weight)
 
 
 def value_at(data: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]) -> float:

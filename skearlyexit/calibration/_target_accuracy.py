@@ -44,8 +44,8 @@ class TargetAccuracy(OperatingPoint):
           at the last exit are not considered, so the accuracy of all samples may be lower.
     metric : str or callable, default="accuracy"
         Metric that has to reach `value`, in place of the accuracy: the name of a scikit-learn
-        scorer or a scorer. It must depend on predicted labels only. With ``"bins"``, only
-        ``"accuracy"`` is supported.
+        scorer or a scorer. It may depend on predicted labels and probabilities. With ``"bins"``,
+        only ``"accuracy"`` is supported.
 
     See Also
     --------

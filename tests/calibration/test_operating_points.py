@@ -369,11 +369,6 @@ def test_metrics_see_the_labels_themselves():
     assert fitted.operating_point_.cost < 1
 
 
-def test_a_metric_that_needs_probabilities_is_refused():
-    with pytest.raises(ValueError, match="must be a scorer that works on labels"):
-        quick(operating_point=Budget(0.8, metric="neg_log_loss")).fit(X, y)
-
-
 class TestRisks:
     def test_by_hand(self):
         labels = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1], [0, 2, 2]])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, get_scorer_names
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from skearlyexit._utils._scoring import is_accuracy, needs_probabilities, score_predictions
 from skearlyexit._utils._unwrap import last_step
 from skearlyexit.metrics._checks import checked_weight
 from skearlyexit.metrics._curve import mean_of_steps
@@ -97,6 +99,10 @@ class AccuracyAtBudget(ExitScorer):
     budget : float
         Maximum mean cost per sample, as in `EarlyExitClassifier.predict`: 1 is the cost of the
         plain network.
+    metric : str or callable, default="accuracy"
+        Metric in place of the accuracy: the name of a scikit-learn scorer or a scorer. It may
+        depend on predicted labels and probabilities, such as ``"roc_auc"``. The thresholds for a
+        budget are those with the highest accuracy.
     plain_cost : float, default=None
         Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
         multiply-accumulate operations (MACs) per sample. If None, it is the cost of the plain
@@ -127,8 +133,15 @@ class AccuracyAtBudget(ExitScorer):
     True
     """
 
-    def __init__(self, budget: float, *, plain_cost: float | None = None) -> None:
+    def __init__(
+        self,
+        budget: float,
+        *,
+        metric: str | Callable[..., float] = "accuracy",
+        plain_cost: float | None = None,
+    ) -> None:
         self.budget = budget
+        self.metric = metric
         self.plain_cost = plain_cost
 
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -140,9 +153,8 @@ class AccuracyAtBudget(ExitScorer):
                 f"{self.budget!r} instead."
             )
         budget = float(self.budget) / _unit(classifier, self.plain_cost)
-        labels = classifier.predict(X, budget=budget)
-        weight = checked_weight(sample_weight, labels)
-        return float(accuracy_score(y, labels, sample_weight=weight))
+        value, _, _ = _outcome(classifier, X, y, self.metric, sample_weight, budget=budget)
+        return value
 
 
 class AccuracyMinusCost(ExitScorer):
@@ -153,6 +165,9 @@ class AccuracyMinusCost(ExitScorer):
     weight : float
         Weight of the mean cost: accuracy that is worth a mean cost of 1, that of the plain network.
         With 0.05, halving this cost is worth 2.5 percentage points of accuracy.
+    metric : str or callable, default="accuracy"
+        Metric in place of the accuracy: the name of a scikit-learn scorer or a scorer. It may
+        depend on predicted labels and probabilities, such as ``"roc_auc"``.
     plain_cost : float, default=None
         Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
         multiply-accumulate operations (MACs) per sample. If None, it is the cost of the plain
@@ -170,8 +185,15 @@ class AccuracyMinusCost(ExitScorer):
     AccuracyMinusCost(weight=0.1)
     """
 
-    def __init__(self, weight: float, *, plain_cost: float | None = None) -> None:
+    def __init__(
+        self,
+        weight: float,
+        *,
+        metric: str | Callable[..., float] = "accuracy",
+        plain_cost: float | None = None,
+    ) -> None:
         self.weight = weight
+        self.metric = metric
         self.plain_cost = plain_cost
 
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -181,11 +203,9 @@ class AccuracyMinusCost(ExitScorer):
                 f"negative. Got {self.weight!r} instead."
             )
         classifier, X = last_step(estimator, X)
-        labels, exits = classifier.predict(X, return_exits=True)
-        weight = checked_weight(sample_weight, labels)
-        accuracy = accuracy_score(y, labels, sample_weight=weight)
+        value, exits, weight = _outcome(classifier, X, y, self.metric, sample_weight)
         cost = _mean_cost(classifier, exits, weight, self.plain_cost)
-        return float(accuracy - float(self.weight) * cost)
+        return float(value - float(self.weight) * cost)
 
 
 class MeanCost(ExitScorer):
@@ -240,7 +260,12 @@ class CostAccuracyArea(ExitScorer):
     high : float
         Highest budget.
     below : float, default=0.0
-        Accuracy at budgets below the cost of the first exit, which the model cannot meet.
+        Value at budgets below the cost of the first exit, which the model cannot meet. With another
+        metric than the accuracy, give the worst value that it can have.
+    metric : str or callable, default="accuracy"
+        Metric in place of the accuracy: the name of a scikit-learn scorer or a scorer. It may
+        depend on predicted labels and probabilities, such as ``"roc_auc"``. The thresholds for a
+        budget are those with the highest accuracy.
     plain_cost : float, default=None
         Cost that corresponds to a cost of 1, in the unit of the costs of the models, by default
         multiply-accumulate operations (MACs) per sample. If None, it is the cost of the plain
@@ -272,25 +297,82 @@ class CostAccuracyArea(ExitScorer):
     """
 
     def __init__(
-        self, low: float, high: float, *, below: float = 0.0, plain_cost: float | None = None
+        self,
+        low: float,
+        high: float,
+        *,
+        below: float = 0.0,
+        metric: str | Callable[..., float] = "accuracy",
+        plain_cost: float | None = None,
     ) -> None:
         self.low = low
         self.high = high
         self.below = below
+        self.metric = metric
         self.plain_cost = plain_cost
 
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         classifier, X = last_step(estimator, X)
         frontier = _check_frontier(classifier, self)
-        table = classifier._label_table(X)
         y = column_or_1d(y)
-        correct = classifier.classes_[table.labels] == y[:, None]
-        weight = checked_weight(sample_weight, correct)
-        _, accuracies = cost_accuracy(
-            correct, table.scores, classifier.costs_, frontier.thresholds, weight
-        )
+        if is_accuracy(self.metric):
+            table = classifier._label_table(X)
+            correct = classifier.classes_[table.labels] == y[:, None]
+            weight = checked_weight(sample_weight, correct)
+            _, values = cost_accuracy(
+                correct, table.scores, classifier.costs_, frontier.thresholds, weight
+            )
+        else:
+            values = _values_of_points(classifier, X, y, self.metric, sample_weight)
         costs = frontier.costs * _unit(classifier, self.plain_cost)
-        return mean_of_steps(costs, accuracies, low=self.low, high=self.high, below=self.below)
+        return mean_of_steps(costs, values, low=self.low, high=self.high, below=self.below)
+
+
+def _outcome(
+    classifier: Any, X: Any, y: Any, metric: Any, sample_weight: Any, **asked: float
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Value of a metric at an operating point, exits of the samples, and their weights."""
+    y, probabilities = column_or_1d(y), None
+    if _needs_probabilities(metric):
+        probabilities, exits = classifier.predict_proba(X, return_exits=True, **asked)
+        labels = classifier.classes_[probabilities.argmax(axis=1)]
+    else:
+        labels, exits = classifier.predict(X, return_exits=True, **asked)
+    weight = checked_weight(sample_weight, labels)
+    if is_accuracy(metric):
+        return float(accuracy_score(y, labels, sample_weight=weight)), exits, weight
+    check_consistent_length(y, labels)
+    classes = classifier.classes_
+    value = score_predictions(metric, y, labels, probabilities, classes=classes, weight=weight)
+    return value, exits, weight
+
+
+def _values_of_points(
+    classifier: Any, X: Any, y: np.ndarray, metric: Any, sample_weight: Any
+) -> np.ndarray:
+    """Value of a metric at each point of the frontier, shape (n_points,)."""
+    _needs_probabilities(metric)  # raises an error for other values
+    table, classes = classifier.exit_table(X), classifier.classes_
+    check_consistent_length(y, table.scores)
+    weight = checked_weight(sample_weight, table.scores)
+    rows, values = np.arange(len(y)), []
+    for thresholds in classifier.frontier_.thresholds:
+        probabilities = table.probabilities[rows, table.exits(thresholds)]
+        labels = classes[probabilities.argmax(axis=1)]
+        values.append(
+            score_predictions(metric, y, labels, probabilities, classes=classes, weight=weight)
+        )
+    return np.array(values)
+
+
+def _needs_probabilities(metric: Any) -> bool:
+    """Whether a scorer needs probabilities; raises a ValueError for what is no scorer."""
+    if not callable(metric) and metric not in get_scorer_names():
+        raise ValueError(
+            "The 'metric' parameter must be a scorer or the name of one, as "
+            f"sklearn.metrics.get_scorer_names() returns them. Got {metric!r} instead."
+        )
+    return needs_probabilities(metric)
 
 
 def _check_frontier(classifier: Any, scorer: ExitScorer) -> Any:

@@ -8,7 +8,7 @@ import sklearn
 from sklearn.base import clone
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -209,3 +209,65 @@ def test_networks_of_different_size_in_one_unit():
     ratio = small.cost_table_.plain / large.cost_table_.plain
     assert found == pytest.approx([-ratio * small.costs_[-1], -large.costs_[-1]])
     assert ratio < 0.6
+
+
+MULTICLASS = {
+    "roc_auc_ovr": lambda y, p, w: roc_auc_score(y, p, multi_class="ovr", sample_weight=w),
+    "neg_log_loss": lambda y, p, w: -log_loss(y, p, sample_weight=w),
+    "f1_macro": lambda y, p, w: f1_score(
+        y, np.unique(y)[p.argmax(axis=1)], average="macro", sample_weight=w
+    ),
+}
+
+
+@pytest.mark.parametrize("metric", MULTICLASS)
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
+class TestOtherMetrics:
+    def value(self, clf, truth, weight, metric, **asked):
+        return MULTICLASS[metric](truth, clf.predict_proba(X_TEST, **asked), weight)
+
+    def test_at_a_budget(self, clf, truth, weight, metric):
+        for budget in (0.6, 0.9):
+            found = AccuracyAtBudget(budget, metric=metric)(clf, X_TEST, truth, weight)
+            assert found == pytest.approx(self.value(clf, truth, weight, metric, budget=budget))
+
+    def test_minus_cost(self, clf, truth, weight, metric):
+        found = AccuracyMinusCost(0.3, metric=metric)(clf, X_TEST, truth, weight)
+        cost = -MeanCost()(clf, X_TEST, truth, weight)
+        assert found == pytest.approx(self.value(clf, truth, weight, metric) - 0.3 * cost)
+
+    def test_area(self, clf, truth, weight, metric):
+        """Each point of the frontier counts for the budgets until the next."""
+        low, high = clf.frontier_.costs[0], 1.0
+        edges = np.append(clf.frontier_.costs[clf.frontier_.costs < high], high)
+        values = [self.value(clf, truth, weight, metric, budget=float(cost)) for cost in edges[:-1]]
+        expected = np.average(values, weights=np.diff(edges))
+        found = CostAccuracyArea(low, high, metric=metric)(clf, X_TEST, truth, weight)
+        assert found == pytest.approx(expected)
+
+
+def test_a_pipeline_by_probabilities():
+    model = make_pipeline(StandardScaler(), quick(max_epochs=2))
+    scorer = AccuracyAtBudget(0.7, metric="roc_auc")
+    found = cross_val_score(model, X[:300], y[:300] % 2, cv=2, scoring=scorer, error_score="raise")
+    assert (found > 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        AccuracyAtBudget(0.8, metric="roc_auc"),
+        AccuracyMinusCost(0.1, metric="roc_auc"),
+        CostAccuracyArea(0.5, 1.0, metric="roc_auc"),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+def test_a_metric_of_two_classes_is_refused_for_four(scorer, clf, truth):
+    with pytest.raises(ValueError, match=r"of 4 classes\. Got 'roc_auc' instead.*'roc_auc_ovr'"):
+        scorer(clf, X_TEST, truth)
+
+
+@pytest.mark.parametrize("metric", ["roc auc", 3])
+def test_no_metric(metric, clf, truth):
+    with pytest.raises(ValueError, match=r"'metric' parameter must be .* Got"):
+        AccuracyAtBudget(0.8, metric=metric)(clf, X_TEST, truth)

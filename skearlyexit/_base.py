@@ -30,6 +30,8 @@ from skearlyexit.calibration._budget import look_up
 from skearlyexit.calibration._shares import thresholds_for_shares
 from skearlyexit.costs import CostTable
 from skearlyexit.metrics import ExitReport, exit_report
+from skearlyexit.placement import Candidates
+from skearlyexit.placement._cheaper import naming_candidates
 from skearlyexit.runtime._driver import Answers, label_table, run, tabulate
 
 #: Number of calibration samples whose scores are stored for `partial_calibrate`.
@@ -49,6 +51,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     frontier_: Frontier | None
     operating_point_: CalibratedPoint
     _recent_scores: np.ndarray
+    _candidates: Candidates
 
     # With metadata routing, these arguments are passed on by default.
     __metadata_request__predict: ClassVar[dict[str, bool]] = {
@@ -354,7 +357,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         needs_probabilities = request is not None and request.needs_probabilities
         table = tabulate(self.cascade_, X) if needs_probabilities else self._tabulated(X)
         data = CalibrationData.from_table(table, encoded, self.costs_, weight, self.classes_)
-        point, frontier = choose_point(request, self.cascade_, data)
+        with naming_candidates(self._candidates, lambda: self.cost_table_):
+            point, frontier = choose_point(request, self.cascade_, data)
         self._set_point(point, frontier, remembered(data.scores))
         return self
 
@@ -441,7 +445,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
                 "samples that it was not fitted on, or give a threshold."
             )
         table = self.cost_table_
-        return look_up(budget, self.frontier_, self.costs_, table.unit, table.plain)
+        with naming_candidates(self._candidates, lambda: table):
+            return look_up(budget, self.frontier_, self.costs_, table.unit, table.plain)
 
     def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
         X = self._validate_rows(X)

@@ -477,6 +477,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             thresholds_=point.thresholds,
             frontier_=model.frontier,
             _recent_scores=remembered(model.scores),
+            _candidates=model.candidates,
             _network=model.trained,
             _optimizer_state=model.optimizer_state,
             _fitted_classes=classes,

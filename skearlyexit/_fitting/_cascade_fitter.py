@@ -17,6 +17,7 @@ from skearlyexit._fitting._head_fitter import HeadFitter
 from skearlyexit._fitting._measured_network import Exits, torch_dtype
 from skearlyexit._fitting._network_fitter import MAX_SEED, NetworkFitter
 from skearlyexit.combination import Combination
+from skearlyexit.costs import CostTable
 from skearlyexit.heads import FittedHead
 from skearlyexit.heads._alignment import align
 from skearlyexit.heads._gate import FittedGate
@@ -81,6 +82,11 @@ class CascadeFitter:
 
     def least_cost(self) -> float:
         """Lower bound of the cost of exiting at the first exit, known before training."""
+        table = self.least_costs()
+        return 0.0 if table is None else float(table.cumulative[0])
+
+    def least_costs(self) -> CostTable | None:
+        """Lower bounds of the costs, known before training. None if nothing is known."""
         return self.costs.least(self.combination, gated=self.runs_gates)
 
     @property

@@ -42,8 +42,8 @@ class ExitCosts:
     n_classes: int
     runtime: str
 
-    def least(self, combination: Combination | None, *, gated: bool) -> float:
-        """Lower bound of the cost of exiting at the first exit, known before training.
+    def least(self, combination: Combination | None, *, gated: bool) -> CostTable | None:
+        """Lower bounds of the costs, as far as they are known before training.
 
         Parameters
         ----------
@@ -54,12 +54,13 @@ class ExitCosts:
 
         Returns
         -------
-        cost : float
-            Lower bound, in units of the cost of the plain network. 0 if nothing is known.
+        table : CostTable or None
+            Costs of stages and heads, of which those of estimators are 0, and of the decision at
+            the first exit. None if nothing is known.
         """
         last = self.exits.heads[-1]
         if not last.is_neural or last.is_own or not self.cost.is_exact:
-            return 0.0  # the cost of the plain network is not known yet
+            return None  # the cost of the plain network is not known yet
         parts = []
         with isolated_random_state(0):
             for head, embedding in zip(self.exits.heads, self.exits.plan.embeddings, strict=True):
@@ -85,7 +86,7 @@ class ExitCosts:
             decisions[0].append(FittedGate.of(gate).cost_input(embedding))
         if combination is not None:
             decisions[0].append(combination.cost_input(self.n_classes, 0))
-        return float(self._table([], parts, decisions).cumulative[0])
+        return self._table([], parts, decisions)
 
     def cascade(self, network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> Cascade:
         """Complete a cascade by its costs, measured on a few samples.

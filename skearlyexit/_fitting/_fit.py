@@ -36,7 +36,9 @@ from skearlyexit.calibration import (
     Frontier,
     OperatingPoint,
 )
-from skearlyexit.placement import PlacementReport
+from skearlyexit.costs import CostTable
+from skearlyexit.placement import Candidates, PlacementReport
+from skearlyexit.placement._cheaper import naming_candidates
 from skearlyexit.runtime._driver import label_table, outputs
 from skearlyexit.runtime._onnx import check_rule
 from skearlyexit.runtime._torch import with_small_batches
@@ -60,6 +62,8 @@ class FittedModel:
         Name of each exit.
     placement_report : PlacementReport
         Candidates for exits, and the reasons for the choice.
+    candidates : Candidates
+        All candidates of the backbone.
     history : list of dict
         Entry of each epoch.
     trained : MultiExitNetwork
@@ -77,6 +81,7 @@ class FittedModel:
     cascade: Cascade
     exit_names: list[str]
     placement_report: PlacementReport
+    candidates: Candidates
     history: list[dict[str, Any]]
     trained: MultiExitNetwork
     optimizer_state: dict[str, Any]
@@ -99,6 +104,7 @@ class FittedModel:
             cascade,
             placed.fitter.exits.plan.names,
             placed.report,
+            placed.fitter.exits.plan.candidates,
             fit.history,
             fit.trained,
             fit.optimizer_state or {},
@@ -188,18 +194,31 @@ def _fit_spec(
     )
     if request is not None:
         request.fixed_thresholds(len(fitter.exits.heads))
-        request.check_costs(fitter.least_cost)
+        _check_costs(request, fitter)
     needs_probabilities = request is not None and request.needs_probabilities
     fit, found = _fit_networks(placed, samples, validation, start, rng, needs_probabilities)
     exit_rule, judged = _fit_rule(placed, fit.network, samples, found, rng)
     network = with_small_batches(fit.network, samples.X)
     cascade = fitter.costs.cascade(network, exit_rule, samples.X)
     data = None if judged is None else _calibration_data(judged, cascade, weights, classes)
-    point, frontier = choose_point(request, cascade, data)
+    with naming_candidates(spec.plan.candidates, lambda: cost_table):
+        point, frontier = choose_point(request, cascade, data)
     if placed.refit or fitter.exit_rule.n_learned:
         point = of_folds(point)
     scores = None if data is None else data.scores
     return FittedModel.of(cascade, fit, placed, point, frontier, scores)
+
+
+def _check_costs(request: OperatingPoint, fitter: CascadeFitter) -> None:
+    """Raise an error if it is known before training that a requested cost cannot be reached."""
+
+    def costs() -> CostTable:
+        least = fitter.least_costs()
+        assert least is not None  # otherwise the lower bound is 0, and no budget is below it
+        return least
+
+    with naming_candidates(fitter.exits.plan.candidates, costs):
+        request.check_costs(fitter.least_cost)
 
 
 def _fit_networks(

@@ -112,15 +112,38 @@ def efficient(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
     return order[accuracies[order] > best_before]
 
 
+class UnmetBudgetError(ValueError):
+    """Error for a budget below the lowest possible cost.
+
+    Parameters
+    ----------
+    message : str
+    budget, least : float
+        Budget, and lowest possible mean cost.
+    """
+
+    def __init__(self, message: str, budget: float, least: float) -> None:
+        super().__init__(message, budget, least)
+        self.budget, self.least = budget, least
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def check_budget(budget: float, least: float) -> None:
-    """Raise a ValueError unless the budget is a positive number and at least the lowest cost."""
+    """Raise a ValueError unless the budget is a positive number and at least the lowest cost.
+
+    It is an `UnmetBudgetError` if the budget is a lower number.
+    """
     if not isinstance(budget, Real) or not budget > 0:
         raise ValueError(
             "The 'budget' parameter must be a positive number, a mean cost per sample in units of "
             f"the cost of the plain network. Got {budget!r} instead."
         )
     if budget * ROUNDING < least:
-        raise ValueError(
+        raise UnmetBudgetError(
             "The 'budget' parameter must be at least the cost of the first exit. Got "
-            f"{budget!r} instead; the first exit alone costs {least:.4g}."
+            f"{budget!r} instead; the first exit alone costs {least:.4g}.",
+            float(budget),
+            float(least),
         )

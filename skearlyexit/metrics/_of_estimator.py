@@ -12,6 +12,7 @@ from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
 from skearlyexit._exit_table import ExitTable
 from skearlyexit._utils._unwrap import last_step
+from skearlyexit.metrics._advice import on_operating_point
 from skearlyexit.metrics._report import ExitReport
 
 
@@ -142,6 +143,7 @@ def exit_report(
         reason=point.reason,
         cost_unit=classifier.cost_table_.unit,
         plain_cost=classifier.cost_table_.plain,
+        advice=on_operating_point(classifier, point),
     )
 
 

@@ -63,6 +63,9 @@ class _Grid:
 def as_text(report: ExitReport) -> str:
     """Format a report as text with aligned columns."""
     blocks = ["\n".join(fill(line, width=WIDTH) for line in _lines(report))]
+    if report.advice:
+        sentences = [fill(f"- {each}", WIDTH, subsequent_indent="  ") for each in report.advice]
+        blocks.append("\n".join(["Advice", *sentences]))
     for grid in _grids(report):
         table = [grid.header, *grid.rows]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -81,6 +84,9 @@ def as_html(report: ExitReport) -> str:
     """Format a report as tables for a notebook, in the colors of its theme."""
     cell = "padding:0.15em 0.7em;text-align:"
     parts = [f"<p>{'<br>'.join(map(escape, _lines(report)))}</p>"]
+    if report.advice:
+        sentences = "".join(f"<li>{escape(each)}</li>" for each in report.advice)
+        parts.append(f"<p><b>Advice</b></p><ul>{sentences}</ul>")
     for grid in _grids(report):
         rows = []
         for tag, table in (("th", [grid.header]), ("td", grid.rows)):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from skearlyexit._data._weights import scaled
 from skearlyexit._exit_table import ExitTable, LabelTable
+from skearlyexit.metrics._advice import on_exits
 from skearlyexit.metrics._figures import (
     ClassFigures,
     ExitFigures,
@@ -64,11 +65,20 @@ class ExitReport:
         Unit in which costs were measured, such as "MACs" or "s"; empty if it is not known.
     plain_cost : float
         Cost of the plain network in this unit, by which costs are multiplied to convert them.
+    advice : list of str
+        Sentences that say what to change: that nothing is gained behind an exit, that a budget has
+        the same thresholds as another one, or that no exit is cheap enough for it. Often there are
+        none.
 
     Notes
     -----
     Every share, accuracy, drop and mean cost of ``exits`` and ``overall``, and the drop of
     ``classes``, has an interval: its name with ``_interval`` appended, of shape (..., 2).
+
+    The network is advised to be cut after an exit if, at the confidence level, neither a later exit
+    alone nor the model as it runs gains more than one percentage point of accuracy over it, and no
+    gain is certain. The intervals of the paired differences decide, for one exit after the other
+    from the end up to the first that fails. A few hundred samples are needed.
 
     Examples
     --------
@@ -98,6 +108,7 @@ class ExitReport:
     reason: str = ""
     cost_unit: str = ""
     plain_cost: float = np.nan
+    advice: list[str] = field(default_factory=list)
 
     @classmethod
     def from_table(
@@ -118,6 +129,7 @@ class ExitReport:
         reason: str = "",
         cost_unit: str = "",
         plain_cost: float = np.nan,
+        advice: Sequence[str] = (),
     ) -> ExitReport:
         """Compute the report of an exit table.
 
@@ -155,6 +167,8 @@ class ExitReport:
             Unit of `plain_cost`, such as "MACs" or "s". If it is given, costs are shown in it, too.
         plain_cost : float, default=nan
             Cost of the plain network.
+        advice : sequence of str, default=()
+            Advice on the operating point, which is added to that on the exits.
 
         Returns
         -------
@@ -197,6 +211,7 @@ class ExitReport:
             reason=reason,
             cost_unit=cost_unit,
             plain_cost=plain_cost,
+            advice=[*on_exits(outcomes, list(exit_names)), *advice],
         )
 
     def to_frame(self, part: str = "exits") -> Any:

@@ -49,8 +49,8 @@ def naming_candidates(candidates: Candidates, table: Callable[[], CostTable]) ->
 
     Raises
     ------
-    UnmetBudgetError
-        In place of that raised in the context.
+    ValueError
+        In place of an `UnmetBudgetError` that is raised in the context.
     """
     try:
         yield
@@ -65,4 +65,4 @@ def naming_candidates(candidates: Candidates, table: Callable[[], CostTable]) ->
             )
         else:
             advice = "No candidate of the backbone is cheaper."
-        raise UnmetBudgetError(f"{error} {advice}", error.budget, error.least) from None
+        raise ValueError(f"{error} {advice}") from None

@@ -11,9 +11,22 @@ from sklearn.utils.validation import check_consistent_length
 
 from skearlyexit._data._labels import encode_labels
 from skearlyexit._exit_table import exits_of
-from skearlyexit.inspection._checks import check_shapes, checked_exits, checked_rows
+from skearlyexit.inspection._checks import (
+    check_shapes,
+    checked_exits,
+    checked_names,
+    checked_rows,
+)
 from skearlyexit.inspection._display import Display
-from skearlyexit.inspection._marks import draw, draw_legend, label_axes, set_log, short_count
+from skearlyexit.inspection._marks import (
+    draw,
+    draw_legend,
+    draw_names,
+    label_axes,
+    set_log,
+    short_count,
+)
+from skearlyexit.inspection._outliers import OUTSIDE, show_typical
 from skearlyexit.inspection._points import frontier_line, point_of
 from skearlyexit.metrics import oracle
 from skearlyexit.metrics._measures import random_exits
@@ -45,6 +58,8 @@ class CostAccuracyDisplay(Display):
         Name in the legend.
     unit : str, default="plain network"
         Unit of cost, for the label of the axis.
+    exit_names : sequence of str, default=None
+        Names of the exits; None numbers them.
 
     Attributes
     ----------
@@ -54,6 +69,8 @@ class CostAccuracyDisplay(Display):
         Marks of all exits but the last.
     last_exit_ : matplotlib Line2D
         Mark of the last exit.
+    names_ : list of matplotlib Annotation
+        Names of exits, of those beside which there is room.
     point_, random_, oracle_ : matplotlib Line2D or None
         Marks of the operating point, of random exits and of the oracle.
     legend_ : matplotlib Legend
@@ -88,11 +105,14 @@ class CostAccuracyDisplay(Display):
     oracle: tuple[float, float] | None = None
     name: str | None = None
     unit: str = "plain network"
+    exit_names: Sequence[str] | None = None
 
     def plot(
         self, ax: Any = None, *, name: str | None = None, log: bool = False, **kwargs: Any
     ) -> Any:
-        """Draw the line and the marks.
+        """Draw the line and the marks, and name exits beside which there is room.
+
+        Outliers are marked at the edges of the axes, except at that of a logarithmic axis.
 
         Parameters
         ----------
@@ -141,7 +161,10 @@ class CostAccuracyDisplay(Display):
         label_axes(ax, self.unit)
         if log:
             set_log(ax)
+        drawn = [line.get_xydata() for line in ax.lines if line.get_gid() != OUTSIDE]
+        show_typical(ax, np.concatenate(drawn))
         self.legend_ = draw_legend(ax)
+        self.names_ = draw_names(ax, values, checked_names(self.exit_names, len(values)), color)
         return self
 
     @classmethod
@@ -215,6 +238,7 @@ class CostAccuracyDisplay(Display):
             sample_weight=sample_weight,
             name=type(classifier).__name__ if name is None else name,
             unit=unit,
+            exit_names=classifier.exit_names_,
             ax=ax,
             **kwargs,
         )
@@ -233,6 +257,7 @@ class CostAccuracyDisplay(Display):
         sample_weight: Any = None,
         name: str | None = None,
         unit: str = "plain network",
+        exit_names: Sequence[str] | None = None,
         ax: Any = None,
         **kwargs: Any,
     ) -> CostAccuracyDisplay:
@@ -261,6 +286,8 @@ class CostAccuracyDisplay(Display):
             Name in the legend.
         unit : str, default="plain network"
             Unit of cost, for the label of the axis.
+        exit_names : sequence of str, default=None
+            Names of the exits; None numbers them.
         ax : matplotlib Axes, default=None
             Axes to draw on; None creates a new figure.
         **kwargs : dict
@@ -308,4 +335,5 @@ class CostAccuracyDisplay(Display):
             oracle=oracle(correct, costs, weight),
             name=name,
             unit=unit,
+            exit_names=checked_names(exit_names, len(costs)),
         ).plot(ax=ax, **kwargs)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skearlyexit._utils._unwrap import last_step
+from skearlyexit.inspection._names import CHARACTER, longest
 
 #: Inches of a figure, where a display needs no other size.
 FIGSIZE = (6.4, 4.4)
+#: Inches of a legend in addition to its texts.
+LEGEND_FRAME = 0.7
 
 
 class Display:
@@ -125,3 +129,8 @@ def spread_colors(cmap: Any, n_colors: int, first: float = 0.95, last: float = 0
 
     colors: np.ndarray = plt.get_cmap(cmap)(np.linspace(first, last, n_colors))
     return colors
+
+
+def width_with_legend(labels: Sequence[str], width: float = 4.6) -> float:
+    """Inches of a figure with a legend beside axes, of which the latter have this width."""
+    return width + LEGEND_FRAME + CHARACTER * longest(labels)

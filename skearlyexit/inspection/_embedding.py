@@ -12,7 +12,9 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_consistent_length
 
 from skearlyexit.inspection._checks import checked_exits, checked_names, names_with_costs
-from skearlyexit.inspection._display import Display, spread_colors
+from skearlyexit.inspection._display import Display, spread_colors, width_with_legend
+from skearlyexit.inspection._names import WIDTH, shortened
+from skearlyexit.inspection._outliers import show_typical
 
 
 @dataclass(eq=False, repr=False)
@@ -69,6 +71,8 @@ class EmbeddingDisplay(Display):
     def plot(self, ax: Any = None, *, cmap: Any = "viridis", **kwargs: Any) -> Any:
         """Draw a point for each sample, those that exit late above the others.
 
+        Outliers are marked at the edges of the axes.
+
         Parameters
         ----------
         ax : matplotlib Axes, default=None
@@ -87,16 +91,21 @@ class EmbeddingDisplay(Display):
         ImportError
             If matplotlib is not installed.
         """
-        ax = self._axes(ax, (6.4, 4.8))
+        labels = [
+            f"{name}: {np.mean(self.exits == exit_):.0%}"
+            for exit_, name in enumerate(shortened(self.exit_names))
+        ]
+        ax = self._axes(ax, (width_with_legend(labels), 4.8))
         colors = spread_colors(cmap, len(self.exit_names), first=0.9)
         self.points_: list[Any] = []
-        for exit_, name in enumerate(self.exit_names):
+        for exit_, label in enumerate(labels):
             here = self.exits == exit_
-            label = f"{name}: {here.mean():.0%}"
             style = {"s": 18, "color": colors[exit_], "edgecolor": "white", "linewidth": 0.4}
             style = {**style, "label": label, "zorder": 2 + exit_, **kwargs}
             self.points_.append(ax.scatter(*self.positions[here].T, **style))
-        ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1], title=self.title or "")
+        (title,) = shortened([self.title or ""], 2 * WIDTH)
+        ax.set(xlabel=self.axis_names[0], ylabel=self.axis_names[1], title=title)
+        show_typical(ax, self.positions, labeled=False)
         # The scale of a projection has no meaning.
         ax.set(xticks=[], yticks=[])
         self._legend_beside(title="Exits at")

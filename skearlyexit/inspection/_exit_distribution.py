@@ -16,12 +16,13 @@ from skearlyexit.inspection._checks import (
     names_with_costs,
 )
 from skearlyexit.inspection._display import Display, spread_colors
+from skearlyexit.inspection._names import CHARACTER, longest, shortened
 
-#: Inches: width of a figure and of its axes, height of a bar, height of title and axis together,
-#: and the maximum height of a figure.
-WIDTH, AXES_WIDTH, BAR_HEIGHT, FRAME_HEIGHT, MAX_HEIGHT = 6.4, 5.6, 0.24, 1.2, 40.0
-#: Inches of an entry of the legend: its patch and gaps, each letter, and its height.
-ENTRY_WIDTH, LETTER_WIDTH, ENTRY_HEIGHT = 0.42, 0.08, 0.2
+#: Inches: width of a figure, of all but the axes and the names of classes, height of a bar, height
+#: of title and axis together, and the maximum height of a figure.
+WIDTH, FRAME_WIDTH, BAR_HEIGHT, FRAME_HEIGHT, MAX_HEIGHT = 6.4, 0.5, 0.24, 1.2, 40.0
+#: Inches of an entry of the legend: its patch and gaps, and its height.
+ENTRY_WIDTH, ENTRY_HEIGHT = 0.42, 0.2
 
 
 @dataclass(eq=False, repr=False)
@@ -93,8 +94,12 @@ class ExitDistributionDisplay(Display):
         """
         percent = 100 * np.vstack([self.overall, self.shares])
         n_bars, n_exits = percent.shape
-        entry = ENTRY_WIDTH + LETTER_WIDTH * max(len(str(name)) for name in self.exit_names)
-        width = AXES_WIDTH if ax is None else ax.get_window_extent().width / ax.figure.dpi
+        exit_names, classes = shortened(self.exit_names), shortened(self.classes)
+        entry = ENTRY_WIDTH + CHARACTER * longest(exit_names)
+        if ax is None:
+            width = WIDTH - FRAME_WIDTH - CHARACTER * longest(classes)
+        else:
+            width = ax.get_window_extent().width / ax.figure.dpi
         n_columns = min(max(int(width / entry), 1), n_exits)
         n_lines = -(-n_exits // n_columns)
         height = FRAME_HEIGHT + ENTRY_HEIGHT * n_lines + BAR_HEIGHT * n_bars
@@ -104,12 +109,12 @@ class ExitDistributionDisplay(Display):
         colors = spread_colors(cmap, n_exits)
         left = np.zeros(n_bars)
         self.bars_: list[Any] = []
-        for exit_, name in enumerate(self.exit_names):
-            style = {"height": 0.8, "color": colors[exit_], "label": str(name), **kwargs}
+        for exit_, name in enumerate(exit_names):
+            style = {"height": 0.8, "color": colors[exit_], "label": name, **kwargs}
             self.bars_.append(ax.barh(at, percent[:, exit_], left=left, **style))
             left += percent[:, exit_]
         ax.set(xlim=(0, 100), ylim=(at[-1] + 0.6, -0.6), xlabel="Samples exiting at each exit (%)")
-        ax.set_yticks(at, ["all", *map(str, self.classes)])
+        ax.set_yticks(at, ["all", *classes])
         ax.tick_params(axis="y", length=0)
         ax.spines[["top", "right", "left"]].set_visible(False)
         self._legend_above(n_columns)

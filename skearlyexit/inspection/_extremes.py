@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
+from skearlyexit.inspection._outliers import typical_range
+
 
 def extremes(scores: np.ndarray, here: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the samples with the highest and the lowest scores.
@@ -96,7 +98,16 @@ def drawn_values(
             f"'feature_names' must hold {n_features} names for {n_features} features. Got "
             f"{len(feature_names)}."
         )
-    return np.asarray(StandardScaler().fit_transform(values))
+    return _standardized(values)
+
+
+def _standardized(values: np.ndarray) -> np.ndarray:
+    """Features with the mean 0 and the standard deviation 1, outliers not counted."""
+    usual = values.copy()
+    for column in usual.T:
+        low, high = typical_range(column)
+        column[(column < low) | (column > high)] = np.nan
+    return np.asarray(StandardScaler().fit(usual).transform(values))
 
 
 def _images(values: np.ndarray, image_shape: Sequence[int] | None) -> np.ndarray:
@@ -119,5 +130,5 @@ def _images(values: np.ndarray, image_shape: Sequence[int] | None) -> np.ndarray
     images = np.moveaxis(values.reshape(len(values), *shape), 1 + axes[0], -1)
     if images.shape[-1] == 1:
         return images[..., 0]
-    low, high = images.min(), images.max()
-    return (images - low) / (high - low if high > low else 1.0)
+    low, high = typical_range(images.ravel())
+    return np.clip((images - low) / (high - low if high > low else 1.0), 0.0, 1.0)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from skearlyexit.inspection._names import shortened
+from skearlyexit.inspection._outliers import OUTSIDE
 
 #: Marker of each kind of mark, its size in points, and whether it is filled.
 MARKS = {
@@ -15,6 +19,8 @@ MARKS = {
     "oracle": ("D", 6.5, False),
 }
 NEUTRAL = "0.4"
+#: Places of a name beside its mark in points, in the order in which they are tried.
+OFFSETS = ((5, -5), (-5, 5), (5, 5), (-5, -5))
 
 
 def draw(ax: Any, kind: str, values: np.ndarray, **style: Any) -> Any:
@@ -30,6 +36,46 @@ def _mark(kind: str) -> dict[str, Any]:
     marker, size, filled = MARKS[kind]
     fill = {} if filled else {"markerfacecolor": "none"}
     return {"marker": marker, "markersize": size, "markeredgewidth": 1.5, **fill}
+
+
+def draw_names(ax: Any, values: np.ndarray, names: Sequence[str], color: Any) -> list[Any]:
+    """Write names beside marks at costs and accuracies, shape (n_marks, 2), where there is room.
+
+    A name is left out if it would cover a mark, a line, the legend or another name.
+    """
+    ax.figure.canvas.figure.draw_without_rendering()  # settles where everything is
+    taken = [text.get_window_extent() for text in ax.texts]
+    if ax.get_legend() is not None:
+        taken.append(ax.get_legend().get_window_extent())
+    lines = [line for line in ax.lines if line.get_gid() != OUTSIDE]
+    points = ax.transData.transform(np.concatenate([line.get_xydata() for line in lines]))
+    paths = [
+        line.get_path().transformed(ax.transData)
+        for line in lines
+        if line.get_linestyle() != "None"
+    ]
+    texts = []
+    for name, (cost, accuracy) in zip(shortened(names), values, strict=True):
+        for beside, above in OFFSETS:
+            text = ax.annotate(
+                name,
+                (cost, 100 * accuracy),
+                (beside, above),
+                textcoords="offset points",
+                ha="left" if beside > 0 else "right",
+                va="bottom" if above > 0 else "top",
+                fontsize="x-small",
+                color=color,
+            )
+            box = text.get_window_extent()
+            free = not box.count_contains(points) and not box.count_overlaps(taken)
+            free &= not any(path.intersects_bbox(box, filled=False) for path in paths)
+            if free and ax.bbox.count_contains(box.corners()) == len(box.corners()):
+                taken.append(box)
+                texts.append(text)
+                break
+            text.remove()
+    return texts
 
 
 def draw_legend(ax: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from skearlyexit._data._labels import encode_labels
 from skearlyexit.inspection._checks import checked_names, checked_rows
 from skearlyexit.inspection._display import Display
+from skearlyexit.inspection._names import CHARACTER, longest, shortened
 from skearlyexit.metrics import Overthinking, overthinking
 
 #: Blue, vermilion and gray, which can be distinguished with any color vision.
@@ -84,7 +85,12 @@ class OverthinkingDisplay(Display):
             If matplotlib is not installed.
         """
         found, n_exits = self.overthinking, len(self.exit_names)
-        ax = self._axes(ax, (max(WIDTH, BAR_WIDTH * (n_exits + 1)), HEIGHT))
+        names = shortened(self.exit_names)
+        width = max(WIDTH, BAR_WIDTH * (n_exits + 1))
+        if ax is not None:
+            width = ax.get_window_extent().width / ax.figure.dpi
+        long = CHARACTER * longest(names) > width / (n_exits + 2)
+        ax = self._axes(ax, (width, HEIGHT + (CHARACTER * longest(names) / 2 if long else 0)))
         at, kept, lost = np.arange(n_exits), 100 * found.kept, 100 * found.lost
         self.bars_: dict[str, Any] = {}
         for kind, where, height, bottom, label in (
@@ -96,7 +102,8 @@ class OverthinkingDisplay(Display):
             label = f"right nowhere: {100 * found.never:.1f} %" if label is None else label
             style = {"width": 0.75, "color": COLORS[kind], "label": label, **kwargs}
             self.bars_[kind] = ax.bar(where, height, bottom=bottom, **style)
-        ax.set_xticks([*at, n_exits + 0.5], [*map(str, self.exit_names), "never"])
+        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
+        ax.set_xticks([*at, n_exits + 0.5], [*names, "never"], **slanted)
         ax.set(xlabel="First exit that is right", ylabel="Rows (%)")
         ax.spines[["top", "right"]].set_visible(False)
         self.texts_ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from skearlyexit.metrics import cost_accuracy
 
 #: Points of a line; more cannot be distinguished.
 MAX_POINTS = 200
+#: Least distance of neighboring points of a line, as a share of the range of cost or accuracy.
+LEAST_DISTANCE = 0.01
 
 
 def point_of(
@@ -58,14 +61,29 @@ def frontier_line(
     Returns
     -------
     costs, accuracies : ndarray of shape (n_distinct,)
-        Of at most `MAX_POINTS` of the points, at equal distances, with both ends.
+        Of at most `MAX_POINTS` of the points, with both ends. Points that cannot be distinguished
+        from the one before are left out.
     """
     if len(thresholds) > MAX_POINTS:
         kept = np.linspace(0, len(thresholds) - 1, MAX_POINTS).round().astype(int)
         thresholds = thresholds[kept]
     means, accuracies = cost_accuracy(correct, scores, costs, thresholds, weight)
     means, first = np.unique(means, return_index=True)
-    return means, accuracies[first]
+    distinct = _distinct(means, accuracies[first])
+    return means[distinct], accuracies[first][distinct]
+
+
+def _distinct(costs: np.ndarray, accuracies: np.ndarray) -> list[int]:
+    """Indices of points that are at least `LEAST_DISTANCE` from the one before, and of the last."""
+    at = np.column_stack([costs / max(np.ptp(costs), 1e-300), accuracies])
+    at[:, 1] /= max(np.ptp(accuracies), 1e-300)
+    kept = [0]
+    for i in range(1, len(at)):
+        if np.abs(at[i] - at[kept[-1]]).max() >= LEAST_DISTANCE:
+            kept.append(i)
+    if kept[-1] != len(at) - 1:
+        kept.append(len(at) - 1)
+    return kept
 
 
 def budget_line(
@@ -100,3 +118,27 @@ def budget_line(
         weight,
     )
     return costs[back], accuracies[back]
+
+
+def same_thresholds(budgets: np.ndarray, frontiers: Sequence[Any]) -> list[str]:
+    """Say which budgets have the same thresholds on each of several frontiers.
+
+    Parameters
+    ----------
+    budgets : ndarray of shape (n_budgets,)
+    frontiers : sequence of Frontier
+
+    Returns
+    -------
+    sentences : list of str
+        One for each group of budgets.
+    """
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for budget in np.unique(budgets):
+        points = tuple(frontier.at_budget(float(budget)) for frontier in frontiers)
+        alike.setdefault(points, []).append(f"{budget:g}")
+    return [
+        f"The budgets {', '.join(group[:-1])} and {group[-1]} have the same thresholds."
+        for group in alike.values()
+        if len(group) > 1
+    ]

@@ -10,7 +10,8 @@ import numpy as np
 
 from skearlyexit._data._labels import encode_labels
 from skearlyexit.inspection._checks import checked_names, names_with_costs
-from skearlyexit.inspection._display import Display, spread_colors
+from skearlyexit.inspection._display import Display, spread_colors, width_with_legend
+from skearlyexit.inspection._names import shortened
 from skearlyexit.metrics import ReliabilityCurve, reliability_curve
 
 #: Area in points of the mark of a bin that holds all samples, and of the smallest mark.
@@ -86,16 +87,19 @@ class ReliabilityDisplay(Display):
         ImportError
             If matplotlib is not installed.
         """
-        ax = self._axes(ax, (6.8, 4.8))
+        labels = [
+            f"{name}: ECE {error:.3f}"
+            for name, error in zip(shortened(self.exit_names), self.curve.error, strict=True)
+        ]
+        ax = self._axes(ax, (width_with_legend(labels), 4.8))
         (self.diagonal_,) = ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", zorder=0)
         colors = spread_colors(cmap, len(self.exit_names), first=0.85)
         self.lines_: list[Any] = []
         self.marks_: list[Any] = []
-        for exit_, name in enumerate(self.exit_names):
+        for exit_, label in enumerate(labels):
             held = self.curve.share[exit_] > 0
             at = self.curve.confidence[exit_, held], self.curve.accuracy[exit_, held]
-            error = self.curve.error[exit_]
-            style = {"color": colors[exit_], "label": f"{name}: ECE {error:.3f}", **kwargs}
+            style = {"color": colors[exit_], "label": label, **kwargs}
             (line,) = ax.plot(*at, **style)
             size = np.maximum(LARGEST * self.curve.share[exit_, held], SMALLEST)
             self.lines_.append(line)

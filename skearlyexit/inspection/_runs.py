@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_array
 from skearlyexit._utils._unwrap import last_step
 from skearlyexit.inspection._display import Display
 from skearlyexit.inspection._marks import label_axes
-from skearlyexit.inspection._points import budget_line
+from skearlyexit.inspection._names import WIDTH, shortened
+from skearlyexit.inspection._points import budget_line, same_thresholds
 
 #: Budgets of a line; more cannot be distinguished.
 N_BUDGETS = 60
@@ -33,6 +34,8 @@ class RunsDisplay(Display):
         Mean cost and accuracy of each run at each budget.
     name : str, default=None
         Name in the legend.
+    advice : list of str, default=[]
+        Sentences on given budgets that have the same thresholds in every run.
 
     Attributes
     ----------
@@ -65,6 +68,7 @@ class RunsDisplay(Display):
     accuracies: np.ndarray
     _: KW_ONLY
     name: str | None = None
+    advice: list[str] = field(default_factory=list)
 
     def plot(self, ax: Any = None, *, band: str = "std", **kwargs: Any) -> Any:
         """Draw the line and the band.
@@ -102,7 +106,10 @@ class RunsDisplay(Display):
             low, high = middle - spread, middle + spread
         else:
             low, high = percent.min(axis=0), percent.max(axis=0)
-        label = f"{self.name or 'model'}, {n_runs} run{'s' if n_runs > 1 else ''}"
+        # A standard deviation may reach beyond what is possible.
+        low, high = np.clip(low, 0, 100), np.clip(high, 0, 100)
+        (name,) = shortened([self.name or "model"], 2 * WIDTH)
+        label = f"{name}, {n_runs} run{'s' if n_runs > 1 else ''}"
         (self.line_,) = ax.plot(costs, middle, **{"label": label, **kwargs})
         self.band_ = ax.fill_between(
             costs, low, high, color=self.line_.get_color(), alpha=0.2, linewidth=0
@@ -173,14 +180,17 @@ class RunsDisplay(Display):
                     "it was fitted without calibration samples. Call calibrate(X, y) with samples "
                     "that it was not fitted on."
                 )
+        frontiers = [classifier.frontier_ for classifier, _ in models]
+        advice: list[str] = []
         if budgets is None:
-            frontiers = [classifier.frontier_.costs for classifier, _ in models]
             budgets = np.linspace(
-                max(costs[0] for costs in frontiers),
-                max(costs[-1] for costs in frontiers),
+                max(frontier.costs[0] for frontier in frontiers),
+                max(frontier.costs[-1] for frontier in frontiers),
                 N_BUDGETS,
             )
-        budgets = check_array(budgets, ensure_2d=False, dtype=np.float64, input_name="budgets")
+        else:
+            budgets = check_array(budgets, ensure_2d=False, dtype=np.float64, input_name="budgets")
+            advice = same_thresholds(budgets, frontiers)
         values = [budget_line(*model, y, budgets, sample_weight) for model in models]
         costs, accuracies = (np.array(column) for column in zip(*values, strict=True))
-        return cls(costs, accuracies, name=name).plot(ax=ax, **kwargs)
+        return cls(costs, accuracies, name=name, advice=advice).plot(ax=ax, **kwargs)

@@ -8,11 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit.inspection._display import Display, spread_colors
+from skearlyexit.inspection._display import (
+    FIGSIZE,
+    Display,
+    spread_colors,
+    width_with_legend,
+)
 from skearlyexit.inspection._marks import label_axes
+from skearlyexit.inspection._names import WIDTH, longest, shortened
+from skearlyexit.inspection._outliers import show_typical
 
 #: Marks of the values of a parameter, which can be distinguished without colors too.
 MARKERS = "osD^vPX*<>ph"
+#: Maximum number of groups in a legend within the axes, in each column of one beside them, and in
+#: all columns.
+MAX_INSIDE, ENTRIES_A_COLUMN, MAX_ENTRIES = 6, 20, 59
 
 
 @dataclass(eq=False, repr=False)
@@ -82,6 +92,8 @@ class SearchDisplay(Display):
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Draw points with error bars, and the line of the efficient candidates.
 
+        Outliers are marked at the edges of the axes. At most 59 groups are in the legend.
+
         Parameters
         ----------
         ax : matplotlib Axes, default=None
@@ -98,7 +110,19 @@ class SearchDisplay(Display):
         ImportError
             If matplotlib is not installed.
         """
-        ax = self._axes(ax)
+        groups = np.array(["candidates"] * len(self.costs) if self.groups is None else self.groups)
+        names = list(dict.fromkeys(groups))  # in the order of the search
+        labels = shortened(names)
+        if self.group_name is not None:
+            labels = [f"{self.group_name} = {label}" for label in labels]
+        beside = len(labels) > MAX_INSIDE or longest(labels) > WIDTH
+        shown = labels[:MAX_ENTRIES]
+        n_columns = -(-(len(shown) + 1) // ENTRIES_A_COLUMN)
+        figsize = FIGSIZE
+        if beside:
+            one = width_with_legend(shown, 0.0)
+            figsize = FIGSIZE[0] + n_columns * one, FIGSIZE[1]
+        ax = self._axes(ax, figsize)
         best = _efficient(self.costs, self.accuracies)
         self.efficient_ = self.candidates[best]
         (self.line_,) = ax.plot(
@@ -110,8 +134,6 @@ class SearchDisplay(Display):
             zorder=1,
             label="efficient",
         )
-        groups = np.array(["candidates"] * len(self.costs) if self.groups is None else self.groups)
-        names = list(dict.fromkeys(groups))  # in the order of the search
         colors = spread_colors("viridis", len(names), first=0.05, last=0.85)
         self.points_: list[Any] = []
         for i, name in enumerate(names):
@@ -121,7 +143,7 @@ class SearchDisplay(Display):
                 "color": colors[i],
                 "markersize": 6,
                 "elinewidth": 0.8,
-                "label": name if self.group_name is None else f"{self.group_name} = {name}",
+                "label": labels[i] if i < MAX_ENTRIES else "_nolegend_",
                 **kwargs,
             }
             self.points_.append(
@@ -135,7 +157,13 @@ class SearchDisplay(Display):
             )
         label_axes(ax, self.unit)
         ax.spines[["top", "right"]].set_visible(False)
-        self.legend_ = ax.legend(fontsize="small")
+        show_typical(ax, np.column_stack([self.costs, 100 * self.accuracies]))
+        if not beside:
+            self.legend_ = ax.legend(fontsize="small")
+            return self
+        left_out = len(labels) - len(shown)
+        title = f"{left_out} more are not listed" if left_out else None
+        self._legend_beside(fontsize="small", ncols=n_columns, title=title)
         return self
 
     @classmethod

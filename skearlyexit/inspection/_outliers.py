@@ -20,8 +20,8 @@ OUTSIDE = "outside"
 def typical_range(values: np.ndarray) -> tuple[float, float]:
     """Range of the values without outliers.
 
-    It starts with the middle half of the values, and is extended as long as the gap to the next
-    value is not large.
+    It starts with all values but the lowest and the highest twentieth, one value at least, and is
+    extended as long as the gap to the next value is not large.
 
     Parameters
     ----------
@@ -31,14 +31,15 @@ def typical_range(values: np.ndarray) -> tuple[float, float]:
     Returns
     -------
     low, high : float
-        Lowest and highest value that is not an outlier. With less than four values or if more than
-        half of them are equal, there are no outliers.
+        Lowest and highest value that is not an outlier. If the values with which it starts are
+        equal, there are no outliers.
     """
     ordered = np.sort(values)
-    first, last = len(ordered) // 4, len(ordered) - 1 - len(ordered) // 4
-    factor = GAP + GAP_OF_ONE / len(ordered)
-    if ordered[first] == ordered[last]:
+    first = max(1, len(ordered) // 20)
+    last = len(ordered) - 1 - first
+    if last <= first or ordered[first] == ordered[last]:
         return float(ordered[0]), float(ordered[-1])
+    factor = GAP + GAP_OF_ONE / len(ordered)
     gaps = np.diff(ordered)
     before = None
     while before != (first, last):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit.calibration import Budget
+from skearlyexit.calibration._frontier import ROUNDING
 from skearlyexit.metrics._figures import Outcomes
 from skearlyexit.metrics._intervals import mean_interval
 from skearlyexit.placement._cheaper import cheapest_exit
@@ -106,7 +107,7 @@ def _on_budget(classifier: Any, point: Any) -> list[str]:
             "the calibration samples, no point between them is more accurate."
         ]
     name, cost = cheapest_exit(classifier._candidates, table)
-    if at == 0 and len(frontier) > 1 and cost < classifier.costs_[0]:
+    if at == 0 and len(frontier) > 1 and cost * ROUNDING < classifier.costs_[0]:
         return [
             "No exit is cheap enough for this budget to let samples go on: all exit at "
             f"{classifier.exit_names_[0]!r}. Add an exit after {name!r}, at a cost of about "

@@ -174,6 +174,10 @@ class TestOutliers:
             assert typical_range(np.array(none)) == (min(none), max(none))
         assert typical_range(RNG.normal(size=1000))[1] > 2.5
 
+    def test_a_group_of_points_is_no_outlier(self):
+        values = np.r_[np.linspace(0, 1, 90), np.linspace(50, 51, 10)]
+        assert typical_range(values) == (0, 51)
+
     def test_of_a_search(self):
         n = 20
         results = {

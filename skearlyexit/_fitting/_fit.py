@@ -201,7 +201,7 @@ def _fit_spec(
     network = with_small_batches(fit.network, samples.X)
     cascade = fitter.costs.cascade(network, exit_rule, samples.X)
     data = None if judged is None else _calibration_data(judged, cascade, weights, classes)
-    with naming_candidates(spec.plan.candidates, lambda: cost_table):
+    with naming_candidates(spec.plan.candidates, lambda: cascade.cost_table):
         point, frontier = choose_point(request, cascade, data)
     if placed.refit or fitter.exit_rule.n_learned:
         point = of_folds(point)

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 
 from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._layers import Normalized
+from skearlyexit._determinism._softmax import softmax
 from skearlyexit._onnx._convert import from_module
 from skearlyexit._onnx._graph import ExportError, Graph
 from skearlyexit.costs import CostInput
@@ -236,9 +237,7 @@ class NeuralExit(FittedHead):
 
     def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
         """Softmax of the logits; see `FittedHead.predict_proba`."""
-        # In double precision, in which probabilities sum to 1 as NumPy and scikit-learn require.
-        logits = self.model(embedding).to("cpu", torch.float64)
-        return torch.softmax(logits, dim=1).numpy()
+        return softmax(self.model(embedding).cpu().numpy())
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         model = from_module(self.model, example, f"A head {type(self.model).__name__}")

@@ -65,7 +65,7 @@ class Graph:
     def __init__(self, around: Graph | None = None) -> None:
         self._onnx = import_onnx()
         self.nodes: list[Any] = []
-        self.constants: list[Any] = [] if around is None else around.constants
+        self.constants: list[Any] = []
         self._numbers: count[int] = count() if around is None else around._numbers
 
     def branch(self) -> Graph:
@@ -182,7 +182,8 @@ class Graph:
             )
             for name, dtype in zip(named, dtypes, strict=True)
         ]
-        return helper.make_graph(self.nodes, self._name("branch"), [], values)
+        # ONNX Runtime arranges weights for its fastest kernels only in the graph that uses them.
+        return helper.make_graph(self.nodes, self._name("branch"), [], values, self.constants)
 
     def _name(self, kind: str) -> str:
         return f"{kind.lower()}_{next(self._numbers)}"

@@ -16,8 +16,9 @@ from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._onnx import INPUT, METADATA, OUTPUTS, THRESHOLDS, to_model
 
 #: Maximum size of the largest embeddings of the samples of a call of ONNX Runtime, and bounds of
-#: their number. On images of 28 x 28, calls of 4,096 samples took 1.3 times as long as calls of 512,
-#: on a table of 16 features 2.7 times as long as calls of 1,024, and those of 64 samples 1.9 times.
+#: their number. For images of 28 x 28, calls of 4,096 samples took 1.3 times as long as calls of
+#: 512. For a table of 16 features, they took 2.7 times as long as calls of 1,024, and calls of 64
+#: samples 1.9 times.
 CALL_BYTES = 2**22
 SMALLEST_CALL, LARGEST_CALL = 64, 1024
 

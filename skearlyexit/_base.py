@@ -67,6 +67,10 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     def _validate_rows(self, X: Any) -> Any:
         """Validate samples for prediction."""
 
+    def __sklearn_is_fitted__(self) -> bool:
+        # Without it, scikit-learn reads the names of all attributes in each prediction.
+        return "cascade_" in vars(self)
+
     def predict(
         self,
         X: Any,
@@ -436,8 +440,11 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             given = Threshold(threshold)
             return CalibratedPoint(given, given.fixed_thresholds(self.n_exits_))
         if budget is None:
-            # The user may have assigned `thresholds_`.
-            return replace(self.operating_point_, thresholds=self.thresholds_)
+            point = self.operating_point_
+            if self.thresholds_ is point.thresholds:
+                return point
+            # The user has assigned `thresholds_`.
+            return replace(point, thresholds=self.thresholds_)
         if self.frontier_ is None:
             raise ValueError(
                 "A budget needs calibration samples, and this model has none: it was fitted "

@@ -242,7 +242,11 @@ class NeuralExit(FittedHead):
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         model = from_module(self.model, example, f"A head {type(self.model).__name__}")
         (logits,) = graph.insert(model, [embedding])
-        return graph.op("Softmax", graph.cast(logits, np.float64), axis=1)
+        # In the precision of the network, in which ONNX Runtime is several times faster. The
+        # division makes probabilities close to 1 as precise as those of the other classes.
+        shares = graph.cast(graph.op("Softmax", logits, axis=1), np.float64)
+        total = graph.op("ReduceSum", shares, graph.constant([1]))
+        return graph.op("Div", shares, total)
 
     def to(self, device: torch.device | str) -> None:
         """Move the module to a device."""

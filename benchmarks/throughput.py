@@ -25,6 +25,7 @@ as long.
     python benchmarks/throughput.py
     python benchmarks/throughput.py --sets letter --threads 2
     python benchmarks/throughput.py --print
+    python benchmarks/throughput.py --print --plot docs/throughput.png
 """
 
 from __future__ import annotations
@@ -328,6 +329,37 @@ def report_callers(entry: dict[str, Any]) -> None:
     print(table(lines, [title, "times the throughput of one thread"]), flush=True)
 
 
+def plot(entries: list[dict[str, Any]], name: str, path: str) -> None:
+    """Draw the median times of a sample at the default operating point, without the loop."""
+    import matplotlib.pyplot as plt
+
+    chosen = [each for each in entries if each["set"] == name and "default" in each["point"]]
+    accuracies = next(each["accuracies"] for each in chosen if each["kind"] == "model")
+    calls = {each["samples"]: each["times"] for each in chosen if each["kind"] == "calls"}
+    sizes = (min(calls), max(calls))
+    names = [each for each in accuracies if not each.endswith("loop")][::-1]
+    figure, axes = plt.subplots(1, len(sizes), figsize=(9, 3.2), sharey=True, layout="constrained")
+    for axis, n in zip(axes, sizes, strict=True):
+        times = [1e6 * np.median(calls[n][each]) / n for each in names]
+        colors = ["C1" if each.startswith("predict") else "0.7" for each in names]
+        axis.bar_label(axis.barh(names, times, color=colors), fmt="%.0f", padding=2)
+        axis.set_title("one sample a call" if n == 1 else f"{n:,} samples a call")
+        axis.set_xlabel("microseconds per sample, one thread")
+        axis.margins(x=0.12)
+        axis.spines[["top", "right"]].set_visible(False)
+    labels = [f"{_title(each)}  ({100 * accuracies[each]:.1f} %)" for each in names]
+    axes[0].set_yticks(range(len(names)), labels)
+    figure.savefig(path, dpi=150)
+
+
+def _title(name: str) -> str:
+    titles = {
+        'predict, "torch"': "early exits, torch",
+        'predict, "onnx"': "early exits, ONNX Runtime",
+    }
+    return titles.get(name, name)
+
+
 REPORTS = {"model": report_model, "calls": report_calls, "callers": report_callers}
 
 
@@ -340,6 +372,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=1, help="of torch and ONNX Runtime")
     parser.add_argument("--callers", type=int, default=4, help="threads that call at once")
+    parser.add_argument("--plot", metavar="FILE", help="draw the last of the data sets")
     parser.add_argument("--max-train", type=int, help="training samples at most")
     parser.add_argument("--max-epochs", type=int, help="for a trial")
     args = parser.parse_args()
@@ -356,6 +389,8 @@ def main() -> None:
             run(name, args, raw)
         content = raw.content
     print_facts(content)
+    if args.plot:
+        plot(content["entries"], content["entries"][-1]["set"], args.plot)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,9 @@ METADATA = "skearlyexit."
 #: Threshold at which the head is computed although no sample can exit, to measure its time. At
 #: larger ones it is not computed.
 UNREACHED = 1.0 + 2.0**-20
+#: Scores that are less than this below a threshold reach it. Calibrated thresholds are scores of
+#: samples, and those of many samples, such as of a leaf of a tree, are equal but for rounding.
+TOLERANCE = 2.0**-22
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,7 @@ class _Converter:
     ) -> None:
         self.network, self.rule, self.n_classes = network, exit_rule, network.n_classes
         carry: Any = torch.zeros(2, *row_shape, dtype=network.dtype)
+        self.thresholds = THRESHOLDS
         self.stages: list[Any] = []
         self.embeddings: list[torch.Tensor] = []
         with torch.inference_mode():
@@ -227,6 +231,10 @@ class _Converter:
 
     def whole(self, graph: Graph, carry: str) -> tuple[str, str]:
         """Add the cascade to a graph; names of probabilities and exits."""
+        if self.network.n_exits > 1:
+            usual = graph.op("LessOrEqual", THRESHOLDS, graph.constant(1.0))
+            lower = graph.op("Sub", THRESHOLDS, graph.constant(TOLERANCE))
+            self.thresholds = graph.op("Where", usual, lower, THRESHOLDS)
         return self._from(graph, 0, [carry])
 
     def _from(self, graph: Graph, exit_: int, carry: list[str]) -> tuple[str, str]:
@@ -236,7 +244,7 @@ class _Converter:
         if exit_ == last:
             answer = self._answer(graph, exit_, embedding)
             return answer, self._filled(graph, answer, exit_)
-        threshold = graph.op("Gather", THRESHOLDS, graph.constant(exit_))
+        threshold = graph.op("Gather", self.thresholds, graph.constant(exit_))
         answer, exiting = self._decision(graph, exit_, embedding, threshold)
         exits = self._filled(graph, answer, exit_)
         left = graph.op("NonZero", graph.op("Not", exiting))

@@ -393,3 +393,21 @@ def test_files_of_others_are_refused(tmp_path):
 def test_a_classifier_that_is_not_fitted_cannot_be_exported(tmp_path):
     with pytest.raises(Exception, match="not fitted"):
         EarlyExitClassifier().to_onnx(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("name", ["estimators", "neural"])
+def test_a_score_that_equals_a_threshold_exits(name, folder):
+    # Calibrated thresholds are scores of samples, and many samples have the same leaf of a tree.
+    clf, cascade, X, _ = exported(name, folder)
+    table = clf.exit_table(X)
+    for row in range(0, 150, 10):
+        thresholds = table.scores[row, :-1]
+        exits = cascade.predict(X, threshold=thresholds, return_exits=True)[1]
+        np.testing.assert_array_equal(exits, table.exits(thresholds))
+
+
+def test_no_sample_exits_at_a_threshold_just_above_1(folder):
+    clf, cascade, X, _ = exported("estimators", folder)
+    assert clf.exit_table(X).scores[:, 1].max() == 1
+    _, exits = cascade.predict(X, threshold=np.nextafter(1.0, 2.0), return_exits=True)
+    assert (exits == 2).all()

@@ -436,15 +436,15 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         if threshold is not None and budget is not None:
             raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
-        if threshold is not None:
+        if budget is None:
+            if threshold is None:
+                point = self.operating_point_
+                if np.array_equal(self.thresholds_, point.thresholds):
+                    return point
+                # The user has changed `thresholds_`, and nothing else of the point applies to them.
+                threshold = self.thresholds_
             given = Threshold(threshold)
             return CalibratedPoint(given, given.fixed_thresholds(self.n_exits_))
-        if budget is None:
-            point = self.operating_point_
-            if self.thresholds_ is point.thresholds:
-                return point
-            # The user has assigned `thresholds_`.
-            return replace(point, thresholds=self.thresholds_)
         if self.frontier_ is None:
             raise ValueError(
                 "A budget needs calibration samples, and this model has none: it was fitted "
@@ -486,7 +486,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         # Set by one operation, since an interrupt may occur between any two.
         self.__dict__.update(
             operating_point_=point,
-            thresholds_=point.thresholds,
+            thresholds_=point.thresholds.copy(),  # which the user may change
             frontier_=frontier,
             _recent_scores=recent,
         )

@@ -41,7 +41,7 @@ from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
 from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._onnx import Description, write
-from skearlyexit.runtime._onnx_session import compiled
+from skearlyexit.runtime._onnx_session import session_of
 from skearlyexit.runtime._torch import embed
 from skearlyexit.training import MultiExitNetwork, TrainingStrategy
 from skearlyexit.training._options import OPTIMIZERS, SCHEDULES
@@ -300,12 +300,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 "runtime='onnx' does not compute. Set runtime='torch'."
             )
         X = self._validate_rows(X)
-        session = self.cascade_.compiled.get(self.runtime)
-        if session is None:
-            network, exit_rule = self.cascade_.network, self.cascade_.exit_rule
-            session = compiled(network, exit_rule, self._row_shape)
-            self.cascade_.compiled[self.runtime] = session
-        return session.run(X, point.thresholds)
+        return session_of(self.cascade_, self._row_shape).run(X, point.thresholds)
 
     @_available_if(check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -474,7 +469,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             placement_report_=model.placement_report,
             history_=model.history,
             operating_point_=point,
-            thresholds_=point.thresholds,
+            thresholds_=point.thresholds.copy(),
             frontier_=model.frontier,
             _recent_scores=remembered(model.scores),
             _candidates=model.candidates,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,23 +12,10 @@ import numpy as np
 import torch
 
 from skearlyexit._onnx._graph import CLASSICAL_OPSET, OPSET, ExportError, import_onnx
+from skearlyexit._utils._locks import ForkSafeLock
 
-
-class _Exporting:
-    """Lock of the exporter of torch, which changes the state of the process."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Make a new lock; in a child process, the thread that held the old one does not exist."""
-        self.lock = threading.Lock()
-
-
-_exporting = _Exporting()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_exporting.renew)
+#: The exporter of torch changes the state of the process.
+_exporting = ForkSafeLock()
 
 
 def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
@@ -60,7 +45,7 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
     each = {0: n_rows}
     shapes = tuple(each for _ in example) if isinstance(example, tuple) else each
     try:
-        with _exporting.lock, warnings.catch_warnings(), torch.no_grad(), _errors_only():
+        with _exporting, warnings.catch_warnings(), torch.no_grad(), _errors_only():
             warnings.simplefilter("ignore")
             # By itself, for if this fails, torch.onnx.export tries others that fix the batch size.
             exported = torch.export.export(module, (example,), dynamic_shapes=(shapes,))

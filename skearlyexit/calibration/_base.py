@@ -246,7 +246,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            If it cannot be computed whatever the predictions will be.
+            If it cannot be computed for predictions that are right.
         """
         if not is_accuracy(self.metric):
             check_metric(self.metric, y, classes, weight)

@@ -179,7 +179,8 @@ class Cost(BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         parts : tuple of three lists of CostMeasurement, or None
-            Cost per sample of the stage, the head and the decision of each exit.
+            Cost per sample of the stage, the head and the decision of each exit. If it is not None,
+            `read` and `of_cascade` are not called for the fitted model.
         """
         return None
 

@@ -68,6 +68,8 @@ def show_typical(ax: Any, points: np.ndarray, *, labeled: bool = True) -> None:
         if artist.get_gid() == OUTSIDE:
             artist.remove()
     points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return
     sides = []
     for axis, (scale, set_limits) in enumerate(
         ((ax.get_xscale(), ax.set_xlim), (ax.get_yscale(), ax.set_ylim))

@@ -79,13 +79,13 @@ def on_operating_point(classifier: Any, point: Any) -> list[str]:
         Operating point of the report.
     """
     sentences: list[str] = []
-    own, frontier = classifier.operating_point_, classifier.frontier_
+    own, frontier = classifier._point(None, None), classifier.frontier_
     if classifier.n_exits_ == 1 or point.request is None or point.strict_budget is not None:
         return sentences
     if frontier is not None and isinstance(point.request, Budget):
         sentences += _on_budget(classifier, point)
     others = own.request is not None and own.request.description != point.request.description
-    if others and np.array_equal(point.thresholds, classifier.thresholds_):
+    if others and np.array_equal(point.thresholds, own.thresholds):
         sentences.append(
             f"{point.request.description} has the same thresholds as the operating point of the "
             f"model, {own.request.description}."

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._cascade._cascade import FittedNetwork
+from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._utils._locks import ForkSafeLock
 from skearlyexit._utils._not_finite import check_outputs
 from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.runtime._driver import Answers
@@ -124,3 +125,23 @@ def compiled(network: FittedNetwork, exit_rule: ExitRule, row_shape: tuple[int, 
         {f"{METADATA}row_bytes": json.dumps(int(network.row_bytes))},
     )
     return Session(model.SerializeToString(), torch.get_num_threads())
+
+
+_compiling = ForkSafeLock()
+
+
+def session_of(cascade: Cascade, row_shape: tuple[int, ...]) -> Session:
+    """Session of a cascade, which is compiled in the first call, by one of several threads.
+
+    Raises
+    ------
+    ExportError
+        If a part cannot be converted.
+    """
+    known = cascade.compiled
+    if "onnx" not in known:
+        with _compiling:
+            if "onnx" not in known:
+                known["onnx"] = compiled(cascade.network, cascade.exit_rule, row_shape)
+    session: Session = known["onnx"]
+    return session

@@ -157,3 +157,25 @@ def test_beside_the_plain_network():
 def test_no_plain_model(plain):
     with pytest.raises(ValueError, match="'plain' parameter must be a fitted classifier"):
         quick().fit(X, y).exit_report(X_TEST, Y_TEST, plain=plain)
+
+
+def test_thresholds_that_the_user_changes_are_no_longer_certified():
+    clf = quick(operating_point=RiskControl(0.2)).fit(X, y)
+    assert clf.exit_report(X_TEST, Y_TEST).certified
+    clf.thresholds_ = [0.35, 0.5]
+    report = clf.exit_report(X_TEST, Y_TEST)
+    assert report.certified is None
+    assert "RiskControl" not in report.request
+    exits, by_hand = (
+        clf.predict(X_TEST, return_exits=True, **asked)[1]
+        for asked in ({}, {"threshold": [0.35, 0.5]})
+    )
+    np.testing.assert_array_equal(exits, by_hand)
+
+
+def test_changing_thresholds_in_place_changes_no_budget():
+    clf = quick(budget=0.6).fit(X, y)
+    before = clf.predict(X_TEST, budget=0.6, return_exits=True)[1]
+    clf.thresholds_[:] = 2.0
+    np.testing.assert_array_equal(clf.predict(X_TEST, budget=0.6, return_exits=True)[1], before)
+    assert (clf.predict(X_TEST, return_exits=True)[1] == clf.n_exits_ - 1).all()

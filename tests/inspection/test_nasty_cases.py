@@ -15,7 +15,7 @@ from skearlyexit.inspection import (
     SearchDisplay,
 )
 from skearlyexit.inspection._names import shortened
-from skearlyexit.inspection._outliers import OUTSIDE, typical_range
+from skearlyexit.inspection._outliers import OUTSIDE, show_typical, typical_range
 from tests._data import blobs, quick
 from tests.inspection._drawn import inside, labels_of, overlap
 
@@ -291,3 +291,10 @@ def test_more_groups_than_a_legend_can_hold():
     display = SearchDisplay.from_cv_results(results, group="lr")
     assert len(labels_of(display)) == 60
     assert display.legend_.get_title().get_text() == "11 more are not listed"
+
+
+def test_no_finite_point():
+    _, ax = plt.subplots()
+    limits = ax.get_xlim()
+    show_typical(ax, np.full((3, 2), np.nan))
+    assert ax.get_xlim() == limits

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -31,7 +32,7 @@ from skearlyexit._onnx import _graph
 from skearlyexit._onnx._graph import ExportError
 from skearlyexit.backbones import RecurrentBackbone, TransformerBackbone
 from skearlyexit.policies import ConfidencePolicy
-from skearlyexit.runtime import OnnxCascade
+from skearlyexit.runtime import OnnxCascade, _onnx_session
 from skearlyexit.runtime._onnx import UNREACHED
 from tests._data import blobs, digits, make, quick
 
@@ -393,6 +394,17 @@ def test_files_of_others_are_refused(tmp_path):
 def test_a_classifier_that_is_not_fitted_cannot_be_exported(tmp_path):
     with pytest.raises(Exception, match="not fitted"):
         EarlyExitClassifier().to_onnx(tmp_path / "none.onnx")
+
+
+def test_threads_that_begin_at_once_compile_once(monkeypatch):
+    clf, X = fitted("neural")
+    clf = copy.deepcopy(clf).set_params(runtime="onnx")
+    compile_, calls = _onnx_session.compiled, []
+    monkeypatch.setattr(_onnx_session, "compiled", lambda *args: calls.append(0) or compile_(*args))
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(clf.predict, [X] * 3))
+    assert len(calls) == 1
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("name", ["estimators", "neural"])

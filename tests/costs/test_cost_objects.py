@@ -197,7 +197,7 @@ class TestGiven:
         np.testing.assert_allclose(clf.costs_, [1.1 / 11, 6.3 / 11, 11.3 / 11])
         assert "in mJ per sample" in str(clf.cost_table_)
         exits = clf.predict(X, return_exits=True)[1]
-        assert clf.operating_point_.thresholds is clf.thresholds_
+        np.testing.assert_array_equal(clf.operating_point_.thresholds, clf.thresholds_)
         assert set(exits) <= {0, 1, 2}
 
     def test_placement_goes_by_it(self):

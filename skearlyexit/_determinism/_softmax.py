@@ -12,8 +12,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax in double precision, in which probabilities sum to 1.
 
     The classes are the first axis of the temporary arrays, so that each operation is applied to
-    many samples at once. For ten classes, it takes a quarter of the time of torch, which sums the
-    classes of one sample after the other.
+    many samples at once. torch computes one sample after the other, which is slow for few classes.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class SecondsCost(Cost):
     head then includes its decision, and the last stage includes the last head.
 
     Before the training, when exits are placed by cost, each block is timed alone by torch, whatever
-    the runtime is.
+    the runtime is. Heads on trial are measured as those of the fitted model.
 
     Examples
     --------

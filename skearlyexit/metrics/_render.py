@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skearlyexit._utils._frames import import_pandas
+from skearlyexit.calibration._budget import SECONDS
 from skearlyexit.metrics._figures import ClassFigures, ExitFigures, OverallFigures
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ MAX_CLASSES, N_WORST = 20, 10
 #: Maximum number of characters of a line of text above the tables.
 WIDTH = 100
 PARTS = ("exits", "classes", "overall")
-#: Units of time in seconds. Times are shown in the largest unit that the plain network exceeds.
-TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,9 @@ class _Unit:
         if not name:
             return None
         if name == "s":
-            name = next((unit for unit, size in TIMES.items() if plain >= size), "us")
-            plain /= TIMES[name]
+            # The largest unit that the plain network exceeds.
+            name = next((unit for unit, size in SECONDS.items() if plain >= size), "us")
+            plain /= SECONDS[name]
         return cls(name, plain)
 
     def __call__(self, cost: float) -> str:
@@ -159,7 +159,7 @@ def _lines(report: ExitReport) -> list[str]:
         lines.append(report.reason)
     if unit := _Unit.of(report):
         line = f"The plain network costs {unit(1.0)} {unit.name} per sample."
-        if report.cost_unit not in TIMES:
+        if report.cost_unit not in SECONDS:
             line += " For times, fit with cost='seconds', or call skearlyexit.metrics.speedup."
         lines.append(line)
     return lines

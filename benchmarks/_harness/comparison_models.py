@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,13 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import ParameterGrid
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+from _harness.comparison_base import Context, Model
+from _harness.comparison_peers import PEERS
 from _harness.networks import Params, exit_names, fixed_length, make_backbone
 from skearlyexit import (
     AccuracyDrop,
@@ -64,72 +62,6 @@ LINEAR = LinearHead(pooling="average", normalize=True)
 def entry_name(model: str, point: str) -> str:
     """Name of a model at one of its points."""
     return model if point == ONLY else f"{model}, {point}"
-
-
-@dataclass
-class Context:
-    """What a model may depend on besides its own setting.
-
-    Attributes
-    ----------
-    kind : {"tabular", "image"}
-    X : ndarray of shape (n_samples, n_features)
-        Training samples, for shapes and the variance of a kernel; no model is fitted on them here.
-    n_classes : int
-    max_epochs : int
-        Upper bound of a setting's epochs, and a third of that of iterations, for trials.
-    plain : dict or None
-        Setting of the plain network.
-    linear : dict or None
-        Setting of early exits with linear heads.
-    macs : float or None
-        Cost that the smaller plain network has to reach.
-    network : EarlyExitClassifier or None
-        Trained network with linear heads, on whose stages classical heads are fitted.
-    """
-
-    kind: str
-    X: np.ndarray
-    n_classes: int
-    max_epochs: int
-    plain: Params | None = None
-    linear: Params | None = None
-    macs: float | None = None
-    network: EarlyExitClassifier | None = None
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that takes part.
-
-    Attributes
-    ----------
-    title : str
-    build : callable
-        ``build(params, context, seed)`` returns an estimator.
-    first : callable
-        ``first(context)`` returns the setting that is tried first.
-    space : callable or None
-        ``space(context)`` returns grids for `ParameterGrid`; None: nothing is searched.
-    size : callable
-        ``size(params, context)``: work of a fit, in any unit, for predicting how long it takes.
-    early_exits : bool, default=False
-        Whether it has operating points.
-    """
-
-    title: str
-    build: Callable[[Params, Context, int], Any]
-    first: Callable[[Context], Params]
-    space: Callable[[Context], Any] | None
-    size: Callable[[Params, Context], float]
-    early_exits: bool = False
-
-    def candidates(self, context: Context, rng: np.random.RandomState) -> list[Params]:
-        """The first setting, and all others in random order."""
-        first = self.first(context)
-        grid = [] if self.space is None else list(ParameterGrid(self.space(context)))
-        others = [grid[i] for i in rng.permutation(len(grid))]
-        return [first, *(params for params in others if params != first)]
 
 
 def _network(params: Params, context: Context, seed: int, **options: Any) -> EarlyExitClassifier:
@@ -326,72 +258,6 @@ def first_classical(context: Context) -> Params:
     return {"kind": "forest", "size": 30, "leaf": 3, "where": "first"}
 
 
-def _build_boosting(params: Params, context: Context, seed: int) -> Any:
-    iterations = min(params["max_iter"], 3 * context.max_epochs)
-    return HistGradientBoostingClassifier(**params | {"max_iter": iterations}, random_state=seed)
-
-
-def _first_boosting(context: Context) -> Params:
-    return {
-        "learning_rate": 0.1,
-        "max_iter": 100,
-        "max_leaf_nodes": 31,
-        "min_samples_leaf": 20,
-        "l2_regularization": 0.0,
-        "max_features": 0.1 if context.kind == "image" else 1.0,
-    }
-
-
-def _space_boosting(context: Context) -> Params:
-    """On pixels 100 iterations of ten classes take minutes already, so that there are no more."""
-    image = context.kind == "image"
-    return {
-        "learning_rate": [0.03, 0.1, 0.2],
-        "max_iter": [100] if image else [100, 200, 400],
-        "max_leaf_nodes": [15, 31, 63],
-        "min_samples_leaf": [5, 20, 50],
-        "l2_regularization": [0.0, 1.0, 10.0],
-        "max_features": [0.1, 0.3] if image else [0.3, 1.0],
-    }
-
-
-def _build_forest(params: Params, context: Context, seed: int) -> Any:
-    return RandomForestClassifier(**params, random_state=seed)
-
-
-def _size_forest(params: Params, context: Context) -> float:
-    share = params["max_features"]
-    n_features = context.X.shape[1]
-    return params["n_estimators"] * (n_features**0.5 if share == "sqrt" else share * n_features)
-
-
-def _build_svc(params: Params, context: Context, seed: int) -> Any:
-    """`gamma` is in units of what scikit-learn calls "scale"."""
-    scaler = StandardScaler() if params["standardize"] else None
-    variance = 1.0 if params["standardize"] else float(context.X.var())
-    gamma = params["gamma"] / (context.X.shape[1] * variance)
-    return make_pipeline(scaler or "passthrough", SVC(C=params["C"], gamma=gamma))
-
-
-def _space_svc(context: Context) -> Params:
-    standardize = [True, False] if context.kind == "image" else [True]
-    return {
-        "C": [1.0, 3.0, 10.0, 30.0, 100.0],
-        "gamma": [0.25, 0.5, 1.0, 2.0, 4.0],
-        "standardize": standardize,
-    }
-
-
-def _build_mlp(params: Params, context: Context, seed: int) -> Any:
-    mlp = MLPClassifier(**params, max_iter=min(60, 3 * context.max_epochs), random_state=seed)
-    return make_pipeline(StandardScaler(), mlp)
-
-
-def _size_mlp(params: Params, context: Context) -> float:
-    widths = [context.X.shape[1], *params["hidden_layer_sizes"], context.n_classes]
-    return float(np.dot(widths[:-1], widths[1:])) * (1 if params["early_stopping"] else 2)
-
-
 MODELS = {
     "plain": Model("plain network", build_plain, first_plain, space_plain, size_network),
     "linear": Model(
@@ -408,50 +274,4 @@ MODELS = {
     "smaller": Model(
         "smaller plain network", build_plain, first_smaller, space_smaller, size_network
     ),
-    "boosting": Model(
-        "HistGradientBoosting",
-        _build_boosting,
-        _first_boosting,
-        _space_boosting,
-        lambda params, context: params["max_iter"] * params["max_leaf_nodes"],
-    ),
-    "forest": Model(
-        "RandomForest",
-        _build_forest,
-        lambda context: {"n_estimators": 200, "max_features": "sqrt", "min_samples_leaf": 1},
-        lambda context: {
-            "n_estimators": [100, 200],
-            "max_features": ["sqrt", 0.1, 0.3, 0.6],
-            "min_samples_leaf": [1, 2, 5],
-            "criterion": ["gini", "entropy"],
-        },
-        _size_forest,
-    ),
-    "svc": Model(
-        "SVC",
-        _build_svc,
-        lambda context: {"C": 10.0, "gamma": 1.0, "standardize": True},
-        _space_svc,
-        lambda params, context: 1.0,
-    ),
-    "mlp": Model(
-        "MLPClassifier",
-        _build_mlp,
-        lambda context: {
-            "hidden_layer_sizes": (256, 256),
-            "early_stopping": True,
-            "alpha": 1e-4,
-            "learning_rate_init": 0.001,
-        },
-        lambda context: {
-            "hidden_layer_sizes": [(100,), (256,), (256, 256), (128, 128, 128)],
-            "early_stopping": [True, False],
-            "alpha": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
-            "learning_rate_init": [0.001, 0.003],
-        },
-        _size_mlp,
-    ),
-}
-
-#: Other ways than early exits, among which the best peer is.
-PEERS = ["boosting", "forest", "svc", "mlp"]
+} | PEERS

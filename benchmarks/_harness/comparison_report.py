@@ -10,7 +10,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from _harness.comparison_models import CLAIMED, MODELS, PEERS, entry_name
+from _harness.comparison_models import CLAIMED, MODELS, entry_name
+from _harness.comparison_peers import PEERS
 from _harness.data import SETS
 from _harness.report import save_figure, spread, table
 
@@ -32,7 +33,7 @@ HEADER = [
 ]
 
 COLORS = dict(zip(MODELS, mpl.color_sequences["tab10"], strict=False))
-MARKERS = dict(zip(MODELS, "soDs^vPX", strict=True))
+MARKERS = dict(zip(MODELS, "soDs^vPX*d", strict=False))
 
 
 class Results:

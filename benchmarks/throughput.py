@@ -9,7 +9,8 @@ run them take an array and return labels, in one process:
   for one epoch, since its weights do not change its time;
 - early exits as papers measure them, one sample after the other in a loop; and by the package
   earlyon, of whose batches all samples exit together;
-- `predict` with ``runtime="torch"`` and ``runtime="onnx"``;
+- `predict` with ``runtime="torch"`` and ``runtime="onnx"``, and of `to_predictor` with both, in
+  torch also without padding;
 - ideal: stages and heads on prepared batches of the samples that reach them, without decisions,
   the least that early exits could take in torch.
 
@@ -134,6 +135,9 @@ class Ways:
         self.others |= {
             'predict, "torch"': partial(clf.predict, **options),
             'predict, "onnx"': partial(onnx.predict, **options),
+            'predictor, "torch"': clf.to_predictor(**options).predict,
+            "predictor, not padded": clf.to_predictor(**options, batch_invariant=False).predict,
+            'predictor, "onnx"': onnx.to_predictor(**options).predict,
         }
 
     def batch_sizes(self, n: int, X: np.ndarray) -> dict[str, int]:

@@ -433,7 +433,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
 
     def _point(self, threshold: Any, budget: float | Budget | None) -> CalibratedPoint:
         """Operating point for the arguments of a prediction."""
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():  # scikit-learn collects the tags before it asks this
+            check_is_fitted(self)
         if threshold is not None and budget is not None:
             raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
         if budget is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -13,7 +13,6 @@ import torch
 from joblib import Memory
 from sklearn.base import _fit_context
 from sklearn.utils import Tags
-from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -28,6 +27,7 @@ from skearlyexit._determinism._random import ending_turns
 from skearlyexit._fitting._fit import FittedModel
 from skearlyexit._fitting._options import AUTO
 from skearlyexit._fitting._partial_fit import Standing, check_goes_on, update_model
+from skearlyexit._utils._available_if import available_if
 from skearlyexit._utils._gradients import gradients
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
@@ -42,28 +42,13 @@ from skearlyexit.policies._registry import POLICIES
 from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._onnx import Description, write
 from skearlyexit.runtime._onnx_session import session_of
+from skearlyexit.runtime._predictor import Predictor, onnx_predictor, torch_predictor
+from skearlyexit.runtime._row_format import RowFormat
 from skearlyexit.runtime._torch import embed
 from skearlyexit.training import MultiExitNetwork, TrainingStrategy
 from skearlyexit.training._options import OPTIMIZERS, SCHEDULES
 from skearlyexit.training._registry import STRATEGIES, check_unlabeled
 from skearlyexit.training._trainer import to_main_memory
-
-
-class _AvailableIf(_AvailableIfDescriptor):
-    """Method that is available if a check passes; otherwise its error gives the reason."""
-
-    def _check(self, obj: Any, owner: Any) -> None:
-        try:
-            self.check(obj)
-        except Exception as error:
-            raise AttributeError(
-                f"This {owner.__name__!r} has no attribute {self.attribute_name!r}. {error}"
-            ) from error
-
-
-def _available_if(check: Callable[[Any], None]) -> Callable[[Callable[..., Any]], Any]:
-    """Like `sklearn.utils.metaestimators.available_if`, with the error of the check as reason."""
-    return lambda method: _AvailableIf(method, check, attribute_name=method.__name__)
 
 
 class BaseEarlyExitNetwork(BaseEarlyExit):
@@ -291,18 +276,73 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         )
         write(self.cascade_, description, path)
 
+    def to_predictor(
+        self,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+        batch_invariant: bool | None = None,
+    ) -> Predictor:
+        """Return an object for fast predictions of single samples and small batches.
+
+        It predicts the same as `predict`, at an operating point that is determined here, without
+        the validation of scikit-learn. Later changes of the classifier do not change it.
+
+        Parameters
+        ----------
+        threshold : float or sequence of float, default=None
+            Thresholds, as in `predict`.
+        budget : float or Budget, default=None
+            Maximum mean cost per sample, as in `predict`.
+        batch_invariant : bool, default=None
+            Whether the result for a sample is bitwise the same in any batch. If False, batches are
+            not padded, which takes less time. Probabilities may then differ in the last digits
+            between batches, and labels and exits where two probabilities, or a score and a
+            threshold, differ by no more than that. scikit-learn heads are called as in `predict`.
+            None means True, or False with ``runtime="onnx"``, with which True is not possible.
+
+        Returns
+        -------
+        predictor : Predictor
+            Object with methods `predict` and `predict_proba`. It is executed by `runtime`, and with
+            ``runtime="torch"`` contains a copy of the network.
+
+        Raises
+        ------
+        ExportError
+            If a part cannot be converted for ``runtime="onnx"``. It is a ValueError.
+        ValueError
+            If an argument is invalid.
+        """
+        point = self._point(threshold, budget)
+        cascade = self.cascade_
+        row_format = RowFormat(
+            self._row_shape,
+            np.dtype(str(cascade.network.dtype).removeprefix("torch.")),
+            getattr(self, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None,
+            cascade.network.check,
+        )
+        if self.runtime == "torch":
+            invariant = batch_invariant is None or batch_invariant
+            return torch_predictor(
+                cascade, self.classes_, point, row_format, batch_invariant=invariant
+            )
+        _check_runs_in_onnx(point)
+        if batch_invariant:
+            raise ValueError(
+                "'batch_invariant' must be None or False with runtime='onnx', whose results may "
+                "differ in the last digits between batches; got True. Set runtime='torch'."
+            )
+        return onnx_predictor(cascade, self.classes_, point, row_format)
+
     def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
         if self.runtime == "torch":
             return super()._run(X, point, with_probabilities=with_probabilities)
-        if point.strict_budget is not None:
-            raise ValueError(
-                "A strict budget requires the scores of all samples of a batch, which "
-                "runtime='onnx' does not compute. Set runtime='torch'."
-            )
+        _check_runs_in_onnx(point)
         X = self._validate_rows(X)
         return session_of(self.cascade_, self._row_shape).run(X, point.thresholds)
 
-    @_available_if(check_goes_on)
+    @available_if(check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
@@ -477,6 +517,14 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             _optimizer_state=model.optimizer_state,
             _fitted_classes=classes,
             _n_updates=n_updates,
+        )
+
+
+def _check_runs_in_onnx(point: CalibratedPoint) -> None:
+    if point.strict_budget is not None:
+        raise ValueError(
+            "A strict budget requires the scores of all samples of a batch, which runtime='onnx' "
+            "does not compute. Set runtime='torch'."
         )
 
 

@@ -19,7 +19,7 @@ from skorch import NeuralNetClassifier
 from _harness.measure import take_turns
 from skearlyexit import EarlyExitClassifier
 from skearlyexit._determinism._layers import Convolution, PaddedLinear
-from skearlyexit.runtime._driver import _heads_in_use
+from skearlyexit.runtime._driver import Run
 from skearlyexit.runtime._torch import TorchExecutor
 
 EARLYON = "python -m pip install --no-deps earlyon==0.3.0"
@@ -67,8 +67,8 @@ def plain_network(clf: EarlyExitClassifier) -> Plain:
 
 def _without_padding(layer: PaddedLinear) -> torch.nn.Linear:
     linear = torch.nn.Linear(layer.in_features, layer.out_features, dtype=layer.weight.dtype)
-    linear.weight.data = layer.weight.data[:, : layer.in_features].clone()
-    linear.bias.data = layer.bias.data.clone()
+    linear.weight.data = layer.weight.data[: layer.out_features, : layer.in_features].clone()
+    linear.bias.data = layer.bias.data[: layer.out_features].clone()
     return linear.eval()
 
 
@@ -217,9 +217,10 @@ def ideal_plan(
     thresholds: np.ndarray,
 ) -> Plan:
     """What a run has to compute if it knows the exits of all samples in advance."""
-    batch_rows = TorchExecutor(clf.cascade_.network).batch_rows
+    executor = TorchExecutor(clf.cascade_.network)
+    batch_rows = executor.batch_rows
     exits = clf.predict(X, threshold=thresholds, return_exits=True)[1]
-    used = _heads_in_use(clf.cascade_, thresholds, None)
+    used = Run.prepared(executor, clf.cascade_.exit_rule, thresholds, None).used
     plan: Plan = []
     rows, carry = np.arange(len(X)), torch.from_numpy(X)
     with torch.inference_mode():

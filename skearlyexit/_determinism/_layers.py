@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ GROUP = 16
 #: Share of the mean of a channel below which its standard deviation has few digits in single
 #: precision.
 COARSE = 2**11 * float(np.finfo(np.float32).eps)
+
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def round_up(n: int) -> int:
@@ -83,14 +86,32 @@ class PaddedLinear(torch.nn.Module):
         """
         if self.n_zeros:
             x = F.pad(x, (0, self.n_zeros))
-        if not self.n_more or self.training:  # the last bits are of no importance in training
-            return F.linear(x, self.weight, self.bias)
-        # The parameters are not padded, since the zeros are neither trained nor stored.
-        weight, bias = (
-            F.pad(self.weight, (0, 0, 0, self.n_more)),
-            F.pad(self.bias, (0, self.n_more)),
-        )
-        return F.linear(x, weight, bias)[..., : self.out_features].contiguous()
+        weight: torch.Tensor = self.weight
+        bias: torch.Tensor = self.bias
+        if len(bias) == self.out_features:
+            if not self.n_more or self.training:  # the last bits do not matter in training
+                return F.linear(x, weight, bias)
+            weight, bias = self._padded()
+        return F.linear(x, weight, bias).narrow(-1, 0, self.out_features).contiguous()
+
+    def _padded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Parameters with zeros for further outputs, which are neither trained nor stored."""
+        zeros = self.n_more
+        return F.pad(self.weight, (0, 0, 0, zeros)), F.pad(self.bias, (0, zeros))
+
+
+def with_padding(module: Module) -> Module:
+    """Copy of a trained module whose layers `PaddedLinear` have all their zeros stored.
+
+    To pad the parameters in each call would take longer than the product of a few samples.
+    """
+    module = copy.deepcopy(module)
+    for layer in module.modules():
+        if isinstance(layer, PaddedLinear) and len(layer.bias) == layer.out_features:
+            weight, bias = layer._padded()
+            layer.weight = torch.nn.Parameter(weight.detach(), layer.weight.requires_grad)
+            layer.bias = torch.nn.Parameter(bias.detach(), layer.bias.requires_grad)
+    return module
 
 
 class Convolution(torch.nn.Conv2d):

@@ -38,24 +38,26 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class SmallBatches:
-    """Smallest batch of each stage of a network.
+    """Smallest batch of each stage of a network, and of the pooling of each head.
 
     A batch has 1, 2, 4 or 8 samples, or a multiple of 16. In all of these that are at least as
-    large as the smallest batch of a stage, its results for a sample are bitwise the same.
+    large as the smallest batch of a stage or a pooling, its results for a sample are bitwise the
+    same.
 
     Attributes
     ----------
-    stages : list of int
-        Smallest batch of each stage.
+    stages, poolings : list of int
+        Smallest batch of each of them.
     """
 
     stages: list[int]
+    poolings: list[int]
     _kernels: tuple[str, ...] = field(default_factory=_kernels)
 
     @classmethod
     def untested(cls, n_exits: int) -> SmallBatches:
         """Those of a network that was not tested."""
-        return cls([GROUP] * n_exits)
+        return cls([GROUP] * n_exits, [GROUP] * n_exits)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # On a machine with other kernels, the sizes may be others.

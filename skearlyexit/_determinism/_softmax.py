@@ -25,12 +25,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     probabilities : ndarray of shape (n_samples, n_classes), float64
         Probability of each class.
     """
+    if len(logits) <= CHUNK:
+        return _of_chunk(logits)
     probabilities = np.empty(logits.shape)
     for start in range(0, len(logits), CHUNK):
         chunk = slice(start, start + CHUNK)
-        values = np.array(logits[chunk].T, dtype=np.float64, order="C")
-        values -= values.max(axis=0)
-        np.exp(values, out=values)
-        values /= values.sum(axis=0)
-        probabilities[chunk] = values.T
+        probabilities[chunk] = _of_chunk(logits[chunk])
     return probabilities
+
+
+def _of_chunk(logits: np.ndarray) -> np.ndarray:
+    values = np.array(logits.T, dtype=np.float64, order="C")
+    values -= np.maximum.reduce(values)
+    np.exp(values, out=values)
+    values /= np.add.reduce(values)
+    return values.T

@@ -95,7 +95,7 @@ def check_outputs(outputs: np.ndarray, what: str) -> None:
         If an output is NaN or negative. The positions are those among these samples.
     """
     # The comparison is False for NaN, too.
-    if not len(outputs) or outputs.min() >= 0:
+    if not len(outputs) or np.minimum.reduce(outputs, axis=None) >= 0:
         return
     good = (outputs.reshape(len(outputs), -1) >= 0).all(axis=1)
     raise OutputsNotFiniteError(f"{what} NaN or negative", np.flatnonzero(~good))

@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from skearlyexit._determinism._in_place import keeping_input
-from skearlyexit._determinism._layers import Normalized
+from skearlyexit._determinism._layers import Normalized, with_padding
 from skearlyexit._determinism._softmax import softmax
 from skearlyexit._onnx._convert import from_module
 from skearlyexit._onnx._graph import ExportError, Graph
@@ -46,6 +46,9 @@ class PooledModule(torch.nn.Module):
 class FittedHead(metaclass=ABCMeta):
     """Base class of fitted heads, which predict at the exits.
 
+    Embeddings are pooled first, without other samples than those of interest where that gives the
+    same result, and the vectors are then padded to a multiple of 16 samples.
+
     Parameters
     ----------
     model : torch.nn.Module or fitted scikit-learn estimator
@@ -58,28 +61,44 @@ class FittedHead(metaclass=ABCMeta):
     >>> import torch
     >>> from skearlyexit.heads import FittedHead
     >>> class Softened(FittedHead):  # softmax with a temperature of 2
-    ...     def predict_proba(self, embedding):
-    ...         logits = self.model(self.pooling(embedding)).double()
-    ...         return torch.softmax(logits / 2, dim=1).numpy()
+    ...     def predict_proba(self, vectors):
+    ...         return torch.softmax(self.model(vectors).double() / 2, dim=1).numpy()
     ...     def to(self, device):
     ...         self.model.to(device)
     >>> head = Softened(model=torch.nn.Identity(), pooling=torch.nn.Flatten())
-    >>> head.predict_proba(torch.tensor([[0.0, 4.0]])).round(2)
+    >>> head.predict_proba(head.pool(torch.tensor([[[0.0], [4.0]]]))).round(2)
     array([[0.12, 0.88]])
     """
 
     model: Any
     pooling: torch.nn.Module
 
-    @abstractmethod
-    def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
-        """Predict class probabilities.
+    def pool(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Map embeddings to vectors.
 
         Parameters
         ----------
         embedding : Tensor of shape (n, ...)
-            Embeddings of the samples. Their number is a multiple of 16, which makes the result for
-            a sample independent of the other samples.
+            Embeddings of the samples.
+
+        Returns
+        -------
+        vectors : Tensor of shape (n, n_features)
+            Pooled embeddings.
+        """
+        # A backbone may have the channels last in memory, which `view` in a pooling does not take.
+        vectors: torch.Tensor = self.pooling(embedding.contiguous())
+        return vectors
+
+    @abstractmethod
+    def predict_proba(self, vectors: torch.Tensor) -> np.ndarray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (n, n_features)
+            Pooled embeddings of the samples. Their number is a multiple of 16, which makes the
+            result for a sample independent of the other samples.
 
         Returns
         -------
@@ -100,7 +119,11 @@ class FittedHead(metaclass=ABCMeta):
         part : CostInput
             The head, with these embeddings as its input.
         """
-        return CostInput(self.predict_proba, embedding, self.model)
+
+        def run(rows: torch.Tensor) -> None:
+            self.predict_proba(self.pool(rows))
+
+        return CostInput(run, embedding, self.model)
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         """Add this head to a graph in the ONNX format.
@@ -233,11 +256,19 @@ class Head(BaseEstimator, metaclass=ABCMeta):
 
 
 class NeuralExit(FittedHead):
-    """A trained module that returns logits."""
+    """A trained module that returns logits.
 
-    def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
+    Parameters
+    ----------
+    model : PooledModule
+        The module, with the pooling.
+    pooling : torch.nn.Module
+        The pooling of the module.
+    """
+
+    def predict_proba(self, vectors: torch.Tensor) -> np.ndarray:
         """Softmax of the logits; see `FittedHead.predict_proba`."""
-        return softmax(self.model(embedding).cpu().numpy())
+        return softmax(self.model.body(vectors).cpu().numpy())
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         model = from_module(self.model, example, f"A head {type(self.model).__name__}")
@@ -324,7 +355,7 @@ class NeuralHead(Head):
         return PooledModule(pooling, Normalized(n_features, body) if normalize else body)
 
     def fit(self, module: PooledModule, *args: Any, **kwargs: Any) -> FittedHead:
-        """Return the trained module, with its normalization merged into the first layer.
+        """Return a copy of the trained module, with its normalization in the first layer.
 
         Parameters
         ----------
@@ -340,4 +371,5 @@ class NeuralHead(Head):
         """
         if isinstance(module.body, Normalized):
             module = PooledModule(module.pooling, module.body.folded()).eval()
+        module = with_padding(module)
         return NeuralExit(module, module.pooling)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -32,19 +32,19 @@ class EstimatorExit(FittedHead):
 
     steady: BatchInvariantClassifier
 
-    def predict_proba(self, embedding: torch.Tensor) -> np.ndarray:
+    def predict_proba(self, vectors: torch.Tensor) -> np.ndarray:
         """Probabilities, which are 0 or 1 without `predict_proba`; see `FittedHead`."""
-        vectors = self.pooling(embedding).to("cpu", torch.float64).numpy()
-        if np.isfinite(vectors.sum()):
-            return self.steady.predict_proba(vectors)
+        rows = vectors.to("cpu", torch.float64).numpy()
+        if np.isfinite(rows.sum()):
+            return self.steady.predict_proba(rows)
         # For one such sample some estimators raise an error, and others treat NaN as missing.
-        finite = np.isfinite(vectors).all(axis=1, keepdims=True)
-        probabilities = self.steady.predict_proba(np.where(finite, vectors, 0.0))
+        finite = np.isfinite(rows).all(axis=1, keepdims=True)
+        probabilities = self.steady.predict_proba(np.where(finite, rows, 0.0))
         return np.where(finite, probabilities, np.nan)
 
     def cost_input(self, embedding: torch.Tensor) -> CostInput:
-        """Input of the cost measurement, with estimator and pooling; see `FittedHead.part`."""
-        return CostInput(self.predict_proba, embedding, self.model, pooling=self.pooling)
+        """Input of the cost measurement, with estimator and pooling; see `FittedHead`."""
+        return replace(super().cost_input(embedding), pooling=self.pooling)
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         (vectors,) = graph.insert(from_module(self.pooling, example, "A pooling"), [embedding])

@@ -83,19 +83,65 @@ def run(
     answers : Answers
         Predictions and exits.
     """
-    exit_rule = cascade.exit_rule
-    labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
-    probabilities = np.empty((len(X), cascade.network.n_classes)) if with_probabilities else None
-    answers = Answers(labels, exits, probabilities)
-    visit(
-        TorchExecutor(cascade.network),
-        exit_rule,
-        X,
-        _heads_in_use(cascade, thresholds, strict_budget),
-        lambda n_rows: ExitVisitor(exit_rule, thresholds, strict_budget, n_rows, answers),
-        slab_rows,
+    prepared = Run.prepared(
+        TorchExecutor(cascade.network), cascade.exit_rule, thresholds, strict_budget
     )
-    return answers
+    return prepared(X, with_probabilities=with_probabilities, slab_rows=slab_rows)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a cascade with thresholds, for any samples.
+
+    Attributes
+    ----------
+    executor : Executor
+        What executes stages and heads.
+    exit_rule : ExitRule
+        Fitted exit rule.
+    thresholds : ndarray of shape (n_exits - 1,)
+        As in `run`.
+    strict_budget : StrictBudget or None
+        As in `run`.
+    used : ndarray of shape (n_exits,), bool
+        Mask of the heads that are computed.
+    """
+
+    executor: Executor
+    exit_rule: ExitRule
+    thresholds: np.ndarray
+    strict_budget: StrictBudget | None
+    used: np.ndarray
+
+    @classmethod
+    def prepared(
+        cls,
+        executor: Executor,
+        exit_rule: ExitRule,
+        thresholds: np.ndarray,
+        strict_budget: StrictBudget | None,
+    ) -> Run:
+        """Run of the heads that are needed."""
+        used = _heads_in_use(executor, exit_rule, thresholds, strict_budget)
+        return cls(executor, exit_rule, thresholds, strict_budget, used)
+
+    def __call__(
+        self, X: np.ndarray, *, with_probabilities: bool = False, slab_rows: int | None = None
+    ) -> Answers:
+        """Predict for all samples; see `run`."""
+        labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
+        shape = len(X), self.executor.n_classes
+        answers = Answers(labels, exits, np.empty(shape) if with_probabilities else None)
+        rule, thresholds, strict = self.exit_rule, self.thresholds, self.strict_budget
+        visit(
+            self.executor,
+            rule,
+            X,
+            self.used,
+            lambda n_rows: ExitVisitor(rule, thresholds, strict, n_rows, answers),
+            slab_rows,
+        )
+        return answers
 
 
 def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = None) -> Outputs:
@@ -184,7 +230,7 @@ class ExitVisitor:
             if np.count_nonzero(exiting) < n_exiting:
                 exiting[np.argsort(-score, kind="stable")[:n_exiting]] = True
             self.remaining -= float(np.count_nonzero(exiting) * self.strict_budget.costs[exit_])
-        if exiting.any():
+        if np.count_nonzero(exiting):
             self._store(exit_, rows[exiting], answer[exiting])
             self.state = self.exit_rule.take(self.state, ~exiting)
         return exiting
@@ -198,15 +244,18 @@ class ExitVisitor:
 
 
 def _heads_in_use(
-    cascade: Cascade, thresholds: np.ndarray, strict_budget: StrictBudget | None
+    executor: Executor,
+    exit_rule: ExitRule,
+    thresholds: np.ndarray,
+    strict_budget: StrictBudget | None,
 ) -> np.ndarray:
     """Mask of the heads that have to be computed for these thresholds and this strict budget."""
-    if cascade.exit_rule.combination.has_memory or cascade.network.combiner is not None:
-        return np.ones(cascade.n_exits, dtype=bool)
+    if exit_rule.combination.has_memory or executor.combiner is not None:
+        return np.ones(executor.n_exits, dtype=bool)
     used = np.append(thresholds <= 1, True)
     if strict_budget is not None:
         used = strict_budget.heads_needed(used)
-    if cascade.exit_rule.policy.has_memory:
+    if exit_rule.policy.has_memory:
         # The score at an exit where samples can exit depends on all heads before it.
         used[:-1] = np.logical_or.accumulate(used[-2::-1])[::-1]
     return used
@@ -261,10 +310,11 @@ def _visit_slab(
             exiting = visitor(exit_, rows, output)
         except OutputsNotFiniteError as error:
             raise relocated(error, rows) from None
-        stay = np.flatnonzero(~exiting)
-        if not len(stay):
+        n_exiting = np.count_nonzero(exiting)
+        if n_exiting == len(rows):
             return
-        if len(stay) < len(rows):
+        if n_exiting:
+            stay = np.flatnonzero(~exiting)
             rows = rows[stay]
             carry = executor.take(exit_, carry, stay)
             combined = None if combined is None else combined[stay]

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit._utils._interrupts import quietly
 from skearlyexit.calibration import Budget, Frontier, Threshold
 from skearlyexit.calibration._budget import look_up
 from skearlyexit.runtime._onnx_session import Session
+from skearlyexit.runtime._row_format import RowFormat
 
 
 class OnnxCascade:
@@ -107,8 +107,9 @@ class OnnxCascade:
             _thresholds(frontier["thresholds"]),
             *(np.asarray(frontier[key]) for key in ("costs", "accuracies", "shares")),
         )
-        self._row_shape = tuple(metadata["row_shape"])
-        self._dtype = np.dtype(metadata["dtype"])
+        self._row_format = RowFormat(
+            tuple(metadata["row_shape"]), np.dtype(metadata["dtype"]), metadata["feature_names"]
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sessions cannot be pickled; the file is opened again.
@@ -199,47 +200,8 @@ class OnnxCascade:
     ) -> tuple[np.ndarray, np.ndarray]:
         """One of the outputs, and the exits, for all samples."""
         thresholds = self._thresholds(threshold, budget)
-        rows = self._checked(X)
-        answers = self._session.run(rows, thresholds)
+        answers = self._session.run(self._row_format.checked(X), thresholds)
         return getattr(answers, output), answers.exits
-
-    def _checked(self, X: Any) -> np.ndarray:
-        """Samples as an array of the precision of the model."""
-        if (
-            type(X) is np.ndarray
-            and X.dtype == self._dtype
-            and X.shape[1:] == self._row_shape
-            and len(X)
-            and np.isfinite(X).all()
-        ):
-            return X  # the checks below would take 20 microseconds
-        names, given = self.metadata_["feature_names"], getattr(X, "columns", None)
-        if names is not None and given is not None and list(given) != names:
-            raise ValueError(
-                f"X must have the features of fit in the same order, {names[:20]}. Got "
-                f"{list(given)[:20]}."
-            )
-        if hasattr(X, "toarray"):
-            raise ValueError(
-                f"X must be dense; got {type(X).__name__}. Give X.toarray(), in parts if need be."
-            )
-        rows = np.asarray(X)
-        if rows.dtype.kind not in "fiub" and rows.dtype != object:
-            raise ValueError(f"X must hold real numbers; got an array of dtype {rows.dtype}.")
-        if rows.ndim == 0 or rows.shape[1:] != self._row_shape or not len(rows):
-            shape = ", ".join(["n_samples", *map(str, self._row_shape)])
-            raise ValueError(
-                f"X must be of shape ({shape}), with at least one sample. Got an array of shape "
-                f"{rows.shape}; X[None] is a single sample as such an array."
-            )
-        rows = quietly(lambda: rows.astype(self._dtype, order="C", copy=False), "over", "invalid")
-        if not np.isfinite(rows).all():
-            finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-            raise ValueError(
-                f"X contains NaN or infinity in precision {self._dtype} in "
-                f"{np.sum(~finite)} samples, the first of them X[{np.argmin(finite)}]."
-            )
-        return rows
 
     def _thresholds(self, threshold: Any, budget: Any) -> np.ndarray:
         """Thresholds for the arguments of a prediction."""

@@ -2,10 +2,11 @@
 
 Each batch is padded to a multiple of 16 samples with copies of a sample, in memory allocated by
 torch. Together with inner widths that are multiples of 16, this makes the result for a sample
-bitwise independent of the other samples. Batches of at most 8 samples are padded less for stages
-whose embeddings have several axes, such as those of images, where a test has shown that the results
-are the same. For products of matrices with one row a sample, whose kernel depends on the number of
-rows, a few samples could not show that the results never differ.
+bitwise independent of the other samples. Batches of at most 8 samples are padded less where a test
+has shown that the results are the same: for stages whose embeddings have several axes, such as
+those of images, and for poolings of these that have no weights. For products of matrices with one
+row a sample, whose kernel depends on the number of rows, a few samples could not show that the
+results never differ.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -45,10 +47,12 @@ class TorchExecutor(Executor):
     ----------
     network : FittedNetwork
         Fitted network.
+    padded : bool, default=True
+        Whether batches are padded so that the result for a sample does not depend on the others.
     """
 
-    def __init__(self, network: FittedNetwork) -> None:
-        self.network = network
+    def __init__(self, network: FittedNetwork, *, padded: bool = True) -> None:
+        self.network, self.padded = network, padded
         self.n_exits, self.n_classes = network.n_exits, network.n_classes
         self.combiner = network.combiner
         self.has_gates = bool(network.gates)
@@ -62,33 +66,32 @@ class TorchExecutor(Executor):
         return _sizes(max(self.network.row_bytes, output_bytes), self.network.device)[0]
 
     def load(self, X: np.ndarray) -> Any:
-        size = self._size(len(X), 0)
+        size = self._size(len(X), self.small.stages[0])
         return _load(X, self.network.device, self.network.dtype, size)
 
     def stage(self, exit_: int, carry: Any, n_rows: int) -> tuple[Any, Any]:
-        size = self._size(n_rows, exit_)
-        if _n_rows(carry) > size:
-            carry = some_rows(carry, slice(size))
-        return _run_stage(self.network.stages[exit_], _padded(carry, size), self.batch_rows)
+        carry = _resized(carry, self._size(n_rows, self.small.stages[exit_]))
+        return _run_stage(self.network.stages[exit_], carry, self.batch_rows)
 
     def output(self, exit_: int, embedding: Any, n_rows: int) -> Outputs:
-        network = self.network
-        embedding = _padded(embedding, round_up(n_rows))
-        probabilities = network.heads[exit_].predict_proba(embedding)
+        network, size = self.network, self._size(n_rows, GROUP)
+        head = network.heads[exit_]
+        vectors = head.pool(_resized(embedding, self._size(n_rows, self.small.poolings[exit_])))
+        probabilities = head.predict_proba(_padded(vectors, size))
         probabilities = np.ascontiguousarray(probabilities[:n_rows])
         if not network.gates:
             return Outputs(probabilities)
         if exit_ == network.n_exits - 1:
             return Outputs(probabilities, np.ones(n_rows))
-        gates = network.gates[exit_].predict(embedding)
+        gates = network.gates[exit_].predict(_padded(embedding, size))
         return Outputs(probabilities, gates[:n_rows])
 
     def take(self, exit_: int, carry: Any, rows: np.ndarray) -> Any:
-        return _gather(carry, rows, self._size(len(rows), exit_ + 1))
+        return _gather(carry, rows, self._size(len(rows), self.small.stages[exit_ + 1]))
 
-    def _size(self, n_rows: int, exit_: int) -> int:
-        """Size of the batch of a stage for so many samples."""
-        return padded_size(n_rows, self.small.stages[exit_])
+    def _size(self, n_rows: int, smallest: int) -> int:
+        """Size of a batch for so many samples, given the smallest batch."""
+        return padded_size(n_rows, smallest) if self.padded else n_rows
 
 
 def embed(
@@ -165,15 +168,19 @@ def with_small_batches(network: FittedNetwork, X: Any) -> FittedNetwork:
     # From all parts of the data, which may be sorted.
     chosen = np.linspace(0, len(X) - 1, N_TESTED).astype(int)
     carry: Any = _load(np.asarray(X[chosen]), network.device, network.dtype, N_TESTED)
-    stages = []
+    found = SmallBatches.untested(network.n_exits)
     with torch.inference_mode():
-        for stage in network.stages:
+        for i, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
             onward, embedding = stage(carry)
-            stages.append(smallest_batch(stage, carry) if embedding.ndim > 2 else GROUP)
+            if embedding.ndim > 2:
+                found.stages[i] = smallest_batch(stage, carry)
+                if not any(True for _ in head.pooling.parameters()):
+                    found.poolings[i] = smallest_batch(head.pool, embedding)
             carry = onward
-    return replace(network, tested=SmallBatches(stages))
+    return replace(network, tested=found)
 
 
+@lru_cache
 def _sizes(row_bytes: int, device: str) -> tuple[int, int]:
     """Number of samples of a slab and of a batch, both multiples of 16."""
     slab = _multiple(SLAB_BYTES // row_bytes, 256, 16384)
@@ -206,6 +213,14 @@ def _gather(carry: Any, rows: np.ndarray, size: int) -> Any:
     return chosen if isinstance(carry, tuple) else chosen[0]
 
 
+def _resized(carry: Any, size: int) -> Any:
+    """The first samples of a carry or embeddings, padded to a size if they are fewer."""
+    n_rows = _n_rows(carry)
+    if n_rows == size:
+        return carry
+    return some_rows(carry, slice(size)) if n_rows > size else _padded(carry, size)
+
+
 def _padded(carry: Any, size: int) -> Any:
     """Carry or embeddings padded to a size with copies of the first sample, if they are fewer."""
     n_missing = size - _n_rows(carry)
@@ -217,7 +232,9 @@ def _padded(carry: Any, size: int) -> Any:
 
 
 def _n_rows(carry: Any) -> int:
-    return len(carry[0]) if isinstance(carry, tuple) else len(carry)
+    # Not by `len`, which torch computes in Python.
+    n_rows: int = (carry[0] if isinstance(carry, tuple) else carry).shape[0]
+    return n_rows
 
 
 def _batches(carry: Any, batch_rows: int) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 from sklearn.naive_bayes import GaussianNB
 
 from skearlyexit.combination._registry import COMBINATIONS
-from skearlyexit.heads._base import NeuralExit
+from skearlyexit.heads._base import NeuralExit, PooledModule
 from tests._data import blobs, quick, same
 from tests._estimators import OnlyIndices
 
@@ -71,7 +71,8 @@ def test_logarithms(asked):
 def test_saturated_heads_are_told_apart():
     """Two confident answers differ where single precision would round both to 1."""
     logits = torch.tensor([[20.0, 0.0], [25.0, 0.0], [0.0, float("-inf")]])
-    found = NeuralExit(torch.nn.Identity(), torch.nn.Identity()).predict_proba(logits)
+    module = PooledModule(torch.nn.Identity(), torch.nn.Identity())
+    found = NeuralExit(module, module.pooling).predict_proba(logits)
     np.testing.assert_allclose(found[:2, 1], [np.exp(-20.0), np.exp(-25.0)], rtol=1e-6)
     assert found[0, 0] < found[1, 0] < 1
     assert np.array_equal(found[2], [1.0, 0.0])

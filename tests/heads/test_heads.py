@@ -45,7 +45,7 @@ def fitted(
 
 
 def answers(head, X=X):
-    return head.predict_proba(torch.from_numpy(X))
+    return head.predict_proba(head.pool(torch.from_numpy(X)))
 
 
 def build(head, *shape, n_classes=3):
@@ -345,7 +345,7 @@ class TestNeuralHeads:
         )
         x = torch.tensor(X[:16], dtype=torch.float32)
         with torch.no_grad():
-            found = fitted_head.predict_proba(x)
+            found = fitted_head.predict_proba(fitted_head.pool(x))
             logits = module(x).numpy().astype(np.float64)
         expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from skearlyexit import CNNBackbone
+from skearlyexit import CNNBackbone, EstimatorHead, LinearHead, MLPHead
 from skearlyexit._determinism import _small_batches
 from skearlyexit._determinism._small_batches import N_TESTED, padded_size, smallest_batch
 from tests._data import digits, make, quick, same
@@ -66,6 +67,47 @@ def test_a_single_image_is_not_padded():
     assert sizes_seen(clf, X[:17]) == [32, 32]
 
 
+def pooled(clf, X):
+    """Numbers of samples that the poolings of all heads see when all exits are computed."""
+    sizes = []
+    hooks = [
+        head.pooling.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
+        for head in clf.cascade_.network.heads
+    ]
+    clf.exit_table(X)
+    for hook in hooks:
+        hook.remove()
+    return sizes
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", DecisionTreeClassifier(max_depth=4)])
+@pytest.mark.parametrize("pooling", ["quarters", "average", "flatten"])
+def test_heads_pool_no_copies_of_a_sample(head, pooling):
+    X, y, X_test, _ = digits()
+    heads = {"linear": LinearHead, "mlp": MLPHead}
+    head = heads[head](pooling=pooling) if head in heads else EstimatorHead(head, pooling=pooling)
+    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
+    clf = quick(backbone=backbone, exits=2, head=head).fit(X, y)
+    X_test = X_test[:60].astype(np.float32)
+    assert pooled(clf, X_test[:1]) == [1, 1]
+    assert pooled(clf, X_test[:3]) == [4, 4]
+    together = clf.predict_proba(X_test, threshold=0.3)
+    alone = np.concatenate([clf.predict_proba(row[None], threshold=0.3) for row in X_test])
+    assert same(together, alone)
+
+
+def test_poolings_with_weights_are_padded():
+    X, y, X_test, _ = digits()
+    pooling = make(lambda: nn.Sequential(nn.Conv2d(16, 3, 3), nn.Flatten(), nn.LazyLinear(16)))
+    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
+    clf = quick(backbone=backbone, exits=2, head=LinearHead(pooling=pooling)).fit(X, y)
+    X_test = X_test[:60].astype(np.float32)
+    assert pooled(clf, X_test[:1]) == [16, 16]
+    together = clf.predict_proba(X_test, threshold=0.3)
+    alone = np.concatenate([clf.predict_proba(row[None], threshold=0.3) for row in X_test])
+    assert same(together, alone)
+
+
 def test_a_model_from_a_machine_with_other_kernels_is_padded(monkeypatch):
     clf, X = of_images()
     expected = clf.predict_proba(X[:5], threshold=np.inf)
@@ -74,6 +116,7 @@ def test_a_model_from_a_machine_with_other_kernels_is_padded(monkeypatch):
     monkeypatch.setattr(_small_batches, "_kernels", lambda: ("another release", "other"))
     restored = pickle.loads(stored)
     assert sizes_seen(restored, X[:1]) == [16, 16]
+    assert pooled(restored, X[:1]) == [16, 16]
     assert same(restored.predict_proba(X[:5], threshold=np.inf), expected)
 
 

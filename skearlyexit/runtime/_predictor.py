@@ -1,0 +1,154 @@
+"""Predictions for single samples and small batches, without what an estimator adds to them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from skearlyexit._cascade._cascade import Cascade
+from skearlyexit.calibration import CalibratedPoint
+from skearlyexit.runtime._driver import Answers, Run
+from skearlyexit.runtime._onnx_session import Session, session_of
+from skearlyexit.runtime._row_format import RowFormat
+from skearlyexit.runtime._torch import TorchExecutor
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """Predictions of a fitted classifier at a fixed operating point.
+
+    It is returned by `EarlyExitClassifier.to_predictor`, and is for single samples and small
+    batches inside a service: thresholds are looked up once, and samples are checked for shape,
+    precision and finite values only. Nothing that is done to the classifier later changes it, and
+    several threads may call its methods. With ``runtime="torch"`` it can be pickled.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    costs_ : ndarray of shape (n_exits,)
+        Cumulative cost of exiting at each exit, in units of the cost of the plain network.
+    thresholds_ : ndarray of shape (n_exits - 1,)
+        Thresholds in use. They cannot be changed.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> X, y = make_classification(300, random_state=0)
+    >>> clf = EarlyExitClassifier(
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], random_state=0).fit(X, y)
+    >>> predictor = clf.to_predictor(threshold=0.9)
+    >>> labels, exits = predictor.predict(X[:1], return_exits=True)
+    >>> bool((predictor.predict(X) == clf.predict(X, threshold=0.9)).all())
+    True
+    """
+
+    classes_: np.ndarray
+    costs_: np.ndarray
+    thresholds_: np.ndarray
+    _row_format: RowFormat
+    _run: Callable[..., Answers]
+
+    def predict(
+        self, X: np.ndarray, *, return_exits: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples of the shape seen in `fit`, as a dense array or data frame of finite numbers.
+            An array of the precision of the network is not converted.
+        return_exits : bool, default=False
+            Whether to return the exit of each sample as well.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Predicted labels.
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample. Only returned if `return_exits` is True.
+
+        Raises
+        ------
+        ValueError
+            If X is invalid, or outputs are NaN.
+        """
+        answers = self._run(self._row_format.checked(X), with_probabilities=False)
+        labels = self.classes_[answers.labels]
+        return (labels, answers.exits) if return_exits else labels
+
+    def predict_proba(
+        self, X: np.ndarray, *, return_exits: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict class probabilities, those at the exit of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples, as in `predict`.
+        return_exits : bool, default=False
+            Whether to return the exit of each sample as well.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            Class probabilities, in the order of `classes_`.
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample. Only returned if `return_exits` is True.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`.
+        """
+        answers = self._run(self._row_format.checked(X), with_probabilities=True)
+        assert answers.probabilities is not None
+        return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
+
+
+@dataclass(frozen=True)
+class _SessionRun:
+    """A run of ONNX Runtime with thresholds."""
+
+    session: Session
+    thresholds: np.ndarray
+
+    def __call__(self, X: np.ndarray, *, with_probabilities: bool) -> Answers:
+        return self.session.run(X, self.thresholds)
+
+
+def torch_predictor(
+    cascade: Cascade,
+    classes: np.ndarray,
+    point: CalibratedPoint,
+    row_format: RowFormat,
+    *,
+    batch_invariant: bool,
+) -> Predictor:
+    """Predictor that executes a copy of a cascade with torch."""
+    cascade = copy.deepcopy(cascade)
+    executor = TorchExecutor(cascade.network, padded=batch_invariant)
+    thresholds = _constant(point.thresholds)
+    run = Run.prepared(executor, cascade.exit_rule, thresholds, point.strict_budget)
+    return Predictor(_constant(classes), _constant(cascade.costs), thresholds, row_format, run)
+
+
+def onnx_predictor(
+    cascade: Cascade, classes: np.ndarray, point: CalibratedPoint, row_format: RowFormat
+) -> Predictor:
+    """Predictor that executes a cascade with ONNX Runtime."""
+    session, thresholds = session_of(cascade, row_format.row_shape), _constant(point.thresholds)
+    run = _SessionRun(session, thresholds)
+    return Predictor(_constant(classes), _constant(cascade.costs), thresholds, row_format, run)
+
+
+def _constant(values: np.ndarray) -> np.ndarray:
+    """Copy that cannot be changed."""
+    values = values.copy()
+    values.flags.writeable = False
+    return values

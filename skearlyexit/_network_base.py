@@ -50,6 +50,9 @@ from skearlyexit.training._options import OPTIMIZERS, SCHEDULES
 from skearlyexit.training._registry import STRATEGIES, check_unlabeled
 from skearlyexit.training._trainer import to_main_memory
 
+#: Number of values up to which it is faster to check each than to add them up.
+FEW_VALUES = 4096
+
 
 class BaseEarlyExitNetwork(BaseEarlyExit):
     """Base class of estimators that fit a neural network with exits."""
@@ -446,11 +449,23 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     def _numeric_rows(self, X: Any) -> Any:
         # The dtype in which the network reads samples may be wider than the parameter `dtype`.
         dtype = np.float64 if self.cascade_.network.dtype == torch.float64 else np.float32
-        if type(X) is np.ndarray and X.dtype.kind == "f" and X.shape[1:] == self._row_shape:
+        if (
+            type(X) is np.ndarray
+            and X.dtype.kind == "f"
+            and X.shape[1:] == self._row_shape
+            and len(X)
+            and "feature_names_in_" not in vars(self)
+        ):
             # For a plain array, the general checks below, which take 0.1 ms, are not needed.
-            rows, total = quietly(lambda: _cast_and_sum(X, dtype, self.dtype), "over", "invalid")
-            if len(rows) and not hasattr(self, "feature_names_in_") and np.isfinite(total):
-                return rows
+            if X.size <= FEW_VALUES and X.dtype == dtype and X.dtype == self.dtype:
+                if np.logical_and.reduce(np.isfinite(X), axis=None):
+                    return X
+            else:
+                rows, total = quietly(
+                    lambda: _cast_and_sum(X, dtype, self.dtype), "over", "invalid"
+                )
+                if np.isfinite(total):
+                    return rows
         X = further_rows(self, X)
         self._check_shape(X)
         return in_precision(X, dtype)

@@ -230,7 +230,10 @@ class ExitVisitor:
             if np.count_nonzero(exiting) < n_exiting:
                 exiting[np.argsort(-score, kind="stable")[:n_exiting]] = True
             self.remaining -= float(np.count_nonzero(exiting) * self.strict_budget.costs[exit_])
-        if np.count_nonzero(exiting):
+        n_exiting = int(np.count_nonzero(exiting))
+        if n_exiting == len(rows):
+            self._store(exit_, rows, answer)
+        elif n_exiting:
             self._store(exit_, rows[exiting], answer[exiting])
             self.state = self.exit_rule.take(self.state, ~exiting)
         return exiting
@@ -252,7 +255,8 @@ def _heads_in_use(
     """Mask of the heads that have to be computed for these thresholds and this strict budget."""
     if exit_rule.combination.has_memory or executor.combiner is not None:
         return np.ones(executor.n_exits, dtype=bool)
-    used = np.append(thresholds <= 1, True)
+    used = np.ones(executor.n_exits, dtype=bool)
+    used[:-1] = thresholds <= 1
     if strict_budget is not None:
         used = strict_budget.heads_needed(used)
     if exit_rule.policy.has_memory:

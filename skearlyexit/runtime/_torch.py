@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -70,8 +69,8 @@ class TorchExecutor(Executor):
         return _load(X, self.network.device, self.network.dtype, size)
 
     def stage(self, exit_: int, carry: Any, n_rows: int) -> tuple[Any, Any]:
-        carry = _resized(carry, self._size(n_rows, self.small.stages[exit_]))
-        return _run_stage(self.network.stages[exit_], carry, self.batch_rows)
+        size = self._size(n_rows, self.small.stages[exit_])
+        return _run_stage(self.network.stages[exit_], _resized(carry, size), size, self.batch_rows)
 
     def output(self, exit_: int, embedding: Any, n_rows: int) -> Outputs:
         network, size = self.network, self._size(n_rows, GROUP)
@@ -138,7 +137,7 @@ def embed(
             n_rows = len(slab)
             carry: Any = _load(slab, device, dtype, round_up(n_rows))
             for i, stage in enumerate(islice(stages, max(poolings) + 1)):
-                carry, embedding = _run_stage(stage, carry, batch_rows)
+                carry, embedding = _run_stage(stage, carry, _n_rows(carry), batch_rows)
                 if i in poolings:
                     vectors = poolings[i](embedding)[:n_rows]
                     parts[i].append(vectors.to("cpu", torch.float64).numpy())
@@ -180,7 +179,6 @@ def with_small_batches(network: FittedNetwork, X: Any) -> FittedNetwork:
     return replace(network, tested=found)
 
 
-@lru_cache
 def _sizes(row_bytes: int, device: str) -> tuple[int, int]:
     """Number of samples of a slab and of a batch, both multiples of 16."""
     slab = _multiple(SLAB_BYTES // row_bytes, 256, 16384)
@@ -197,10 +195,11 @@ def _load(X: np.ndarray, device: str, dtype: torch.dtype, size: int) -> torch.Te
     """Samples as a padded tensor of a size in memory allocated by torch."""
     # NumPy's memory may be aligned or not, on which the kernels that are used depend.
     tensor = torch.empty((size, *X.shape[1:]), dtype=dtype)
-    tensor.numpy()[: len(X)] = X
+    rows = tensor.numpy()
+    rows[: len(X)] = X
     if size > len(X):
-        tensor[len(X) :] = tensor[0]
-    return tensor.to(device)
+        rows[len(X) :] = X[0]
+    return tensor if device == "cpu" else tensor.to(device)
 
 
 def _gather(carry: Any, rows: np.ndarray, size: int) -> Any:
@@ -233,7 +232,7 @@ def _padded(carry: Any, size: int) -> Any:
 
 def _n_rows(carry: Any) -> int:
     # Not by `len`, which torch computes in Python.
-    n_rows: int = (carry[0] if isinstance(carry, tuple) else carry).shape[0]
+    n_rows: int = (carry[0] if isinstance(carry, tuple) else carry).size(0)
     return n_rows
 
 
@@ -244,9 +243,11 @@ def _batches(carry: Any, batch_rows: int) -> Iterator[Any]:
         yield from carry.split(batch_rows)
 
 
-def _run_stage(stage: torch.nn.Module, carry: Any, batch_rows: int) -> tuple[Any, torch.Tensor]:
-    """Carry and embeddings of a padded slab, computed in batches."""
-    if _n_rows(carry) <= batch_rows:
+def _run_stage(
+    stage: torch.nn.Module, carry: Any, n_rows: int, batch_rows: int
+) -> tuple[Any, torch.Tensor]:
+    """Carry and embeddings of a padded slab of so many samples, computed in batches."""
+    if n_rows <= batch_rows:
         return stage(carry)
     outputs = [stage(batch) for batch in _batches(carry, batch_rows)]
     embedding = torch.cat([embedding for _, embedding in outputs])

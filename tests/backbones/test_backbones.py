@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skearlyexit import CNNBackbone, MLPBackbone, SequentialBackbone
-from skearlyexit._determinism._layers import Standardize
+from skearlyexit._determinism._layers import Standardize, with_padding
 from skearlyexit.backbones import PaddedLinear
 from skearlyexit.backbones._measure import measure_blocks
 from skearlyexit.backbones._resolve import resolve_backbone
@@ -113,6 +113,15 @@ class TestPaddedLinear:
             optimizer.step()
         assert layer.weight.shape == (3, 16)
         assert not layer.weight[:, 5:].any()
+
+    @pytest.mark.parametrize("n_out", [3, 16, 17, 40])
+    def test_stored_padding_changes_nothing(self, n_out):
+        module = make(lambda: nn.Sequential(PaddedLinear(20, n_out))).eval()
+        padded = with_padding(module)
+        rows = torch.from_numpy(np.random.RandomState(0).randn(32, 20).astype(np.float32))
+        assert torch.equal(padded(rows), module(rows))
+        assert padded.train()(rows).shape == (32, n_out)
+        assert module[0].weight.shape[0] == n_out  # the given module is not changed
 
 
 class TestStandardize:

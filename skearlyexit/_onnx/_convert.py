@@ -26,7 +26,8 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
     module : torch.nn.Module
         Module in evaluation mode.
     example : Tensor, or tuple of Tensor
-        A batch of several samples. Batches of any size can be computed.
+        A batch of several samples, on which results are compared. Batches of any size can be
+        computed.
     what : str
         Name of the module in errors.
 
@@ -38,7 +39,7 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
     Raises
     ------
     ExportError
-        If torch cannot export the module.
+        If torch cannot export the module, or results differ.
     """
     import_onnx()
     n_rows = torch.export.Dim("n_rows")
@@ -75,48 +76,62 @@ def _errors_only() -> Iterator[None]:
 
 
 def _compare(model: Any, module: torch.nn.Module, example: Any, what: str) -> None:
-    """Raise an error if a converted module does not compute the same for one or several samples."""
+    """Raise an error if a converted module does not compute the same in batches of any size."""
+    parts = example if isinstance(example, tuple) else (example,)
+    session = _session(model)
+    names = [each.name for each in session.get_inputs()]
+    for rows in _batches(len(parts[0])):
+        batch = [part[rows] for part in parts]
+        try:
+            with torch.no_grad():
+                expected = module(tuple(batch) if isinstance(example, tuple) else batch[0])
+            given = (each.numpy() for each in batch)
+            found = session.run(None, dict(zip(names, given, strict=True)))
+        except Exception as error:
+            raise ExportError(f"{what} fails for a batch of {len(rows)}: {error}") from error
+        if isinstance(expected, torch.Tensor):
+            expected = (expected,)
+        for here, there in zip(expected, found, strict=True):
+            if not _close(here.numpy(), there):
+                raise ExportError(
+                    f"{what} was converted to ONNX, but its results for a batch of {len(rows)} "
+                    "random samples differ from those of torch. A module must map samples "
+                    "independently of their number, and compute the same when torch exports it."
+                )
+
+
+def _session(model: Any) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
+    return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    parts = example if isinstance(example, tuple) else (example,)
-    names = [each.name for each in session.get_inputs()]
-    for n_rows in (1, 2, 3):
-        rows = [part[np.arange(n_rows) % len(part)] for part in parts]
-        try:
-            with torch.no_grad():
-                expected = module(tuple(rows) if isinstance(example, tuple) else rows[0])
-            found = session.run(
-                None, dict(zip(names, (each.numpy() for each in rows), strict=True))
-            )
-        except Exception as error:
-            raise ExportError(f"{what} fails for a batch of {n_rows}: {error}") from error
-        if isinstance(expected, torch.Tensor):
-            expected = (expected,)
-        for here, there in zip(expected, found, strict=True):
-            values = here.numpy()
-            if values.shape != there.shape or not np.allclose(
-                values, there, rtol=1e-3, atol=1e-4, equal_nan=True
-            ):
-                raise ExportError(
-                    f"{what} was converted to ONNX, but the results for a batch of {n_rows} are "
-                    "others than those of torch. A module must map samples independently of their "
-                    "number."
-                )
 
 
-def from_classifier(estimator: Any, n_features: int) -> Any:
+def _batches(n_rows: int) -> list[np.ndarray]:
+    """Indices of samples in batches of 1, 2, 3 and all samples."""
+    return [np.arange(size, 2 * size) % n_rows for size in (1, 2, 3, n_rows)]
+
+
+def _close(expected: np.ndarray, found: np.ndarray) -> bool:
+    """Whether two arrays are equal up to errors in single precision, relative to the largest."""
+    finite = expected[np.isfinite(expected)]
+    scale = max(1.0, float(np.abs(finite).max(initial=0.0)))
+    return expected.shape == found.shape and np.allclose(
+        expected, found, rtol=1e-3, atol=1e-4 * scale, equal_nan=True
+    )
+
+
+def from_classifier(estimator: Any, example: np.ndarray) -> Any:
     """Convert a fitted scikit-learn classifier with `predict_proba`.
 
     Parameters
     ----------
     estimator : fitted classifier or pipeline
-    n_features : int
-        Number of features.
+    example : ndarray of shape (n_samples, n_features), float32
+        Several vectors, on which probabilities are compared.
 
     Returns
     -------
@@ -126,7 +141,7 @@ def from_classifier(estimator: Any, n_features: int) -> Any:
     Raises
     ------
     ExportError
-        If ``skl2onnx`` does not support the estimator.
+        If ``skl2onnx`` does not support the estimator, or probabilities differ.
     """
     try:
         from skl2onnx import convert_sklearn
@@ -142,12 +157,30 @@ def from_classifier(estimator: Any, n_features: int) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return convert_sklearn(
+            model = convert_sklearn(
                 estimator,
-                initial_types=[("vectors", FloatTensorType([None, n_features]))],
+                initial_types=[("vectors", FloatTensorType([None, example.shape[1]]))],
                 options={id(estimator): {"zipmap": False}},
                 target_opset={"": OPSET, "ai.onnx.ml": CLASSICAL_OPSET},
             )
     except Exception as error:
         reason = str(error)[:300]
         raise ExportError(f"The head {name} cannot be converted to ONNX: {reason}") from error
+    _compare_classifier(model, estimator, example, name)
+    return model
+
+
+def _compare_classifier(model: Any, estimator: Any, example: np.ndarray, name: str) -> None:
+    """Raise an error if a converted classifier does not predict the same probabilities."""
+    session = _session(model)
+    for rows in _batches(len(example)):
+        try:
+            expected = estimator.predict_proba(example[rows].astype(np.float64))
+            _, found = session.run(None, {"vectors": example[rows]})
+        except Exception as error:
+            raise ExportError(f"The head {name} fails for {len(rows)} samples: {error}") from error
+        if not _close(np.asarray(expected), found):
+            raise ExportError(
+                f"The head {name} was converted to ONNX, but its probabilities for {len(rows)} "
+                "random samples differ from those of scikit-learn."
+            )

@@ -134,8 +134,8 @@ class FittedHead(metaclass=ABCMeta):
             Builder of the graph.
         embedding : str
             Name of the embeddings, shape (n, ...).
-        example : Tensor of shape (2, ...)
-            Embeddings of the same shape.
+        example : Tensor of shape (n_samples, ...)
+            Embeddings of several samples, on which the results of a conversion are compared.
 
         Returns
         -------

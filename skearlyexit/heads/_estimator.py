@@ -48,9 +48,10 @@ class EstimatorExit(FittedHead):
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         (vectors,) = graph.insert(from_module(self.pooling, example, "A pooling"), [embedding])
-        n_features = self.pooling(example).shape[1]
         name = type(self.model).__name__
-        model = from_classifier(self.model, n_features)
+        with torch.no_grad():
+            pooled = self.pooling(example).to(torch.float32).numpy()
+        model = from_classifier(self.model, pooled)
         try:
             _, known = graph.insert(model, [graph.cast(vectors, np.float32)])
         except ExportError as error:

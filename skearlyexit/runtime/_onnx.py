@@ -30,6 +30,7 @@ from skearlyexit._onnx._graph import (
     check_converts,
     import_onnx,
 )
+from skearlyexit._onnx._samples import run_on_samples
 from skearlyexit._version import __version__
 from skearlyexit.calibration import Frontier
 from skearlyexit.combination import Combination
@@ -219,15 +220,12 @@ class _Converter:
         self, network: FittedNetwork, exit_rule: ExitRule, row_shape: tuple[int, ...]
     ) -> None:
         self.network, self.rule, self.n_classes = network, exit_rule, network.n_classes
-        carry: Any = torch.zeros(2, *row_shape, dtype=network.dtype)
+        carries, self.embeddings = run_on_samples(network.stages, row_shape, network.dtype)
         self.thresholds = THRESHOLDS
-        self.stages: list[Any] = []
-        self.embeddings: list[torch.Tensor] = []
-        with torch.inference_mode():
-            for i, stage in enumerate(network.stages):
-                self.stages.append(from_module(_Flat(stage), carry, f"Stage {i}"))
-                carry, embedding = stage(carry)
-                self.embeddings.append(embedding.clone())
+        self.stages = [
+            from_module(_Flat(stage), carry, f"Stage {i}")
+            for i, (stage, carry) in enumerate(zip(network.stages, carries, strict=True))
+        ]
 
     def whole(self, graph: Graph, carry: str) -> tuple[str, str]:
         """Add the cascade to a graph; names of probabilities and exits."""

@@ -29,6 +29,7 @@ from skearlyexit import (
     OwnCombination,
 )
 from skearlyexit._onnx import _graph
+from skearlyexit._onnx._convert import from_classifier
 from skearlyexit._onnx._graph import ExportError
 from skearlyexit.backbones import RecurrentBackbone, TransformerBackbone
 from skearlyexit.policies import ConfidencePolicy
@@ -321,6 +322,17 @@ class OfPairs(nn.Module):
         return torch.cat([self.linear(part) for part in rows.split(2)])
 
 
+class OtherwiseExported(nn.Module):
+    """What is exported is the same for zeros only."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(13, 16)
+
+    def forward(self, rows):
+        return self.linear(rows.relu() if torch.compiler.is_compiling() else rows)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
@@ -334,6 +346,10 @@ class OfPairs(nn.Module):
         ({"head": KNeighborsClassifier()}, "The head KNeighborsClassifier cannot be converted"),
         ({"backbone": OfPairs, "exits": 1, "calibration": None}, "Stage 0 cannot be converted"),
         ({"backbone": Squeezed, "exits": 1, "calibration": None}, "Stage 0 .* a batch of 1"),
+        (
+            {"backbone": OtherwiseExported, "exits": 1, "calibration": None},
+            "Stage 0 was converted .* random samples differ",
+        ),
     ],
     ids=lambda value: None if isinstance(value, str) else str(next(iter(value))),
 )
@@ -350,6 +366,36 @@ def test_what_cannot_be_converted_is_refused(params, message, tmp_path):
         clf.to_onnx(path)
     assert path.read_text() == "kept"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_classifier_whose_conversion_is_right_for_zeros_only_is_refused():
+    X, y, _, _ = blobs()
+    model = LogisticRegression().fit(X, y)
+    predict = model.predict_proba
+    model.predict_proba = lambda vectors: predict(np.maximum(vectors, 0.0))
+    with pytest.raises(ExportError, match=r"LogisticRegression was converted .* differ"):
+        from_classifier(model, X[:10].astype(np.float32))
+
+
+class Indices(nn.Module):
+    """A table of vectors, by indices below 3."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(3, 16)
+
+    def forward(self, rows):
+        return self.table(rows.long()).mean(dim=1)
+
+
+def test_networks_that_do_not_take_all_numbers(tmp_path):
+    X, y, X_test, _ = (each % 3 for each in blobs())
+    X, X_test = X.astype(int).astype(float), X_test.astype(int).astype(float)
+    network = make(lambda: nn.Sequential(Indices(), nn.ReLU(), nn.Linear(16, 3)))
+    clf = quick(backbone=network, exits=1, calibration=None).fit(X, y)
+    clf.to_onnx(tmp_path / "indices.onnx")
+    found = OnnxCascade(tmp_path / "indices.onnx").predict_proba(X_test)
+    np.testing.assert_allclose(found, clf.predict_proba(X_test), atol=5e-6)
 
 
 def test_bad_arguments(folder, monkeypatch, tmp_path):

@@ -229,7 +229,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         are ``"X"``, samples of the shape seen in `fit` and of the precision of `dtype`, and
         ``"thresholds"``, which may be left out. Its outputs are ``"labels"``, ``"probabilities"``
         and ``"exits"``. Stages after the exit of a sample are not computed for it, and heads whose
-        threshold is above 1 are not computed at all. `OnnxCascade` predicts from the file.
+        threshold is above 1 are not computed at all, unless the scores or predictions at later
+        exits depend on them. `OnnxCascade` predicts from the file.
 
         Parameters
         ----------
@@ -244,8 +245,9 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         Raises
         ------
         ExportError
-            If a part cannot be converted, with the reason. It is a ValueError. Policies with a
-            memory, learned policies, combinations of heads and gates are not converted.
+            If a part cannot be converted, with the reason. It is a ValueError. Estimators
+            that ``skl2onnx`` does not support are not converted, nor policies and combinations
+            with a `step` of their own, unless they define the method `onnx`.
         FileNotFoundError
             If the folder does not exist, or `path` is a folder.
         ImportError
@@ -255,9 +257,10 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
 
         Notes
         -----
-        Stages and neural heads are converted by torch, other heads by ``skl2onnx``. Probabilities
-        are the same up to rounding in single precision. Those of scikit-learn heads that differ
-        from 1 by less than 6e-8 become 1, so that exits may differ at thresholds this close to 1.
+        Stages, neural heads and gates are converted by torch, other heads and the estimators of
+        policies by ``skl2onnx``. Their results are compared on random samples. Probabilities are
+        the same up to rounding in single precision. Those of scikit-learn heads that differ from 1
+        by less than 6e-8 become 1, so that exits may differ at thresholds this close to 1.
 
         While torch converts modules, it changes the state of the process: no other thread should
         use torch.
@@ -343,7 +346,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             return super()._run(X, point, with_probabilities=with_probabilities)
         _check_runs_in_onnx(point)
         X = self._validate_rows(X)
-        return session_of(self.cascade_, self._row_shape).run(X, point.thresholds)
+        session = session_of(self.cascade_, self._row_shape)
+        return session.run(X, point.thresholds, with_probabilities=with_probabilities)
 
     @available_if(check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)

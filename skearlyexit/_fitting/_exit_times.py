@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 
 from skearlyexit._cascade._cascade import FittedNetwork
-from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._cascade._exit_rule import PLAIN, ExitRule
 from skearlyexit.costs import CostMeasurement
 from skearlyexit.costs._parts import PartMeasurements, repeat
 from skearlyexit.runtime._onnx_session import Session, compiled
@@ -74,14 +75,18 @@ class ExitTimer:
             return stages, heads, decisions
         session = compiled(self.network, self.exit_rule, X.shape[1:])
         self.compiled[self.runtime] = session
-        return _parts_in_session(session, X, self.network.n_exits, n_repeats)
+        if self.network.combiner is None and not self.exit_rule.has_memory:
+            return _parts_in_session(session, session, X, self.network.n_exits, n_repeats)
+        # The heads before an exit are always computed: the time without them is that of another.
+        plain = compiled(replace(self.network, combiner=None), PLAIN, X.shape[1:])
+        return _parts_in_session(session, plain, X, self.network.n_exits, n_repeats)
 
 
 def _parts_in_session(
-    session: Session, X: np.ndarray, n_exits: int, n_repeats: int
+    session: Session, plain: Session, X: np.ndarray, n_exits: int, n_repeats: int
 ) -> PartMeasurements:
     """Times of parts that together explain the measured times of whole runs."""
-    runs = [exit_times(session, X, n_exits) for _ in range(n_repeats + 1)]
+    runs = [exit_times(session, plain, X, n_exits) for _ in range(n_repeats + 1)]
     times = np.array(runs[1:]).reshape(n_repeats, 2 * n_exits) / len(X)
     low, value, high = (_explained(each) for each in np.percentile(times, [25, 50, 75], axis=0))
     parts = [

@@ -180,7 +180,7 @@ def _fit_spec(
     if params.warm_start:
         _check_warm(params, placed, validation)
     if params.runtime == "onnx":
-        check_rule(fitter.exit_rule, runs_gates=fitter.runs_gates)
+        check_rule(fitter.exit_rule)
     check_request(
         request,
         spec.cost.unit_name,

@@ -6,12 +6,12 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from skearlyexit._onnx._graph import CLASSICAL_OPSET, OPSET, ExportError, import_onnx
+from skearlyexit._onnx._graph import CLASSICAL_OPSET, OPSET, ExportError, Graph, import_onnx
 from skearlyexit._utils._locks import ForkSafeLock
 
 #: The exporter of torch changes the state of the process.
@@ -124,7 +124,53 @@ def _close(expected: np.ndarray, found: np.ndarray) -> bool:
     )
 
 
-def from_classifier(estimator: Any, example: np.ndarray) -> Any:
+class KnownClasses(Protocol):
+    """A fitted classifier that may not know all classes."""
+
+    model: Any
+    columns: np.ndarray
+    n_classes: int
+
+
+def add_classifier(
+    graph: Graph, vectors: str, classifier: KnownClasses, example: np.ndarray, what: str
+) -> str:
+    """Add a fitted scikit-learn classifier to a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        Builder of the graph.
+    vectors : str
+        Name of the vectors, shape (n_samples, n_features).
+    classifier : BatchInvariantClassifier
+        The classifier. Classes that it does not know have probability 0.
+    example : ndarray of shape (n_samples, n_features)
+        Several vectors, on which probabilities are compared.
+    what : str
+        Name of the classifier in errors.
+
+    Returns
+    -------
+    probabilities : str
+        Name of the probabilities, shape (n_samples, n_classes), double precision.
+
+    Raises
+    ------
+    ExportError
+        If the classifier cannot be converted.
+    """
+    model = from_classifier(classifier.model, example.astype(np.float32), what)
+    try:
+        _, known = graph.insert(model, [graph.cast(vectors, np.float32)])
+    except ExportError as error:
+        raise ExportError(f"{what} cannot be converted to ONNX: {error}") from error
+    columns = np.zeros((len(classifier.columns), classifier.n_classes))
+    columns[np.arange(len(columns)), classifier.columns] = 1.0
+    return graph.op("MatMul", graph.cast(known, np.float64), graph.constant(columns))
+
+
+def from_classifier(estimator: Any, example: np.ndarray, what: str) -> Any:
     """Convert a fitted scikit-learn classifier with `predict_proba`.
 
     Parameters
@@ -132,6 +178,8 @@ def from_classifier(estimator: Any, example: np.ndarray) -> Any:
     estimator : fitted classifier or pipeline
     example : ndarray of shape (n_samples, n_features), float32
         Several vectors, on which probabilities are compared.
+    what : str
+        Name of the estimator in errors.
 
     Returns
     -------
@@ -148,12 +196,11 @@ def from_classifier(estimator: Any, example: np.ndarray) -> Any:
         from skl2onnx.common.data_types import FloatTensorType
     except ImportError as error:
         raise ImportError(
-            "scikit-learn heads in ONNX require skl2onnx. Install it with "
+            "scikit-learn estimators in ONNX require skl2onnx. Install it with "
             "python -m pip install 'skearlyexit[onnx]'."
         ) from error
-    name = type(estimator).__name__
     if not hasattr(estimator, "predict_proba"):
-        raise ExportError(f"A head {name} without predict_proba cannot be converted to ONNX.")
+        raise ExportError(f"{what} without predict_proba cannot be converted to ONNX.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -165,12 +212,12 @@ def from_classifier(estimator: Any, example: np.ndarray) -> Any:
             )
     except Exception as error:
         reason = str(error)[:300]
-        raise ExportError(f"The head {name} cannot be converted to ONNX: {reason}") from error
-    _compare_classifier(model, estimator, example, name)
+        raise ExportError(f"{what} cannot be converted to ONNX: {reason}") from error
+    _compare_classifier(model, estimator, example, what)
     return model
 
 
-def _compare_classifier(model: Any, estimator: Any, example: np.ndarray, name: str) -> None:
+def _compare_classifier(model: Any, estimator: Any, example: np.ndarray, what: str) -> None:
     """Raise an error if a converted classifier does not predict the same probabilities."""
     session = _session(model)
     for rows in _batches(len(example)):
@@ -178,9 +225,9 @@ def _compare_classifier(model: Any, estimator: Any, example: np.ndarray, name: s
             expected = estimator.predict_proba(example[rows].astype(np.float64))
             _, found = session.run(None, {"vectors": example[rows]})
         except Exception as error:
-            raise ExportError(f"The head {name} fails for {len(rows)} samples: {error}") from error
+            raise ExportError(f"{what} fails for {len(rows)} samples: {error}") from error
         if not _close(np.asarray(expected), found):
             raise ExportError(
-                f"The head {name} was converted to ONNX, but its probabilities for {len(rows)} "
-                "random samples differ from those of scikit-learn."
+                f"{what} was converted to ONNX, but its probabilities for {len(rows)} random "
+                "samples differ from those of scikit-learn."
             )

@@ -19,16 +19,20 @@ class ExportError(ValueError):
     --------
     >>> from sklearn.datasets import make_classification
     >>> from skearlyexit import EarlyExitClassifier, MLPBackbone
+    >>> from skearlyexit.policies import Policy
     >>> from skearlyexit.runtime import ExportError
+    >>> class FirstClass(Policy):  # probability of the first class
+    ...     def step(self, state, probabilities, exit_=0):
+    ...         return probabilities[:, 0], None
     >>> X, y = make_classification(300, random_state=0)
     >>> clf = EarlyExitClassifier(
-    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], policy="patience",
+    ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], policy=FirstClass(),
     ...     random_state=0).fit(X, y)
     >>> try:
     ...     clf.to_onnx("cascade.onnx")
     ... except ExportError as error:
     ...     print(error)
-    PatiencePolicy cannot be converted to ONNX.
+    FirstClass cannot be converted to ONNX. Use another one, or runtime='torch'.
     """
 
 
@@ -74,9 +78,13 @@ class Graph:
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output, and return the name of the output."""
-        output = self._name(kind)
-        self.nodes.append(self._onnx.helper.make_node(kind, inputs, [output], **attributes))
-        return output
+        return self.ops(kind, inputs, 1, **attributes)[0]
+
+    def ops(self, kind: str, inputs: Sequence[str], n_outputs: int, **attributes: Any) -> list[str]:
+        """Add a node with several outputs, and return their names."""
+        outputs = [self._name(kind) for _ in range(n_outputs)]
+        self.nodes.append(self._onnx.helper.make_node(kind, inputs, outputs, **attributes))
+        return outputs
 
     def constant(self, value: Any) -> str:
         """Add a constant, and return its name."""
@@ -206,4 +214,6 @@ def check_converts(part: Any, methods: Sequence[str], base: type) -> None:
             return
         if not vars(each).keys().isdisjoint(methods):
             break
-    raise ExportError(f"{type(part).__name__} cannot be converted to ONNX.")
+    raise ExportError(
+        f"{type(part).__name__} cannot be converted to ONNX. Use another one, or runtime='torch'."
+    )

@@ -194,23 +194,39 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
         gates = [output.gates] if self.needs_gates else []
         return self.step(state, output.probabilities, exit_, *gates)
 
-    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
-        """Add the combination at an exit to a graph in the ONNX format.
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        """Add the computation of `combine` at an exit to a graph in the ONNX format.
 
         Parameters
         ----------
         graph : Graph
             Builder of the graph.
+        state : str or None
+            Name of the state that this method returned at the previous exit, of the samples that
+            did not exit there. None at the first exit.
         probabilities : str
             Name of the probabilities predicted by the head, shape (n_samples, n_classes), double
             precision.
         exit_ : int
             Index of the exit.
+        gates : str or None, default=None
+            Name of the outputs of the gates, shape (n_samples,), double precision. None if there
+            are no gates.
 
         Returns
         -------
         combined : str
             Name of the combined probabilities.
+        state : str or None
+            Name of the state for the next exit, double precision, with the samples along the first
+            axis. None if `has_memory` is False.
 
         Raises
         ------
@@ -299,3 +315,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax of logits, shape (n_samples, n_classes), of which one per sample must be finite."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def add_logs(graph: Graph, probabilities: str) -> str:
+    """Add the logarithms of probabilities that are at least `LEAST`; name of the result."""
+    return graph.op("Log", graph.op("Max", probabilities, graph.constant(LEAST)))

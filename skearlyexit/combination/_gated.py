@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.combination._base import Combination, State
 
 
@@ -40,6 +41,28 @@ class GatedCombination(Combination):
         mixed, left = state[:, :-1], state[:, -1:]
         answer = mixed + left * probabilities
         return answer, np.hstack([mixed + left * gate * probabilities, left * (1 - gate)])
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        assert gates is not None
+        gate = graph.op("Unsqueeze", gates, graph.constant([1]))
+        one = graph.constant(1.0)
+        answer, kept = probabilities, graph.op("Mul", gate, probabilities)
+        left = graph.op("Sub", one, gate)
+        if state is not None:
+            mixed = graph.op("Slice", state, *(graph.constant([each]) for each in (0, -1, 1)))
+            before = graph.op("Gather", state, graph.constant([-1]), axis=1)
+            answer, kept = (
+                graph.op("Add", mixed, graph.op("Mul", before, each)) for each in (answer, kept)
+            )
+            left = graph.op("Mul", before, left)
+        return answer, graph.op("Concat", kept, left, axis=1)
 
     def check(self, n_classes: int, n_exits: int) -> None:
         """Raise a ValueError, as the combination can only be learned; see `Combination.check`."""

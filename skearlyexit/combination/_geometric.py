@@ -9,7 +9,8 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit.combination._base import LEAST, Combination, State, softmax
+from skearlyexit._onnx._graph import Graph
+from skearlyexit.combination._base import LEAST, Combination, State, add_logs, softmax
 
 
 class GeometricCombination(Combination):
@@ -106,6 +107,23 @@ class GeometricCombination(Combination):
             logs[:, : state.shape[1]] = state
         logs[:, exit_] = np.log(np.maximum(probabilities, LEAST))
         return softmax(_sum(logs, self.weights_[exit_]) + self.intercepts_[exit_]), logs
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        heads = graph.constant([1])
+        logs = graph.op("Unsqueeze", add_logs(graph, probabilities), heads)
+        if state is not None:
+            logs = graph.op("Concat", state, logs, axis=1)
+        weighted = graph.op("Mul", logs, graph.constant(self.weights_[exit_][:, None]))
+        total = graph.op("ReduceSum", weighted, heads, keepdims=0)
+        logits = graph.op("Add", total, graph.constant(self.intercepts_[exit_]))
+        return graph.op("Softmax", logits, axis=1), logs
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         return float(n_classes * (exit_ + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.combination._base import Combination, State
 
 
@@ -29,3 +30,15 @@ class MaxCombination(Combination):
     ) -> tuple[np.ndarray, State]:
         largest = probabilities if state is None else np.maximum(state, probabilities)
         return largest / largest.sum(axis=1, keepdims=True), largest
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        largest = probabilities if state is None else graph.op("Max", state, probabilities)
+        total = graph.op("ReduceSum", largest, graph.constant([1]), keepdims=1)
+        return graph.op("Div", largest, total), largest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.combination._base import Combination, State
 
 
@@ -35,3 +36,17 @@ class MeanCombination(Combination):
 
     def _weight(self, exit_: int) -> float:
         return 1.0
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        weights = [self._weight(i) for i in range(exit_ + 1)]
+        sums = graph.op("Mul", probabilities, graph.constant(weights[-1]))
+        if state is not None:
+            sums = graph.op("Add", sums, state)
+        return graph.op("Div", sums, graph.constant(sum(weights))), sums

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.combination._base import Combination, State
 
 
@@ -34,4 +35,22 @@ class MostConfidentCombination(Combination):
             return probabilities, probabilities
         is_used = probabilities.max(axis=1) >= state.max(axis=1)
         answer = np.where(is_used[:, None], probabilities, state)
+        return answer, answer
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        if state is None:
+            return probabilities, probabilities
+        here, before = (
+            graph.op("ReduceMax", each, graph.constant([1]), keepdims=1)
+            for each in (probabilities, state)
+        )
+        is_used = graph.op("GreaterOrEqual", here, before)
+        answer = graph.op("Where", is_used, probabilities, state)
         return answer, answer

@@ -30,5 +30,12 @@ class OwnCombination(Combination):
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         return 0.0
 
-    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
-        return probabilities
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        return probabilities, None

@@ -6,7 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from skearlyexit.combination._base import LEAST, Combination, State, softmax
+from skearlyexit._onnx._graph import Graph
+from skearlyexit.combination._base import LEAST, Combination, State, add_logs, softmax
+
+#: Largest logit that is excluded. A logit that exceeds the mean by a rounding error only counts as
+#: the mean: a head with equal probabilities excludes no class.
+EXCLUDED = 1e-9
 
 
 class ProductCombination(Combination):
@@ -62,12 +67,30 @@ class ProductCombination(Combination):
         # The state is the logarithm of the product.
         logits = np.log(np.maximum(probabilities, LEAST))
         logits -= logits.mean(axis=1, keepdims=True)
-        # A logit that exceeds the mean by a rounding error only counts as the mean: a head with
-        # equal probabilities excludes no class.
         factor = np.full(logits.shape, -np.inf)
-        np.log(logits, out=factor, where=logits > 1e-9)
+        np.log(logits, out=factor, where=logits > EXCLUDED)
         before = np.zeros(logits.shape) if state is None else state
         product = before + factor
         empty = ~np.isfinite(product).any(axis=1)
         product[empty] = before[empty]
         return softmax(product), product
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        axis, least = graph.constant([1]), graph.constant(-np.inf)
+        logs = add_logs(graph, probabilities)
+        logits = graph.op("Sub", logs, graph.op("ReduceMean", logs, axis, keepdims=1))
+        bound = graph.constant(EXCLUDED)
+        factor = graph.op("Log", graph.op("Max", logits, bound))
+        factor = graph.op("Where", graph.op("Greater", logits, bound), factor, least)
+        before = graph.op("Sub", logits, logits) if state is None else state
+        product = graph.op("Add", before, factor)
+        largest = graph.op("ReduceMax", product, axis, keepdims=1)
+        product = graph.op("Where", graph.op("Equal", largest, least), before, product)
+        return graph.op("Softmax", product, axis=1), product

@@ -9,7 +9,9 @@ import torch
 from torch.nn.functional import pad
 
 from skearlyexit._determinism._layers import PaddedLinear, round_up
-from skearlyexit.combination._base import LEAST, Combination, State
+from skearlyexit._onnx._convert import from_module
+from skearlyexit._onnx._graph import Graph
+from skearlyexit.combination._base import LEAST, Combination, State, add_logs
 
 
 class OutputReader(torch.nn.Module):
@@ -62,6 +64,17 @@ class OutputReader(torch.nn.Module):
         return answers
 
 
+class _OfPair(torch.nn.Module):
+    """Reader with one argument, as `from_module` expects it."""
+
+    def __init__(self, reader: OutputReader) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, pair: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.reader(*pair)
+
+
 class RecurrentCombination(Combination):
     """Combined probabilities of a trained `OutputReader`.
 
@@ -95,6 +108,32 @@ class RecurrentCombination(Combination):
             answer, remembered = self.reader(read, remembered)
             answer = torch.softmax(answer.to(torch.float64), dim=1)
         return answer[:n_rows].numpy(), remembered[:n_rows].to(torch.float64).numpy()
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        dtype = self.reader.correction.weight.dtype
+        width = self.reader.hidden
+        if state is None:
+            n_rows = graph.op("Shape", probabilities, start=0, end=1)
+            shape = graph.op("Concat", n_rows, graph.constant([width]), axis=0)
+            state = graph.op("Expand", graph.constant(0.0), shape)
+        generator = torch.Generator().manual_seed(0)
+        logits, remembered = (
+            torch.randn((4, size), generator=generator, dtype=dtype)
+            for size in (self.reader.n_classes, width)
+        )
+        example = torch.log_softmax(logits, dim=1), torch.tanh(remembered)
+        model = from_module(_OfPair(self.reader), example, "The combination of training='combiner'")
+        precision = str(dtype).removeprefix("torch.")
+        read = [graph.cast(name, precision) for name in (add_logs(graph, probabilities), state)]
+        answer, state = (graph.cast(name, np.float64) for name in graph.insert(model, read))
+        return graph.op("Softmax", answer, axis=1), state
 
     def check(self, n_classes: int, n_exits: int) -> None:
         """Raise a ValueError, as the combination can only be learned; see `Combination.check`."""

@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator
 
 from skearlyexit._onnx._graph import Graph
-from skearlyexit.combination._base import LEAST, softmax
+from skearlyexit.combination._base import LEAST, add_logs, softmax
 
 #: Bounds of the temperatures.
 COLDEST, HOTTEST = 0.05, 20.0
@@ -96,7 +96,7 @@ class TemperatureScaling(BaseEstimator):
 
     def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
         """Add the scaling of the probabilities of one head to a graph in the ONNX format."""
-        logs = graph.op("Log", graph.op("Max", probabilities, graph.constant(np.float64(LEAST))))
+        logs = add_logs(graph, probabilities)
         temperature = graph.constant(np.float64(self.temperatures_[exit_]))
         return graph.op("Softmax", graph.op("Div", logs, temperature), axis=1)
 

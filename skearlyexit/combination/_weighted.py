@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skearlyexit.combination._base import LEAST, Combination, State, softmax
+from skearlyexit._onnx._graph import Graph
+from skearlyexit.combination._base import LEAST, Combination, State, add_logs, softmax
 
 
 class WeightedCombination(Combination):
@@ -92,5 +93,24 @@ class WeightedCombination(Combination):
         total = self.weights[exit_] * np.log(np.maximum(probabilities, LEAST))
         if state is not None:
             total += state
-        scale = float(np.sum(self.weights[: exit_ + 1])) if self.normalize else 1.0
-        return softmax(total / scale), total
+        return softmax(total / self._scale(exit_)), total
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        total = graph.op(
+            "Mul", add_logs(graph, probabilities), graph.constant(float(self.weights[exit_]))
+        )
+        if state is not None:
+            total = graph.op("Add", total, state)
+        scaled = graph.op("Div", total, graph.constant(self._scale(exit_)))
+        return graph.op("Softmax", scaled, axis=1), total
+
+    def _scale(self, exit_: int) -> float:
+        """Sum of the weights up to an exit, if they are normalized."""
+        return float(np.sum(self.weights[: exit_ + 1])) if self.normalize else 1.0

@@ -11,8 +11,8 @@ import torch
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
-from skearlyexit._onnx._convert import from_classifier, from_module
-from skearlyexit._onnx._graph import ExportError, Graph
+from skearlyexit._onnx._convert import add_classifier, from_module
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._base import FittedHead, Head, PooledModule
 from skearlyexit.heads._linear import LinearHead
@@ -48,18 +48,10 @@ class EstimatorExit(FittedHead):
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         (vectors,) = graph.insert(from_module(self.pooling, example, "A pooling"), [embedding])
-        name = type(self.model).__name__
         with torch.no_grad():
-            pooled = self.pooling(example).to(torch.float32).numpy()
-        model = from_classifier(self.model, pooled)
-        try:
-            _, known = graph.insert(model, [graph.cast(vectors, np.float32)])
-        except ExportError as error:
-            raise ExportError(f"The head {name} cannot be converted to ONNX: {error}") from error
-        # Classes that the estimator does not know have probability 0.
-        columns = np.zeros((len(self.steady.columns), self.steady.n_classes))
-        columns[np.arange(len(columns)), self.steady.columns] = 1.0
-        found = graph.op("MatMul", graph.cast(known, np.float64), graph.constant(columns))
+            pooled = self.pooling(example).numpy()
+        what = f"The head {type(self.model).__name__}"
+        found = add_classifier(graph, vectors, self.steady, pooled, what)
         # NaN for embeddings that are not finite, which some estimators accept; otherwise 0.
         none = graph.cast(graph.op("Sub", vectors, vectors), np.float64)
         none = graph.op("ReduceSum", none, graph.constant([1]), keepdims=1)

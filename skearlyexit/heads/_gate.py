@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from skearlyexit._onnx._convert import from_module
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._base import PooledModule
 from skearlyexit.heads._linear import LinearHead
@@ -51,6 +53,13 @@ class FittedGate:
         """
         logits = self.model(embedding).to("cpu", torch.float64)
         return np.asarray(torch.sigmoid(logits).numpy()[:, 0])
+
+    def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
+        """Add this gate to a graph in the ONNX format; see `FittedHead.onnx`."""
+        model = from_module(self.model, example, "A gate")
+        (logits,) = graph.insert(model, [embedding])
+        gate = graph.op("Sigmoid", graph.cast(logits, np.float64))
+        return graph.op("Squeeze", gate, graph.constant([1]))
 
     def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Input of the measurement of the cost of this gate, with a few embeddings."""

@@ -139,22 +139,38 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         gates = [answer.gates] if self.needs_gates else []
         return self.step(state, answer.probabilities, exit_, *gates)
 
-    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
-        """Add the computation of the score to a graph in the ONNX format.
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        """Add the computation of `judge` at an exit but the last to a graph in the ONNX format.
 
         Parameters
         ----------
         graph : Graph
             Builder of the graph.
+        state : str or None
+            Name of the state that this method returned at the previous exit, of the samples that
+            did not exit there. None at the first exit.
         probabilities : str
             Name of the predicted probabilities, shape (n_samples, n_classes), double precision.
         exit_ : int
             Index of the exit.
+        gates : str or None, default=None
+            Name of the outputs of the gates, shape (n_samples,), double precision. None if there
+            are no gates.
 
         Returns
         -------
         score : str
             Name of the scores, shape (n_samples,), double precision.
+        state : str or None
+            Name of the state for the next exit, double precision, with the samples along the first
+            axis. None if `has_memory` is False.
 
         Raises
         ------

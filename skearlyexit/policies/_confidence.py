@@ -27,5 +27,12 @@ class ConfidencePolicy(Policy):
     ) -> tuple[np.ndarray, State]:
         return probabilities.max(axis=1), None
 
-    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
-        return graph.op("ReduceMax", probabilities, graph.constant([1]), keepdims=0)
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        return graph.op("ReduceMax", probabilities, graph.constant([1]), keepdims=0), None

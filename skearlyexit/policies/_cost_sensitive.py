@@ -109,8 +109,3 @@ class CostSensitivePolicy(EstimatorPolicy):
             going_on = np.where(leaves, paid[:, exit_], going_on)
         self.exits_ = fitted[::-1]
         return self
-
-    def step(self, state: Any, probabilities: np.ndarray, exit_: int = 0) -> tuple[np.ndarray, Any]:
-        if exit_ == len(self.exits_):
-            return np.ones(len(probabilities)), None
-        return super().step(state, probabilities, exit_)

@@ -7,6 +7,7 @@ from scipy.special import entr
 
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.policies._base import Policy, State
+from skearlyexit.policies._features import add_entropy
 
 
 class EntropyPolicy(Policy):
@@ -33,14 +34,14 @@ class EntropyPolicy(Policy):
         entropy = entr(probabilities).sum(axis=1) / np.log(probabilities.shape[1])
         return np.clip(1.0 - entropy, 0.0, 1.0), None
 
-    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
-        # The smallest number in place of 0, whose product with its logarithm is 0 up to rounding.
-        positive = graph.op("Max", probabilities, graph.constant(np.finfo(np.float64).tiny))
-        terms = graph.op("Mul", probabilities, graph.op("Log", positive))
-        axis = graph.constant([1])
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
         one = graph.constant(1.0)
-        total = graph.op("ReduceSum", terms, axis, keepdims=0)
-        shape = graph.op("Shape", probabilities, start=1)
-        n_classes = graph.op("Squeeze", graph.cast(shape, np.float64))
-        score = graph.op("Add", one, graph.op("Div", total, graph.op("Log", n_classes)))
-        return graph.op("Clip", score, graph.constant(0.0), one)
+        score = graph.op("Sub", one, add_entropy(graph, probabilities))
+        return graph.op("Clip", score, graph.constant(0.0), one), None

@@ -11,9 +11,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._onnx._convert import add_classifier
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import estimator_macs
 from skearlyexit.policies._base import Policy, State
-from skearlyexit.policies._features import FEATURES, answer_features, n_operations
+from skearlyexit.policies._features import FEATURES, add_features, answer_features, n_operations
 
 _ADVICE = "Give the policy an estimator with predict_proba."
 
@@ -21,7 +23,8 @@ _ADVICE = "Give the policy an estimator with predict_proba."
 class EstimatorPolicy(Policy):
     """Base class of policies whose score is predicted by a binary classifier at each exit.
 
-    The score is the predicted probability of the positive class.
+    The score is the predicted probability of the positive class. At an exit without a classifier,
+    as the last one may be, it is 1.
 
     Parameters
     ----------
@@ -67,8 +70,26 @@ class EstimatorPolicy(Policy):
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:
+        if exit_ == len(self.exits_):
+            return np.ones(len(probabilities)), None  # there is nothing to decide at the last exit
         features = answer_features(probabilities, self.features)
         return self.exits_[exit_].predict_proba(features)[:, 1], None
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        classifier = self.exits_[exit_]
+        # Features are between 0 and 1.
+        example = np.random.default_rng(0).random((10, classifier.model.n_features_in_))
+        what = f"{type(classifier.model).__name__} of {type(self).__name__}"
+        features = add_features(graph, probabilities, self.features)
+        chances = add_classifier(graph, features, classifier, example, what)
+        return graph.op("Gather", chances, graph.constant(1), axis=1), None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         return n_operations(n_classes, self.features) + estimator_macs(self.model(exit_))

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.policies._base import Policy, State
 
 
@@ -66,6 +67,17 @@ class GatePolicy(Policy):
         if gates is None:
             raise ValueError("GatePolicy needs the gates of the exit. Got gates=None instead.")
         return gates.copy(), None
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        assert gates is not None
+        return gates, None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         return 0.0  # the operations of the gate are counted as a part of their own

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import expit
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.policies._base import Policy, State
-from skearlyexit.policies._features import answer_features, n_operations
+from skearlyexit.policies._features import add_features, answer_features, n_operations
 
 #: Parameters of Adam: largest learning rate, and decay rates of the two moments.
 RATE, FIRST, SECOND = 0.1, 0.9, 0.999
@@ -125,6 +126,35 @@ class LogisticPolicy(Policy):
             return np.ones(len(probabilities)), None
         logits = self._logits(probabilities, exit_)
         return np.interp(logits, self.knots_[exit_], SHARES), None
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        axis = graph.constant([1])
+        features = add_features(graph, probabilities, self.features)
+        terms = graph.op("Mul", features, graph.constant(self.coef_[exit_]))
+        total = graph.op("ReduceSum", terms, axis, keepdims=0)
+        logits = graph.op("Add", total, graph.constant(self.intercept_[exit_]))
+        # Interpolation from the last knot that is not above the logit, or from the first one.
+        knots = self.knots_[exit_]
+        width = np.append(np.diff(knots), 0.0)
+        slopes = np.divide(1 / (N_KNOTS - 1), width, out=np.zeros(N_KNOTS), where=width > 0)
+        logits = graph.op("Max", logits, graph.constant(knots[0]))
+        passed = graph.op(
+            "GreaterOrEqual", graph.op("Unsqueeze", logits, axis), graph.constant(knots)
+        )
+        n_passed = graph.op("ReduceSum", graph.cast(passed, np.int64), axis, keepdims=0)
+        last = graph.op("Sub", n_passed, graph.constant(1))
+        knot, slope, share = (
+            graph.op("Gather", graph.constant(each), last) for each in (knots, slopes, SHARES)
+        )
+        beyond = graph.op("Mul", graph.op("Sub", logits, knot), slope)
+        return graph.op("Add", share, beyond), None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         # Features, their weighted sum, and binary search among the knots.

@@ -6,6 +6,7 @@ import numpy as np
 
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.policies._base import Policy, State
+from skearlyexit.policies._features import add_largest, add_margin
 
 
 class MarginPolicy(Policy):
@@ -24,10 +25,12 @@ class MarginPolicy(Policy):
         largest = np.partition(probabilities, -2, axis=1)
         return largest[:, -1] - largest[:, -2], None
 
-    def onnx(self, graph: Graph, probabilities: str, exit_: int) -> str:
-        largest = graph.op("ReduceMax", probabilities, graph.constant([1]), keepdims=1)
-        first = graph.op("ArgMax", probabilities, axis=1, keepdims=1)
-        nothing = graph.op("Sub", largest, largest)
-        rest = graph.op("ScatterElements", probabilities, first, nothing, axis=1)
-        second = graph.op("ReduceMax", rest, graph.constant([1]), keepdims=1)
-        return graph.op("Squeeze", graph.op("Sub", largest, second), graph.constant([1]))
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        return add_margin(graph, add_largest(graph, probabilities, graph.constant([2]))), None

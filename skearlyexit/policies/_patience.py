@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.policies._base import Policy, State
 
 
@@ -58,3 +59,23 @@ class PatiencePolicy(Policy):
             np.minimum(agreements / self.patience, 1.0),
             np.stack([labels, agreements], axis=1),
         )
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        labels = graph.cast(graph.op("ArgMax", probabilities, axis=1, keepdims=1), np.float64)
+        agreements = none = graph.op("Sub", labels, labels)
+        if state is not None:
+            before, count = (graph.op("Gather", state, graph.constant([i]), axis=1) for i in (0, 1))
+            more = graph.op("Add", count, graph.constant(1.0))
+            agreements = graph.op("Where", graph.op("Equal", labels, before), more, none)
+        share = graph.op("Div", agreements, graph.constant(float(self.patience)))
+        score = graph.op(
+            "Squeeze", graph.op("Min", share, graph.constant(1.0)), graph.constant([1])
+        )
+        return score, graph.op("Concat", labels, agreements, axis=1)

@@ -45,6 +45,8 @@ METADATA = "skearlyexit."
 #: Threshold at which the head is computed although no sample can exit, to measure its time. At
 #: larger ones it is not computed.
 UNREACHED = 1.0 + 2.0**-20
+#: Methods of a combination that are converted.
+COMBINED = ["step", "combine"]
 #: Scores that are less than this below a threshold reach it. Calibrated thresholds are scores of
 #: samples, and those of many samples, such as of a leaf of a tree, are equal but for rounding.
 TOLERANCE = 2.0**-22
@@ -143,11 +145,9 @@ def write(cascade: Cascade, description: Description, path: str | os.PathLike[st
         part.unlink(missing_ok=True)
 
 
-def check_rule(exit_rule: ExitRule, *, runs_gates: bool) -> None:
+def check_rule(exit_rule: ExitRule) -> None:
     """Raise an error if an exit rule, fitted or not, cannot be converted."""
-    if runs_gates:
-        raise ExportError("Networks with gates cannot be converted to ONNX.")
-    check_converts(exit_rule.combination, ["step", "combine"], Combination)
+    check_converts(exit_rule.combination, COMBINED, Combination)
     check_converts(exit_rule.policy, ["step", "judge"], Policy)
 
 
@@ -170,9 +170,9 @@ def to_model(
     # A copy, since torch changes modules while it exports them, and on the CPU.
     network = copy.deepcopy(network).moved("cpu")
     helper = onnx.helper
-    check_rule(exit_rule, runs_gates=bool(network.gates))
+    check_rule(exit_rule)
     if network.combiner is not None:
-        raise ExportError("A combination that is learned with the network cannot be converted.")
+        check_converts(network.combiner, COMBINED, Combination)
     dtype = np.dtype(str(network.dtype).removeprefix("torch."))
     graph = Graph()
     probabilities, exits = _Converter(network, exit_rule, row_shape).whole(graph, INPUT)
@@ -213,6 +213,12 @@ def to_model(
     return model
 
 
+#: Names of the states of the combination that was learned with the network, of the combination of
+#: the exit rule, and of the policy. None without a memory, and at the first exit.
+States = list[str | None]
+NO_STATES: States = [None, None, None]
+
+
 class _Converter:
     """Converts the stages, heads and exit rule of a cascade."""
 
@@ -233,23 +239,27 @@ class _Converter:
             usual = graph.op("LessOrEqual", THRESHOLDS, graph.constant(1.0))
             lower = graph.op("Sub", THRESHOLDS, graph.constant(TOLERANCE))
             self.thresholds = graph.op("Where", usual, lower, THRESHOLDS)
-        return self._from(graph, 0, [carry])
+        return self._from(graph, 0, [carry], NO_STATES)
 
-    def _from(self, graph: Graph, exit_: int, carry: list[str]) -> tuple[str, str]:
+    def _from(self, graph: Graph, exit_: int, carry: list[str], states: States) -> tuple[str, str]:
         """Add everything from a stage on; names of probabilities and exits of its samples."""
         *carry, embedding = graph.insert(self.stages[exit_], carry)
         last = self.network.n_exits - 1
         if exit_ == last:
-            answer = self._answer(graph, exit_, embedding)
+            answer, _, _ = self._answer(graph, exit_, embedding, states)
             return answer, self._filled(graph, answer, exit_)
-        threshold = graph.op("Gather", self.thresholds, graph.constant(exit_))
-        answer, exiting = self._decision(graph, exit_, embedding, threshold)
+        answer, exiting, states = self._decision(graph, exit_, embedding, states)
         exits = self._filled(graph, answer, exit_)
         left = graph.op("NonZero", graph.op("Not", exiting))
         rows = graph.op("Squeeze", left, graph.constant([0]))
         some = graph.op("Greater", graph.op("Size", rows), graph.constant(0))
         onward, done = graph.branch(), graph.branch()
-        found = self._from(onward, exit_ + 1, [onward.op("Gather", part, rows) for part in carry])
+        found = self._from(
+            onward,
+            exit_ + 1,
+            [onward.op("Gather", part, rows) for part in carry],
+            [state and onward.op("Gather", state, rows) for state in states],
+        )
         index = onward.op("Unsqueeze", rows, onward.constant([1]))
         merged = [
             onward.op("ScatterND", own, index, later)
@@ -261,30 +271,60 @@ class _Converter:
         return chosen[0], chosen[1]
 
     def _decision(
-        self, graph: Graph, exit_: int, embedding: str, threshold: str
-    ) -> tuple[str, str]:
-        """Probabilities at an exit, and which samples exit; no head if none can."""
-        reachable = graph.op("LessOrEqual", threshold, graph.constant(UNREACHED))
+        self, graph: Graph, exit_: int, embedding: str, states: States
+    ) -> tuple[str, str, States]:
+        """Probabilities at an exit, which samples exit, and states; no head if none is needed."""
+        threshold = graph.op("Gather", self.thresholds, graph.constant(exit_))
+        if self.network.combiner is not None or self.rule.combination.has_memory:
+            return self._judged(graph, exit_, embedding, threshold, states)
+        # With a memory, the scores at later exits are needed as well.
+        last = self.network.n_exits - 1 if self.rule.policy.has_memory else exit_ + 1
+        bounds = (graph.constant([each]) for each in (exit_, last))
+        least = graph.op("ReduceMin", graph.op("Slice", self.thresholds, *bounds), keepdims=0)
+        needed = graph.op("LessOrEqual", least, graph.constant(UNREACHED))
         run, skipped = graph.branch(), graph.branch()
-        answer = self._answer(run, exit_, embedding)
-        score = self.rule.policy.onnx(run, answer, exit_)
-        exiting = run.op("GreaterOrEqual", score, threshold)
+        answer, exiting, states = self._judged(run, exit_, embedding, threshold, states)
         n_rows = skipped.op("Shape", embedding, start=0, end=1)
         shape = skipped.op("Concat", n_rows, skipped.constant([self.n_classes]), axis=0)
         nothing = skipped.op("Expand", skipped.constant(0.0), shape)
         none = skipped.op("Expand", skipped.constant(False), n_rows)
-        answer, exiting = graph.choose(
-            reachable, (run, skipped), ((answer, exiting), (nothing, none)), (np.float64, bool)
+        kept = [state for state in states if state]
+        answer, exiting, *kept = graph.choose(
+            needed,
+            (run, skipped),
+            ((answer, exiting, *kept), (nothing, none, *(nothing for _ in kept))),
+            (np.float64, bool, *(np.float64 for _ in kept)),
         )
-        return answer, exiting
+        names = iter(kept)
+        return answer, exiting, [state and next(names) for state in states]
 
-    def _answer(self, graph: Graph, exit_: int, embedding: str) -> str:
-        head = self.network.heads[exit_]
+    def _judged(
+        self, graph: Graph, exit_: int, embedding: str, threshold: str, states: States
+    ) -> tuple[str, str, States]:
+        """Probabilities at an exit, which samples exit, and states."""
+        answer, gates, states = self._answer(graph, exit_, embedding, states)
+        score, judged = self.rule.policy.onnx(graph, states[-1], answer, exit_, gates)
+        return answer, graph.op("GreaterOrEqual", score, threshold), [*states[:-1], judged]
+
+    def _answer(
+        self, graph: Graph, exit_: int, embedding: str, states: States
+    ) -> tuple[str, str | None, States]:
+        """Probabilities and gates at an exit, and states of which that of the policy is old."""
+        network, head = self.network, self.network.heads[exit_]
         check_converts(head, ["predict_proba"], FittedHead)
         answer = head.onnx(graph, embedding, self.embeddings[exit_])
+        gates, learned = None, None
+        if network.gates and exit_ < network.n_exits - 1:
+            gates = network.gates[exit_].onnx(graph, embedding, self.embeddings[exit_])
+        elif network.gates:
+            n_rows = graph.op("Shape", answer, start=0, end=1)
+            gates = graph.op("Expand", graph.constant(1.0), n_rows)
+        if network.combiner is not None:
+            answer, learned = network.combiner.onnx(graph, states[0], answer, exit_, gates)
         if self.rule.scaling is not None:
             answer = self.rule.scaling.onnx(graph, answer, exit_)
-        return self.rule.combination.onnx(graph, answer, exit_)
+        answer, combined = self.rule.combination.onnx(graph, states[1], answer, exit_, gates)
+        return answer, gates, [learned, combined, states[2]]
 
     @staticmethod
     def _filled(graph: Graph, answer: str, exit_: int) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from skearlyexit._utils._interrupts import quietly
 from skearlyexit.calibration import Budget, Frontier, Threshold
 from skearlyexit.calibration._budget import look_up
+from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._onnx_session import Session
 from skearlyexit.runtime._row_format import RowFormat
 
@@ -155,9 +157,9 @@ class OnnxCascade:
         ValueError
             If X or an argument is invalid, or outputs are NaN.
         """
-        labels, exits = self._run(X, threshold, budget, "labels")
-        labels = labels.astype(self.classes_.dtype, copy=False)
-        return (labels, exits) if return_exits else labels
+        answers = self._run(X, threshold, budget)
+        labels = answers.labels.astype(self.classes_.dtype, copy=False)
+        return (labels, answers.exits) if return_exits else labels
 
     def predict_proba(
         self,
@@ -192,16 +194,57 @@ class OnnxCascade:
         ValueError
             As in `predict`.
         """
-        probabilities, exits = self._run(X, threshold, budget, "probabilities")
-        return (probabilities, exits) if return_exits else probabilities
+        answers = self._run(X, threshold, budget, with_probabilities=True)
+        assert answers.probabilities is not None
+        return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
+
+    def predict_log_proba(
+        self,
+        X: Any,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+        return_exits: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict logarithms of class probabilities; see `predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples, as in `predict`.
+        threshold : float or sequence of float, default=None
+            Thresholds, as in `predict`.
+        budget : float or Budget, default=None
+            Maximum mean cost per sample, as in `predict`.
+        return_exits : bool, default=False
+            Whether to return the exit of each sample as well.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            Logarithms of the probabilities that `predict_proba` returns; ``-inf`` where a
+            probability is 0.
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample. Only returned if `return_exits` is True.
+
+        Raises
+        ------
+        ValueError
+            As in `predict`.
+        """
+        probabilities, exits = self.predict_proba(
+            X, threshold=threshold, budget=budget, return_exits=True
+        )
+        logarithms = quietly(lambda: np.log(probabilities), "divide")
+        return (logarithms, exits) if return_exits else logarithms
 
     def _run(
-        self, X: Any, threshold: Any, budget: Any, output: str
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """One of the outputs, and the exits, for all samples."""
+        self, X: Any, threshold: Any, budget: Any, *, with_probabilities: bool = False
+    ) -> Answers:
+        """Predictions and exits of all samples."""
         thresholds = self._thresholds(threshold, budget)
-        answers = self._session.run(self._row_format.checked(X), thresholds)
-        return getattr(answers, output), answers.exits
+        rows = self._row_format.checked(X)
+        return self._session.run(rows, thresholds, with_probabilities=with_probabilities)
 
     def _thresholds(self, threshold: Any, budget: Any) -> np.ndarray:
         """Thresholds for the arguments of a prediction."""

@@ -11,7 +11,7 @@ import torch
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._utils._locks import ForkSafeLock
-from skearlyexit._utils._not_finite import check_outputs
+from skearlyexit._utils._not_finite import OutputsNotFiniteError, check_outputs, relocated
 from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._onnx import INPUT, METADATA, OUTPUTS, THRESHOLDS, to_model
@@ -73,7 +73,7 @@ class Session:
         n_rows = CALL_BYTES // self.metadata.get("row_bytes", CALL_BYTES)
         self._n_rows = max(SMALLEST_CALL, min(LARGEST_CALL, n_rows))
 
-    def run(self, X: Any, thresholds: np.ndarray) -> Answers:
+    def run(self, X: Any, thresholds: np.ndarray, *, with_probabilities: bool = False) -> Answers:
         """Predict for all samples.
 
         Parameters
@@ -82,30 +82,35 @@ class Session:
             At least one sample, of the shape and precision of the model.
         thresholds : ndarray of shape (n_exits - 1,)
             Thresholds of all exits but the last.
+        with_probabilities : bool, default=False
+            Whether to return predicted probabilities in addition to labels.
 
         Returns
         -------
         answers : Answers
-            Labels of the model, exits and probabilities.
+            Labels of the model, exits and, if requested, probabilities.
 
         Raises
         ------
         OutputsNotFiniteError
-            If probabilities are NaN.
+            If probabilities are NaN. It contains all such samples.
         """
         given = {THRESHOLDS: thresholds} if len(thresholds) else {}
-        calls = [
-            self._session.run(
-                OUTPUTS, {INPUT: np.ascontiguousarray(X[start : start + self._n_rows]), **given}
-            )
-            for start in range(0, len(X), self._n_rows)
-        ]
+        calls, failed = [], []
+        for start in range(0, len(X), self._n_rows):
+            rows = np.ascontiguousarray(X[start : start + self._n_rows])
+            labels, probabilities, exits = self._session.run(OUTPUTS, {INPUT: rows, **given})
+            try:
+                check_outputs(probabilities, "The outputs are")
+            except OutputsNotFiniteError as error:
+                failed.append(relocated(error, np.arange(start, start + len(rows))))
+            # Those of all samples take most of the memory if there are many classes.
+            calls.append((labels, exits, *([probabilities] if with_probabilities else [])))
+        if failed:
+            positions = np.concatenate([error.positions for error in failed])
+            raise OutputsNotFiniteError(failed[0].what, positions)
         columns = zip(*calls, strict=True)
-        labels, probabilities, exits = (
-            calls[0] if len(calls) == 1 else (np.concatenate(parts) for parts in columns)
-        )
-        check_outputs(probabilities, "The outputs are")
-        return Answers(labels, exits, probabilities)
+        return Answers(*(calls[0] if len(calls) == 1 else map(np.concatenate, columns)))
 
 
 def compiled(network: FittedNetwork, exit_rule: ExitRule, row_shape: tuple[int, ...]) -> Session:

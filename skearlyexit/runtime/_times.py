@@ -60,13 +60,18 @@ def part_times(network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> np
     return times
 
 
-def exit_times(session: Session, X: np.ndarray, n_exits: int) -> tuple[np.ndarray, np.ndarray]:
+def exit_times(
+    session: Session, plain: Session, X: np.ndarray, n_exits: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Time runs of ONNX Runtime in which all samples exit at the same exit.
 
     Parameters
     ----------
     session : Session
         Session of a cascade.
+    plain : Session
+        Session whose heads are computed only where samples can exit: the same, unless the exit rule
+        depends on the heads before an exit.
     X : ndarray of shape (n_samples, ...)
         Samples.
     n_exits : int
@@ -79,13 +84,13 @@ def exit_times(session: Session, X: np.ndarray, n_exits: int) -> tuple[np.ndarra
         they are not. The last time without them is that of the plain network.
     """
     times = np.empty((2, n_exits))
-    for row, before in zip(times, (UNREACHED, np.inf), strict=True):
+    for row, each, before in zip(times, (session, plain), (UNREACHED, np.inf), strict=True):
         for exit_ in range(n_exits):
             thresholds = no_early_exits(n_exits)
             thresholds[:exit_] = before
             thresholds[exit_ : exit_ + 1] = 0.0
             start = perf_counter()
-            session.run(X, thresholds)
+            each.run(X, thresholds)
             row[exit_] = perf_counter() - start
     return times[0], times[1]
 

@@ -1,6 +1,7 @@
 """Costs in seconds are times of the runtime of the estimator."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit import MLPBackbone, SecondsCost
+from skearlyexit._cascade._exit_rule import PLAIN
 from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime import _times
+from skearlyexit.runtime._driver import tabulate
 from skearlyexit.runtime._onnx import UNREACHED
 from tests._data import Items, blobs, make, quick
 
@@ -139,6 +142,38 @@ class TestONNX:
         plain = sum(STAGES) + HEAD
         until = [STAGES[0] + HEAD, sum(STAGES[:2]) + 2 * HEAD, sum(STAGES) + 3 * HEAD]
         assert clf.costs_ == pytest.approx(np.array(until) / plain)
+
+    def test_the_plain_network_combines_nothing(self, clock, monkeypatch):
+        run, plain = _times.Session.run, []
+
+        def timed(session, rows, thresholds):
+            answers = run(session, rows, thresholds, with_probabilities=True)
+            (last,) = set(answers.exits)
+            before = all(thresholds[:last] < 2)
+            if last and not before:
+                plain.append(answers)
+            decisions = DECISION if last == 2 and before else 0.0
+            n_heads = last + 1 if before else 1
+            Clock.now += 32 * (sum(STAGES[: last + 1]) + n_heads * HEAD + decisions)
+            return answers
+
+        monkeypatch.setattr(_times.Session, "run", timed)
+        clf = self.fitted(
+            cost=SecondsCost(32, n_repeats=2), combine="mean", policy="patience", calibration=None
+        )
+        table = clf.cost_table_
+        assert table.plain == pytest.approx(sum(STAGES) + HEAD)
+        assert table.cumulative[0] * table.plain == pytest.approx(STAGES[0] + HEAD)
+        until = sum(STAGES) + 3 * HEAD + DECISION
+        assert table.cumulative[2] * table.plain == pytest.approx(until)
+        # They are those of the heads, and those of the classifier are means.
+        monkeypatch.undo()
+        own = copy.deepcopy(clf.cascade_)
+        alone = tabulate(replace(own, exit_rule=PLAIN), X[:32].astype(np.float32))
+        for answers in plain:
+            last = answers.exits[0]
+            expected = alone.probabilities[:, last]
+            np.testing.assert_allclose(answers.probabilities, expected, atol=1e-5)
 
     def test_noise_makes_no_part_negative(self, monkeypatch):
         ticks = np.cumsum(np.random.RandomState(0).uniform(0.1, 1.0, 10**4)).tolist()

@@ -25,6 +25,8 @@ from skearlyexit import (
     Budget,
     CNNBackbone,
     EarlyExitClassifier,
+    LearnedConfidencePolicy,
+    MeanCombination,
     MLPBackbone,
     OwnCombination,
 )
@@ -50,8 +52,15 @@ CONFIGURATIONS = {
     "one exit": {"exits": 1, "calibration": None},
     "images": {"backbone": CNNBackbone((5, 9), n_blocks=1), "exits": 2, "images": (8, 8)},
     "two carries": {"backbone": TransformerBackbone(2, width=16), "exits": 2, "images": (8, 8)},
+    "patience": {"exits": ["stem", "block1"], "policy": "patience"},
     "recurrent": {"backbone": RecurrentBackbone(width=16), "exits": 2, "images": (8, 8)},
 }
+
+
+class Halved(ConfidencePolicy):
+    def step(self, state, probabilities, exit_=0):
+        score, state = super().step(state, probabilities, exit_)
+        return score / 2, state
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +129,10 @@ def test_defaults_and_budgets_are_those_of_the_classifier(folder):
         found = cascade.predict(X, budget=budget, return_exits=True)
         np.testing.assert_array_equal(found[0], labels)
         np.testing.assert_array_equal(found[1], exits)
+    found, exits = cascade.predict_log_proba(X, budget=0.6, return_exits=True)
+    np.testing.assert_allclose(found, clf.predict_log_proba(X, budget=0.6), atol=1e-4)
+    np.testing.assert_array_equal(exits, clf.predict(X, budget=0.6, return_exits=True)[1])
+    assert cascade.predict_log_proba(X[:2]).shape == (2, 4)
     clf.to_onnx(path.with_name("cheap.onnx"), budget=float(clf.costs_[0]))
     assert not OnnxCascade(path.with_name("cheap.onnx")).predict(X, return_exits=True)[1].any()
 
@@ -150,11 +163,10 @@ def test_as_the_runtime_of_a_classifier(folder):
         fast.predict(X, budget=Budget(0.6, strict=True))
 
 
-@pytest.mark.parametrize("params", [{"policy": "patience"}, {"training": "gated"}])
-def test_a_runtime_is_refused_before_training(params):
+def test_a_runtime_is_refused_before_training():
     X, y, _, _ = blobs()
-    clf = quick(**{"policy": "gate", **params}, runtime="onnx")
-    with pytest.raises(ExportError, match="cannot be converted"):
+    clf = quick(policy=Halved(), runtime="onnx")
+    with pytest.raises(ExportError, match=r"Halved cannot be converted .* runtime='torch'"):
         clf.fit(X, y)
     assert not hasattr(clf, "history_")
 
@@ -177,6 +189,23 @@ def test_values_that_are_not_finite_are_an_error(folder):
         assert np.isnan(found[[3, 7]]).all()
         assert not np.isnan(np.delete(found, [3, 7], axis=0)).any()
         assert (np.delete(exits, [3, 7]) == exit_).all()
+
+
+def test_a_probability_of_0_has_the_logarithm_of_minus_infinity(folder):
+    clf, cascade, X, _ = exported("estimators", folder)
+    found = cascade.predict_log_proba(X, threshold=[2.0, 0.0])  # of a decision tree
+    assert np.isneginf(found).any()
+    np.testing.assert_allclose(found, clf.predict_log_proba(X, threshold=[2.0, 0.0]), atol=1e-5)
+
+
+def test_outputs_that_are_not_finite_are_found_in_all_calls():
+    X, y, _, _ = blobs()
+    network = make(lambda: nn.Sequential(Root(), nn.Linear(13, 16), nn.ReLU(), nn.Linear(16, 4)))
+    clf = quick(backbone=network, exits=1, calibration=None, runtime="onnx").fit(abs(X), y)
+    X = np.tile(abs(X), (4, 1))
+    X[[700, 1900], 0] = -1.0
+    with pytest.raises(ValueError, match=r"NaN or negative for 2 samples, .* X\[700\]"):
+        clf.predict(X)
 
 
 def test_features_in_another_order_are_refused(folder):
@@ -241,6 +270,18 @@ def test_stages_and_heads_that_nobody_needs_do_not_run(folder):
     assert count(UNREACHED, heads) == count(1.0, heads)
 
 
+def test_heads_run_as_long_as_a_later_score_depends_on_them(folder):
+    _, _, X, path = exported("patience", folder)
+
+    def n_heads(thresholds):
+        return nodes_run(path, X, np.array(thresholds), folder).count("Softmax")
+
+    assert n_heads([2.0, 2.0]) == 1  # the last one
+    assert n_heads([2.0, 0.0]) == 2
+    assert n_heads([0.0, 2.0]) == 1
+    assert n_heads([1.0, 2.0]) == 2
+
+
 WITHOUT_THE_PACKAGE = """
 import sys
 for name in ("torch", "sklearn", "skearlyexit", "scipy", "onnx"):
@@ -283,12 +324,6 @@ def test_a_budget_without_calibration_is_refused(folder):
         OnnxCascade(folder / "never.onnx").predict(X_test, budget=0.5)
 
 
-class Halved(ConfidencePolicy):
-    def step(self, state, probabilities, exit_=0):
-        score, state = super().step(state, probabilities, exit_)
-        return score / 2, state
-
-
 class Judging(ConfidencePolicy):
     def judge(self, state, answer, exit_):
         score, state = super().judge(state, answer, exit_)
@@ -300,6 +335,11 @@ class Reversed(OwnCombination):
         return output.probabilities[:, ::-1], state
 
 
+class Shifted(MeanCombination):
+    def step(self, state, probabilities, exit_=0):
+        return super().step(state, np.roll(probabilities, 1, axis=1), exit_)
+
+
 class Squeezed(nn.Module):
     """For a single sample, the axis of the samples is lost."""
 
@@ -309,6 +349,13 @@ class Squeezed(nn.Module):
 
     def forward(self, rows):
         return self.linear(rows.squeeze())
+
+
+class Root(nn.Module):
+    """NaN for negative numbers."""
+
+    def forward(self, rows):
+        return rows.sqrt()
 
 
 class OfPairs(nn.Module):
@@ -336,10 +383,12 @@ class OtherwiseExported(nn.Module):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"policy": "patience"}, "PatiencePolicy cannot be converted"),
         ({"policy": Halved()}, "Halved cannot be converted"),
-        ({"combine": "mean"}, "MeanCombination cannot be converted"),
-        ({"training": "gated", "policy": "gate"}, "gates"),
+        ({"combine": Shifted()}, "Shifted cannot be converted"),
+        (
+            {"policy": LearnedConfidencePolicy(KNeighborsClassifier())},
+            "KNeighborsClassifier of LearnedConfidencePolicy cannot be converted",
+        ),
         ({"head": DecisionTreeClassifier(max_depth=2), "policy": Halved()}, "Halved"),
         ({"policy": Judging()}, "Judging cannot be converted"),
         ({"combine": Reversed()}, "Reversed cannot be converted"),

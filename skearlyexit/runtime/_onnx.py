@@ -36,6 +36,7 @@ from skearlyexit.calibration import Frontier
 from skearlyexit.combination import Combination
 from skearlyexit.heads import FittedHead
 from skearlyexit.policies import Policy
+from skearlyexit.runtime._driver import OUTPUT_COPIES
 
 #: Names of inputs and outputs of the graph.
 INPUT, THRESHOLDS = "X", "thresholds"
@@ -100,7 +101,7 @@ class Description:
             "feature_names": self.feature_names,
             "row_shape": list(self.row_shape),
             "dtype": str(cascade.network.dtype).removeprefix("torch."),
-            "row_bytes": int(cascade.network.row_bytes),
+            "row_bytes": row_bytes(cascade.network),
             "exit_names": self.exit_names,
             "costs": cascade.costs.tolist(),
             "cost_unit": table.unit,
@@ -115,6 +116,12 @@ class Description:
             },
         }
         return {f"{METADATA}{key}": json.dumps(value) for key, value in values.items()}
+
+
+def row_bytes(network: FittedNetwork) -> int:
+    """Memory for one sample of the largest embeddings, or of the outputs of an exit if larger."""
+    outputs = OUTPUT_COPIES * network.n_classes * np.dtype(np.float64).itemsize
+    return max(int(network.row_bytes), outputs)
 
 
 def _finite(thresholds: np.ndarray) -> list[Any]:

@@ -208,6 +208,26 @@ def test_outputs_that_are_not_finite_are_found_in_all_calls():
         clf.predict(X)
 
 
+def test_calls_have_fewer_samples_with_many_classes(monkeypatch):
+    n_classes, sizes = 500, []
+    X = np.random.default_rng(0).normal(size=(3 * n_classes, 5)).astype(np.float32)
+    backbone = MLPBackbone(0, width=16)
+    clf = quick(backbone=backbone, exits=1, calibration=None, max_epochs=1, runtime="onnx")
+    clf.fit(X, np.arange(len(X)) % n_classes).predict(X[:1])
+    session = clf.cascade_.compiled["onnx"]._session
+
+    class Watched:
+        def run(self, outputs, given):
+            sizes.append(len(given["X"]))
+            return session.run(outputs, given)
+
+    monkeypatch.setattr(clf.cascade_.compiled["onnx"], "_session", Watched())
+    labels = clf.predict(X)
+    assert sum(sizes) == len(X)
+    assert max(sizes) * n_classes * 8 <= _onnx_session.CALL_BYTES / 4
+    np.testing.assert_array_equal(labels, clf.set_params(runtime="torch").predict(X))
+
+
 def test_features_in_another_order_are_refused(folder):
     X, y, _, _ = blobs()
     frame = pd.DataFrame(X, columns=[f"f{i}" for i in range(X.shape[1])])

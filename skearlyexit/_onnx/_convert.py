@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
 
+from skearlyexit._onnx._boosting import convert_boosting
 from skearlyexit._onnx._graph import CLASSICAL_OPSET, OPSET, ExportError, Graph, import_onnx
 from skearlyexit._utils._locks import ForkSafeLock
 
@@ -160,13 +162,17 @@ def add_classifier(
     ExportError
         If the classifier cannot be converted.
     """
+    columns = np.zeros((len(classifier.columns), classifier.n_classes))
+    columns[np.arange(len(columns)), classifier.columns] = 1.0
+    if len(columns) == 1:  # a class that is the only one has probability 1
+        n_rows = graph.op("Shape", vectors, start=0, end=1)
+        shape = graph.op("Concat", n_rows, graph.constant([classifier.n_classes]), axis=0)
+        return graph.op("Expand", graph.constant(columns), shape)
     model = from_classifier(classifier.model, example.astype(np.float32), what)
     try:
         _, known = graph.insert(model, [graph.cast(vectors, np.float32)])
     except ExportError as error:
         raise ExportError(f"{what} cannot be converted to ONNX: {error}") from error
-    columns = np.zeros((len(classifier.columns), classifier.n_classes))
-    columns[np.arange(len(columns)), classifier.columns] = 1.0
     return graph.op("MatMul", graph.cast(known, np.float64), graph.constant(columns))
 
 
@@ -208,6 +214,7 @@ def from_classifier(estimator: Any, example: np.ndarray, what: str) -> Any:
                 estimator,
                 initial_types=[("vectors", FloatTensorType([None, example.shape[1]]))],
                 options={id(estimator): {"zipmap": False}},
+                custom_conversion_functions={HistGradientBoostingClassifier: convert_boosting},
                 target_opset={"": OPSET, "ai.onnx.ml": CLASSICAL_OPSET},
             )
     except Exception as error:

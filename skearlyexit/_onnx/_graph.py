@@ -134,7 +134,7 @@ class Graph:
         Parameters
         ----------
         model : onnx.ModelProto
-            Model without functions and branches, for versions of the operators up to `OPSET` and
+            Model without functions, for versions of the operators up to `OPSET` and
             `CLASSICAL_OPSET`.
         inputs : sequence of str
             Names of its inputs in this graph.
@@ -171,13 +171,22 @@ class Graph:
                 if name:
                     names[name] = self._name(node.op_type)
             copied.output[:] = [names[name] if name else "" for name in node.output]
-            if any(each.HasField("g") for each in copied.attribute):
-                raise ExportError(
-                    f"A part of the model was converted to a node {node.op_type!r}, which contains "
-                    "others. It cannot be stored behind an exit."
-                )
+            for attribute in copied.attribute:
+                if attribute.HasField("g"):
+                    self._rename_body(attribute.g, names)
             found.append(copied)
         return found
+
+    def _rename_body(self, body: Any, names: dict[str, str]) -> None:
+        """Rename everything in the graph of a loop or a branch, which may use the given names."""
+        names = dict(names)
+        own = (*body.input, *body.initializer)
+        names |= {name: self._name("inner") for name in {each.name for each in own}}
+        nodes = self._renamed(body.node, names)
+        for each in (*own, *body.output):
+            each.name = names[each.name]
+        del body.node[:], body.value_info[:]
+        body.node.extend(nodes)
 
     def finished(self, outputs: Sequence[str], dtypes: Sequence[Any]) -> Any:
         """Return this branch as an ``onnx.GraphProto`` without inputs."""

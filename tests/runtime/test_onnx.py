@@ -16,8 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
@@ -48,6 +52,14 @@ CONFIGURATIONS = {
     "estimators": {
         "exits": ["stem", "block1"],
         "head": [LogisticRegression(), DecisionTreeClassifier(max_depth=4), "mlp"],
+    },
+    "neighbors, boosting": {
+        "exits": ["stem", "block1"],
+        "head": [
+            KNeighborsClassifier(),
+            HistGradientBoostingClassifier(max_iter=5),
+            make_pipeline(StandardScaler(), GaussianNB()),
+        ],
     },
     "one exit": {"exits": 1, "calibration": None},
     "images": {"backbone": CNNBackbone((5, 9), n_blocks=1), "exits": 2, "images": (8, 8)},
@@ -360,6 +372,10 @@ class Shifted(MeanCombination):
         return super().step(state, np.roll(probabilities, 1, axis=1), exit_)
 
 
+class Unknown(LogisticRegression):
+    """skl2onnx does not know the class."""
+
+
 class Squeezed(nn.Module):
     """For a single sample, the axis of the samples is lost."""
 
@@ -406,13 +422,18 @@ class OtherwiseExported(nn.Module):
         ({"policy": Halved()}, "Halved cannot be converted"),
         ({"combine": Shifted()}, "Shifted cannot be converted"),
         (
-            {"policy": LearnedConfidencePolicy(KNeighborsClassifier())},
-            "KNeighborsClassifier of LearnedConfidencePolicy cannot be converted",
+            {"policy": LearnedConfidencePolicy(KNeighborsClassifier(weights="distance"))},
+            "KNeighborsClassifier of LearnedConfidencePolicy was converted .* differ",
         ),
         ({"head": DecisionTreeClassifier(max_depth=2), "policy": Halved()}, "Halved"),
         ({"policy": Judging()}, "Judging cannot be converted"),
         ({"combine": Reversed()}, "Reversed cannot be converted"),
-        ({"head": KNeighborsClassifier()}, "The head KNeighborsClassifier cannot be converted"),
+        ({"head": Unknown()}, "The head Unknown cannot be converted"),
+        # skl2onnx ignores the weights.
+        (
+            {"head": KNeighborsClassifier(weights="distance")},
+            "The head KNeighborsClassifier was converted .* random samples differ",
+        ),
         ({"backbone": OfPairs, "exits": 1, "calibration": None}, "Stage 0 cannot be converted"),
         ({"backbone": Squeezed, "exits": 1, "calibration": None}, "Stage 0 .* a batch of 1"),
         (

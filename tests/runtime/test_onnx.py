@@ -11,7 +11,6 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -29,16 +28,10 @@ from skearlyexit import (
     Budget,
     CNNBackbone,
     EarlyExitClassifier,
-    LearnedConfidencePolicy,
-    MeanCombination,
     MLPBackbone,
-    OwnCombination,
 )
 from skearlyexit._onnx import _graph
-from skearlyexit._onnx._convert import from_classifier
-from skearlyexit._onnx._graph import ExportError
 from skearlyexit.backbones import RecurrentBackbone, TransformerBackbone
-from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime import OnnxCascade, _onnx_session
 from skearlyexit.runtime._onnx import UNREACHED
 from tests._data import blobs, digits, make, quick
@@ -67,12 +60,6 @@ CONFIGURATIONS = {
     "patience": {"exits": ["stem", "block1"], "policy": "patience"},
     "recurrent": {"backbone": RecurrentBackbone(width=16), "exits": 2, "images": (8, 8)},
 }
-
-
-class Halved(ConfidencePolicy):
-    def step(self, state, probabilities, exit_=0):
-        score, state = super().step(state, probabilities, exit_)
-        return score / 2, state
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +160,6 @@ def test_as_the_runtime_of_a_classifier(folder):
     )
     with pytest.raises(ValueError, match="Set runtime='torch'"):
         fast.predict(X, budget=Budget(0.6, strict=True))
-
-
-def test_a_runtime_is_refused_before_training():
-    X, y, _, _ = blobs()
-    clf = quick(policy=Halved(), runtime="onnx")
-    with pytest.raises(ExportError, match=r"Halved cannot be converted .* runtime='torch'"):
-        clf.fit(X, y)
-    assert not hasattr(clf, "history_")
 
 
 def test_values_that_are_not_finite_are_an_error(folder):
@@ -356,136 +335,11 @@ def test_a_budget_without_calibration_is_refused(folder):
         OnnxCascade(folder / "never.onnx").predict(X_test, budget=0.5)
 
 
-class Judging(ConfidencePolicy):
-    def judge(self, state, answer, exit_):
-        score, state = super().judge(state, answer, exit_)
-        return score / 2, state
-
-
-class Reversed(OwnCombination):
-    def combine(self, state, output, exit_):
-        return output.probabilities[:, ::-1], state
-
-
-class Shifted(MeanCombination):
-    def step(self, state, probabilities, exit_=0):
-        return super().step(state, np.roll(probabilities, 1, axis=1), exit_)
-
-
-class Unknown(LogisticRegression):
-    """skl2onnx does not know the class."""
-
-
-class Squeezed(nn.Module):
-    """For a single sample, the axis of the samples is lost."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(13, 16)
-
-    def forward(self, rows):
-        return self.linear(rows.squeeze())
-
-
 class Root(nn.Module):
     """NaN for negative numbers."""
 
     def forward(self, rows):
         return rows.sqrt()
-
-
-class OfPairs(nn.Module):
-    """The number of samples decides what is computed."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(13, 16)
-
-    def forward(self, rows):
-        return torch.cat([self.linear(part) for part in rows.split(2)])
-
-
-class OtherwiseExported(nn.Module):
-    """What is exported is the same for zeros only."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(13, 16)
-
-    def forward(self, rows):
-        return self.linear(rows.relu() if torch.compiler.is_compiling() else rows)
-
-
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"policy": Halved()}, "Halved cannot be converted"),
-        ({"combine": Shifted()}, "Shifted cannot be converted"),
-        (
-            {"policy": LearnedConfidencePolicy(KNeighborsClassifier(weights="distance"))},
-            "KNeighborsClassifier of LearnedConfidencePolicy was converted .* differ",
-        ),
-        ({"head": DecisionTreeClassifier(max_depth=2), "policy": Halved()}, "Halved"),
-        ({"policy": Judging()}, "Judging cannot be converted"),
-        ({"combine": Reversed()}, "Reversed cannot be converted"),
-        ({"head": Unknown()}, "The head Unknown cannot be converted"),
-        # skl2onnx ignores the weights.
-        (
-            {"head": KNeighborsClassifier(weights="distance")},
-            "The head KNeighborsClassifier was converted .* random samples differ",
-        ),
-        ({"backbone": OfPairs, "exits": 1, "calibration": None}, "Stage 0 cannot be converted"),
-        ({"backbone": Squeezed, "exits": 1, "calibration": None}, "Stage 0 .* a batch of 1"),
-        (
-            {"backbone": OtherwiseExported, "exits": 1, "calibration": None},
-            "Stage 0 was converted .* random samples differ",
-        ),
-    ],
-    ids=lambda value: None if isinstance(value, str) else str(next(iter(value))),
-)
-def test_what_cannot_be_converted_is_refused(params, message, tmp_path):
-    X, y, _, _ = blobs()
-    if "backbone" in params:
-        first = params["backbone"]
-        network = make(lambda: nn.Sequential(first(), nn.ReLU(), nn.Linear(16, 4)))
-        params = {**params, "backbone": network}
-    clf = quick(**params).fit(X, y)
-    path = tmp_path / "cascade.onnx"
-    path.write_text("kept")
-    with pytest.raises(ExportError, match=message):
-        clf.to_onnx(path)
-    assert path.read_text() == "kept"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_classifier_whose_conversion_is_right_for_zeros_only_is_refused():
-    X, y, _, _ = blobs()
-    model = LogisticRegression().fit(X, y)
-    predict = model.predict_proba
-    model.predict_proba = lambda vectors: predict(np.maximum(vectors, 0.0))
-    with pytest.raises(ExportError, match=r"LogisticRegression was converted .* differ"):
-        from_classifier(model, X[:10].astype(np.float32))
-
-
-class Indices(nn.Module):
-    """A table of vectors, by indices below 3."""
-
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Embedding(3, 16)
-
-    def forward(self, rows):
-        return self.table(rows.long()).mean(dim=1)
-
-
-def test_networks_that_do_not_take_all_numbers(tmp_path):
-    X, y, X_test, _ = (each % 3 for each in blobs())
-    X, X_test = X.astype(int).astype(float), X_test.astype(int).astype(float)
-    network = make(lambda: nn.Sequential(Indices(), nn.ReLU(), nn.Linear(16, 3)))
-    clf = quick(backbone=network, exits=1, calibration=None).fit(X, y)
-    clf.to_onnx(tmp_path / "indices.onnx")
-    found = OnnxCascade(tmp_path / "indices.onnx").predict_proba(X_test)
-    np.testing.assert_allclose(found, clf.predict_proba(X_test), atol=5e-6)
 
 
 def test_bad_arguments(folder, monkeypatch, tmp_path):

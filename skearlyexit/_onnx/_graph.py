@@ -181,7 +181,7 @@ class Graph:
         """Rename everything in the graph of a loop or a branch, which may use the given names."""
         names = dict(names)
         own = (*body.input, *body.initializer)
-        names |= {name: self._name("inner") for name in {each.name for each in own}}
+        names |= {name: self._name("inner") for name in dict.fromkeys(each.name for each in own)}
         nodes = self._renamed(body.node, names)
         for each in (*own, *body.output):
             each.name = names[each.name]

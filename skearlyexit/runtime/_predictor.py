@@ -119,7 +119,7 @@ class _SessionRun:
     thresholds: np.ndarray
 
     def __call__(self, X: np.ndarray, *, with_probabilities: bool) -> Answers:
-        return self.session.run(X, self.thresholds)
+        return self.session.run(X, self.thresholds, with_probabilities=with_probabilities)
 
 
 def torch_predictor(

@@ -12,12 +12,14 @@ from typing import Any
 
 from docutils.nodes import Element, Node, SkipNode, TextElement, literal_block, reference
 from docutils.parsers.rst import Directive
+from docutils.statemachine import StringList
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.util.nodes import make_refnode
+from sphinx.util.nodes import make_refnode, nested_parse_with_titles
 from sphinx.writers.html5 import HTML5Translator
+from sphinx_gallery.sorting import ExplicitOrder
 
 import skearlyexit
 
@@ -30,6 +32,7 @@ release = version = skearlyexit.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
     "matplotlib.sphinxext.plot_directive",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
@@ -63,7 +66,21 @@ for old in STAGED.glob("*.py"):
 for example in sorted((HERE.parent / "examples").glob("*.py")):
     shutil.copy2(example, STAGED)
 shutil.copy2(HERE / "gallery_header.rst", STAGED / "GALLERY_HEADER.rst")
+# From the first fit to comparisons of methods. An example that is not listed stops the build.
+ORDER = [
+    "plot_quickstart.py",
+    "plot_mixed_table.py",
+    "plot_color_images.py",
+    "plot_own_network.py",
+    "plot_serving.py",
+    "plot_heads.py",
+    "plot_placement.py",
+    "plot_trainings.py",
+    "plot_measures.py",
+    "plot_optuna.py",
+]
 sphinx_gallery_conf = {
+    "within_subsection_order": ExplicitOrder(ORDER),
     "examples_dirs": "_examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
@@ -98,21 +115,43 @@ html_theme_options = {"navigation_with_keys": True}
 
 
 class Printed(Directive):
-    """Directive that runs the doctests above it and shows what an expression prints."""
+    """Directive that runs the doctests above it, prints an expression and shows both."""
 
     required_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[Node]:
-        """Run the doctests above, and return the printed expression as a block."""
+        """Run the doctests above, and return the call of print with its output as a block."""
         lines = pathlib.Path(self.state.document["source"]).read_text().splitlines()
         namespace: dict[str, Any] = {}
         with contextlib.redirect_stdout(io.StringIO()):
             above = "\n".join(lines[: self.lineno - 1])
             for example in doctest.DocTestParser().get_examples(above):
                 exec(example.source, namespace)
-        text = str(eval(self.arguments[0], namespace))
-        return [literal_block(text, text, language="none")]
+        printed = str(eval(self.arguments[0], namespace))
+        text = f">>> print({self.arguments[0]})\n{printed}"
+        return [literal_block(text, text, language="pycon")]
+
+
+class Changelog(Directive):
+    """Directive that shows a changelog in Markdown, whose headings and links it translates."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Node]:
+        """Return the sections below the title of the file."""
+        file = HERE / self.arguments[0]
+        self.state.document.settings.record_dependencies.add(str(file))
+        lines: list[str] = []
+        for line in file.read_text().partition("\n")[2].splitlines():
+            marks, _, heading = line.partition(" ")
+            if marks in ("##", "###"):
+                lines += [heading, {"##": "-", "###": "~"}[marks] * len(heading)]
+            else:
+                lines.append(re.sub(r"\[([^]]+)\]\((\S+)\)", r"`\1 <\2>`__", line))
+        section = Element()
+        nested_parse_with_titles(self.state, StringList(lines, str(file)), section)
+        return section.children
 
 
 def skip_member(
@@ -179,6 +218,7 @@ def write_formula(translator: HTML5Translator, node: Element) -> None:
 
 def setup(app: Sphinx) -> None:
     """Add the directive and the handlers."""
+    app.add_directive("changelog", Changelog)
     app.add_directive("printed", Printed)
     app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-skip-member", skip_member)

@@ -2,9 +2,9 @@
 Early exits on color images
 ===========================
 
-In this example, the default network for images classifies small patches of scikit-learn's two sample
-photographs: does a patch belong to the photograph of a temple or of a flower? Some patches are more difficult than
-others. They are drawn by the exit at which they exit.
+In this example, the default network for images classifies small patches of scikit-learn's two
+sample photographs: does a patch belong to the photograph of a temple or of a flower? Some patches
+are more difficult than others. They are drawn by the exit at which they exit.
 """
 
 # %%

@@ -2,20 +2,20 @@
 A table with categories, missing values and a rare class
 ========================================================
 
-Tables often have categories, missing values and classes of different size. In this example they are
-preprocessed in a :class:`~sklearn.pipeline.Pipeline` that ends in an
-:class:`~skearlyexit.EarlyExitClassifier`. The budget is passed to ``predict`` of the pipeline. Models
-are compared by their balanced accuracy, the mean of the accuracies of both classes, because a model
-that ignores a rare class has a high accuracy, too.
+Tables often have categories, missing values and classes of different size. In this example they
+are preprocessed in a :class:`~sklearn.pipeline.Pipeline` that ends in an
+:class:`~skearlyexit.EarlyExitClassifier`. The budget is passed to ``predict`` of the pipeline.
+Models are compared by their balanced accuracy, the mean of the accuracies of both classes, because
+a model that ignores a rare class has a high accuracy, too.
 """
 
 # %%
 # A generated table
 # -----------------
-# No table of scikit-learn has all of this without a download. The table of this example is therefore
-# **generated**: parcels, of which one in six is late. For most routes, only the carrier and the
-# distance matter. For every third route, weight and hour matter, too. Weights are missing more often
-# for one of the carriers.
+# No table of scikit-learn has all of this without a download. The table of this example is
+# therefore **generated**: parcels, of which one in six is late. For most routes, only the carrier
+# and the distance matter. For every third route, weight and hour matter, too. Weights are missing
+# more often for one of the carriers.
 
 from time import perf_counter
 
@@ -73,10 +73,10 @@ print(f"late: {np.mean(y_train == 'late'):.1%}")
 # The pipeline
 # ------------
 # Categories are one-hot encoded, missing ones as a category of their own. Missing numbers are
-# replaced by the median, and a further column says where they were missing. The network standardizes
-# its input, so that no scaler is needed. With ``class_weight="balanced"`` both classes have the same
-# weight in training. The calibration does not use class weights, and chooses thresholds by the
-# accuracy.
+# replaced by the median, and a further column says where they were missing. The network
+# standardizes its input, so that no scaler is needed. With ``class_weight="balanced"`` both
+# classes have the same weight in training. The calibration does not use class weights, and chooses
+# thresholds by the accuracy.
 
 encode = make_column_transformer(
     (
@@ -100,8 +100,8 @@ for name, cost in zip(clf.exit_names_, clf.costs_, strict=True):
 # %%
 # Budgets
 # -------
-# The pipeline passes ``budget`` and ``return_exits`` on to the last step. One fitted model serves all
-# budgets. On new samples, the mean cost may exceed a budget by the sampling error.
+# The pipeline passes ``budget`` and ``return_exits`` on to the last step. One fitted model serves
+# all budgets. On new samples, the mean cost may exceed a budget by the sampling error.
 
 budgets = [0.05, 0.1, 0.15, 0.2, 0.25]
 costs, scores = [], []
@@ -149,8 +149,8 @@ _, exits = model.predict(X_test, return_exits=True)
 print(f"The default computes {clf.costs_[exits].mean():.0%} of the operations of the network.")
 
 # %%
-# For a table, always compare with boosting. It is often better than a network, and early exits make a
-# network cheaper, but not more accurate: see :doc:`../guide/when_not`.
+# For a table, always compare with boosting. It is often better than a network, and early exits
+# make a network cheaper, but not more accurate: see :doc:`../guide/when_not`.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
 axes.plot(costs, scores, "o-", label="early exits, budgets")

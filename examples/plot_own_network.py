@@ -3,9 +3,9 @@ Early exits in a network of your own
 ====================================
 
 Any torch module can get early exits, also one that is trained already. In this example, a small
-residual network is trained in a usual torch loop. :func:`~skearlyexit.list_exits` prints where exits
-can be placed. Then early exits are added in two ways: without changing the network, and by training
-it further together with its exits.
+residual network is trained in a usual torch loop. :func:`~skearlyexit.list_exits` prints where
+exits can be placed. Then early exits are added in two ways: without changing the network, and by
+training it further together with its exits.
 """
 
 # %%
@@ -83,8 +83,8 @@ print(f"accuracy of the network: {np.mean(of_network == y_test):.1%}")
 # %%
 # Where exits can be placed
 # -------------------------
-# The network is traced. Each line is a candidate for an exit, with the share of the operations up to
-# it. Any of the names can be given as ``exits``.
+# The network is traced. Each line is a candidate for an exit, with the share of the operations up
+# to it. Any of the names can be given as ``exits``.
 
 print(list_exits(network, X_train[:2], n_classes=10))
 
@@ -117,8 +117,8 @@ together.fit(X_train, y_train).calibrate(X_cal, y_cal)
 # %%
 # What is gained
 # --------------
-# At the default operating point, with a confidence of 90 %, at most one sample in a hundred is wrong
-# because it exits early.
+# At the default operating point, with a confidence of 90 %, at most one sample in a hundred is
+# wrong because it exits early.
 
 for name, clf in {"network not changed": frozen, "trained with its exits": together}.items():
     labels, taken = clf.predict(X_test, return_exits=True)
@@ -129,8 +129,8 @@ for name, clf in {"network not changed": frozen, "trained with its exits": toget
 
 # %%
 # Digits are so easy that both are equally good. On more difficult data, a network that was trained
-# alone has less accurate early exits, because its embeddings suit its own classifier: if the weights
-# may change, train them with the exits. :doc:`../guide/heads` contains measurements.
+# alone has less accurate early exits, because its embeddings suit its own classifier: if the
+# weights may change, train them with the exits. :doc:`../guide/heads` contains measurements.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
 for name, clf in {"network not changed": frozen, "trained with its exits": together}.items():

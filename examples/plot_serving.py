@@ -2,9 +2,9 @@
 Saving and serving a model
 ==========================
 
-A fitted classifier is saved with joblib, as any scikit-learn estimator, or exported to an ONNX file,
-which needs neither this package nor torch where it is used. In this example both are loaded again,
-their predictions are compared, and a loop measures how long calls of different size take.
+A fitted classifier is saved with joblib, as any scikit-learn estimator, or exported to an ONNX
+file, which needs neither this package nor torch where it is used. In this example both are loaded
+again, their predictions are compared, and a loop measures how long calls of different size take.
 """
 
 # %%
@@ -38,9 +38,9 @@ plain = EarlyExitClassifier(exits=1, max_epochs=8, random_state=0).fit(X_train, 
 # %%
 # Saving with joblib
 # ------------------
-# The file contains the network, heads, thresholds and the frontier, so that budgets can be asked for
-# after loading. As for every pickle, load only files that you trust, with the same versions of the
-# packages. Classes of your own, such as the module of a network, must be importable.
+# The file contains the network, heads, thresholds and the frontier, so that budgets can be asked
+# for after loading. As for every pickle, load only files that you trust, with the same versions of
+# the packages. Classes of your own, such as the module of a network, must be importable.
 
 folder = Path(tempfile.mkdtemp())
 joblib.dump(clf, folder / "digits.joblib", compress=3)
@@ -62,15 +62,19 @@ cascade = OnnxCascade(folder / "digits.onnx")
 plain_cascade = OnnxCascade(folder / "plain.onnx")
 print(f"file of {(folder / 'digits.onnx').stat().st_size / 1024:.0f} KiB")
 labels, exits = cascade.predict(X_test, budget=0.5, return_exits=True)
-print(f"accuracy {np.mean(labels == y_test):.3f} at a mean cost of {cascade.costs_[exits].mean():.2f}")
-print(f"labels that differ from the classifier's: {np.sum(labels != clf.predict(X_test, budget=0.5))}")
+print(
+    f"accuracy {np.mean(labels == y_test):.3f} at a mean cost of {cascade.costs_[exits].mean():.2f}"
+)
+print(
+    f"labels that differ from the classifier's: {np.sum(labels != clf.predict(X_test, budget=0.5))}"
+)
 
 # %%
 # A loop of calls
 # ---------------
 # A service gets its samples in calls of one or more. The models are called in turns, with other
-# samples each time, and the median time of a sample is computed. Other programs on the machine change
-# the times, but hardly their ratios.
+# samples each time, and the median time of a sample is computed. Other programs on the machine
+# change the times, but hardly their ratios.
 
 models = {
     "plain, torch": plain,
@@ -99,8 +103,8 @@ for name in models:
 # %%
 # What is gained
 # --------------
-# For calls of many samples, early exits and ONNX Runtime both save time. For calls of one sample, the
-# overhead of a call matters more than what early exits save in a network this small.
+# For calls of many samples, early exits and ONNX Runtime both save time. For calls of one sample,
+# the overhead of a call matters more than what early exits save in a network this small.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
 for (name, values), style in zip(times.items(), ("o:", "o-", "s:", "s-"), strict=True):

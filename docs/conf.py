@@ -146,7 +146,7 @@ class Changelog(Directive):
         for line in file.read_text().partition("\n")[2].splitlines():
             marks, _, heading = line.partition(" ")
             if marks in ("##", "###"):
-                lines += [heading, {"##": "-", "###": "~"}[marks] * len(heading)]
+                lines += [heading.strip("[]"), {"##": "-", "###": "~"}[marks] * len(heading)]
             else:
                 lines.append(re.sub(r"\[([^]]+)\]\((\S+)\)", r"`\1 <\2>`__", line))
         section = Element()

@@ -99,7 +99,7 @@ exits = ["stem", "group1.0", "group1", "group2.0"]
 frozen = EarlyExitClassifier(
     network, exits=exits, training="separate", calibration=None, max_epochs=30, random_state=0
 )
-frozen.fit(X_train, y_train).calibrate(X_cal, y_cal)
+frozen = frozen.fit(X_train, y_train).calibrate(X_cal, y_cal)
 *_, last = frozen.staged_predict(X_test)
 print(f"predictions of the last exit that differ from the network's: {np.sum(last != of_network)}")
 
@@ -112,7 +112,7 @@ print(f"predictions of the last exit that differ from the network's: {np.sum(las
 together = EarlyExitClassifier(
     network, exits=exits, calibration=None, max_epochs=12, random_state=0
 )
-together.fit(X_train, y_train).calibrate(X_cal, y_cal)
+together = together.fit(X_train, y_train).calibrate(X_cal, y_cal)
 
 # %%
 # What is gained

@@ -14,7 +14,7 @@ from docutils.nodes import Element, Node, SkipNode, TextElement, literal_block, 
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from docutils.utils.math.latex2mathml import tex2mathml
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode, nested_parse_with_titles
@@ -204,6 +204,19 @@ def find_reference(
     return make_refnode(app.builder, node["refdoc"], docname, anchor, contnode)
 
 
+def add_places(app: Sphinx, domain: str, objtype: str, content: Element) -> None:
+    """Give a public name also the place to which the page of its source code links back.
+
+    All names of a file are linked there by one module, also those that are public in two.
+    """
+    for signature in content.parent.findall(desc_signature):
+        name = signature.get("fullname", "")
+        if signature.get("module") == "skearlyexit" and "." not in name:
+            module = getattr(skearlyexit, name).__module__.partition("._")[0]
+            if (place := f"{module}.{name}") not in signature["ids"]:
+                signature["ids"].append(place)
+
+
 def write_inline_formula(translator: HTML5Translator, node: Element) -> None:
     """Write an inline formula as MathML."""
     translator.body.append(tex2mathml(node.astext(), as_block=False))
@@ -222,4 +235,5 @@ def setup(app: Sphinx) -> None:
     app.add_directive("printed", Printed)
     app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("object-description-transform", add_places)
     app.connect("missing-reference", find_reference)

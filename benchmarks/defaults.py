@@ -5,7 +5,7 @@ and "early exits" the same model at its default operating point. Of each set at 
 or a quarter, are test samples. Peers that are not installed are left out: RealMLP is
 `RealMLP_TD_S_Classifier` and TabM `TabM_D_Classifier` of ``pytabkit``, with their own scaling. TabM
 takes minutes for 5,000 samples. Every result is kept in a file, and a run that was interrupted goes
-on. Means are those of the blocks that all models in question have.
+on. Means are those of the blocks, a set and a seed each, that all models in a table have.
 
     python benchmarks/defaults.py
     python benchmarks/defaults.py --sizes 1000,5000 --seeds 2 --without TabM
@@ -142,13 +142,34 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def report(entries: list[dict[str, Any]]) -> None:
-    """Print means over the blocks, which are a set, a size and a seed, that every model has."""
+    """Print a table for each size, then accuracies for each set."""
+    sizes = sorted({entry["size"] for entry in entries})
+    for size in sizes:
+        report_size([entry for entry in entries if entry["size"] == size], size)
+
+
+def report_size(entries: list[dict[str, Any]], size: int) -> None:
+    """Print means of one size: of complete models, then of all models on the blocks they share."""
     by_model: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
     for entry in entries:
         by_model.setdefault(entry["model"], {})[_key(entry)[:3]] = entry
-    blocks = sorted(set.intersection(*(set(each) for each in by_model.values())))
+    blocks = set(by_model[OURS[0]])
+    complete = {model: found for model, found in by_model.items() if set(found) >= blocks}
+    print(f"## At most {size:,} training samples\n")
+    report_blocks(complete, sorted(blocks))
+    for model in [model for model in by_model if model not in complete]:
+        shared = sorted(blocks & set(by_model[model]))
+        print(f"The same on the blocks that {model} has:\n")
+        report_blocks({**complete, model: by_model[model]}, shared, by_set=False)
+
+
+def report_blocks(
+    by_model: dict[str, Any], blocks: list[tuple[Any, ...]], by_set: bool = True
+) -> None:
+    """Print means over blocks, which are a set and a seed each."""
     n_sets = len({block[0] for block in blocks})
-    print(f"Means over {len(blocks)} blocks: {n_sets} sets, their sizes and seeds.\n")
+    n_seeds = len({block[2] for block in blocks})
+    print(f"Means over {n_sets} sets and {n_seeds} seeds, {len(blocks)} blocks.\n")
     models = [*(model for model in by_model if model not in OURS), *OURS]
 
     def column(model: str, name: str) -> np.ndarray:
@@ -172,13 +193,14 @@ def report(entries: list[dict[str, Any]]) -> None:
     header = ["", "accuracy in %", "mean rank", "log loss", "mean cost", "CPU s of fit"]
     print(table(lines, header))
     lines = []
-    for name in sorted({block[0] for block in blocks}):
+    for name in sorted({block[0] for block in blocks}) if by_set else []:
         chosen = [i for i, block in enumerate(blocks) if block[0] == name]
         cells = [f"{100 * accuracies[i, chosen].mean():.1f}" for i in range(len(models))]
         cost = column("early exits", "cost")[chosen].mean()
         lines.append([SETS[name].title, *cells, f"{cost:.2f}"])
-    print("Accuracy in %, and mean cost with early exits\n")
-    print(table(lines, ["", *models, "cost"]))
+    if by_set:
+        print("Accuracy in %, and mean cost with early exits\n")
+        print(table(lines, ["", *models, "cost"]))
 
 
 def main() -> None:

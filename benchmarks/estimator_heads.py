@@ -63,7 +63,7 @@ def fit(head: Any, parts: Any, folder: str, args: Any) -> EarlyExitClassifier:
     """Classifier with one kind of head, at its operating point."""
     train, validation, _ = parts
     clf = fixed_length(
-        MLPBackbone(6, width=128, hidden=256, dropout=0.0, smooth_clip=None),
+        MLPBackbone(6, width=128, hidden=256, dropout=0.0, smooth_clip=None, n_frequencies=0),
         exits=["stem", "block1", "block2", "block4"],
         head=[head] * 5,
         training="joint",

@@ -54,7 +54,7 @@ def search(n_jobs: int, remember: bool) -> tuple[float, int, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         marks = Path(folder) / "marks"
         clf = fixed_length(
-            MLPBackbone(6, width=64, hidden=128, dropout=0.0, smooth_clip=None),
+            MLPBackbone(6, width=64, hidden=128, dropout=0.0, smooth_clip=None, n_frequencies=0),
             training="joint",
             threshold=0.9,
             calibration=None,

@@ -68,7 +68,7 @@ def study(name: str, args: argparse.Namespace) -> Found:
     backbone = (
         CNNBackbone(image_shape=data.image_shape, stem_stride=2)
         if image
-        else MLPBackbone(8, width=128, hidden=128, dropout=0.0, smooth_clip=None)
+        else MLPBackbone(8, width=128, hidden=128, dropout=0.0, smooth_clip=None, n_frequencies=0)
     )
     found: Found = defaultdict(list)
     for seed in range(args.seeds):

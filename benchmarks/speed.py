@@ -35,7 +35,7 @@ from skearlyexit.training import MultiExitNetwork, Trainer
 from skearlyexit.training._options import TrainingOptions, cosine
 from skearlyexit.training._rows import to_rows
 
-BACKBONE = MLPBackbone(6, width=128, hidden=256, dropout=0.0, smooth_clip=None)
+BACKBONE = MLPBackbone(6, width=128, hidden=256, dropout=0.0, smooth_clip=None, n_frequencies=0)
 EXITS = [f"block{i}" for i in range(1, 7)]
 EMBEDDING_BYTES = 128 * 4
 

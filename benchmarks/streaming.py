@@ -82,7 +82,7 @@ def measure(folder: Path, way: str, head: str, epochs: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     y = np.load(folder / "y.npy")
     clf = fixed_length(
-        MLPBackbone(2, width=32, hidden=64, dropout=0.0, smooth_clip=None),
+        MLPBackbone(2, width=32, hidden=64, dropout=0.0, smooth_clip=None, n_frequencies=0),
         exits=3,
         head=HEADS[head](),
         training="joint",

@@ -32,7 +32,7 @@ TRAININGS = {
 def accuracy(training: Any, X: np.ndarray, y: np.ndarray, few: np.ndarray, **given: Any) -> float:
     """In %, on the samples after the pool, mean over exits."""
     clf = fixed_length(
-        MLPBackbone(3, width=32, hidden=32, dropout=0.0, smooth_clip=None),
+        MLPBackbone(3, width=32, hidden=32, dropout=0.0, smooth_clip=None, n_frequencies=0),
         exits=3,
         training=training,
         calibration=None,

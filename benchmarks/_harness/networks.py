@@ -67,6 +67,7 @@ def make_backbone(kind: str, params: Params) -> Backbone:
         hidden=params["hidden"],
         dropout=params["dropout"],
         smooth_clip=None,
+        n_frequencies=0,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._determinism._layers import PaddedLinear, Standardize, round_up
 from skearlyexit.backbones._base import Backbone, Network
@@ -16,6 +16,11 @@ from skearlyexit.backbones._chain import Chain
 
 #: Maximum number of samples of a batch in which the same units are dropped.
 N_SHARING = 8
+
+#: By default, features have periodic functions if there are few of them: 16 functions each, but
+#: at most 128 in all. With 16 features or more, a linear first exit is accurate enough, and the
+#: last exit can become less accurate.
+MAX_FREQUENCIES, MAX_PERIODIC, FEW_FEATURES = 16, 128, 12
 
 
 class _ResidualBlock(torch.nn.Module):
@@ -78,6 +83,33 @@ class SmoothClip(torch.nn.Module):
         return x / torch.sqrt(1 + torch.square(x / self.limit))
 
 
+class PeriodicFeatures(torch.nn.Module):
+    """Appends periodic functions of each feature, ``cos(2 pi (w x + b))``, with trained w and b.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of features.
+    n_frequencies : int
+        Number of functions of each feature.
+    scale : float
+        Standard deviation of the initial w. The initial b are uniform in [0, 1).
+
+    Notes
+    -----
+    **Shape**: (n, n_features) to (n, n_features * (1 + n_frequencies)).
+    """
+
+    def __init__(self, n_features: int, n_frequencies: int, scale: float) -> None:
+        super().__init__()
+        self.frequency = torch.nn.Parameter(scale * torch.randn(n_features, n_frequencies))
+        self.shift = torch.nn.Parameter(torch.rand(n_features, n_frequencies))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        phase = x.unsqueeze(-1) * self.frequency + self.shift
+        return torch.cat([x, torch.cos(2 * math.pi * phase).flatten(1)], dim=1)
+
+
 class MLPBackbone(Backbone):
     """Multi-layer perceptron with residual blocks.
 
@@ -88,7 +120,10 @@ class MLPBackbone(Backbone):
     The input is standardized feature by feature, with the mean and standard deviation of the
     training samples. Samples with several axes are flattened first. If `smooth_clip` is given,
     standardized values x are then replaced by ``x / sqrt(1 + (x / smooth_clip)**2)``, which reduces
-    the influence of outliers and of indicators of rare categories.
+    the influence of outliers and of indicators of rare categories. If there are few features,
+    periodic functions of each value, ``cos(2 pi (w x + b))`` with trained w and b, are appended.
+    They make the exits more accurate, most of all the first one, whose head would otherwise be
+    linear in the features.
 
     Parameters
     ----------
@@ -103,9 +138,18 @@ class MLPBackbone(Backbone):
         dropped.
     smooth_clip : float or None, default=3.0
         Limit of the absolute values of standardized features. None does not limit them.
+    n_frequencies : int or "auto", default="auto"
+        Number of periodic functions of each feature. ``"auto"`` is 16, or 10 to 14 for 9 to 12
+        features, and 0 for more. They increase the number of operations of the stem.
+    frequency_scale : float, default=0.1
+        Standard deviation of the initial frequencies w. The larger it is, the less smooth is the
+        dependence on a feature.
 
     References
     ----------
+    Periodic functions: Gorishniy, Rubachev, Babenko, "On embeddings for numerical features in
+    tabular deep learning", NeurIPS 2022.
+
     Smooth clipping: Holzmüller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs
     and boosted trees on tabular data", NeurIPS 2024.
 
@@ -122,6 +166,8 @@ class MLPBackbone(Backbone):
         "hidden": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "smooth_clip": [Interval(Real, 0, None, closed="neither"), None],
+        "n_frequencies": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "frequency_scale": [Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
@@ -132,12 +178,16 @@ class MLPBackbone(Backbone):
         hidden: int = 128,
         dropout: float = 0.15,
         smooth_clip: float | None = 3.0,
+        n_frequencies: int | str = "auto",
+        frequency_scale: float = 0.1,
     ) -> None:
         self.n_blocks = n_blocks
         self.width = width
         self.hidden = hidden
         self.dropout = dropout
         self.smooth_clip = smooth_clip
+        self.n_frequencies = n_frequencies
+        self.frequency_scale = frequency_scale
 
     def build(self, X: np.ndarray, n_classes: int) -> Network:
         width, hidden = round_up(self.width), round_up(self.hidden)
@@ -146,7 +196,19 @@ class MLPBackbone(Backbone):
         prepare: list[torch.nn.Module] = [torch.nn.Flatten(), standardize]
         if self.smooth_clip is not None:
             prepare.append(SmoothClip(self.smooth_clip))
+        n_frequencies = self._n_frequencies(n_features)
+        if n_frequencies:
+            prepare.append(PeriodicFeatures(n_features, n_frequencies, self.frequency_scale))
+            n_features *= 1 + n_frequencies
         stem = torch.nn.Sequential(*prepare, PaddedLinear(n_features, width))
         blocks = [_ResidualBlock(width, hidden, self.dropout) for _ in range(self.n_blocks)]
         names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]
         return Chain([stem, *blocks], names=names, standardize=standardize)
+
+    def _n_frequencies(self, n_features: int) -> int:
+        """Number of periodic functions of each feature."""
+        if not isinstance(self.n_frequencies, str):
+            return self.n_frequencies
+        if n_features > FEW_FEATURES:
+            return 0
+        return min(MAX_FREQUENCIES, MAX_PERIODIC // n_features)

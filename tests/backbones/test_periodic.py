@@ -32,8 +32,15 @@ def test_values():
 
 @pytest.mark.parametrize(
     ("n_features", "given", "expected"),
-    [(2, "auto", 16), (8, "auto", 16), (10, "auto", 12), (12, "auto", 10), (13, "auto", 0)]
-    + [(13, 3, 3), (2, 0, 0)],
+    [
+        (2, "auto", 16),
+        (8, "auto", 16),
+        (10, "auto", 12),
+        (12, "auto", 10),
+        (13, "auto", 0),
+        (13, 3, 3),
+        (2, 0, 0),
+    ],
 )
 def test_number(n_features, given, expected):
     stem = stem_of(rows_of(20, n_features), n_frequencies=given)

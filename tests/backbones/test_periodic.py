@@ -64,15 +64,15 @@ def test_first_exit_is_not_linear():
     X = np.random.default_rng(0).uniform(-1, 1, size=(600, 2)).astype(np.float32)
     y = np.sin(6 * X[:, 0]) > 0
     score = {}
-    for given in ("auto", 0):
+    for number in ("auto", 0):
         clf = EarlyExitClassifier(
-            MLPBackbone(1, n_frequencies=given),
+            MLPBackbone(1, n_frequencies=number),
             exits=["stem"],
             calibration=None,
             max_epochs=30,
             random_state=0,
         ).fit(X[:400], y[:400])
-        score[given] = clf.score(X[400:], y[400:], threshold=0)
+        score[number] = clf.score(X[400:], y[400:], threshold=0)
     assert score["auto"] > 0.9 > 0.8 > score[0]
 
 

@@ -46,8 +46,9 @@ class PooledModule(torch.nn.Module):
 class FittedHead(metaclass=ABCMeta):
     """Base class of fitted heads, which predict at the exits.
 
-    Embeddings are pooled first, without other samples than those of interest where that gives the
-    same result, and the vectors are then padded to a multiple of 16 samples.
+    Embeddings are pooled batch by batch, while they are in the cache, and without other samples
+    than those of interest where that gives the same result. The vectors are then padded to a
+    multiple of 16 samples, and those of several batches are passed to `predict_proba` together.
 
     Parameters
     ----------
@@ -55,6 +56,12 @@ class FittedHead(metaclass=ABCMeta):
         The model of the head.
     pooling : torch.nn.Module
         Maps the embeddings of a stage to vectors of shape (n, n_features).
+
+    Attributes
+    ----------
+    rows_per_call : int, default=1024
+        Number of samples for which the time of a call as such is small, a multiple of 16. If there
+        are enough samples, calls have at least as many.
 
     Examples
     --------
@@ -72,6 +79,7 @@ class FittedHead(metaclass=ABCMeta):
 
     model: Any
     pooling: torch.nn.Module
+    rows_per_call: ClassVar[int] = 1024
 
     def pool(self, embedding: torch.Tensor) -> torch.Tensor:
         """Map embeddings to vectors.
@@ -265,6 +273,8 @@ class NeuralExit(FittedHead):
     pooling : torch.nn.Module
         The pooling of the module.
     """
+
+    rows_per_call: ClassVar[int] = 64
 
     def predict_proba(self, vectors: torch.Tensor) -> np.ndarray:
         """Softmax of the logits; see `FittedHead.predict_proba`."""

@@ -1,24 +1,19 @@
-"""Execution of a cascade, stage by stage.
-
-A slab is as many samples as the memory of the executor allows. A stage is computed for all samples
-of a slab that have not exited before, so that later stages, too, are computed on full batches. If
-samples were removed within each batch instead, the batches of the later stages would be small.
-"""
+"""Execution of a cascade: what is computed for the samples, and what is stored of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
-from skearlyexit._cascade._exit_rule import NO_STATE, ExitRule
+from skearlyexit._cascade._exit_rule import ExitRule, State
 from skearlyexit._exit_table import ExitTable, LabelTable, Outputs
-from skearlyexit._utils._not_finite import OutputsNotFiniteError, check_outputs, relocated
+from skearlyexit._utils._not_finite import OutputsNotFiniteError
 from skearlyexit.calibration._strict_budget import StrictBudget
 from skearlyexit.runtime._executor import Executor
+from skearlyexit.runtime._flow import Flow, Visitor
 from skearlyexit.runtime._torch import TorchExecutor
 
 #: Number of arrays of the size of the probabilities that exist at the same time: logits,
@@ -45,11 +40,6 @@ class Answers:
     probabilities: np.ndarray | None = None
 
 
-#: Function that is called at each exit whose head is computed, with the index of the exit, the
-#: indices of the samples that reach it and their outputs. Returns a mask of the samples that exit.
-Visitor = Callable[[int, np.ndarray, Outputs], np.ndarray]
-
-
 def run(
     cascade: Cascade,
     X: np.ndarray,
@@ -72,7 +62,7 @@ def run(
         and the head is computed only if the exit rule or `strict_budget` requires it.
     strict_budget : StrictBudget or None, default=None
         Strict budget. Where the thresholds would exceed it, the samples with the highest scores
-        exit instead. It holds for each slab.
+        exit instead. It holds for each slab, which then runs to its end before the next one.
     with_probabilities : bool, default=False
         Whether to return predicted probabilities in addition to labels.
     slab_rows : int or None, default=None
@@ -140,6 +130,7 @@ class Run:
             self.used,
             lambda n_rows: ExitVisitor(rule, thresholds, strict, n_rows, answers),
             slab_rows,
+            by_slab=strict is not None,
         )
         return answers
 
@@ -149,11 +140,13 @@ def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = No
     probabilities = np.empty((len(X), network.n_exits, network.n_classes))
     gates = np.empty((len(X), network.n_exits)) if network.gates else None
 
-    def record(exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
+    def record(
+        exit_: int, rows: np.ndarray, output: Outputs, state: State
+    ) -> tuple[np.ndarray, State]:
         probabilities[rows, exit_] = output.probabilities
         if gates is not None:
             gates[rows, exit_] = output.gates
-        return np.zeros(len(rows), dtype=bool)
+        return np.zeros(len(rows), dtype=bool), state
 
     used = np.ones(network.n_exits, dtype=bool)
     visit(TorchExecutor(network), None, X, used, lambda n_rows: record, slab_rows)
@@ -172,24 +165,20 @@ def label_table(
     shape = len(X), network.n_exits
     labels, scores = np.empty(shape, dtype=np.intp), np.empty(shape)
 
-    def visitor(n_rows: int) -> Visitor:
-        state = NO_STATE
-
-        def record(exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
-            nonlocal state
-            answer, scores[rows, exit_], state = exit_rule.step(state, output, exit_)
-            labels[rows, exit_] = answer.argmax(axis=1)
-            return np.zeros(len(rows), dtype=bool)
-
-        return record
+    def record(
+        exit_: int, rows: np.ndarray, output: Outputs, state: State
+    ) -> tuple[np.ndarray, State]:
+        answer, scores[rows, exit_], state = exit_rule.step(state, output, exit_)
+        labels[rows, exit_] = answer.argmax(axis=1)
+        return np.zeros(len(rows), dtype=bool), state
 
     used = np.ones(network.n_exits, dtype=bool)
-    visit(TorchExecutor(network), exit_rule, X, used, visitor, slab_rows)
+    visit(TorchExecutor(network), exit_rule, X, used, lambda n_rows: record, slab_rows)
     return LabelTable(labels, scores)
 
 
 class ExitVisitor:
-    """Visitor of a slab that determines the samples that exit, and stores their predictions.
+    """Visitor that determines the samples that exit, and stores their predictions.
 
     Parameters
     ----------
@@ -200,7 +189,7 @@ class ExitVisitor:
     strict_budget : StrictBudget or None
         Strict budget.
     n_rows : int
-        Number of samples of the slab.
+        Number of samples that the strict budget is for.
     answers : Answers
         Arrays for the predictions of all samples, which are modified in place.
     """
@@ -216,14 +205,15 @@ class ExitVisitor:
         self.exit_rule, self.thresholds, self.strict_budget = exit_rule, thresholds, strict_budget
         self.remaining = 0.0 if strict_budget is None else strict_budget.budget * n_rows
         self.answers = answers
-        self.state = NO_STATE
 
-    def __call__(self, exit_: int, rows: np.ndarray, output: Outputs) -> np.ndarray:
+    def __call__(
+        self, exit_: int, rows: np.ndarray, output: Outputs, state: State
+    ) -> tuple[np.ndarray, State]:
         if exit_ == len(self.thresholds):
-            answer, _ = self.exit_rule.answer(self.state, output, exit_)
+            answer, _ = self.exit_rule.answer(state, output, exit_)
             self._store(exit_, rows, answer)
-            return np.ones(len(rows), dtype=bool)
-        answer, score, self.state = self.exit_rule.step(self.state, output, exit_)
+            return np.ones(len(rows), dtype=bool), state
+        answer, score, state = self.exit_rule.step(state, output, exit_)
         exiting: np.ndarray = score >= self.thresholds[exit_]
         if self.strict_budget is not None:
             n_exiting = self.strict_budget.n_leaving(exit_, len(rows), self.remaining)
@@ -235,8 +225,7 @@ class ExitVisitor:
             self._store(exit_, rows, answer)
         elif n_exiting:
             self._store(exit_, rows[exiting], answer[exiting])
-            self.state = self.exit_rule.take(self.state, ~exiting)
-        return exiting
+        return exiting, state
 
     def _store(self, exit_: int, rows: np.ndarray, answer: np.ndarray) -> None:
         """Store the predictions of samples that exit."""
@@ -272,56 +261,47 @@ def visit(
     used: np.ndarray,
     visitor: Callable[[int], Visitor],
     slab_rows: int | None,
+    *,
+    by_slab: bool = False,
 ) -> None:
-    """Run the network on all samples, slab by slab, with a new visitor for each slab.
+    """Run the network on all samples.
+
+    Parameters
+    ----------
+    executor : Executor
+        Computes stages and heads.
+    exit_rule : ExitRule or None
+        Exit rule whose states are kept in memory.
+    X : ndarray of shape (n_samples, ...)
+        Samples.
+    used : ndarray of shape (n_exits,), bool
+        Heads that are computed.
+    visitor : callable
+        Returns a visitor for a number of samples.
+    slab_rows : int or None
+        Number of samples of a slab. None chooses it by memory.
+    by_slab : bool, default=False
+        Whether each slab has a visitor of its own, and runs to its end before the next one.
 
     Raises
     ------
     OutputsNotFiniteError
         If any outputs are not finite. It is raised after all slabs and contains all such samples.
     """
+    output_bytes = _output_bytes(executor, exit_rule)
+    slab_rows = slab_rows or executor.slab_rows(output_bytes, large=by_slab)
     failed: list[OutputsNotFiniteError] = []
-    slab_rows = slab_rows or executor.slab_rows(_output_bytes(executor, exit_rule))
+    flow: Flow | None = None
     with executor.context():
         for start in range(0, len(X), slab_rows):
             rows = np.arange(start, min(start + slab_rows, len(X)))
-            carry = executor.load(X[start : start + slab_rows])
-            try:
-                _visit_slab(executor, rows, carry, used, visitor(len(rows)))
-            except OutputsNotFiniteError as error:
-                failed.append(error)
+            if flow is None or by_slab:
+                flow = Flow(executor, used, visitor(len(rows)), slab_rows, failed)
+            last = by_slab or start + slab_rows >= len(X)
+            flow.enter(rows, X[start : start + slab_rows], last=last)
     if failed:
-        positions = np.concatenate([error.positions for error in failed])
+        positions = np.sort(np.concatenate([error.positions for error in failed]))
         raise OutputsNotFiniteError(failed[0].what, positions)
-
-
-def _visit_slab(
-    executor: Executor, rows: np.ndarray, carry: Any, used: np.ndarray, visitor: Visitor
-) -> None:
-    combined: np.ndarray | None = None
-    for exit_ in range(executor.n_exits):
-        carry, embedding = executor.stage(exit_, carry, len(rows))
-        if not used[exit_]:
-            continue
-        output = executor.output(exit_, embedding, len(rows))
-        if executor.combiner is not None:
-            answer, combined = executor.combiner.combine(combined, output, exit_)
-            output = replace(output, probabilities=np.ascontiguousarray(answer))
-        try:
-            check_outputs(output.probabilities, f"The outputs of exit {exit_} are")
-            if output.gates is not None:
-                check_outputs(output.gates, f"The gates of exit {exit_} are")
-            exiting = visitor(exit_, rows, output)
-        except OutputsNotFiniteError as error:
-            raise relocated(error, rows) from None
-        n_exiting = np.count_nonzero(exiting)
-        if n_exiting == len(rows):
-            return
-        if n_exiting:
-            stay = np.flatnonzero(~exiting)
-            rows = rows[stay]
-            carry = executor.take(exit_, carry, stay)
-            combined = None if combined is None else combined[stay]
 
 
 def _output_bytes(executor: Executor, exit_rule: ExitRule | None) -> int:

@@ -12,11 +12,24 @@ from skearlyexit._exit_table import Outputs
 from skearlyexit.combination import Combination
 
 
+class Store(metaclass=ABCMeta):
+    """Carry of samples that wait before a stage."""
+
+    @abstractmethod
+    def add(self, carry: Any, rows: np.ndarray) -> None:
+        """Add a copy of the carry of some samples, by index in ascending order."""
+
+    @abstractmethod
+    def taken(self) -> Any:
+        """Take the carry of all samples. It is valid until others are added."""
+
+
 class Executor(metaclass=ABCMeta):
     """Base class of executors.
 
-    What a stage hands on, the carry, and its embeddings are objects of the executor. They may hold
-    more samples than those of interest, which are the first ones.
+    The carry, which is what a stage passes to the next one, and the inputs of a head are objects of
+    the executor, which may divide the samples into batches. They may hold more samples than those
+    of interest, which are the first ones.
 
     Attributes
     ----------
@@ -38,15 +51,25 @@ class Executor(metaclass=ABCMeta):
         """Context in which all other methods are called."""
 
     @abstractmethod
-    def slab_rows(self, output_bytes: int) -> int:
-        """Number of samples of a slab, given the memory of the outputs for one sample."""
+    def slab_rows(self, output_bytes: int, *, large: bool) -> int:
+        """Number of samples of a slab.
+
+        Parameters
+        ----------
+        output_bytes : int
+            Memory of the outputs for one sample.
+        large : bool
+            Whether to choose the largest number that the memory allows, and not the fastest.
+        """
 
     @abstractmethod
     def load(self, X: np.ndarray) -> Any:
-        """Carry of the first stage for samples."""
+        """Carry of samples to the first stage."""
 
     @abstractmethod
-    def stage(self, exit_: int, carry: Any, n_rows: int) -> tuple[Any, Any]:
+    def stage(
+        self, exit_: int, carry: Any, n_rows: int, *, with_head: bool
+    ) -> tuple[Any, list[Any]]:
         """Compute the stage before an exit.
 
         Parameters
@@ -54,22 +77,39 @@ class Executor(metaclass=ABCMeta):
         exit_ : int
             Index of the exit.
         carry : object
-            Carry of the previous stage, or of `load` or `take`.
+            Carry of the samples to this stage.
         n_rows : int
             Number of samples.
+        with_head : bool
+            Whether the head is computed afterwards.
 
         Returns
         -------
         carry : object
-            Input of the next stage.
-        embedding : object
-            Input of the head.
+            Carry of the samples to the next stage.
+        inputs : list of objects
+            What the head and the gate need of the embeddings, one object for each batch. Empty
+            without the head.
         """
 
     @abstractmethod
-    def output(self, exit_: int, embedding: Any, n_rows: int) -> Outputs:
-        """Outputs of the head and the gate at an exit, in contiguous memory."""
+    def output(self, exit_: int, inputs: list[Any], n_rows: int) -> Outputs:
+        """Outputs of the head and the gate at an exit, in contiguous memory.
+
+        Parameters
+        ----------
+        exit_ : int
+            Index of the exit.
+        inputs : list of objects
+            What `stage` returned for the head.
+        n_rows : int
+            Number of samples.
+        """
 
     @abstractmethod
     def take(self, exit_: int, carry: Any, rows: np.ndarray) -> Any:
-        """Carry of some of the samples, by index, that continue after an exit."""
+        """Carry of some samples, by index in ascending order, to the stage before an exit."""
+
+    @abstractmethod
+    def store(self, exit_: int, n_rows: int) -> Store:
+        """Store for the carry of at most so many samples to the stage before an exit."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any
 
@@ -14,7 +13,6 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._exit_table import Outputs
 from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.runtime._driver import Answers, ExitVisitor, visit
-from skearlyexit.runtime._executor import Executor
 from skearlyexit.runtime._onnx import UNREACHED
 from skearlyexit.runtime._onnx_session import Session
 from skearlyexit.runtime._torch import TorchExecutor
@@ -95,8 +93,8 @@ def exit_times(
     return times[0], times[1]
 
 
-class _TimedExecutor(Executor):
-    """Executor with torch that takes the time between its calls.
+class _TimedExecutor(TorchExecutor):
+    """Executor that takes the time between its calls.
 
     Parameters
     ----------
@@ -105,48 +103,47 @@ class _TimedExecutor(Executor):
     """
 
     def __init__(self, network: FittedNetwork) -> None:
+        super().__init__(network)
         self.times = np.zeros((network.n_exits, 3))
         self.started = False
         self.mark = perf_counter()
-        self.executor = executor = TorchExecutor(network)
-        self.n_exits, self.n_classes = executor.n_exits, executor.n_classes
-        self.combiner, self.has_gates = executor.combiner, executor.has_gates
 
     def finished(self) -> np.ndarray:
         """Seconds since the start, by exit and part."""
         self._lap(-1, DECISION)
         return self.times
 
-    def context(self) -> AbstractContextManager[Any]:
-        return self.executor.context()
-
-    def slab_rows(self, output_bytes: int) -> int:
-        return self.executor.slab_rows(output_bytes)
-
-    def load(self, X: np.ndarray) -> Any:
+    def load(self, X: np.ndarray) -> list[Any]:
         if self.started:  # the slab before has ended
             self._lap(-1, DECISION)
         self.started = True
-        return self.executor.load(X)
+        return super().load(X)
 
-    def stage(self, exit_: int, carry: Any, n_rows: int) -> tuple[Any, Any]:
+    def stage(
+        self, exit_: int, carry: list[Any], n_rows: int, *, with_head: bool
+    ) -> tuple[list[Any], list[Any]]:
         if exit_:
             self._lap(exit_ - 1, DECISION)
-        found = self.executor.stage(exit_, carry, n_rows)
+        return super().stage(exit_, carry, n_rows, with_head=with_head)
+
+    def stage_of_batch(self, exit_: int, batch: Any) -> tuple[Any, torch.Tensor]:
+        found = super().stage_of_batch(exit_, batch)
         self._lap(exit_, STAGE)
         return found
 
-    def output(self, exit_: int, embedding: Any, n_rows: int) -> Outputs:
-        found = self.executor.output(exit_, embedding, n_rows)
+    def input_of_batch(self, exit_: int, embedding: torch.Tensor, n_rows: int) -> Any:
+        found = super().input_of_batch(exit_, embedding, n_rows)
         self._lap(exit_, HEAD)
         return found
 
-    def take(self, exit_: int, carry: Any, rows: np.ndarray) -> Any:
-        return self.executor.take(exit_, carry, rows)
+    def output(self, exit_: int, inputs: list[Any], n_rows: int) -> Outputs:
+        found = super().output(exit_, inputs, n_rows)
+        self._lap(exit_, HEAD)
+        return found
 
     def _lap(self, exit_: int, part: int) -> None:
         """Add the time since the last call to a part."""
-        device = torch.device(self.executor.network.device)
+        device = torch.device(self.network.device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         now = perf_counter()

@@ -31,12 +31,15 @@ from skearlyexit._determinism._small_batches import (
 )
 from skearlyexit._exit_table import Outputs
 from skearlyexit._utils._not_finite import check_embeddings
-from skearlyexit.runtime._executor import Executor
+from skearlyexit.runtime._executor import Executor, Store
 
 #: Maximum size of the largest embeddings of a slab.
 SLAB_BYTES = 2**26
+#: The same on the CPU if calls of the heads as such take little time. The embeddings are then in
+#: the cache when the samples that go on are copied, and memory is used again.
+CACHE_BYTES = 2**22
 #: Maximum size of the largest embeddings of a batch on the CPU, which should fit in its cache.
-BATCH_BYTES = 2**18
+BATCH_BYTES = 2**21
 
 
 class TorchExecutor(Executor):
@@ -61,36 +64,105 @@ class TorchExecutor(Executor):
     def context(self) -> AbstractContextManager[Any]:
         return torch.inference_mode()
 
-    def slab_rows(self, output_bytes: int) -> int:
-        return _sizes(max(self.network.row_bytes, output_bytes), self.network.device)[0]
+    def slab_rows(self, output_bytes: int, *, large: bool) -> int:
+        row_bytes = max(self.network.row_bytes, output_bytes)
+        largest = _sizes(row_bytes, self.network.device)[0]
+        if large or torch.device(self.network.device).type != "cpu":
+            return largest
+        smallest = max(self.batch_rows, *(head.rows_per_call for head in self.network.heads))
+        return min(largest, max(smallest, _multiple(CACHE_BYTES // row_bytes, GROUP, 4096)))
 
-    def load(self, X: np.ndarray) -> Any:
-        size = self._size(len(X), self.small.stages[0])
-        return _load(X, self.network.device, self.network.dtype, size)
+    def load(self, X: np.ndarray) -> list[Any]:
+        size = self.size(len(X), self.small.stages[0])
+        rows = _load(X, self.network.device, self.network.dtype, size)
+        return list(_batches(rows, self.batch_rows))
 
-    def stage(self, exit_: int, carry: Any, n_rows: int) -> tuple[Any, Any]:
-        size = self._size(n_rows, self.small.stages[exit_])
-        return _run_stage(self.network.stages[exit_], _resized(carry, size), size, self.batch_rows)
+    def stage(
+        self, exit_: int, carry: list[Any], n_rows: int, *, with_head: bool
+    ) -> tuple[list[Any], list[Any]]:
+        if len(carry) == 1:
+            # The smallest batch of this stage may be another than that of the stage before.
+            carry = [_resized(carry[0], self.size(n_rows, self.small.stages[exit_]))]
+        onward, inputs = [], []
+        for i, batch in enumerate(carry):
+            output, embedding = self.stage_of_batch(exit_, batch)
+            onward.append(output)
+            if with_head:
+                n_of_batch = min(self.batch_rows, n_rows - i * self.batch_rows)
+                inputs.append(self.input_of_batch(exit_, embedding, n_of_batch))
+        return onward, inputs
 
-    def output(self, exit_: int, embedding: Any, n_rows: int) -> Outputs:
-        network, size = self.network, self._size(n_rows, GROUP)
-        head = network.heads[exit_]
-        vectors = head.pool(_resized(embedding, self._size(n_rows, self.small.poolings[exit_])))
-        probabilities = head.predict_proba(_padded(vectors, size))
-        probabilities = np.ascontiguousarray(probabilities[:n_rows])
+    def stage_of_batch(self, exit_: int, batch: Any) -> tuple[Any, torch.Tensor]:
+        """Carry and embeddings of a padded batch."""
+        found: tuple[Any, torch.Tensor] = self.network.stages[exit_](batch)
+        return found
+
+    def input_of_batch(
+        self, exit_: int, embedding: torch.Tensor, n_rows: int
+    ) -> tuple[torch.Tensor, np.ndarray | None]:
+        """Padded vectors for the head, and the outputs of the gate, for so many samples."""
+        network, size = self.network, self.size(n_rows, GROUP)
+        few = _resized(embedding, self.size(n_rows, self.small.poolings[exit_]))
+        vectors = _padded(network.heads[exit_].pool(few), size)
         if not network.gates:
-            return Outputs(probabilities)
+            return vectors, None
         if exit_ == network.n_exits - 1:
-            return Outputs(probabilities, np.ones(n_rows))
-        gates = network.gates[exit_].predict(_padded(embedding, size))
-        return Outputs(probabilities, gates[:n_rows])
+            return vectors, np.ones(n_rows)
+        return vectors, network.gates[exit_].predict(_padded(embedding, size))[:n_rows]
 
-    def take(self, exit_: int, carry: Any, rows: np.ndarray) -> Any:
-        return _gather(carry, rows, self._size(len(rows), self.small.stages[exit_ + 1]))
+    def output(
+        self, exit_: int, inputs: list[tuple[torch.Tensor, np.ndarray | None]], n_rows: int
+    ) -> Outputs:
+        vectors, gates = zip(*inputs, strict=True)
+        probabilities = self.network.heads[exit_].predict_proba(_joined(vectors))
+        probabilities = np.ascontiguousarray(probabilities[:n_rows])
+        return Outputs(probabilities, np.concatenate(gates) if self.has_gates else None)
 
-    def _size(self, n_rows: int, smallest: int) -> int:
+    def take(self, exit_: int, carry: list[Any], rows: np.ndarray) -> list[Any]:
+        if len(carry) == 1:
+            return [_gathered(carry[0], rows, self.size(len(rows), self.small.stages[exit_]))]
+        store = self.store(exit_, len(rows))
+        store.add(carry, rows)
+        return store.taken()
+
+    def store(self, exit_: int, n_rows: int) -> _TorchStore:
+        return _TorchStore(self, self.small.stages[exit_], n_rows)
+
+    def size(self, n_rows: int, smallest: int) -> int:
         """Size of a batch for so many samples, given the smallest batch."""
         return padded_size(n_rows, smallest) if self.padded else n_rows
+
+
+class _TorchStore(Store):
+    """Carry of samples in memory that is allocated once.
+
+    Parameters
+    ----------
+    executor : TorchExecutor
+        Determines the batches.
+    smallest : int
+        Smallest batch of the stage.
+    n_rows : int
+        Maximum number of samples.
+    """
+
+    def __init__(self, executor: TorchExecutor, smallest: int, n_rows: int) -> None:
+        self.executor, self.smallest, self.n_rows = executor, smallest, n_rows
+        self.memory: Any = None
+        self.n_held = 0
+
+    def add(self, carry: list[Any], rows: np.ndarray) -> None:
+        if self.memory is None:
+            self.memory = _empty(carry[0], self.executor.size(self.n_rows, self.smallest))
+        stop = self.n_held + len(rows)
+        _gather(carry, rows, some_rows(self.memory, slice(self.n_held, stop)))
+        self.n_held = stop
+
+    def taken(self) -> list[Any]:
+        size = self.executor.size(self.n_held, self.smallest)
+        held = _pad(self.memory, self.n_held, size)
+        self.n_held = 0
+        return list(_batches(held, self.executor.batch_rows))
 
 
 def embed(
@@ -134,13 +206,14 @@ def embed(
     with torch.inference_mode():
         for start in range(0, len(X), slab_rows):
             slab = X[start : start + slab_rows]
-            n_rows = len(slab)
-            carry: Any = _load(slab, device, dtype, round_up(n_rows))
-            for i, stage in enumerate(islice(stages, max(poolings) + 1)):
-                carry, embedding = _run_stage(stage, carry, _n_rows(carry), batch_rows)
-                if i in poolings:
-                    vectors = poolings[i](embedding)[:n_rows]
-                    parts[i].append(vectors.to("cpu", torch.float64).numpy())
+            rows = _load(slab, device, dtype, round_up(len(slab)))
+            for first in range(0, len(slab), batch_rows):
+                carry: Any = rows[first : first + batch_rows]
+                for i, stage in enumerate(islice(stages, max(poolings) + 1)):
+                    carry, embedding = stage(carry)
+                    if i in poolings:
+                        vectors = poolings[i](embedding)[: len(slab) - first]
+                        parts[i].append(vectors.to("cpu", torch.float64).numpy())
     embeddings = {exit_: np.concatenate(slabs) for exit_, slabs in parts.items()}
     for exit_, vectors in embeddings.items():
         check_embeddings(vectors, f"The embeddings of exit {exit_} are")
@@ -184,7 +257,7 @@ def _sizes(row_bytes: int, device: str) -> tuple[int, int]:
     slab = _multiple(SLAB_BYTES // row_bytes, 256, 16384)
     if torch.device(device).type != "cpu":
         return slab, slab
-    return slab, min(slab, _multiple(BATCH_BYTES // row_bytes, 64, 512))
+    return slab, min(slab, _multiple(BATCH_BYTES // row_bytes, 64, 1024))
 
 
 def _multiple(n_rows: int, smallest: int, largest: int) -> int:
@@ -202,7 +275,7 @@ def _load(X: np.ndarray, device: str, dtype: torch.dtype, size: int) -> torch.Te
     return tensor if device == "cpu" else tensor.to(device)
 
 
-def _gather(carry: Any, rows: np.ndarray, size: int) -> Any:
+def _gathered(carry: Any, rows: np.ndarray, size: int) -> Any:
     """Carry of some samples, padded to a size with copies of the first of them."""
     parts = carry if isinstance(carry, tuple) else (carry,)
     if size > len(rows):
@@ -210,6 +283,40 @@ def _gather(carry: Any, rows: np.ndarray, size: int) -> Any:
     index = torch.from_numpy(rows).to(parts[0].device)
     chosen = tuple(part.index_select(0, index) for part in parts)
     return chosen if isinstance(carry, tuple) else chosen[0]
+
+
+def _gather(batches: list[Any], rows: np.ndarray, found: Any) -> None:
+    """Copy some samples of the batches, by index in ascending order."""
+    if isinstance(found, tuple):
+        for column, part in zip(zip(*batches, strict=True), found, strict=True):
+            _gather(list(column), rows, part)
+        return
+    start, offset = 0, 0
+    for batch in batches:
+        stop = int(rows.searchsorted(offset + len(batch)))
+        index = torch.from_numpy(rows[start:stop] - offset).to(batch.device)
+        torch.index_select(batch, 0, index, out=found[start:stop])
+        start, offset = stop, offset + len(batch)
+
+
+def _joined(parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _empty(like: Any, n_rows: int) -> Any:
+    """Uninitialized carry of so many samples."""
+    if isinstance(like, tuple):
+        return tuple(_empty(part, n_rows) for part in like)
+    return like.new_empty((n_rows, *like.shape[1:]))
+
+
+def _pad(carry: Any, n_rows: int, size: int) -> Any:
+    """First samples of a carry, of which those from `n_rows` on become copies of the first."""
+    if isinstance(carry, tuple):
+        return tuple(_pad(part, n_rows, size) for part in carry)
+    if size > n_rows:
+        carry[n_rows:size] = carry[0]
+    return carry[:size]
 
 
 def _resized(carry: Any, size: int) -> Any:
@@ -241,19 +348,3 @@ def _batches(carry: Any, batch_rows: int) -> Iterator[Any]:
         yield from zip(*(part.split(batch_rows) for part in carry), strict=True)
     else:
         yield from carry.split(batch_rows)
-
-
-def _run_stage(
-    stage: torch.nn.Module, carry: Any, n_rows: int, batch_rows: int
-) -> tuple[Any, torch.Tensor]:
-    """Carry and embeddings of a padded slab of so many samples, computed in batches."""
-    if n_rows <= batch_rows:
-        return stage(carry)
-    outputs = [stage(batch) for batch in _batches(carry, batch_rows)]
-    embedding = torch.cat([embedding for _, embedding in outputs])
-    if outputs[0][0] is outputs[0][1]:
-        return embedding, embedding
-    if isinstance(outputs[0][0], tuple):
-        columns = zip(*(part for part, _ in outputs), strict=True)
-        return tuple(torch.cat(column) for column in columns), embedding
-    return torch.cat([part for part, _ in outputs]), embedding

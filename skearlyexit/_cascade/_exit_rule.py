@@ -49,6 +49,12 @@ class ExitRule:
         return self.policy.needs_probabilities or self.combination.needs_probabilities
 
     @property
+    def needs_only_largest(self) -> bool:
+        """Whether label and score are those of the largest probability of the head."""
+        unchanged = self.scaling is None and not self.combination.changes_outputs
+        return unchanged and self.policy.needs_only_largest
+
+    @property
     def has_memory(self) -> bool:
         """Whether predictions or scores at an exit depend on the previous exits."""
         return self.policy.has_memory or self.combination.has_memory
@@ -254,15 +260,6 @@ class ExitRule:
                 seed=int(rng.randint(np.iinfo(np.int32).max)),
             )
         return exit_rule
-
-    @staticmethod
-    def take(state: State, rows: np.ndarray) -> State:
-        """States of some of the samples, selected by a mask or by index."""
-        combined, judged = state
-        return (
-            None if combined is None else combined[rows],
-            None if judged is None else judged[rows],
-        )
 
 
 #: Exit rule of a network with one exit.

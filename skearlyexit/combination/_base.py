@@ -72,6 +72,11 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
     uses_costs: ClassVar[bool] = False
     needs_gates: ClassVar[bool] = False
 
+    @property
+    def changes_outputs(self) -> bool:
+        """Whether the combined probabilities may differ from the output of the head."""
+        return True
+
     @abstractmethod
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 
 from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._layers import Normalized, with_padding
-from skearlyexit._determinism._softmax import softmax
+from skearlyexit._determinism._softmax import largest_of_softmax, softmax
 from skearlyexit._onnx._convert import from_module
 from skearlyexit._onnx._graph import ExportError, Graph
 from skearlyexit.costs import CostInput
@@ -113,6 +113,27 @@ class FittedHead(metaclass=ABCMeta):
         probabilities : ndarray of shape (n, n_classes), float64
             Probability of each class.
         """
+
+    def predict_largest(self, vectors: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Predict the most probable class, and its probability.
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (n, n_features)
+            Pooled embeddings of the samples, as in `predict_proba`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+            Index of the first class with the largest probability.
+        probabilities : ndarray of shape (n,), float64
+            Largest probability, to the last bit that of `predict_proba`. NaN or negative if any
+            probability is.
+        """
+        probabilities = self.predict_proba(vectors)
+        labels = probabilities.argmax(axis=1)
+        least, largest = probabilities.min(axis=1), probabilities.max(axis=1)
+        return labels, np.where(least >= 0, largest, np.nan)
 
     def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Return the input of the measurement of the cost of this head.
@@ -279,6 +300,10 @@ class NeuralExit(FittedHead):
     def predict_proba(self, vectors: torch.Tensor) -> np.ndarray:
         """Softmax of the logits; see `FittedHead.predict_proba`."""
         return softmax(self.model.body(vectors).cpu().numpy())
+
+    def predict_largest(self, vectors: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Largest value of the softmax; see `FittedHead.predict_largest`."""
+        return largest_of_softmax(self.model.body(vectors).cpu().numpy())
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         model = from_module(self.model, example, f"A head {type(self.model).__name__}")

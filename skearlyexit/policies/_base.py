@@ -56,6 +56,11 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
     is_learned: ClassVar[bool] = False
     needs_gates: ClassVar[bool] = False
 
+    @property
+    def needs_only_largest(self) -> bool:
+        """Whether the score is the largest probability, so that the others are not computed."""
+        return False
+
     @abstractmethod
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0

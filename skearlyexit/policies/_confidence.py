@@ -22,6 +22,11 @@ class ConfidencePolicy(Policy):
     array([0.75])
     """
 
+    @property
+    def needs_only_largest(self) -> bool:
+        kind = type(self)  # which may be derived from this one
+        return kind.step is ConfidencePolicy.step and kind.judge is Policy.judge
+
     def step(
         self, state: State, probabilities: np.ndarray, exit_: int = 0
     ) -> tuple[np.ndarray, State]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from skearlyexit._cascade._exit_rule import ExitRule, State
 from skearlyexit._exit_table import ExitTable, LabelTable, Outputs
 from skearlyexit._utils._not_finite import OutputsNotFiniteError
 from skearlyexit.calibration._strict_budget import StrictBudget
-from skearlyexit.runtime._executor import Executor
+from skearlyexit.runtime._executor import Executor, Largest
 from skearlyexit.runtime._flow import Flow, Visitor
 from skearlyexit.runtime._torch import TorchExecutor
 
@@ -131,6 +132,7 @@ class Run:
             lambda n_rows: ExitVisitor(rule, thresholds, strict, n_rows, answers),
             slab_rows,
             by_slab=strict is not None,
+            only_largest=rule.needs_only_largest and not with_probabilities,
         )
         return answers
 
@@ -140,9 +142,7 @@ def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = No
     probabilities = np.empty((len(X), network.n_exits, network.n_classes))
     gates = np.empty((len(X), network.n_exits)) if network.gates else None
 
-    def record(
-        exit_: int, rows: np.ndarray, output: Outputs, state: State
-    ) -> tuple[np.ndarray, State]:
+    def record(exit_: int, rows: np.ndarray, output: Any, state: State) -> tuple[np.ndarray, State]:
         probabilities[rows, exit_] = output.probabilities
         if gates is not None:
             gates[rows, exit_] = output.gates
@@ -166,14 +166,22 @@ def label_table(
     labels, scores = np.empty(shape, dtype=np.intp), np.empty(shape)
 
     def record(
-        exit_: int, rows: np.ndarray, output: Outputs, state: State
+        exit_: int, rows: np.ndarray, output: Outputs | Largest, state: State
     ) -> tuple[np.ndarray, State]:
-        answer, scores[rows, exit_], state = exit_rule.step(state, output, exit_)
-        labels[rows, exit_] = answer.argmax(axis=1)
+        answer, scores[rows, exit_], state = _judged(exit_rule, exit_, output, state)
+        labels[rows, exit_] = _labels(answer)
         return np.zeros(len(rows), dtype=bool), state
 
     used = np.ones(network.n_exits, dtype=bool)
-    visit(TorchExecutor(network), exit_rule, X, used, lambda n_rows: record, slab_rows)
+    visit(
+        TorchExecutor(network),
+        exit_rule,
+        X,
+        used,
+        lambda n_rows: record,
+        slab_rows,
+        only_largest=exit_rule.needs_only_largest,
+    )
     return LabelTable(labels, scores)
 
 
@@ -207,13 +215,16 @@ class ExitVisitor:
         self.answers = answers
 
     def __call__(
-        self, exit_: int, rows: np.ndarray, output: Outputs, state: State
+        self, exit_: int, rows: np.ndarray, output: Outputs | Largest, state: State
     ) -> tuple[np.ndarray, State]:
         if exit_ == len(self.thresholds):
-            answer, _ = self.exit_rule.answer(state, output, exit_)
+            if isinstance(output, Largest):
+                answer = output.labels
+            else:
+                answer, _ = self.exit_rule.answer(state, output, exit_)
             self._store(exit_, rows, answer)
             return np.ones(len(rows), dtype=bool), state
-        answer, score, state = self.exit_rule.step(state, output, exit_)
+        answer, score, state = _judged(self.exit_rule, exit_, output, state)
         exiting: np.ndarray = score >= self.thresholds[exit_]
         if self.strict_budget is not None:
             n_exiting = self.strict_budget.n_leaving(exit_, len(rows), self.remaining)
@@ -229,10 +240,24 @@ class ExitVisitor:
 
     def _store(self, exit_: int, rows: np.ndarray, answer: np.ndarray) -> None:
         """Store the predictions of samples that exit."""
-        self.answers.labels[rows] = answer.argmax(axis=1)
+        self.answers.labels[rows] = _labels(answer)
         self.answers.exits[rows] = exit_
         if self.answers.probabilities is not None:
             self.answers.probabilities[rows] = answer
+
+
+def _judged(
+    exit_rule: ExitRule, exit_: int, output: Outputs | Largest, state: State
+) -> tuple[np.ndarray, np.ndarray, State]:
+    """Predicted probabilities or labels, scores, and states at an exit."""
+    if isinstance(output, Largest):
+        return output.labels, output.probabilities, state
+    return exit_rule.step(state, output, exit_)
+
+
+def _labels(answer: np.ndarray) -> np.ndarray:
+    """Labels of predicted probabilities, or the labels themselves."""
+    return answer if answer.ndim == 1 else np.asarray(answer.argmax(axis=1))
 
 
 def _heads_in_use(
@@ -263,6 +288,7 @@ def visit(
     slab_rows: int | None,
     *,
     by_slab: bool = False,
+    only_largest: bool = False,
 ) -> None:
     """Run the network on all samples.
 
@@ -282,6 +308,8 @@ def visit(
         Number of samples of a slab. None chooses it by memory.
     by_slab : bool, default=False
         Whether each slab has a visitor of its own, and runs to its end before the next one.
+    only_largest : bool, default=False
+        Whether the visitor needs only the largest probability of each head.
 
     Raises
     ------
@@ -291,12 +319,13 @@ def visit(
     output_bytes = _output_bytes(executor, exit_rule)
     slab_rows = slab_rows or executor.slab_rows(output_bytes, large=by_slab)
     failed: list[OutputsNotFiniteError] = []
+    only_largest = only_largest and executor.combiner is None and not executor.has_gates
     flow: Flow | None = None
     with executor.context():
         for start in range(0, len(X), slab_rows):
             rows = np.arange(start, min(start + slab_rows, len(X)))
             if flow is None or by_slab:
-                flow = Flow(executor, used, visitor(len(rows)), slab_rows, failed)
+                flow = Flow(executor, used, visitor(len(rows)), slab_rows, only_largest, failed)
             last = by_slab or start + slab_rows >= len(X)
             flow.enter(rows, X[start : start + slab_rows], last=last)
     if failed:

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from skearlyexit._exit_table import Outputs
 from skearlyexit.combination import Combination
+
+
+@dataclass(frozen=True)
+class Largest:
+    """What of the outputs of a head the confidence and the label depend on.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Index of the most probable class.
+    probabilities : ndarray of shape (n_samples,)
+        Its probability.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
 
 
 class Store(metaclass=ABCMeta):
@@ -105,6 +122,10 @@ class Executor(metaclass=ABCMeta):
         n_rows : int
             Number of samples.
         """
+
+    @abstractmethod
+    def largest(self, exit_: int, inputs: list[Any], n_rows: int) -> Largest:
+        """Most probable class, and its probability, of the head at an exit; see `output`."""
 
     @abstractmethod
     def take(self, exit_: int, carry: Any, rows: np.ndarray) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from skearlyexit._cascade._exit_rule import State as RuleState
 from skearlyexit._exit_table import Outputs
 from skearlyexit._utils._not_finite import OutputsNotFiniteError, check_outputs, relocated
-from skearlyexit.runtime._executor import Executor, Store
+from skearlyexit.runtime._executor import Executor, Largest, Store
 
 #: Arrays that accompany the samples, with the samples along their first axis: the states of the
 #: combination that was learned with the network, and of the combination and the policy of the exit
@@ -29,7 +29,7 @@ START: State = (None, None, None)
 #: Function that is called at each exit whose head is computed, with the index of the exit, the
 #: indices of the samples that reach it, their outputs, and the state of the exit rule. Returns a
 #: mask of the samples that exit, and the state at this exit, of all of them.
-Visitor = Callable[[int, np.ndarray, Outputs, RuleState], tuple[np.ndarray, RuleState]]
+Visitor = Callable[[int, np.ndarray, Outputs | Largest, RuleState], tuple[np.ndarray, RuleState]]
 
 
 class Flow:
@@ -45,6 +45,9 @@ class Flow:
         Determines the samples that exit.
     slab_rows : int
         Number of samples of a slab.
+    only_largest : bool
+        Whether the visitor gets the largest probability only. There must not be a combination that
+        was learned with the network.
     failed : list of OutputsNotFiniteError
         Errors are added to it. A slab whose outputs are not finite is not run on.
     """
@@ -55,10 +58,11 @@ class Flow:
         used: np.ndarray,
         visitor: Visitor,
         slab_rows: int,
+        only_largest: bool,
         failed: list[OutputsNotFiniteError],
     ) -> None:
         self.executor, self.used, self.visitor = executor, used, visitor
-        self.slab_rows, self.failed = slab_rows, failed
+        self.slab_rows, self.only_largest, self.failed = slab_rows, only_largest, failed
         self.waiting: dict[int, _Waiting] = {}
 
     def enter(self, rows: np.ndarray, X: np.ndarray, *, last: bool) -> None:
@@ -109,15 +113,19 @@ class Flow:
         self, exit_: int, rows: np.ndarray, inputs: list[Any], state: State
     ) -> tuple[np.ndarray, State]:
         """Mask of the samples that exit, and the state at an exit."""
-        output = self.executor.output(exit_, inputs, len(rows))
-        learned, *of_rule = state
-        if self.executor.combiner is not None:
-            answer, learned = self.executor.combiner.combine(learned, output, exit_)
-            output = replace(output, probabilities=np.ascontiguousarray(answer))
+        learned, combined, judged = state
+        output: Outputs | Largest
+        if self.only_largest:
+            output = self.executor.largest(exit_, inputs, len(rows))
+        else:
+            output = self.executor.output(exit_, inputs, len(rows))
+            if self.executor.combiner is not None:
+                answer, learned = self.executor.combiner.combine(learned, output, exit_)
+                output = replace(output, probabilities=np.ascontiguousarray(answer))
+            if output.gates is not None:
+                check_outputs(output.gates, f"The gates of exit {exit_} are")
         check_outputs(output.probabilities, f"The outputs of exit {exit_} are")
-        if output.gates is not None:
-            check_outputs(output.gates, f"The gates of exit {exit_} are")
-        exiting, (combined, judged) = self.visitor(exit_, rows, output, (of_rule[0], of_rule[1]))
+        exiting, (combined, judged) = self.visitor(exit_, rows, output, (combined, judged))
         return exiting, (learned, combined, judged)
 
     def _is_waited_at(self, exit_: int) -> bool:

@@ -13,9 +13,10 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._exit_table import Outputs
 from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.runtime._driver import Answers, ExitVisitor, visit
+from skearlyexit.runtime._executor import Largest
 from skearlyexit.runtime._onnx import UNREACHED
 from skearlyexit.runtime._onnx_session import Session
-from skearlyexit.runtime._torch import TorchExecutor
+from skearlyexit.runtime._torch import Input, TorchExecutor
 
 STAGE, HEAD, DECISION = range(3)
 
@@ -48,6 +49,7 @@ def part_times(network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> np
         np.ones(network.n_exits, dtype=bool),
         lambda n_rows: ExitVisitor(exit_rule, thresholds, None, n_rows, Answers(labels, exits)),
         None,
+        only_largest=exit_rule.needs_only_largest,
     )
     times = executor.finished()
     decided = exit_rule.cost_input(network.n_classes, last, last=True)
@@ -121,7 +123,7 @@ class _TimedExecutor(TorchExecutor):
 
     def stage(
         self, exit_: int, carry: list[Any], n_rows: int, *, with_head: bool
-    ) -> tuple[list[Any], list[Any]]:
+    ) -> tuple[list[Any], list[Input]]:
         if exit_:
             self._lap(exit_ - 1, DECISION)
         return super().stage(exit_, carry, n_rows, with_head=with_head)
@@ -131,13 +133,18 @@ class _TimedExecutor(TorchExecutor):
         self._lap(exit_, STAGE)
         return found
 
-    def input_of_batch(self, exit_: int, embedding: torch.Tensor, n_rows: int) -> Any:
+    def input_of_batch(self, exit_: int, embedding: torch.Tensor, n_rows: int) -> Input:
         found = super().input_of_batch(exit_, embedding, n_rows)
         self._lap(exit_, HEAD)
         return found
 
-    def output(self, exit_: int, inputs: list[Any], n_rows: int) -> Outputs:
+    def output(self, exit_: int, inputs: list[Input], n_rows: int) -> Outputs:
         found = super().output(exit_, inputs, n_rows)
+        self._lap(exit_, HEAD)
+        return found
+
+    def largest(self, exit_: int, inputs: list[Input], n_rows: int) -> Largest:
+        found = super().largest(exit_, inputs, n_rows)
         self._lap(exit_, HEAD)
         return found
 

@@ -31,7 +31,7 @@ from skearlyexit._determinism._small_batches import (
 )
 from skearlyexit._exit_table import Outputs
 from skearlyexit._utils._not_finite import check_embeddings
-from skearlyexit.runtime._executor import Executor, Store
+from skearlyexit.runtime._executor import Executor, Largest, Store
 
 #: Maximum size of the largest embeddings of a slab.
 SLAB_BYTES = 2**26
@@ -40,6 +40,10 @@ SLAB_BYTES = 2**26
 CACHE_BYTES = 2**22
 #: Maximum size of the largest embeddings of a batch on the CPU, which should fit in its cache.
 BATCH_BYTES = 2**21
+
+#: What the outputs at an exit are computed from, for one batch: vectors for the head, padded, and
+#: the outputs of the gate, if there are gates.
+Input = tuple[torch.Tensor, Any]
 
 
 class TorchExecutor(Executor):
@@ -79,7 +83,7 @@ class TorchExecutor(Executor):
 
     def stage(
         self, exit_: int, carry: list[Any], n_rows: int, *, with_head: bool
-    ) -> tuple[list[Any], list[Any]]:
+    ) -> tuple[list[Any], list[Input]]:
         if len(carry) == 1:
             # The smallest batch of this stage may be another than that of the stage before.
             carry = [_resized(carry[0], self.size(n_rows, self.small.stages[exit_]))]
@@ -97,9 +101,7 @@ class TorchExecutor(Executor):
         found: tuple[Any, torch.Tensor] = self.network.stages[exit_](batch)
         return found
 
-    def input_of_batch(
-        self, exit_: int, embedding: torch.Tensor, n_rows: int
-    ) -> tuple[torch.Tensor, np.ndarray | None]:
+    def input_of_batch(self, exit_: int, embedding: torch.Tensor, n_rows: int) -> Input:
         """Padded vectors for the head, and the outputs of the gate, for so many samples."""
         network, size = self.network, self.size(n_rows, GROUP)
         few = _resized(embedding, self.size(n_rows, self.small.poolings[exit_]))
@@ -110,13 +112,16 @@ class TorchExecutor(Executor):
             return vectors, np.ones(n_rows)
         return vectors, network.gates[exit_].predict(_padded(embedding, size))[:n_rows]
 
-    def output(
-        self, exit_: int, inputs: list[tuple[torch.Tensor, np.ndarray | None]], n_rows: int
-    ) -> Outputs:
-        vectors, gates = zip(*inputs, strict=True)
-        probabilities = self.network.heads[exit_].predict_proba(_joined(vectors))
+    def output(self, exit_: int, inputs: list[Input], n_rows: int) -> Outputs:
+        probabilities = self.network.heads[exit_].predict_proba(_vectors(inputs))
         probabilities = np.ascontiguousarray(probabilities[:n_rows])
-        return Outputs(probabilities, np.concatenate(gates) if self.has_gates else None)
+        if not self.has_gates:
+            return Outputs(probabilities)
+        return Outputs(probabilities, np.concatenate([gates for _, gates in inputs]))
+
+    def largest(self, exit_: int, inputs: list[Input], n_rows: int) -> Largest:
+        labels, probabilities = self.network.heads[exit_].predict_largest(_vectors(inputs))
+        return Largest(labels[:n_rows], probabilities[:n_rows])
 
     def take(self, exit_: int, carry: list[Any], rows: np.ndarray) -> list[Any]:
         if len(carry) == 1:
@@ -299,8 +304,9 @@ def _gather(batches: list[Any], rows: np.ndarray, found: Any) -> None:
         start, offset = stop, offset + len(batch)
 
 
-def _joined(parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+def _vectors(inputs: list[Input]) -> torch.Tensor:
+    """Vectors of all batches."""
+    return torch.cat([vectors for vectors, _ in inputs]) if len(inputs) > 1 else inputs[0][0]
 
 
 def _empty(like: Any, n_rows: int) -> Any:

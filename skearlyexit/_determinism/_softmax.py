@@ -17,6 +17,8 @@ from skearlyexit._determinism._layers import round_up
 CHUNK_VALUES = 2**17
 #: Terms above it may become equal to that of the most probable class, 1, by the division.
 NEAR_ONE = 1 - 2.0**-50
+#: Number of samples up to which argmax is faster than a search without it.
+FEW = 64
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -79,10 +81,11 @@ def _of_chunk(logits: np.ndarray) -> np.ndarray:
 
 def _largest_of_chunk(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     terms, total = _terms(logits)
-    near = terms > NEAR_ONE
-    if np.count_nonzero(near) == len(total):  # one of each sample
+    if len(total) > FEW:
         # Faster than argmax, which compares one value after the other.
-        return np.maximum.reduce(near * _indices(len(terms))).astype(np.intp), 1.0 / total
+        near = terms > NEAR_ONE
+        if np.count_nonzero(near) == len(total):  # one of each sample
+            return np.maximum.reduce(near * _indices(len(terms))).astype(np.intp), 1.0 / total
     terms /= total
     return terms.argmax(axis=0), np.maximum.reduce(terms)
 

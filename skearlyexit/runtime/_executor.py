@@ -128,9 +128,11 @@ class Executor(metaclass=ABCMeta):
         """Most probable class, and its probability, of the head at an exit; see `output`."""
 
     @abstractmethod
-    def take(self, exit_: int, carry: Any, rows: np.ndarray) -> Any:
-        """Carry of some samples, by index in ascending order, to the stage before an exit."""
-
-    @abstractmethod
     def store(self, exit_: int, n_rows: int) -> Store:
         """Store for the carry of at most so many samples to the stage before an exit."""
+
+    def take(self, exit_: int, carry: Any, rows: np.ndarray) -> Any:
+        """Carry of some samples, by index in ascending order, to the stage before an exit."""
+        store = self.store(exit_, len(rows))
+        store.add(carry, rows)
+        return store.taken()

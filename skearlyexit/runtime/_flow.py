@@ -78,7 +78,7 @@ class Flow:
             Whether no other slab follows. All samples then run to their exits.
         """
         self._run(0, rows, self.executor.load(X), START, last=last)
-        if not last:
+        if not (last and self.waiting):
             return
         for exit_ in range(1, self.executor.n_exits):
             if self._is_waited_at(exit_):
@@ -97,7 +97,7 @@ class Flow:
                 except OutputsNotFiniteError as error:
                     self.failed.append(relocated(error, rows))
                     return
-                stay = np.flatnonzero(~exiting)
+                (stay,) = (~exiting).nonzero()
             exit_ += 1
             if not len(stay) or exit_ == self.executor.n_exits:
                 return

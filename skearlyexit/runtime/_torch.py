@@ -11,7 +11,7 @@ results never differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
@@ -64,6 +64,8 @@ class TorchExecutor(Executor):
         self.has_gates = bool(network.gates)
         self.small = network.small_batches
         self.batch_rows = _sizes(network.row_bytes, network.device)[1]
+        self.on_cpu = torch.device(network.device).type == "cpu"
+        self.least_rows = max(self.batch_rows, *(head.rows_per_call for head in network.heads))
 
     def context(self) -> AbstractContextManager[Any]:
         return torch.inference_mode()
@@ -71,15 +73,14 @@ class TorchExecutor(Executor):
     def slab_rows(self, output_bytes: int, *, large: bool) -> int:
         row_bytes = max(self.network.row_bytes, output_bytes)
         largest = _sizes(row_bytes, self.network.device)[0]
-        if large or torch.device(self.network.device).type != "cpu":
+        if large or not self.on_cpu:
             return largest
-        smallest = max(self.batch_rows, *(head.rows_per_call for head in self.network.heads))
-        return min(largest, max(smallest, _multiple(CACHE_BYTES // row_bytes, GROUP, 4096)))
+        return min(largest, _multiple(CACHE_BYTES // row_bytes, self.least_rows, 4096))
 
     def load(self, X: np.ndarray) -> list[Any]:
         size = self.size(len(X), self.small.stages[0])
         rows = _load(X, self.network.device, self.network.dtype, size)
-        return list(_batches(rows, self.batch_rows))
+        return _batches(rows, self.batch_rows)
 
     def stage(
         self, exit_: int, carry: list[Any], n_rows: int, *, with_head: bool
@@ -126,9 +127,7 @@ class TorchExecutor(Executor):
     def take(self, exit_: int, carry: list[Any], rows: np.ndarray) -> list[Any]:
         if len(carry) == 1:
             return [_gathered(carry[0], rows, self.size(len(rows), self.small.stages[exit_]))]
-        store = self.store(exit_, len(rows))
-        store.add(carry, rows)
-        return store.taken()
+        return super().take(exit_, carry, rows)
 
     def store(self, exit_: int, n_rows: int) -> _TorchStore:
         return _TorchStore(self, self.small.stages[exit_], n_rows)
@@ -167,7 +166,7 @@ class _TorchStore(Store):
         size = self.executor.size(self.n_held, self.smallest)
         held = _pad(self.memory, self.n_held, size)
         self.n_held = 0
-        return list(_batches(held, self.executor.batch_rows))
+        return _batches(held, self.executor.batch_rows)
 
 
 def embed(
@@ -349,8 +348,9 @@ def _n_rows(carry: Any) -> int:
     return n_rows
 
 
-def _batches(carry: Any, batch_rows: int) -> Iterator[Any]:
+def _batches(carry: Any, batch_rows: int) -> list[Any]:
+    if _n_rows(carry) <= batch_rows:
+        return [carry]
     if isinstance(carry, tuple):
-        yield from zip(*(part.split(batch_rows) for part in carry), strict=True)
-    else:
-        yield from carry.split(batch_rows)
+        return list(zip(*(part.split(batch_rows) for part in carry), strict=True))
+    return list(carry.split(batch_rows))

@@ -45,6 +45,8 @@ class FittedNetwork:
     check : callable or None, default=None
         Function that raises an error if samples are not valid inputs of the first stage; see
         `Network`.
+    batch_invariant : bool, default=True
+        Whether results for a sample are to be bitwise the same in any batch; see `Network`.
     tested : SmallBatches or None, default=None
         Smallest batches of the stages. None if they were not tested.
     """
@@ -58,6 +60,7 @@ class FittedNetwork:
     device: str
     dtype: torch.dtype
     check: Callable[..., None] | None = None
+    batch_invariant: bool = True
     tested: SmallBatches | None = None
 
     @property
@@ -68,6 +71,8 @@ class FittedNetwork:
     @property
     def small_batches(self) -> SmallBatches:
         """Smallest batches of the stages on the device."""
+        if not self.batch_invariant:
+            return SmallBatches.any_size(self.n_exits)
         if self.tested is None or torch.device(self.device).type != "cpu":
             return SmallBatches.untested(self.n_exits)
         return self.tested

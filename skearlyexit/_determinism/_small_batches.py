@@ -59,6 +59,11 @@ class SmallBatches:
         """Those of a network that was not tested."""
         return cls([GROUP] * n_exits, [GROUP] * n_exits)
 
+    @classmethod
+    def any_size(cls, n_exits: int) -> SmallBatches:
+        """Those of a network whose results may depend on the batch."""
+        return cls([1] * n_exits, [1] * n_exits)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         # On a machine with other kernels, the sizes may be others.
         if state["_kernels"] != _kernels():

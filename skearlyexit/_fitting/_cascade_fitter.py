@@ -252,6 +252,7 @@ class CascadeFitter:
             device=self.networks.execution.device,
             dtype=torch_dtype(rows.X),
             check=self.exits.plan.check,
+            batch_invariant=self.exits.plan.batch_invariant,
         )
 
     def _combiner(self, network: MultiExitNetwork) -> Combination | None:

@@ -43,6 +43,8 @@ class MeasuredNetwork:
         Function that raises an error if samples are not valid inputs; see `Network`.
     standardize : Standardize or None, default=None
         Standardization of the inputs. None if they are not standardized.
+    batch_invariant : bool, default=False
+        Whether predictions are to be bitwise the same in any batch; see `Network`.
     """
 
     facts: BlockFacts
@@ -54,6 +56,7 @@ class MeasuredNetwork:
     notice: str = ""
     check: RowCheck | None = None
     standardize: Standardize | None = None
+    batch_invariant: bool = False
 
     @classmethod
     def measure(
@@ -90,6 +93,7 @@ class MeasuredNetwork:
             notice=network.notice,
             check=network.check,
             standardize=network.standardize,
+            batch_invariant=network.batch_invariant,
         )
 
     def placed(self, ends: Sequence[int]) -> MeasuredNetwork:

@@ -48,6 +48,10 @@ class Network(metaclass=ABCMeta):
     notice : str, default=""
         Message for the user about how the network interprets the input. If not empty, `fit` issues
         it as a warning.
+    batch_invariant : bool, default=False
+        Whether the prediction for a sample is to be the same to the last bit in any batch, as with
+        the ready-made networks. For this, batches of less than 16 samples are padded before stages
+        that need it. Otherwise, the prediction in such a batch is the same up to rounding.
 
     Examples
     --------
@@ -84,6 +88,7 @@ class Network(metaclass=ABCMeta):
     standardize: Standardize | None = None
     check: Callable[..., None] | None = None
     notice: str = ""
+    batch_invariant: bool = False
 
     @abstractmethod
     def cut(self, ends: Sequence[int]) -> list[Block]:

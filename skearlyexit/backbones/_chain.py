@@ -40,6 +40,8 @@ class Chain(Network):
         Raises an error if samples are not valid input.
     notice : str, default=""
         Message for the user about how the network interprets the input.
+    batch_invariant : bool, default=False
+        Whether small batches are padded, so that the prediction for a sample is the same in any.
 
     Examples
     --------

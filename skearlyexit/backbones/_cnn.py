@@ -204,7 +204,13 @@ class CNNBackbone(Backbone):
                 blocks.append(_ResidualBlock(n_channels, width, stride))
                 names.append(f"group{group + 1}.block{index + 1}")
                 n_channels = width
-        return Chain(blocks, names=names, standardize=standardize, notice=self._notice(layout))
+        return Chain(
+            blocks,
+            names=names,
+            standardize=standardize,
+            notice=self._notice(layout),
+            batch_invariant=True,
+        )
 
 
 def _long_axes(shape: tuple[int, ...]) -> list[int]:

@@ -227,4 +227,6 @@ class Conv1DBackbone(Backbone):
                 names.append(f"group{group + 1}.block{index + 1}")
                 n_channels = width
         check = mask_check(self.masked, "Conv1DBackbone")
-        return Chain(blocks, names=names, standardize=entry.standardize, check=check)
+        return Chain(
+            blocks, names=names, standardize=entry.standardize, check=check, batch_invariant=True
+        )

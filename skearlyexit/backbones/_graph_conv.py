@@ -130,7 +130,7 @@ class GraphConvBackbone(Backbone):
         stem = _Stem(X, width)
         blocks = [stem, *(_Hop(matrix, width) for _ in range(self.n_hops))]
         names = ["stem", *(f"hop{i + 1}" for i in range(self.n_hops))]
-        return Chain(blocks, names=names, standardize=stem.standardize)
+        return Chain(blocks, names=names, standardize=stem.standardize, batch_invariant=True)
 
 
 def propagation(adjacency: np.ndarray) -> np.ndarray:

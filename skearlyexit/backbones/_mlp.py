@@ -203,7 +203,7 @@ class MLPBackbone(Backbone):
         stem = torch.nn.Sequential(*prepare, PaddedLinear(n_features, width))
         blocks = [_ResidualBlock(width, hidden, self.dropout) for _ in range(self.n_blocks)]
         names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]
-        return Chain([stem, *blocks], names=names, standardize=standardize)
+        return Chain([stem, *blocks], names=names, standardize=standardize, batch_invariant=True)
 
     def _n_frequencies(self, n_features: int) -> int:
         """Number of periodic functions of each feature."""

@@ -285,6 +285,7 @@ class RecurrentBackbone(Backbone):
         facts: dict[str, Any] = {
             "standardize": entry.standardize,
             "check": mask_check(self.masked, "RecurrentBackbone"),
+            "batch_invariant": True,
         }
         if self.exits_along == "time":
             n_read = [*range(self.step, X.shape[2], self.step), X.shape[2]]

@@ -260,4 +260,10 @@ class TransformerBackbone(Backbone):
         names = ["stem", *(f"block{i + 1}" for i in range(self.n_blocks))]
         stem = _Stem(tokens, width)
         check = mask_check(self.masked, "TransformerBackbone")
-        return Chain([stem, *blocks], names=names, standardize=tokens.standardize, check=check)
+        return Chain(
+            [stem, *blocks],
+            names=names,
+            standardize=tokens.standardize,
+            check=check,
+            batch_invariant=True,
+        )

@@ -230,7 +230,7 @@ def with_small_batches(network: FittedNetwork, X: Any) -> FittedNetwork:
     Parameters
     ----------
     network : FittedNetwork
-        Fitted network. On a GPU, nothing is tested.
+        Fitted network. On a GPU, or if results may depend on the batch, nothing is tested.
     X : ndarray of shape (n_samples, ...)
         Samples, of which some are used.
 
@@ -239,7 +239,7 @@ def with_small_batches(network: FittedNetwork, X: Any) -> FittedNetwork:
     network : FittedNetwork
         Network with `tested`, which shares its modules with the given one.
     """
-    if torch.device(network.device).type != "cpu":
+    if torch.device(network.device).type != "cpu" or not network.batch_invariant:
         return network
     # From all parts of the data, which may be sorted.
     chosen = np.linspace(0, len(X) - 1, N_TESTED).astype(int)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,21 @@ from skearlyexit.combination import Combination
 from skearlyexit.costs import CostTable
 from skearlyexit.heads import FittedHead
 from skearlyexit.heads._gate import FittedGate
+
+
+class FittedExits(Protocol):
+    """What an executor runs: a fitted network, or fitted estimators in a row."""
+
+    @property
+    def n_exits(self) -> int:
+        """Number of exits, including the last one."""
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+
+
+Fitted = TypeVar("Fitted", bound=FittedExits)
 
 
 @dataclass(frozen=True)
@@ -112,13 +127,13 @@ class FittedNetwork:
 
 
 @dataclass(frozen=True)
-class Cascade:
+class Cascade(Generic[Fitted]):
     """Fitted network with its exit rule and costs, which prediction requires.
 
     Attributes
     ----------
-    network : FittedNetwork
-        Fitted network.
+    network : FittedNetwork or FittedChain
+        Fitted network, or fitted estimators in a row.
     exit_rule : ExitRule
         Fitted exit rule.
     cost_table : CostTable
@@ -128,7 +143,7 @@ class Cascade:
         pickled.
     """
 
-    network: FittedNetwork
+    network: Fitted
     exit_rule: ExitRule
     cost_table: CostTable
     compiled: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -66,6 +66,26 @@ def largest_of_softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels, probabilities
 
 
+def largest_of(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Most probable classes, and their probabilities.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples, n_classes)
+        Probability of each class.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+        Index of the first class with the largest probability.
+    probabilities : ndarray of shape (n_samples,)
+        Largest probability. NaN if any probability is NaN or negative.
+    """
+    labels = probabilities.argmax(axis=1)
+    least, largest = probabilities.min(axis=1), probabilities.max(axis=1)
+    return labels, np.where(least >= 0, largest, np.nan)
+
+
 def _chunks(logits: np.ndarray) -> Iterator[slice]:
     """Chunks of samples, multiples of 16."""
     n_rows = round_up(max(1, CHUNK_VALUES // logits.shape[1]))

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 
 from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._layers import Normalized, with_padding
-from skearlyexit._determinism._softmax import largest_of_softmax, softmax
+from skearlyexit._determinism._softmax import largest_of, largest_of_softmax, softmax
 from skearlyexit._onnx._convert import from_module
 from skearlyexit._onnx._graph import ExportError, Graph
 from skearlyexit.costs import CostInput
@@ -130,10 +130,7 @@ class FittedHead(metaclass=ABCMeta):
             Largest probability, to the last bit that of `predict_proba`. NaN or negative if any
             probability is.
         """
-        probabilities = self.predict_proba(vectors)
-        labels = probabilities.argmax(axis=1)
-        least, largest = probabilities.min(axis=1), probabilities.max(axis=1)
-        return labels, np.where(least >= 0, largest, np.nan)
+        return largest_of(self.predict_proba(vectors))
 
     def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Return the input of the measurement of the cost of this head.

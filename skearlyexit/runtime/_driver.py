@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit._cascade._cascade import Cascade, FittedNetwork
+from skearlyexit._cascade._cascade import Cascade, FittedExits
 from skearlyexit._cascade._exit_rule import ExitRule, State
 from skearlyexit._exit_table import ExitTable, LabelTable, Outputs
 from skearlyexit._utils._not_finite import OutputsNotFiniteError
 from skearlyexit.calibration._strict_budget import StrictBudget
-from skearlyexit.runtime._executor import Executor, Largest
+from skearlyexit.runtime._executor import Executor, Largest, executor_of
 from skearlyexit.runtime._flow import Flow, Visitor
-from skearlyexit.runtime._torch import TorchExecutor
 
 #: Number of arrays of the size of the probabilities that exist at the same time: logits,
 #: probabilities, and temporary arrays of the exit rule.
@@ -74,9 +73,8 @@ def run(
     answers : Answers
         Predictions and exits.
     """
-    prepared = Run.prepared(
-        TorchExecutor(cascade.network), cascade.exit_rule, thresholds, strict_budget
-    )
+    executor = executor_of(cascade.network)
+    prepared = Run.prepared(executor, cascade.exit_rule, thresholds, strict_budget)
     return prepared(X, with_probabilities=with_probabilities, slab_rows=slab_rows)
 
 
@@ -137,10 +135,11 @@ class Run:
         return answers
 
 
-def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = None) -> Outputs:
+def outputs(network: FittedExits, X: np.ndarray, *, slab_rows: int | None = None) -> Outputs:
     """Outputs of all heads for all samples, of which none exits early."""
+    executor = executor_of(network)
     probabilities = np.empty((len(X), network.n_exits, network.n_classes))
-    gates = np.empty((len(X), network.n_exits)) if network.gates else None
+    gates = np.empty((len(X), network.n_exits)) if executor.has_gates else None
 
     def record(exit_: int, rows: np.ndarray, output: Any, state: State) -> tuple[np.ndarray, State]:
         probabilities[rows, exit_] = output.probabilities
@@ -149,7 +148,7 @@ def outputs(network: FittedNetwork, X: np.ndarray, *, slab_rows: int | None = No
         return np.zeros(len(rows), dtype=bool), state
 
     used = np.ones(network.n_exits, dtype=bool)
-    visit(TorchExecutor(network), None, X, used, lambda n_rows: record, slab_rows)
+    visit(executor, None, X, used, lambda n_rows: record, slab_rows)
     return Outputs(probabilities, gates)
 
 
@@ -159,7 +158,7 @@ def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -
 
 
 def label_table(
-    network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray, *, slab_rows: int | None = None
+    network: FittedExits, exit_rule: ExitRule, X: np.ndarray, *, slab_rows: int | None = None
 ) -> LabelTable:
     """Labels and scores of all exits for all samples, computed without storing probabilities."""
     shape = len(X), network.n_exits
@@ -174,7 +173,7 @@ def label_table(
 
     used = np.ones(network.n_exits, dtype=bool)
     visit(
-        TorchExecutor(network),
+        executor_of(network),
         exit_rule,
         X,
         used,

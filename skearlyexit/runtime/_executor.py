@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
 
+from skearlyexit._determinism._softmax import largest_of
 from skearlyexit._exit_table import Outputs
 from skearlyexit.combination import Combination
 
@@ -33,20 +35,20 @@ class Store(metaclass=ABCMeta):
     """Carry of samples that wait before a stage."""
 
     @abstractmethod
-    def add(self, carry: Any, rows: np.ndarray) -> None:
+    def add(self, carry: list[Any], rows: np.ndarray) -> None:
         """Add a copy of the carry of some samples, by index in ascending order."""
 
     @abstractmethod
-    def taken(self) -> Any:
+    def taken(self) -> list[Any]:
         """Take the carry of all samples. It is valid until others are added."""
 
 
 class Executor(metaclass=ABCMeta):
     """Base class of executors.
 
-    The carry, which is what a stage passes to the next one, and the inputs of a head are objects of
-    the executor, which may divide the samples into batches. They may hold more samples than those
-    of interest, which are the first ones.
+    The carry is what a stage passes to the next one, a list of batches. These and the inputs of a
+    head are objects of the executor. They may hold more samples than those of interest, which are
+    the first ones.
 
     Attributes
     ----------
@@ -80,20 +82,19 @@ class Executor(metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def load(self, X: np.ndarray) -> Any:
+    def load(self, X: np.ndarray) -> list[Any]:
         """Carry of samples to the first stage."""
 
-    @abstractmethod
     def stage(
-        self, exit_: int, carry: Any, n_rows: int, *, with_head: bool
-    ) -> tuple[Any, list[Any]]:
+        self, exit_: int, carry: list[Any], n_rows: int, *, with_head: bool
+    ) -> tuple[list[Any], list[Any]]:
         """Compute the stage before an exit.
 
         Parameters
         ----------
         exit_ : int
             Index of the exit.
-        carry : object
+        carry : list of objects
             Carry of the samples to this stage.
         n_rows : int
             Number of samples.
@@ -102,12 +103,31 @@ class Executor(metaclass=ABCMeta):
 
         Returns
         -------
-        carry : object
+        carry : list of objects
             Carry of the samples to the next stage.
         inputs : list of objects
             What the head and the gate need of the embeddings, one object for each batch. Empty
             without the head.
         """
+        onward, inputs = [], []
+        for batch, n_of_batch in self.batches(exit_, carry, n_rows):
+            output, embedding = self.stage_of_batch(exit_, batch)
+            onward.append(output)
+            if with_head:
+                inputs.append(self.input_of_batch(exit_, embedding, n_of_batch))
+        return onward, inputs
+
+    @abstractmethod
+    def batches(self, exit_: int, carry: list[Any], n_rows: int) -> list[tuple[Any, int]]:
+        """Batches on which the stage before an exit is computed, with their numbers of samples."""
+
+    @abstractmethod
+    def stage_of_batch(self, exit_: int, batch: Any) -> tuple[Any, Any]:
+        """Carry and embeddings of a batch."""
+
+    @abstractmethod
+    def input_of_batch(self, exit_: int, embedding: Any, n_rows: int) -> Any:
+        """What the head and the gate need of the embeddings of a batch of so many samples."""
 
     @abstractmethod
     def output(self, exit_: int, inputs: list[Any], n_rows: int) -> Outputs:
@@ -123,16 +143,25 @@ class Executor(metaclass=ABCMeta):
             Number of samples.
         """
 
-    @abstractmethod
     def largest(self, exit_: int, inputs: list[Any], n_rows: int) -> Largest:
         """Most probable class, and its probability, of the head at an exit; see `output`."""
+        return Largest(*largest_of(self.output(exit_, inputs, n_rows).probabilities))
 
     @abstractmethod
     def store(self, exit_: int, n_rows: int) -> Store:
         """Store for the carry of at most so many samples to the stage before an exit."""
 
-    def take(self, exit_: int, carry: Any, rows: np.ndarray) -> Any:
+    def take(self, exit_: int, carry: list[Any], rows: np.ndarray) -> list[Any]:
         """Carry of some samples, by index in ascending order, to the stage before an exit."""
         store = self.store(exit_, len(rows))
         store.add(carry, rows)
         return store.taken()
+
+    def synchronize(self) -> None:  # noqa: B027
+        """Wait until an accelerator has finished, before times are taken."""
+
+
+@singledispatch
+def executor_of(fitted: Any) -> Executor:
+    """Executor of the fitted part of a cascade, which each executor registers itself for."""
+    raise TypeError(f"There is no executor for {type(fitted).__name__}.")

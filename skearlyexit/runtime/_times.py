@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 
-from skearlyexit._cascade._cascade import FittedNetwork
+from skearlyexit._cascade._cascade import FittedExits
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._exit_table import Outputs
 from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.runtime._driver import Answers, ExitVisitor, visit
-from skearlyexit.runtime._executor import Largest
+from skearlyexit.runtime._executor import Executor, Largest, Store, executor_of
 from skearlyexit.runtime._onnx import UNREACHED
 from skearlyexit.runtime._onnx_session import Session
-from skearlyexit.runtime._torch import Input, TorchExecutor
 
 STAGE, HEAD, DECISION = range(3)
 
 
-def part_times(network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> np.ndarray:
-    """Time each part in a run of torch in which no sample exits early.
+def part_times(network: FittedExits, exit_rule: ExitRule, X: np.ndarray) -> np.ndarray:
+    """Time each part in a run of the driver in which no sample exits early.
 
     Parameters
     ----------
-    network : FittedNetwork
-        Fitted network.
+    network : FittedExits
+        Fitted network or estimators.
     exit_rule : ExitRule
         Fitted exit rule.
     X : ndarray of shape (n_samples, ...)
@@ -41,7 +40,7 @@ def part_times(network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> np
     """
     labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
     thresholds, last = no_early_exits(network.n_exits), network.n_exits - 1
-    executor = _TimedExecutor(network)
+    executor = _TimedExecutor(executor_of(network))
     visit(
         executor,
         exit_rule,
@@ -53,7 +52,7 @@ def part_times(network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> np
     )
     times = executor.finished()
     decided = exit_rule.cost_input(network.n_classes, last, last=True)
-    if network.combiner is None and decided is None:
+    if executor.combiner is None and decided is None:
         # Nothing is decided: what remains, such as storing the labels, the plain network does too.
         times[last, HEAD] += times[last, DECISION]
         times[last, DECISION] = 0.0
@@ -95,64 +94,74 @@ def exit_times(
     return times[0], times[1]
 
 
-class _TimedExecutor(TorchExecutor):
-    """Executor that takes the time between its calls.
+class _TimedExecutor(Executor):
+    """Executor that takes the time between the calls of another one.
 
     Parameters
     ----------
-    network : FittedNetwork
-        Fitted network.
+    executor : Executor
+        Executor that computes the results.
     """
 
-    def __init__(self, network: FittedNetwork) -> None:
-        super().__init__(network)
-        self.times = np.zeros((network.n_exits, 3))
+    def __init__(self, executor: Executor) -> None:
+        self.times = np.zeros((executor.n_exits, 3))
         self.started = False
         self.mark = perf_counter()
+        self.executor = executor
+        self.n_exits, self.n_classes = executor.n_exits, executor.n_classes
+        self.combiner, self.has_gates = executor.combiner, executor.has_gates
 
     def finished(self) -> np.ndarray:
         """Seconds since the start, by exit and part."""
         self._lap(-1, DECISION)
         return self.times
 
+    def context(self) -> AbstractContextManager[Any]:
+        return self.executor.context()
+
+    def slab_rows(self, output_bytes: int, *, large: bool) -> int:
+        return self.executor.slab_rows(output_bytes, large=large)
+
     def load(self, X: np.ndarray) -> list[Any]:
         if self.started:  # the slab before has ended
             self._lap(-1, DECISION)
         self.started = True
-        return super().load(X)
+        return self.executor.load(X)
 
-    def stage(
-        self, exit_: int, carry: list[Any], n_rows: int, *, with_head: bool
-    ) -> tuple[list[Any], list[Input]]:
+    def batches(self, exit_: int, carry: list[Any], n_rows: int) -> list[tuple[Any, int]]:
         if exit_:
             self._lap(exit_ - 1, DECISION)
-        return super().stage(exit_, carry, n_rows, with_head=with_head)
+        return self.executor.batches(exit_, carry, n_rows)
 
-    def stage_of_batch(self, exit_: int, batch: Any) -> tuple[Any, torch.Tensor]:
-        found = super().stage_of_batch(exit_, batch)
+    def stage_of_batch(self, exit_: int, batch: Any) -> tuple[Any, Any]:
+        found = self.executor.stage_of_batch(exit_, batch)
         self._lap(exit_, STAGE)
         return found
 
-    def input_of_batch(self, exit_: int, embedding: torch.Tensor, n_rows: int) -> Input:
-        found = super().input_of_batch(exit_, embedding, n_rows)
+    def input_of_batch(self, exit_: int, embedding: Any, n_rows: int) -> Any:
+        found = self.executor.input_of_batch(exit_, embedding, n_rows)
         self._lap(exit_, HEAD)
         return found
 
-    def output(self, exit_: int, inputs: list[Input], n_rows: int) -> Outputs:
-        found = super().output(exit_, inputs, n_rows)
+    def output(self, exit_: int, inputs: list[Any], n_rows: int) -> Outputs:
+        found = self.executor.output(exit_, inputs, n_rows)
         self._lap(exit_, HEAD)
         return found
 
-    def largest(self, exit_: int, inputs: list[Input], n_rows: int) -> Largest:
-        found = super().largest(exit_, inputs, n_rows)
+    def largest(self, exit_: int, inputs: list[Any], n_rows: int) -> Largest:
+        found = self.executor.largest(exit_, inputs, n_rows)
         self._lap(exit_, HEAD)
         return found
+
+    def store(self, exit_: int, n_rows: int) -> Store:
+        return self.executor.store(exit_, n_rows)
+
+    def take(self, exit_: int, carry: list[Any], rows: np.ndarray) -> list[Any]:
+        return self.executor.take(exit_, carry, rows)
 
     def _lap(self, exit_: int, part: int) -> None:
         """Add the time since the last call to a part."""
-        device = torch.device(self.network.device)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        self.executor.synchronize()
         now = perf_counter()
         self.times[exit_, part] += now - self.mark
         self.mark = now

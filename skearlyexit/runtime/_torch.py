@@ -31,7 +31,7 @@ from skearlyexit._determinism._small_batches import (
 )
 from skearlyexit._exit_table import Outputs
 from skearlyexit._utils._not_finite import check_embeddings
-from skearlyexit.runtime._executor import Executor, Largest, Store
+from skearlyexit.runtime._executor import Executor, Largest, Store, executor_of
 
 #: Maximum size of the largest embeddings of a slab.
 SLAB_BYTES = 2**26
@@ -82,28 +82,18 @@ class TorchExecutor(Executor):
         rows = _load(X, self.network.device, self.network.dtype, size)
         return _batches(rows, self.batch_rows)
 
-    def stage(
-        self, exit_: int, carry: list[Any], n_rows: int, *, with_head: bool
-    ) -> tuple[list[Any], list[Input]]:
+    def batches(self, exit_: int, carry: list[Any], n_rows: int) -> list[tuple[Any, int]]:
         if len(carry) == 1:
             # The smallest batch of this stage may be another than that of the stage before.
-            carry = [_resized(carry[0], self.size(n_rows, self.small.stages[exit_]))]
-        onward, inputs = [], []
-        for i, batch in enumerate(carry):
-            output, embedding = self.stage_of_batch(exit_, batch)
-            onward.append(output)
-            if with_head:
-                n_of_batch = min(self.batch_rows, n_rows - i * self.batch_rows)
-                inputs.append(self.input_of_batch(exit_, embedding, n_of_batch))
-        return onward, inputs
+            return [(_resized(carry[0], self.size(n_rows, self.small.stages[exit_])), n_rows)]
+        n = self.batch_rows
+        return [(batch, min(n, n_rows - i * n)) for i, batch in enumerate(carry)]
 
     def stage_of_batch(self, exit_: int, batch: Any) -> tuple[Any, torch.Tensor]:
-        """Carry and embeddings of a padded batch."""
         found: tuple[Any, torch.Tensor] = self.network.stages[exit_](batch)
         return found
 
     def input_of_batch(self, exit_: int, embedding: torch.Tensor, n_rows: int) -> Input:
-        """Padded vectors for the head, and the outputs of the gate, for so many samples."""
         network, size = self.network, self.size(n_rows, GROUP)
         few = _resized(embedding, self.size(n_rows, self.small.poolings[exit_]))
         vectors = _padded(network.heads[exit_].pool(few), size)
@@ -131,6 +121,11 @@ class TorchExecutor(Executor):
 
     def store(self, exit_: int, n_rows: int) -> _TorchStore:
         return _TorchStore(self, self.small.stages[exit_], n_rows)
+
+    def synchronize(self) -> None:
+        device = torch.device(self.network.device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
     def size(self, n_rows: int, smallest: int) -> int:
         """Size of a batch for so many samples, given the smallest batch."""
@@ -167,6 +162,9 @@ class _TorchStore(Store):
         held = _pad(self.memory, self.n_held, size)
         self.n_held = 0
         return _batches(held, self.executor.batch_rows)
+
+
+executor_of.register(FittedNetwork, TorchExecutor)
 
 
 def embed(

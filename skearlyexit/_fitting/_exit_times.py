@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from skearlyexit._cascade._cascade import FittedNetwork
+from skearlyexit._cascade._cascade import FittedExits, FittedNetwork
 from skearlyexit._cascade._exit_rule import PLAIN, ExitRule
 from skearlyexit.costs import CostMeasurement
 from skearlyexit.costs._parts import PartMeasurements, repeat
@@ -63,16 +63,7 @@ class ExitTimer:
         """
         X = repeat(np.asarray(self.X[: min(n_samples, N_DIFFERENT)]), n_samples)
         if self.runtime == "torch":
-            runs = [
-                part_times(self.network, self.exit_rule, X) / n_samples
-                for _ in range(n_repeats + 1)
-            ]
-            times = np.array(runs[1:])  # the first call may allocate, or start threads
-            stages, heads, decisions = (
-                [CostMeasurement.of_times(of_exit) for of_exit in part.T]
-                for part in np.moveaxis(times, 2, 0)
-            )
-            return stages, heads, decisions
+            return times_of_parts(self.network, self.exit_rule, X, n_repeats)
         session = compiled(self.network, self.exit_rule, X.shape[1:])
         self.compiled[self.runtime] = session
         if self.network.combiner is None and not self.exit_rule.has_memory:
@@ -80,6 +71,19 @@ class ExitTimer:
         # The heads before an exit are always computed: the time without them is that of another.
         plain = compiled(replace(self.network, combiner=None), PLAIN, X.shape[1:])
         return _parts_in_session(session, plain, X, self.network.n_exits, n_repeats)
+
+
+def times_of_parts(
+    network: FittedExits, exit_rule: ExitRule, X: Any, n_repeats: int
+) -> PartMeasurements:
+    """Time per sample of the parts of each exit in repeated runs of the driver."""
+    runs = [part_times(network, exit_rule, X) / len(X) for _ in range(n_repeats + 1)]
+    times = np.array(runs[1:])  # the first call may allocate, or start threads
+    stages, heads, decisions = (
+        [CostMeasurement.of_times(of_exit) for of_exit in part.T]
+        for part in np.moveaxis(times, 2, 0)
+    )
+    return stages, heads, decisions
 
 
 def _parts_in_session(

@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from skearlyexit._cascade._cascade import Cascade, FittedNetwork
-from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import look_through
-from skearlyexit._exit_table import Outputs
+from skearlyexit._fitting._calibrating import calibration_data, fit_rule, found_at_exits
 from skearlyexit._fitting._cascade_fitter import CascadeFitter, Fit
-from skearlyexit._fitting._cross_fit import cross_fit, fit_to_costs
 from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import (
     CalibrationWeights,
@@ -28,18 +26,11 @@ from skearlyexit._fitting._operating_point import (
 from skearlyexit._fitting._options import always_stops_early, stops_early
 from skearlyexit._fitting._placing import PlacedFit, place_exits
 from skearlyexit._fitting._spec import FitSpec, make_spec
-from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
 from skearlyexit._utils._warnings import warn
-from skearlyexit.calibration import (
-    CalibratedPoint,
-    CalibrationData,
-    Frontier,
-    OperatingPoint,
-)
+from skearlyexit.calibration import CalibratedPoint, Frontier, OperatingPoint
 from skearlyexit.costs import CostTable
 from skearlyexit.placement import Candidates, PlacementReport
 from skearlyexit.placement._cheaper import naming_candidates
-from skearlyexit.runtime._driver import label_table, outputs
 from skearlyexit.runtime._onnx import check_rule
 from skearlyexit.runtime._torch import with_small_batches
 from skearlyexit.training import MultiExitNetwork
@@ -197,10 +188,18 @@ def _fit_spec(
         _check_costs(request, fitter)
     needs_probabilities = request is not None and request.needs_probabilities
     fit, found = _fit_networks(placed, samples, validation, start, rng, needs_probabilities)
-    exit_rule, judged = _fit_rule(placed, fit.network, samples, found, rng)
+    exit_rule, judged = fit_rule(
+        fitter.exit_rule,
+        samples,
+        placed.held,
+        found,
+        lambda: fitter.costs.untimed(fit.network, samples.X),
+        fit.network.n_classes,
+        rng,
+    )
     network = with_small_batches(fit.network, samples.X)
     cascade = fitter.costs.cascade(network, exit_rule, samples.X)
-    data = None if judged is None else _calibration_data(judged, cascade, weights, classes)
+    data = None if judged is None else calibration_data(judged, cascade, weights, classes)
     with naming_candidates(spec.plan.candidates, lambda: cascade.cost_table):
         point, frontier = choose_point(request, cascade, data)
     if placed.refit or fitter.exit_rule.n_learned:
@@ -242,14 +241,7 @@ def _fit_networks(
         with progress.training(name, max_epochs):
             fit = fitter.fit(part, validation, int(seeds[i + 1]), n_rows=n_rows, start=start)
         held_out = samples.take(held)
-        with located(held_out.positions, ADVICE_IN_FIT):
-            # An exit rule that is fitted, to samples or costs, requires the outputs of the heads.
-            if fitter.exit_rule.needs_fit:
-                found.append(outputs(fit.network, held_out.X))
-            elif needs_probabilities:
-                found.append(fitter.exit_rule.tabulate(outputs(fit.network, held_out.X)))
-            else:
-                found.append(label_table(fit.network, fitter.exit_rule, held_out.X))
+        found.append(found_at_exits(fit.network, fitter.exit_rule, held_out, needs_probabilities))
     if placed.refit:
         with progress.training("final" if n_folds else "", max_epochs):
             if n_folds and len(samples) >= CONTINUED_FROM and fitter.can_continue(fit, samples):
@@ -279,40 +271,6 @@ def _least_loss(fit: Fit) -> float:
     """Lowest validation loss in the last phase of a fit."""
     phase = fit.history[-1]["phase"]
     return min(epoch["valid_loss"] for epoch in fit.history if epoch["phase"] == phase)
-
-
-def _fit_rule(
-    placed: PlacedFit,
-    network: FittedNetwork,
-    samples: Samples,
-    found: list[Any],
-    rng: np.random.RandomState,
-) -> tuple[ExitRule, Samples | None]:
-    """Fitted exit rule, and calibration samples with an exit table or label table."""
-    exit_rule, held = placed.fitter.exit_rule, placed.held
-
-    def costs() -> np.ndarray:
-        return placed.fitter.costs.untimed(network, samples.X)
-
-    if not found:
-        return fit_to_costs(exit_rule, costs, network.n_classes), None
-    if not exit_rule.needs_fit:
-        return exit_rule.copy(), samples.take(held, type(found[0]).concatenate(found))
-    held_out = samples.take(held, Outputs.concatenate(found))
-    with among_held_out():
-        return cross_fit(exit_rule, held_out, [len(part) for part in found], costs, rng)
-
-
-def _calibration_data(
-    judged: Samples, cascade: Cascade, weights: CalibrationWeights, classes: np.ndarray
-) -> CalibrationData:
-    weight = judged.calibration_weight
-    # Calibration takes the scaled weights, and exit rules learn with relative ones.
-    if weight is not None and weights.scaled is not None:
-        weight = weight * weights.scaled.mean()
-    return CalibrationData.from_table(
-        judged.X, judged.y, cascade.costs, weight, classes, weights.largest
-    )
 
 
 def _check_warm(params: Any, placed: PlacedFit, validation: Samples | None) -> None:

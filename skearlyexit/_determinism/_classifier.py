@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
+from skearlyexit._data._given import GivenRows, copied
 from skearlyexit._determinism._layers import GROUP
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._determinism._threads import on_single_blas_thread
@@ -59,7 +61,7 @@ class BatchInvariantClassifier:
     def fit(
         cls,
         estimator: Any,
-        X: np.ndarray,
+        X: np.ndarray | GivenRows,
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         *,
@@ -81,7 +83,7 @@ class BatchInvariantClassifier:
         Parameters
         ----------
         estimator : scikit-learn classifier or pipeline
-        X : ndarray of shape (n_samples, n_features), float64
+        X : ndarray of shape (n_samples, n_features), float64, or GivenRows
         y : ndarray of shape (n_samples,)
             Labels among `classes`.
         sample_weight : ndarray of shape (n_samples,) or None
@@ -129,7 +131,7 @@ class BatchInvariantClassifier:
     def _on_labels_it_takes(
         cls,
         estimator: Any,
-        X: np.ndarray,
+        X: np.ndarray | GivenRows,
         y: np.ndarray,
         weight: np.ndarray | None,
         classes: np.ndarray,
@@ -155,7 +157,7 @@ class BatchInvariantClassifier:
     def _fitted(
         cls,
         estimator: Any,
-        X: np.ndarray,
+        X: np.ndarray | GivenRows,
         y: np.ndarray,
         weight: np.ndarray | None,
         labels: np.ndarray,
@@ -164,7 +166,7 @@ class BatchInvariantClassifier:
     ) -> BatchInvariantClassifier:
         """Fit the estimator on labels, or on indices of labels, and check that it predicts."""
         # Copies, since some estimators change their input in place.
-        _fit(estimator, X.copy(), y, None if weight is None else weight.copy())
+        _fit(estimator, copied(X), y, None if weight is None else weight.copy())
         known = np.asarray(getattr(estimator, "classes_", np.unique(y))).tolist()
         positions = {label: i for i, label in enumerate(labels.tolist())}
         if len(set(known)) < len(known) or not set(known) <= set(positions):
@@ -174,17 +176,50 @@ class BatchInvariantClassifier:
                 "must set classes_ to labels that it was fitted on, each once."
             )
         index = np.array([positions[label] for label in known], dtype=np.intp)
+        return cls._tested(estimator, X, labels[index], columns[index], n_classes)
+
+    @classmethod
+    def of_fitted(
+        cls, estimator: Any, X: np.ndarray | GivenRows, classes: np.ndarray
+    ) -> BatchInvariantClassifier:
+        """Make it from a copy of a classifier that was fitted on all of these classes.
+
+        Parameters
+        ----------
+        estimator : fitted classifier or pipeline
+        X : ndarray of shape (n_samples, n_features), float64, or GivenRows
+            Samples, with some of which it is tested whether predictions depend on other samples.
+        classes : ndarray of shape (n_classes,)
+            The ``classes_`` of the estimator.
+
+        Returns
+        -------
+        fitted : BatchInvariantClassifier
+        """
+        every = np.arange(len(classes))
+        return cls._tested(copy.deepcopy(estimator), X, classes, every, len(classes))
+
+    @classmethod
+    def _tested(
+        cls,
+        estimator: Any,
+        X: np.ndarray | GivenRows,
+        labels: np.ndarray,
+        columns: np.ndarray,
+        n_classes: int,
+    ) -> BatchInvariantClassifier:
+        """Make it from a fitted estimator, which is changed to run in one job."""
         _run_in_one_job(estimator, set())
-        fitted = cls(_as_stored(estimator), labels[index], columns[index], n_classes)
+        fitted = cls(_as_stored(estimator), labels, columns, n_classes)
         fitted.fixed_rows = fitted._depends_on_others(X)
         return fitted
 
-    def predict_proba(self, vectors: np.ndarray) -> np.ndarray:
+    def predict_proba(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         """Predict class probabilities, which are 0 or 1 for an estimator without `predict_proba`.
 
         Parameters
         ----------
-        vectors : ndarray of shape (n_samples, n_features), float64
+        vectors : ndarray of shape (n_samples, n_features), float64, or GivenRows
 
         Returns
         -------
@@ -199,15 +234,15 @@ class BatchInvariantClassifier:
         )
         return np.concatenate(probabilities)[:n_rows]
 
-    def _predict_padded(self, vectors: np.ndarray, n_call: int) -> np.ndarray:
+    def _predict_padded(self, vectors: np.ndarray | GivenRows, n_call: int) -> np.ndarray:
         n_rows = len(vectors)
         return self._predict(_padded(vectors, n_call if self.fixed_rows else n_rows))[:n_rows]
 
-    def _predict(self, vectors: np.ndarray) -> np.ndarray:
-        vectors = vectors.copy()  # since the estimator may change its input in place
+    def _predict(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
+        given = copied(vectors)  # since the estimator may change its input in place
         probabilities = np.zeros((len(vectors), self.n_classes))
         if hasattr(self.model, "predict_proba"):
-            found = np.array(self.model.predict_proba(vectors), dtype=np.float64)
+            found = np.array(self.model.predict_proba(given), dtype=np.float64)
             if found.shape != (len(vectors), len(self.labels)):
                 raise ValueError(
                     f"predict_proba of {type(_last_step(self.model)).__name__} must return one "
@@ -216,7 +251,7 @@ class BatchInvariantClassifier:
                 )
             probabilities[:, self.columns] = _normalized(found)
             return probabilities
-        predicted = np.asarray(self.model.predict(vectors))
+        predicted = np.asarray(self.model.predict(given))
         is_label = predicted[:, None] == self.labels
         if not np.all(is_label.any(axis=1)):
             raise ValueError(
@@ -226,12 +261,12 @@ class BatchInvariantClassifier:
         probabilities[np.arange(len(vectors)), self.columns[is_label.argmax(axis=1)]] = 1.0
         return probabilities
 
-    def _depends_on_others(self, vectors: np.ndarray) -> bool:
+    def _depends_on_others(self, vectors: np.ndarray | GivenRows) -> bool:
         """Whether predictions differ between small and large calls, be it in the last bits."""
         few = vectors[np.arange(64) % len(vectors)]
 
         def predictions() -> tuple[np.ndarray, list[np.ndarray]]:
-            in_many = self._predict(np.tile(few, (LARGEST_CALL // len(few), 1)))
+            in_many = self._predict(few[np.arange(LARGEST_CALL) % len(few)])
             return in_many, [self._predict(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
 
         in_many, by_few = on_single_blas_thread(predictions)
@@ -291,10 +326,13 @@ def encode_class_weight(estimator: Any, classes: np.ndarray, present: np.ndarray
     return estimator
 
 
-def _padded(rows: np.ndarray, n_rows: int) -> np.ndarray:
+def _padded(rows: Any, n_rows: int) -> Any:
     """Pad to a number of samples by repeating the first."""
-    n_missing = n_rows - len(rows)
-    return np.concatenate([rows, np.repeat(rows[:1], n_missing, axis=0)]) if n_missing else rows
+    if len(rows) == n_rows:
+        return rows
+    index = np.zeros(n_rows, dtype=np.intp)
+    index[: len(rows)] = np.arange(len(rows))
+    return rows[index]
 
 
 def _seed(estimator: Any, rng: np.random.RandomState) -> None:

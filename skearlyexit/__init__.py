@@ -1,5 +1,6 @@
 """Early-exit neural networks behind the scikit-learn interface."""
 
+from skearlyexit._cascade_classifier import CascadeClassifier
 from skearlyexit._classifier import EarlyExitClassifier
 from skearlyexit._exit_table import ExitTable
 from skearlyexit._version import __version__
@@ -75,6 +76,7 @@ __all__ = [
     "Budget",
     "BytesCost",
     "CNNBackbone",
+    "CascadeClassifier",
     "CombinedTraining",
     "CombinerTraining",
     "ConfidencePolicy",

@@ -51,7 +51,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     frontier_: Frontier | None
     operating_point_: CalibratedPoint
     _recent_scores: np.ndarray
-    _candidates: Candidates
+    #: Where exits could stand. None if all exits are given.
+    _candidates: Candidates | None
 
     # With metadata routing, these arguments are passed on by default.
     __metadata_request__predict: ClassVar[dict[str, bool]] = {

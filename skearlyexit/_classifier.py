@@ -10,14 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Memory
-from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import column_or_1d
+from sklearn.base import _fit_context
 
+from skearlyexit._base_classifier import BaseExitClassifier
 from skearlyexit._data._encode import classification_rows
-from skearlyexit._data._labels import check_labels
-from skearlyexit._data._sources import labels_of
-from skearlyexit._data._weights import checked_weight, scaled
 from skearlyexit._determinism._random import ending_turns
 from skearlyexit._fitting._fit import fit_model
 from skearlyexit._network_base import BaseEarlyExitNetwork
@@ -30,7 +26,7 @@ from skearlyexit.policies import Policy
 from skearlyexit.training import TrainingStrategy
 
 
-class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
+class EarlyExitClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
     """Neural network classifier with early exits.
 
     The network is divided into stages. After each stage there is an exit with a head, a small model
@@ -496,45 +492,3 @@ class EarlyExitClassifier(ClassifierMixin, BaseEarlyExitNetwork):
         input_dtype = None if start is None else self.cascade_.network.dtype
         model = fit_model(self, samples, classes, weight, validation, start, input_dtype)
         self._set_fitted(model, classes)
-
-    def score(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        threshold: float | Sequence[float] | None = None,
-        budget: float | Budget | None = None,
-    ) -> float:
-        """Return the accuracy on the given samples and labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Test samples, as in `predict`.
-        y : array-like of shape (n_samples,), default=None
-            True labels. May be None only if X is a torch Dataset whose items are pairs of a sample
-            and its label.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights.
-        threshold : float or sequence of float, default=None
-            One threshold for all exits, or one for each exit but the last, to use in this call.
-        budget : float or Budget, default=None
-            Maximum mean cost per sample to use in this call, as in `predict`.
-
-        Returns
-        -------
-        score : float
-            Accuracy of ``predict(X)`` with respect to y.
-
-        Raises
-        ------
-        ValueError
-            As in `predict`.
-        """
-        y = labels_of(X, y)
-        check_labels(y)
-        y = column_or_1d(y)
-        labels = self.predict(X, threshold=threshold, budget=budget)
-        weight = scaled(checked_weight(sample_weight, labels))
-        return float(accuracy_score(y, labels, sample_weight=weight))

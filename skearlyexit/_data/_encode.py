@@ -32,6 +32,7 @@ def classification_rows(
     groups: Any,
     *,
     name: str,
+    classes: np.ndarray | None = None,
 ) -> tuple[Samples, np.ndarray, np.ndarray | None]:
     """Samples for the training of a classifier, without those of weight 0.
 
@@ -44,6 +45,8 @@ def classification_rows(
         Parameters of the estimators.
     name : str
         Name of the estimator, for error messages.
+    classes : ndarray of shape (n_classes,) or None, default=None
+        Sorted labels of the classes, if they are known. None takes the labels that occur.
 
     Returns
     -------
@@ -61,7 +64,10 @@ def classification_rows(
     groups = None if groups is None else checked_groups(groups)
     check_consistent_length(X, groups)
     check_classification_targets(y)
-    classes, encoded = np.unique(y, return_inverse=True)
+    if classes is None:
+        classes, encoded = np.unique(y, return_inverse=True)
+    else:
+        encoded = encode_labels(y, X, classes)
     weight = None if sample_weight is None else checked_weight(sample_weight, X)
     index = None
     if weight is not None and not (weight > 0).all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from sklearn.utils.validation import _num_samples
 class GivenRows:
     """Samples of any type that estimators of scikit-learn support, such as a data frame.
 
-    Indexing by slices, masks and arrays of integers returns some of the samples.
+    Indexing by slices, masks and arrays of integers returns some of the samples, which are copied
+    only where `content` is asked for.
 
     Parameters
     ----------
@@ -22,16 +25,47 @@ class GivenRows:
     """
 
     def __init__(self, content: Any) -> None:
-        self.content = content.tocsr() if sparse.issparse(content) else content
-        self.n_rows = _num_samples(content)
+        self._whole = content.tocsr() if sparse.issparse(content) else content
+        self._index: np.ndarray | None = None
+        self._n_rows = _num_samples(content)
+
+    @property
+    def content(self) -> Any:
+        """The samples, of the type that was given."""
+        return self._whole if self._index is None else _safe_indexing(self._whole, self._index)
 
     def __len__(self) -> int:
-        return self.n_rows
+        return self._n_rows
 
     def __getitem__(self, chosen: slice | np.ndarray) -> GivenRows:
-        if isinstance(chosen, slice) and chosen.indices(self.n_rows) == (0, self.n_rows, 1):
+        if isinstance(chosen, slice) and chosen.indices(len(self)) == (0, len(self), 1):
             return self
-        return GivenRows(_safe_indexing(self.content, np.arange(self.n_rows)[chosen]))
+        return self._at(self._positions()[chosen])
+
+    @staticmethod
+    def joined(parts: Sequence[GivenRows]) -> GivenRows:
+        """All samples of several parts, which were selected from the same samples."""
+        return parts[0]._at(np.concatenate([part._positions() for part in parts]))
+
+    def _positions(self) -> np.ndarray:
+        """Positions of the samples among those that were given."""
+        return np.arange(len(self)) if self._index is None else self._index
+
+    def _at(self, index: np.ndarray) -> GivenRows:
+        found = copy(self)
+        found._index, found._n_rows = index, len(index)
+        return found
+
+
+def given_rows(X: Any) -> GivenRows:
+    """Samples as they are given, or a ValueError if there are none."""
+    rows = GivenRows(X)
+    if not len(rows):
+        shape = getattr(X, "shape", (0,))
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={shape}) while a minimum of 1 is required."
+        )
+    return rows
 
 
 def copied(rows: Any) -> Any:

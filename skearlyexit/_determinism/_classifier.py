@@ -107,7 +107,7 @@ class BatchInvariantClassifier:
         estimator = clone(estimator)
         _seed(estimator, rng)
         weight = sample_weight
-        if weight is not None and not _takes_weights(estimator):
+        if weight is not None and not takes_weights(estimator):
             rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
             X, y, weight = X[rows], y[rows], None
         if needs_probabilities and _has_to_be_calibrated(estimator):
@@ -378,7 +378,8 @@ def _last_step(estimator: Any) -> Any:
     return estimator
 
 
-def _takes_weights(estimator: Any) -> bool:
+def takes_weights(estimator: Any) -> bool:
+    """Whether `fit` of a classifier, or of the last step of a pipeline, supports weights."""
     return bool(has_fit_parameter(_last_step(estimator), "sample_weight"))
 
 

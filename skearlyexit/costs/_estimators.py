@@ -33,6 +33,7 @@ from sklearn.ensemble import (
     VotingClassifier,
 )
 from sklearn.feature_selection import SelectorMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import (
     LogisticRegression,
     LogisticRegressionCV,
@@ -212,6 +213,11 @@ def _(estimator: Any) -> float:
 @estimator_macs.register(StackingClassifier)
 def _(estimator: Any) -> float:
     return _sum_of([*estimator.estimators_, estimator.final_estimator_])
+
+
+@estimator_macs.register(FrozenEstimator)
+def _(estimator: Any) -> float:
+    return estimator_macs(estimator.estimator)
 
 
 @estimator_macs.register(BaseSearchCV)

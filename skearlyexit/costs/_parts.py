@@ -19,7 +19,8 @@ class CostInput:
     run : callable
         Function that runs the part, called as ``run(inputs)``.
     inputs : Tensor, ndarray or tuple of Tensor
-        Input of the part for a few samples.
+        Input of the part for a few samples. That of an estimator in a `CascadeClassifier` is of the
+        type that the user gave, in a container with a length, which is indexed by arrays.
     model : torch.nn.Module, fitted estimator or None
         Model whose operations and parameters are counted. None if the part has no parameters.
     macs : float or None, default=None
@@ -70,9 +71,9 @@ class CostInput:
 
 def repeat(rows: Any, n_rows: int) -> Any:
     """Repeat samples to get a given number."""
-    if isinstance(rows, np.ndarray):
-        return rows[np.arange(n_rows) % len(rows)]
-    return rows.index_select(0, torch.arange(n_rows, device=rows.device) % len(rows))
+    if isinstance(rows, torch.Tensor):
+        return rows.index_select(0, torch.arange(n_rows, device=rows.device) % len(rows))
+    return rows[np.arange(n_rows) % len(rows)]
 
 
 @dataclass(frozen=True)

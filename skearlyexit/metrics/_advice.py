@@ -106,6 +106,8 @@ def _on_budget(classifier: Any, point: Any) -> list[str]:
             f"The budgets {_rounded_up(used):.3g} and {budget:.3g} have the same thresholds: on "
             "the calibration samples, no point between them is more accurate."
         ]
+    if classifier._candidates is None:
+        return []
     name, cost = cheapest_exit(classifier._candidates, table)
     if at == 0 and len(frontier) > 1 and cost * ROUNDING < classifier.costs_[0]:
         return [

@@ -36,13 +36,15 @@ def cheapest_exit(candidates: Candidates, table: CostTable) -> tuple[str, float]
 
 
 @contextmanager
-def naming_candidates(candidates: Candidates, table: Callable[[], CostTable]) -> Iterator[None]:
+def naming_candidates(
+    candidates: Candidates | None, table: Callable[[], CostTable]
+) -> Iterator[None]:
     """Name the cheapest candidate in the error of a budget that cannot be met.
 
     Parameters
     ----------
-    candidates : Candidates
-        Candidates of the backbone.
+    candidates : Candidates or None
+        Candidates of the backbone. None if there are none, and the error is raised as it is.
     table : callable
         Function without arguments that returns the costs of the model. It is called after an error
         only.
@@ -55,6 +57,8 @@ def naming_candidates(candidates: Candidates, table: Callable[[], CostTable]) ->
     try:
         yield
     except UnmetBudgetError as error:
+        if candidates is None:
+            raise
         name, cost = cheapest_exit(candidates, table())
         if cost <= error.budget:
             advice = f"An exit after {name!r} allows it, at a cost of about {cost:.4g}: add it."

@@ -11,7 +11,15 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "skearlyexit"
 ROW = re.compile(r"^\| `(\w+)` \| .+ \| (.+) \|$", re.MULTILINE)
 #: The estimators, which lie above all rooms.
-ESTIMATORS = {"__init__", "_base", "_classifier", "_network_base", "_version"}
+ESTIMATORS = {
+    "__init__",
+    "_base",
+    "_base_classifier",
+    "_cascade_classifier",
+    "_classifier",
+    "_network_base",
+    "_version",
+}
 
 
 def stated():

@@ -1,0 +1,331 @@
+"""The cascade classifier: any classifiers in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils.validation import (
+    _check_y,
+    check_consistent_length,
+    validate_data,
+)
+
+from skearlyexit._base import remembered
+from skearlyexit._base_classifier import BaseExitClassifier
+from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._chain import FittedChain
+from skearlyexit._data._encode import classification_rows
+from skearlyexit._data._given import GivenRows, given_rows
+from skearlyexit._data._labels import check_labels
+from skearlyexit._determinism._random import ending_turns
+from skearlyexit._fitting._chain_fit import ChainModel, fit_chain
+from skearlyexit._fitting._chain_fitter import ChainFitter, frozen_classes
+from skearlyexit.calibration import Budget, OperatingPoint
+from skearlyexit.combination import Combination
+from skearlyexit.combination._registry import COMBINATIONS
+from skearlyexit.costs import Cost
+from skearlyexit.costs._registry import COSTS
+from skearlyexit.policies import Policy
+from skearlyexit.policies._registry import POLICIES
+
+
+class CascadeClassifier(BaseExitClassifier, _BaseHeterogeneousEnsemble):
+    """Classifiers in a row, each of which is asked only if those before are not confident.
+
+    Every estimator is an exit. All samples are predicted by the first estimator. A policy computes
+    a score for each prediction, by default the largest predicted probability, and a sample exits at
+    the first estimator at which its score reaches a threshold. The next estimator is called with
+    the samples that are left, and not at all if there are none. The thresholds are chosen on
+    held-out samples for a budget, an accuracy or a guarantee that the user sets, as in
+    `EarlyExitClassifier`.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator) tuples
+        Names and classifiers, from the cheapest to the most expensive. The names are those of the
+        exits. Classifiers are cloned and fitted on all features and samples. A
+        `sklearn.frozen.FrozenEstimator` is not fitted again; it must have been fitted on other
+        samples than those given to `fit`, from which the thresholds are chosen.
+    policy : str or Policy, default=None
+        How the score of a prediction is computed: a policy object or ``"confidence"``,
+        ``"entropy"``, ``"margin"``, ``"patience"``, ``"learned"``, ``"cost_sensitive"`` or
+        ``"scheduled"``, as in `EarlyExitClassifier`. None is ``"confidence"``. All but
+        ``"patience"`` need estimators with `predict_proba`.
+    combine : str or Combination, default=None
+        How the predictions of the estimators up to the exit are combined: a combination object or
+        ``"own"``, ``"most_confident"``, ``"mean"``, ``"max"``, ``"cost_weighted"``,
+        ``"geometric"`` or ``"product"``, as in `EarlyExitClassifier`. None is ``"own"``, the
+        prediction of the estimator at the exit.
+    temperature_scaling : bool, default=False
+        Whether the predicted probabilities of each estimator are calibrated by temperature scaling,
+        fitted on held-out samples.
+    threshold : float or sequence of float, default=None
+        One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
+        the first estimator; above 1 no sample exits early. At most one of `threshold`, `budget` and
+        `operating_point` may be given.
+    budget : float or Budget, default=None
+        Maximum mean cost per sample. A float is in units of the cost of the last estimator alone;
+        ``Budget(2, unit="ms")`` is in milliseconds, which requires costs in seconds. Among the
+        thresholds with at most this cost, those with the highest accuracy on the calibration
+        samples are chosen.
+    operating_point : OperatingPoint, default=None
+        Criterion by which the thresholds are chosen, as in `EarlyExitClassifier`. If none of the
+        three parameters is given, it is ``RiskControl(0.01, confidence_level=0.9)``: it is
+        guaranteed, with a confidence of 90 %, that at most 1 % of new samples are misclassified at
+        their exit and would have been classified correctly by the last estimator. If no guarantee
+        can be given, no sample exits early, and ``operating_point_.reason`` says so.
+    cost : {"seconds", "macs", "bytes"}, Cost or array-like of shape (n_estimators,), \
+default="seconds"
+        Cost of each estimator: seconds measured on this machine on training samples, counted
+        operations (see `skearlyexit.costs.estimator_macs`), bytes, a cost object such as
+        ``GivenCost({"small": 1, "large": 20}, unit="mJ")``, or a number for each estimator.
+    calibration : float, int, cross-validation splitter, "auto" or None, default="auto"
+        Samples from which the thresholds are chosen:
+
+        - float: this share of the training samples. The estimators are fitted on the others.
+        - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, the
+          estimators are fitted on the other folds, and their predictions for the samples of the
+          fold are used. The final estimators are fitted on all samples.
+        - ``"auto"``: with less than 2,500 samples, cross-fitting with as many of 3 folds as contain
+          600 samples, or with all. With less than 15,000 samples, cross-fitting with one of 5
+          folds. With more, 3,000 samples are held out, and not used for training.
+        - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
+
+        If all estimators are frozen, there is nothing to fit, and all samples are used.
+    n_jobs : int, default=None
+        Number of estimators that are fitted in parallel, including those of the folds. None means 1
+        unless in a `joblib.parallel_backend` context. -1 means using all processors.
+    random_state : int, RandomState instance or None, default=None
+        Determines the splits of the samples, and the seeds of estimators whose `random_state` is
+        None. Pass an int for reproducible results across calls.
+    verbose : bool, default=False
+        Whether the time of each fit is printed.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Number of features seen in `fit`. Defined only if X has a second axis.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen in `fit`. Defined only if X has feature names that are all strings.
+    n_exits_ : int
+        Number of estimators.
+    exit_names_ : list of str
+        Names of the estimators.
+    estimators_ : list of estimator
+        Fitted estimators, and copies of those that were frozen. Their `n_jobs` is 1, which makes
+        predictions reproducible. ``classes_`` of an estimator are labels of y, or indices of
+        `classes_` if it supports only the labels 0, 1, ...
+    costs_ : ndarray of shape (n_exits,)
+        Cumulative cost of exiting at each estimator: all estimators and decisions up to this exit.
+        The unit is the cost of the last estimator alone, so that the last value is larger than 1.
+    cost_table_ : CostTable
+        Costs of all parts, in the unit of `cost`. ``cost_table_.plain`` is the cost of the last
+        estimator alone.
+    cascade_ : Cascade
+        Fitted estimators, exit rule and costs, in a frozen dataclass.
+    thresholds_ : ndarray of shape (n_exits - 1,)
+        Thresholds in use.
+    operating_point_ : CalibratedPoint
+        Thresholds in use, the criterion by which they were chosen (``request``), and the cost and
+        accuracy on the calibration samples.
+    frontier_ : Frontier or None
+        Pareto-optimal thresholds for all budgets. None without calibration samples, unless there is
+        a single estimator.
+
+    See Also
+    --------
+    EarlyExitClassifier : Neural network with exits.
+    sklearn.ensemble.StackingClassifier : Asks all estimators for every sample.
+    sklearn.frozen.FrozenEstimator : Marks an estimator that is already fitted.
+
+    Notes
+    -----
+    Samples are handed on to the estimators as they are given: arrays, data frames, sparse matrices,
+    or lists of texts for pipelines that begin with a vectorizer.
+
+    The prediction for a sample does not depend on the other samples of the call, to the last bit.
+    For this, an estimator is called with at most 1,024 samples at a time on one thread of BLAS, and
+    with exactly 256 if its predictions are found to depend on their number.
+
+    With metadata routing, ``set_fit_request(sample_weight=True)`` is called on this estimator, and
+    weights are passed to all estimators; their own requests are not read.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.naive_bayes import MultinomialNB
+    >>> from skearlyexit import CascadeClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> clf = CascadeClassifier(
+    ...     [("bayes", MultinomialNB()), ("forest", RandomForestClassifier())],
+    ...     cost=[1, 50], random_state=0).fit(X_train, y_train)
+    >>> clf.costs_
+    array([0.02, 1.02])
+    >>> labels, exits = clf.predict(X_test, budget=0.5, return_exits=True)
+    >>> bool(clf.costs_[exits].mean() < 0.6), bool((labels == y_test).mean() > 0.9)
+    (True, True)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimators": [list],
+        "policy": [StrOptions(set(POLICIES) - {"gate"}), Policy, None],
+        "combine": [StrOptions(set(COMBINATIONS) - {"trained"}), Combination, None],
+        "temperature_scaling": ["boolean"],
+        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
+        "budget": [Interval(Real, 0, None, closed="right"), Budget, None],
+        "operating_point": [OperatingPoint, None],
+        "cost": [StrOptions(set(COSTS)), Cost, "array-like"],
+        "calibration": [
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split", "get_n_splits"]),
+            StrOptions({"auto"}),
+            None,
+        ],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    cascade_: Cascade[FittedChain]
+
+    def __init__(
+        self,
+        estimators: list[tuple[str, Any]],
+        *,
+        policy: str | Policy | None = None,
+        combine: str | Combination | None = None,
+        temperature_scaling: bool = False,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+        operating_point: OperatingPoint | None = None,
+        cost: str | Cost | Sequence[float] = "seconds",
+        calibration: Any = "auto",
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.estimators = estimators
+        self.policy = policy
+        self.combine = combine
+        self.temperature_scaling = temperature_scaling
+        self.threshold = threshold
+        self.budget = budget
+        self.operating_point = operating_point
+        self.cost = cost
+        self.calibration = calibration
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def estimators_(self) -> list[Any]:
+        """Fitted estimators."""
+        return [each.model for each in self.cascade_.network.estimators]
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None
+    ) -> CascadeClassifier:
+        """Fit the estimators that are not frozen, and calibrate the thresholds.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Training samples, of any type that the estimators support.
+        y : array-like of shape (n_samples,)
+            Labels of at least two classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights, which all estimators that are fitted must support. In training they are
+            divided by their mean. They are used in calibration too, where `RiskControl` and
+            `ConformalRiskControl` support different weights only with `max_weight`. Samples of
+            weight 0 are ignored.
+        groups : array-like of shape (n_samples,), default=None
+            Group labels. Samples of a group are never split between training and calibration.
+
+        Returns
+        -------
+        self : CascadeClassifier
+            Fitted estimator. If an error is raised, the estimator is unchanged.
+
+        Raises
+        ------
+        TypeError
+            If a parameter or X is of a type that is not supported.
+        ValueError
+            If a parameter is invalid or in conflict with another one, an estimator does not support
+            what is required of it, X, y or weights are invalid, or the operating point cannot be
+            satisfied.
+        """
+        before = dict(vars(self))
+        try:
+            ending_turns(lambda: self._fit(X, y, sample_weight, groups))
+        except BaseException:
+            # A model that was fitted before is kept.
+            self.__dict__ = before
+            raise
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
+        names, estimators = self._estimators_in_use()
+        known = frozen_classes(names, estimators)
+        rows, y = self._labeled(X, y)
+        samples, classes, weight = classification_rows(
+            rows, y, sample_weight, None, groups, name=type(self).__name__, classes=known
+        )
+        fitter = ChainFitter(names, estimators, classes, self.n_jobs, bool(self.verbose))
+        self._set_fitted(fit_chain(self, fitter, samples, weight), names, classes)
+
+    def _estimators_in_use(self) -> tuple[list[str], list[Any]]:
+        """Names and estimators, without those that were dropped."""
+        pairs = [
+            (name, each)
+            for name, each in zip(*self._validate_estimators(), strict=True)
+            if each != "drop"
+        ]
+        return [name for name, _ in pairs], [each for _, each in pairs]
+
+    def _labeled(self, X: Any, y: Any) -> tuple[GivenRows, np.ndarray]:
+        """Training samples as they are given, and validated labels."""
+        _, y = validate_data(self, X, y, skip_check_array=True)
+        check_labels(y)
+        y = _check_y(y, estimator=self)
+        check_consistent_length(X, y)
+        return given_rows(X), y
+
+    def _validate_rows(self, X: Any) -> GivenRows:
+        """Samples as they are given, whose features are those of `fit`."""
+        validate_data(self, X, reset=False, skip_check_array=True)
+        return given_rows(X)
+
+    def _set_fitted(self, model: ChainModel, names: list[str], classes: np.ndarray) -> None:
+        """Set all fitted attributes at once."""
+        point, cascade = model.point, model.cascade
+        self.__dict__.update(
+            classes_=classes,
+            cascade_=cascade,
+            n_exits_=cascade.n_exits,
+            exit_names_=names,
+            costs_=cascade.costs,
+            cost_table_=cascade.cost_table,
+            operating_point_=point,
+            thresholds_=point.thresholds.copy(),
+            frontier_=model.frontier,
+            _recent_scores=remembered(model.scores),
+            _candidates=None,
+        )

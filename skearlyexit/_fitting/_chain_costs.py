@@ -1,0 +1,175 @@
+"""Costs of estimators in a row, before and after they are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._chain import FittedChain
+from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._data._given import GivenRows
+from skearlyexit._fitting._exit_times import N_DIFFERENT, times_of_parts
+from skearlyexit._utils._resolve import resolve
+from skearlyexit.costs import (
+    Cost,
+    CostInput,
+    CostMeasurement,
+    CostTable,
+    GivenCost,
+    UncountedError,
+    exit_costs,
+)
+from skearlyexit.costs._macs import counted_or_free
+from skearlyexit.costs._parts import PartMeasurements
+from skearlyexit.costs._registry import COSTS
+
+
+def resolve_chain_cost(value: Any, names: Sequence[str]) -> Cost:
+    """Cost of the estimators: by name, an object, or the cost of each estimator.
+
+    Raises
+    ------
+    ValueError
+        If the cost refers to machines, or is not known for all estimators.
+    """
+    given = not isinstance(value, str | Cost)
+    cost: Cost = resolve(GivenCost(value) if given else value, COSTS, "seconds")
+    cost.check(len(names))
+    if len(cost.links):
+        raise ValueError(
+            f"The 'links' of {type(cost).__name__} are between blocks of a network. Got "
+            f"{list(cost.links)} for estimators in a row; give a cost without links."
+        )
+    if not all(cost.priced_blocks(names, {})):
+        raise ValueError(
+            f"{type(cost).__name__} must name all estimators, {list(names)}. Got "
+            f"{cost.get_params()} instead."
+        )
+    return cost
+
+
+@dataclass(frozen=True)
+class ChainCosts:
+    """Measures the costs of estimators in a row.
+
+    Attributes
+    ----------
+    cost : Cost
+        Cost of a part. What it calls a block is an estimator.
+    names : list of str
+        Names of the estimators.
+    n_classes : int
+        Number of classes.
+    """
+
+    cost: Cost
+    names: list[str]
+    n_classes: int
+
+    def least(self) -> float:
+        """Lower bound of the cost of exiting at the first exit, known before training."""
+        # Without parts, only a cost that is given has values for the estimators.
+        known = self.cost.of_blocks([], self.names, {})
+        return float(exit_costs(np.zeros(len(known)), known)[0]) if len(known) else 0.0
+
+    def cascade(
+        self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
+    ) -> Cascade[FittedChain]:
+        """Complete a cascade by its costs, measured on a few samples.
+
+        Parameters
+        ----------
+        chain : FittedChain
+            Fitted estimators.
+        exit_rule : ExitRule
+            Fitted exit rule.
+        X : GivenRows
+            Samples, of which the first ones are used.
+
+        Returns
+        -------
+        cascade : Cascade
+            Estimators and exit rule with their costs.
+        """
+
+        def time(n_samples: int, n_repeats: int) -> PartMeasurements:
+            rows = X[np.arange(n_samples) % min(len(X), N_DIFFERENT)]
+            return times_of_parts(chain, exit_rule, rows, n_repeats)
+
+        measured = self.cost.while_running(time)
+        table = self._of_parts(*(measured or self._measured_alone(chain, exit_rule, X)))
+        return Cascade(chain, exit_rule, table)
+
+    def untimed(self, chain: FittedChain, X: GivenRows) -> np.ndarray:
+        """Costs from which exit rules are fitted, which are the same for fits with the same seed.
+
+        If the cost is measured by time, operations are counted instead, at least one for each
+        estimator.
+
+        Parameters
+        ----------
+        chain : FittedChain
+            Fitted estimators.
+        X : GivenRows
+            Samples, of which the first ones are used.
+
+        Returns
+        -------
+        costs : ndarray of shape (n_exits,)
+            Cumulative cost of exiting at each exit, without the cost of the exit rule.
+        """
+        parts = _parts(chain, X)
+        if self.cost.is_exact:
+            values = self._of_estimators(parts)
+        else:
+            values = np.array([max(1.0, counted_or_free(part)) for part in parts])
+        return exit_costs(np.zeros(len(values)), values)
+
+    def _measured_alone(
+        self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
+    ) -> PartMeasurements:
+        """Costs of parts that are counted, given, or measured one by one."""
+        parts, last = _parts(chain, X), chain.n_exits - 1
+        # An estimator is both stage and head, and is measured once.
+        nothing = CostInput(len, np.zeros((2, 1)), None, macs=0.0)
+        decided = [exit_rule.cost_input(self.n_classes, i, last=i == last) for i in range(last + 1)]
+        stages, heads, found = self.cost.of_cascade(
+            parts,
+            [nothing] * len(parts),
+            [part for part in decided if part is not None],
+            self._of_estimators(parts),
+        )
+        values = iter(found)
+        none = CostMeasurement.total([])
+        return stages, heads, [none if part is None else next(values) for part in decided]
+
+    def _of_estimators(self, parts: list[CostInput]) -> np.ndarray:
+        try:
+            return self.cost.of_blocks(parts, self.names, {})
+        except UncountedError as error:
+            raise ValueError(
+                f"{error} Give cost='seconds', or the cost of each estimator."
+            ) from error
+
+    def _of_parts(
+        self,
+        stages: list[CostMeasurement],
+        heads: list[CostMeasurement],
+        decisions: list[CostMeasurement],
+    ) -> CostTable:
+        """Table in which an estimator is a head, so that the last one alone is the unit."""
+        estimators = [CostMeasurement.total(both) for both in zip(stages, heads, strict=True)]
+        free = [CostMeasurement.exactly(0.0, each.how) for each in estimators]
+        none = np.zeros(len(free))
+        return CostTable(self.cost.unit_name, self.names, free, estimators, none, decisions)
+
+
+def _parts(chain: FittedChain, X: GivenRows) -> list[CostInput]:
+    """Inputs of the measurement of each estimator."""
+    # Several different samples, since the cost of an estimator may depend on its input.
+    rows = X[:32]
+    return [CostInput(each.predict_proba, rows, each.model) for each in chain.estimators]

@@ -1,0 +1,186 @@
+"""Fit of estimators in a row, for the final model and for each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils._user_interface import _print_elapsed_time
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted
+
+from skearlyexit._cascade._chain import FittedChain
+from skearlyexit._data._given import GivenRows
+from skearlyexit._data._samples import Samples
+from skearlyexit._determinism._classifier import BatchInvariantClassifier, takes_weights
+from skearlyexit._fitting._network_fitter import MAX_SEED
+
+
+@dataclass(frozen=True)
+class ChainFitter:
+    """Fits estimators in a row to different samples.
+
+    Attributes
+    ----------
+    names : list of str
+        Name of each estimator.
+    estimators : list of estimator
+        Classifiers, which are cloned. One that is frozen is used as it is.
+    classes : ndarray of shape (n_classes,)
+        Class labels.
+    n_jobs : int or None
+        Number of estimators that are fitted in parallel.
+    verbose : bool
+        Whether the time of each fit is printed.
+    """
+
+    names: list[str]
+    estimators: list[Any]
+    classes: np.ndarray
+    n_jobs: int | None
+    verbose: bool
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether all estimators are frozen, so that there is nothing to fit."""
+        return all(map(is_frozen, self.estimators))
+
+    def check(self, *, needs_probabilities: bool, weighted: bool) -> None:
+        """Check before training that the estimators can do what is required of them.
+
+        Parameters
+        ----------
+        needs_probabilities : bool
+            Whether the exit rule depends on predicted probabilities.
+        weighted : bool
+            Whether sample weights are given.
+
+        Raises
+        ------
+        ValueError
+            If an estimator has no `predict_proba`, or does not support sample weights.
+        """
+        for name, estimator in zip(self.names, self.estimators, strict=True):
+            kind = type(estimator).__name__
+            if needs_probabilities and not hasattr(estimator, "predict_proba"):
+                raise ValueError(
+                    f"The estimator {name!r} ({kind}) has no predict_proba, which the policy or "
+                    "the combination needs. Give CalibratedClassifierCV of it, or "
+                    "policy='patience'."
+                )
+            if weighted and not is_frozen(estimator) and not takes_weights(estimator):
+                raise ValueError(
+                    f"sample_weight was given, and the estimator {name!r} ({kind}) does not "
+                    "support it in fit. Give another estimator, or no weights."
+                )
+
+    def fit(
+        self, parts: Sequence[Samples], rows: GivenRows, seeds: np.ndarray
+    ) -> list[FittedChain]:
+        """Fit the estimators to each of several sets of samples.
+
+        Parameters
+        ----------
+        parts : sequence of Samples
+            Training samples of each chain.
+        rows : GivenRows
+            All samples, with some of which frozen estimators are tested.
+        seeds : ndarray of shape (n_parts,)
+            Seed of random numbers for each chain.
+
+        Returns
+        -------
+        chains : list of FittedChain
+            Fitted estimators for each set of samples, which share those that are frozen.
+        """
+        shared = {
+            i: BatchInvariantClassifier.of_fitted(each, rows, self.classes)
+            for i, each in enumerate(self.estimators)
+            if is_frozen(each)
+        }
+        fitting = [i for i in range(len(self.estimators)) if i not in shared]
+        jobs = []
+        for k, (part, seed) in enumerate(zip(parts, seeds, strict=True)):
+            drawn = check_random_state(int(seed)).randint(MAX_SEED, size=len(self.estimators))
+            for i in fitting:
+                message = f"(set {k + 1} of {len(parts)}) Fitting {self.names[i]}"
+                jobs.append(
+                    delayed(_fit)(
+                        self.names[i],
+                        self.estimators[i],
+                        part,
+                        self.classes,
+                        int(drawn[i]),
+                        message if self.verbose else None,
+                    )
+                )
+        fitted = iter(Parallel(n_jobs=self.n_jobs)(jobs))
+        return [
+            FittedChain(
+                [shared[i] if i in shared else next(fitted) for i in range(len(self.estimators))],
+                len(self.classes),
+            )
+            for _ in parts
+        ]
+
+
+def is_frozen(estimator: Any) -> bool:
+    """Whether an estimator is used as it is, without a fit."""
+    return isinstance(estimator, FrozenEstimator)
+
+
+def frozen_classes(names: Sequence[str], estimators: Sequence[Any]) -> np.ndarray | None:
+    """Classes of the frozen estimators, or None if there are none.
+
+    Raises
+    ------
+    NotFittedError
+        If a frozen estimator is not fitted.
+    ValueError
+        If frozen estimators were fitted on different classes.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, estimator in zip(names, estimators, strict=True):
+        if is_frozen(estimator):
+            check_is_fitted(estimator)
+            found[name] = np.asarray(estimator.classes_)
+    if not found:
+        return None
+    first, *others = found
+    for other in others:
+        if not np.array_equal(found[first], found[other]):
+            raise ValueError(
+                "Frozen estimators must have been fitted on the same classes. Got "
+                f"{found[first][:20].tolist()} for {first!r}, and {found[other][:20].tolist()} for "
+                f"{other!r}. Fit them on the same labels."
+            )
+    return found[first]
+
+
+def _fit(
+    name: str,
+    estimator: Any,
+    part: Samples,
+    classes: np.ndarray,
+    seed: int,
+    message: str | None,
+) -> BatchInvariantClassifier:
+    with _print_elapsed_time("CascadeClassifier", message):
+        try:
+            return BatchInvariantClassifier.fit(
+                estimator,
+                part.X,
+                classes[part.y],
+                part.weight,
+                classes=classes,
+                needs_probabilities=False,
+                seed=seed,
+                advice="",
+            )
+        except Exception as error:
+            error.add_note(f"The error was raised in fitting the estimator {name!r}.")
+            raise

@@ -310,6 +310,11 @@ default="seconds"
 
     def _validate_rows(self, X: Any) -> GivenRows:
         """Samples as they are given, whose features are those of `fit`."""
+        if getattr(X, "ndim", 2) == 1 and hasattr(self, "n_features_in_"):
+            raise ValueError(
+                f"Expected 2D array, got 1D array instead, of {len(X)} values. Reshape your data "
+                "with X.reshape(1, -1) if it is a single sample."
+            )
         validate_data(self, X, reset=False, skip_check_array=True)
         return given_rows(X)
 

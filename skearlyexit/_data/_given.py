@@ -25,7 +25,11 @@ class GivenRows:
     """
 
     def __init__(self, content: Any) -> None:
-        self._whole = content.tocsr() if sparse.issparse(content) else content
+        if sparse.issparse(content):
+            content = content.tocsr()
+        elif not hasattr(content, "__getitem__"):
+            content = np.asarray(content)  # which cannot be indexed as it is
+        self._whole = content
         self._index: np.ndarray | None = None
         self._n_rows = _num_samples(content)
 

@@ -165,7 +165,15 @@ class ChainCosts:
         estimators = [CostMeasurement.total(both) for both in zip(stages, heads, strict=True)]
         free = [CostMeasurement.exactly(0.0, each.how) for each in estimators]
         none = np.zeros(len(free))
-        return CostTable(self.cost.unit_name, self.names, free, estimators, none, decisions)
+        return CostTable(
+            self.cost.unit_name,
+            self.names,
+            free,
+            estimators,
+            none,
+            decisions,
+            plain_name="last estimator alone",
+        )
 
 
 def _parts(chain: FittedChain, X: GivenRows) -> list[CostInput]:

@@ -31,6 +31,8 @@ class CostTable:
     decisions : list of CostMeasurement
         Cost of the decision at each exit: the computation from the outputs of the heads to a
         prediction and its score.
+    plain_name : str, default="plain network"
+        What `plain` is the cost of.
 
     Examples
     --------
@@ -50,6 +52,7 @@ class CostTable:
     heads: list[CostMeasurement]
     links: np.ndarray
     decisions: list[CostMeasurement]
+    plain_name: str = "plain network"
 
     @property
     def stage_costs(self) -> np.ndarray:
@@ -68,12 +71,12 @@ class CostTable:
 
     @property
     def plain(self) -> float:
-        """Cost of the plain network, the unit of `cumulative`."""
+        """Cost of the plain network or of the last estimator alone, the unit of `cumulative`."""
         return float(self.stage_costs.sum() + self.head_costs[-1])
 
     @property
     def cumulative(self) -> np.ndarray:
-        """Cumulative cost of each exit, in units of the plain network, shape (n_exits,)."""
+        """Cumulative cost of each exit, in units of `plain`, shape (n_exits,)."""
         return exit_costs(self.stage_costs, self.head_costs, self.decision_costs)
 
     @property
@@ -93,6 +96,8 @@ class CostTable:
         until = self.cumulative
         columns: dict[str, list[Any]] = {"exit": list(self.names)}
         for title, readings in (("stage", self.stages), ("head", self.heads)):
+            if readings is self.stages and not np.any(self.stage_costs):
+                continue  # an estimator in a row is a head without a stage
             columns[title] = [reading.value for reading in readings]
             if any(reading.how == "measured" for reading in readings):
                 columns[f"{title} 25%"] = [reading.low for reading in readings]
@@ -132,7 +137,7 @@ class CostTable:
             ]
             for title, values in self._columns().items()
         }
-        note = f"in {self.unit or 'the unit given'} per sample; the plain network costs "
+        note = f"in {self.unit or 'the unit given'} per sample; the {self.plain_name} costs "
         note += readable(self.plain)
         if self.stages[0].how == "counted" and any(
             part.how == "measured" for part in (*self.heads, *self.decisions)

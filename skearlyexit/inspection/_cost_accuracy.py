@@ -225,7 +225,7 @@ class CostAccuracyDisplay(Display):
         table = classifier._label_table(X)
         scale = 1.0 if plain_cost is None else classifier.cost_table_.plain / plain_cost
         frontier = classifier.frontier_
-        unit = "plain network"
+        unit = classifier.cost_table_.plain_name
         if plain_cost is not None:
             unit = f"{short_count(plain_cost)} {classifier.cost_table_.unit}"
         return cls.from_predictions(

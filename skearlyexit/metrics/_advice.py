@@ -19,7 +19,7 @@ UNUSED = 0.1
 
 
 def on_exits(outcomes: Outcomes, names: list[str]) -> list[str]:
-    """Advise to cut the network where nothing is gained behind an exit.
+    """Advise to cut the model where nothing is gained behind an exit.
 
     For each exit, from the last but one to the first, it is tested that neither any later exit
     alone nor the model as it runs gains more than `MARGIN` over this exit. All these paired
@@ -61,7 +61,7 @@ def on_exits(outcomes: Outcomes, names: list[str]) -> list[str]:
         return []
     share = 100 * outcomes.costs[found] / outcomes.costs[-1]
     return [
-        f"Cut the network after {names[found]!r}: nothing is gained behind it. With a confidence "
+        f"Cut the model after {names[found]!r}: nothing is gained behind it. With a confidence "
         f"of {100 * outcomes.level:g} %, the exits behind it add at most {100 * MARGIN:g} "
         f"percentage point of accuracy, and its cost is {share:.0f} % of that of the last exit. A "
         "threshold of 0 at this exit does so without a new fit."

@@ -143,6 +143,7 @@ def exit_report(
         reason=point.reason,
         cost_unit=classifier.cost_table_.unit,
         plain_cost=classifier.cost_table_.plain,
+        plain_name=classifier.cost_table_.plain_name,
         advice=on_operating_point(classifier, point),
     )
 

@@ -158,7 +158,7 @@ def _lines(report: ExitReport) -> list[str]:
     if report.reason:
         lines.append(report.reason)
     if unit := _Unit.of(report):
-        line = f"The plain network costs {unit(1.0)} {unit.name} per sample."
+        line = f"The {report.plain_name} costs {unit(1.0)} {unit.name} per sample."
         if report.cost_unit not in SECONDS:
             line += " For times, fit with cost='seconds', or call skearlyexit.metrics.speedup."
         lines.append(line)
@@ -169,14 +169,15 @@ def _grids(report: ExitReport) -> list[_Grid]:
     """Tables of the whole model, of its exits and of the classes."""
     unit = _Unit.of(report)
     return [
-        _overall(report.overall, report.exits.costs[-1], unit),
+        _overall(report, unit),
         _exits(report.exits, unit),
         _classes(report.classes),
     ]
 
 
-def _overall(overall: OverallFigures, last_cost: float, unit: _Unit | None) -> _Grid:
+def _overall(report: ExitReport, unit: _Unit | None) -> _Grid:
     """Table of the figures of the whole model."""
+    overall, last_cost = report.overall, report.exits.costs[-1]
     rows = [
         ["accuracy", *_both(overall, "accuracy")],
         ["accuracy of the last exit", *_both(overall, "last_accuracy")],
@@ -192,7 +193,7 @@ def _overall(overall: OverallFigures, last_cost: float, unit: _Unit | None) -> _
             ["accuracy of the plain model", *_both(overall, "plain_accuracy")],
             ["lost against the plain model", *_both(overall, "plain_drop", form=_points)],
         ]
-    title = "Overall (accuracy in %, cost of the plain network = 1)"
+    title = f"Overall (accuracy in %, cost of the {report.plain_name} = 1)"
     return _Grid(title, ["", "value", "interval"], rows)
 
 

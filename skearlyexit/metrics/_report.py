@@ -65,6 +65,8 @@ class ExitReport:
         Unit in which costs were measured, such as "MACs" or "s"; empty if it is not known.
     plain_cost : float
         Cost of the plain network in this unit, by which costs are multiplied to convert them.
+    plain_name : str
+        What `plain_cost` is the cost of.
     advice : list of str
         Sentences that say what to change: that nothing is gained behind an exit, that a budget has
         the same thresholds as another one, or that no exit is cheap enough for it. Often there are
@@ -75,7 +77,7 @@ class ExitReport:
     Every share, accuracy, drop and mean cost of ``exits`` and ``overall``, and the drop of
     ``classes``, has an interval: its name with ``_interval`` appended, of shape (..., 2).
 
-    The network is advised to be cut after an exit if, at the confidence level, neither a later exit
+    The model is advised to be cut after an exit if, at the confidence level, neither a later exit
     alone nor the model as it runs gains more than one percentage point of accuracy over it, and no
     gain is certain. The intervals of the paired differences decide, for one exit after the other
     from the end up to the first that fails. A few hundred samples are needed.
@@ -108,6 +110,7 @@ class ExitReport:
     reason: str = ""
     cost_unit: str = ""
     plain_cost: float = np.nan
+    plain_name: str = "plain network"
     advice: list[str] = field(default_factory=list)
 
     @classmethod
@@ -129,6 +132,7 @@ class ExitReport:
         reason: str = "",
         cost_unit: str = "",
         plain_cost: float = np.nan,
+        plain_name: str = "plain network",
         advice: Sequence[str] = (),
     ) -> ExitReport:
         """Compute the report of an exit table.
@@ -167,6 +171,8 @@ class ExitReport:
             Unit of `plain_cost`, such as "MACs" or "s". If it is given, costs are shown in it, too.
         plain_cost : float, default=nan
             Cost of the plain network.
+        plain_name : str, default="plain network"
+            What `plain_cost` is the cost of.
         advice : sequence of str, default=()
             Advice on the operating point, which is added to that on the exits.
 
@@ -211,6 +217,7 @@ class ExitReport:
             reason=reason,
             cost_unit=cost_unit,
             plain_cost=plain_cost,
+            plain_name=plain_name,
             advice=[*on_exits(outcomes, list(exit_names)), *advice],
         )
 

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -28,6 +29,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skearlyexit import AccuracyDrop, Budget, CascadeClassifier, GivenCost
 from skearlyexit.combination import TrainedCombination
 from skearlyexit.costs import estimator_macs
+from skearlyexit.inspection import CostAccuracyDisplay
 from tests._data import blobs, same
 from tests._estimators import OnlyIndices
 
@@ -560,3 +562,18 @@ class TestAfterwards:
         ]
         clf = CascadeClassifier(estimators, cost=[1, 9], budget=0.6, random_state=0).fit(X, y)
         assert 0 < clf.predict(X_TEST, return_exits=True)[1].mean() < 1
+
+    def test_reports_say_what_costs_are_relative_to(self):
+        clf = three(cost=GivenCost(COSTS, unit="mJ"), budget=0.5).fit(X, y)
+        report = str(clf.exit_report(X_TEST, Y_TEST))
+        assert "The last estimator alone costs 16 mJ per sample." in report
+        assert "plain network" not in report
+        lines = str(clf.cost_table_).splitlines()
+        assert lines[0].split() == ["exit", "head", "until", "here", "of", "plain"]
+        assert lines[-1] == "in mJ per sample; the last estimator alone costs 16"
+
+    def test_displays(self):
+        display = CostAccuracyDisplay.from_estimator(three(budget=0.5).fit(X, y), X_TEST, Y_TEST)
+        plt.close(display.figure_)
+        assert display.unit == "last estimator alone"
+        assert display.exit_names == ["bayes", "logistic", "tree"]

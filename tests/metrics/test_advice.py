@@ -33,7 +33,7 @@ class TestCut:
     def test_nothing_is_gained_behind_an_exit(self):
         report = report_of(correct_of(2000, 0.5, 0.9, 0.9))
         assert report.advice == [
-            "Cut the network after 'middle': nothing is gained behind it. With a confidence of "
+            "Cut the model after 'middle': nothing is gained behind it. With a confidence of "
             "95 %, the exits behind it add at most 1 percentage point of accuracy, and its cost is "
             "50 % of that of the last exit. A threshold of 0 at this exit does so without a new "
             "fit."
@@ -41,7 +41,7 @@ class TestCut:
 
     def test_at_the_first_exit_that_allows_it(self):
         (sentence,) = report_of(correct_of(2000, 0.9, 0.9, 0.9)).advice
-        assert sentence.startswith("Cut the network after 'first'")
+        assert sentence.startswith("Cut the model after 'first'")
         assert "20 % of that of the last exit" in sentence
 
     def test_a_gain_forbids_it(self):
@@ -173,9 +173,9 @@ class TestBudgets:
 def test_it_is_shown():
     report = report_of(correct_of(2000, 0.5, 0.9, 0.9), exit_names=["<a>", "<b>", "<c>"])
     text, page = str(report), report._repr_html_()
-    assert "Advice\n- Cut the network after '<b>': nothing is gained" in text
+    assert "Advice\n- Cut the model after '<b>': nothing is gained" in text
     assert max(map(len, text.splitlines())) <= 130
-    assert "<li>Cut the network after &#x27;&lt;b&gt;&#x27;: nothing is gained" in page
+    assert "<li>Cut the model after &#x27;&lt;b&gt;&#x27;: nothing is gained" in page
     silent = report_of(correct_of(2000, 0.5, 0.8, 0.9))
     assert "Advice" not in str(silent)
     assert "Advice" not in silent._repr_html_()

@@ -152,7 +152,7 @@ default="seconds"
     or lists of texts for pipelines that begin with a vectorizer.
 
     The prediction for a sample does not depend on the other samples of the call, to the last bit.
-    For this, an estimator is called with at most 1,024 samples at a time on one thread of BLAS, and
+    For this, an estimator is called with at most 4,096 samples at a time on one thread of BLAS, and
     with exactly 256 if its predictions are found to depend on their number.
 
     With metadata routing, ``set_fit_request(sample_weight=True)`` is called on this estimator, and

@@ -23,7 +23,7 @@ from skearlyexit._determinism._threads import on_single_blas_thread
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._warnings import warn
 
-#: Largest number of samples in a call, and the number in each call of a classifier whose
+#: Largest number of samples in a call by default, and the number in each call of a classifier whose
 #: predictions depend on it.
 LARGEST_CALL = 1024
 FIXED_ROWS = 256
@@ -47,6 +47,8 @@ class BatchInvariantClassifier:
         Index of the class of each of these labels.
     n_classes : int
         Number of all classes, of which the estimator may not know some.
+    largest_call : int, default=1024
+        Largest number of samples in a call, for which it is tested that predictions are the same.
     fixed_rows : bool, default=False
         Whether the estimator is always called with the same number of samples.
     """
@@ -55,6 +57,7 @@ class BatchInvariantClassifier:
     labels: np.ndarray
     columns: np.ndarray
     n_classes: int
+    largest_call: int = LARGEST_CALL
     fixed_rows: bool = False
 
     @classmethod
@@ -69,6 +72,7 @@ class BatchInvariantClassifier:
         needs_probabilities: bool,
         seed: int,
         advice: str,
+        largest_call: int = LARGEST_CALL,
     ) -> BatchInvariantClassifier:
         """Fit a clone of a classifier or pipeline.
 
@@ -92,6 +96,8 @@ class BatchInvariantClassifier:
         seed : int
         advice : str
             Advice of error messages if there are no probabilities.
+        largest_call : int, default=1024
+            Largest number of samples in a call.
 
         Returns
         -------
@@ -119,7 +125,7 @@ class BatchInvariantClassifier:
             # Samples of a single class, as there may be in a small fold.
             estimator = DummyClassifier(strategy="prior")
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
-            fitted = cls._on_labels_it_takes(estimator, X, y, weight, classes)
+            fitted = cls._on_labels_it_takes(estimator, X, y, weight, classes, largest_call)
         if needs_probabilities and not hasattr(fitted.model, "predict_proba"):
             raise ValueError(
                 f"{type(_last_step(estimator)).__name__} has neither predict_proba nor "
@@ -135,20 +141,22 @@ class BatchInvariantClassifier:
         y: np.ndarray,
         weight: np.ndarray | None,
         classes: np.ndarray,
+        largest_call: int,
     ) -> BatchInvariantClassifier:
         """Fit on the labels, or on the integers 0, 1, ... if the estimator fails with them."""
-        every = np.arange(len(classes))
+        every, n_classes = np.arange(len(classes)), len(classes)
         try:
-            return cls._fitted(clone(estimator), X, y, weight, classes, every, len(classes))
+            fitted = cls._fitted(clone(estimator), X, y, weight, classes, every, n_classes)
+            return fitted._tested(X, largest_call)
         except Exception:
             present, codes = np.unique(np.searchsorted(classes, y), return_inverse=True)
             if y.dtype.kind in "iu" and np.array_equal(classes[present], np.arange(len(present))):
                 raise
             try:
                 encoded = encode_class_weight(clone(estimator), classes, present)
-                return cls._fitted(
-                    encoded, X, codes, weight, np.arange(len(present)), present, len(classes)
-                )
+                names = np.arange(len(present))
+                fitted = cls._fitted(encoded, X, codes, weight, names, present, n_classes)
+                return fitted._tested(X, largest_call)
             except Exception:
                 pass  # the labels were not the cause
             raise
@@ -176,11 +184,15 @@ class BatchInvariantClassifier:
                 "must set classes_ to labels that it was fitted on, each once."
             )
         index = np.array([positions[label] for label in known], dtype=np.intp)
-        return cls._tested(estimator, X, labels[index], columns[index], n_classes)
+        return cls(estimator, labels[index], columns[index], n_classes)
 
     @classmethod
     def of_fitted(
-        cls, estimator: Any, X: np.ndarray | GivenRows, classes: np.ndarray
+        cls,
+        estimator: Any,
+        X: np.ndarray | GivenRows,
+        classes: np.ndarray,
+        largest_call: int = LARGEST_CALL,
     ) -> BatchInvariantClassifier:
         """Make it from a copy of a classifier that was fitted on all of these classes.
 
@@ -191,28 +203,24 @@ class BatchInvariantClassifier:
             Samples, with some of which it is tested whether predictions depend on other samples.
         classes : ndarray of shape (n_classes,)
             The ``classes_`` of the estimator.
+        largest_call : int, default=1024
+            Largest number of samples in a call.
 
         Returns
         -------
         fitted : BatchInvariantClassifier
         """
         every = np.arange(len(classes))
-        return cls._tested(copy.deepcopy(estimator), X, classes, every, len(classes))
+        fitted = cls(copy.deepcopy(estimator), classes, every, len(classes))
+        return fitted._tested(X, largest_call)
 
-    @classmethod
-    def _tested(
-        cls,
-        estimator: Any,
-        X: np.ndarray | GivenRows,
-        labels: np.ndarray,
-        columns: np.ndarray,
-        n_classes: int,
-    ) -> BatchInvariantClassifier:
-        """Make it from a fitted estimator, which is changed to run in one job."""
-        _run_in_one_job(estimator, set())
-        fitted = cls(_as_stored(estimator), labels, columns, n_classes)
-        fitted.fixed_rows = fitted._depends_on_others(X)
-        return fitted
+    def _tested(self, X: np.ndarray | GivenRows, largest_call: int) -> BatchInvariantClassifier:
+        """The same, running in one job, after a test of the sizes of calls."""
+        _run_in_one_job(self.model, set())
+        self.model = _as_stored(self.model)
+        self.largest_call = largest_call
+        self.fixed_rows = self._depends_on_others(X)
+        return self
 
     def predict_proba(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         """Predict class probabilities, which are 0 or 1 for an estimator without `predict_proba`.
@@ -227,7 +235,7 @@ class BatchInvariantClassifier:
         """
         n_rows = len(vectors)
         vectors = _padded(vectors, n_rows + -n_rows % GROUP)
-        n_call = FIXED_ROWS if self.fixed_rows else LARGEST_CALL
+        n_call = FIXED_ROWS if self.fixed_rows else self.largest_call
         calls = [vectors[i : i + n_call] for i in range(0, len(vectors), n_call)]
         probabilities = on_single_blas_thread(
             lambda: [self._predict_padded(call, n_call) for call in calls]
@@ -266,7 +274,7 @@ class BatchInvariantClassifier:
         few = vectors[np.arange(64) % len(vectors)]
 
         def predictions() -> tuple[np.ndarray, list[np.ndarray]]:
-            in_many = self._predict(few[np.arange(LARGEST_CALL) % len(few)])
+            in_many = self._predict(few[np.arange(self.largest_call) % len(few)])
             return in_many, [self._predict(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
 
         in_many, by_few = on_single_blas_thread(predictions)

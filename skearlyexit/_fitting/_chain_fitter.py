@@ -19,6 +19,10 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._determinism._classifier import BatchInvariantClassifier, takes_weights
 from skearlyexit._fitting._network_fitter import MAX_SEED
 
+#: Largest number of samples in a call of an estimator. A call of a forest or of boosting takes
+#: milliseconds, whatever their number is.
+LARGEST_CALL = 4096
+
 
 @dataclass(frozen=True)
 class ChainFitter:
@@ -98,7 +102,7 @@ class ChainFitter:
             Fitted estimators for each set of samples, which share those that are frozen.
         """
         shared = {
-            i: BatchInvariantClassifier.of_fitted(each, rows, self.classes)
+            i: BatchInvariantClassifier.of_fitted(each, rows, self.classes, LARGEST_CALL)
             for i, each in enumerate(self.estimators)
             if is_frozen(each)
         }
@@ -180,6 +184,7 @@ def _fit(
                 needs_probabilities=False,
                 seed=seed,
                 advice="",
+                largest_call=LARGEST_CALL,
             )
         except Exception as error:
             error.add_note(f"The error was raised in fitting the estimator {name!r}.")

@@ -1,0 +1,87 @@
+"""Two classifiers in a row against the last of them alone: time, and accuracy on test samples.
+
+For each set and seed, a `CascadeClassifier` of a cheap and an expensive classifier is fitted with
+its default operating point, a guarantee that at most 1 % of new samples are lost. The expensive one
+is also fitted by itself, to the same samples, and called as scikit-learn users do. The two predict
+all test samples in turns, on one thread.
+
+Printed are the share of the samples that the expensive one is asked for, the time of the cascade as
+a share of that of the expensive one alone, how much accuracy is lost against it, and the share of
+the test samples that are wrong because they exited early; the guarantee allows 1 %.
+
+    python benchmarks/chains.py
+    python benchmarks/chains.py --sets spambase --seeds 1
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import _harness  # noqa: F401 - before everything that starts threads
+import numpy as np
+from _harness.command import available, make_parser
+from _harness.measure import take_turns
+from _harness.report import spread, table
+from _harness.samples import divide_set
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skearlyexit import CascadeClassifier
+
+CHAINS = {
+    "logistic regression, boosting": [
+        ("small", make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))),
+        ("large", HistGradientBoostingClassifier(random_state=0)),
+    ],
+    "forest of 20, forest of 500": [
+        ("small", RandomForestClassifier(20, random_state=0)),
+        ("large", RandomForestClassifier(500, random_state=1)),
+    ],
+}
+HEADER = ["set", "chain", "asked, %", "time, %", "accuracy alone", "lost, points", "wrong early, %"]
+
+
+def figures(estimators: list[Any], parts: Any, seed: int, turns: int) -> list[float]:
+    """Figures of one chain for one division of the samples."""
+    train, validation, (X, y) = parts
+    # The chain holds out what it needs.
+    X_train, y_train = (np.concatenate(both) for both in zip(train, validation, strict=True))
+    chain = CascadeClassifier(estimators, random_state=seed).fit(X_train, y_train)
+    alone = clone(estimators[-1][1]).fit(X_train, y_train)
+    times = take_turns(
+        {"chain": lambda: chain.predict(X), "alone": lambda: alone.predict(X)}, turns
+    )
+    labels, exits = chain.predict(X, return_exits=True)
+    *_, last = chain.staged_predict(X)
+    accuracy = np.mean(alone.predict(X) == y)
+    return [
+        100 * np.mean(exits == 1),
+        100 * float(np.median(times["chain"] / times["alone"])),
+        100 * accuracy,
+        100 * (accuracy - np.mean(labels == y)),
+        100 * np.mean((labels != y) & (last == y)),
+    ]
+
+
+def main() -> None:
+    """Measure the chains on the sets of the command line, and print the table."""
+    parser = make_parser(__doc__, sets="adult,letter,magic,spambase", seeds=5)
+    parser.add_argument("--turns", type=int, default=7, help="repetitions of each measured time")
+    args = parser.parse_args()
+    rows = []
+    for name in available(args.sets):
+        divided = [divide_set(name, seed) for seed in range(args.seeds)]
+        for title, estimators in CHAINS.items():
+            found = [
+                figures(estimators, parts, seed, args.turns) for seed, parts in enumerate(divided)
+            ]
+            rows.append([name, title, *(spread(column) for column in np.transpose(found))])
+            print(*rows[-1], sep=" | ", flush=True)
+    print(table(rows, HEADER))
+
+
+if __name__ == "__main__":
+    main()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import _fit_context
 from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import (
     _check_y,
@@ -20,6 +21,7 @@ from skearlyexit._base import remembered
 from skearlyexit._base_classifier import BaseExitClassifier
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._cascade._chain import FittedChain
+from skearlyexit._cascade._ensemble import ensemble_parts
 from skearlyexit._data._encode import classification_rows
 from skearlyexit._data._given import GivenRows, given_rows
 from skearlyexit._data._labels import check_labels
@@ -233,10 +235,64 @@ default="seconds"
         self.random_state = random_state
         self.verbose = verbose
 
+    @classmethod
+    def from_ensemble(cls, ensemble: Any, sizes: Sequence[int], **params: Any) -> Self:
+        """Make a cascade of the members of a fitted forest or bagging.
+
+        The first members answer easy samples, and the others are asked only for samples of which
+        the mean so far is not confident. No member is called twice for a sample. The last exit is
+        the ensemble itself: where no sample exits early, predictions are those of the ensemble to
+        the last bit, which its own are in a single job only.
+
+        Parameters
+        ----------
+        ensemble : fitted classifier
+            `sklearn.ensemble.RandomForestClassifier`, `ExtraTreesClassifier` or
+            `BaggingClassifier`. It is copied when the cascade is fitted.
+        sizes : sequence of int
+            Numbers of members up to each exit, in ascending order. The number of all members is
+            added if it is not the last.
+        **params : dict
+            Other parameters of the cascade.
+
+        Returns
+        -------
+        clf : CascadeClassifier
+            Cascade that is not fitted. Call `fit` with samples that the ensemble was not fitted on,
+            from which the thresholds are chosen. The names of the exits are the numbers of members.
+
+        Raises
+        ------
+        NotFittedError
+            If the ensemble is not fitted.
+        TypeError
+            If the ensemble is of another type.
+        ValueError
+            If `sizes` are not numbers of members in ascending order, or the ensemble predicts
+            several outputs.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn.ensemble import RandomForestClassifier
+        >>> from sklearn.model_selection import train_test_split
+        >>> from skearlyexit import CascadeClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> X_train, X_held, y_train, y_held = train_test_split(X, y, random_state=0)
+        >>> forest = RandomForestClassifier(100, random_state=0).fit(X_train, y_train)
+        >>> clf = CascadeClassifier.from_ensemble(forest, sizes=[10, 30], cost="macs", budget=0.5)
+        >>> clf.fit(X_held, y_held).exit_names_
+        ['10', '30', '100']
+        >>> bool((clf.predict(X_held, threshold=float("inf")) == forest.predict(X_held)).all())
+        True
+        """
+        parts = ensemble_parts(ensemble, sizes)
+        return cls([(str(part.stop), FrozenEstimator(part)) for part in parts], **params)
+
     @property
     def estimators_(self) -> list[Any]:
         """Fitted estimators."""
-        return [each.model for each in self.cascade_.network.estimators]
+        return [each.model for each in self.cascade_.network.links]
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(

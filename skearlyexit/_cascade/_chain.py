@@ -2,9 +2,93 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
+import numpy as np
+
+from skearlyexit._data._given import GivenRows
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit.costs import CostInput
+
+#: Largest number of samples in a call of an estimator. A call of a forest or of boosting takes
+#: milliseconds, whatever their number is.
+ROWS_PER_CALL = 4096
+
+
+@dataclass(frozen=True)
+class State:
+    """What a link passes to the next one.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_samples, n_values)
+        Values of each sample.
+    """
+
+    values: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Self:
+        """State of some of the samples, by index."""
+        return replace(self, values=self.values[rows])
+
+    @staticmethod
+    def joined(parts: Sequence[State]) -> State:
+        """State of all samples of several parts, from the same link."""
+        return replace(parts[0], values=np.concatenate([part.values for part in parts]))
+
+
+class Link(metaclass=ABCMeta):
+    """Base class of fitted estimators in a row.
+
+    Attributes
+    ----------
+    model : fitted estimator
+        The estimator.
+    """
+
+    model: Any
+
+    @abstractmethod
+    def advance(self, rows: GivenRows, state: State | None) -> State | None:
+        """Compute the state at this exit from that of the previous link, if there is one."""
+
+    @abstractmethod
+    def predict_proba(self, rows: GivenRows, state: State | None) -> np.ndarray:
+        """Probabilities of shape (n_samples, n_classes), given the state at this exit."""
+
+    @abstractmethod
+    def cost_input(self, rows: GivenRows, state: State | None) -> CostInput:
+        """Input of the measurement of the cost of this link after one with this state."""
+
+
+@dataclass(frozen=True)
+class Alone(Link):
+    """Classifier that uses nothing of those before it.
+
+    Attributes
+    ----------
+    steady : BatchInvariantClassifier
+        Calls the classifier.
+    """
+
+    steady: BatchInvariantClassifier
+
+    @property
+    def model(self) -> Any:
+        """The classifier."""
+        return self.steady.model
+
+    def advance(self, rows: GivenRows, state: State | None) -> None:
+        return None
+
+    def predict_proba(self, rows: GivenRows, state: State | None) -> np.ndarray:
+        return self.steady.predict_proba(rows)
+
+    def cost_input(self, rows: GivenRows, state: State | None) -> CostInput:
+        return CostInput(self.steady.predict_proba, rows, self.model)
 
 
 @dataclass(frozen=True)
@@ -13,16 +97,16 @@ class FittedChain:
 
     Attributes
     ----------
-    estimators : list of BatchInvariantClassifier
-        Classifier of each exit, which is called with the samples themselves.
+    links : list of Link
+        Classifier of each exit.
     n_classes : int
         Number of classes.
     """
 
-    estimators: list[BatchInvariantClassifier]
+    links: list[Link]
     n_classes: int
 
     @property
     def n_exits(self) -> int:
         """Number of exits, including the last one."""
-        return len(self.estimators)
+        return len(self.links)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 from dataclasses import dataclass
 from typing import Any
@@ -194,11 +193,12 @@ class BatchInvariantClassifier:
         classes: np.ndarray,
         largest_call: int = LARGEST_CALL,
     ) -> BatchInvariantClassifier:
-        """Make it from a copy of a classifier that was fitted on all of these classes.
+        """Make it from a classifier that was fitted on all of these classes.
 
         Parameters
         ----------
         estimator : fitted classifier or pipeline
+            Its parameters `n_jobs` are changed.
         X : ndarray of shape (n_samples, n_features), float64, or GivenRows
             Samples, with some of which it is tested whether predictions depend on other samples.
         classes : ndarray of shape (n_classes,)
@@ -211,8 +211,7 @@ class BatchInvariantClassifier:
         fitted : BatchInvariantClassifier
         """
         every = np.arange(len(classes))
-        fitted = cls(copy.deepcopy(estimator), classes, every, len(classes))
-        return fitted._tested(X, largest_call)
+        return cls(estimator, classes, every, len(classes))._tested(X, largest_call)
 
     def _tested(self, X: np.ndarray | GivenRows, largest_call: int) -> BatchInvariantClassifier:
         """The same, running in one job, after a test of the sizes of calls."""

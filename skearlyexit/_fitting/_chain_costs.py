@@ -64,17 +64,21 @@ class ChainCosts:
         Names of the estimators.
     n_classes : int
         Number of classes.
+    in_last : ndarray of shape (n_exits,), bool
+        Whether the last estimator includes what each of them computes, as a network does what a
+        stage computes. If not, the cost is that of a head, which the last one alone does without.
     """
 
     cost: Cost
     names: list[str]
     n_classes: int
+    in_last: np.ndarray
 
     def least(self) -> float:
         """Lower bound of the cost of exiting at the first exit, known before training."""
         # Without parts, only a cost that is given has values for the estimators.
         known = self.cost.of_blocks([], self.names, {})
-        return float(exit_costs(np.zeros(len(known)), known)[0]) if len(known) else 0.0
+        return float(self._cumulative(known)[0]) if len(known) else 0.0
 
     def cascade(
         self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
@@ -127,7 +131,11 @@ class ChainCosts:
             values = self._of_estimators(parts)
         else:
             values = np.array([max(1.0, counted_or_free(part)) for part in parts])
-        return exit_costs(np.zeros(len(values)), values)
+        return self._cumulative(values)
+
+    def _cumulative(self, values: np.ndarray) -> np.ndarray:
+        """Cumulative costs from those of the estimators."""
+        return exit_costs(np.where(self.in_last, values, 0), np.where(self.in_last, 0, values))
 
     def _measured_alone(
         self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
@@ -161,16 +169,16 @@ class ChainCosts:
         heads: list[CostMeasurement],
         decisions: list[CostMeasurement],
     ) -> CostTable:
-        """Table in which an estimator is a head, so that the last one alone is the unit."""
-        estimators = [CostMeasurement.total(both) for both in zip(stages, heads, strict=True)]
-        free = [CostMeasurement.exactly(0.0, each.how) for each in estimators]
-        none = np.zeros(len(free))
+        """Table in which each estimator is a stage or a head, and the last one alone the unit."""
+        whole = [CostMeasurement.total(both) for both in zip(stages, heads, strict=True)]
+        free = [CostMeasurement.exactly(0.0, each.how) for each in whole]
+        n_exits = len(whole)
         return CostTable(
             self.cost.unit_name,
             self.names,
-            free,
-            estimators,
-            none,
+            [(whole if self.in_last[i] else free)[i] for i in range(n_exits)],
+            [(free if self.in_last[i] else whole)[i] for i in range(n_exits)],
+            np.zeros(n_exits),
             decisions,
             plain_name="last estimator alone",
         )
@@ -179,5 +187,8 @@ class ChainCosts:
 def _parts(chain: FittedChain, X: GivenRows) -> list[CostInput]:
     """Inputs of the measurement of each estimator."""
     # Several different samples, since the cost of an estimator may depend on its input.
-    rows = X[:32]
-    return [CostInput(each.predict_proba, rows, each.model) for each in chain.estimators]
+    rows, state, parts = X[:32], None, []
+    for link in chain.links:
+        parts.append(link.cost_input(rows, state))
+        state = link.advance(rows, state)
+    return parts

@@ -85,7 +85,12 @@ def fit_chain(
         needs_probabilities=n_exits > 1 and exit_rule.needs_probabilities,
         weighted=samples.weight is not None,
     )
-    costs = ChainCosts(resolve_chain_cost(params.cost, fitter.names), fitter.names, len(classes))
+    costs = ChainCosts(
+        resolve_chain_cost(params.cost, fitter.names),
+        fitter.names,
+        len(classes),
+        fitter.in_last,
+    )
     least = costs.least()
     splits, refit = _splits(params.calibration, fitter, samples, rng)
     held = np.concatenate([np.arange(0), *(held for _, held in splits)])

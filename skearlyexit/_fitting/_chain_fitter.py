@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +14,11 @@ from sklearn.utils._user_interface import _print_elapsed_time
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._cascade._chain import FittedChain
+from skearlyexit._cascade._chain import ROWS_PER_CALL, Alone, FittedChain, Link
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
 from skearlyexit._determinism._classifier import BatchInvariantClassifier, takes_weights
 from skearlyexit._fitting._network_fitter import MAX_SEED
-
-#: Largest number of samples in a call of an estimator. A call of a forest or of boosting takes
-#: milliseconds, whatever their number is.
-LARGEST_CALL = 4096
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,17 @@ class ChainFitter:
     def is_fitted(self) -> bool:
         """Whether all estimators are frozen, so that there is nothing to fit."""
         return all(map(is_frozen, self.estimators))
+
+    @property
+    def in_last(self) -> np.ndarray:
+        """Whether the last estimator includes what each of them computes, shape (n_exits,)."""
+        included, last = np.zeros(len(self.estimators), dtype=bool), self.estimators[-1]
+        for i in reversed(range(len(included))):
+            each = self.estimators[i]
+            if not (_is_part(each) and _is_part(last) and each.ensemble is last.ensemble):
+                break
+            included[i] = True
+        return included
 
     def check(self, *, needs_probabilities: bool, weighted: bool) -> None:
         """Check before training that the estimators can do what is required of them.
@@ -101,11 +109,9 @@ class ChainFitter:
         chains : list of FittedChain
             Fitted estimators for each set of samples, which share those that are frozen.
         """
-        shared = {
-            i: BatchInvariantClassifier.of_fitted(each, rows, self.classes, LARGEST_CALL)
-            for i, each in enumerate(self.estimators)
-            if is_frozen(each)
-        }
+        frozen = {i: each for i, each in enumerate(self.estimators) if is_frozen(each)}
+        # Together, since several may be parts of the same ensemble.
+        shared = {i: self._link(each, rows) for i, each in copy.deepcopy(frozen).items()}
         fitting = [i for i in range(len(self.estimators)) if i not in shared]
         jobs = []
         for k, (part, seed) in enumerate(zip(parts, seeds, strict=True)):
@@ -125,16 +131,30 @@ class ChainFitter:
         fitted = iter(Parallel(n_jobs=self.n_jobs)(jobs))
         return [
             FittedChain(
-                [shared[i] if i in shared else next(fitted) for i in range(len(self.estimators))],
+                [
+                    shared[i] if i in shared else Alone(next(fitted))
+                    for i in range(len(self.estimators))
+                ],
                 len(self.classes),
             )
             for _ in parts
         ]
 
+    def _link(self, frozen: Any, rows: GivenRows) -> Link:
+        """Link of a frozen estimator, which is changed."""
+        if _is_part(frozen):
+            return frozen.as_link()
+        return Alone(BatchInvariantClassifier.of_fitted(frozen, rows, self.classes, ROWS_PER_CALL))
+
 
 def is_frozen(estimator: Any) -> bool:
     """Whether an estimator is used as it is, without a fit."""
     return isinstance(estimator, FrozenEstimator)
+
+
+def _is_part(estimator: Any) -> bool:
+    """Whether an estimator continues what the one before it has computed."""
+    return is_frozen(estimator) and hasattr(estimator, "as_link")
 
 
 def frozen_classes(names: Sequence[str], estimators: Sequence[Any]) -> np.ndarray | None:
@@ -184,7 +204,7 @@ def _fit(
                 needs_probabilities=False,
                 seed=seed,
                 advice="",
-                largest_call=LARGEST_CALL,
+                largest_call=ROWS_PER_CALL,
             )
         except Exception as error:
             error.add_note(f"The error was raised in fitting the estimator {name!r}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skearlyexit._cascade._chain import FittedChain
+from skearlyexit._cascade._chain import ROWS_PER_CALL, FittedChain, State
 from skearlyexit._data._given import GivenRows
 from skearlyexit._exit_table import Outputs
 from skearlyexit.runtime._executor import Executor, Store, executor_of
@@ -15,12 +15,13 @@ from skearlyexit.runtime._executor import Executor, Store, executor_of
 #: Maximum size of the outputs of an exit for a slab, and limits of the number of its samples.
 SLAB_BYTES = 2**26
 SMALLEST_SLAB, LARGEST_SLAB = 1024, 65536
-#: Number of samples for which the time of a call as such is small.
-ROWS_PER_CALL = 1024
+
+#: Samples, and the state of the link before.
+Batch = tuple[GivenRows, State | None]
 
 
 class EstimatorExecutor(Executor):
-    """Executor of estimators in a row. A slab is a single batch, the samples themselves.
+    """Executor of estimators in a row. A slab is a single batch, usually of one call.
 
     Parameters
     ----------
@@ -42,39 +43,44 @@ class EstimatorExecutor(Executor):
         largest = LARGEST_SLAB if large else ROWS_PER_CALL
         return min(largest, max(SMALLEST_SLAB, SLAB_BYTES // output_bytes))
 
-    def load(self, X: Any) -> list[GivenRows]:
-        return [X]
+    def load(self, X: Any) -> list[Batch]:
+        return [(X, None)]
 
-    def batches(
-        self, exit_: int, carry: list[GivenRows], n_rows: int
-    ) -> list[tuple[GivenRows, int]]:
+    def batches(self, exit_: int, carry: list[Batch], n_rows: int) -> list[tuple[Batch, int]]:
         return [(carry[0], n_rows)]
 
-    def stage_of_batch(self, exit_: int, batch: GivenRows) -> tuple[GivenRows, GivenRows]:
-        return batch, batch
+    def stage_of_batch(self, exit_: int, batch: Batch) -> tuple[Batch, Batch]:
+        rows, state = batch
+        advanced = rows, self.chain.links[exit_].advance(rows, state)
+        return advanced, advanced
 
-    def input_of_batch(self, exit_: int, embedding: GivenRows, n_rows: int) -> GivenRows:
+    def input_of_batch(self, exit_: int, embedding: Batch, n_rows: int) -> Batch:
         return embedding
 
-    def output(self, exit_: int, inputs: list[GivenRows], n_rows: int) -> Outputs:
-        return Outputs(self.chain.estimators[exit_].predict_proba(inputs[0]))
+    def output(self, exit_: int, inputs: list[Batch], n_rows: int) -> Outputs:
+        return Outputs(self.chain.links[exit_].predict_proba(*inputs[0]))
 
     def store(self, exit_: int, n_rows: int) -> _EstimatorStore:
         return _EstimatorStore()
 
 
 class _EstimatorStore(Store):
-    """Positions of samples."""
+    """Positions of samples, and their states."""
 
     def __init__(self) -> None:
         self.rows: list[GivenRows] = []
+        self.states: list[State] = []
 
-    def add(self, carry: list[GivenRows], rows: np.ndarray) -> None:
-        self.rows.append(carry[0][rows])
+    def add(self, carry: list[Batch], rows: np.ndarray) -> None:
+        given, state = carry[0]
+        self.rows.append(given[rows])
+        if state is not None:
+            self.states.append(state.take(rows))
 
-    def taken(self) -> list[GivenRows]:
-        rows, self.rows = self.rows, []
-        return [GivenRows.joined(rows)]
+    def taken(self) -> list[Batch]:
+        batch = GivenRows.joined(self.rows), State.joined(self.states) if self.states else None
+        self.rows, self.states = [], []
+        return [batch]
 
 
 executor_of.register(FittedChain, EstimatorExecutor)

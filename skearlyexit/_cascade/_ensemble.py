@@ -1,0 +1,216 @@
+"""Parts of an ensemble in a row, of which each continues the sum of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import BaggingClassifier
+from sklearn.ensemble._forest import ForestClassifier
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from skearlyexit._cascade._chain import Link, State
+from skearlyexit._data._given import GivenRows
+from skearlyexit.costs import CostInput, estimator_macs
+from skearlyexit.costs._estimators import CALL
+
+
+@singledispatch
+def add_members(ensemble: Any, X: Any, start: int, stop: int, total: np.ndarray) -> None:
+    """Add the probabilities of members to a sum in place, as the ensemble itself does.
+
+    Parameters
+    ----------
+    ensemble : fitted classifier
+        Forest or bagging.
+    X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+        Samples.
+    start, stop : int
+        The members are ``estimators_[start:stop]``.
+    total : ndarray of shape (n_samples, n_classes)
+        Sum of the probabilities of the members before.
+    """
+    raise NotImplementedError
+
+
+@add_members.register(ForestClassifier)
+def _(ensemble: Any, X: Any, start: int, stop: int, total: np.ndarray) -> None:
+    X = ensemble._validate_X_predict(X)
+    for tree in ensemble.estimators_[start:stop]:
+        total += tree.predict_proba(X, check_input=False)
+
+
+@add_members.register(BaggingClassifier)
+def _(ensemble: Any, X: Any, start: int, stop: int, total: np.ndarray) -> None:
+    X = check_array(X, accept_sparse=["csr", "csc"], dtype=None, ensure_all_finite=False)
+    members = zip(ensemble.estimators_, ensemble.estimators_features_, strict=True)
+    for member, features in list(members)[start:stop]:
+        columns = X[:, features]
+        if hasattr(member, "predict_proba"):
+            # A member may not have seen all classes, of which these are indices.
+            total[:, member.classes_] += member.predict_proba(columns)
+        else:
+            total[np.arange(len(total)), member.predict(columns)] += 1
+
+
+class EnsemblePart(ClassifierMixin, BaseEstimator):
+    """The first members of a fitted ensemble.
+
+    In a row, a part continues after the members of the part before it. It is frozen there.
+
+    Parameters
+    ----------
+    ensemble : fitted classifier
+        Forest or bagging, which is not copied.
+    stop : int
+        Number of members.
+    """
+
+    def __init__(self, ensemble: Any, stop: int) -> None:
+        self.ensemble = ensemble
+        self.stop = stop
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def fit(self, X: Any, y: Any = None) -> EnsemblePart:
+        """Return the part as it is."""
+        return self
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Class labels."""
+        return self.ensemble.classes_
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Mean of the probabilities of the members."""
+        link, rows = self.as_link(), GivenRows(X)
+        return link.predict_proba(rows, link.advance(rows, None))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable labels."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def as_link(self) -> Members:
+        """Fitted estimator in a row."""
+        return Members(self)
+
+
+@dataclass(frozen=True)
+class SomeMembers:
+    """Members of an ensemble, whose operations are counted and whose size is measured."""
+
+    members: list[Any]
+    n_classes: int
+
+
+@estimator_macs.register(SomeMembers)
+def _(some: SomeMembers) -> float:
+    counts = [estimator_macs(member) for member in some.members]
+    return float(sum(counts) + len(counts) * (CALL + some.n_classes))
+
+
+@dataclass(frozen=True)
+class Sum(State):
+    """Sum of the probabilities of the first members of an ensemble.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_samples, n_classes)
+        Sum of the probabilities of these members.
+    ensemble : fitted classifier
+        The ensemble.
+    count : int
+        Number of members.
+    """
+
+    ensemble: Any
+    count: int
+
+
+@dataclass(frozen=True)
+class Members(Link):
+    """Part of an ensemble, which computes the members that were not computed before.
+
+    Attributes
+    ----------
+    model : EnsemblePart
+        The part.
+    """
+
+    model: EnsemblePart
+
+    def advance(self, rows: GivenRows, state: Any) -> Sum:
+        part, start = self.model, self._start(state)
+        total = np.zeros((len(rows), len(part.classes_))) if not start else state.values.copy()
+        add_members(part.ensemble, rows.content, start, part.stop, total)
+        return Sum(total, part.ensemble, part.stop)
+
+    def predict_proba(self, rows: GivenRows, state: Any) -> np.ndarray:
+        return state.values / state.count
+
+    def cost_input(self, rows: GivenRows, state: Any) -> CostInput:
+        part, start = self.model, self._start(state)
+        members = part.ensemble.estimators_[start : part.stop]
+        n_classes = len(part.classes_)
+
+        def run(some: GivenRows) -> None:
+            total = np.zeros((len(some), n_classes))
+            add_members(part.ensemble, some.content, start, part.stop, total)
+
+        return CostInput(run, rows, SomeMembers(members, n_classes))
+
+    def _start(self, state: Any) -> int:
+        """Number of members that were computed before."""
+        part = self.model
+        continued = isinstance(state, Sum) and state.ensemble is part.ensemble
+        return state.count if continued and state.count <= part.stop else 0
+
+
+def ensemble_parts(ensemble: Any, sizes: Sequence[int]) -> list[EnsemblePart]:
+    """Parts of a fitted ensemble, of which the last is all of it.
+
+    Parameters
+    ----------
+    ensemble : fitted classifier
+        Forest or bagging.
+    sizes : sequence of int
+        Number of members up to the end of each part, in ascending order. That of all members is
+        added if it is not the last.
+
+    Returns
+    -------
+    parts : list of EnsemblePart
+
+    Raises
+    ------
+    NotFittedError, TypeError, ValueError
+        As in `CascadeClassifier.from_ensemble`.
+    """
+    if add_members.dispatch(type(ensemble)) is add_members.dispatch(object):
+        raise TypeError(
+            "The 'ensemble' must be a RandomForestClassifier, an ExtraTreesClassifier or a "
+            f"BaggingClassifier. Got {type(ensemble).__name__} instead."
+        )
+    check_is_fitted(ensemble)
+    n_members = len(ensemble.estimators_)
+    stops = list(sizes)
+    whole = all(isinstance(each, Integral) for each in stops)
+    if not whole or stops != sorted(set(stops)) or not all(1 <= n <= n_members for n in stops):
+        raise ValueError(
+            f"'sizes' must be numbers of members from 1 to {n_members}, in ascending order. Got "
+            f"{sizes!r} instead."
+        )
+    if getattr(ensemble, "n_outputs_", 1) > 1:
+        raise ValueError(
+            f"The 'ensemble' must predict a single output. Got {ensemble.n_outputs_} outputs."
+        )
+    if n_members not in stops:
+        stops.append(n_members)
+    return [EnsemblePart(ensemble, int(stop)) for stop in stops]

@@ -12,7 +12,7 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._exit_table import ExitTable, LabelTable, Outputs
 from skearlyexit._fitting._cross_fit import cross_fit, fit_to_costs
 from skearlyexit._fitting._operating_point import CalibrationWeights
-from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
+from skearlyexit._utils._not_finite import among_held_out, located
 from skearlyexit.calibration import CalibrationData
 from skearlyexit.runtime._driver import label_table, outputs
 
@@ -21,7 +21,11 @@ Found = Outputs | ExitTable | LabelTable
 
 
 def found_at_exits(
-    network: FittedExits, exit_rule: ExitRule, held_out: Samples, needs_probabilities: bool
+    network: FittedExits,
+    exit_rule: ExitRule,
+    held_out: Samples,
+    needs_probabilities: bool,
+    advice: str | None = None,
 ) -> Found:
     """Outputs of all exits for held-out samples, or as little of them as calibration requires.
 
@@ -35,13 +39,15 @@ def found_at_exits(
         Held-out samples.
     needs_probabilities : bool
         Whether the operating point requires probabilities.
+    advice : str or None, default=None
+        End of the message of an error for outputs that are not valid. None is that of prediction.
 
     Returns
     -------
     found : Outputs, ExitTable or LabelTable
         Outputs if the exit rule is still to be fitted, and otherwise a table.
     """
-    with located(held_out.positions, ADVICE_IN_FIT):
+    with located(held_out.positions, advice):
         # An exit rule that is fitted, to samples or costs, requires the outputs of the heads.
         if exit_rule.needs_fit:
             return outputs(network, held_out.X)

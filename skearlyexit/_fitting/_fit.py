@@ -26,6 +26,7 @@ from skearlyexit._fitting._operating_point import (
 from skearlyexit._fitting._options import always_stops_early, stops_early
 from skearlyexit._fitting._placing import PlacedFit, place_exits
 from skearlyexit._fitting._spec import FitSpec, make_spec
+from skearlyexit._utils._not_finite import ADVICE_IN_FIT
 from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint, Frontier, OperatingPoint
 from skearlyexit.costs import CostTable
@@ -241,7 +242,11 @@ def _fit_networks(
         with progress.training(name, max_epochs):
             fit = fitter.fit(part, validation, int(seeds[i + 1]), n_rows=n_rows, start=start)
         held_out = samples.take(held)
-        found.append(found_at_exits(fit.network, fitter.exit_rule, held_out, needs_probabilities))
+        found.append(
+            found_at_exits(
+                fit.network, fitter.exit_rule, held_out, needs_probabilities, ADVICE_IN_FIT
+            )
+        )
     if placed.refit:
         with progress.training("final" if n_folds else "", max_epochs):
             if n_folds and len(samples) >= CONTINUED_FROM and fitter.can_continue(fit, samples):

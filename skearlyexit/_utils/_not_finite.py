@@ -43,7 +43,7 @@ class OutputsNotFiniteError(ValueError):
 
 
 @contextmanager
-def located(index: np.ndarray, advice: str = ADVICE) -> Iterator[None]:
+def located(index: np.ndarray, advice: str | None = None) -> Iterator[None]:
     """Convert the positions in errors raised inside; see `relocated`."""
     try:
         yield
@@ -52,7 +52,7 @@ def located(index: np.ndarray, advice: str = ADVICE) -> Iterator[None]:
 
 
 def relocated(
-    error: OutputsNotFiniteError, index: np.ndarray, advice: str = ADVICE
+    error: OutputsNotFiniteError, index: np.ndarray, advice: str | None = None
 ) -> OutputsNotFiniteError:
     """Error with converted positions, if samples are a selection of others.
 
@@ -62,10 +62,11 @@ def relocated(
         Error with positions among the selected samples.
     index : ndarray of shape (n_samples,), int
         Position of each sample among those that it was selected from.
-    advice : str
-        End of the message.
+    advice : str or None, default=None
+        End of the message. None keeps that of the error.
     """
-    return OutputsNotFiniteError(error.what, np.sort(index[error.positions]), advice)
+    positions = np.sort(index[error.positions])
+    return OutputsNotFiniteError(error.what, positions, error.advice if advice is None else advice)
 
 
 @contextmanager

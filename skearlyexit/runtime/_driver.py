@@ -329,7 +329,7 @@ def visit(
             flow.enter(rows, X[start : start + slab_rows], last=last)
     if failed:
         positions = np.sort(np.concatenate([error.positions for error in failed]))
-        raise OutputsNotFiniteError(failed[0].what, positions)
+        raise OutputsNotFiniteError(failed[0].what, positions, failed[0].advice)
 
 
 def _output_bytes(executor: Executor, exit_rule: ExitRule | None) -> int:

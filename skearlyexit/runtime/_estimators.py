@@ -31,6 +31,7 @@ class EstimatorExecutor(Executor):
 
     combiner = None
     has_gates = False
+    advice = "Check these samples, and what predict_proba of the estimator returns for them."
 
     def __init__(self, chain: FittedChain) -> None:
         self.chain = chain

@@ -12,6 +12,7 @@ import numpy as np
 
 from skearlyexit._determinism._softmax import largest_of
 from skearlyexit._exit_table import Outputs
+from skearlyexit._utils._not_finite import ADVICE
 from skearlyexit.combination import Combination
 
 
@@ -58,12 +59,15 @@ class Executor(metaclass=ABCMeta):
         Combination of the heads that was learned with the network.
     has_gates : bool
         Whether the outputs include those of gates.
+    advice : str
+        End of the message of an error for outputs that are not valid.
     """
 
     n_exits: int
     n_classes: int
     combiner: Combination | None
     has_gates: bool
+    advice: str = ADVICE
 
     @abstractmethod
     def context(self) -> AbstractContextManager[Any]:

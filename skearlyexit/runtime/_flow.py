@@ -95,7 +95,7 @@ class Flow:
                 try:
                     exiting, state = self._visited(exit_, rows, inputs, state)
                 except OutputsNotFiniteError as error:
-                    self.failed.append(relocated(error, rows))
+                    self.failed.append(relocated(error, rows, self.executor.advice))
                     return
                 (stay,) = (~exiting).nonzero()
             exit_ += 1

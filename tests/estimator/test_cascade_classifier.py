@@ -83,6 +83,18 @@ class Memorizing(ClassifierMixin, BaseEstimator):
         return np.where(np.arange(2) == np.array(labels)[:, None], 0.9, 0.1)
 
 
+class Collective(ClassifierMixin, BaseEstimator):
+    """Answers that depend on the number of samples in a call, as rounding in BLAS may."""
+
+    def fit(self, X, y):
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict_proba(self, X):
+        positive = 1 / (1 + np.exp(-X[:, 0])) * (1 - 1e-9 * len(X))
+        return np.column_stack([1 - positive, positive])
+
+
 class TestAnswers:
     def test_equal_to_a_rule_by_hand(self):
         clf = three(threshold=[0.8, 0.7]).fit(X, y)
@@ -126,6 +138,17 @@ class TestAnswers:
         order = np.random.RandomState(0).permutation(len(X_TEST))
         for part in (order[:1], order[:7], order[:300]):
             assert same(clf.predict_proba(X_TEST[part], threshold=thresholds), whole[part])
+
+    def test_nor_if_that_of_an_estimator_does(self):
+        estimators = [("one", Collective()), ("two", Collective())]
+        clf = CascadeClassifier(estimators, cost=[1, 2], threshold=0.7, random_state=0)
+        clf.fit(X, (X[:, 0] > 0).astype(int))
+        whole, exits = clf.predict_proba(X_TEST, return_exits=True)
+        assert 0 < exits.mean() < 1
+        for rows in (slice(1), slice(3, 30), slice(300)):
+            assert same(clf.predict_proba(X_TEST[rows]), whole[rows])
+        table = clf.exit_table(X_TEST)
+        assert same(table.probabilities[np.arange(len(exits)), exits], whole)
 
     def test_labels_that_are_texts(self):
         names = np.array(["a", "b", "c", "d"])
@@ -525,6 +548,23 @@ class TestRefused:
         with pytest.raises(ValueError, match="'C' parameter") as caught:
             clf.fit(X, y)
         assert "'logistic'" in " ".join(caught.value.__notes__)
+
+    @pytest.mark.parametrize("params", [{}, {"policy": "learned"}])
+    def test_probabilities_that_are_not_finite(self, params):
+        class Undefined(Collective):
+            def predict_proba(self, X):
+                return np.where(X[:, :1] > 2.5, np.nan, super().predict_proba(X))
+
+        labels, wrong = (X[:, 0] > 0).astype(int), int(np.argmax(X[:, 0] > 2.5))
+        estimators = [("first", Undefined()), ("tree", DecisionTreeClassifier())]
+        clf = CascadeClassifier(estimators, cost=[1, 2], random_state=0, **params)
+        with pytest.raises(ValueError, match="exit 0 are NaN") as caught:
+            clf.fit(X, labels)
+        assert "network" not in str(caught.value)
+        assert "backbone" not in str(caught.value)
+        clf.fit(X[X[:, 0] < 2], labels[X[:, 0] < 2])
+        with pytest.raises(ValueError, match=rf"X\[{wrong}\].*predict_proba of the estimator"):
+            clf.predict(X, threshold=0.7)
 
     def test_no_samples(self):
         clf = three(threshold=0.5).fit(X, y)

@@ -62,7 +62,7 @@ def fits(monkeypatch):
 @pytest.fixture
 def judged(monkeypatch):
     """Samples of every exit table that is made while fitting."""
-    from skearlyexit._fitting import _exit_probe, _fit
+    from skearlyexit._fitting import _calibrating, _exit_probe
 
     tables = []
 
@@ -73,7 +73,11 @@ def judged(monkeypatch):
 
         return watching
 
-    for module, name in ((_fit, "outputs"), (_fit, "label_table"), (_exit_probe, "outputs")):
+    for module, name in (
+        (_calibrating, "outputs"),
+        (_calibrating, "label_table"),
+        (_exit_probe, "outputs"),
+    ):
         monkeypatch.setattr(module, name, watched(getattr(module, name)))
     return tables
 

@@ -28,6 +28,7 @@ from skearlyexit._data._labels import check_labels
 from skearlyexit._determinism._random import ending_turns
 from skearlyexit._fitting._chain_fit import ChainModel, fit_chain
 from skearlyexit._fitting._chain_fitter import ChainFitter, frozen_classes
+from skearlyexit._fitting._informed_fitter import InformedFitter
 from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
@@ -100,6 +101,12 @@ default="seconds"
         - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
 
         If all estimators are frozen, there is nothing to fit, and all samples are used.
+    pass_probabilities : bool, default=False
+        Whether the probabilities that the estimators before predict are further features of an
+        estimator, after those of X; in data frames they are named such as ``small_0``, for class 0
+        of ``"small"``. In training they are predicted out of fold, as in `StackingClassifier`, with
+        5 further fits of each estimator but the last. Only the first estimator may be frozen.
+        All estimators up to an exit are then needed, and the unit of cost is that of all of them.
     n_jobs : int, default=None
         Number of estimators that are fitted in parallel, including those of the folds. None means 1
         unless in a `joblib.parallel_backend` context. -1 means using all processors.
@@ -195,6 +202,7 @@ default="seconds"
             StrOptions({"auto"}),
             None,
         ],
+        "pass_probabilities": ["boolean"],
         "n_jobs": [
             Interval(Integral, None, -1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
@@ -218,6 +226,7 @@ default="seconds"
         operating_point: OperatingPoint | None = None,
         cost: str | Cost | Sequence[float] = "seconds",
         calibration: Any = "auto",
+        pass_probabilities: bool = False,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -231,6 +240,7 @@ default="seconds"
         self.operating_point = operating_point
         self.cost = cost
         self.calibration = calibration
+        self.pass_probabilities = pass_probabilities
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -344,7 +354,8 @@ default="seconds"
         samples, classes, weight = classification_rows(
             rows, y, sample_weight, None, groups, name=type(self).__name__, classes=known
         )
-        fitter = ChainFitter(names, estimators, classes, self.n_jobs, bool(self.verbose))
+        kind = InformedFitter if self.pass_probabilities else ChainFitter
+        fitter = kind(names, estimators, classes, self.n_jobs, bool(self.verbose))
         self._set_fitted(fit_chain(self, fitter, samples, weight), names, classes)
 
     def _estimators_in_use(self) -> tuple[list[str], list[Any]]:

@@ -11,6 +11,8 @@ from scipy import sparse
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
+from skearlyexit._utils._frames import import_pandas
+
 
 class GivenRows:
     """Samples of any type that estimators of scikit-learn support, such as a data frame.
@@ -59,6 +61,46 @@ class GivenRows:
         found = copy(self)
         found._index, found._n_rows = index, len(index)
         return found
+
+    def beside(self, values: np.ndarray, names: list[str]) -> GivenRows:
+        """Samples with further features.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_samples, n_values)
+            Values of the features.
+        names : list of str
+            Names of the features, for data frames whose features have names.
+
+        Returns
+        -------
+        rows : GivenRows
+            Samples of the same type, with the new features last.
+
+        Raises
+        ------
+        ValueError
+            If the samples are not rows of features.
+        """
+        content = self.content
+        if sparse.issparse(content):
+            return GivenRows(sparse.hstack([content, sparse.csr_array(values)], format="csr"))
+        if hasattr(content, "iloc") and hasattr(content, "columns"):
+            named = all(isinstance(name, str) for name in content.columns)
+            new = names if named else range(content.shape[1], content.shape[1] + len(names))
+            pd = import_pandas("GivenRows.beside")
+            added = pd.DataFrame(values, columns=new, index=content.index)
+            return GivenRows(pd.concat([content, added], axis=1))
+        if hasattr(content, "with_columns"):
+            columns = dict(zip(names, values.T, strict=True))
+            return GivenRows(content.hstack(type(content)(columns)))
+        rows = np.asarray(content)
+        if rows.ndim != 2:
+            raise ValueError(
+                f"Probabilities can be added to samples with features in columns only. Got X of "
+                f"{rows.ndim} axes; give pass_probabilities=False."
+            )
+        return GivenRows(np.hstack([rows, values]))
 
 
 def given_rows(X: Any) -> GivenRows:

@@ -180,7 +180,7 @@ class ChainCosts:
             [(free if self.in_last[i] else whole)[i] for i in range(n_exits)],
             np.zeros(n_exits),
             decisions,
-            plain_name="last estimator alone",
+            plain_name="last estimator" if self.in_last.all() else "last estimator alone",
         )
 
 

@@ -117,17 +117,7 @@ class ChainFitter:
         for k, (part, seed) in enumerate(zip(parts, seeds, strict=True)):
             drawn = check_random_state(int(seed)).randint(MAX_SEED, size=len(self.estimators))
             for i in fitting:
-                message = f"(set {k + 1} of {len(parts)}) Fitting {self.names[i]}"
-                jobs.append(
-                    delayed(_fit)(
-                        self.names[i],
-                        self.estimators[i],
-                        part,
-                        self.classes,
-                        int(drawn[i]),
-                        message if self.verbose else None,
-                    )
-                )
+                jobs.append(self.job(i, part, int(drawn[i]), f"set {k + 1} of {len(parts)}"))
         fitted = iter(Parallel(n_jobs=self.n_jobs)(jobs))
         return [
             FittedChain(
@@ -139,6 +129,13 @@ class ChainFitter:
             )
             for _ in parts
         ]
+
+    def job(self, i: int, samples: Samples, seed: int, title: str) -> Any:
+        """Delayed fit of an estimator, whose time is printed with a title."""
+        message = f"({title}) Fitting {self.names[i]}" if self.verbose else None
+        return delayed(_fit)(
+            self.names[i], self.estimators[i], samples, self.classes, seed, message
+        )
 
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         """Link of a frozen estimator, which is changed."""

@@ -110,6 +110,7 @@ class _TimedExecutor(Executor):
         self.executor = executor
         self.n_exits, self.n_classes = executor.n_exits, executor.n_classes
         self.combiner, self.has_gates = executor.combiner, executor.has_gates
+        self.advice = executor.advice
 
     def finished(self) -> np.ndarray:
         """Seconds since the start, by exit and part."""

@@ -117,7 +117,7 @@ class ChainFitter:
         for k, (part, seed) in enumerate(zip(parts, seeds, strict=True)):
             drawn = check_random_state(int(seed)).randint(MAX_SEED, size=len(self.estimators))
             for i in fitting:
-                jobs.append(self.job(i, part, int(drawn[i]), f"set {k + 1} of {len(parts)}"))
+                jobs.append(self.job(i, part, int(drawn[i]), f"model {k + 1} of {len(parts)}"))
         fitted = iter(Parallel(n_jobs=self.n_jobs)(jobs))
         return [
             FittedChain(

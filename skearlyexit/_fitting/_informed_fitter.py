@@ -94,7 +94,7 @@ class InformedFitter(ChainFitter):
         jobs = []
         for k, (part, rng) in enumerate(zip(parts, drawing, strict=True)):
             trained = [part, *(part.take(train) for train, _ in splits[k])]
-            where = f"set {k + 1} of {len(parts)}"
+            where = f"model {k + 1} of {len(parts)}"
             for fold, samples in enumerate(trained):
                 title = f"{where}, without fold {fold} of {n_folds[k]}" if fold else where
                 jobs.append(self.job(i, samples, int(rng.randint(MAX_SEED)), title))

@@ -30,7 +30,7 @@ from skearlyexit import AccuracyDrop, Budget, CascadeClassifier, GivenCost
 from skearlyexit.combination import TrainedCombination
 from skearlyexit.costs import estimator_macs
 from skearlyexit.inspection import CostAccuracyDisplay
-from tests._data import blobs, same
+from tests._data import blobs, quick, same
 from tests._estimators import OnlyIndices
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -594,6 +594,27 @@ class TestAfterwards:
         clf = three(budget=0.5).fit(X, y)
         for other in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
             assert same(other.predict_proba(X_TEST), clf.predict_proba(X_TEST))
+
+    def test_a_network_with_exits_before_boosting(self):
+        network = quick(threshold=0.5)
+        estimators = [("network", network), ("boosting", HistGradientBoostingClassifier())]
+        clf = CascadeClassifier(estimators, cost=[1, 9], threshold=0.4, random_state=0)
+        clf = clf.set_params(boosting__max_iter=10).fit(X, y)
+        whole, exits = clf.predict_proba(X_TEST, return_exits=True)
+        assert 0 < exits.mean() < 1
+        assert same(clf.predict_proba(X_TEST[:5]), whole[:5])
+        own = clf.estimators_[0].predict_proba(X_TEST)
+        np.testing.assert_allclose(whole[exits == 0], own[exits == 0], rtol=1e-12)
+
+    def test_times_are_printed_if_asked_for(self, capsys):
+        three(calibration=3, verbose=True).fit(X, y)
+        lines = capsys.readouterr().out.splitlines()
+        # The folds are enough of them, and the final model.
+        for line, name in zip(lines[-3:], ("bayes", "logistic", "tree"), strict=True):
+            assert f"(model 4 of 4) Fitting {name}, total=" in line
+        assert len(lines) == 12
+        three().fit(X, y)
+        assert capsys.readouterr().out == ""
 
     def test_boosting_at_the_end(self):
         estimators = [

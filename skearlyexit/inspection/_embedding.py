@@ -156,9 +156,14 @@ class EmbeddingDisplay(Display):
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError
-            If `estimator` is not an early-exit classifier, or an argument is invalid.
+            If `estimator` is not an early-exit network, or an argument is invalid.
         """
         classifier, X = cls._unwrapped(estimator, X)
+        if not hasattr(classifier, "embed"):
+            raise TypeError(
+                f"EmbeddingDisplay shows embeddings of a network, and {type(classifier).__name__} "
+                "has none. Give an EarlyExitClassifier, or another display."
+            )
         _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
         names = classifier.exit_names_
         embeddings = classifier.embed(X, exit)  # raises for an unknown exit

@@ -29,7 +29,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skearlyexit import AccuracyDrop, Budget, CascadeClassifier, GivenCost
 from skearlyexit.combination import TrainedCombination
 from skearlyexit.costs import estimator_macs
-from skearlyexit.inspection import CostAccuracyDisplay
+from skearlyexit.inspection import CostAccuracyDisplay, EmbeddingDisplay
 from tests._data import blobs, quick, same
 from tests._estimators import OnlyIndices
 
@@ -638,3 +638,7 @@ class TestAfterwards:
         plt.close(display.figure_)
         assert display.unit == "last estimator alone"
         assert display.exit_names == ["bayes", "logistic", "tree"]
+
+    def test_there_are_no_embeddings_to_display(self):
+        with pytest.raises(TypeError, match=r"CascadeClassifier has none\. Give"):
+            EmbeddingDisplay.from_estimator(three(threshold=0.5).fit(X, y), X_TEST)

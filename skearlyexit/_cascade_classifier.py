@@ -182,8 +182,10 @@ default="seconds"
     >>> clf.costs_
     array([0.02, 1.02])
     >>> labels, exits = clf.predict(X_test, budget=0.5, return_exits=True)
-    >>> bool(clf.costs_[exits].mean() < 0.6), bool((labels == y_test).mean() > 0.9)
-    (True, True)
+    >>> float((labels == y_test).mean())  # accuracy  # doctest: +ELLIPSIS
+    0.9...
+    >>> float(clf.costs_[exits].mean())  # mean cost of a sample  # doctest: +ELLIPSIS
+    0.3...
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -293,8 +295,9 @@ default="seconds"
         >>> clf = CascadeClassifier.from_ensemble(forest, sizes=[10, 30], cost="macs", budget=0.5)
         >>> clf.fit(X_held, y_held).exit_names_
         ['10', '30', '100']
-        >>> bool((clf.predict(X_held, threshold=float("inf")) == forest.predict(X_held)).all())
-        True
+        >>> _, exits = clf.predict(X_held, return_exits=True)
+        >>> float(clf.costs_[exits].mean())  # doctest: +ELLIPSIS
+        0.2...
         """
         parts = ensemble_parts(ensemble, sizes)
         return cls([(str(part.stop), FrozenEstimator(part)) for part in parts], **params)

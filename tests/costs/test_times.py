@@ -16,6 +16,7 @@ from skearlyexit.runtime import _times
 from skearlyexit.runtime._driver import tabulate
 from skearlyexit.runtime._onnx import UNREACHED
 from tests._data import Items, blobs, make, quick
+from tests._padded import Padded
 
 X, y, X_TEST, _ = blobs()
 
@@ -61,7 +62,7 @@ class SlowPolicy(ConfidencePolicy):
 
 def slow(**params):
     defaults = {
-        "backbone": make(lambda: [Slow(seconds) for seconds in STAGES]),
+        "backbone": make(lambda: Padded([Slow(seconds) for seconds in STAGES])),
         "exits": [0, 1],
         "head": SlowHead(),
         "policy": SlowPolicy(),

@@ -15,6 +15,7 @@ from skearlyexit import CNNBackbone, EstimatorHead, LinearHead, MLPHead
 from skearlyexit._determinism import _small_batches
 from skearlyexit._determinism._small_batches import N_TESTED, padded_size, smallest_batch
 from tests._data import digits, make, quick, same
+from tests._padded import Padded
 
 
 @given(n_rows=st.integers(1, 1000), smallest=st.sampled_from([1, 2, 4, 8, 16]))
@@ -128,7 +129,7 @@ def test_rows_that_are_alike_show_nothing(zeros):
     X[zeros] = 0  # at the beginning, or in all rows of the test
     # With a further axis, since stages of vectors are not tested.
     X, X_test = X[:, None], X_test[:60, None].astype(np.float32)
-    backbone = make(lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32)))
+    backbone = make(lambda: Padded([nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32)]))
     clf = quick(backbone=backbone, exits=[1]).fit(X, y)
     together = clf.predict_proba(X_test, threshold=0.3)
     alone = np.concatenate([clf.predict_proba(row[None], threshold=0.3) for row in X_test])
@@ -149,7 +150,7 @@ def test_stages_that_depend_on_the_size_of_the_batch_are_padded():
 
     X, y, X_test, _ = digits()
     X, X_test = X.reshape(-1, 1, 8, 8), X_test[:40].reshape(-1, 1, 8, 8).astype(np.float32)
-    backbone = make(lambda: nn.Sequential(Counted(), nn.ReLU(), nn.Conv2d(16, 16, 3)))
+    backbone = make(lambda: Padded([Counted(), nn.ReLU(), nn.Conv2d(16, 16, 3)]))
     clf = quick(backbone=backbone, exits=[1]).fit(X, y)
     assert sizes_seen(clf, X_test[:1])[0] == 4
     together = clf.predict_proba(X_test, threshold=0.5)

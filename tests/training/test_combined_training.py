@@ -389,7 +389,7 @@ class TestWhatIsTrainedTravels:
             seen.append(network.combiner)
             return table
 
-        with mock.patch("skearlyexit._fitting._fit.label_table", watching):
+        with mock.patch("skearlyexit._fitting._calibrating.label_table", watching):
             clf = quick(training=training, calibration=2).fit(X, y)
         assert len(seen) == 2
         assert seen[0] is not seen[1]

@@ -12,8 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import BaggingClassifier
 from sklearn.ensemble._forest import ForestClassifier
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skearlyexit._cascade._chain import Link, State
 from skearlyexit._data._given import GivenRows
@@ -48,7 +47,9 @@ def _(ensemble: Any, X: Any, start: int, stop: int, total: np.ndarray) -> None:
 
 @add_members.register(BaggingClassifier)
 def _(ensemble: Any, X: Any, start: int, stop: int, total: np.ndarray) -> None:
-    X = check_array(X, accept_sparse=["csr", "csc"], dtype=None, ensure_all_finite=False)
+    X = validate_data(
+        ensemble, X, reset=False, accept_sparse=["csr", "csc"], dtype=None, ensure_all_finite=False
+    )
     members = zip(ensemble.estimators_, ensemble.estimators_features_, strict=True)
     for member, features in list(members)[start:stop]:
         columns = X[:, features]

@@ -185,6 +185,17 @@ def test_data_frames():
     assert same(clf.predict_proba(frame, threshold=np.inf), forest.predict_proba(frame))
 
 
+@pytest.mark.parametrize("name", ["forest", "bagging"])
+def test_features_are_those_of_the_ensemble(name):
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+    ensemble = clone(ENSEMBLES[name]).fit(frame[:300], y[:300])
+    clf = CascadeClassifier.from_ensemble(ensemble, [5], cost=[5, 25], random_state=0)
+    with pytest.raises(ValueError, match="must be in the same order"):
+        clf.fit(frame.iloc[300:, ::-1], y[300:])
+    with pytest.raises(ValueError, match="unseen at fit time"):
+        clf.fit(frame.iloc[300:].assign(more=1.0), y[300:])
+
+
 @pytest.mark.parametrize("sizes", [[0, 5], [5, 3], [5, 5], [31], [2.5]])
 def test_bad_sizes(forest, sizes):
     with pytest.raises(ValueError, match=r"from 1 to 30, in ascending order\. Got \["):

@@ -44,8 +44,13 @@ class GivenRows:
         return self._n_rows
 
     def __getitem__(self, chosen: slice | np.ndarray) -> GivenRows:
-        if isinstance(chosen, slice) and chosen.indices(len(self)) == (0, len(self), 1):
-            return self
+        if isinstance(chosen, slice):
+            bounds = chosen.indices(len(self))
+            if bounds == (0, len(self), 1):
+                return self
+            if self._index is None:
+                # Not from the positions of all samples, of which there may be millions.
+                return self._at(np.arange(*bounds))
         return self._at(self._positions()[chosen])
 
     @staticmethod

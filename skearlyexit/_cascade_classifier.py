@@ -271,7 +271,8 @@ default="seconds"
         -------
         clf : CascadeClassifier
             Cascade that is not fitted. Call `fit` with samples that the ensemble was not fitted on,
-            from which the thresholds are chosen. The names of the exits are the numbers of members.
+            from which the thresholds are chosen. It raises a ValueError if the number of members
+            has changed since. The names of the exits are the numbers of members.
 
         Raises
         ------

@@ -71,11 +71,14 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
         Forest or bagging, which is not copied.
     stop : int
         Number of members.
+    n_members : int
+        Number of all members of the ensemble, which may have been fitted again since.
     """
 
-    def __init__(self, ensemble: Any, stop: int) -> None:
+    def __init__(self, ensemble: Any, stop: int, n_members: int) -> None:
         self.ensemble = ensemble
         self.stop = stop
+        self.n_members = n_members
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -100,6 +103,12 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
 
     def as_link(self) -> Members:
         """Fitted estimator in a row."""
+        n_members = len(self.ensemble.estimators_)
+        if n_members != self.n_members:
+            raise ValueError(
+                f"The ensemble ({type(self.ensemble).__name__}) has {n_members} members, and had "
+                f"{self.n_members} when the cascade was made of it. Call from_ensemble again."
+            )
         return Members(self)
 
 
@@ -214,4 +223,4 @@ def ensemble_parts(ensemble: Any, sizes: Sequence[int]) -> list[EnsemblePart]:
         )
     if n_members not in stops:
         stops.append(n_members)
-    return [EnsemblePart(ensemble, int(stop)) for stop in stops]
+    return [EnsemblePart(ensemble, int(stop), n_members) for stop in stops]

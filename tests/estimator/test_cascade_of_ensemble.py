@@ -196,6 +196,15 @@ def test_features_are_those_of_the_ensemble(name):
         clf.fit(frame.iloc[300:].assign(more=1.0), y[300:])
 
 
+@pytest.mark.parametrize("n_members", [8, 40])
+def test_an_ensemble_with_other_members_is_refused(n_members):
+    forest = clone(ENSEMBLES["forest"]).fit(X[:300], y[:300])
+    clf = CascadeClassifier.from_ensemble(forest, [5], cost=[5, 25], random_state=0)
+    forest.set_params(n_estimators=n_members).fit(X[:300], y[:300])
+    with pytest.raises(ValueError, match=rf"has {n_members} members, and had 30.*from_ensemble"):
+        clf.fit(X[300:], y[300:])
+
+
 @pytest.mark.parametrize("sizes", [[0, 5], [5, 3], [5, 5], [31], [2.5]])
 def test_bad_sizes(forest, sizes):
     with pytest.raises(ValueError, match=r"from 1 to 30, in ascending order\. Got \["):

@@ -373,6 +373,9 @@ default="seconds"
 
     def _labeled(self, X: Any, y: Any) -> tuple[GivenRows, np.ndarray]:
         """Training samples as they are given, and validated labels."""
+        for name in ("n_features_in_", "feature_names_in_"):
+            # Of a fit before. Samples without a second axis do not set them.
+            vars(self).pop(name, None)
         _, y = validate_data(self, X, y, skip_check_array=True)
         check_labels(y)
         y = _check_y(y, estimator=self)

@@ -454,6 +454,12 @@ class TestInput:
         clf = CascadeClassifier(estimators, cost=[1, 2], random_state=0).fit(texts, y)
         assert clf.predict(texts[:3], threshold=0.9).shape == (3,)
         assert not hasattr(clf, "n_features_in_")
+        # Nothing is left of a fit on samples with features.
+        again = self.chain().fit(self.frame, y).set_params(size=estimators[0][1], all="drop")
+        again.set_params(cost=[1]).fit(texts, y)
+        assert not hasattr(again, "n_features_in_")
+        assert not hasattr(again, "feature_names_in_")
+        assert again.predict(np.array(texts[:3])).shape == (3,)
 
     def test_parameters_of_estimators(self):
         clf = three()

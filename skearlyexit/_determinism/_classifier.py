@@ -215,7 +215,7 @@ class BatchInvariantClassifier:
 
     def _tested(self, X: np.ndarray | GivenRows, largest_call: int) -> BatchInvariantClassifier:
         """The same, running in one job, after a test of the sizes of calls."""
-        _run_in_one_job(self.model, set())
+        run_in_one_job(self.model)
         self.model = _as_stored(self.model)
         self.largest_call = largest_call
         self.fixed_rows = self._depends_on_others(X)
@@ -360,8 +360,17 @@ def _as_stored(estimator: Any) -> Any:
         return estimator  # it cannot be pickled
 
 
-def _run_in_one_job(value: Any, seen: set[int]) -> None:
-    """Set `n_jobs` of a fitted estimator, and of all estimators among its attributes, to 1."""
+def run_in_one_job(value: Any, seen: set[int] | None = None) -> None:
+    """Set `n_jobs` of a fitted estimator, and of all estimators among its attributes, to 1.
+
+    Parameters
+    ----------
+    value : object
+        Estimator, or an attribute of one. It is changed.
+    seen : set of int, default=None
+        Identities of the objects that have been visited.
+    """
+    seen = set() if seen is None else seen
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -376,7 +385,7 @@ def _run_in_one_job(value: Any, seen: set[int]) -> None:
     else:
         return
     for part in parts:
-        _run_in_one_job(part, seen)
+        run_in_one_job(part, seen)
 
 
 def _last_step(estimator: Any) -> Any:

@@ -17,7 +17,11 @@ from sklearn.utils.validation import check_is_fitted
 from skearlyexit._cascade._chain import ROWS_PER_CALL, Alone, FittedChain, Link
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
-from skearlyexit._determinism._classifier import BatchInvariantClassifier, takes_weights
+from skearlyexit._determinism._classifier import (
+    BatchInvariantClassifier,
+    run_in_one_job,
+    takes_weights,
+)
 from skearlyexit._fitting._network_fitter import MAX_SEED
 
 
@@ -140,6 +144,7 @@ class ChainFitter:
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         """Link of a frozen estimator, which is changed."""
         if _is_part(frozen):
+            run_in_one_job(frozen)
             return frozen.as_link()
         return Alone(BatchInvariantClassifier.of_fitted(frozen, rows, self.classes, ROWS_PER_CALL))
 

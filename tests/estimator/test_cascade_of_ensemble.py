@@ -112,6 +112,16 @@ def test_all_samples_choose_thresholds_and_the_ensemble_is_not_changed(forest):
     assert same(pickle.loads(pickle.dumps(clf)).predict_proba(X_TEST), clf.predict_proba(X_TEST))
 
 
+def test_the_ensemble_runs_in_one_job():
+    forest = clone(ENSEMBLES["forest"]).set_params(n_jobs=2).fit(X[:300], NAMES[y[:300]])
+    clf = cascade(forest)
+    assert all(part.ensemble.n_jobs == 1 for part in clf.estimators_)
+    assert forest.n_jobs == 2
+    # So that this is equal to the last bit, which two jobs are not.
+    found = [each.predict_proba(X_TEST) for each in clf.estimators_]
+    assert same(np.array(found), np.array(list(clf.staged_predict_proba(X_TEST))))
+
+
 def test_costs(forest):
     assert cascade(forest).costs_.tolist() == [0.1, 10 / 30, 1.0]
     clf = cascade(forest, cost="macs")

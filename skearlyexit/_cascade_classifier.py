@@ -253,8 +253,9 @@ default="seconds"
 
         The first members answer easy samples, and the others are asked only for samples of which
         the mean so far is not confident. No member is called twice for a sample. The last exit is
-        the ensemble itself: where no sample exits early, predictions are those of the ensemble to
-        the last bit, which its own are in a single job only.
+        the ensemble itself: where no sample exits early, predictions are those of the ensemble in a
+        single job to the last bit, or up to rounding if its members are not trees and depend on
+        the number of samples in a call.
 
         Parameters
         ----------
@@ -375,7 +376,7 @@ default="seconds"
         """Training samples as they are given, and validated labels."""
         for name in ("n_features_in_", "feature_names_in_"):
             # Of a fit before. Samples without a second axis do not set them.
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         _, y = validate_data(self, X, y, skip_check_array=True)
         check_labels(y)
         y = _check_y(y, estimator=self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from numbers import Integral
 from typing import Any
@@ -12,10 +12,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import BaggingClassifier
 from sklearn.ensemble._forest import ForestClassifier
+from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skearlyexit._cascade._chain import Link, State
+from skearlyexit._cascade._chain import ROWS_PER_CALL, Link, State
 from skearlyexit._data._given import GivenRows
+from skearlyexit._determinism._classifier import FIXED_ROWS, padded
+from skearlyexit._determinism._layers import GROUP
+from skearlyexit._determinism._threads import on_single_blas_thread
 from skearlyexit.costs import CostInput, estimator_macs
 from skearlyexit.costs._estimators import CALL
 
@@ -94,22 +98,28 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Mean of the probabilities of the members."""
-        link, rows = self.as_link(), GivenRows(X)
+        rows = GivenRows(X)
+        link = self.as_link(rows)
         return link.predict_proba(rows, link.advance(rows, None))
 
     def predict(self, X: Any) -> np.ndarray:
         """Most probable labels."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def as_link(self) -> Members:
-        """Fitted estimator in a row."""
+    def as_link(self, rows: GivenRows) -> Members:
+        """Fitted estimator in a row, tested with some samples."""
         n_members = len(self.ensemble.estimators_)
         if n_members != self.n_members:
             raise ValueError(
                 f"The ensemble ({type(self.ensemble).__name__}) has {n_members} members, and had "
                 f"{self.n_members} when the cascade was made of it. Call from_ensemble again."
             )
-        return Members(self)
+        members = self.ensemble.estimators_
+        if all(isinstance(member, BaseDecisionTree) for member in members):
+            # A tree follows the path of each sample by itself.
+            return Members(self)
+        link = Members(self, GROUP)
+        return replace(link, multiple=FIXED_ROWS) if link.depends_on_others(rows) else link
 
 
 @dataclass(frozen=True)
@@ -152,15 +162,45 @@ class Members(Link):
     ----------
     model : EnsemblePart
         The part.
+    multiple : int, default=1
+        The members are called with a multiple of this number of samples; with exactly so many if it
+        is `FIXED_ROWS`, for members whose predictions depend on the number.
     """
 
     model: EnsemblePart
+    multiple: int = 1
 
     def advance(self, rows: GivenRows, state: Any) -> Sum:
         part, start = self.model, self._start(state)
         total = np.zeros((len(rows), len(part.classes_))) if not start else state.values.copy()
-        add_members(part.ensemble, rows.content, start, part.stop, total)
+        self._add(rows, start, total)
         return Sum(total, part.ensemble, part.stop)
+
+    def _add(self, rows: GivenRows, start: int, total: np.ndarray) -> None:
+        """Add the probabilities of the members after the first ones to a sum in place."""
+        n_call = FIXED_ROWS if self.multiple == FIXED_ROWS else ROWS_PER_CALL
+        calls = [slice(i, i + n_call) for i in range(0, len(rows), n_call)]
+
+        def add_all() -> None:
+            for call in calls:
+                self._add_padded(rows[call], start, total[call])
+
+        on_single_blas_thread(add_all)
+
+    def _add_padded(self, rows: GivenRows, start: int, total: np.ndarray) -> None:
+        n_rows, part = len(rows), self.model
+        n_padded = n_rows + -n_rows % self.multiple
+        summed = padded(total, n_padded)
+        add_members(part.ensemble, padded(rows, n_padded).content, start, part.stop, summed)
+        total[:] = summed[:n_rows]
+
+    def depends_on_others(self, rows: GivenRows) -> bool:
+        """Whether predictions differ between small and large calls, be it in the last bits."""
+        few = rows[np.arange(64) % len(rows)]
+        many = few[np.arange(ROWS_PER_CALL) % len(few)]
+        by_few = [self.advance(few[i : i + GROUP], None) for i in range(0, len(few), GROUP)]
+        in_many = self.advance(many, None).values[: len(few)]
+        return not np.array_equal(in_many, Sum.joined(by_few).values)
 
     def predict_proba(self, rows: GivenRows, state: Any) -> np.ndarray:
         return state.values / state.count
@@ -172,7 +212,7 @@ class Members(Link):
 
         def run(some: GivenRows) -> None:
             total = np.zeros((len(some), n_classes))
-            add_members(part.ensemble, some.content, start, part.stop, total)
+            self._add(some, start, total)
 
         return CostInput(run, rows, SomeMembers(members, n_classes))
 

@@ -216,7 +216,7 @@ class BatchInvariantClassifier:
     def _tested(self, X: np.ndarray | GivenRows, largest_call: int) -> BatchInvariantClassifier:
         """The same, running in one job, after a test of the sizes of calls."""
         run_in_one_job(self.model)
-        self.model = _as_stored(self.model)
+        self.model = as_stored(self.model)
         self.largest_call = largest_call
         self.fixed_rows = self._depends_on_others(X)
         return self
@@ -233,7 +233,7 @@ class BatchInvariantClassifier:
         probabilities : ndarray of shape (n_samples, n_classes)
         """
         n_rows = len(vectors)
-        vectors = _padded(vectors, n_rows + -n_rows % GROUP)
+        vectors = padded(vectors, n_rows + -n_rows % GROUP)
         n_call = FIXED_ROWS if self.fixed_rows else self.largest_call
         calls = [vectors[i : i + n_call] for i in range(0, len(vectors), n_call)]
         probabilities = on_single_blas_thread(
@@ -243,7 +243,7 @@ class BatchInvariantClassifier:
 
     def _predict_padded(self, vectors: np.ndarray | GivenRows, n_call: int) -> np.ndarray:
         n_rows = len(vectors)
-        return self._predict(_padded(vectors, n_call if self.fixed_rows else n_rows))[:n_rows]
+        return self._predict(padded(vectors, n_call if self.fixed_rows else n_rows))[:n_rows]
 
     def _predict(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         given = copied(vectors)  # since the estimator may change its input in place
@@ -333,8 +333,19 @@ def encode_class_weight(estimator: Any, classes: np.ndarray, present: np.ndarray
     return estimator
 
 
-def _padded(rows: Any, n_rows: int) -> Any:
-    """Pad to a number of samples by repeating the first."""
+def padded(rows: Any, n_rows: int) -> Any:
+    """Pad to a number of samples by repeating the first.
+
+    Parameters
+    ----------
+    rows : ndarray or GivenRows of shape (n, ...)
+    n_rows : int
+
+    Returns
+    -------
+    rows : ndarray or GivenRows of shape (n_rows, ...)
+        The same object if there is nothing to pad.
+    """
     if len(rows) == n_rows:
         return rows
     index = np.zeros(n_rows, dtype=np.intp)
@@ -349,10 +360,20 @@ def _seed(estimator: Any, rng: np.random.RandomState) -> None:
             estimator.set_params(**{key: int(rng.randint(np.iinfo(np.int32).max))})
 
 
-def _as_stored(estimator: Any) -> Any:
+def as_stored(estimator: Any) -> Any:
     """The estimator after pickling, which may change the memory layout of its arrays.
 
     Matrix kernels depend on the layout, and a pickled model must predict the same.
+
+    Parameters
+    ----------
+    estimator : object
+        Estimator, or a collection of some.
+
+    Returns
+    -------
+    estimator : object
+        A copy, or the same object if it cannot be pickled.
     """
     try:
         return pickle.loads(pickle.dumps(estimator))

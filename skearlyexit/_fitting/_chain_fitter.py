@@ -19,6 +19,7 @@ from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
 from skearlyexit._determinism._classifier import (
     BatchInvariantClassifier,
+    as_stored,
     run_in_one_job,
     takes_weights,
 )
@@ -115,7 +116,8 @@ class ChainFitter:
         """
         frozen = {i: each for i, each in enumerate(self.estimators) if is_frozen(each)}
         # Together, since several may be parts of the same ensemble.
-        shared = {i: self._link(each, rows) for i, each in copy.deepcopy(frozen).items()}
+        copies = as_stored(copy.deepcopy(frozen))
+        shared = {i: self._link(each, rows) for i, each in copies.items()}
         fitting = [i for i in range(len(self.estimators)) if i not in shared]
         jobs = []
         for k, (part, seed) in enumerate(zip(parts, seeds, strict=True)):
@@ -145,7 +147,7 @@ class ChainFitter:
         """Link of a frozen estimator, which is changed."""
         if _is_part(frozen):
             run_in_one_job(frozen)
-            return frozen.as_link()
+            return frozen.as_link(rows)
         return Alone(BatchInvariantClassifier.of_fitted(frozen, rows, self.classes, ROWS_PER_CALL))
 
 

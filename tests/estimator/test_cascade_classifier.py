@@ -31,7 +31,7 @@ from skearlyexit.combination import TrainedCombination
 from skearlyexit.costs import estimator_macs
 from skearlyexit.inspection import CostAccuracyDisplay, EmbeddingDisplay
 from tests._data import blobs, quick, same
-from tests._estimators import OnlyIndices
+from tests._estimators import Collective, OnlyIndices
 
 X, y, X_TEST, Y_TEST = blobs()
 COSTS = [1, 4, 16]
@@ -81,18 +81,6 @@ class Memorizing(ClassifierMixin, BaseEstimator):
         truth = (X[:, 0] > 0).astype(int)
         labels = [self.known_.get(row.tobytes(), 1 - t) for row, t in zip(X, truth, strict=True)]
         return np.where(np.arange(2) == np.array(labels)[:, None], 0.9, 0.1)
-
-
-class Collective(ClassifierMixin, BaseEstimator):
-    """Answers that depend on the number of samples in a call, as rounding in BLAS may."""
-
-    def fit(self, X, y):
-        self.classes_ = np.array([0, 1])
-        return self
-
-    def predict_proba(self, X):
-        positive = 1 / (1 + np.exp(-X[:, 0])) * (1 - 1e-9 * len(X))
-        return np.column_stack([1 - positive, positive])
 
 
 class TestAnswers:

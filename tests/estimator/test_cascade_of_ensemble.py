@@ -23,6 +23,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skearlyexit import CascadeClassifier
 from skearlyexit.costs import estimator_macs
 from tests._data import blobs, same
+from tests._estimators import Collective
 
 X, y, X_TEST, Y_TEST = blobs()
 NAMES = np.array(["a", "b", "c", "d"])
@@ -78,6 +79,29 @@ def test_run_equals_table_and_batches_do_not_matter(forest):
     assert same(found, table.probabilities[np.arange(len(exits)), exits])
     for rows in (slice(1), slice(5, 12)):
         assert same(clf.predict_proba(X_TEST[rows], threshold=thresholds), found[rows])
+
+
+@pytest.mark.parametrize("max_features", [1.0, 0.7])
+def test_batches_do_not_matter_if_those_of_a_member_do(max_features):
+    linear = BaggingClassifier(
+        LogisticRegression(), 20, max_features=max_features, random_state=0
+    ).fit(X[:300], NAMES[y[:300]])
+    votes = BaggingClassifier(Collective(), 20, random_state=0).fit(X[:300], y[:300] > 1)
+    for ensemble, labels in ((linear, NAMES[y]), (votes, y > 1)):
+        params = {"cost": [3, 7, 10], "threshold": 0.7, "random_state": 0}
+        clf = CascadeClassifier.from_ensemble(ensemble, [3, 10], **params)
+        clf.fit(X[300:], labels[300:])
+        whole, exits = clf.predict_proba(X_TEST, return_exits=True)
+        assert 0 < exits.mean() < 2
+        table = clf.exit_table(X_TEST)
+        assert same(table.probabilities[np.arange(len(exits)), exits], whole)
+        for rows in (slice(1), slice(3, 30), slice(300)):
+            assert same(clf.predict_proba(X_TEST[rows]), whole[rows])
+        twin = pickle.loads(pickle.dumps(clf))
+        assert same(twin.predict_proba(X_TEST), whole)
+        np.testing.assert_allclose(
+            clf.predict_proba(X_TEST, threshold=np.inf), ensemble.predict_proba(X_TEST), atol=1e-6
+        )
 
 
 def test_no_member_is_called_twice_or_for_samples_that_have_exited(forest, monkeypatch):

@@ -202,7 +202,7 @@ class BatchInvariantClassifier:
         X : ndarray of shape (n_samples, n_features), float64, or GivenRows
             Samples, with some of which it is tested whether predictions depend on other samples.
         classes : ndarray of shape (n_classes,)
-            The ``classes_`` of the estimator.
+            Sorted labels, which are the ``classes_`` of the estimator in any order.
         largest_call : int, default=1024
             Largest number of samples in a call.
 
@@ -210,8 +210,9 @@ class BatchInvariantClassifier:
         -------
         fitted : BatchInvariantClassifier
         """
-        every = np.arange(len(classes))
-        return cls(estimator, classes, every, len(classes))._tested(X, largest_call)
+        labels = np.asarray(estimator.classes_)
+        columns = np.searchsorted(classes, labels)
+        return cls(estimator, labels, columns, len(classes))._tested(X, largest_call)
 
     def _tested(self, X: np.ndarray | GivenRows, largest_call: int) -> BatchInvariantClassifier:
         """The same, running in one job, after a test of the sizes of calls."""

@@ -114,10 +114,7 @@ class ChainFitter:
         chains : list of FittedChain
             Fitted estimators for each set of samples, which share those that are frozen.
         """
-        frozen = {i: each for i, each in enumerate(self.estimators) if is_frozen(each)}
-        # Together, since several may be parts of the same ensemble.
-        copies = as_stored(copy.deepcopy(frozen))
-        shared = {i: self._link(each, rows) for i, each in copies.items()}
+        shared = {i: self._link(each, rows) for i, each in self.copied_frozen().items()}
         fitting = [i for i in range(len(self.estimators)) if i not in shared]
         jobs = []
         for k, (part, seed) in enumerate(zip(parts, seeds, strict=True)):
@@ -135,6 +132,28 @@ class ChainFitter:
             )
             for _ in parts
         ]
+
+    def copied_frozen(self) -> dict[int, Any]:
+        """Copies of the frozen estimators, by index.
+
+        Raises
+        ------
+        ValueError
+            If one cannot be copied.
+        """
+        copies: dict[int, Any] = {}
+        memo: dict[int, Any] = {}  # one for all, since several may be parts of the same ensemble
+        for i, each in enumerate(self.estimators):
+            if is_frozen(each):
+                try:
+                    copies[i] = copy.deepcopy(each, memo)
+                except Exception as error:
+                    raise ValueError(
+                        f"The frozen estimator {_described(self.names[i], each)} cannot be copied: "
+                        f"{error}. The cascade keeps a copy, since later changes of the estimator "
+                        "must not change its predictions. Give one that copy.deepcopy supports."
+                    ) from error
+        return as_stored(copies)
 
     def job(self, i: int, samples: Samples, seed: int, title: str) -> Any:
         """Delayed fit of an estimator, whose time is printed with a title."""
@@ -161,21 +180,31 @@ def _is_part(estimator: Any) -> bool:
     return is_frozen(estimator) and hasattr(estimator, "as_link")
 
 
+def _described(name: str, frozen: Any) -> str:
+    """Name of a frozen estimator in the cascade, and its kind."""
+    return f"{name!r} ({type(frozen.estimator).__name__})"
+
+
 def frozen_classes(names: Sequence[str], estimators: Sequence[Any]) -> np.ndarray | None:
-    """Classes of the frozen estimators, or None if there are none.
+    """Sorted classes of the frozen estimators, or None if there are none.
 
     Raises
     ------
     NotFittedError
         If a frozen estimator is not fitted.
     ValueError
-        If frozen estimators were fitted on different classes.
+        If a frozen estimator has no `classes_`, or they were fitted on different classes.
     """
     found: dict[str, np.ndarray] = {}
     for name, estimator in zip(names, estimators, strict=True):
         if is_frozen(estimator):
             check_is_fitted(estimator)
-            found[name] = np.asarray(estimator.classes_)
+            if not hasattr(estimator, "classes_"):
+                raise ValueError(
+                    f"The frozen estimator {_described(name, estimator)} has no classes_. Give a "
+                    "classifier that sets classes_ to the labels that it was fitted on."
+                )
+            found[name] = np.unique(estimator.classes_)
     if not found:
         return None
     first, *others = found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -88,7 +87,7 @@ class InformedFitter(ChainFitter):
         """Estimator fitted to each part, followed by those fitted to all but each of its folds."""
         n_folds = [len(each) for each in splits]
         if is_frozen(self.estimators[i]):
-            frozen = copy.deepcopy(self.estimators[i])
+            frozen = self.copied_frozen()[i]
             shared = BatchInvariantClassifier.of_fitted(frozen, rows, self.classes, ROWS_PER_CALL)
             return [shared] * (len(parts) + sum(n_folds))
         jobs = []

@@ -87,7 +87,9 @@ class CascadeClassifier(BaseExitClassifier, _BaseHeterogeneousEnsemble):
 default="seconds"
         Cost of each estimator: seconds measured on this machine on training samples, counted
         operations (see `skearlyexit.costs.estimator_macs`), bytes, a cost object such as
-        ``GivenCost({"small": 1, "large": 20}, unit="mJ")``, or a number for each estimator.
+        ``GivenCost({"small": 1, "large": 20}, unit="mJ")``, or a number for each estimator, of
+        which the last must not be 0. Of an ensemble, as in `from_ensemble`, it is the cost of the
+        members that an exit adds to those before.
     calibration : float, int, cross-validation splitter, "auto" or None, default="auto"
         Samples from which the thresholds are chosen:
 
@@ -266,7 +268,8 @@ default="seconds"
             Numbers of members up to each exit, in ascending order. The number of all members is
             added if it is not the last.
         **params : dict
-            Other parameters of the cascade.
+            Other parameters of the cascade. If `cost` is given by numbers, they are those of the
+            members that each exit adds, such as ``[10, 20, 70]`` for ``sizes=[10, 30, 100]``.
 
         Returns
         -------

@@ -34,7 +34,8 @@ def resolve_chain_cost(value: Any, names: Sequence[str]) -> Cost:
     Raises
     ------
     ValueError
-        If the cost refers to machines, or is not known for all estimators.
+        If the cost refers to machines, is not known for all estimators, or is given and 0 for the
+        last one.
     """
     given = not isinstance(value, str | Cost)
     cost: Cost = resolve(GivenCost(value) if given else value, COSTS, "seconds")
@@ -48,6 +49,12 @@ def resolve_chain_cost(value: Any, names: Sequence[str]) -> Cost:
         raise ValueError(
             f"{type(cost).__name__} must name all estimators, {list(names)}. Got "
             f"{cost.get_params()} instead."
+        )
+    known = cost.of_blocks([], names, {})
+    if len(known) and known[-1] == 0:
+        raise ValueError(
+            f"The cost of the last estimator, {names[-1]!r}, must be larger than 0, since costs "
+            f"are relative to it. Got the costs {known.tolist()}."
         )
     return cost
 

@@ -502,6 +502,8 @@ class TestRefused:
             ({"threshold": [0.5]}, "threshold"),
             ({"cost": [1, 2]}, "must be 3 finite numbers"),
             ({"cost": [1, 2, -1]}, "must be 3 finite numbers"),
+            ({"cost": [1, 2, 0]}, r"cost of the last estimator, 'tree', must be larger than 0"),
+            ({"cost": GivenCost([1, 2, 0], decision=1)}, "cost of the last estimator"),
             ({"cost": GivenCost({"bayes": 1, "tree": 2})}, "must name all estimators"),
             ({"policy": "gate"}, "'policy' parameter"),
             ({"combine": "trained"}, "'combine' parameter"),

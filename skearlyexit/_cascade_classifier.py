@@ -285,8 +285,8 @@ default="seconds"
         TypeError
             If the ensemble is of another type.
         ValueError
-            If `sizes` are not numbers of members in ascending order, or the ensemble predicts
-            several outputs.
+            If `sizes` are not numbers of members in ascending order, the ensemble predicts several
+            outputs, or ``pass_probabilities=True`` is given.
 
         Examples
         --------
@@ -304,6 +304,11 @@ default="seconds"
         >>> float(clf.costs_[exits].mean())  # doctest: +ELLIPSIS
         0.2...
         """
+        if params.get("pass_probabilities", False):
+            raise ValueError(
+                "pass_probabilities=True needs estimators that are fitted on the probabilities of "
+                "those before, and the members of the ensemble have been fitted. Leave it out."
+            )
         parts = ensemble_parts(ensemble, sizes)
         return cls([(str(part.stop), FrozenEstimator(part)) for part in parts], **params)
 

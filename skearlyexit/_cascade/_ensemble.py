@@ -250,9 +250,10 @@ def ensemble_parts(ensemble: Any, sizes: Sequence[int]) -> list[EnsemblePart]:
         )
     check_is_fitted(ensemble)
     n_members = len(ensemble.estimators_)
-    stops = list(sizes)
-    whole = all(isinstance(each, Integral) for each in stops)
-    if not whole or stops != sorted(set(stops)) or not all(1 <= n <= n_members for n in stops):
+    stops = list(sizes) if np.iterable(sizes) else []
+    whole = all(isinstance(each, Integral) and not isinstance(each, bool) for each in stops)
+    valid = whole and stops == sorted(set(stops)) and all(1 <= n <= n_members for n in stops)
+    if not stops or not valid:
         raise ValueError(
             f"'sizes' must be numbers of members from 1 to {n_members}, in ascending order. Got "
             f"{sizes!r} instead."

@@ -239,10 +239,22 @@ def test_an_ensemble_with_other_members_is_refused(n_members):
         clf.fit(X[300:], y[300:])
 
 
-@pytest.mark.parametrize("sizes", [[0, 5], [5, 3], [5, 5], [31], [2.5]])
+@pytest.mark.parametrize(
+    "sizes", [[0, 5], [5, 3], [5, 5], [31], [2.5], [], [True, 5], 5, None, [[5]]]
+)
 def test_bad_sizes(forest, sizes):
-    with pytest.raises(ValueError, match=r"from 1 to 30, in ascending order\. Got \["):
+    with pytest.raises(ValueError, match=r"from 1 to 30, in ascending order\. Got .* instead"):
         CascadeClassifier.from_ensemble(forest, sizes)
+
+
+def test_sizes_in_an_array(forest):
+    clf = CascadeClassifier.from_ensemble(forest, np.array([3, 10]))
+    assert [name for name, _ in clf.estimators] == ["3", "10", "30"]
+
+
+def test_members_are_not_passed_probabilities(forest):
+    with pytest.raises(ValueError, match=r"pass_probabilities=True.*fitted"):
+        CascadeClassifier.from_ensemble(forest, [5], pass_probabilities=True)
 
 
 def test_bad_ensembles():

@@ -85,7 +85,7 @@ class GivenRows:
         Raises
         ------
         ValueError
-            If the samples are not rows of features.
+            If the samples are not rows of features, or have a feature of one of these names.
         """
         content = self.content
         if sparse.issparse(content):
@@ -93,10 +93,12 @@ class GivenRows:
         if hasattr(content, "iloc") and hasattr(content, "columns"):
             named = all(isinstance(name, str) for name in content.columns)
             new = names if named else range(content.shape[1], content.shape[1] + len(names))
+            _check_new(new, content.columns)
             pd = import_pandas("GivenRows.beside")
             added = pd.DataFrame(values, columns=new, index=content.index)
             return GivenRows(pd.concat([content, added], axis=1))
         if hasattr(content, "with_columns"):
+            _check_new(names, content.columns)
             columns = dict(zip(names, values.T, strict=True))
             return GivenRows(content.hstack(type(content)(columns)))
         rows = np.asarray(content)
@@ -106,6 +108,17 @@ class GivenRows:
                 f"{rows.ndim} axes; give pass_probabilities=False."
             )
         return GivenRows(np.hstack([rows, values]))
+
+
+def _check_new(names: Sequence[Any], columns: Sequence[Any]) -> None:
+    """Raise a ValueError if a data frame has columns with the names of new features."""
+    known = set(columns)
+    taken = [name for name in names if name in known]
+    if taken:
+        raise ValueError(
+            "With pass_probabilities=True, features are added whose names are also those of "
+            f"columns of X: {taken[:10]}. Rename the columns or the estimators."
+        )
 
 
 def given_rows(X: Any) -> GivenRows:

@@ -47,12 +47,13 @@ class InformedFitter(ChainFitter):
     def fit(
         self, parts: Sequence[Samples], rows: GivenRows, seeds: np.ndarray
     ) -> list[FittedChain]:
-        rows[:1].beside(np.zeros((1, 1)), ["tried"])  # an error before training
+        last = len(self.estimators) - 1
+        every = self._names_before(last)
+        rows[:1].beside(np.zeros((1, len(every))), every)  # an error before training
         drawing = [check_random_state(int(seed)) for seed in seeds]
         folds = [_folds(part, rng) for part, rng in zip(parts, drawing, strict=True)]
         seen: list[State | None] = [None] * len(parts)
         chains: list[list[Informed]] = [[] for _ in parts]
-        last = len(self.estimators) - 1
         for i in range(len(self.estimators)):
             names = self._names_before(i)
             informed = [

@@ -149,3 +149,17 @@ def test_texts_have_no_columns():
     clf = CascadeClassifier(estimators, pass_probabilities=True, random_state=0)
     with pytest.raises(ValueError, match=r"features in columns only.*pass_probabilities=False"):
         clf.fit(texts, [0, 1] * 30)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.from_pandas])
+def test_columns_with_the_name_of_a_new_feature(make):
+    names = [*"abcdefghijkl", "logistic_3"]
+    frame = make(pd.DataFrame(X, columns=names))
+    Columns.seen.clear()
+    clf = three().set_params(bayes=Columns())
+    with pytest.raises(ValueError, match=r"columns of X.*\['logistic_3'\].*Rename"):
+        clf.fit(frame, y)
+    assert not Columns.seen
+    # The last estimator adds none.
+    frame = make(pd.DataFrame(X, columns=[*names[:-1], "tree_0"]))
+    three(calibration=None).fit(frame, y)

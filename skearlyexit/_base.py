@@ -88,8 +88,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Samples of the shape seen in `fit`. Those of a `numpy.memmap`, a sparse matrix or a
-            torch Dataset are read in chunks as they are needed.
+            Samples of the shape seen in `fit`, of any type that it supports.
         threshold : float or sequence of float, default=None
             One threshold for all exits, or one for each exit but the last.
         budget : float or Budget, default=None
@@ -145,7 +144,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            Class probabilities, in the order of `classes_`. If a head predicts labels only, the
+            Class probabilities, in the order of `classes_`. Where only labels are predicted, the
             predicted label has probability 1.
         exits : ndarray of shape (n_samples,)
             Index of the exit of each sample. Only returned if `return_exits` is True.
@@ -271,8 +270,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             Test samples, used neither for fitting nor for calibrating the model.
         y : array-like of shape (n_samples,), default=None
-            True labels, among `classes_`. May be None only if X is a torch Dataset whose items are
-            pairs of a sample and its label.
+            True labels, among `classes_`. May be None only if it may be None in `fit`.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights. Samples of weight 0 are ignored.
         threshold : float or sequence of float, default=None
@@ -281,9 +279,10 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         budget : float or Budget, default=None
             Maximum mean cost per sample, as in `predict`.
         plain : fitted classifier or array-like of shape (n_samples,), default=None
-            Model to compare with, or the labels that it predicts for X. The plain network, trained
-            by itself, is ``clone(self).set_params(exits=1).fit(X_train, y_train)``; parameters that
-            refer to several exits, such as a budget or a list of heads, are to be set as well.
+            Model to compare with, or the labels that it predicts for X. For a cascade it is the
+            last estimator, fitted by itself. For a network it is ``clone(self)`` with ``exits=1``,
+            fitted on the training samples; parameters that refer to several exits, such as a budget
+            or a list of heads, are to be set as well.
         confidence_level : float, default=0.95
             Confidence level of each interval.
 
@@ -319,16 +318,15 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     ) -> Self:
         """Calibrate the thresholds on new labeled samples.
 
-        Stages and heads are not changed. `frontier_`, `operating_point_` and `thresholds_` are set
-        again; if an error is raised, they keep their values.
+        What is predicted at each exit is not changed. `frontier_`, `operating_point_` and
+        `thresholds_` are set again; if an error is raised, they keep their values.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             Calibration samples that the model was not fitted on.
         y : array-like of shape (n_samples,), default=None
-            True labels, among `classes_`. May be None only if X is a torch Dataset whose items are
-            pairs of a sample and its label.
+            True labels, among `classes_`. May be None only if it may be None in `fit`.
         operating_point : OperatingPoint, default=None
             Criterion by which the thresholds are chosen, such as ``Budget(0.4)``. If None, the
             parameters `threshold`, `budget` and `operating_point` of the estimator are used.
@@ -373,7 +371,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         The scores of the most recent samples are stored, initially those of up to 1,000 randomly
         chosen calibration samples. The thresholds are set such that, of the stored samples, at
         least as large a share exits by each exit as in the calibration. The thresholds of all
-        points of `frontier_` are adapted in the same way. Stages and heads are not changed.
+        points of `frontier_` are adapted in the same way. What is predicted at each exit is not
+        changed.
 
         The accuracy on the new samples is not known, and a guarantee given in calibration no longer
         holds.

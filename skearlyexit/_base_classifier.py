@@ -35,8 +35,7 @@ class BaseExitClassifier(ClassifierMixin, BaseEarlyExit):
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             Test samples, as in `predict`.
         y : array-like of shape (n_samples,), default=None
-            True labels. May be None only if X is a torch Dataset whose items are pairs of a sample
-            and its label.
+            True labels. May be None only if it may be None in `fit`.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
         threshold : float or sequence of float, default=None

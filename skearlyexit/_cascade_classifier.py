@@ -382,6 +382,7 @@ default="seconds"
 
     def _labeled(self, X: Any, y: Any) -> tuple[GivenRows, np.ndarray]:
         """Training samples as they are given, and validated labels."""
+        rows = given_rows(X)
         for name in ("n_features_in_", "feature_names_in_"):
             # Of a fit before. Samples without a second axis do not set them.
             self.__dict__.pop(name, None)
@@ -389,7 +390,7 @@ default="seconds"
         check_labels(y)
         y = _check_y(y, estimator=self)
         check_consistent_length(X, y)
-        return given_rows(X), y
+        return rows, y
 
     def _validate_rows(self, X: Any) -> GivenRows:
         """Samples as they are given, whose features are those of `fit`."""
@@ -398,8 +399,9 @@ default="seconds"
                 f"Expected 2D array, got 1D array instead, of {len(X)} values. Reshape your data "
                 "with X.reshape(1, -1) if it is a single sample."
             )
+        rows = given_rows(X)
         validate_data(self, X, reset=False, skip_check_array=True)
-        return given_rows(X)
+        return rows
 
     def _set_fitted(self, model: ChainModel, names: list[str], classes: np.ndarray) -> None:
         """Set all fitted attributes at once."""

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
+from torch.utils.data import DataLoader, Dataset
 
 from skearlyexit._utils._frames import import_pandas
 
@@ -122,7 +123,20 @@ def _check_new(names: Sequence[Any], columns: Sequence[Any]) -> None:
 
 
 def given_rows(X: Any) -> GivenRows:
-    """Samples as they are given, or a ValueError if there are none."""
+    """Samples as they are given.
+
+    Raises
+    ------
+    TypeError
+        If X is of a type of torch, which estimators of scikit-learn do not support.
+    ValueError
+        If there are no samples.
+    """
+    if isinstance(X, Dataset | DataLoader):
+        raise TypeError(
+            f"X is a torch {type(X).__name__}, and estimators in a row are given samples as "
+            "scikit-learn knows them. Give an array, a data frame, a sparse matrix or a list."
+        )
     rows = GivenRows(X)
     if not len(rows):
         shape = getattr(X, "shape", (0,))

@@ -98,8 +98,8 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Mean of the probabilities of the members."""
-        rows = GivenRows(X)
-        link = self.as_link(rows)
+        self._check_members()
+        link, rows = Members(self), GivenRows(X)
         return link.predict_proba(rows, link.advance(rows, None))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -107,19 +107,31 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def as_link(self, rows: GivenRows) -> Members:
-        """Fitted estimator in a row, tested with some samples."""
+        """Fitted estimator in a row.
+
+        Parameters
+        ----------
+        rows : GivenRows
+            Samples, with some of which it is tested whether predictions depend on other samples.
+
+        Returns
+        -------
+        link : Members
+        """
+        self._check_members()
+        if all(isinstance(member, BaseDecisionTree) for member in self.ensemble.estimators_):
+            # A tree follows the path of each sample by itself.
+            return Members(self)
+        link = Members(self, GROUP)
+        return replace(link, multiple=FIXED_ROWS) if link.depends_on_others(rows) else link
+
+    def _check_members(self) -> None:
         n_members = len(self.ensemble.estimators_)
         if n_members != self.n_members:
             raise ValueError(
                 f"The ensemble ({type(self.ensemble).__name__}) has {n_members} members, and had "
                 f"{self.n_members} when the cascade was made of it. Call from_ensemble again."
             )
-        members = self.ensemble.estimators_
-        if all(isinstance(member, BaseDecisionTree) for member in members):
-            # A tree follows the path of each sample by itself.
-            return Members(self)
-        link = Members(self, GROUP)
-        return replace(link, multiple=FIXED_ROWS) if link.depends_on_others(rows) else link
 
 
 @dataclass(frozen=True)

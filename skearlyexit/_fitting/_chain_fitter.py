@@ -153,7 +153,8 @@ class ChainFitter:
                         f"{error}. The cascade keeps a copy, since later changes of the estimator "
                         "must not change its predictions. Give one that copy.deepcopy supports."
                     ) from error
-        return as_stored(copies)
+        parts = {i: each for i, each in copies.items() if _is_part(each)}
+        return copies | as_stored(parts)
 
     def job(self, i: int, samples: Samples, seed: int, title: str) -> Any:
         """Delayed fit of an estimator, whose time is printed with a title."""

@@ -125,6 +125,18 @@ def test_no_member_is_called_twice_or_for_samples_that_have_exited(forest, monke
     assert len(asked) == 3
 
 
+def test_a_part_by_itself_asks_each_member_once(monkeypatch):
+    bagging = BaggingClassifier(Collective(), 5, random_state=0).fit(X[:300], y[:300] > 1)
+    part = CascadeClassifier.from_ensemble(bagging, [3]).estimators[0][1]
+    asked = []
+    own = Collective.predict_proba
+    monkeypatch.setattr(
+        Collective, "predict_proba", lambda self, X: asked.append(len(X)) or own(self, X)
+    )
+    assert part.predict_proba(X_TEST[:7]).shape == (7, 2)
+    assert asked == [7] * 3
+
+
 def test_all_samples_choose_thresholds_and_the_ensemble_is_not_changed(forest):
     before = pickle.dumps(forest)
     clf = cascade(forest)

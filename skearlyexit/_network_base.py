@@ -305,7 +305,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             not padded, which takes less time. Probabilities may then differ in the last digits
             between batches, and labels and exits where two probabilities, or a score and a
             threshold, differ by no more than that. scikit-learn heads are called as in `predict`.
-            None means True, or False with ``runtime="onnx"``, with which True is not possible.
+            Stages of a network of the user are not padded in any case. None means True, or False
+            with ``runtime="onnx"``, with which True is not possible.
 
         Returns
         -------

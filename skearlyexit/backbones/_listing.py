@@ -46,7 +46,7 @@ class ExitList:
     --------
     >>> import numpy as np
     >>> from skearlyexit import MLPBackbone, list_exits
-    >>> candidates = list_exits(MLPBackbone(2, width=16, hidden=32), np.zeros((4, 8)))
+    >>> candidates = list_exits(MLPBackbone(2, width=16, hidden=32), np.zeros((4, 16)))
     >>> candidates.names, candidates.shapes
     (['stem', 'block1', 'block2'], [(16,), (16,), (16,)])
     >>> candidates.shares.round(3)
@@ -147,7 +147,7 @@ def list_exits(backbone: Any, sample: Any, *, n_classes: int = 2) -> ExitList:
     >>> import numpy as np
     >>> from torch import nn
     >>> from skearlyexit import MLPBackbone
-    >>> list_exits(MLPBackbone(2, width=16, hidden=32), np.zeros((4, 8), dtype=np.float32))
+    >>> list_exits(MLPBackbone(2, width=16, hidden=32), np.zeros((4, 16), dtype=np.float32))
     exit    embedding   MACs   share  tensors  bytes  chosen from  also
     stem           16    256   11.1%        1     64          yes
     block1         16  1,280   55.6%        1     64          yes

@@ -14,17 +14,16 @@ and "last exit" are the accuracies of the network with early exits if all sample
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
-from _harness.command import available, make_parser
+from _harness.command import make_parser
 from _harness.data import SETS
+from _harness.lines import read_lines, run_missing
 from _harness.report import table
 from scipy.stats import ttest_rel
 from sklearn.base import clone
@@ -190,11 +189,6 @@ def report(entries: list[dict[str, Any]]) -> None:
     )
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Results in a file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def main() -> None:
     """Run what is missing, and print all results."""
     parser = make_parser(__doc__, sets=NAMES, seeds=5, output=True)
@@ -203,17 +197,7 @@ def main() -> None:
     path = args.output / "against_smaller.jsonl"
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    if not args.report:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        done = {(entry["set"], entry["seed"]) for entry in read(path)}
-        with path.open("a") as file:
-            for seed in range(args.seeds):
-                for name in available(args.sets):
-                    if (name, seed) not in done:
-                        entry = {"set": name, "seed": seed, **run(name, seed)}
-                        file.write(json.dumps(entry) + "\n")
-                        file.flush()
-    report(read(path))
+    report(read_lines(path) if args.report else run_missing(path, args.sets, args.seeds, run))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from _harness.command import available, make_parser, numbers
 from _harness.data import SETS
+from _harness.lines import read_lines
 from _harness.report import Ranks, table
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -110,7 +111,7 @@ def of_ours(seed: int, parts: list[np.ndarray]) -> dict[str, dict[str, float]]:
 def run(path: Path, names: list[str], sizes: list[int], seeds: int, peers: dict[str, Any]) -> None:
     """Add the missing results to a file, one in a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = {_key(entry) for entry in read(path)}
+    done = {_key(entry) for entry in read_lines(path)}
     with path.open("a") as file:
         for name in names:
             X, y = SETS[name].load()
@@ -134,11 +135,6 @@ def run(path: Path, names: list[str], sizes: list[int], seeds: int, peers: dict[
 def _key(entry: dict[str, Any]) -> tuple[Any, ...]:
     # Sizes above that of the set are the same samples.
     return entry["set"], entry["rows"], entry["seed"], entry["model"]
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Results in a file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def report(entries: list[dict[str, Any]]) -> None:
@@ -217,7 +213,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         peers = {name: make for name, make in PEERS.items() if name not in left_out}
         run(path, available(args.sets), [int(size) for size in args.sizes], args.seeds, peers)
-    report([entry for entry in read(path) if entry["model"] not in left_out])
+    report([entry for entry in read_lines(path) if entry["model"] not in left_out])
 
 
 if __name__ == "__main__":

@@ -74,3 +74,17 @@ class OfOutputs(ClassifierMixin, BaseEstimator):
 @estimator_macs.register(OfOutputs)
 def _(estimator):
     return 1.0
+
+
+class Memorizing(ClassifierMixin, BaseEstimator):
+    """Right for samples that it was fitted on, wrong for all others, and as confident of both."""
+
+    def fit(self, X, y):
+        self.classes_ = np.array([0, 1])
+        self.known_ = {row.tobytes(): label for row, label in zip(X, y, strict=True)}
+        return self
+
+    def predict_proba(self, X):
+        truth = (X[:, 0] > 0).astype(int)
+        labels = [self.known_.get(row.tobytes(), 1 - t) for row, t in zip(X, truth, strict=True)]
+        return np.where(np.arange(2) == np.array(labels)[:, None], 0.9, 0.1)

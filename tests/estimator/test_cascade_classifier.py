@@ -31,7 +31,7 @@ from skearlyexit.combination import TrainedCombination
 from skearlyexit.costs import estimator_macs
 from skearlyexit.inspection import CostAccuracyDisplay, EmbeddingDisplay
 from tests._data import blobs, quick, same
-from tests._estimators import Collective, OnlyIndices
+from tests._estimators import Collective, Memorizing, OnlyIndices
 
 X, y, X_TEST, Y_TEST = blobs()
 COSTS = [1, 4, 16]
@@ -67,20 +67,6 @@ class Watched(ClassifierMixin, BaseEstimator):
         self.calls.append(X[:, 0].astype(int))
         positive = np.where(X[:, 1] > 0, 0.9, 0.1)
         return np.column_stack([1 - positive, positive])
-
-
-class Memorizing(ClassifierMixin, BaseEstimator):
-    """Right for samples that it was fitted on, wrong for all others, and as confident of both."""
-
-    def fit(self, X, y):
-        self.classes_ = np.array([0, 1])
-        self.known_ = {row.tobytes(): label for row, label in zip(X, y, strict=True)}
-        return self
-
-    def predict_proba(self, X):
-        truth = (X[:, 0] > 0).astype(int)
-        labels = [self.known_.get(row.tobytes(), 1 - t) for row, t in zip(X, truth, strict=True)]
-        return np.where(np.arange(2) == np.array(labels)[:, None], 0.9, 0.1)
 
 
 class TestAnswers:

@@ -16,6 +16,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit import CascadeClassifier
 from tests._data import blobs, same
+from tests._estimators import Memorizing
 
 X, y, X_TEST, Y_TEST = blobs()
 GROUPS = np.arange(len(y)) % 50
@@ -29,20 +30,6 @@ def three(**params):
     ]
     defaults = {"pass_probabilities": True, "cost": [1, 4, 15], "random_state": 0}
     return CascadeClassifier(estimators, **{**defaults, **params})
-
-
-class Memorizing(ClassifierMixin, BaseEstimator):
-    """Right for samples that it was fitted on, and wrong for all others."""
-
-    def fit(self, X, y):
-        self.classes_ = np.array([0, 1])
-        self.known_ = {row.tobytes(): label for row, label in zip(X, y, strict=True)}
-        return self
-
-    def predict_proba(self, X):
-        truth = (X[:, 0] > 0).astype(int)
-        labels = [self.known_.get(row.tobytes(), 1 - t) for row, t in zip(X, truth, strict=True)]
-        return np.where(np.arange(2) == np.array(labels)[:, None], 0.9, 0.1)
 
 
 class Columns(ClassifierMixin, BaseEstimator):

@@ -17,6 +17,9 @@ RATE, FIRST, SECOND = 0.1, 0.9, 0.999
 #: Number and levels of the quantiles of the logits that are stored.
 N_KNOTS = 257
 SHARES = np.linspace(0, 1, N_KNOTS)
+#: Relative error of a logit by rounding. Where many answers are equal, so are many knots: a logit
+#: that is below them by rounding must not have a much smaller score.
+ROUNDING = 1e-6
 
 
 class LogisticPolicy(Policy):
@@ -34,7 +37,8 @@ class LogisticPolicy(Policy):
     intercept_ : ndarray of shape (n_exits - 1,)
         Intercept at each exit but the last.
     knots_ : ndarray of shape (n_exits - 1, n_knots)
-        Equally spaced quantiles, from 0 to 1, of the logit of the probability of exiting.
+        Equally spaced quantiles, from 0 to 1, of the logit of the probability of exiting, less its
+        rounding error.
     """
 
     is_learned: ClassVar[bool] = True
@@ -111,7 +115,8 @@ class LogisticPolicy(Policy):
             self._logits(np.ascontiguousarray(probabilities[:, i]), i)
             for i in range(len(self.coef_))
         ]
-        self.knots_ = np.quantile(logits, SHARES, axis=1).T
+        knots = np.quantile(logits, SHARES, axis=1).T
+        self.knots_ = knots - ROUNDING * np.maximum(1.0, np.abs(knots))
 
     def _seen(self, probabilities: np.ndarray) -> np.ndarray:
         """Features at all exits but the last, shape (n_samples, n_exits - 1, n_features)."""

@@ -39,7 +39,7 @@ class ScheduledPolicy(LogisticPolicy):
         Intercept at each exit but the last.
     knots_ : ndarray of shape (n_exits - 1, n_knots)
         Equally spaced quantiles, from 0 to 1, of the logit of the probability of exiting on the
-        samples of `fit`.
+        samples of `fit`, less its rounding error.
     shares_ : ndarray of shape (n_exits,)
         Expected share of the samples of `fit` that exits at each exit.
 

@@ -1,16 +1,13 @@
 """Configuration of the documentation."""
 
-import contextlib
-import doctest
 import inspect
-import io
 import pathlib
 import re
 import shutil
 import sys
 from typing import Any
 
-from docutils.nodes import Element, Node, SkipNode, TextElement, literal_block, reference
+from docutils.nodes import Element, Node, SkipNode, TextElement, reference
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -29,7 +26,9 @@ project = "skearlyexit"
 copyright = "the skearlyexit developers"
 release = version = skearlyexit.__version__
 
+sys.path.insert(0, str(HERE))
 extensions = [
+    "code_of_pages",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
@@ -112,25 +111,6 @@ html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
-
-
-class Printed(Directive):
-    """Directive that runs the doctests above it, prints an expression and shows both."""
-
-    required_arguments = 1
-    final_argument_whitespace = True
-
-    def run(self) -> list[Node]:
-        """Run the doctests above, and return the call of print with its output as a block."""
-        lines = pathlib.Path(self.state.document["source"]).read_text().splitlines()
-        namespace: dict[str, Any] = {}
-        with contextlib.redirect_stdout(io.StringIO()):
-            above = "\n".join(lines[: self.lineno - 1])
-            for example in doctest.DocTestParser().get_examples(above):
-                exec(example.source, namespace)
-        printed = str(eval(self.arguments[0], namespace))
-        text = f">>> print({self.arguments[0]})\n{printed}"
-        return [literal_block(text, text, language="pycon")]
 
 
 class Changelog(Directive):
@@ -232,7 +212,6 @@ def write_formula(translator: HTML5Translator, node: Element) -> None:
 def setup(app: Sphinx) -> None:
     """Add the directive and the handlers."""
     app.add_directive("changelog", Changelog)
-    app.add_directive("printed", Printed)
     app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-skip-member", skip_member)
     app.connect("object-description-transform", add_places)

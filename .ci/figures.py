@@ -22,7 +22,6 @@ NOT_KEPT = {
     "cutting",
     "estimator_costs",
     "frontier",
-    "guarantees",
     "hard_case",
     "heads",
     "memory",

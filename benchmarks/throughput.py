@@ -7,6 +7,7 @@ run them take an array and return labels, in one process:
   torch.compile, in ONNX Runtime, and as `NeuralNetClassifier.predict` of skorch;
 - `MLPClassifier` of scikit-learn with as many units in as many layers, for tables. It is trained
   for one epoch, since its weights do not change its time;
+- `HistGradientBoostingClassifier`, for tables, another model;
 - early exits as papers measure them, one sample after the other in a loop; and by the package
   earlyon, of whose batches all samples exit together;
 - `predict` with ``runtime="torch"`` and ``runtime="onnx"``, and of `to_predictor` with both, in
@@ -49,6 +50,7 @@ from _harness.raw import Raw, print_facts, read_raw
 from _harness.report import table
 from _harness.samples import subsample, take_test
 from _harness.store import kept
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -61,24 +63,27 @@ MANY = 10_000
 BATCHES = (16, 64, 256, 1024, 4096)
 #: Samples of the loop over single samples, and of a call whose accuracy is measured.
 N_LOOP, N_CALL = 256, 256
-PLAIN, MLP = "plain, torch", "MLPClassifier"
+PLAIN, MLP, BOOSTING = "plain, torch", "MLPClassifier", "HistGradientBoosting"
 MAX_TRAIN = {"tabular": 16_000, "image": 5000}
 
 #: From samples to a call that is timed. What is prepared before takes no time.
 Prepare = Callable[[np.ndarray], Callable[[], Any]]
 
 
-def load(name: str, args: Any) -> tuple[EarlyExitClassifier, np.ndarray, np.ndarray]:
-    """Fitted model and test samples of a set."""
+def load(name: str, args: Any) -> tuple[list[Any], np.ndarray, np.ndarray]:
+    """Fitted models, the one with early exits first, and test samples of a set."""
     data = SETS[name]
     X, y = data.load()
     X = X.reshape(-1, *(data.image_shape or X.shape[1:])).astype(np.float32)
     train, test = take_test(X, y, 0, data.n_test)
     n_train = args.max_train or MAX_TRAIN[data.kind]
 
-    def fit() -> EarlyExitClassifier:
+    def fit() -> list[Any]:
         clf = EarlyExitClassifier(random_state=0, max_epochs=args.max_epochs or "auto")
-        return clf.fit(*subsample(train, n_train))
+        models = [clf]
+        if X.ndim == 2:
+            models.append(HistGradientBoostingClassifier(random_state=0))
+        return [model.fit(*subsample(train, n_train)) for model in models]
 
     path = args.cache / f"throughput-{name}-{n_train}-{args.max_epochs}.joblib"
     return kept(path, fit), *test
@@ -89,7 +94,8 @@ class Ways:
 
     Parameters
     ----------
-    clf : EarlyExitClassifier
+    models : list
+        `EarlyExitClassifier`, and `HistGradientBoostingClassifier` for tables.
     budget : float or None
         None is the default operating point.
     X, y : ndarray
@@ -105,9 +111,9 @@ class Ways:
     """
 
     def __init__(
-        self, clf: EarlyExitClassifier, budget: float | None, X: np.ndarray, y: Any, n_threads: int
+        self, models: list[Any], budget: float | None, X: np.ndarray, y: Any, n_threads: int
     ) -> None:
-        self.clf = clf
+        self.clf = clf = models[0]
         index = None if budget is None else clf.frontier_.at_budget(budget)
         self.thresholds = clf.thresholds_ if index is None else clf.frontier_.thresholds[index]
         n_classes = len(clf.classes_)
@@ -132,6 +138,7 @@ class Ways:
         self.others: dict[str, peers.Predict] = {}
         if X.ndim == 2:
             self.others[MLP] = _mlp(clf, X, y).predict
+            self.others[BOOSTING] = models[1].predict
         self.others |= {
             'predict, "torch"': partial(clf.predict, **options),
             'predict, "onnx"': partial(onnx.predict, **options),
@@ -269,12 +276,13 @@ def n_turns(turns: int, n: int) -> int:
 
 def run(name: str, args: Any, raw: Raw) -> None:
     """Measure a data set."""
-    clf, X, y = load(name, args)
+    models, X, y = load(name, args)
+    clf = models[0]
     for budget in (None, args.budget):
         point = "default operating point" if budget is None else f"budget of {budget:g}"
         options = {} if budget is None else {"budget": budget}
         labels, exits = clf.predict(X, return_exits=True, **options)
-        ways = Ways(clf, budget, X[:1000], y[:1000], args.threads)
+        ways = Ways(models, budget, X[:1000], y[:1000], args.threads)
         common = {"set": name, "point": point}
         report_model(
             raw.add(

@@ -25,7 +25,6 @@ NOT_KEPT = {
     "heads",
     "memory",
     "placement",
-    "policies",
     "series",
     "speed",
     "streaming",

@@ -168,7 +168,11 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
 
     @property
     def stages_(self) -> list[torch.nn.Module]:
-        """Stages of the fitted network, one for each exit."""
+        """Stages of the fitted network, one for each exit.
+
+        Their weights must not be changed, since predictions may use others that were computed from
+        them, such as those of a layer merged with a normalization.
+        """
         return list(self.cascade_.network.stages)
 
     @property

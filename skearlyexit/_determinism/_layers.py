@@ -163,6 +163,27 @@ class CumulativeBatchNorm(torch.nn.BatchNorm1d):
         )
 
 
+def scale_and_shift(trained: torch.nn.BatchNorm1d) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a trained normalization multiplies its input by, and then adds to it."""
+    assert trained.running_mean is not None
+    assert trained.running_var is not None
+    weight, bias = (trained.weight, trained.bias) if trained.affine else (1.0, 0.0)
+    scale = weight / torch.sqrt(trained.running_var + trained.eps)
+    return scale, bias - trained.running_mean * scale
+
+
+class Mergeable(torch.nn.Module):
+    """Base class of blocks that take less time in evaluation mode once their layers are merged."""
+
+    def merge(self) -> None:
+        """Merge layers of the trained block, until it is trained again.
+
+        It is called after the training. The parameters stay as they are, and what is merged must
+        not be changed by other means than training.
+        """
+        raise NotImplementedError
+
+
 class Normalized(torch.nn.Module):
     """Batch normalization of vectors, followed by a chain that begins with a `PaddedLinear`.
 
@@ -190,11 +211,7 @@ class Normalized(torch.nn.Module):
     @torch.no_grad()
     def folded(self) -> torch.nn.Sequential:
         """Body in evaluation mode, with the trained normalization merged into its first layer."""
-        trained = self.normalization
-        assert trained.running_mean is not None
-        assert trained.running_var is not None
-        scale = trained.weight / torch.sqrt(trained.running_var + trained.eps)
-        shift = trained.bias - trained.running_mean * scale
+        scale, shift = scale_and_shift(self.normalization)
         body = copy.deepcopy(self.body)
         linear: Any = body[0]
         weight = linear.weight[:, : len(scale)]  # without the padding

@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import tensor_of
+from skearlyexit._determinism._layers import Mergeable
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._fitting._measured_network import Exits
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, check_outputs, located
@@ -139,6 +140,9 @@ class NetworkFitter:
         """Prepare a trained network for prediction, and check that its outputs are finite."""
         network.requires_grad_(False)
         network.to(self.execution.device).eval()
+        for module in network.modules():
+            if isinstance(module, Mergeable):
+                module.merge()
         carry: Any = tensor_of(rows.X[:TRIAL_ROWS]).to(self.execution.device)
         with torch.inference_mode(), located(rows.positions, ADVICE_IN_FIT):
             for exit_, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):

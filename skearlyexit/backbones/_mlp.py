@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit._determinism._layers import PaddedLinear, Standardize, round_up
+from skearlyexit._determinism._layers import (
+    Mergeable,
+    PaddedLinear,
+    Standardize,
+    round_up,
+    scale_and_shift,
+)
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 
@@ -23,15 +30,21 @@ N_SHARING = 8
 MAX_FREQUENCIES, MAX_PERIODIC, FEW_FEATURES = 16, 128, 12
 
 
-class _ResidualBlock(torch.nn.Module):
+class _ResidualBlock(Mergeable):
     """A residual block, ``x + W2 dropout(relu(W1 batchnorm(x)))``.
 
     Scale and shift of the normalization would be redundant before W1. So would the bias of W2,
     since later blocks subtract the mean and heads have a bias.
     """
 
+    weight: torch.Tensor | None
+    bias: torch.Tensor | None
+
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
+        # Parameters of W1 merged with the normalization, as long as the block is not trained.
+        self.register_buffer("weight", None, persistent=False)
+        self.register_buffer("bias", None, persistent=False)
         self.branch = torch.nn.Sequential(
             torch.nn.BatchNorm1d(width, affine=False),
             torch.nn.Linear(width, hidden),
@@ -41,7 +54,23 @@ class _ResidualBlock(torch.nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.branch(x)
+        if self.weight is None:
+            return x + self.branch(x)
+        last: Any = self.branch[-1]
+        hidden = F.linear(x, self.weight, self.bias).relu_()
+        return F.linear(hidden, last.weight).add_(x)
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self.weight = self.bias = None
+        return super().train(mode)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        norm: Any = self.branch[0]
+        first: Any = self.branch[1]
+        scale, shift = scale_and_shift(norm)
+        self.weight, self.bias = first.weight * scale, first.bias + first.weight @ shift
 
 
 class Dropout(torch.nn.Module):

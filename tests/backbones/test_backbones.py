@@ -63,6 +63,25 @@ def test_mlp_by_hand():
     np.testing.assert_allclose(computed, expected, atol=1e-5)  # statistics were kept in float32
 
 
+def test_merged_mlp_computes_the_same_until_it_is_trained():
+    block = make(lambda: MLPBackbone(1, width=16, hidden=32).build(VECTORS, 3)).blocks[1]
+    norm, first, *_ = block.branch
+    norm.running_mean.copy_(torch.linspace(-2, 2, 16))
+    norm.running_var.copy_(torch.linspace(0.1, 3, 16))
+    rows = torch.from_numpy(VECTORS[:, :1] + np.arange(16, dtype=np.float32))
+    with torch.no_grad():
+        plain = block.eval()(rows)
+        block.merge()
+        merged = block(rows)
+        torch.testing.assert_close(merged, plain)
+        first.weight.mul_(2)
+        trained = block.train().eval()(rows)
+        torch.testing.assert_close(trained, rows + block.branch(rows))
+    assert not torch.allclose(trained, plain)
+    assert merged.data_ptr() != rows.data_ptr()
+    assert set(block.state_dict()) == {f"branch.{name}" for name in block.branch.state_dict()}
+
+
 def test_macs_by_hand():
     facts = measure_blocks(MLPBackbone(2, width=20, hidden=24).build(VECTORS, 3), _rows(VECTORS))
     width, hidden = 32, 32  # filled up to multiples of 16

@@ -18,7 +18,7 @@ from skorch import NeuralNetClassifier
 
 from _harness.measure import take_turns
 from skearlyexit import EarlyExitClassifier
-from skearlyexit._determinism._layers import Convolution, PaddedLinear
+from skearlyexit._determinism._layers import Convolution, without_padding
 from skearlyexit.runtime._driver import Run
 from skearlyexit.runtime._torch import TorchExecutor
 
@@ -50,12 +50,10 @@ def plain_parts(
     """
     # In one copy, for stages may share modules.
     modules = torch.nn.ModuleList(copy.deepcopy([*clf.stages_, *clf.heads_])).eval()
-    for parent in list(modules.modules()):
-        for name, module in list(parent.named_children()):
-            if isinstance(module, PaddedLinear):
-                setattr(parent, name, _without_padding(module))
-            elif isinstance(module, Convolution):
-                module.__class__ = torch.nn.Conv2d
+    without_padding(modules)
+    for module in modules.modules():
+        if isinstance(module, Convolution):
+            module.__class__ = torch.nn.Conv2d
     return list(modules[: clf.n_exits_]), list(modules[clf.n_exits_ :])
 
 
@@ -63,13 +61,6 @@ def plain_network(clf: EarlyExitClassifier) -> Plain:
     """The network with its last head only, in the layers of torch."""
     stages, heads = plain_parts(clf)
     return Plain(stages, heads[-1]).eval()
-
-
-def _without_padding(layer: PaddedLinear) -> torch.nn.Linear:
-    linear = torch.nn.Linear(layer.in_features, layer.out_features, dtype=layer.weight.dtype)
-    linear.weight.data = layer.weight.data[: layer.out_features, : layer.in_features].clone()
-    linear.bias.data = layer.bias.data[: layer.out_features].clone()
-    return linear.eval()
 
 
 def by_torch(module: torch.nn.Module, batch_size: int, X: np.ndarray) -> np.ndarray:

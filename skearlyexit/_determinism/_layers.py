@@ -114,6 +114,18 @@ def with_padding(module: Module) -> Module:
     return module
 
 
+def without_padding(module: torch.nn.Module) -> None:
+    """Replace all layers `PaddedLinear` inside a module by those of torch, which are not padded."""
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, PaddedLinear):
+                n_out, n_in = layer.out_features, layer.in_features
+                linear = torch.nn.Linear(n_in, n_out, device="meta").train(layer.training)
+                linear.weight = torch.nn.Parameter(layer.weight[:n_out, :n_in].detach().clone())
+                linear.bias = torch.nn.Parameter(layer.bias[:n_out].detach().clone())
+                setattr(parent, name, linear)
+
+
 class Convolution(torch.nn.Conv2d):
     """Convolution that is computed for a single sample as for several.
 

@@ -191,8 +191,12 @@ class Graph:
     def finished(self, outputs: Sequence[str], dtypes: Sequence[Any]) -> Any:
         """Return this branch as an ``onnx.GraphProto`` without inputs."""
         helper = self._onnx.helper
-        # The outputs of a graph are outputs of its nodes.
-        named = [self.op("Identity", name) for name in outputs]
+        # The outputs of a graph are different outputs of its nodes. Others are copied.
+        own = {name for node in self.nodes for name in node.output}
+        named: list[str] = []
+        for name in outputs:
+            is_free = name in own and name not in named
+            named.append(name if is_free else self.op("Identity", name))
         values = [
             helper.make_tensor_value_info(
                 name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._layers import Normalized, with_padding
 from skearlyexit._determinism._softmax import largest_of, largest_of_softmax, softmax
-from skearlyexit._onnx._convert import from_module
+from skearlyexit._onnx._convert import add_softmax, from_module
 from skearlyexit._onnx._graph import ExportError, Graph
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._pooling import resolve_pooling
@@ -80,6 +80,11 @@ class FittedHead(metaclass=ABCMeta):
     model: Any
     pooling: torch.nn.Module
     rows_per_call: ClassVar[int] = 1024
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the probabilities in `onnx` are the softmax of those of `onnx_logits`."""
+        return False
 
     def pool(self, embedding: torch.Tensor) -> torch.Tensor:
         """Map embeddings to vectors.
@@ -174,6 +179,26 @@ class FittedHead(metaclass=ABCMeta):
             If the head cannot be converted.
         """
         raise ExportError(f"A head {type(self).__name__} cannot be converted to ONNX.")
+
+    def onnx_logits(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
+        """Add this head without its softmax to a graph; only if `has_logits` is True.
+
+        Parameters
+        ----------
+        graph, embedding, example
+            As in `onnx`.
+
+        Returns
+        -------
+        logits : str
+            Name of the logits, shape (n, n_classes), in the precision of the network.
+
+        Raises
+        ------
+        ExportError
+            If the head cannot be converted.
+        """
+        raise ExportError(f"A head {type(self).__name__} cannot be converted to logits in ONNX.")
 
     @abstractmethod
     def to(self, device: torch.device | str) -> None:
@@ -294,6 +319,10 @@ class NeuralExit(FittedHead):
 
     rows_per_call: ClassVar[int] = 64
 
+    @property
+    def has_logits(self) -> bool:
+        return type(self).onnx is NeuralExit.onnx  # a derived class may convert something else
+
     def predict_proba(self, vectors: torch.Tensor) -> np.ndarray:
         """Softmax of the logits; see `FittedHead.predict_proba`."""
         return softmax(self.model.body(vectors).cpu().numpy())
@@ -303,13 +332,12 @@ class NeuralExit(FittedHead):
         return largest_of_softmax(self.model.body(vectors).cpu().numpy())
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
+        return add_softmax(graph, self.onnx_logits(graph, embedding, example))
+
+    def onnx_logits(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         model = from_module(self.model, example, f"A head {type(self.model).__name__}")
         (logits,) = graph.insert(model, [embedding])
-        # In the precision of the network, in which ONNX Runtime is several times faster. The
-        # division makes probabilities close to 1 as precise as those of the other classes.
-        shares = graph.cast(graph.op("Softmax", logits, axis=1), np.float64)
-        total = graph.op("ReduceSum", shares, graph.constant([1]))
-        return graph.op("Div", shares, total)
+        return logits
 
     def to(self, device: torch.device | str) -> None:
         """Move the module to a device."""

@@ -21,7 +21,8 @@ import torch
 
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
-from skearlyexit._onnx._convert import from_module
+from skearlyexit._determinism._layers import without_padding
+from skearlyexit._onnx._convert import add_softmax, from_module
 from skearlyexit._onnx._graph import (
     CLASSICAL_OPSET,
     OPSET,
@@ -41,6 +42,8 @@ from skearlyexit.runtime._driver import OUTPUT_COPIES
 #: Names of inputs and outputs of the graph.
 INPUT, THRESHOLDS = "X", "thresholds"
 OUTPUTS = ["labels", "probabilities", "exits"]
+#: Name of the output that may be there instead of the probabilities, which are its softmax.
+LOGITS = "logits"
 #: Prefix of the names of metadata.
 METADATA = "skearlyexit."
 #: Threshold at which the head is computed although no sample can exit, to measure its time. At
@@ -162,11 +165,22 @@ def to_model(
     network: FittedNetwork,
     exit_rule: ExitRule,
     row_shape: tuple[int, ...],
-    classes: np.ndarray,
+    classes: np.ndarray | None,
     thresholds: np.ndarray,
     metadata: dict[str, str],
+    *,
+    with_logits: bool = False,
 ) -> Any:
     """Convert a fitted network and its exit rule to an ``onnx.ModelProto``.
+
+    Parameters
+    ----------
+    network, exit_rule, row_shape, classes, thresholds
+        As in `Cascade` and `Description`. Without classes, labels are their indices.
+    metadata : dict of str to str
+        Metadata of the model.
+    with_logits : bool, default=False
+        Whether the model returns logits instead of probabilities, if there are logits.
 
     Raises
     ------
@@ -176,17 +190,29 @@ def to_model(
     onnx = import_onnx()
     # A copy, since torch changes modules while it exports them, and on the CPU.
     network = copy.deepcopy(network).moved("cpu")
+    for module in [*network.stages, *(head.model for head in network.heads)]:
+        if isinstance(module, torch.nn.Module):
+            without_padding(module)
     helper = onnx.helper
     check_rule(exit_rule)
     if network.combiner is not None:
         check_converts(network.combiner, COMBINED, Combination)
     dtype = np.dtype(str(network.dtype).removeprefix("torch."))
     graph = Graph()
-    probabilities, exits = _Converter(network, exit_rule, row_shape).whole(graph, INPUT)
-    labels = graph.op("ArgMax", probabilities, axis=1, keepdims=0)
-    classes = _tensor(classes)
-    labels = graph.op("Gather", graph.constant(classes), labels)
-    named = zip((labels, probabilities, exits), OUTPUTS, strict=True)
+    converter = _Converter(network, exit_rule, row_shape, dtype)
+    answer, exits = converter.whole(graph, INPUT)
+    labels = graph.op("ArgMax", answer, axis=1, keepdims=0)
+    label_dtype: Any = np.int64
+    if classes is not None:
+        classes = _tensor(classes)
+        labels = graph.op("Gather", graph.constant(classes), labels)
+        label_dtype = object if classes.dtype.kind == "O" else classes.dtype
+    names, answer_dtype = list(OUTPUTS), np.dtype(np.float64)
+    if converter.late_softmax and with_logits:
+        names[1], answer_dtype = LOGITS, dtype
+    elif converter.late_softmax:
+        answer = add_softmax(graph, answer)
+    named = zip((labels, answer, exits), names, strict=True)
     graph.nodes += [helper.make_node("Identity", [name], [output]) for name, output in named]
 
     def info(name: str, of: Any, shape: Sequence[Any]) -> Any:
@@ -199,11 +225,10 @@ def to_model(
         # With a default, so that it may be left out.
         inputs.append(info(THRESHOLDS, np.float64, [len(thresholds)]))
         graph.constants.append(onnx.numpy_helper.from_array(thresholds, THRESHOLDS))
-    kind = object if classes.dtype.kind == "O" else classes.dtype
     outputs = [
-        info(OUTPUTS[0], kind, ["n_samples"]),
-        info(OUTPUTS[1], np.float64, ["n_samples", network.n_classes]),
-        info(OUTPUTS[2], np.int64, ["n_samples"]),
+        info(names[0], label_dtype, ["n_samples"]),
+        info(names[1], answer_dtype, ["n_samples", network.n_classes]),
+        info(names[2], np.int64, ["n_samples"]),
     ]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "cascade", inputs, outputs, graph.constants),
@@ -227,38 +252,59 @@ NO_STATES: States = [None, None, None]
 
 
 class _Converter:
-    """Converts the stages, heads and exit rule of a cascade."""
+    """Converts the stages, heads and exit rule of a cascade.
+
+    Attributes
+    ----------
+    late_softmax : bool
+        Whether the answers are logits, and the softmax is computed once, at the end. This is so if
+        all heads have logits and only the largest probability is needed until then.
+    dtype : dtype
+        Precision of the answers.
+    """
 
     def __init__(
-        self, network: FittedNetwork, exit_rule: ExitRule, row_shape: tuple[int, ...]
+        self,
+        network: FittedNetwork,
+        exit_rule: ExitRule,
+        row_shape: tuple[int, ...],
+        dtype: np.dtype,
     ) -> None:
         self.network, self.rule, self.n_classes = network, exit_rule, network.n_classes
         carries, self.embeddings = run_on_samples(network.stages, row_shape, network.dtype)
-        self.thresholds = THRESHOLDS
+        self.bounds = THRESHOLDS
         self.stages = [
             from_module(_Flat(stage), carry, f"Stage {i}")
             for i, (stage, carry) in enumerate(zip(network.stages, carries, strict=True))
         ]
+        changed = network.combiner is not None or bool(network.gates)
+        self.late_softmax = (
+            exit_rule.needs_only_largest
+            and not changed
+            and all(head.has_logits for head in network.heads)
+        )
+        self.dtype = dtype if self.late_softmax else np.dtype(np.float64)
 
     def whole(self, graph: Graph, carry: str) -> tuple[str, str]:
-        """Add the cascade to a graph; names of probabilities and exits."""
+        """Add the cascade to a graph; names of answers and exits."""
         if self.network.n_exits > 1:
             usual = graph.op("LessOrEqual", THRESHOLDS, graph.constant(1.0))
             lower = graph.op("Sub", THRESHOLDS, graph.constant(TOLERANCE))
-            self.thresholds = graph.op("Where", usual, lower, THRESHOLDS)
+            # At thresholds above 1 no sample exits, also after rounding.
+            bounds = graph.op("Where", usual, lower, graph.constant(2.0))
+            self.bounds = graph.cast(bounds, self.dtype)
         return self._from(graph, 0, [carry], NO_STATES)
 
     def _from(self, graph: Graph, exit_: int, carry: list[str], states: States) -> tuple[str, str]:
-        """Add everything from a stage on; names of probabilities and exits of its samples."""
+        """Add everything from a stage on; names of answers and exits of its samples."""
         *carry, embedding = graph.insert(self.stages[exit_], carry)
         last = self.network.n_exits - 1
         if exit_ == last:
             answer, _, _ = self._answer(graph, exit_, embedding, states)
             return answer, self._filled(graph, answer, exit_)
-        answer, exiting, states = self._decision(graph, exit_, embedding, states)
+        answer, staying, states = self._decision(graph, exit_, embedding, states)
         exits = self._filled(graph, answer, exit_)
-        left = graph.op("NonZero", graph.op("Not", exiting))
-        rows = graph.op("Squeeze", left, graph.constant([0]))
+        rows = graph.op("Squeeze", graph.op("NonZero", staying), graph.constant([0]))
         some = graph.op("Greater", graph.op("Size", rows), graph.constant(0))
         onward, done = graph.branch(), graph.branch()
         found = self._from(
@@ -273,52 +319,58 @@ class _Converter:
             for own, later in zip((answer, exits), found, strict=True)
         ]
         chosen = graph.choose(
-            some, (onward, done), (merged, (answer, exits)), (np.float64, np.int64)
+            some, (onward, done), (merged, (answer, exits)), (self.dtype, np.int64)
         )
         return chosen[0], chosen[1]
 
     def _decision(
         self, graph: Graph, exit_: int, embedding: str, states: States
     ) -> tuple[str, str, States]:
-        """Probabilities at an exit, which samples exit, and states; no head if none is needed."""
-        threshold = graph.op("Gather", self.thresholds, graph.constant(exit_))
+        """Answers at an exit, which samples stay, and states; no head if none is needed."""
         if self.network.combiner is not None or self.rule.combination.has_memory:
-            return self._judged(graph, exit_, embedding, threshold, states)
-        # With a memory, the scores at later exits are needed as well.
-        last = self.network.n_exits - 1 if self.rule.policy.has_memory else exit_ + 1
-        bounds = (graph.constant([each]) for each in (exit_, last))
-        least = graph.op("ReduceMin", graph.op("Slice", self.thresholds, *bounds), keepdims=0)
+            return self._judged(graph, exit_, embedding, states)
+        least = graph.op("Gather", THRESHOLDS, graph.constant(exit_))
+        if self.rule.policy.has_memory:  # the scores at later exits depend on the head as well
+            bounds = (graph.constant([each]) for each in (exit_, self.network.n_exits - 1))
+            least = graph.op("ReduceMin", graph.op("Slice", THRESHOLDS, *bounds), keepdims=0)
         needed = graph.op("LessOrEqual", least, graph.constant(UNREACHED))
         run, skipped = graph.branch(), graph.branch()
-        answer, exiting, states = self._judged(run, exit_, embedding, threshold, states)
+        answer, staying, states = self._judged(run, exit_, embedding, states)
         n_rows = skipped.op("Shape", embedding, start=0, end=1)
         shape = skipped.op("Concat", n_rows, skipped.constant([self.n_classes]), axis=0)
-        nothing = skipped.op("Expand", skipped.constant(0.0), shape)
-        none = skipped.op("Expand", skipped.constant(False), n_rows)
+        nothing = skipped.op("Expand", skipped.constant(self.dtype.type(0)), shape)
+        everyone = skipped.op("Expand", skipped.constant(True), n_rows)
         kept = [state for state in states if state]
-        answer, exiting, *kept = graph.choose(
+        answer, staying, *kept = graph.choose(
             needed,
             (run, skipped),
-            ((answer, exiting, *kept), (nothing, none, *(nothing for _ in kept))),
-            (np.float64, bool, *(np.float64 for _ in kept)),
+            ((answer, staying, *kept), (nothing, everyone, *(nothing for _ in kept))),
+            (self.dtype, bool, *(np.float64 for _ in kept)),
         )
         names = iter(kept)
-        return answer, exiting, [state and next(names) for state in states]
+        return answer, staying, [state and next(names) for state in states]
 
     def _judged(
-        self, graph: Graph, exit_: int, embedding: str, threshold: str, states: States
+        self, graph: Graph, exit_: int, embedding: str, states: States
     ) -> tuple[str, str, States]:
-        """Probabilities at an exit, which samples exit, and states."""
+        """Answers at an exit, which samples stay, and states."""
         answer, gates, states = self._answer(graph, exit_, embedding, states)
-        score, judged = self.rule.policy.onnx(graph, states[-1], answer, exit_, gates)
-        return answer, graph.op("GreaterOrEqual", score, threshold), [*states[:-1], judged]
+        threshold = graph.op("Gather", self.bounds, graph.constant(exit_))
+        if self.late_softmax:
+            shares = graph.op("Softmax", answer, axis=1)
+            score = graph.op("ReduceMax", shares, graph.constant([1]), keepdims=0)
+        else:
+            score, states[-1] = self.rule.policy.onnx(graph, states[-1], answer, exit_, gates)
+        return answer, graph.op("Less", score, threshold), states
 
     def _answer(
         self, graph: Graph, exit_: int, embedding: str, states: States
     ) -> tuple[str, str | None, States]:
-        """Probabilities and gates at an exit, and states of which that of the policy is old."""
+        """Answers and gates at an exit, and states of which that of the policy is old."""
         network, head = self.network, self.network.heads[exit_]
         check_converts(head, ["predict_proba"], FittedHead)
+        if self.late_softmax:
+            return head.onnx_logits(graph, embedding, self.embeddings[exit_]), None, [*NO_STATES]
         answer = head.onnx(graph, embedding, self.embeddings[exit_])
         gates, learned = None, None
         if network.gates and exit_ < network.n_exits - 1:

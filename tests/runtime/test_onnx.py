@@ -30,8 +30,12 @@ from skearlyexit import (
     EarlyExitClassifier,
     MLPBackbone,
 )
+from skearlyexit._determinism._softmax import softmax
 from skearlyexit._onnx import _graph
+from skearlyexit._onnx._convert import add_softmax
 from skearlyexit.backbones import RecurrentBackbone, TransformerBackbone
+from skearlyexit.heads import FittedHead
+from skearlyexit.heads._base import NeuralExit
 from skearlyexit.runtime import OnnxCascade, _onnx_session
 from skearlyexit.runtime._onnx import UNREACHED
 from tests._data import blobs, digits, make, quick
@@ -292,6 +296,52 @@ def test_heads_run_as_long_as_a_later_score_depends_on_them(folder):
     assert n_heads([2.0, 0.0]) == 2
     assert n_heads([0.0, 2.0]) == 1
     assert n_heads([1.0, 2.0]) == 2
+
+
+def test_what_only_torch_needs_is_not_in_the_file(folder):
+    _, _, X, path = exported("neural", folder)  # 13 features, which torch pads
+    kinds = nodes_run(path, X, np.array([1.0, 1.0]), folder)
+    assert {"Pad", "Slice", "BatchNormalization"}.isdisjoint(kinds)
+
+
+def test_probabilities_are_computed_once_where_the_largest_decides(folder):
+    _, _, X, path = exported("neural", folder)
+
+    def count(kind, thresholds):
+        return nodes_run(path, X, np.array(thresholds), folder).count(kind)
+
+    assert count("Softmax", [1.0, 1.0]) == 3  # two scores, and the probabilities
+    assert count("ReduceSum", [1.0, 1.0]) == count("Softmax", [2.0, 2.0]) == 1
+
+
+class Softened(NeuralExit):
+    """Head with a softmax of its own."""
+
+    def predict_proba(self, vectors):
+        return softmax(self.model.body(vectors).numpy() / 4)
+
+    def predict_largest(self, vectors):
+        return FittedHead.predict_largest(self, vectors)
+
+    def onnx(self, graph, embedding, example):
+        logits = self.onnx_logits(graph, embedding, example)
+        return add_softmax(graph, graph.op("Div", logits, graph.constant(np.float32(4))))
+
+
+def test_the_conversion_of_a_derived_head_is_its_own():
+    clf, X = fitted("neural")
+    clf = copy.deepcopy(clf)
+    heads = clf.cascade_.network.heads
+    heads[0] = Softened(heads[0].model, heads[0].pooling)
+    score = np.sort(clf.exit_table(X).scores[:, 0])
+    at = np.diff(score).argmax()
+    thresholds = [score[at : at + 2].mean(), 2.0]
+    expected, exits = clf.predict_proba(X, threshold=thresholds, return_exits=True)
+    assert 0 < exits.mean() < 2
+    clf.set_params(runtime="onnx")
+    found, found_exits = clf.predict_proba(X, threshold=thresholds, return_exits=True)
+    np.testing.assert_array_equal(found_exits, exits)
+    np.testing.assert_allclose(found, expected, atol=5e-6)
 
 
 WITHOUT_THE_PACKAGE = """

@@ -251,22 +251,27 @@ default="seconds"
 
     @classmethod
     def from_ensemble(cls, ensemble: Any, sizes: Sequence[int], **params: Any) -> Self:
-        """Make a cascade of the members of a fitted forest or bagging.
+        """Make a cascade of the members of a fitted forest, bagging or boosting.
 
         The first members answer easy samples, and the others are asked only for samples of which
-        the mean so far is not confident. No member is called twice for a sample. The last exit is
+        the answer so far is not confident. No member is called twice for a sample. The last exit is
         the ensemble itself: where no sample exits early, predictions are those of the ensemble in a
-        single job to the last bit, or up to rounding if its members are not trees and depend on
-        the number of samples in a call.
+        single job to the last bit. They are those up to rounding in double precision for
+        `LGBMClassifier`, which adds its trees in one call from 0, and for bagging of members that
+        are not trees and depend on the number of samples in a call.
 
         Parameters
         ----------
         ensemble : fitted classifier
-            `sklearn.ensemble.RandomForestClassifier`, `ExtraTreesClassifier` or
-            `BaggingClassifier`. It is copied when the cascade is fitted.
+            `sklearn.ensemble.RandomForestClassifier`, `ExtraTreesClassifier`, `BaggingClassifier`,
+            `GradientBoostingClassifier` or `HistGradientBoostingClassifier`,
+            ``lightgbm.LGBMClassifier`` with the objective ``"binary"`` or ``"multiclass"``, or
+            ``xgboost.XGBClassifier`` with the booster ``"gbtree"``. It is copied when the cascade
+            is fitted.
         sizes : sequence of int
             Numbers of members up to each exit, in ascending order. The number of all members is
-            added if it is not the last.
+            added if it is not the last. The members of boosting are its iterations, and those up to
+            the best one if it was stopped early.
         **params : dict
             Other parameters of the cascade. If `cost` is given by numbers, they are those of the
             members that each exit adds, such as ``[10, 20, 70]`` for ``sizes=[10, 30, 100]``.
@@ -286,7 +291,7 @@ default="seconds"
             If the ensemble is of another type.
         ValueError
             If `sizes` are not numbers of members in ascending order, the ensemble predicts several
-            outputs, or ``pass_probabilities=True`` is given.
+            outputs or does not sum its trees, or ``pass_probabilities=True`` is given.
 
         Examples
         --------

@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import singledispatch
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import BaggingClassifier
-from sklearn.ensemble._forest import ForestClassifier
-from sklearn.tree import BaseDecisionTree
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._cascade._chain import ROWS_PER_CALL, Link, State
+from skearlyexit._cascade._members import Members, kind_of_members
 from skearlyexit._data._given import GivenRows
 from skearlyexit._determinism._classifier import FIXED_ROWS, padded
 from skearlyexit._determinism._layers import GROUP
 from skearlyexit._determinism._threads import on_single_blas_thread
-from skearlyexit.costs import CostInput, estimator_macs
-from skearlyexit.costs._estimators import CALL
-
-
-@singledispatch
-def add_members(ensemble: Any, X: Any, start: int, stop: int, total: np.ndarray) -> None:
-    """Add the probabilities of members to a sum in place, as the ensemble itself does.
-
-    Parameters
-    ----------
-    ensemble : fitted classifier
-        Forest or bagging.
-    X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-        Samples.
-    start, stop : int
-        The members are ``estimators_[start:stop]``.
-    total : ndarray of shape (n_samples, n_classes)
-        Sum of the probabilities of the members before.
-    """
-    raise NotImplementedError
-
-
-@add_members.register(ForestClassifier)
-def _(ensemble: Any, X: Any, start: int, stop: int, total: np.ndarray) -> None:
-    X = ensemble._validate_X_predict(X)
-    for tree in ensemble.estimators_[start:stop]:
-        total += tree.predict_proba(X, check_input=False)
-
-
-@add_members.register(BaggingClassifier)
-def _(ensemble: Any, X: Any, start: int, stop: int, total: np.ndarray) -> None:
-    X = validate_data(
-        ensemble, X, reset=False, accept_sparse=["csr", "csc"], dtype=None, ensure_all_finite=False
-    )
-    members = zip(ensemble.estimators_, ensemble.estimators_features_, strict=True)
-    for member, features in list(members)[start:stop]:
-        columns = X[:, features]
-        if hasattr(member, "predict_proba"):
-            # A member may not have seen all classes, of which these are indices.
-            total[:, member.classes_] += member.predict_proba(columns)
-        else:
-            total[np.arange(len(total)), member.predict(columns)] += 1
+from skearlyexit.costs import CostInput
 
 
 class EnsemblePart(ClassifierMixin, BaseEstimator):
@@ -72,7 +28,7 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     ensemble : fitted classifier
-        Forest or bagging, which is not copied.
+        Forest, bagging or boosting, which is not copied.
     stop : int
         Number of members.
     n_members : int
@@ -97,16 +53,15 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
         return self.ensemble.classes_
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Mean of the probabilities of the members."""
-        self._check_members()
-        link, rows = Members(self), GivenRows(X)
+        """Class probabilities of the members."""
+        link, rows = PartLink(self, self._members()), GivenRows(X)
         return link.predict_proba(rows, link.advance(rows, None))
 
     def predict(self, X: Any) -> np.ndarray:
         """Most probable labels."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def as_link(self, rows: GivenRows) -> Members:
+    def as_link(self, rows: GivenRows) -> PartLink:
         """Fitted estimator in a row.
 
         Parameters
@@ -116,46 +71,34 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        link : Members
+        link : PartLink
         """
-        self._check_members()
-        if all(isinstance(member, BaseDecisionTree) for member in self.ensemble.estimators_):
-            # A tree follows the path of each sample by itself.
-            return Members(self)
-        link = Members(self, GROUP)
+        members = self._members()
+        members.run_in_one_job()
+        if members.is_by_sample:
+            return PartLink(self, members)
+        link = PartLink(self, members, GROUP)
         return replace(link, multiple=FIXED_ROWS) if link.depends_on_others(rows) else link
 
-    def _check_members(self) -> None:
-        n_members = len(self.ensemble.estimators_)
-        if n_members != self.n_members:
+    def _members(self) -> Members:
+        members = kind_of_members(self.ensemble)(self.ensemble)
+        if members.n_members != self.n_members:
             raise ValueError(
-                f"The ensemble ({type(self.ensemble).__name__}) has {n_members} members, and had "
-                f"{self.n_members} when the cascade was made of it. Call from_ensemble again."
+                f"The ensemble ({type(self.ensemble).__name__}) has {members.n_members} members, "
+                f"and had {self.n_members} when the cascade was made of it. Call from_ensemble "
+                "again."
             )
-
-
-@dataclass(frozen=True)
-class SomeMembers:
-    """Members of an ensemble, whose operations are counted and whose size is measured."""
-
-    members: list[Any]
-    n_classes: int
-
-
-@estimator_macs.register(SomeMembers)
-def _(some: SomeMembers) -> float:
-    counts = [estimator_macs(member) for member in some.members]
-    return float(sum(counts) + len(counts) * (CALL + some.n_classes))
+        return members
 
 
 @dataclass(frozen=True)
 class Sum(State):
-    """Sum of the probabilities of the first members of an ensemble.
+    """Sum over the first members of an ensemble.
 
     Attributes
     ----------
-    values : ndarray of shape (n_samples, n_classes)
-        Sum of the probabilities of these members.
+    values : ndarray of shape (n_samples, n_values)
+        Sum of the probabilities or raw scores of these members.
     ensemble : fitted classifier
         The ensemble.
     count : int
@@ -167,66 +110,82 @@ class Sum(State):
 
 
 @dataclass(frozen=True)
-class Members(Link):
+class PartLink(Link):
     """Part of an ensemble, which computes the members that were not computed before.
 
     Attributes
     ----------
     model : EnsemblePart
         The part.
+    members : Members
+        All members of the ensemble.
     multiple : int, default=1
         The members are called with a multiple of this number of samples; with exactly so many if it
         is `FIXED_ROWS`, for members whose predictions depend on the number.
     """
 
     model: EnsemblePart
+    members: Members
     multiple: int = 1
 
     def advance(self, rows: GivenRows, state: Any) -> Sum:
-        part, start = self.model, self._start(state)
-        total = np.zeros((len(rows), len(part.classes_))) if not start else state.values.copy()
-        self._add(rows, start, total)
-        return Sum(total, part.ensemble, part.stop)
+        start, stop = self._start(state), self.model.stop
+        total = self._sums(rows, state.values if start else None, start)
+        return Sum(total, self.model.ensemble, stop)
 
-    def _add(self, rows: GivenRows, start: int, total: np.ndarray) -> None:
-        """Add the probabilities of the members after the first ones to a sum in place."""
+    def _sums(self, rows: GivenRows, total: np.ndarray | None, start: int) -> np.ndarray:
+        """Sums over all members of the part, from those over the members before it."""
+
+        def sums(some: GivenRows, before: np.ndarray | None) -> np.ndarray:
+            return self.members.add(some.content, before, start, self.model.stop)
+
+        return self._in_calls(sums, rows, total)
+
+    def _in_calls(self, function: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
+        """Values of a function of some samples, which is called with a number that it supports."""
+        n_rows = len(arrays[0])
         n_call = FIXED_ROWS if self.multiple == FIXED_ROWS else ROWS_PER_CALL
-        calls = [slice(i, i + n_call) for i in range(0, len(rows), n_call)]
 
-        def add_all() -> None:
-            for call in calls:
-                self._add_padded(rows[call], start, total[call])
+        def of_call(call: slice) -> np.ndarray:
+            some = [None if each is None else each[call] for each in arrays]
+            n_some = min(n_call, n_rows - call.start)
+            n_padded = n_some + -n_some % self.multiple
+            found = function(*(None if each is None else padded(each, n_padded) for each in some))
+            return found[:n_some]
 
-        on_single_blas_thread(add_all)
-
-    def _add_padded(self, rows: GivenRows, start: int, total: np.ndarray) -> None:
-        n_rows, part = len(rows), self.model
-        n_padded = n_rows + -n_rows % self.multiple
-        summed = padded(total, n_padded)
-        add_members(part.ensemble, padded(rows, n_padded).content, start, part.stop, summed)
-        total[:] = summed[:n_rows]
+        calls = [slice(i, i + n_call) for i in range(0, n_rows, n_call)]
+        return np.concatenate(on_single_blas_thread(lambda: [of_call(call) for call in calls]))
 
     def depends_on_others(self, rows: GivenRows) -> bool:
         """Whether predictions differ between small and large calls, be it in the last bits."""
         few = rows[np.arange(64) % len(rows)]
         many = few[np.arange(ROWS_PER_CALL) % len(few)]
-        by_few = [self.advance(few[i : i + GROUP], None) for i in range(0, len(few), GROUP)]
-        in_many = self.advance(many, None).values[: len(few)]
-        return not np.array_equal(in_many, Sum.joined(by_few).values)
+        by_few = [self._alone(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
+        in_many = self._alone(many)
+        return not all(
+            np.array_equal(each[: len(few)], np.concatenate(some))
+            for each, some in zip(in_many, zip(*by_few, strict=True), strict=True)
+        )
+
+    def _alone(self, rows: GivenRows) -> tuple[np.ndarray, np.ndarray]:
+        """Sums and probabilities of samples without any sum before."""
+        state = self.advance(rows, None)
+        return state.values, self.predict_proba(rows, state)
 
     def predict_proba(self, rows: GivenRows, state: Any) -> np.ndarray:
-        return state.values / state.count
+        return self._in_calls(
+            lambda sums: self.members.probabilities(sums, state.count), state.values
+        )
 
     def cost_input(self, rows: GivenRows, state: Any) -> CostInput:
-        part, start = self.model, self._start(state)
-        members = part.ensemble.estimators_[start : part.stop]
-        n_classes = len(part.classes_)
+        start, stop = self._start(state), self.model.stop
+        # The time does not depend on the sum before, for which that of one member is as good.
+        before = self.members.add(rows[:1].content, None, 0, 1) if start else None
 
         def run(some: GivenRows) -> None:
-            total = np.zeros((len(some), n_classes))
-            self._add(some, start, total)
+            self._sums(some, None if before is None else before.repeat(len(some), axis=0), start)
 
-        return CostInput(run, rows, SomeMembers(members, n_classes))
+        return CostInput(run, rows, self.members.some(start, stop))
 
     def _start(self, state: Any) -> int:
         """Number of members that were computed before."""
@@ -241,7 +200,7 @@ def ensemble_parts(ensemble: Any, sizes: Sequence[int]) -> list[EnsemblePart]:
     Parameters
     ----------
     ensemble : fitted classifier
-        Forest or bagging.
+        Forest, bagging or boosting.
     sizes : sequence of int
         Number of members up to the end of each part, in ascending order. That of all members is
         added if it is not the last.
@@ -255,13 +214,9 @@ def ensemble_parts(ensemble: Any, sizes: Sequence[int]) -> list[EnsemblePart]:
     NotFittedError, TypeError, ValueError
         As in `CascadeClassifier.from_ensemble`.
     """
-    if add_members.dispatch(type(ensemble)) is add_members.dispatch(object):
-        raise TypeError(
-            "The 'ensemble' must be a RandomForestClassifier, an ExtraTreesClassifier or a "
-            f"BaggingClassifier. Got {type(ensemble).__name__} instead."
-        )
+    kind = kind_of_members(ensemble)
     check_is_fitted(ensemble)
-    n_members = len(ensemble.estimators_)
+    n_members = kind(ensemble).n_members
     stops = list(sizes) if np.iterable(sizes) else []
     whole = all(isinstance(each, Integral) and not isinstance(each, bool) for each in stops)
     valid = whole and stops == sorted(set(stops)) and all(1 <= n <= n_members for n in stops)

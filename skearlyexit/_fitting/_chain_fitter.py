@@ -20,7 +20,6 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._determinism._classifier import (
     BatchInvariantClassifier,
     as_stored,
-    run_in_one_job,
     takes_weights,
 )
 from skearlyexit._fitting._network_fitter import MAX_SEED
@@ -166,7 +165,6 @@ class ChainFitter:
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         """Link of a frozen estimator, which is changed."""
         if _is_part(frozen):
-            run_in_one_job(frozen)
             return frozen.as_link(rows)
         return Alone(BatchInvariantClassifier.of_fitted(frozen, rows, self.classes, ROWS_PER_CALL))
 

@@ -32,6 +32,7 @@ from sklearn.ensemble import (
     StackingClassifier,
     VotingClassifier,
 )
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.feature_selection import SelectorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import (
@@ -269,12 +270,15 @@ def _(estimator: Any) -> float:
 
 @estimator_macs.register(HistGradientBoostingClassifier)
 def _(estimator: Any) -> float:
-    count = 0.0
-    for predictor in (tree for iteration in estimator._predictors for tree in iteration):
-        nodes = predictor.nodes
-        inner = nodes["is_leaf"] == 0
-        count += SCALAR * float(nodes["count"][inner].sum() / nodes["count"][0]) + 1
-    return count
+    trees = [tree for iteration in estimator._predictors for tree in iteration]
+    return float(sum(estimator_macs(tree) + 1 for tree in trees))
+
+
+@estimator_macs.register(TreePredictor)
+def _(estimator: Any) -> float:
+    nodes = estimator.nodes
+    inner = nodes["is_leaf"] == 0
+    return SCALAR * float(nodes["count"][inner].sum() / nodes["count"][0])
 
 
 @estimator_macs.register(KNeighborsClassifier)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     BaggingClassifier,
     ExtraTreesClassifier,
-    GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
@@ -270,8 +270,8 @@ def test_members_are_not_passed_probabilities(forest):
 
 
 def test_bad_ensembles():
-    with pytest.raises(TypeError, match="Got GradientBoostingClassifier"):
-        CascadeClassifier.from_ensemble(GradientBoostingClassifier(), [5])
+    with pytest.raises(TypeError, match="Got AdaBoostClassifier"):
+        CascadeClassifier.from_ensemble(AdaBoostClassifier(), [5])
     with pytest.raises(NotFittedError):
         CascadeClassifier.from_ensemble(RandomForestClassifier(), [5])
     several = RandomForestClassifier(3, random_state=0).fit(X, np.column_stack([y, y]))

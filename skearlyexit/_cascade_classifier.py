@@ -26,6 +26,7 @@ from skearlyexit._data._encode import classification_rows
 from skearlyexit._data._given import GivenRows, given_rows
 from skearlyexit._data._labels import check_labels
 from skearlyexit._determinism._random import ending_turns
+from skearlyexit._fitting._chain_columns import chosen_columns
 from skearlyexit._fitting._chain_fit import ChainModel, fit_chain
 from skearlyexit._fitting._chain_fitter import ChainFitter, frozen_classes
 from skearlyexit._fitting._informed_fitter import InformedFitter
@@ -109,6 +110,16 @@ default="seconds"
         of ``"small"``. In training they are predicted out of fold, as in `StackingClassifier`, with
         5 further fits of each estimator but the last. Only the first estimator may be frozen.
         All estimators up to an exit are then needed, and the unit of cost is that of all of them.
+    columns : dict of str to columns, default=None
+        Columns of X that an estimator is given, by its name, such as
+        ``{"small": ["age", "income"]}``. They are specified as in
+        `sklearn.compose.ColumnTransformer`: names of a data frame, positions, a slice, a mask, or a
+        callable of X. Estimators that are not named are given all columns.
+    feature_costs : array-like of shape (n_features,) or dict, default=None
+        Cost of getting each column of X, in the unit of `cost`: a number for each of them, or a
+        dict from names or positions to numbers, in which the others are 0. A column is paid for at
+        the first exit whose estimator is given it by `columns`, and not again at later exits. The
+        unit of cost includes the columns of the last estimator.
     n_jobs : int, default=None
         Number of estimators that are fitted in parallel, including those of the folds. None means 1
         unless in a `joblib.parallel_backend` context. -1 means using all processors.
@@ -207,6 +218,8 @@ default="seconds"
             None,
         ],
         "pass_probabilities": ["boolean"],
+        "columns": [dict, None],
+        "feature_costs": ["array-like", dict, None],
         "n_jobs": [
             Interval(Integral, None, -1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
@@ -231,6 +244,8 @@ default="seconds"
         cost: str | Cost | Sequence[float] = "seconds",
         calibration: Any = "auto",
         pass_probabilities: bool = False,
+        columns: dict[str, Any] | None = None,
+        feature_costs: Sequence[float] | dict[Any, float] | None = None,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -245,6 +260,8 @@ default="seconds"
         self.cost = cost
         self.calibration = calibration
         self.pass_probabilities = pass_probabilities
+        self.columns = columns
+        self.feature_costs = feature_costs
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -373,7 +390,8 @@ default="seconds"
             rows, y, sample_weight, None, groups, name=type(self).__name__, classes=known
         )
         kind = InformedFitter if self.pass_probabilities else ChainFitter
-        fitter = kind(names, estimators, classes, self.n_jobs, bool(self.verbose))
+        columns = chosen_columns(self.columns, names, samples.X)
+        fitter = kind(names, estimators, columns, classes, self.n_jobs, bool(self.verbose))
         self._set_fitted(fit_chain(self, fitter, samples, weight), names, classes)
 
     def _estimators_in_use(self) -> tuple[list[str], list[Any]]:

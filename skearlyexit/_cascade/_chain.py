@@ -92,6 +92,36 @@ class Alone(Link):
 
 
 @dataclass(frozen=True)
+class OfColumns(Link):
+    """Fitted estimator that is given some columns only.
+
+    Attributes
+    ----------
+    link : Link
+        The estimator.
+    columns : ndarray of int
+        Positions of the columns.
+    """
+
+    link: Link
+    columns: np.ndarray
+
+    @property
+    def model(self) -> Any:
+        """The estimator."""
+        return self.link.model
+
+    def advance(self, rows: GivenRows, state: State | None) -> State | None:
+        return self.link.advance(rows.of_columns(self.columns), state)
+
+    def predict_proba(self, rows: GivenRows, state: State | None) -> np.ndarray:
+        return self.link.predict_proba(rows.of_columns(self.columns), state)
+
+    def cost_input(self, rows: GivenRows, state: State | None) -> CostInput:
+        return self.link.cost_input(rows.of_columns(self.columns), state)
+
+
+@dataclass(frozen=True)
 class FittedChain:
     """Fitted classifiers in a row, each of which is an exit.
 

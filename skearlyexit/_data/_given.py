@@ -34,12 +34,14 @@ class GivenRows:
             content = np.asarray(content)  # which cannot be indexed as it is
         self._whole = content
         self._index: np.ndarray | None = None
+        self._columns: np.ndarray | None = None
         self._n_rows = _num_samples(content)
 
     @property
     def content(self) -> Any:
         """The samples, of the type that was given."""
-        return self._whole if self._index is None else _safe_indexing(self._whole, self._index)
+        rows = self._whole if self._index is None else _safe_indexing(self._whole, self._index)
+        return rows if self._columns is None else _safe_indexing(rows, self._columns, axis=1)
 
     def __len__(self) -> int:
         return self._n_rows
@@ -66,6 +68,12 @@ class GivenRows:
     def _at(self, index: np.ndarray) -> GivenRows:
         found = copy(self)
         found._index, found._n_rows = index, len(index)
+        return found
+
+    def of_columns(self, positions: np.ndarray) -> GivenRows:
+        """Samples with some of the features, by their positions among all."""
+        found = copy(self)
+        found._columns = positions
         return found
 
     def beside(self, values: np.ndarray, names: list[str]) -> GivenRows:

@@ -23,13 +23,26 @@ from skearlyexit.costs import (
     UncountedError,
     exit_costs,
 )
+from skearlyexit.costs._estimators import CALL
 from skearlyexit.costs._macs import counted_or_free
 from skearlyexit.costs._parts import PartMeasurements
 from skearlyexit.costs._registry import COSTS
 
+#: Operations per second when a call of a member of an ensemble takes the time of `CALL` of them.
+RATE = CALL * 256 / 1e-4
 
-def resolve_chain_cost(value: Any, names: Sequence[str]) -> Cost:
+
+def resolve_chain_cost(value: Any, names: Sequence[str], columns: np.ndarray) -> Cost:
     """Cost of the estimators: by name, an object, or the cost of each estimator.
+
+    Parameters
+    ----------
+    value : str, Cost or array-like
+        Cost, as in `CascadeClassifier`.
+    names : sequence of str
+        Names of the estimators.
+    columns : ndarray of shape (2, n_exits)
+        Result of `column_costs`.
 
     Raises
     ------
@@ -51,7 +64,7 @@ def resolve_chain_cost(value: Any, names: Sequence[str]) -> Cost:
             f"{cost.get_params()} instead."
         )
     known = cost.of_blocks([], names, {})
-    if len(known) and known[-1] == 0:
+    if len(known) and known[-1] + columns[0].sum() == 0:
         raise ValueError(
             f"The cost of the last estimator, {names[-1]!r}, must be larger than 0, since costs "
             f"are relative to it. Got the costs {known.tolist()}."
@@ -74,18 +87,22 @@ class ChainCosts:
     in_last : ndarray of shape (n_exits,), bool
         Whether the last estimator includes what each of them computes, as a network does what a
         stage computes. If not, the cost is that of a head, which the last one alone does without.
+    columns : ndarray of shape (2, n_exits)
+        Cost of getting the columns that each estimator is the first to need: those that the last
+        estimator needs, too, and others.
     """
 
     cost: Cost
     names: list[str]
     n_classes: int
     in_last: np.ndarray
+    columns: np.ndarray
 
     def least(self) -> float:
         """Lower bound of the cost of exiting at the first exit, known before training."""
         # Without parts, only a cost that is given has values for the estimators.
         known = self.cost.of_blocks([], self.names, {})
-        return float(self._cumulative(known)[0]) if len(known) else 0.0
+        return float(self._cumulative(known, self.columns)[0]) if len(known) else 0.0
 
     def cascade(
         self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
@@ -119,7 +136,7 @@ class ChainCosts:
         """Costs from which exit rules are fitted, which are the same for fits with the same seed.
 
         If the cost is measured by time, operations are counted instead, at least one for each
-        estimator.
+        estimator. The costs of columns are then converted to operations by a fixed rate.
 
         Parameters
         ----------
@@ -135,14 +152,14 @@ class ChainCosts:
         """
         parts = _parts(chain, X)
         if self.cost.is_exact:
-            values = self._of_estimators(parts)
-        else:
-            values = np.array([max(1.0, counted_or_free(part)) for part in parts])
-        return self._cumulative(values)
+            return self._cumulative(self._of_estimators(parts), self.columns)
+        values = np.array([max(1.0, counted_or_free(part)) for part in parts])
+        return self._cumulative(values, RATE * self.columns)
 
-    def _cumulative(self, values: np.ndarray) -> np.ndarray:
-        """Cumulative costs from those of the estimators."""
-        return exit_costs(np.where(self.in_last, values, 0), np.where(self.in_last, 0, values))
+    def _cumulative(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Cumulative costs from those of the estimators and of the columns."""
+        stages, heads = np.where(self.in_last, values, 0), np.where(self.in_last, 0, values)
+        return exit_costs(stages + columns[0], heads + columns[1])
 
     def _measured_alone(
         self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
@@ -188,6 +205,7 @@ class ChainCosts:
             np.zeros(n_exits),
             decisions,
             plain_name="last estimator" if self.in_last.all() else "last estimator alone",
+            columns=self.columns,
         )
 
 

@@ -15,6 +15,7 @@ from skearlyexit._cascade._exit_rule import PLAIN, ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, calibration_splits
 from skearlyexit._fitting._calibrating import calibration_data, fit_rule, found_at_exits
+from skearlyexit._fitting._chain_columns import column_costs
 from skearlyexit._fitting._chain_costs import ChainCosts, resolve_chain_cost
 from skearlyexit._fitting._chain_fitter import ChainFitter
 from skearlyexit._fitting._network_fitter import MAX_SEED
@@ -85,11 +86,13 @@ def fit_chain(
         needs_probabilities=n_exits > 1 and exit_rule.needs_probabilities,
         weighted=samples.weight is not None,
     )
+    columns = column_costs(params.feature_costs, fitter.columns, fitter.in_last, samples.X)
     costs = ChainCosts(
-        resolve_chain_cost(params.cost, fitter.names),
+        resolve_chain_cost(params.cost, fitter.names, columns),
         fitter.names,
         len(classes),
         fitter.in_last,
+        columns,
     )
     least = costs.least()
     splits, refit = _splits(params.calibration, fitter, samples, rng)

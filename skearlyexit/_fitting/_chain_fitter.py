@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,13 @@ from sklearn.utils._user_interface import _print_elapsed_time
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._cascade._chain import ROWS_PER_CALL, Alone, FittedChain, Link
+from skearlyexit._cascade._chain import (
+    ROWS_PER_CALL,
+    Alone,
+    FittedChain,
+    Link,
+    OfColumns,
+)
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
 from skearlyexit._determinism._classifier import (
@@ -35,6 +41,8 @@ class ChainFitter:
         Name of each estimator.
     estimators : list of estimator
         Classifiers, which are cloned. One that is frozen is used as it is.
+    columns : list of ndarray of int, or None
+        Positions of the columns of each estimator. None for all columns.
     classes : ndarray of shape (n_classes,)
         Class labels.
     n_jobs : int or None
@@ -45,6 +53,7 @@ class ChainFitter:
 
     names: list[str]
     estimators: list[Any]
+    columns: list[np.ndarray | None]
     classes: np.ndarray
     n_jobs: int | None
     verbose: bool
@@ -113,24 +122,36 @@ class ChainFitter:
         chains : list of FittedChain
             Fitted estimators for each set of samples, which share those that are frozen.
         """
-        shared = {i: self._link(each, rows) for i, each in self.copied_frozen().items()}
+        copies = self.copied_frozen()
+        shared = {i: self._link(each, self.seen(i, rows)) for i, each in copies.items()}
         fitting = [i for i in range(len(self.estimators)) if i not in shared]
         jobs = []
         for k, (part, seed) in enumerate(zip(parts, seeds, strict=True)):
             drawn = check_random_state(int(seed)).randint(MAX_SEED, size=len(self.estimators))
             for i in fitting:
-                jobs.append(self.job(i, part, int(drawn[i]), f"model {k + 1} of {len(parts)}"))
+                seen = replace(part, X=self.seen(i, part.X))
+                jobs.append(self.job(i, seen, int(drawn[i]), f"model {k + 1} of {len(parts)}"))
         fitted = iter(Parallel(n_jobs=self.n_jobs)(jobs))
         return [
             FittedChain(
                 [
-                    shared[i] if i in shared else Alone(next(fitted))
+                    self.of_columns(i, shared[i] if i in shared else Alone(next(fitted)))
                     for i in range(len(self.estimators))
                 ],
                 len(self.classes),
             )
             for _ in parts
         ]
+
+    def seen(self, i: int, rows: GivenRows) -> GivenRows:
+        """Samples with the columns of an estimator only."""
+        columns = self.columns[i]
+        return rows if columns is None else rows.of_columns(columns)
+
+    def of_columns(self, i: int, link: Link) -> Link:
+        """Link that is given the columns of an estimator only."""
+        columns = self.columns[i]
+        return link if columns is None else OfColumns(link, columns)
 
     def copied_frozen(self) -> dict[int, Any]:
         """Copies of the frozen estimators, by index.

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel
 
-from skearlyexit._cascade._chain import ROWS_PER_CALL, FittedChain, State
+from skearlyexit._cascade._chain import ROWS_PER_CALL, FittedChain, Link, State
 from skearlyexit._cascade._informed import Informed, informed_rows
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
@@ -53,17 +53,17 @@ class InformedFitter(ChainFitter):
         drawing = [check_random_state(int(seed)) for seed in seeds]
         folds = [_folds(part, rng) for part, rng in zip(parts, drawing, strict=True)]
         seen: list[State | None] = [None] * len(parts)
-        chains: list[list[Informed]] = [[] for _ in parts]
+        chains: list[list[Link]] = [[] for _ in parts]
         for i in range(len(self.estimators)):
             names = self._names_before(i)
             informed = [
-                replace(part, X=informed_rows(part.X, state, names))
+                replace(part, X=informed_rows(self.seen(i, part.X), state, names))
                 for part, state in zip(parts, seen, strict=True)
             ]
             splits = [each if i < last else [] for each in folds]
-            fitted = iter(self._fit_all(i, informed, splits, drawing, rows))
+            fitted = iter(self._fit_all(i, informed, splits, drawing, self.seen(i, rows)))
             for k, part in enumerate(informed):
-                chains[k].append(Informed(next(fitted), names))
+                chains[k].append(self.of_columns(i, Informed(next(fitted), names)))
                 if i < last:
                     found = np.empty((len(part), len(self.classes)))
                     for _, held in splits[k]:
@@ -71,7 +71,7 @@ class InformedFitter(ChainFitter):
                     state = seen[k]
                     passed = [] if state is None else [state.values]
                     seen[k] = State(np.hstack([*passed, found]))
-        return [FittedChain(list(links), len(self.classes)) for links in chains]
+        return [FittedChain(links, len(self.classes)) for links in chains]
 
     def _names_before(self, i: int) -> list[str]:
         """Names of the features that an estimator sees in addition to those of X."""

@@ -33,6 +33,9 @@ class CostTable:
         prediction and its score.
     plain_name : str, default="plain network"
         What `plain` is the cost of.
+    columns : ndarray of shape (2, n_exits) or None, default=None
+        Cost of getting the columns of X that an estimator in a row is the first to need: those that
+        the last estimator needs, too, and others. None if columns have no cost.
 
     Examples
     --------
@@ -53,16 +56,20 @@ class CostTable:
     links: np.ndarray
     decisions: list[CostMeasurement]
     plain_name: str = "plain network"
+    columns: np.ndarray | None = None
 
     @property
     def stage_costs(self) -> np.ndarray:
-        """Cost of each stage alone, links included, shape (n_exits,)."""
-        return np.array([stage.value for stage in self.stages]) + self.links
+        """Cost of each stage alone, links and columns of the last included, shape (n_exits,)."""
+        return np.array([stage.value for stage in self.stages]) + self.links + self._columns_of(0)
 
     @property
     def head_costs(self) -> np.ndarray:
-        """Cost of each head alone, shape (n_exits,)."""
-        return np.array([head.value for head in self.heads])
+        """Cost of each head alone, columns of its own included, shape (n_exits,)."""
+        return np.array([head.value for head in self.heads]) + self._columns_of(1)
+
+    def _columns_of(self, which: int) -> np.ndarray | float:
+        return 0.0 if self.columns is None else self.columns[which]
 
     @property
     def decision_costs(self) -> np.ndarray:
@@ -87,16 +94,16 @@ class CostTable:
         differ from fit to fit.
         """
         heads, decisions = (
-            [0.0 if reading.how == "measured" else reading.value for reading in readings]
+            np.array([0.0 if each.how == "measured" else each.value for each in readings])
             for readings in (self.heads, self.decisions)
         )
-        return exit_costs(self.stage_costs, heads, decisions)
+        return exit_costs(self.stage_costs, heads + self._columns_of(1), decisions)
 
     def _columns(self) -> dict[str, list[Any]]:
         until = self.cumulative
         columns: dict[str, list[Any]] = {"exit": list(self.names)}
         for title, readings in (("stage", self.stages), ("head", self.heads)):
-            if readings is self.stages and not np.any(self.stage_costs):
+            if readings is self.stages and not any(stage.value for stage in readings):
                 continue  # an estimator in a row is a head without a stage
             columns[title] = [reading.value for reading in readings]
             if any(reading.how == "measured" for reading in readings):
@@ -104,6 +111,8 @@ class CostTable:
                 columns[f"{title} 75%"] = [reading.high for reading in readings]
         if np.any(self.links):
             columns["link"] = list(self.links)
+        if self.columns is not None and np.any(self.columns):
+            columns["columns"] = list(self.columns.sum(axis=0))
         if np.any(self.decision_costs):
             columns["decision"] = list(self.decision_costs)
         columns["until here"] = list(until * self.plain)

@@ -29,7 +29,7 @@ from skearlyexit._determinism._random import ending_turns
 from skearlyexit._fitting._chain_columns import chosen_columns
 from skearlyexit._fitting._chain_fit import ChainModel, fit_chain
 from skearlyexit._fitting._chain_fitter import ChainFitter, frozen_classes
-from skearlyexit._fitting._informed_fitter import InformedFitter
+from skearlyexit._fitting._successive_fitter import SuccessiveFitter
 from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
@@ -53,7 +53,7 @@ class CascadeClassifier(BaseExitClassifier, _BaseHeterogeneousEnsemble):
     ----------
     estimators : list of (str, estimator) tuples
         Names and classifiers, from the cheapest to the most expensive. The names are those of the
-        exits. Classifiers are cloned and fitted on all features and samples. A
+        exits. Classifiers are cloned and fitted, by default on all features and samples. A
         `sklearn.frozen.FrozenEstimator` is not fitted again; it must have been fitted on other
         samples than those given to `fit`, from which the thresholds are chosen.
     policy : str or Policy, default=None
@@ -110,6 +110,13 @@ default="seconds"
         of ``"small"``. In training they are predicted out of fold, as in `StackingClassifier`, with
         5 further fits of each estimator but the last. Only the first estimator may be frozen.
         All estimators up to an exit are then needed, and the unit of cost is that of all of them.
+    train_share : float, default=1.0
+        Share of the training samples of an estimator on which the next one is fitted: those for
+        which the largest probability that the estimator predicts is lowest, since they are most
+        likely to reach the next one. At 1, all estimators are fitted on all samples. Below 1, the
+        probabilities are predicted out of fold as for `pass_probabilities`, and all estimators need
+        `predict_proba`. It shortens the training of later estimators. It does not make them more
+        accurate, in particular not for the other samples, which they predict if none exits early.
     columns : dict of str to columns, default=None
         Columns of X that an estimator is given, by its name, such as
         ``{"small": ["age", "income"]}``. They are specified as in
@@ -218,6 +225,7 @@ default="seconds"
             None,
         ],
         "pass_probabilities": ["boolean"],
+        "train_share": [Interval(Real, 0, 1, closed="right")],
         "columns": [dict, None],
         "feature_costs": ["array-like", dict, None],
         "n_jobs": [
@@ -244,6 +252,7 @@ default="seconds"
         cost: str | Cost | Sequence[float] = "seconds",
         calibration: Any = "auto",
         pass_probabilities: bool = False,
+        train_share: float = 1.0,
         columns: dict[str, Any] | None = None,
         feature_costs: Sequence[float] | dict[Any, float] | None = None,
         n_jobs: int | None = None,
@@ -260,6 +269,7 @@ default="seconds"
         self.cost = cost
         self.calibration = calibration
         self.pass_probabilities = pass_probabilities
+        self.train_share = train_share
         self.columns = columns
         self.feature_costs = feature_costs
         self.n_jobs = n_jobs
@@ -389,9 +399,13 @@ default="seconds"
         samples, classes, weight = classification_rows(
             rows, y, sample_weight, None, groups, name=type(self).__name__, classes=known
         )
-        kind = InformedFitter if self.pass_probabilities else ChainFitter
         columns = chosen_columns(self.columns, names, samples.X)
-        fitter = kind(names, estimators, columns, classes, self.n_jobs, bool(self.verbose))
+        fitter = ChainFitter(names, estimators, columns, classes, self.n_jobs, bool(self.verbose))
+        learns_less = self.train_share < 1 and not fitter.is_fitted
+        if len(names) > 1 and (self.pass_probabilities or learns_less):
+            fitter = SuccessiveFitter(
+                **vars(fitter), passes=self.pass_probabilities, share=self.train_share
+            )
         self._set_fitted(fit_chain(self, fitter, samples, weight), names, classes)
 
     def _estimators_in_use(self) -> tuple[list[str], list[Any]]:

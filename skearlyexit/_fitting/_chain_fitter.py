@@ -122,8 +122,7 @@ class ChainFitter:
         chains : list of FittedChain
             Fitted estimators for each set of samples, which share those that are frozen.
         """
-        copies = self.copied_frozen()
-        shared = {i: self._link(each, self.seen(i, rows)) for i, each in copies.items()}
+        shared = self.shared_links(rows)
         fitting = [i for i in range(len(self.estimators)) if i not in shared]
         jobs = []
         for k, (part, seed) in enumerate(zip(parts, seeds, strict=True)):
@@ -135,7 +134,7 @@ class ChainFitter:
         return [
             FittedChain(
                 [
-                    self.of_columns(i, shared[i] if i in shared else Alone(next(fitted)))
+                    shared[i] if i in shared else self.of_columns(i, Alone(next(fitted)))
                     for i in range(len(self.estimators))
                 ],
                 len(self.classes),
@@ -153,7 +152,21 @@ class ChainFitter:
         columns = self.columns[i]
         return link if columns is None else OfColumns(link, columns)
 
-    def copied_frozen(self) -> dict[int, Any]:
+    def shared_links(self, rows: GivenRows) -> dict[int, Link]:
+        """Links of copies of the frozen estimators, by index.
+
+        Parameters
+        ----------
+        rows : GivenRows
+            All samples, with some of which they are tested.
+        """
+        copies = self._copied_frozen()
+        return {
+            i: self.of_columns(i, self._link(each, self.seen(i, rows)))
+            for i, each in copies.items()
+        }
+
+    def _copied_frozen(self) -> dict[int, Any]:
         """Copies of the frozen estimators, by index.
 
         Raises

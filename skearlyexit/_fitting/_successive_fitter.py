@@ -1,0 +1,180 @@
+"""Fit of estimators in a row, each of which depends on what those before it predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.parallel import Parallel
+
+from skearlyexit._cascade._chain import ROWS_PER_CALL, Alone, FittedChain, Link, State
+from skearlyexit._cascade._informed import Informed, informed_rows
+from skearlyexit._data._given import GivenRows
+from skearlyexit._data._samples import Samples
+from skearlyexit._data._splits import Split, cross_fitting_splits
+from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._fitting._chain_fitter import ChainFitter, is_frozen
+from skearlyexit._fitting._network_fitter import MAX_SEED
+
+#: Number of folds, as in `StackingClassifier`.
+N_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class SuccessiveFitter(ChainFitter):
+    """Fits estimators in a row, each of which depends on what those before it predict.
+
+    In training, these probabilities are predicted out of fold, by estimators that were fitted to
+    other samples.
+
+    Attributes
+    ----------
+    passes : bool
+        Whether the probabilities are further features of the estimators after.
+    share : float
+        Share of the training samples of an estimator to which the next one is fitted: those of
+        which the largest probability is lowest.
+    """
+
+    passes: bool
+    share: float
+
+    @property
+    def in_last(self) -> np.ndarray:
+        return np.ones(len(self.estimators), dtype=bool) if self.passes else super().in_last
+
+    def check(self, *, needs_probabilities: bool, weighted: bool) -> None:
+        """As `ChainFitter.check`; only the first may be frozen if probabilities are passed on."""
+        super().check(needs_probabilities=needs_probabilities or self.share < 1, weighted=weighted)
+        for name, estimator in list(zip(self.names, self.estimators, strict=True))[1:]:
+            if self.passes and is_frozen(estimator):
+                raise ValueError(
+                    "With pass_probabilities=True, only the first estimator may be frozen, since "
+                    f"the others are fitted on the probabilities predicted before. Got {name!r} as "
+                    "a FrozenEstimator; give the estimator itself."
+                )
+
+    def fit(
+        self, parts: Sequence[Samples], rows: GivenRows, seeds: np.ndarray
+    ) -> list[FittedChain]:
+        last = len(self.estimators) - 1
+        every = self._names_before(last)
+        if every:
+            rows[:1].beside(np.zeros((1, len(every))), every)  # an error before training
+        shared = self.shared_links(rows)
+        drawing = [check_random_state(int(seed)) for seed in seeds]
+        reached = [_reached(part, rng) for part, rng in zip(parts, drawing, strict=True)]
+        chains: list[list[Link]] = [[] for _ in parts]
+        for i in range(len(self.estimators)):
+            splits = [each.splits() if i < last else [] for each in reached]
+            fitted = self._links(i, reached, splits, drawing, shared)
+            for k, (whole, *of_folds) in enumerate(fitted):
+                chains[k].append(whole)
+                if i < last:
+                    found = reached[k].predicted(splits[k], of_folds, len(self.classes))
+                    reached[k] = reached[k].after(found, self.share, passes=self.passes)
+        return [FittedChain(links, len(self.classes)) for links in chains]
+
+    def _link(self, frozen: Any, rows: GivenRows) -> Link:
+        if not self.passes:
+            return super()._link(frozen, rows)
+        steady = BatchInvariantClassifier.of_fitted(frozen, rows, self.classes, ROWS_PER_CALL)
+        return Informed(steady, [])
+
+    def _names_before(self, i: int) -> list[str]:
+        """Names of the features that an estimator sees in addition to those of X."""
+        if not self.passes:
+            return []
+        return [f"{name}_{label}" for name in self.names[:i] for label in self.classes]
+
+    def _links(
+        self,
+        i: int,
+        reached: Sequence[_Reached],
+        splits: Sequence[Sequence[Split]],
+        drawing: Sequence[np.random.RandomState],
+        shared: dict[int, Link],
+    ) -> list[list[Link]]:
+        """Estimator fitted to each part, followed by those fitted to all but each of its folds."""
+        if i in shared:
+            return [[shared[i]] * (1 + len(each)) for each in splits]
+        names, jobs = self._names_before(i), []
+        for k, (part, rng) in enumerate(zip(reached, drawing, strict=True)):
+            given = informed_rows(self.seen(i, part.samples.X), part.state, names)
+            samples = replace(part.samples, X=given)
+            trained = [samples, *(samples.take(train) for train, _ in splits[k])]
+            where = f"model {k + 1} of {len(reached)}"
+            for fold, each in enumerate(trained):
+                title = f"{where}, without fold {fold} of {len(splits[k])}" if fold else where
+                jobs.append(self.job(i, each, int(rng.randint(MAX_SEED)), title))
+        fitted = iter(Parallel(n_jobs=self.n_jobs)(jobs))
+
+        def link() -> Link:
+            one = next(fitted)
+            return self.of_columns(i, Informed(one, names) if self.passes else Alone(one))
+
+        return [[link() for _ in range(1 + len(each))] for each in splits]
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """Training samples that an estimator is fitted to.
+
+    Attributes
+    ----------
+    samples : Samples
+        The samples.
+    folds : ndarray of shape (n_samples,)
+        Number of the fold of each sample, which is the same for all estimators.
+    state : State or None, default=None
+        Probabilities that are predicted before, if they are passed on.
+    """
+
+    samples: Samples
+    folds: np.ndarray
+    state: State | None = None
+
+    def splits(self) -> list[Split]:
+        """Splits of the samples into all but a fold, and this fold."""
+        each = [self.folds == fold for fold in np.unique(self.folds)]
+        return [(np.flatnonzero(~held), np.flatnonzero(held)) for held in each]
+
+    def predicted(
+        self, splits: Sequence[Split], links: Sequence[Link], n_classes: int
+    ) -> np.ndarray:
+        """Probabilities of shape (n_samples, n_classes) from the estimator of each fold."""
+        found = np.empty((len(self.samples), n_classes))
+        for (_, held), link in zip(splits, links, strict=True):
+            rows = self.samples.X[held]
+            before = None if self.state is None else self.state.take(held)
+            found[held] = link.predict_proba(rows, link.advance(rows, before))
+        return found
+
+    def after(self, found: np.ndarray, share: float, *, passes: bool) -> _Reached:
+        """Samples that the next estimator is fitted to, given the probabilities of this one."""
+        passed = [found] if self.state is None else [self.state.values, found]
+        kept = replace(self, state=State(np.hstack(passed)) if passes else None)
+        if share == 1:
+            return kept
+        n_kept = ceil(share * len(found))
+        rows = np.sort(np.argsort(found.max(axis=1), kind="stable")[:n_kept])
+        state = None if kept.state is None else kept.state.take(rows)
+        return _Reached(self.samples.take(rows), self.folds[rows], state)
+
+
+def _reached(part: Samples, rng: np.random.RandomState) -> _Reached:
+    """Training samples in folds that are predicted by estimators fitted to the others."""
+    splits = list(cross_fitting_splits(N_FOLDS, part.y, part.groups, rng))
+    if not splits:
+        raise ValueError(
+            f"pass_probabilities=True and train_share need at least {N_FOLDS} training samples, or "
+            f"two groups, to predict probabilities out of fold. Got {len(part)} samples."
+        )
+    folds = np.empty(len(part), dtype=np.intp)
+    for fold, (_, held) in enumerate(splits):
+        folds[held] = fold
+    return _Reached(part, folds)

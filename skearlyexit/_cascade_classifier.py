@@ -127,6 +127,11 @@ default="seconds"
         dict from names or positions to numbers, in which the others are 0. A column is paid for at
         the first exit whose estimator is given it by `columns`, and not again at later exits. The
         unit of cost includes the columns of the last estimator.
+    batch_invariant : bool, default=True
+        Whether the prediction for a sample is the same to the last bit whatever other samples are
+        in the call. If False, an estimator is called with any number of samples and on any number
+        of threads of BLAS, which takes less time for few samples if it is such as
+        `sklearn.svm.SVC`. Predictions may then differ by rounding.
     n_jobs : int, default=None
         Number of estimators that are fitted in parallel, including those of the folds. None means 1
         unless in a `joblib.parallel_backend` context. -1 means using all processors.
@@ -180,9 +185,9 @@ default="seconds"
     Samples are handed on to the estimators as they are given: arrays, data frames, sparse matrices,
     or lists of texts for pipelines that begin with a vectorizer.
 
-    The prediction for a sample does not depend on the other samples of the call, to the last bit.
-    For this, an estimator is called with at most 4,096 samples at a time on one thread of BLAS, and
-    with exactly 256 if its predictions are found to depend on their number.
+    With ``batch_invariant=True``, an estimator is called with a multiple of 16 and at most 4,096
+    samples at a time on one thread of BLAS, and with exactly 256 if its predictions are found to
+    depend on their number.
 
     With metadata routing, ``set_fit_request(sample_weight=True)`` is called on this estimator, and
     weights are passed to all estimators; their own requests are not read.
@@ -228,6 +233,7 @@ default="seconds"
         "train_share": [Interval(Real, 0, 1, closed="right")],
         "columns": [dict, None],
         "feature_costs": ["array-like", dict, None],
+        "batch_invariant": ["boolean"],
         "n_jobs": [
             Interval(Integral, None, -1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
@@ -255,6 +261,7 @@ default="seconds"
         train_share: float = 1.0,
         columns: dict[str, Any] | None = None,
         feature_costs: Sequence[float] | dict[Any, float] | None = None,
+        batch_invariant: bool = True,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -272,6 +279,7 @@ default="seconds"
         self.train_share = train_share
         self.columns = columns
         self.feature_costs = feature_costs
+        self.batch_invariant = batch_invariant
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -400,7 +408,15 @@ default="seconds"
             rows, y, sample_weight, None, groups, name=type(self).__name__, classes=known
         )
         columns = chosen_columns(self.columns, names, samples.X)
-        fitter = ChainFitter(names, estimators, columns, classes, self.n_jobs, bool(self.verbose))
+        fitter = ChainFitter(
+            names,
+            estimators,
+            columns,
+            classes,
+            self.n_jobs,
+            bool(self.verbose),
+            self.batch_invariant,
+        )
         learns_less = self.train_share < 1 and not fitter.is_fitted
         if len(names) > 1 and (self.pass_probabilities or learns_less):
             fitter = SuccessiveFitter(

@@ -61,13 +61,15 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
         """Most probable labels."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def as_link(self, rows: GivenRows) -> PartLink:
+    def as_link(self, rows: GivenRows, *, in_any_batch: bool) -> PartLink:
         """Fitted estimator in a row.
 
         Parameters
         ----------
         rows : GivenRows
             Samples, with some of which it is tested whether predictions depend on other samples.
+        in_any_batch : bool
+            Whether predictions are not to depend on the batch.
 
         Returns
         -------
@@ -75,7 +77,7 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
         """
         members = self._members()
         members.run_in_one_job()
-        if members.is_by_sample:
+        if members.is_by_sample or not in_any_batch:
             return PartLink(self, members)
         link = PartLink(self, members, GROUP)
         return replace(link, multiple=FIXED_ROWS) if link.depends_on_others(rows) else link
@@ -121,7 +123,8 @@ class PartLink(Link):
         All members of the ensemble.
     multiple : int, default=1
         The members are called with a multiple of this number of samples; with exactly so many if it
-        is `FIXED_ROWS`, for members whose predictions depend on the number.
+        is `FIXED_ROWS`, for members whose predictions depend on the number. If it is 1, they are
+        not limited to one thread of BLAS.
     """
 
     model: EnsemblePart
@@ -154,6 +157,8 @@ class PartLink(Link):
             return found[:n_some]
 
         calls = [slice(i, i + n_call) for i in range(0, n_rows, n_call)]
+        if self.multiple == 1:
+            return np.concatenate([of_call(call) for call in calls])
         return np.concatenate(on_single_blas_thread(lambda: [of_call(call) for call in calls]))
 
     def depends_on_others(self, rows: GivenRows) -> bool:

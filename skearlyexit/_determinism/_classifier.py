@@ -50,6 +50,9 @@ class BatchInvariantClassifier:
         Largest number of samples in a call, for which it is tested that predictions are the same.
     fixed_rows : bool, default=False
         Whether the estimator is always called with the same number of samples.
+    in_any_batch : bool, default=True
+        Whether predictions do not depend on the batch. If not, the classifier is called with the
+        samples as they come, and on any number of threads.
     """
 
     model: Any
@@ -58,6 +61,7 @@ class BatchInvariantClassifier:
     n_classes: int
     largest_call: int = LARGEST_CALL
     fixed_rows: bool = False
+    in_any_batch: bool = True
 
     @classmethod
     def fit(
@@ -72,6 +76,7 @@ class BatchInvariantClassifier:
         seed: int,
         advice: str,
         largest_call: int = LARGEST_CALL,
+        in_any_batch: bool = True,
     ) -> BatchInvariantClassifier:
         """Fit a clone of a classifier or pipeline.
 
@@ -97,6 +102,8 @@ class BatchInvariantClassifier:
             Advice of error messages if there are no probabilities.
         largest_call : int, default=1024
             Largest number of samples in a call.
+        in_any_batch : bool, default=True
+            Whether predictions do not depend on the batch.
 
         Returns
         -------
@@ -123,8 +130,9 @@ class BatchInvariantClassifier:
         if np.all(y == y[0]):
             # Samples of a single class, as there may be in a small fold.
             estimator = DummyClassifier(strategy="prior")
+        calls = (largest_call, in_any_batch)
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
-            fitted = cls._on_labels_it_takes(estimator, X, y, weight, classes, largest_call)
+            fitted = cls._on_labels_it_takes(estimator, X, y, weight, classes, calls)
         if needs_probabilities and not hasattr(fitted.model, "predict_proba"):
             raise ValueError(
                 f"{type(_last_step(estimator)).__name__} has neither predict_proba nor "
@@ -140,13 +148,13 @@ class BatchInvariantClassifier:
         y: np.ndarray,
         weight: np.ndarray | None,
         classes: np.ndarray,
-        largest_call: int,
+        calls: tuple[int, bool],
     ) -> BatchInvariantClassifier:
         """Fit on the labels, or on the integers 0, 1, ... if the estimator fails with them."""
         every, n_classes = np.arange(len(classes)), len(classes)
         try:
             fitted = cls._fitted(clone(estimator), X, y, weight, classes, every, n_classes)
-            return fitted._tested(X, largest_call)
+            return fitted._tested(X, *calls)
         except Exception:
             present, codes = np.unique(np.searchsorted(classes, y), return_inverse=True)
             if y.dtype.kind in "iu" and np.array_equal(classes[present], np.arange(len(present))):
@@ -155,7 +163,7 @@ class BatchInvariantClassifier:
                 encoded = encode_class_weight(clone(estimator), classes, present)
                 names = np.arange(len(present))
                 fitted = cls._fitted(encoded, X, codes, weight, names, present, n_classes)
-                return fitted._tested(X, largest_call)
+                return fitted._tested(X, *calls)
             except Exception:
                 pass  # the labels were not the cause
             raise
@@ -192,6 +200,7 @@ class BatchInvariantClassifier:
         X: np.ndarray | GivenRows,
         classes: np.ndarray,
         largest_call: int = LARGEST_CALL,
+        in_any_batch: bool = True,
     ) -> BatchInvariantClassifier:
         """Make it from a classifier that was fitted on all of these classes.
 
@@ -205,6 +214,8 @@ class BatchInvariantClassifier:
             Sorted labels, which are the ``classes_`` of the estimator in any order.
         largest_call : int, default=1024
             Largest number of samples in a call.
+        in_any_batch : bool, default=True
+            Whether predictions do not depend on the batch.
 
         Returns
         -------
@@ -212,14 +223,17 @@ class BatchInvariantClassifier:
         """
         labels = np.asarray(estimator.classes_)
         columns = np.searchsorted(classes, labels)
-        return cls(estimator, labels, columns, len(classes))._tested(X, largest_call)
+        fitted = cls(estimator, labels, columns, len(classes))
+        return fitted._tested(X, largest_call, in_any_batch)
 
-    def _tested(self, X: np.ndarray | GivenRows, largest_call: int) -> BatchInvariantClassifier:
+    def _tested(
+        self, X: np.ndarray | GivenRows, largest_call: int, in_any_batch: bool
+    ) -> BatchInvariantClassifier:
         """The same, running in one job, after a test of the sizes of calls."""
         run_in_one_job(self.model)
         self.model = as_stored(self.model)
-        self.largest_call = largest_call
-        self.fixed_rows = self._depends_on_others(X)
+        self.largest_call, self.in_any_batch = largest_call, in_any_batch
+        self.fixed_rows = in_any_batch and self._depends_on_others(X)
         return self
 
     def predict_proba(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
@@ -234,6 +248,11 @@ class BatchInvariantClassifier:
         probabilities : ndarray of shape (n_samples, n_classes)
         """
         n_rows = len(vectors)
+        if not self.in_any_batch:
+            starts = range(0, n_rows, self.largest_call)
+            return np.concatenate(
+                [self._predict(vectors[i : i + self.largest_call]) for i in starts]
+            )
         vectors = padded(vectors, n_rows + -n_rows % GROUP)
         n_call = FIXED_ROWS if self.fixed_rows else self.largest_call
         calls = [vectors[i : i + n_call] for i in range(0, len(vectors), n_call)]

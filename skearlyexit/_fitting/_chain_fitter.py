@@ -49,6 +49,8 @@ class ChainFitter:
         Number of estimators that are fitted in parallel.
     verbose : bool
         Whether the time of each fit is printed.
+    in_any_batch : bool
+        Whether predictions do not depend on the batch.
     """
 
     names: list[str]
@@ -57,6 +59,7 @@ class ChainFitter:
     classes: np.ndarray
     n_jobs: int | None
     verbose: bool
+    in_any_batch: bool
 
     @property
     def is_fitted(self) -> bool:
@@ -193,14 +196,25 @@ class ChainFitter:
         """Delayed fit of an estimator, whose time is printed with a title."""
         message = f"({title}) Fitting {self.names[i]}" if self.verbose else None
         return delayed(_fit)(
-            self.names[i], self.estimators[i], samples, self.classes, seed, message
+            self.names[i],
+            self.estimators[i],
+            samples,
+            self.classes,
+            seed,
+            message,
+            self.in_any_batch,
         )
 
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         """Link of a frozen estimator, which is changed."""
         if _is_part(frozen):
-            return frozen.as_link(rows)
-        return Alone(BatchInvariantClassifier.of_fitted(frozen, rows, self.classes, ROWS_PER_CALL))
+            return frozen.as_link(rows, in_any_batch=self.in_any_batch)
+        return Alone(self._of_fitted(frozen, rows))
+
+    def _of_fitted(self, frozen: Any, rows: GivenRows) -> BatchInvariantClassifier:
+        return BatchInvariantClassifier.of_fitted(
+            frozen, rows, self.classes, ROWS_PER_CALL, self.in_any_batch
+        )
 
 
 def is_frozen(estimator: Any) -> bool:
@@ -258,6 +272,7 @@ def _fit(
     classes: np.ndarray,
     seed: int,
     message: str | None,
+    in_any_batch: bool,
 ) -> BatchInvariantClassifier:
     with _print_elapsed_time("CascadeClassifier", message):
         try:
@@ -271,6 +286,7 @@ def _fit(
                 seed=seed,
                 advice="",
                 largest_call=ROWS_PER_CALL,
+                in_any_batch=in_any_batch,
             )
         except Exception as error:
             error.add_note(f"The error was raised in fitting the estimator {name!r}.")

@@ -11,12 +11,11 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel
 
-from skearlyexit._cascade._chain import ROWS_PER_CALL, Alone, FittedChain, Link, State
+from skearlyexit._cascade._chain import Alone, FittedChain, Link, State
 from skearlyexit._cascade._informed import Informed, informed_rows
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, cross_fitting_splits
-from skearlyexit._determinism._classifier import BatchInvariantClassifier
 from skearlyexit._fitting._chain_fitter import ChainFitter, is_frozen
 from skearlyexit._fitting._network_fitter import MAX_SEED
 
@@ -82,8 +81,7 @@ class SuccessiveFitter(ChainFitter):
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         if not self.passes:
             return super()._link(frozen, rows)
-        steady = BatchInvariantClassifier.of_fitted(frozen, rows, self.classes, ROWS_PER_CALL)
-        return Informed(steady, [])
+        return Informed(self._of_fitted(frozen, rows), [])
 
     def _names_before(self, i: int) -> list[str]:
         """Names of the features that an estimator sees in addition to those of X."""

@@ -59,7 +59,8 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from skearlyexit._determinism._classifier import FIXED_ROWS, BatchInvariantClassifier
+from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._determinism._estimator import FIXED_ROWS
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.costs import UncountedError, estimator_macs
 from skearlyexit.costs._modules import module_macs

@@ -2,7 +2,8 @@
 
 from skearlyexit._cascade_classifier import CascadeClassifier
 from skearlyexit._classifier import EarlyExitClassifier
-from skearlyexit._exit_table import ExitTable
+from skearlyexit._exit_table import ExitTable, PredictionTable
+from skearlyexit._regressor import EarlyExitRegressor
 from skearlyexit._version import __version__
 from skearlyexit.backbones import (
     CNNBackbone,
@@ -20,6 +21,7 @@ from skearlyexit.calibration import (
     AccuracyDrop,
     Budget,
     ConformalRiskControl,
+    ErrorRise,
     RiskControl,
     TargetAccuracy,
     Threshold,
@@ -46,14 +48,17 @@ from skearlyexit.placement import (
     GreedyPlacement,
 )
 from skearlyexit.policies import (
+    ChangePolicy,
     ConfidencePolicy,
     CostSensitivePolicy,
     EntropyPolicy,
     GatePolicy,
     LearnedConfidencePolicy,
+    LearnedErrorPolicy,
     MarginPolicy,
     PatiencePolicy,
     ScheduledPolicy,
+    TolerancePolicy,
 )
 from skearlyexit.training import (
     AuxiliaryTraining,
@@ -77,6 +82,7 @@ __all__ = [
     "BytesCost",
     "CNNBackbone",
     "CascadeClassifier",
+    "ChangePolicy",
     "CombinedTraining",
     "CombinerTraining",
     "ConfidencePolicy",
@@ -88,8 +94,10 @@ __all__ = [
     "CostWeightedCombination",
     "DistillationTraining",
     "EarlyExitClassifier",
+    "EarlyExitRegressor",
     "EfficiencyTest",
     "EntropyPolicy",
+    "ErrorRise",
     "EstimatorHead",
     "ExactPlacement",
     "ExitTable",
@@ -104,6 +112,7 @@ __all__ = [
     "JointTraining",
     "LayerwiseTraining",
     "LearnedConfidencePolicy",
+    "LearnedErrorPolicy",
     "LinearHead",
     "Link",
     "LocalErrorTraining",
@@ -117,6 +126,7 @@ __all__ = [
     "MostConfidentCombination",
     "OwnCombination",
     "PatiencePolicy",
+    "PredictionTable",
     "ProductCombination",
     "RecurrentBackbone",
     "RiskControl",
@@ -126,6 +136,7 @@ __all__ = [
     "SequentialBackbone",
     "TargetAccuracy",
     "Threshold",
+    "TolerancePolicy",
     "TracedBackbone",
     "TransformerBackbone",
     "WeightedCombination",

@@ -13,15 +13,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._cascade._cascade import Cascade
-from skearlyexit._data._labels import encode_labels
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
-from skearlyexit._exit_table import ExitTable, LabelTable, exits_of
+from skearlyexit._exit_table import exits_of
 from skearlyexit._fitting._operating_point import choose_point, requested_point
+from skearlyexit._task._base import Table, Task
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
-    CalibrationData,
     Frontier,
     OperatingPoint,
     Threshold,
@@ -36,12 +35,13 @@ from skearlyexit.runtime._driver import Answers, label_table, run, tabulate
 
 #: Number of calibration samples whose scores are stored for `partial_calibrate`.
 REMEMBERED_ROWS = 1000
+#: Arguments of predictions that metadata routing passes on by default.
+PREDICTION_REQUEST = {"threshold": True, "budget": True, "return_exits": True}
 
 
 class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     """Base class of estimators with exits: predictions, calibration and reports."""
 
-    classes_: np.ndarray
     cascade_: Cascade
     n_exits_: int
     exit_names_: list[str]
@@ -50,18 +50,13 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     thresholds_: np.ndarray
     frontier_: Frontier | None
     operating_point_: CalibratedPoint
+    _task: Task
     _recent_scores: np.ndarray
     #: Where exits could stand. None if all exits are given.
     _candidates: Candidates | None
 
     # With metadata routing, these arguments are passed on by default.
-    __metadata_request__predict: ClassVar[dict[str, bool]] = {
-        "threshold": True,
-        "budget": True,
-        "return_exits": True,
-    }
-    __metadata_request__predict_proba = __metadata_request__predict
-    __metadata_request__predict_log_proba = __metadata_request__predict
+    __metadata_request__predict: ClassVar[dict[str, bool]] = PREDICTION_REQUEST
     __metadata_request__score: ClassVar[dict[str, bool]] = {"threshold": True, "budget": True}
 
     @abstractmethod
@@ -115,89 +110,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             be met, or a budget is given and the model has not been calibrated.
         """
         answers = self._run(X, self._point(threshold, budget))
-        labels = self.classes_[answers.labels]
-        return (labels, answers.exits) if return_exits else labels
-
-    def predict_proba(
-        self,
-        X: Any,
-        *,
-        threshold: float | Sequence[float] | None = None,
-        budget: float | Budget | None = None,
-        return_exits: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict class probabilities.
-
-        The probabilities of a sample are those predicted at its exit.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Samples, as in `predict`.
-        threshold : float or sequence of float, default=None
-            One threshold for all exits, or one for each exit but the last, to use in this call.
-        budget : float or Budget, default=None
-            Maximum mean cost per sample to use in this call, as in `predict`.
-        return_exits : bool, default=False
-            Whether to return the exit of each sample as well.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            Class probabilities, in the order of `classes_`. Where only labels are predicted, the
-            predicted label has probability 1.
-        exits : ndarray of shape (n_samples,)
-            Index of the exit of each sample. Only returned if `return_exits` is True.
-
-        Raises
-        ------
-        ValueError
-            As in `predict`.
-        """
-        answers = self._run(X, self._point(threshold, budget), with_probabilities=True)
-        assert answers.probabilities is not None
-        return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
-
-    def predict_log_proba(
-        self,
-        X: Any,
-        *,
-        threshold: float | Sequence[float] | None = None,
-        budget: float | Budget | None = None,
-        return_exits: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict logarithms of class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Samples, as in `predict`.
-        threshold : float or sequence of float, default=None
-            One threshold for all exits, or one for each exit but the last, to use in this call.
-        budget : float or Budget, default=None
-            Maximum mean cost per sample to use in this call, as in `predict`.
-        return_exits : bool, default=False
-            Whether to return the exit of each sample as well.
-
-        Returns
-        -------
-        log_probabilities : ndarray of shape (n_samples, n_classes)
-            Logarithms of the probabilities that `predict_proba` returns; ``-inf`` where a
-            probability is 0.
-        exits : ndarray of shape (n_samples,)
-            Index of the exit of each sample. Only returned if `return_exits` is True.
-
-        Raises
-        ------
-        ValueError
-            As in `predict`.
-        """
-        probabilities, exits = self.predict_proba(
-            X, threshold=threshold, budget=budget, return_exits=True
-        )
-        with np.errstate(divide="ignore"):
-            logarithms = np.log(probabilities)
-        return (logarithms, exits) if return_exits else logarithms
+        predicted = self._task.decoded(answers.labels)
+        return (predicted, answers.exits) if return_exits else predicted
 
     def staged_predict(self, X: Any) -> Iterator[np.ndarray]:
         """Predict class labels at every exit.
@@ -214,26 +128,9 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         y : ndarray of shape (n_samples,)
             Labels predicted at each exit, from the first exit to the last.
         """
-        yield from self.classes_[self._label_table(X).labels.T]
+        yield from self._task.decoded(self._label_table(X).labels.swapaxes(0, 1))
 
-    def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
-        """Predict class probabilities at every exit.
-
-        All exits are computed for all samples, whatever the thresholds are.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Samples, as in `predict`.
-
-        Yields
-        ------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            Class probabilities predicted at each exit, from the first exit to the last.
-        """
-        yield from self.exit_table(X).probabilities.swapaxes(0, 1)
-
-    def exit_table(self, X: Any) -> ExitTable:
+    def exit_table(self, X: Any) -> Any:
         """Compute the outputs of every exit for every sample.
 
         All exits are computed for all samples, whatever the thresholds are.
@@ -250,7 +147,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             `predict` returns under these thresholds; ``table.labels`` are indices of `classes_`.
         """
         check_is_fitted(self)
-        return tabulate(self.cascade_, self._validate_rows(X))
+        return self._task.told(tabulate(self.cascade_, self._validate_rows(X)))
 
     def exit_report(
         self,
@@ -348,7 +245,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         y, X = labels_of(X, y), self._validate_rows(X)
-        encoded = encode_labels(y, X, self.classes_)
+        encoded = self._task.encoded(y, X)
         weight = None if sample_weight is None else checked_weight(sample_weight, X)
         request = requested_point(self) if operating_point is None else operating_point
         if request is not None:
@@ -357,11 +254,12 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
                     f"'operating_point' must be an object such as Budget(0.4); got {request!r}."
                 )
             request._validate_params()
+            self._task.check(request)
         needs_probabilities = request is not None and request.needs_probabilities
         table = tabulate(self.cascade_, X) if needs_probabilities else self._tabulated(X)
-        data = CalibrationData.from_table(table, encoded, self.costs_, weight, self.classes_)
+        data = self._task.calibration_data(table, encoded, self.costs_, weight)
         with naming_candidates(self._candidates, lambda: self.cost_table_):
-            point, frontier = choose_point(request, self.cascade_, data)
+            point, frontier = choose_point(request, self.cascade_, data, self._task)
         self._set_point(point, frontier, remembered(data.scores))
         return self
 
@@ -425,6 +323,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             n_samples=len(recent),
             cost=float(self.costs_[exits].mean()),
             accuracy=np.nan,
+            error=np.nan,
             certified=None if point.certified is None else False,
             reason=f"Adapted to the last {len(recent)} samples, without labels, to keep the cost.",
         )
@@ -466,15 +365,15 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             with_probabilities=with_probabilities,
         )
 
-    def _label_table(self, X: Any) -> LabelTable:
+    def _label_table(self, X: Any) -> Table:
         """Labels and scores as in `exit_table`, without keeping probabilities in memory."""
         check_is_fitted(self)
         return self._tabulated(self._validate_rows(X))
 
-    def _tabulated(self, X: Any) -> LabelTable:
+    def _tabulated(self, X: Any) -> Table:
         return label_table(self.cascade_.network, self.cascade_.exit_rule, X)
 
-    def _exits(self, X: Any, table: LabelTable, point: CalibratedPoint) -> np.ndarray:
+    def _exits(self, X: Any, table: Table, point: CalibratedPoint) -> np.ndarray:
         """Exit of each of the validated samples X, which a table is of."""
         strict_budget = point.strict_budget
         if strict_budget is None:

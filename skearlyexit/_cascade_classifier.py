@@ -30,6 +30,7 @@ from skearlyexit._fitting._chain_columns import chosen_columns
 from skearlyexit._fitting._chain_fit import ChainModel, fit_chain
 from skearlyexit._fitting._chain_fitter import ChainFitter, frozen_classes
 from skearlyexit._fitting._successive_fitter import SuccessiveFitter
+from skearlyexit._task._classification import Classification
 from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
@@ -461,6 +462,7 @@ default="seconds"
         point, cascade = model.point, model.cascade
         self.__dict__.update(
             classes_=classes,
+            _task=Classification(classes),
             cascade_=cascade,
             n_exits_=cascade.n_exits,
             exit_names_=names,

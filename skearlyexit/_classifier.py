@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,7 @@ import torch
 from joblib import Memory
 from sklearn.base import _fit_context
 
-from skearlyexit._base_classifier import BaseExitClassifier
-from skearlyexit._data._encode import classification_rows
-from skearlyexit._determinism._random import ending_turns
-from skearlyexit._fitting._fit import fit_model
-from skearlyexit._network_base import BaseEarlyExitNetwork
-from skearlyexit._utils._gradients import gradients
+from skearlyexit._network_classifier import BaseNetworkClassifier
 from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
@@ -26,7 +20,7 @@ from skearlyexit.policies import Policy
 from skearlyexit.training import TrainingStrategy
 
 
-class EarlyExitClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
+class EarlyExitClassifier(BaseNetworkClassifier):
     """Neural network classifier with early exits.
 
     The network is divided into stages. After each stage there is an exit with a head, a small model
@@ -460,35 +454,7 @@ class EarlyExitClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
             If a parameter is invalid or in conflict with another one, X, y or weights are invalid,
             the operating point cannot be satisfied, or the training diverges.
         """
-        before = dict(vars(self))
-        try:
-            with gradients():
-                ending_turns(
-                    lambda: self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabeled)
-                )
-        except BaseException:
-            # A model that was fitted before is kept.
-            self.__dict__ = before
-            raise
-        return self
-
-    def _fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        X_val: Any,
-        y_val: Any,
-        groups: Any,
-        X_unlabeled: Any,
-    ) -> None:
-        X, y = self._checked_rows(X, y)
-        samples, classes, weight = classification_rows(
-            X, y, sample_weight, self.class_weight, groups, name=type(self).__name__
+        self._or_unchanged(
+            lambda: self._fit(X, y, sample_weight, X_val, y_val, groups, X_unlabeled)
         )
-        samples = replace(samples, unlabeled=self._unlabeled_rows(X_unlabeled))
-        validation = self._validation_rows(X_val, y_val, classes)
-        start = self._start(classes)
-        input_dtype = None if start is None else self.cascade_.network.dtype
-        model = fit_model(self, samples, classes, weight, validation, start, input_dtype)
-        self._set_fitted(model, classes)
+        return self

@@ -19,7 +19,8 @@ class Outputs:
     Attributes
     ----------
     probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_exits, n_classes)
-        Class probabilities of one exit or of every exit.
+        Class probabilities of one exit or of every exit. In regression, predicted values of the
+        targets, in the units in which they are standardized.
     gates : ndarray of shape (n_samples,) or (n_samples, n_exits), or None
         Outputs of the gates; 1 at the last exit, which has no gate. None if gates are not used.
     """
@@ -171,6 +172,55 @@ class ExitTable(ScoredExits):
             np.concatenate([table.probabilities for table in tables]),
             np.concatenate([table.scores for table in tables]),
             _concatenated_gates([table.gates for table in tables]),
+        )
+
+
+@dataclass(frozen=True)
+class PredictionTable(ScoredExits):
+    """Predicted values of every exit for a set of samples, in regression.
+
+    Parameters
+    ----------
+    predictions : ndarray of shape (n_samples, n_exits) or (n_samples, n_exits, n_targets)
+        Predicted values. The last axis is left out if y in `fit` was of shape (n_samples,).
+    scores : ndarray of shape (n_samples, n_exits)
+        Scores of the policy, in [0, 1]; a higher score means a more confident prediction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit import PredictionTable
+    >>> predictions = np.array([[2.0, 2.1], [3.0, 4.0]])
+    >>> table = PredictionTable(predictions, scores=np.array([[0.9, 0.9], [0.5, 0.8]]))
+    >>> table.exits([0.75])  # the threshold of every exit but the last
+    array([0, 1])
+    """
+
+    predictions: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """What is predicted at each exit, which are the values themselves."""
+        return self.predictions
+
+    @staticmethod
+    def concatenate(tables: Sequence[PredictionTable]) -> PredictionTable:
+        """Concatenate tables along the samples.
+
+        Parameters
+        ----------
+        tables : sequence of PredictionTable
+            Tables of the same exits and targets.
+
+        Returns
+        -------
+        table : PredictionTable
+            Table of all samples.
+        """
+        return PredictionTable(
+            np.concatenate([table.predictions for table in tables]),
+            np.concatenate([table.scores for table in tables]),
         )
 
 

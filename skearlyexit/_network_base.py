@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from joblib import Memory
-from sklearn.base import _fit_context
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._base import BaseEarlyExit, remembered
-from skearlyexit._data._encode import further_rows, labeled_rows, rows_of_known_classes
-from skearlyexit._data._labels import check_labels, encode_labels
+from skearlyexit._data._encode import further_rows, labeled_rows
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._streamed import checked, in_precision
 from skearlyexit._determinism._random import ending_turns
-from skearlyexit._fitting._fit import FittedModel
+from skearlyexit._fitting._fit import FittedModel, fit_model
 from skearlyexit._fitting._options import AUTO
-from skearlyexit._fitting._partial_fit import Standing, check_goes_on, update_model
+from skearlyexit._fitting._partial_fit import Standing, update_model
+from skearlyexit._task._base import Task
 from skearlyexit._utils._available_if import available_if
 from skearlyexit._utils._gradients import gradients
 from skearlyexit._utils._interrupts import quietly
@@ -37,8 +37,6 @@ from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
 from skearlyexit.costs._registry import COSTS
 from skearlyexit.placement import Placement, PlacementReport
-from skearlyexit.policies import Policy
-from skearlyexit.policies._registry import POLICIES
 from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._onnx import Description, write
 from skearlyexit.runtime._onnx_session import session_of
@@ -54,6 +52,15 @@ from skearlyexit.training._trainer import to_main_memory
 FEW_VALUES = 4096
 
 
+def _check_converts(estimator: Any) -> None:
+    """Raise an AttributeError if models of this kind cannot be converted to ONNX."""
+    if not estimator._task_class.converts:
+        raise AttributeError(
+            f"{type(estimator).__name__} cannot be exported to ONNX, which supports classifiers "
+            "only. For fast predictions of small batches, call to_predictor."
+        )
+
+
 class BaseEarlyExitNetwork(BaseEarlyExit):
     """Base class of estimators that fit a neural network with exits."""
 
@@ -67,9 +74,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         ],
         "head": "no_validation",
         "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
-        "policy": [StrOptions(set(POLICIES)), Policy, None],
         "combine": [StrOptions(set(COMBINATIONS)), Combination, None],
-        "temperature_scaling": ["boolean"],
         "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
         "budget": [Interval(Real, 0, None, closed="right"), Budget, None],
         "operating_point": [OperatingPoint, None],
@@ -87,7 +92,6 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "weight_decay": [Interval(Real, 0, None, closed="left"), None],
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "gradient_clipping": [Interval(Real, 0, None, closed="neither"), None],
         "weight_averaging": ["boolean"],
         "early_stopping": ["boolean", StrOptions({"auto"})],
@@ -96,8 +100,6 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "warm_start": ["boolean"],
         "mixed_precision": ["boolean"],
         "compile": ["boolean", dict],
-        "runtime": [StrOptions({"torch", "onnx"})],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
         "device": [str],
         "dtype": [StrOptions({"float32", "float64"})],
         "memory": [str, os.PathLike, Memory, None],
@@ -111,6 +113,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "verbose": ["verbose"],
     }
 
+    _task_class: ClassVar[type[Task]]
+
     # Fitted attributes, besides those of the base class and of scikit-learn.
     placement_report_: PlacementReport
     history_: list[dict[str, Any]]
@@ -118,7 +122,6 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     # State from which `partial_fit` and `warm_start` continue.
     _network: MultiExitNetwork
     _optimizer_state: dict[str, Any]
-    _fitted_classes: np.ndarray
     _n_updates: int
     _row_shape: tuple[int, ...]
 
@@ -220,6 +223,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             row_bytes=network.row_bytes,
         )[index]
 
+    @available_if(_check_converts)
     def to_onnx(
         self,
         path: str | os.PathLike[str],
@@ -276,7 +280,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 "batch. Give a budget that is not strict."
             )
         description = Description(
-            self.classes_,
+            self._task.attributes()["classes_"],
             self._row_shape,
             self.exit_names_,
             point.thresholds,
@@ -336,7 +340,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         if self.runtime == "torch":
             invariant = batch_invariant is None or batch_invariant
             return torch_predictor(
-                cascade, self.classes_, point, row_format, batch_invariant=invariant
+                cascade, self._task, point, row_format, batch_invariant=invariant
             )
         _check_runs_in_onnx(point)
         if batch_invariant:
@@ -344,7 +348,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 "'batch_invariant' must be None or False with runtime='onnx', whose results may "
                 "differ in the last digits between batches; got True. Set runtime='torch'."
             )
-        return onnx_predictor(cascade, self.classes_, point, row_format)
+        return onnx_predictor(cascade, self._task, point, row_format)
 
     def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
         if self.runtime == "torch":
@@ -354,77 +358,38 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         session = session_of(self.cascade_, self._row_shape)
         return session.run(X, point.thresholds, with_probabilities=with_probabilities)
 
-    @available_if(check_goes_on)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(
-        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
-    ) -> Self:
-        """Train for one pass over the given samples.
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        X_val: Any,
+        y_val: Any,
+        groups: Any,
+        X_unlabeled: Any,
+    ) -> None:
+        """Fit the network and the heads, and calibrate the thresholds; see `fit`."""
+        X, y = self._checked_rows(X, y)
+        samples, task, weight = self._training_samples(X, y, sample_weight, groups)
+        samples = replace(samples, unlabeled=self._unlabeled_rows(X_unlabeled))
+        validation = self._validation_rows(X_val, y_val, task)
+        start = self._start(task)
+        input_dtype = None if start is None else self.cascade_.network.dtype
+        model = fit_model(self, samples, task, weight, validation, start, input_dtype)
+        self._set_fitted(model, task)
 
-        Training continues from the weights of `fit` or of the previous call, at a constant learning
-        rate. Thresholds calibrated before are discarded, since the network has changed: unless the
-        parameter `threshold` is set, no sample exits early until `calibrate` is called with samples
-        that the network has not been trained on.
+    @abstractmethod
+    def _training_samples(
+        self, X: Any, y: np.ndarray, sample_weight: Any, groups: Any
+    ) -> tuple[Samples, Task, np.ndarray | None]:
+        """Samples with encoded y, the task, and the weights in calibration."""
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Training samples.
-        y : array-like of shape (n_samples,), default=None
-            Labels. May be None only if X is a torch Dataset whose items are pairs of a sample and
-            its label.
-        classes : array-like of shape (n_classes,), default=None
-            All labels that may occur in any call. Required in the first call, unless `fit` has been
-            called before; later it may be omitted.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights. Unlike in `fit` they are not divided by their mean, which would differ
-            between calls. Samples of weight 0 are ignored.
+    @abstractmethod
+    def _start(self, task: Task) -> MultiExitNetwork | None:
+        """Network to continue training with, if any."""
 
-        Returns
-        -------
-        self : object
-            Trained estimator. If an error is raised, nothing is changed.
-
-        Raises
-        ------
-        ValueError
-            If y contains labels that are not in `classes`, the parameters describe another network
-            than the fitted one, or X, y or a weight is invalid.
-
-        Notes
-        -----
-        The method is available only if `training`, `head`, `policy`, `combine` and `exits` support
-        incremental training, and neither `temperature_scaling`, `early_stopping` nor
-        ``class_weight="balanced"`` is used.
-
-        Batch normalization cannot be trained on a single sample. In a call with one sample, the
-        running statistics are used for normalization and are not updated.
-        """
-        before = dict(vars(self))
-        first = not hasattr(self, "cascade_")
-        try:
-            with gradients():
-                ending_turns(lambda: self._partial_fit(X, y, classes, sample_weight, first))
-        except BaseException:
-            self.__dict__ = before
-            raise
-        return self
-
-    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any, first: bool) -> None:
-        if first and classes is None:
-            raise ValueError(
-                "The first call of partial_fit needs 'classes', all labels that may occur in any "
-                "call. Got None."
-            )
-        given = self.classes_ if classes is None else _distinct(classes)
-        known = given if first else self.classes_
-        if not np.array_equal(given, known):
-            raise ValueError(
-                f"'classes' must be those of the first call, {known[:20].tolist()}. Got "
-                f"{given[:20].tolist()} instead."
-            )
-        X, y = self._checked_rows(X, y, reset=first)
-        rows = rows_of_known_classes(X, y, sample_weight, self.class_weight, known, self.dtype)
+    def _update(self, rows: Samples, task: Task, *, first: bool) -> None:
+        """Train for one pass over samples, in `partial_fit`."""
         standing = None
         if not first:
             standing = Standing(
@@ -433,12 +398,24 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 self._n_updates,
                 self.cascade_.network.dtype,
             )
-        model = update_model(self, rows, known, standing)
-        self._set_fitted(model, known, n_updates=1 + (standing.n_updates if standing else 0))
+        model = update_model(self, rows, task, standing)
+        self._set_fitted(model, task, n_updates=1 + (standing.n_updates if standing else 0))
+
+    def _or_unchanged(self, change: Callable[[], None]) -> None:
+        """Change the estimator, which is as it was before if an error is raised."""
+        before = dict(vars(self))
+        try:
+            with gradients():
+                ending_turns(change)
+        except BaseException:
+            # A model that was fitted before is kept.
+            self.__dict__ = before
+            raise
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
         """Validated training samples, as an array or streamed, and their labels."""
-        X, y = labeled_rows(self, X, y, reset=reset)
+        numeric = self._task_class.estimator_type == "regressor"
+        X, y = labeled_rows(self, X, y, reset=reset, numeric=numeric)
         if reset:
             self._row_shape = X.shape[1:]
         else:
@@ -495,7 +472,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         except ValueError as error:
             raise ValueError(f"X_unlabeled must hold samples like those of X. {error}") from error
 
-    def _validation_rows(self, X_val: Any, y_val: Any, classes: np.ndarray) -> Samples | None:
+    def _validation_rows(self, X_val: Any, y_val: Any, task: Task) -> Samples | None:
         if X_val is None and y_val is None:
             return None
         if X_val is None or (y_val is None and not isinstance(X_val, torch.utils.data.Dataset)):
@@ -507,24 +484,14 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             )
         y_val = labels_of(X_val, y_val)
         rows = self._further_rows(X_val, "X_val")
-        return Samples(rows, encode_labels(y_val, rows, classes))
+        return Samples(rows, task.encoded(y_val, rows))
 
-    def _start(self, classes: np.ndarray) -> MultiExitNetwork | None:
-        """Network to continue training with, if any."""
-        if not (self.warm_start and hasattr(self, "_network")):
-            return None
-        if not np.array_equal(classes, self._fitted_classes):
-            raise ValueError(
-                "With warm_start=True, y must hold the classes of the previous fit, "
-                f"{self._fitted_classes[:20].tolist()}. Got {classes[:20].tolist()}."
-            )
-        return self._network
-
-    def _set_fitted(self, model: FittedModel, classes: np.ndarray, *, n_updates: int = 0) -> None:
+    def _set_fitted(self, model: FittedModel, task: Task, *, n_updates: int = 0) -> None:
         """Set all fitted attributes at once."""
         point, cascade = model.point, model.cascade
         self.__dict__.update(
-            classes_=classes,
+            **task.attributes(),
+            _task=task,
             cascade_=cascade,
             n_exits_=cascade.n_exits,
             exit_names_=model.exit_names,
@@ -539,7 +506,6 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             _candidates=model.candidates,
             _network=model.trained,
             _optimizer_state=model.optimizer_state,
-            _fitted_classes=classes,
             _n_updates=n_updates,
         )
 
@@ -550,14 +516,6 @@ def _check_runs_in_onnx(point: CalibratedPoint) -> None:
             "A strict budget requires the scores of all samples of a batch, which runtime='onnx' "
             "does not compute. Set runtime='torch'."
         )
-
-
-def _distinct(classes: Any) -> np.ndarray:
-    """Sorted distinct classes of those given to `partial_fit`."""
-    check_labels(classes, "classes")
-    distinct: np.ndarray = np.unique(column_or_1d(classes))
-    check_classification_targets(distinct)
-    return distinct
 
 
 def _cast_and_sum(X: np.ndarray, dtype: Any, of_sum: Any) -> tuple[np.ndarray, Any]:

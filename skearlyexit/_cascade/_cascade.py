@@ -12,6 +12,7 @@ import torch
 
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._determinism._small_batches import SmallBatches
+from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit._utils._warnings import warn
 from skearlyexit.combination import Combination
 from skearlyexit.costs import CostTable
@@ -28,7 +29,11 @@ class FittedExits(Protocol):
 
     @property
     def n_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes, or of targets in regression."""
+
+    @property
+    def kind(self) -> OutputKind:
+        """What the outputs of the heads are."""
 
 
 Fitted = TypeVar("Fitted", bound=FittedExits)
@@ -50,7 +55,7 @@ class FittedNetwork:
         Combination of the heads that was learned with the network. It is applied before the exit
         rule.
     n_classes : int
-        Number of classes.
+        Number of classes, or of targets in regression.
     row_bytes : int
         Memory of the largest input or output of a block for one sample.
     device : str
@@ -64,6 +69,8 @@ class FittedNetwork:
         Whether results for a sample are to be bitwise the same in any batch; see `Network`.
     tested : SmallBatches or None, default=None
         Smallest batches of the stages. None if they were not tested.
+    kind : OutputKind, default=PROBABILITIES
+        What the outputs of the heads are.
     """
 
     stages: list[torch.nn.Module]
@@ -77,6 +84,7 @@ class FittedNetwork:
     check: Callable[..., None] | None = None
     batch_invariant: bool = True
     tested: SmallBatches | None = None
+    kind: OutputKind = PROBABILITIES
 
     @property
     def n_exits(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from skearlyexit._data._given import GivenRows
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit.costs import CostInput
 
 #: Largest number of samples in a call of an estimator. A call of a forest or of boosting takes
@@ -131,10 +132,13 @@ class FittedChain:
         Classifier of each exit.
     n_classes : int
         Number of classes.
+    kind : OutputKind, default=PROBABILITIES
+        What the outputs of the estimators are.
     """
 
     links: list[Link]
     n_classes: int
+    kind: OutputKind = PROBABILITIES
 
     @property
     def n_exits(self) -> int:

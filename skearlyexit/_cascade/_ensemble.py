@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skearlyexit._cascade._chain import ROWS_PER_CALL, Link, State
 from skearlyexit._cascade._members import Members, kind_of_members
 from skearlyexit._data._given import GivenRows
-from skearlyexit._determinism._classifier import FIXED_ROWS, padded
+from skearlyexit._determinism._estimator import FIXED_ROWS, padded
 from skearlyexit._determinism._layers import GROUP
 from skearlyexit._determinism._threads import on_single_blas_thread
 from skearlyexit.costs import CostInput

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import hold_out
-from skearlyexit._exit_table import ExitTable, Outputs
+from skearlyexit._exit_table import Outputs
+from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit._utils._not_finite import check_outputs
 from skearlyexit.combination import Combination, OwnCombination, TemperatureScaling
 from skearlyexit.costs import CostInput, UncountedError
@@ -37,11 +39,14 @@ class ExitRule:
         Combination of the heads.
     policy : Policy
         Policy that computes the scores.
+    kind : OutputKind, default=PROBABILITIES
+        What the outputs of the heads are.
     """
 
     scaling: TemperatureScaling | None
     combination: Combination
     policy: Policy
+    kind: OutputKind = PROBABILITIES
 
     @property
     def needs_probabilities(self) -> bool:
@@ -88,6 +93,7 @@ class ExitRule:
             None if self.scaling is None else clone(self.scaling),
             clone(self.combination),
             clone(self.policy),
+            self.kind,
         )
 
     def answer(
@@ -121,7 +127,8 @@ class ExitRule:
             output = replace(output, probabilities=scaled)
         answer, combined = self.combination.combine(state[0], output, exit_)
         if answer is not output.probabilities or self.scaling is not None:
-            check_outputs(answer, f"The probabilities of {type(self.combination).__name__} are")
+            kind = self.kind
+            kind.check(answer, f"The {kind.noun} of {type(self.combination).__name__} are")
         return answer, combined
 
     def step(
@@ -136,7 +143,7 @@ class ExitRule:
         check_outputs(score, f"The scores of {type(self.policy).__name__} are")
         return answer, score, (combined, judged)
 
-    def tabulate(self, outputs: Outputs, exits: Sequence[int] | None = None) -> ExitTable:
+    def tabulate(self, outputs: Outputs, exits: Sequence[int] | None = None) -> Any:
         """Compute an exit table.
 
         Parameters
@@ -148,8 +155,8 @@ class ExitRule:
 
         Returns
         -------
-        table : ExitTable
-            Predicted probabilities and scores of these exits.
+        table : ExitTable or PredictionTable
+            Outputs and scores of these exits.
         """
         scores = np.empty(outputs.probabilities.shape[:2])
         answers = outputs.probabilities
@@ -162,7 +169,7 @@ class ExitRule:
             if answers is outputs.probabilities:
                 answers = answers.copy()
             answers[:, i] = answer
-        return ExitTable(answers, scores, outputs.gates)
+        return self.kind.table(answers, scores, outputs.gates)
 
     def cost_input(self, n_classes: int, exit_: int, *, last: bool) -> CostInput | None:
         """Input of the measurement of the cost of the exit rule at an exit.

@@ -14,7 +14,7 @@ from sklearn.ensemble._gradient_boosting import predict_stages
 from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import validate_data
 
-from skearlyexit._determinism._classifier import run_in_one_job
+from skearlyexit._determinism._estimator import run_in_one_job
 from skearlyexit._determinism._softmax import softmax
 from skearlyexit.costs import estimator_macs
 from skearlyexit.costs._estimators import CALL

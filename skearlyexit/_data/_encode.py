@@ -1,4 +1,4 @@
-"""Validation of the samples of a classification, with encoded labels and weights."""
+"""Validation of training samples, with encoded labels or standardized targets, and weights."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from skearlyexit._data._labels import check_labels, encode_labels
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._streamed import is_streamed, rows_at, streamed
+from skearlyexit._data._targets import Targets
 from skearlyexit._data._weights import checked_weight, scaled
 from skearlyexit._utils._interrupts import quietly
 
@@ -85,6 +86,56 @@ def classification_rows(
     return Samples(X, encoded, training_weight, groups, index=index), classes, weight
 
 
+def regression_rows(
+    X: Any,
+    y: np.ndarray,
+    sample_weight: Any,
+    groups: Any,
+    targets: Targets | None = None,
+) -> tuple[Samples, Targets, np.ndarray | None]:
+    """Samples for the training of a regressor, without those of weight 0.
+
+    Parameters
+    ----------
+    X : ndarray or StreamedRows of shape (n_samples, ...)
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        Targets.
+    sample_weight, groups
+        Parameters of the estimators.
+    targets : Targets or None, default=None
+        Mean and scale of the targets, if they are known. None computes them.
+
+    Returns
+    -------
+    rows : Samples
+        Their weight is the sample weight, divided by its mean.
+    targets : Targets
+    weight : ndarray of shape (n_samples,) or None
+        Sample weights as given, for the samples of positive weight.
+
+    Raises
+    ------
+    ValueError
+        If targets, weights or groups do not fit.
+    """
+    groups = None if groups is None else checked_groups(groups)
+    check_consistent_length(X, groups)
+    weight = None if sample_weight is None else checked_weight(sample_weight, X)
+    index, relative = None, None
+    if weight is not None:
+        used = weight > 0
+        if not used.any():
+            raise ValueError("All samples have weight 0; there is nothing to learn from.")
+        if not used.all():
+            index = np.flatnonzero(used)
+            X, y, weight = rows_at(X, used), y[used], weight[used]
+            groups = None if groups is None else groups[used]
+        relative = scaled(weight) / scaled(weight).mean()
+    found = Targets.of(y) if targets is None else targets
+    rows = Samples(X, found.standardized(y), relative, groups, index=index)
+    return rows, found, weight
+
+
 def rows_of_known_classes(
     X: Any,
     y: np.ndarray,
@@ -130,6 +181,45 @@ def rows_of_known_classes(
         weight = own if given is None else quietly(lambda: own * given, "over", "under")
     if weight is None:
         return Samples(X, encoded)
+    return _weighted_rows(X, encoded, weight, dtype)
+
+
+def rows_of_known_targets(
+    X: Any, y: np.ndarray, sample_weight: Any, targets: Targets | None, dtype: str
+) -> tuple[Samples, Targets]:
+    """Samples for further training of a regressor, without those of weight 0.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...)
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        Targets.
+    sample_weight
+        Parameter of the estimators.
+    targets : Targets or None
+        Mean and scale of the targets. None computes them.
+    dtype : {"float32", "float64"}
+        Precision of the network, and thus of the weights.
+
+    Returns
+    -------
+    rows : Samples
+    targets : Targets
+
+    Raises
+    ------
+    ValueError
+        As in `rows_of_known_classes`.
+    """
+    found = Targets.of(y) if targets is None else targets
+    values = found.standardized(y)
+    if sample_weight is None:
+        return Samples(X, values), found
+    return _weighted_rows(X, values, checked_weight(sample_weight, X), dtype), found
+
+
+def _weighted_rows(X: Any, y: np.ndarray, weight: np.ndarray, dtype: str) -> Samples:
+    """Samples of positive weight, whose weights are not normalized."""
     used = weight > 0
     if not used.any():
         raise ValueError("All samples have weight 0; there is nothing to learn from.")
@@ -139,7 +229,7 @@ def rows_of_known_classes(
             f"The weights of partial_fit are not normalized, and {dtype} cannot hold the largest, "
             f"{largest:g}. Divide them by their mean."
         )
-    return Samples(rows_at(X, used), encoded[used], weight[used], index=np.flatnonzero(used))
+    return Samples(rows_at(X, used), y[used], weight[used], index=np.flatnonzero(used))
 
 
 def _training_weight(
@@ -158,8 +248,10 @@ def _training_weight(
     return np.asarray(by_class if weight is None else scaled(by_class) * scaled(weight))
 
 
-def labeled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, np.ndarray]:
-    """Validate training samples and their labels.
+def labeled_rows(
+    estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = False
+) -> tuple[Any, np.ndarray]:
+    """Validate training samples and their labels or targets.
 
     Parameters
     ----------
@@ -170,27 +262,34 @@ def labeled_rows(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, n
         None uses the labels in the items of a Dataset.
     reset : bool
         Whether to set the number of features of the estimator, rather than to check it.
+    numeric : bool, default=False
+        Whether y holds targets, which are numbers, rather than labels.
 
     Returns
     -------
     X : ndarray or StreamedRows of shape (n_samples, ...)
         StreamedRows if the samples are read as needed.
-    y : ndarray of shape (n_samples,)
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        Of several columns only if `numeric` is True.
     """
+    options = {"multi_output": True, "y_numeric": True} if numeric else {}
     if is_streamed(X):
         rows = streamed(X, estimator.dtype)
         y = labels_of(X, y)
         _, y = validate_data(estimator, rows, y, reset=reset, skip_check_array=True)
-        check_labels(y)
-        y = _check_y(y, estimator=estimator)
+        if not numeric:
+            check_labels(y)
+        y = _check_y(y, estimator=estimator, **options)
         check_consistent_length(rows, y)
         return rows, y
-    if y is not None:
+    if y is not None and not numeric:
         check_labels(y)
     X = plain_input(X)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
     # Values that the dtype cannot hold become infinite, for which an error is raised.
-    validate = partial(validate_data, estimator, X, y, reset=reset, dtype=dtype, allow_nd=True)
+    validate = partial(
+        validate_data, estimator, X, y, reset=reset, dtype=dtype, allow_nd=True, **options
+    )
     X, y = quietly(validate, "over", "invalid")
     check_range(X, estimator.dtype)
     return X, y

@@ -18,8 +18,8 @@ class Samples:
     ----------
     X : ndarray, StreamedRows, Outputs or ExitTable of length n_samples
         The samples, or the outputs of the exits for them.
-    y : ndarray of shape (n_samples,)
-        Indices of classes.
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        Indices of classes, or standardized targets.
     weight : ndarray of shape (n_samples,) or None
         Weights in training: the product of sample weight and class weight.
     groups : ndarray of shape (n_samples,) or None
@@ -42,6 +42,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    @property
+    def strata(self) -> np.ndarray:
+        """Classes by which splits are stratified. In regression, all samples are of one."""
+        return self.y if self.y.ndim == 1 else np.zeros(len(self.y), dtype=np.intp)
 
     @property
     def positions(self) -> np.ndarray:

@@ -2,66 +2,47 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sklearn
-from sklearn.base import BaseEstimator, clone
-from sklearn.calibration import CalibratedClassifierCV, _CalibratedClassifier
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import has_fit_parameter
 
 from skearlyexit._data._given import GivenRows, copied
-from skearlyexit._determinism._layers import GROUP
+from skearlyexit._determinism._estimator import (
+    LARGEST_CALL,
+    BatchInvariantEstimator,
+    fit_weighted,
+    last_step,
+    set_seeds,
+    takes_weights,
+)
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit._determinism._threads import on_single_blas_thread
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._warnings import warn
 
-#: Largest number of samples in a call by default, and the number in each call of a classifier whose
-#: predictions depend on it.
-LARGEST_CALL = 1024
-FIXED_ROWS = 256
-
 
 @dataclass
-class BatchInvariantClassifier:
+class BatchInvariantClassifier(BatchInvariantEstimator):
     """A fitted scikit-learn classifier whose predictions do not depend on the batch.
-
-    The classifier runs on one thread and is called with a multiple of 16 samples. Since matrix
-    libraries choose a kernel by the size of the product, and kernels differ in the order of their
-    sums, a classifier whose predictions differ between small and large calls is always called with
-    the same number of samples.
 
     Attributes
     ----------
-    model : fitted estimator
     labels : ndarray of shape (n_known,)
         The ``classes_`` of the estimator, some of the labels or of their indices.
     columns : ndarray of shape (n_known,)
         Index of the class of each of these labels.
     n_classes : int
         Number of all classes, of which the estimator may not know some.
-    largest_call : int, default=1024
-        Largest number of samples in a call, for which it is tested that predictions are the same.
-    fixed_rows : bool, default=False
-        Whether the estimator is always called with the same number of samples.
-    in_any_batch : bool, default=True
-        Whether predictions do not depend on the batch. If not, the classifier is called with the
-        samples as they come, and on any number of threads.
     """
 
-    model: Any
     labels: np.ndarray
     columns: np.ndarray
     n_classes: int
-    largest_call: int = LARGEST_CALL
-    fixed_rows: bool = False
-    in_any_batch: bool = True
 
     @classmethod
     def fit(
@@ -117,7 +98,7 @@ class BatchInvariantClassifier:
         """
         rng = check_random_state(seed)
         estimator = clone(estimator)
-        _seed(estimator, rng)
+        set_seeds(estimator, rng)
         weight = sample_weight
         if weight is not None and not takes_weights(estimator):
             rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
@@ -135,7 +116,7 @@ class BatchInvariantClassifier:
             fitted = cls._on_labels_it_takes(estimator, X, y, weight, classes, calls)
         if needs_probabilities and not hasattr(fitted.model, "predict_proba"):
             raise ValueError(
-                f"{type(_last_step(estimator)).__name__} has neither predict_proba nor "
+                f"{type(last_step(estimator)).__name__} has neither predict_proba nor "
                 f"decision_function. {advice}"
             )
         return fitted
@@ -181,12 +162,12 @@ class BatchInvariantClassifier:
     ) -> BatchInvariantClassifier:
         """Fit the estimator on labels, or on indices of labels, and check that it predicts."""
         # Copies, since some estimators change their input in place.
-        _fit(estimator, copied(X), y, None if weight is None else weight.copy())
+        fit_weighted(estimator, copied(X), y, None if weight is None else weight.copy())
         known = np.asarray(getattr(estimator, "classes_", np.unique(y))).tolist()
         positions = {label: i for i, label in enumerate(labels.tolist())}
         if len(set(known)) < len(known) or not set(known) <= set(positions):
             raise ValueError(
-                f"{type(_last_step(estimator)).__name__} was fitted on the labels "
+                f"{type(last_step(estimator)).__name__} was fitted on the labels "
                 f"{np.unique(y)[:20].tolist()}, and its classes_ are {known[:20]}. A classifier "
                 "must set classes_ to labels that it was fitted on, each once."
             )
@@ -226,16 +207,6 @@ class BatchInvariantClassifier:
         fitted = cls(estimator, labels, columns, len(classes))
         return fitted._tested(X, largest_call, in_any_batch)
 
-    def _tested(
-        self, X: np.ndarray | GivenRows, largest_call: int, in_any_batch: bool
-    ) -> BatchInvariantClassifier:
-        """The same, running in one job, after a test of the sizes of calls."""
-        run_in_one_job(self.model)
-        self.model = as_stored(self.model)
-        self.largest_call, self.in_any_batch = largest_call, in_any_batch
-        self.fixed_rows = in_any_batch and self._depends_on_others(X)
-        return self
-
     def predict_proba(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         """Predict class probabilities, which are 0 or 1 for an estimator without `predict_proba`.
 
@@ -247,23 +218,7 @@ class BatchInvariantClassifier:
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
         """
-        n_rows = len(vectors)
-        if not self.in_any_batch:
-            starts = range(0, n_rows, self.largest_call)
-            return np.concatenate(
-                [self._predict(vectors[i : i + self.largest_call]) for i in starts]
-            )
-        vectors = padded(vectors, n_rows + -n_rows % GROUP)
-        n_call = FIXED_ROWS if self.fixed_rows else self.largest_call
-        calls = [vectors[i : i + n_call] for i in range(0, len(vectors), n_call)]
-        probabilities = on_single_blas_thread(
-            lambda: [self._predict_padded(call, n_call) for call in calls]
-        )
-        return np.concatenate(probabilities)[:n_rows]
-
-    def _predict_padded(self, vectors: np.ndarray | GivenRows, n_call: int) -> np.ndarray:
-        n_rows = len(vectors)
-        return self._predict(padded(vectors, n_call if self.fixed_rows else n_rows))[:n_rows]
+        return self.outputs(vectors)
 
     def _predict(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         given = copied(vectors)  # since the estimator may change its input in place
@@ -272,7 +227,7 @@ class BatchInvariantClassifier:
             found = np.array(self.model.predict_proba(given), dtype=np.float64)
             if found.shape != (len(vectors), len(self.labels)):
                 raise ValueError(
-                    f"predict_proba of {type(_last_step(self.model)).__name__} must return one "
+                    f"predict_proba of {type(last_step(self.model)).__name__} must return one "
                     f"column for each of its {len(self.labels)} classes. Got an array of shape "
                     f"{found.shape} for {len(vectors)} samples."
                 )
@@ -282,22 +237,11 @@ class BatchInvariantClassifier:
         is_label = predicted[:, None] == self.labels
         if not np.all(is_label.any(axis=1)):
             raise ValueError(
-                f"predict of {type(_last_step(self.model)).__name__} must return labels among its "
+                f"predict of {type(last_step(self.model)).__name__} must return labels among its "
                 f"classes, {self.labels[:20].tolist()}. Got {np.unique(predicted)[:20].tolist()}."
             )
         probabilities[np.arange(len(vectors)), self.columns[is_label.argmax(axis=1)]] = 1.0
         return probabilities
-
-    def _depends_on_others(self, vectors: np.ndarray | GivenRows) -> bool:
-        """Whether predictions differ between small and large calls, be it in the last bits."""
-        few = vectors[np.arange(64) % len(vectors)]
-
-        def predictions() -> tuple[np.ndarray, list[np.ndarray]]:
-            in_many = self._predict(few[np.arange(self.largest_call) % len(few)])
-            return in_many, [self._predict(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
-
-        in_many, by_few = on_single_blas_thread(predictions)
-        return not np.array_equal(in_many[: len(few)], np.concatenate(by_few))
 
 
 def _normalized(probabilities: np.ndarray) -> np.ndarray:
@@ -353,101 +297,14 @@ def encode_class_weight(estimator: Any, classes: np.ndarray, present: np.ndarray
     return estimator
 
 
-def padded(rows: Any, n_rows: int) -> Any:
-    """Pad to a number of samples by repeating the first.
-
-    Parameters
-    ----------
-    rows : ndarray or GivenRows of shape (n, ...)
-    n_rows : int
-
-    Returns
-    -------
-    rows : ndarray or GivenRows of shape (n_rows, ...)
-        The same object if there is nothing to pad.
-    """
-    if len(rows) == n_rows:
-        return rows
-    index = np.zeros(n_rows, dtype=np.intp)
-    index[: len(rows)] = np.arange(len(rows))
-    return rows[index]
-
-
-def _seed(estimator: Any, rng: np.random.RandomState) -> None:
-    """Set every `random_state` that is None, at any depth."""
-    for key, value in sorted(estimator.get_params(deep=True).items()):
-        if value is None and (key == "random_state" or key.endswith("__random_state")):
-            estimator.set_params(**{key: int(rng.randint(np.iinfo(np.int32).max))})
-
-
-def as_stored(estimator: Any) -> Any:
-    """The estimator after pickling, which may change the memory layout of its arrays.
-
-    Matrix kernels depend on the layout, and a pickled model must predict the same.
-
-    Parameters
-    ----------
-    estimator : object
-        Estimator, or a collection of some.
-
-    Returns
-    -------
-    estimator : object
-        A copy, or the same object if it cannot be pickled.
-    """
-    try:
-        return pickle.loads(pickle.dumps(estimator))
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return estimator  # it cannot be pickled
-
-
-def run_in_one_job(value: Any, seen: set[int] | None = None) -> None:
-    """Set `n_jobs` of a fitted estimator, and of all estimators among its attributes, to 1.
-
-    Parameters
-    ----------
-    value : object
-        Estimator, or an attribute of one. It is changed.
-    seen : set of int, default=None
-        Identities of the objects that have been visited.
-    """
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, BaseEstimator | _CalibratedClassifier):
-        if hasattr(value, "n_jobs"):
-            value.n_jobs = 1
-        parts: Any = vars(value).values()
-    elif isinstance(value, dict):
-        parts = value.values()
-    elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == "O"):
-        parts = value
-    else:
-        return
-    for part in parts:
-        run_in_one_job(part, seen)
-
-
-def _last_step(estimator: Any) -> Any:
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return estimator
-
-
-def takes_weights(estimator: Any) -> bool:
-    """Whether `fit` of a classifier, or of the last step of a pipeline, supports weights."""
-    return bool(has_fit_parameter(_last_step(estimator), "sample_weight"))
-
-
 def _has_to_be_calibrated(estimator: Any) -> bool:
-    last = _last_step(estimator)
+    last = last_step(estimator)
     return hasattr(last, "decision_function") and not hasattr(last, "predict_proba")
 
 
 def _can_be_calibrated(estimator: Any, y: np.ndarray, advice: str) -> np.ndarray:
     """Mask of the samples whose class has enough samples for calibration."""
-    name = type(_last_step(estimator)).__name__
+    name = type(last_step(estimator)).__name__
     _, index, counts = np.unique(y, return_inverse=True, return_counts=True)
     keep = (counts >= 2)[index]
     if not keep.any():
@@ -469,17 +326,3 @@ def _calibrated(estimator: Any, cv: int) -> Any:
         return CalibratedClassifierCV(estimator, cv=cv, ensemble=False)
     name, last = estimator.steps[-1]
     return estimator.set_params(**{name: _calibrated(last, cv)})
-
-
-def _fit(estimator: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
-    """Fit with weights, which a pipeline expects under the name of its last step."""
-    if weight is None:
-        estimator.fit(X, y)
-        return
-    path, last = [], estimator
-    while isinstance(last, Pipeline):
-        name, last = last.steps[-1]
-        path.append(name)
-    # The weights are passed on directly, also if the user has enabled metadata routing.
-    with sklearn.config_context(enable_metadata_routing=False):
-        estimator.fit(X, y, **{"__".join([*path, "sample_weight"]): weight})

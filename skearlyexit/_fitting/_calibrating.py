@@ -9,15 +9,16 @@ import numpy as np
 from skearlyexit._cascade._cascade import Cascade, FittedExits
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
-from skearlyexit._exit_table import ExitTable, LabelTable, Outputs
+from skearlyexit._exit_table import ExitTable, LabelTable, Outputs, PredictionTable
 from skearlyexit._fitting._cross_fit import cross_fit, fit_to_costs
 from skearlyexit._fitting._operating_point import CalibrationWeights
+from skearlyexit._task._base import Task
 from skearlyexit._utils._not_finite import among_held_out, located
 from skearlyexit.calibration import CalibrationData
 from skearlyexit.runtime._driver import label_table, outputs
 
 #: What is kept of the outputs for held-out samples.
-Found = Outputs | ExitTable | LabelTable
+Found = Outputs | ExitTable | LabelTable | PredictionTable
 
 
 def found_at_exits(
@@ -44,7 +45,7 @@ def found_at_exits(
 
     Returns
     -------
-    found : Outputs, ExitTable or LabelTable
+    found : Outputs, ExitTable, LabelTable or PredictionTable
         Outputs if the exit rule is still to be fitted, and otherwise a table.
     """
     with located(held_out.positions, advice):
@@ -75,13 +76,13 @@ def fit_rule(
         All samples.
     held : ndarray of int
         Indices of the held-out samples of all splits, in their order.
-    found : list of Outputs, ExitTable or LabelTable
+    found : list of Outputs, ExitTable, LabelTable or PredictionTable
         Results of `found_at_exits` for each split.
     costs : callable
         Function without arguments that returns the cumulative costs of the exits, without the cost
         of the exit rule. It is called only if they are required.
     n_classes : int
-        Number of classes.
+        Number of classes, or of targets in regression.
     rng : RandomState
         Generator of random numbers.
 
@@ -102,13 +103,11 @@ def fit_rule(
 
 
 def calibration_data(
-    judged: Samples, cascade: Cascade, weights: CalibrationWeights, classes: np.ndarray
+    judged: Samples, cascade: Cascade, weights: CalibrationWeights, task: Task
 ) -> CalibrationData:
     """Calibration data of samples with a table, in the scale of the weights given by the user."""
     weight = judged.calibration_weight
     # Calibration takes the scaled weights, and exit rules learn with relative ones.
     if weight is not None and weights.scaled is not None:
         weight = weight * weights.scaled.mean()
-    return CalibrationData.from_table(
-        judged.X, judged.y, cascade.costs, weight, classes, weights.largest
-    )
+    return task.calibration_data(judged.X, judged.y, cascade.costs, weight, weights.largest)

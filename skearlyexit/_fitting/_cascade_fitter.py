@@ -136,7 +136,7 @@ class CascadeFitter:
         rng = check_random_state(seed)
         held_out: Samples | None = None
         if self.validation_fraction is not None and validation is None:
-            train, held = hold_out(rows.y, self.validation_fraction, rows.groups, rng)
+            train, held = hold_out(rows.strata, self.validation_fraction, rows.groups, rng)
             if not len(held):
                 raise ValueError(
                     f"validation_fraction={self.validation_fraction} holds out none of {len(rows)} "
@@ -219,7 +219,7 @@ class CascadeFitter:
         embeddings of the network that was.
         """
         rng = check_random_state(seed)
-        folds = list(cross_fitting_splits(n_folds, rows.y, rows.groups, rng))
+        folds = list(cross_fitting_splits(n_folds, rows.strata, rows.groups, rng))
         if not folds:
             raise ValueError(
                 f"A head with cross_fit={n_folds} needs at least {n_folds} samples, or two groups, "
@@ -247,12 +247,13 @@ class CascadeFitter:
             heads=heads,
             gates=[FittedGate.of(each) for each in network.gates] if self.runs_gates else [],
             combiner=self._combiner(network),
-            n_classes=len(self.heads.classes),
+            n_classes=self.heads.task.n_outputs,
             row_bytes=self.exits.plan.facts.row_bytes,
             device=self.networks.execution.device,
             dtype=torch_dtype(rows.X),
             check=self.exits.plan.check,
             batch_invariant=self.exits.plan.batch_invariant,
+            kind=self.heads.task.kind,
         )
 
     def _combiner(self, network: MultiExitNetwork) -> Combination | None:

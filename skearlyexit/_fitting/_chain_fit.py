@@ -26,11 +26,12 @@ from skearlyexit._fitting._operating_point import (
     of_folds,
     requested_point,
 )
+from skearlyexit._task._base import Task
+from skearlyexit._task._classification import Classification
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import CalibratedPoint, Frontier
-from skearlyexit.combination import Combination, TemperatureScaling
+from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
-from skearlyexit.policies._registry import POLICIES
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,12 @@ def fit_chain(
     model : ChainModel
         Fitted model.
     """
-    classes, n_exits = fitter.classes, len(fitter.names)
+    task, n_exits = Classification(fitter.classes), len(fitter.names)
     weights = CalibrationWeights.of(weight)
     samples = replace(samples, calibration_weight=weights.relative)
     request = requested_point(params)
     rng = check_random_state(params.random_state)
-    exit_rule = _exit_rule(params, len(classes), n_exits)
+    exit_rule = _exit_rule(params, task, n_exits)
     fitter.check(
         needs_probabilities=n_exits > 1 and exit_rule.needs_probabilities,
         weighted=samples.weight is not None,
@@ -90,7 +91,7 @@ def fit_chain(
     costs = ChainCosts(
         resolve_chain_cost(params.cost, fitter.names, columns),
         fitter.names,
-        len(classes),
+        task.n_outputs,
         fitter.in_last,
         columns,
     )
@@ -104,7 +105,7 @@ def fit_chain(
         n_exits,
         held,
         samples.y,
-        classes,
+        task,
         weights,
         holds_out=params.calibration is not None,
     )
@@ -125,12 +126,12 @@ def fit_chain(
         held,
         found,
         lambda: costs.untimed(final, samples.X),
-        len(classes),
+        task.n_outputs,
         rng,
     )
     cascade = costs.cascade(final, exit_rule, samples.X)
-    data = None if judged is None else calibration_data(judged, cascade, weights, classes)
-    point, frontier = choose_point(request, cascade, data)
+    data = None if judged is None else calibration_data(judged, cascade, weights, task)
+    point, frontier = choose_point(request, cascade, data, task)
     if refit or exit_rule.n_learned:
         point = of_folds(point)
     scores = np.empty((0, n_exits)) if data is None else data.scores
@@ -146,7 +147,7 @@ def _splits(
     if fitter.is_fitted:
         # Nothing is learned from any of the samples.
         return [(np.arange(0), np.arange(len(samples)))], False
-    return calibration_splits(calibration, samples.y, samples.groups, rng)
+    return calibration_splits(calibration, samples.strata, samples.groups, rng)
 
 
 class _EachAlone:
@@ -156,19 +157,22 @@ class _EachAlone:
         return None
 
 
-def _exit_rule(params: Any, n_classes: int, n_exits: int) -> ExitRule:
+def _exit_rule(params: Any, task: Task, n_exits: int) -> ExitRule:
     """Exit rule that the parameters ask for, which needs neither gates nor a joint training."""
-    policy = resolve(params.policy, POLICIES, "confidence")
+    policy = resolve(params.policy, task.policies, task.default_policy(0))
     combination = resolve(params.combine, COMBINATIONS, "own")
-    scaling = TemperatureScaling() if params.temperature_scaling else None
-    exit_rule = ExitRule(scaling, combination, policy)
+    for part in (policy, combination):
+        task.check(part)
+    exit_rule = ExitRule(task.scaling(params), combination, policy, task.kind)
     if exit_rule.gated_parts:
         raise ValueError(
             f"{exit_rule.gated_parts[0]} needs gates, which are learned with a network. Give "
             "another policy and combination for estimators in a row."
         )
-    combination.of_training(_EachAlone(), n_classes, [False] * n_exits)  # raises if it needs one
+    combination.of_training(
+        _EachAlone(), task.n_outputs, [False] * n_exits
+    )  # raises if it needs one
     if n_exits == 1:
         return PLAIN
-    combination.check(n_classes, n_exits)
+    combination.check(task.n_outputs, n_exits)
     return exit_rule

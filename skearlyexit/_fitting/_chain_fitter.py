@@ -23,11 +23,8 @@ from skearlyexit._cascade._chain import (
 )
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
-from skearlyexit._determinism._classifier import (
-    BatchInvariantClassifier,
-    as_stored,
-    takes_weights,
-)
+from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._determinism._estimator import as_stored, takes_weights
 from skearlyexit._fitting._network_fitter import MAX_SEED
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, cross_fitting_splits
-from skearlyexit._exit_table import ExitTable, Outputs
+from skearlyexit._exit_table import Outputs
 
 #: Number of folds for an exit rule that learns, if the samples were held out once.
 N_FOLDS = 5
@@ -68,7 +68,7 @@ def cross_fit(
         fitted = exit_rule.fitted(held_out.take(learned), known, rng)
         tables.append(fitted.tabulate(outputs[held]))
     order = np.concatenate([held for _, held in splits])
-    judged = held_out.take(order, ExitTable.concatenate(tables))
+    judged = held_out.take(order, type(tables[0]).concatenate(tables))
     return exit_rule.fitted(held_out, known, rng), judged
 
 
@@ -77,7 +77,7 @@ def _splits(held_out: Samples, folds: Sequence[int], rng: np.random.RandomState)
     if len(folds) > 1:
         fold = np.repeat(np.arange(len(folds)), folds)
         return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(len(folds))]
-    splits = list(cross_fitting_splits(N_FOLDS, held_out.y, held_out.groups, rng))
+    splits = list(cross_fitting_splits(N_FOLDS, held_out.strata, held_out.groups, rng))
     if not splits:
         raise ValueError(
             "Temperature scaling, learned combinations and learned policies are cross-fitted on "

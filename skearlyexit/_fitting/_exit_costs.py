@@ -15,6 +15,7 @@ from skearlyexit._data._streamed import tensor_of
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._fitting._exit_times import ExitTimer
 from skearlyexit._fitting._measured_network import Exits
+from skearlyexit._task._base import Task
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost, CostInput, CostMeasurement, CostTable, exit_costs
 from skearlyexit.costs._macs import counted_or_free
@@ -31,15 +32,15 @@ class ExitCosts:
         Cost of a part.
     exits : Exits
         Exits of the network.
-    n_classes : int
-        Number of classes.
+    task : Task
+        What is predicted.
     runtime : {"torch", "onnx"}
         What executes predictions.
     """
 
     cost: Cost
     exits: Exits
-    n_classes: int
+    task: Task
     runtime: str
 
     def least(self, combination: Combination | None, *, gated: bool) -> CostTable | None:
@@ -65,13 +66,13 @@ class ExitCosts:
         with isolated_random_state(0):
             for head, embedding in zip(self.exits.heads, self.exits.plan.embeddings, strict=True):
                 if head.is_neural:
-                    module = head.build(embedding, self.n_classes).to(embedding.dtype).eval()
-                    fitted = head.fit(
-                        module,
-                        None,
-                        np.empty(0),
-                        None,
-                        classes=np.arange(self.n_classes),
+                    module = head.build(embedding, self.task.n_outputs).to(embedding.dtype).eval()
+                    fitted = self.task.fit_head(
+                        head,
+                        module=module,
+                        embeddings=None,
+                        y=np.empty(0),
+                        sample_weight=None,
                         needs_probabilities=True,
                         seed=0,
                     )
@@ -85,7 +86,7 @@ class ExitCosts:
                 gate = build_gate(embedding).to(embedding.dtype).eval()
             decisions[0].append(FittedGate.of(gate).cost_input(embedding))
         if combination is not None:
-            decisions[0].append(combination.cost_input(self.n_classes, 0))
+            decisions[0].append(combination.cost_input(self.task.n_outputs, 0))
         return self._table([], parts, decisions)
 
     def cascade(self, network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray) -> Cascade:
@@ -158,11 +159,11 @@ class ExitCosts:
                 heads.append(head.cost_input(embedding))
                 parts = []
                 if network.combiner is not None:
-                    parts.append(network.combiner.cost_input(self.n_classes, i))
+                    parts.append(network.combiner.cost_input(self.task.n_outputs, i))
                 if network.gates and i < last:
                     parts.append(network.gates[i].cost_input(embedding))
                 if exit_rule is not None:
-                    decided = exit_rule.cost_input(self.n_classes, i, last=i == last)
+                    decided = exit_rule.cost_input(self.task.n_outputs, i, last=i == last)
                     parts += [] if decided is None else [decided]
                 decisions.append(parts)
         return stages, heads, decisions

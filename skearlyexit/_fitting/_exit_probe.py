@@ -64,11 +64,11 @@ class ExitProbe:
             # The same exit rule is used for many subsets of the candidates and cannot be
             # cross-fitted. It is fitted to samples that are not used for the evaluation.
             rng = check_random_state(self.seed)
-            judged, learned = hold_out(rows.y, LEARNING_SHARE, rows.groups, rng)
+            judged, learned = hold_out(rows.strata, LEARNING_SHARE, rows.groups, rng)
             exit_rule = fitter.exit_rule.fitted(rows.take(learned), known(), rng)
             rows = rows.take(judged)
         else:
-            exit_rule = fit_to_costs(fitter.exit_rule, known, len(fitter.heads.classes))
+            exit_rule = fit_to_costs(fitter.exit_rule, known, fitter.heads.task.n_outputs)
         with among_held_out():
             table = exit_rule.tabulate(rows.X)
         costs = fitter.costs.cascade(network, exit_rule, train.X).cost_table
@@ -127,7 +127,7 @@ def probing_split(
             "A placement that is chosen by data needs at least two groups in every fold, one to "
             "evaluate candidates and one to calibrate. Got 1. Give exits by number or name."
         )
-    train, held = hold_out(rows.y[pool], share, groups, rng)
+    train, held = hold_out(rows.strata[pool], share, groups, rng)
     if not len(held):
         raise ValueError(
             f"A placement that is chosen by data needs more samples than {len(rows)}: none could "

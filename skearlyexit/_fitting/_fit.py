@@ -26,6 +26,7 @@ from skearlyexit._fitting._operating_point import (
 from skearlyexit._fitting._options import always_stops_early, stops_early
 from skearlyexit._fitting._placing import PlacedFit, place_exits
 from skearlyexit._fitting._spec import FitSpec, make_spec
+from skearlyexit._task._base import Task
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT
 from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint, Frontier, OperatingPoint
@@ -109,7 +110,7 @@ class FittedModel:
 def fit_model(
     params: Any,
     samples: Samples,
-    classes: np.ndarray,
+    task: Task,
     weight: np.ndarray | None,
     validation: Samples | None,
     start: MultiExitNetwork | None = None,
@@ -123,8 +124,8 @@ def fit_model(
         Estimator with the parameters of `EarlyExitClassifier`.
     samples : Samples
         Training and calibration samples.
-    classes : ndarray of shape (n_classes,)
-        Class labels.
+    task : Task
+        What is predicted.
     weight : ndarray of shape (n_samples,) or None
         Sample weights in the calibration.
     validation : Samples or None
@@ -144,7 +145,7 @@ def fit_model(
     request = requested_point(params)
     rng = check_random_state(params.random_state)
     stops = stops_early(params, samples, has_validation=validation is not None)
-    spec = make_spec(params, samples, classes, rng, input_dtype, stops=stops)
+    spec = make_spec(params, samples, task, rng, input_dtype, stops=stops)
     for notice in spec.notices:
         warn(notice)
     look_through(spec.rows.unlabeled, spec.plan.check, "X_unlabeled")
@@ -152,13 +153,12 @@ def fit_model(
         validation = validation.cast(samples.X.dtype)
         look_through(validation.X, spec.plan.check, "X_val")
     with spec.progress:
-        return _fit_spec(params, spec, classes, weights, validation, start, request, rng)
+        return _fit_spec(params, spec, weights, validation, start, request, rng)
 
 
 def _fit_spec(
     params: Any,
     spec: FitSpec,
-    classes: np.ndarray,
     weights: CalibrationWeights,
     validation: Samples | None,
     start: MultiExitNetwork | None,
@@ -166,8 +166,8 @@ def _fit_spec(
     rng: np.random.RandomState,
 ) -> FittedModel:
     """Place the exits, train the networks, fit the exit rule and choose the thresholds."""
-    samples = spec.rows
-    placed = place_exits(params, spec, classes, validation, rng)
+    samples, task = spec.rows, spec.task
+    placed = place_exits(params, spec, validation, rng)
     fitter = placed.fitter
     if params.warm_start:
         _check_warm(params, placed, validation)
@@ -180,7 +180,7 @@ def _fit_spec(
         len(fitter.exits.heads),
         placed.held,
         samples.y,
-        classes,
+        task,
         weights,
         holds_out=params.calibration is not None,
     )
@@ -200,9 +200,9 @@ def _fit_spec(
     )
     network = with_small_batches(fit.network, samples.X)
     cascade = fitter.costs.cascade(network, exit_rule, samples.X)
-    data = None if judged is None else calibration_data(judged, cascade, weights, classes)
+    data = None if judged is None else calibration_data(judged, cascade, weights, task)
     with naming_candidates(spec.plan.candidates, lambda: cascade.cost_table):
-        point, frontier = choose_point(request, cascade, data)
+        point, frontier = choose_point(request, cascade, data, task)
     if placed.refit or fitter.exit_rule.n_learned:
         point = of_folds(point)
     scores = None if data is None else data.scores

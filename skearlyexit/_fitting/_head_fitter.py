@@ -11,6 +11,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._measured_network import torch_dtype
+from skearlyexit._task._base import Task
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, located
 from skearlyexit.heads import FittedHead, Head
 from skearlyexit.runtime._torch import embed
@@ -25,8 +26,8 @@ class HeadFitter:
     ----------
     heads : list of Head
         Head of each exit.
-    classes : ndarray of shape (n_classes,)
-        Class labels.
+    task : Task
+        What is predicted.
     needs_probabilities : bool
         Whether heads without predicted probabilities have to be calibrated.
     row_bytes : int
@@ -38,7 +39,7 @@ class HeadFitter:
     """
 
     heads: Sequence[Head]
-    classes: np.ndarray
+    task: Task
     needs_probabilities: bool
     row_bytes: int
     device: str
@@ -74,15 +75,14 @@ class HeadFitter:
                 "embeddings": embeddings.get(i),
                 "y": rows.y,
                 "sample_weight": rows.weight,
-                "classes": self.classes,
                 "needs_probabilities": self.needs_probabilities,
                 "seed": int(seeds[i]),
             }
 
         # Heads that are torch modules are not sent to other processes.
-        jobs = (delayed(self.heads[i].fit)(**arguments(i)) for i in embeddings)
+        jobs = (delayed(self.task.fit_head)(self.heads[i], **arguments(i)) for i in embeddings)
         fitted = dict(zip(embeddings, Parallel(n_jobs=self.n_jobs)(jobs), strict=True))
         return [
-            fitted[i] if i in fitted else head.fit(**arguments(i))
+            fitted[i] if i in fitted else self.task.fit_head(head, **arguments(i))
             for i, head in enumerate(self.heads)
         ]

@@ -16,7 +16,8 @@ from skearlyexit._data._streamed import tensor_of
 from skearlyexit._determinism._layers import Mergeable
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._fitting._measured_network import Exits
-from skearlyexit._utils._not_finite import ADVICE_IN_FIT, check_outputs, located
+from skearlyexit._task._base import Task
+from skearlyexit._utils._not_finite import ADVICE_IN_FIT, located
 from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._base import stages_of
 from skearlyexit.heads._base import PooledModule
@@ -51,8 +52,8 @@ class NetworkFitter:
         Options of the execution.
     memory : TrainingMemory or None
         Cache of training phases.
-    n_classes : int
-        Number of classes.
+    task : Task
+        What is predicted.
     dtype : torch.dtype
         Precision of the network.
     """
@@ -64,7 +65,7 @@ class NetworkFitter:
     options: TrainingOptions
     execution: Execution
     memory: TrainingMemory | None
-    n_classes: int
+    task: Task
     dtype: torch.dtype
 
     def fit(
@@ -144,11 +145,12 @@ class NetworkFitter:
             if isinstance(module, Mergeable):
                 module.merge()
         carry: Any = tensor_of(rows.X[:TRIAL_ROWS]).to(self.execution.device)
+        kind = self.task.kind
         with torch.inference_mode(), located(rows.positions, ADVICE_IN_FIT):
             for exit_, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
                 carry, embedding = stage(carry)
-                probabilities = torch.softmax(head(embedding), dim=1).cpu().numpy()
-                check_outputs(probabilities, f"After training the outputs of exit {exit_} are")
+                outputs = kind.of_last_layer(head(embedding))
+                kind.check(outputs, f"After training the outputs of exit {exit_} are")
         return network
 
     def _initial_network(
@@ -174,7 +176,7 @@ class NetworkFitter:
     def _build(self, rows: Samples, rng: np.random.RandomState) -> MultiExitNetwork:
         """Build the network with new weights, drawn independently for each part."""
         with isolated_random_state(rng.randint(MAX_SEED)):
-            built = self.backbone.build(rows.X, self.n_classes)
+            built = self.backbone.build(rows.X, self.task.n_outputs)
             built.to(self.dtype)
         modules: list[torch.nn.Module] = []
         plan = self.exits.plan
@@ -184,7 +186,7 @@ class NetworkFitter:
                     assert built.head is not None
                     modules.append(PooledModule(torch.nn.Identity(), built.head))
                 else:
-                    modules.append(head.build(embedding, self.n_classes).to(embedding.dtype))
+                    modules.append(head.build(embedding, self.task.n_outputs).to(embedding.dtype))
         gates: list[torch.nn.Module] = []
         if self.training.learns_gates:
             for embedding in plan.embeddings[:-1]:
@@ -197,5 +199,5 @@ class NetworkFitter:
             given=built.given and self.keep_given,
             given_head=self.exits.heads[-1].is_own,
             gates=gates,
-            n_classes=self.n_classes,
+            n_classes=self.task.n_outputs,
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._data._weights import scaled
+from skearlyexit._task._base import Task
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
@@ -16,7 +17,6 @@ from skearlyexit.calibration import (
     Frontier,
     NotCertifiedError,
     OperatingPoint,
-    RiskControl,
     Threshold,
     compute_frontier,
 )
@@ -88,7 +88,7 @@ def check_request(
     n_exits: int,
     held: np.ndarray,
     y: np.ndarray,
-    classes: np.ndarray,
+    task: Task,
     weights: CalibrationWeights,
     *,
     holds_out: bool,
@@ -107,10 +107,10 @@ def check_request(
         Number of exits, including the last one.
     held : ndarray of int
         Indices of the calibration samples, which may be none.
-    y : ndarray of shape (n_samples,)
-        Indices of the true classes of all samples.
-    classes : ndarray of shape (n_classes,)
-        Class labels.
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        Encoded labels or targets of all samples.
+    task : Task
+        What is predicted.
     weights : CalibrationWeights
         Weights of all samples.
     holds_out : bool
@@ -123,6 +123,7 @@ def check_request(
         operating point or the exit rule requires them, or its metric cannot be computed for them.
     """
     if request is not None:
+        task.check(request)
         request.resolved(unit_name, 1.0)
     if n_exits == 1:
         return
@@ -132,7 +133,7 @@ def check_request(
             request.check_samples(len(held), weight, weights.largest)
             weight = np.ones(len(held)) if weight is None else weight
             used = weight > 0
-            request.check_labels(y[held[used]], classes, weight[used])
+            task.check_metric(request, y[held[used]], weight[used])
         return
     needed = [*learned_parts]
     if request is not None and request.needs_samples:
@@ -150,9 +151,9 @@ def check_request(
 
 
 def choose_point(
-    request: OperatingPoint | None, cascade: Cascade, data: CalibrationData | None
+    request: OperatingPoint | None, cascade: Cascade, data: CalibrationData | None, task: Task
 ) -> tuple[CalibratedPoint, Frontier | None]:
-    """Calibrated operating point, by default that of `RiskControl`, and frontier."""
+    """Calibrated operating point, by default that of the task, and frontier."""
     table = cascade.cost_table
     asked = request and request.resolved(table.unit, table.plain, float(cascade.costs[0]))
     if cascade.n_exits == 1:
@@ -168,13 +169,14 @@ def choose_point(
     frontier = compute_frontier(data)
     if asked is not None:
         return replace(asked.calibrate(data, frontier), request=request), frontier
+    default = task.default_point()
     try:
-        return RiskControl().calibrate(data, frontier), frontier
+        return default.calibrate(data, frontier), frontier
     except NotCertifiedError as error:
         # No operating point was requested: without a guarantee, no sample exits early.
         point = Threshold(np.inf).calibrate(data, frontier)
         reason = f"No sample exits early: {error}"
-        return replace(point, request=RiskControl(), certified=False, reason=reason), frontier
+        return replace(point, request=default, certified=False, reason=reason), frontier
 
 
 def of_folds(point: CalibratedPoint) -> CalibratedPoint:

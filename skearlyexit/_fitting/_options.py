@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from skearlyexit._data._samples import Samples
+from skearlyexit._task._base import Task
 from skearlyexit.backbones._measure import BlockFacts
 from skearlyexit.training._options import Patience, TrainingOptions
 
@@ -57,14 +58,14 @@ def stops_early(params: Any, samples: Samples, *, has_validation: bool) -> bool:
         return bool(params.early_stopping)
     if has_validation:
         return True
-    n_classes = len(np.unique(samples.y))
+    n_classes = len(np.unique(samples.strata))
     if params.warm_start or len(samples) < max(LEAST_SAMPLES, LEAST_PER_CLASS * n_classes):
         return False
     return samples.groups is None or len(np.unique(samples.groups)) >= LEAST_GROUPS
 
 
 def training_options(
-    params: Any, samples: Samples, facts: BlockFacts, *, stops: bool
+    params: Any, samples: Samples, facts: BlockFacts, task: Task, *, stops: bool
 ) -> TrainingOptions:
     """Options of the training of a network."""
     patience = None
@@ -88,7 +89,7 @@ def training_options(
         optimizer=params.optimizer,
         lr_schedule=lr_schedule,
         weight_decay=params.weight_decay,
-        label_smoothing=params.label_smoothing,
+        criterion=task.criterion(params),
         gradient_clipping=params.gradient_clipping,
         weight_averaging=params.weight_averaging,
         patience=patience,

@@ -17,6 +17,7 @@ from skearlyexit._fitting._operating_point import requested_point
 from skearlyexit._fitting._options import always_stops_early
 from skearlyexit._fitting._placing import PlacedFit
 from skearlyexit._fitting._spec import make_spec
+from skearlyexit._task._base import Task
 from skearlyexit._utils._resolve import resolve
 from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint
@@ -24,7 +25,6 @@ from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.combination._registry import COMBINATIONS, DEFAULT
 from skearlyexit.heads._resolve import resolve_head
 from skearlyexit.placement._resolve import resolve_placement
-from skearlyexit.policies._registry import POLICIES
 from skearlyexit.training import MultiExitNetwork
 from skearlyexit.training._registry import STRATEGIES
 
@@ -58,21 +58,22 @@ class Standing:
 
 def check_goes_on(params: Any) -> None:
     """Raise an AttributeError with the reason if the parameters do not support `partial_fit`."""
+    kind = params._task_class
     training = resolve(params.training, STRATEGIES, "distillation")
     heads = params.head if isinstance(params.head, list | tuple) else [params.head]
     learned = [
         type(part).__name__
         for part in (
             resolve(params.combine, COMBINATIONS, DEFAULT),
-            resolve(params.policy, POLICIES, "confidence"),
+            resolve(params.policy, kind.policies, kind.default_policy(0)),
         )
         if part.is_learned
     ]
-    learned += ["temperature_scaling"] if params.temperature_scaling else []
+    learned += ["temperature_scaling"] if kind.scaling(params) else []
     needs = ""
     if training.obstacle_to_update():
         needs = training.obstacle_to_update()
-    elif not all(resolve_head(head).is_neural for head in heads):
+    elif not all(resolve_head(head, kind.estimator_type).is_neural for head in heads):
         needs = "scikit-learn heads are fitted to all samples together"
     elif learned:
         needs = f"held-out samples are required by {' and '.join(learned)}"
@@ -80,8 +81,8 @@ def check_goes_on(params: Any) -> None:
         needs = f"{type(params.exits).__name__} chooses exits by held-out samples"
     elif always_stops_early(params):
         needs = "early_stopping=True holds samples out"
-    elif params.class_weight == "balanced":
-        needs = "class_weight='balanced' counts the samples of each class"
+    elif kind.needs_all_samples(params):
+        needs = kind.needs_all_samples(params)[0]
     if needs:
         raise AttributeError(
             f"partial_fit makes one pass over a part of the samples, but {needs}. Use fit, or "
@@ -90,7 +91,7 @@ def check_goes_on(params: Any) -> None:
 
 
 def update_model(
-    params: Any, samples: Samples, classes: np.ndarray, standing: Standing | None
+    params: Any, samples: Samples, task: Task, standing: Standing | None
 ) -> FittedModel:
     """Train a network by one pass over samples.
 
@@ -100,8 +101,8 @@ def update_model(
         Estimator with the parameters of `EarlyExitClassifier`.
     samples : Samples
         Training samples.
-    classes : ndarray of shape (n_classes,)
-        Class labels.
+    task : Task
+        What is predicted.
     standing : Standing or None
         State from which the training continues. None starts with a new network.
 
@@ -113,7 +114,7 @@ def update_model(
     request = requested_point(params)
     rng = check_random_state(params.random_state)
     input_dtype = standing.dtype if standing else None
-    spec = make_spec(params, samples, classes, rng, input_dtype, stops=False)
+    spec = make_spec(params, samples, task, rng, input_dtype, stops=False, holds_out=False)
     samples = spec.rows
     for notice in [] if standing else spec.notices:
         warn(notice)
@@ -123,7 +124,7 @@ def update_model(
     fitter = placed.fitter
     n_exits = len(fitter.exits.heads)
     if n_exits > 1:
-        fitter.exit_rule.combination.check(len(classes), n_exits)
+        fitter.exit_rule.combination.check(task.n_outputs, n_exits)
     fixed = no_early_exits(n_exits) if request is None else request.fixed_thresholds(n_exits)
     # Each pass has a different seed, even if random_state is an integer.
     n_before = standing.n_updates if standing else 0
@@ -135,6 +136,6 @@ def update_model(
     def costs() -> np.ndarray:
         return fitter.costs.untimed(network, samples.X)
 
-    exit_rule = fit_to_costs(fitter.exit_rule, costs, len(classes))
+    exit_rule = fit_to_costs(fitter.exit_rule, costs, task.n_outputs)
     cascade = fitter.costs.cascade(network, exit_rule, samples.X)
     return FittedModel.of(cascade, fit, placed, CalibratedPoint(request, fixed, reason=_REASON))

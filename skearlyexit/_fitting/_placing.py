@@ -53,7 +53,6 @@ class PlacedFit:
 def place_exits(
     params: Any,
     spec: FitSpec,
-    classes: np.ndarray,
     validation: Samples | None,
     rng: np.random.RandomState,
 ) -> PlacedFit:
@@ -64,7 +63,7 @@ def place_exits(
     probe = None
     if placement.needs_probe:
         _check_probe(params, spec)
-        splits, refit = calibration_splits(params.calibration, samples.y, samples.groups, rng)
+        splits, refit = calibration_splits(params.calibration, samples.strata, samples.groups, rng)
         probing, splits = probing_split(samples, splits, rng)
         for_trials = spec.strategy.for_trials() or SeparateTraining()
         probe = ExitProbe(
@@ -79,9 +78,9 @@ def place_exits(
     spec.cost.check(len(placed.ends))
     n_exits = len(spec.strategy.remaining_exits(len(placed.ends)))
     if n_exits > 1:
-        spec.exit_rule.combination.check(len(classes), n_exits)
+        spec.exit_rule.combination.check(spec.task.n_outputs, n_exits)
     if probe is None and n_exits > 1:
-        splits, refit = calibration_splits(params.calibration, samples.y, samples.groups, rng)
+        splits, refit = calibration_splits(params.calibration, samples.strata, samples.groups, rng)
     if n_exits == 1:
         splits, refit = [], True
     return PlacedFit(spec.fitter(placed.ends), placed.report, splits, refit)
@@ -90,6 +89,7 @@ def place_exits(
 def _check_probe(params: Any, spec: FitSpec) -> None:
     """Raise a ValueError if heads cannot be trained at all candidates."""
     kind = type(spec.placement).__name__
+    spec.task.check(spec.placement)
     if isinstance(params.head, list | tuple):
         raise ValueError(
             f"{kind} trains the same head at every candidate; the 'head' parameter of "
@@ -103,7 +103,7 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
             2,  # or more: their number is not known yet
             np.arange(0),
             spec.rows.y,
-            spec.classes,
+            spec.task,
             CalibrationWeights(),
             holds_out=False,
         )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_memory
 
-from skearlyexit._cascade._exit_rule import PLAIN, ExitRule
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit._fitting._exit_costs import ExitCosts
@@ -20,17 +20,17 @@ from skearlyexit._fitting._measured_network import Exits, MeasuredNetwork
 from skearlyexit._fitting._network_fitter import MAX_SEED, NetworkFitter
 from skearlyexit._fitting._options import training_options
 from skearlyexit._fitting._precision import is_exact, notice_of_rounding, rows_as_read
+from skearlyexit._task._base import Task
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._resolve import resolve_backbone
-from skearlyexit.combination import TemperatureScaling
+from skearlyexit.combination import OwnCombination
 from skearlyexit.combination._registry import COMBINATIONS, DEFAULT
 from skearlyexit.costs import Cost
 from skearlyexit.costs._registry import COSTS
 from skearlyexit.heads._resolve import resolve_heads
 from skearlyexit.placement import Placement
 from skearlyexit.placement._resolve import resolve_placement
-from skearlyexit.policies._registry import POLICIES
 from skearlyexit.training import TrainingStrategy
 from skearlyexit.training._acceleration import check_mixed_precision
 from skearlyexit.training._callbacks import check_callbacks
@@ -48,8 +48,8 @@ class FitSpec:
     ----------
     params : estimator
         Estimator with the parameters of `EarlyExitClassifier`.
-    classes : ndarray of shape (n_classes,)
-        Class labels.
+    task : Task
+        What is predicted.
     rows : Samples
         Samples in the precision of the inputs of the network.
     backbone : Backbone
@@ -73,7 +73,7 @@ class FitSpec:
     """
 
     params: Any
-    classes: np.ndarray
+    task: Task
     rows: Samples
     backbone: Backbone
     plan: MeasuredNetwork
@@ -89,17 +89,20 @@ class FitSpec:
         self, ends: Sequence[int], strategy: TrainingStrategy | None = None
     ) -> CascadeFitter:
         """Fitter of cascades with exits after these blocks, by another strategy if given."""
-        params, plan, n_classes = self.params, self.plan, len(self.classes)
+        params, plan, task = self.params, self.plan, self.task
         training = self.strategy if strategy is None else strategy
-        heads = resolve_heads(params.head, len(ends), has_own=plan.has_head)
+        heads = resolve_heads(
+            params.head, len(ends), has_own=plan.has_head, estimator_type=task.estimator_type
+        )
         remaining = training.remaining_exits(len(ends))
         exits = Exits(plan.placed([ends[i] for i in remaining]), [heads[i] for i in remaining])
-        rule, combination = PLAIN, None
+        rule = ExitRule(None, OwnCombination(), task.plain_policy(), task.kind)
+        combination = None
         if len(remaining) > 1:
             rule = self.exit_rule
             if strategy is None:
                 neural = [head.is_neural for head in exits.heads]
-                combination = rule.combination.of_training(training, n_classes, neural)
+                combination = rule.combination.of_training(training, task.n_outputs, neural)
         return CascadeFitter(
             exits=exits,
             networks=NetworkFitter(
@@ -107,23 +110,25 @@ class FitSpec:
                 exits=Exits(plan.placed(ends), heads),
                 training=training,
                 keep_given=self.strategy.keeps_given,
-                options=training_options(params, self.rows, plan.facts, stops=self.stops_early),
+                options=training_options(
+                    params, self.rows, plan.facts, task, stops=self.stops_early
+                ),
                 execution=Execution(
                     params.device, params.mixed_precision, params.compile, self.progress
                 ),
                 memory=_training_memory(params),
-                n_classes=n_classes,
+                task=task,
                 dtype=getattr(torch, params.dtype),
             ),
             heads=HeadFitter(
                 exits.heads,
-                self.classes,
+                task,
                 needs_probabilities=combination is not None or rule.needs_probabilities,
                 row_bytes=plan.facts.row_bytes,
                 device=params.device,
                 n_jobs=params.n_jobs,
             ),
-            costs=ExitCosts(self.cost, exits, n_classes, params.runtime),
+            costs=ExitCosts(self.cost, exits, task, params.runtime),
             exit_rule=rule,
             combination=combination,
             validation_fraction=params.validation_fraction if self.stops_early else None,
@@ -133,11 +138,12 @@ class FitSpec:
 def make_spec(
     params: Any,
     given: Samples,
-    classes: np.ndarray,
+    task: Task,
     rng: np.random.RandomState,
     input_dtype: torch.dtype | None = None,
     *,
     stops: bool,
+    holds_out: bool = True,
 ) -> FitSpec:
     """Validate the parameters of an estimator, and make the specification of its fit.
 
@@ -147,14 +153,16 @@ def make_spec(
         Estimator with the parameters of `EarlyExitClassifier`.
     given : Samples
         Samples in the precision given by the user.
-    classes : ndarray of shape (n_classes,)
-        Class labels.
+    task : Task
+        What is predicted.
     rng : RandomState
         Generator of random numbers.
     input_dtype : torch.dtype or None, default=None
         Precision of the inputs of the network from which the training starts, if any.
     stops : bool
         Whether the training uses early stopping.
+    holds_out : bool, default=True
+        Whether samples may be held out for calibration.
 
     Returns
     -------
@@ -164,14 +172,15 @@ def make_spec(
     check_device(params)
     check_callbacks(params.callbacks, early_stopping=stops)
     single = given.cast(params.dtype)
-    backbone = resolve_backbone(params.backbone, single.X, len(classes))
+    backbone = resolve_backbone(params.backbone, single.X, task.n_outputs)
     placement = resolve_placement(params.exits)
     cost = resolve(params.cost, COSTS, "macs")
     seed = rng.randint(MAX_SEED)
     strategy = resolve(params.training, STRATEGIES, "distillation")
-    exit_rule = _exit_rule(params, strategy)
-    plan = MeasuredNetwork.measure(backbone, cost, single.X, len(classes), seed, params.device)
-    rows = rows_as_read(given, single, plan, backbone, len(classes), input_dtype)
+    n_samples = len(given) if holds_out and params.calibration is not None else 0
+    exit_rule = _exit_rule(params, strategy, task, n_samples)
+    plan = MeasuredNetwork.measure(backbone, cost, single.X, task.n_outputs, seed, params.device)
+    rows = rows_as_read(given, single, plan, backbone, task.n_outputs, input_dtype)
     notices = [plan.notice]
     if plan.standardize is None and not is_exact(given, single):
         notices.append(notice_of_rounding(given.cast(np.float64).X))
@@ -183,7 +192,7 @@ def make_spec(
     said = [notice for notice in notices if notice]
     return FitSpec(
         params,
-        classes,
+        task,
         rows,
         backbone,
         plan,
@@ -197,12 +206,13 @@ def make_spec(
     )
 
 
-def _exit_rule(params: Any, training: TrainingStrategy) -> ExitRule:
+def _exit_rule(params: Any, training: TrainingStrategy, task: Task, n_samples: int) -> ExitRule:
     """Exit rule, if the training learns the gates and the combination that it requires."""
-    policy = resolve(params.policy, POLICIES, "confidence")
+    policy = resolve(params.policy, task.policies, task.default_policy(n_samples))
     combination = resolve(params.combine, COMBINATIONS, DEFAULT)
-    scaling = TemperatureScaling() if params.temperature_scaling else None
-    exit_rule = ExitRule(scaling, combination, policy)
+    for part in (training, policy, combination):
+        task.check(part)
+    exit_rule = ExitRule(task.scaling(params), combination, policy, task.kind)
     if exit_rule.gated_parts and not training.learns_gates:
         raise ValueError(
             f"{exit_rule.gated_parts[0]} needs gates, which {type(training).__name__} does not "

@@ -102,8 +102,8 @@ def check_outputs(outputs: np.ndarray, what: str) -> None:
     raise OutputsNotFiniteError(f"{what} NaN or negative", np.flatnonzero(~good))
 
 
-def check_embeddings(vectors: np.ndarray, what: str) -> None:
+def check_finite(values: np.ndarray, what: str) -> None:
     """Raise an error if a value is NaN or infinite; see `check_outputs`."""
-    if not np.isfinite(vectors).all():
-        good = np.isfinite(vectors).all(axis=1)
+    if not np.isfinite(values).all():
+        good = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         raise OutputsNotFiniteError(f"{what} NaN or infinite", np.flatnonzero(~good))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 
 
@@ -35,6 +35,19 @@ class _Answered(ClassifierMixin, BaseEstimator):
         return np.asarray(self.probabilities[X])
 
 
+class _AnsweredTargets(RegressorMixin, BaseEstimator):
+    """Regressor for scorers, whose samples are the indices of given predictions."""
+
+    def __init__(self, predictions: np.ndarray) -> None:
+        self.predictions = predictions
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self.predictions[X])
+
+
 def is_accuracy(metric: Any) -> bool:
     """Whether a metric is the accuracy."""
     return isinstance(metric, str) and metric == "accuracy"
@@ -54,7 +67,7 @@ def score_predictions(
     labels: np.ndarray,
     probabilities: np.ndarray | None,
     *,
-    classes: np.ndarray,
+    classes: np.ndarray | None,
     weight: np.ndarray,
 ) -> float:
     """Value of a scorer for given predictions; greater is better.
@@ -64,12 +77,12 @@ def score_predictions(
     metric : str or callable
         Name of a scorer, or a scorer, called as ``metric(estimator, X, y)``. It may depend on
         predicted labels and probabilities only.
-    y, labels : ndarray of shape (n_samples,)
-        True and predicted labels.
+    y, labels : ndarray of shape (n_samples, ...)
+        True and predicted labels, or values of targets.
     probabilities : ndarray of shape (n_samples, n_classes) or None
         Predicted probabilities. May be None unless `needs_probabilities`.
-    classes : ndarray of shape (n_classes,)
-        Class labels, in the order of the probabilities.
+    classes : ndarray of shape (n_classes,) or None
+        Class labels, in the order of the probabilities. None in regression.
     weight : ndarray of shape (n_samples,)
         Sample weights. If all are equal, the scorer is called without them.
 
@@ -80,14 +93,18 @@ def score_predictions(
     """
     equal = bool(np.all(weight == weight[0]))
     options = {} if equal else {"sample_weight": weight}
-    answered = _Answered(classes, labels, probabilities)
+    answered: Any = _AnsweredTargets(labels)
+    read = "predicted values of targets"
+    if classes is not None:
+        answered = _Answered(classes, labels, probabilities)
+        read = f"predicted labels and probabilities of {len(classes)} classes"
     try:
         value = get_scorer(metric)(answered, np.arange(len(y)), y, **options)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            "The 'metric' parameter must be a scorer that can be computed from predicted labels "
-            f"and probabilities of {len(classes)} classes{'' if equal else ', with weights'}. Got "
-            f"{metric!r} instead, which raises {type(error).__name__}: {error}{_similar(metric)}"
+            f"The 'metric' parameter must be a scorer that can be computed from {read}"
+            f"{'' if equal else ', with weights'}. Got {metric!r} instead, which raises "
+            f"{type(error).__name__}: {error}{_similar(metric)}"
         ) from error
     if not np.isfinite(value):
         raise ValueError(

@@ -5,6 +5,7 @@ from skearlyexit.calibration._base import CalibratedPoint, NotCertifiedError, Op
 from skearlyexit.calibration._budget import Budget
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._conformal_risk_control import ConformalRiskControl
+from skearlyexit.calibration._error_rise import ErrorRise
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._risk_control import RiskControl
 from skearlyexit.calibration._search import compute_frontier
@@ -17,6 +18,7 @@ __all__ = [
     "CalibratedPoint",
     "CalibrationData",
     "ConformalRiskControl",
+    "ErrorRise",
     "Frontier",
     "NotCertifiedError",
     "OperatingPoint",

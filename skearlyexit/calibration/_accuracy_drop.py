@@ -80,6 +80,9 @@ class AccuracyDrop(OperatingPoint):
         self.method = method
         self.metric = metric
 
+    def obstacle_to_regression(self) -> str:
+        return "there is no accuracy; give ErrorRise(0.01)"
+
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         last_exit = np.full(len(data.scores), data.n_exits - 1)
         target = value_at(data, last_exit, self.metric) - self.value

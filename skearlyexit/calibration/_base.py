@@ -35,7 +35,9 @@ class CalibratedPoint:
         Mean cost on the calibration samples, in units of the cost of the plain network. NaN without
         calibration samples.
     accuracy : float, default=nan
-        Accuracy on the calibration samples. NaN if it is not known.
+        Accuracy on the calibration samples. In regression, the share of the loss that is explained
+        (R2 for squared errors), compared with the best constant prediction on the training
+        samples. NaN if it is not known.
     certified : bool, default=None
         Whether a requested guarantee is given. None if no guarantee was requested.
     reason : str, default=""
@@ -45,6 +47,11 @@ class CalibratedPoint:
         calibration samples.
     strict_budget : StrictBudget, default=None
         Rule that enforces a strict budget. None for all other requests.
+    error : float, default=nan
+        In regression, the error on the calibration samples, in the units of y: the root of the mean
+        squared error, or the mean of the loss if another is minimized. With several targets it is
+        in units of their standard deviations. NaN in classification and without calibration
+        samples.
 
     Examples
     --------
@@ -67,6 +74,7 @@ class CalibratedPoint:
     reason: str = ""
     shares: np.ndarray | None = None
     strict_budget: StrictBudget | None = None
+    error: float = np.nan
 
 
 class NotCertifiedError(ValueError):
@@ -96,7 +104,8 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         default.
     metric : str or callable
         Metric by which the thresholds are chosen: the name of a scikit-learn scorer or a scorer. It
-        is a class attribute, ``"accuracy"`` by default, unless it is a parameter.
+        is a class attribute, ``"accuracy"`` by default, unless it is a parameter. In regression,
+        ``"accuracy"`` stands for the loss of the estimator.
 
     Examples
     --------
@@ -119,7 +128,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     needs_samples: ClassVar[bool] = True
-    metric: str | Callable[..., float] = "accuracy"
+    metric: Any = "accuracy"
     #: Parameters that `description` contains even if they have their default values.
     _told: ClassVar[tuple[str, ...]] = ("value",)
 
@@ -229,17 +238,17 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
     @property
     def needs_probabilities(self) -> bool:
         """Whether the thresholds depend on the probabilities predicted for calibration samples."""
-        return needs_probabilities(self.metric)
+        return self.metric is not None and needs_probabilities(self.metric)
 
-    def check_labels(self, y: np.ndarray, classes: np.ndarray, weight: np.ndarray) -> None:
+    def check_labels(self, y: np.ndarray, classes: np.ndarray | None, weight: np.ndarray) -> None:
         """Check before training whether `metric` can be computed for the calibration samples.
 
         Parameters
         ----------
-        y : ndarray of shape (n_samples,)
-            Indices of the true classes.
-        classes : ndarray of shape (n_classes,)
-            Class labels.
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Indices of the true classes, or targets.
+        classes : ndarray of shape (n_classes,) or None
+            Class labels. None in regression.
         weight : ndarray of shape (n_samples,)
             Sample weights.
 
@@ -248,8 +257,28 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         ValueError
             If it cannot be computed for predictions that are right.
         """
-        if not is_accuracy(self.metric):
+        if self.metric is not None and not is_accuracy(self.metric):
             check_metric(self.metric, y, classes, weight)
+
+    def obstacle_to_classification(self) -> str:
+        """Return the reason why the criterion does not apply to classification.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty, the default, if it applies.
+        """
+        return ""
+
+    def obstacle_to_regression(self) -> str:
+        """Return the reason why the criterion does not apply to regression.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty, the default, if it applies.
+        """
+        return ""
 
     def resolved(self, unit: str, plain: float, least_cost: float = 0.0) -> OperatingPoint:
         """Convert costs to units of the cost of the plain network.
@@ -337,6 +366,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
             reason,
             data.shares(thresholds),
             self.strict_budget(data, thresholds),
+            data.error_of(accuracy),
         )
 
 

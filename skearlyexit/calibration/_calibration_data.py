@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from skearlyexit._data._weights import scaled
 from skearlyexit._exit_table import ExitTable, LabelTable, exits_of
+
+
+@dataclass(frozen=True)
+class ErrorScale:
+    """Conversion of a mean loss, divided by that of the best constant prediction, to an error.
+
+    Attributes
+    ----------
+    is_root : bool
+        Whether the error is the root of the mean loss, as for squared errors.
+    unit : float
+        Error of the best constant prediction.
+    """
+
+    is_root: bool
+    unit: float
+
+    def error(self, loss: float) -> float:
+        """Error for a mean loss."""
+        return float(self.unit * (np.sqrt(max(loss, 0.0)) if self.is_root else loss))
+
+    def loss(self, error: float) -> float:
+        """Mean loss for an error."""
+        share = error / self.unit
+        return float(share**2 if self.is_root else share)
 
 
 @dataclass(frozen=True)
@@ -21,8 +47,8 @@ class CalibrationData:
     ----------
     scores : ndarray of shape (n_samples, n_exits)
         Score of each sample at each exit, in [0, 1]. Those of the last exit are not used.
-    correct : ndarray of shape (n_samples, n_exits), bool
-        Whether the prediction at each exit is correct.
+    correct : ndarray of shape (n_samples, n_exits), bool, or None
+        Whether the prediction at each exit is correct. None in regression.
     costs : ndarray of shape (n_exits,)
         Cumulative cost of exiting at each exit, increasing.
     weight : ndarray of shape (n_samples,)
@@ -40,6 +66,11 @@ class CalibrationData:
         Probabilities predicted at each exit. Required for metrics of probabilities.
     classes : ndarray of shape (n_classes,), default=None
         Class labels, in the order of `probabilities`. If None, they are the labels that occur.
+    losses : ndarray of shape (n_samples, n_exits), default=None
+        In regression, the loss of each sample at each exit, divided by the mean loss of the best
+        constant prediction. `labels` and `y` are then values of the targets.
+    error_scale : ErrorScale, default=None
+        Conversion of a mean of these losses to an error. Required with `losses`.
 
     Examples
     --------
@@ -55,7 +86,7 @@ class CalibrationData:
     """
 
     scores: np.ndarray
-    correct: np.ndarray
+    correct: Any
     costs: np.ndarray
     weight: np.ndarray
     labels: np.ndarray | None = None
@@ -63,6 +94,8 @@ class CalibrationData:
     largest_weight: float | None = None
     probabilities: np.ndarray | None = None
     classes: np.ndarray | None = None
+    losses: np.ndarray | None = None
+    error_scale: ErrorScale | None = None
 
     @classmethod
     def from_table(
@@ -129,6 +162,58 @@ class CalibrationData:
         )
 
     @classmethod
+    def from_predictions(
+        cls,
+        predictions: np.ndarray,
+        y: np.ndarray,
+        losses: np.ndarray,
+        scores: np.ndarray,
+        costs: np.ndarray,
+        error_scale: ErrorScale,
+        weight: np.ndarray | None = None,
+        largest_weight: float | None = None,
+    ) -> CalibrationData:
+        """Make calibration data of a regression.
+
+        Parameters
+        ----------
+        predictions : ndarray of shape (n_samples, n_exits, ...)
+            Predicted values.
+        y : ndarray of shape (n_samples, ...)
+            Targets.
+        losses : ndarray of shape (n_samples, n_exits)
+            Losses, as in the class.
+        scores : ndarray of shape (n_samples, n_exits)
+            Scores, as in the class.
+        costs : ndarray of shape (n_exits,)
+            Cumulative cost of exiting at each exit.
+        error_scale : ErrorScale
+            Conversion of a mean loss to an error.
+        weight : ndarray of shape (n_samples,), default=None
+            Sample weights. Samples of weight 0 are left out. If None, all are 1.
+        largest_weight : float, default=None
+            Largest sample weight, as in `from_table`.
+
+        Returns
+        -------
+        data : CalibrationData
+            Calibration data of the samples with positive weight.
+        """
+        weight, largest = _scaled(len(y), weight, largest_weight)
+        used = weight > 0
+        return cls(
+            scores[used],
+            None,
+            costs,
+            weight[used],
+            predictions[used],
+            y[used],
+            largest,
+            losses=losses[used],
+            error_scale=error_scale,
+        )
+
+    @classmethod
     def before_training(
         cls, n_samples: int, weight: np.ndarray | None, largest_weight: float | None
     ) -> CalibrationData:
@@ -153,6 +238,23 @@ class CalibrationData:
         weight, largest = _scaled(n_samples, weight, largest_weight)
         best = np.ones((n_samples, 2))
         return cls(best, best.astype(bool), np.ones(2), weight, largest_weight=largest)
+
+    @cached_property
+    def gains(self) -> np.ndarray:
+        """What is to be as large as possible in the mean, shape (n_samples, n_exits).
+
+        Whether the prediction at each exit is correct, or in regression one minus its loss.
+        """
+        if self.losses is not None:
+            return np.asarray(1.0 - self.losses)
+        correct: np.ndarray = self.correct
+        return correct
+
+    def error_of(self, accuracy: float) -> float:
+        """Error in regression for a mean of `gains`, or NaN in classification."""
+        if self.error_scale is None:
+            return float("nan")
+        return self.error_scale.error(1.0 - accuracy)
 
     @property
     def n_exits(self) -> int:
@@ -189,16 +291,19 @@ class CalibrationData:
         data : CalibrationData
             Calibration data of the selected samples.
         """
-        return CalibrationData(
-            self.scores[rows],
-            self.correct[rows],
-            self.costs,
-            self.weight[rows],
-            None if self.labels is None else self.labels[rows],
-            None if self.y is None else self.y[rows],
-            self.largest_weight,
-            None if self.probabilities is None else self.probabilities[rows],
-            self.classes,
+
+        def part(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[rows]
+
+        return replace(
+            self,
+            scores=self.scores[rows],
+            correct=part(self.correct),
+            weight=self.weight[rows],
+            labels=part(self.labels),
+            y=part(self.y),
+            probabilities=part(self.probabilities),
+            losses=part(self.losses),
         )
 
     def exits(self, thresholds: np.ndarray) -> np.ndarray:
@@ -248,7 +353,7 @@ class CalibrationData:
         accuracy : float
             Weighted accuracy.
         """
-        right = self.correct[np.arange(len(exits)), exits]
+        right = self.gains[np.arange(len(exits)), exits]
         # As numpy.average, which is slow for as many calls as a search needs.
         total = self._total_weight
         return (

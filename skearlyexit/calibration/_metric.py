@@ -38,7 +38,7 @@ def metric_value(
     assert data.labels is not None
     assert data.y is not None
     rows, classes = np.arange(len(exits)), data.classes
-    if classes is None:
+    if classes is None and data.losses is None:
         classes = np.unique(np.append(data.labels.ravel(), data.y))
     return score_predictions(
         metric,
@@ -51,19 +51,26 @@ def metric_value(
 
 
 def check_metric(
-    metric: str | Callable[..., float], y: np.ndarray, classes: np.ndarray, weight: np.ndarray
+    metric: str | Callable[..., float],
+    y: np.ndarray,
+    classes: np.ndarray | None,
+    weight: np.ndarray,
 ) -> None:
     """Raise a ValueError if a scorer cannot be computed for the labels of calibration samples.
 
     Parameters
     ----------
     metric : str or callable
-    y : ndarray of shape (n_samples,)
-        Indices of the true classes.
-    classes : ndarray of shape (n_classes,)
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        Indices of the true classes, or targets.
+    classes : ndarray of shape (n_classes,) or None
+        None in regression.
     weight : ndarray of shape (n_samples,)
     """
     # Predictions are not known before training: these are right.
+    if classes is None:
+        score_predictions(metric, y, y, None, classes=None, weight=weight)
+        return
     probabilities = 0.1 / len(classes) + 0.9 * np.eye(len(classes))[y]
     score_predictions(metric, classes[y], classes[y], probabilities, classes=classes, weight=weight)
 
@@ -71,8 +78,8 @@ def check_metric(
 def value_at(data: CalibrationData, exits: np.ndarray, metric: str | Callable[..., float]) -> float:
     """Accuracy or other metric for given exits of the samples."""
     if is_accuracy(metric):
-        right = data.correct[np.arange(len(exits)), exits]
-        return float(np.average(right, weights=data.weight))
+        gains = data.gains[np.arange(len(exits)), exits]
+        return float(np.average(gains, weights=data.weight))
     return metric_value(data, exits, metric)
 
 

@@ -82,6 +82,14 @@ class OverFamily(OperatingPoint):
                 f"{self.family!r} instead."
             )
 
+    def obstacle_to_regression(self) -> str:
+        if callable(self.risk):
+            return ""
+        return (
+            f"the risk {self.risk!r} is about classes; give a function of the targets, the values "
+            "predicted at the exit and those at the last exit, that returns losses in [0, 1]"
+        )
+
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         """Choose the thresholds on calibration samples.
 

@@ -41,8 +41,10 @@ def exit_losses(data: CalibrationData, risk: Risk) -> np.ndarray:
     """
     right = data.correct
     if risk == "performance_gap":
+        assert right is not None
         return (~right & right[:, -1:]).astype(np.float64)
     if risk == "accuracy_drop":
+        assert right is not None
         return right[:, -1:].astype(np.float64) - right
     assert data.labels is not None
     assert data.y is not None
@@ -54,9 +56,9 @@ def exit_losses(data: CalibrationData, risk: Risk) -> np.ndarray:
         losses = np.asarray(
             risk(data.y, data.labels[:, exit_], data.labels[:, -1]), dtype=np.float64
         )
-        if losses.shape != (len(right),) or not np.all((losses >= 0) & (losses <= 1)):
+        if losses.shape != (len(data.y),) or not np.all((losses >= 0) & (losses <= 1)):
             raise ValueError(
-                f"The 'risk' function must return a loss in [0, 1] for each of {len(right)} "
+                f"The 'risk' function must return a loss in [0, 1] for each of {len(data.y)} "
                 f"samples. Got shape {losses.shape}, values {losses.min(initial=np.inf):.4g} to "
                 f"{losses.max(initial=-np.inf):.4g}."
             )

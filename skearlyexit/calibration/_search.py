@@ -126,17 +126,30 @@ def quantile_grid(scores: np.ndarray, size: int, weight: np.ndarray | None = Non
     return np.unique(np.concatenate([[0.0], values, [np.inf]]))
 
 
-def thinned(points: np.ndarray) -> np.ndarray:
-    """At most `MAX_POINTS` of the points, equally spaced, with the first and the last."""
+def thinned(points: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """At most `MAX_POINTS` efficient points, with the first and the last.
+
+    Half of them are equally spaced. The others are those before the largest steps in cost, which
+    have no neighbor that could replace them.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_points,)
+        Indices of the points by increasing cost.
+    costs : ndarray of shape (n_candidates,)
+        Mean cost of each candidate.
+    """
     if len(points) <= MAX_POINTS:
         return points
-    return points[np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
+    spaced = np.linspace(0, len(points) - 1, MAX_POINTS // 2).round().astype(int)
+    steps = np.argsort(-np.diff(costs[points]), kind="stable")[: MAX_POINTS // 2]
+    return points[np.union1d(spaced, steps)]
 
 
 def search_all(data: CalibrationData, grids: list[np.ndarray]) -> np.ndarray:
     """Pareto-optimal points among all combinations of thresholds."""
     costs, accuracies = every_combination(data, grids)
-    keep = thinned(efficient(costs.ravel(), accuracies.ravel()))
+    keep = thinned(efficient(costs.ravel(), accuracies.ravel()), costs.ravel())
     return thresholds_at(grids, np.unravel_index(keep, costs.shape))
 
 
@@ -159,7 +172,7 @@ def every_combination(
         weight = data.weight
         for target, values in (
             (cost, weight * data.costs[exit_]),
-            (right, weight * data.correct[:, exit_]),
+            (right, weight * data.gains[:, exit_]),
         ):
             sums = np.bincount(cells, values, minlength=int(np.prod(axes))).reshape(axes)
             for axis in range(len(axes)):
@@ -215,7 +228,7 @@ def search_coordinates(data: CalibrationData, grids: list[np.ndarray]) -> np.nda
             sweep(data, bins, grids, point, found)
         expanded.update(waiting)
     index, values = np.array(list(found)), np.array(list(found.values()))
-    index = index[thinned(efficient(values[:, 0], values[:, 1]))]
+    index = index[thinned(efficient(values[:, 0], values[:, 1]), values[:, 0])]
     return thresholds_at(grids, index.T)
 
 
@@ -244,12 +257,12 @@ def sweep(
     exits = np.full(n_samples, n_choices)
     for exit_ in range(n_choices - 1, -1, -1):
         exits[bins[:, exit_] >= current[exit_]] = exit_
-    right = data.correct[np.arange(n_samples), exits]
+    right = data.gains[np.arange(n_samples), exits]
     earlier_cost = _earlier(exits, weight * data.costs[exits], n_choices)
     earlier_right = _earlier(exits, weight * right, n_choices)
     # Cost and correctness of each sample if it does not exit at the current exit.
     next_cost = np.full(n_samples, data.costs[-1])
-    next_right = data.correct[:, -1].astype(np.float64)
+    next_right = data.gains[:, -1].astype(np.float64)
     for exit_ in range(n_choices - 1, -1, -1):
         rows = np.flatnonzero(exits >= exit_)
         size = len(grids[exit_])
@@ -257,7 +270,7 @@ def sweep(
         on_cost, on_right = w * next_cost[rows], w * next_right[rows]
         # Sums over the samples whose score reaches each threshold of the grid.
         cost = _from_above(here, w * data.costs[exit_] - on_cost, size)
-        right = _from_above(here, w * data.correct[rows, exit_] - on_right, size)
+        right = _from_above(here, w * data.gains[rows, exit_] - on_right, size)
         cost += on_cost.sum() + earlier_cost[exit_]
         right += on_right.sum() + earlier_right[exit_]
         for j in efficient(cost, right):
@@ -267,7 +280,7 @@ def sweep(
             current[exit_] = int(np.argmax(right - price * cost))
         leaves = bins[:, exit_] >= current[exit_]
         next_cost[leaves] = data.costs[exit_]
-        next_right[leaves] = data.correct[leaves, exit_]
+        next_right[leaves] = data.gains[leaves, exit_]
     return tuple(current)
 
 

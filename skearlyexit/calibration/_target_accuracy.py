@@ -99,6 +99,9 @@ class TargetAccuracy(OperatingPoint):
                 f"{self.metric!r} instead; give method='search'."
             )
 
+    def obstacle_to_regression(self) -> str:
+        return "there is no accuracy; give ErrorRise(0.01)"
+
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         best = metric_frontier(data, frontier, self.metric)
         if best.accuracies[-1] < self.value - 1e-12:
@@ -136,7 +139,7 @@ def _threshold_of_bins(data: CalibrationData, exit_: int, target: float) -> floa
         if stop <= start:
             continue
         rows = order[start:stop]
-        right = np.average(data.correct[rows, exit_], weights=data.weight[rows])
+        right = np.average(data.gains[rows, exit_], weights=data.weight[rows])
         if right < target - 1e-12:
             break
         threshold, start = float(scores[stop - 1]), stop

@@ -101,6 +101,30 @@ class Combination(BaseEstimator, metaclass=ABCMeta):
             False.
         """
 
+    def obstacle_to_classification(self) -> str:
+        """Return the reason why class probabilities are not supported.
+
+        The default implementation returns an empty string.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty if classification is supported.
+        """
+        return ""
+
+    def obstacle_to_regression(self) -> str:
+        """Return the reason why predicted values of targets are not supported.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty if regression is supported, in which `step` gets predicted
+            values of shape (n_samples, n_targets) in place of the probabilities. The default
+            implementation returns that probabilities are required.
+        """
+        return f"{type(self).__name__} combines predicted probabilities"
+
     def fit(
         self,
         outputs: np.ndarray,

@@ -37,6 +37,9 @@ class MeanCombination(Combination):
     def _weight(self, exit_: int) -> float:
         return 1.0
 
+    def obstacle_to_regression(self) -> str:
+        return ""
+
     def onnx(
         self,
         graph: Graph,

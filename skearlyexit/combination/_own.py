@@ -35,6 +35,9 @@ class OwnCombination(Combination):
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         return 0.0
 
+    def obstacle_to_regression(self) -> str:
+        return ""
+
     def onnx(
         self,
         graph: Graph,

@@ -124,6 +124,9 @@ class BottleneckTraining(TrainingStrategy):
         self.hidden = hidden
         self.max_cache_bytes = max_cache_bytes
 
+    def obstacle_to_regression(self) -> str:
+        return "BottleneckTraining discriminates between classes"
+
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         if network.n_exits == 1:
             train_alone(network, trainer)

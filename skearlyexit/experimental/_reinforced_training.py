@@ -96,6 +96,9 @@ class ReinforcedTraining(TrainingStrategy):
         self.n_trials = n_trials
         self.weights = weights
 
+    def obstacle_to_regression(self) -> str:
+        return "ReinforcedTraining rewards correct classes"
+
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         if network.n_exits == 1:
             train_alone(network, trainer)

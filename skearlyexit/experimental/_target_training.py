@@ -73,6 +73,9 @@ class TargetTraining(TrainingStrategy):
     def __init__(self, step: float = 0.1) -> None:
         self.step = step
 
+    def obstacle_to_regression(self) -> str:
+        return "TargetTraining propagates logits of classes"
+
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         if network.n_exits == 1:
             train_alone(network, trainer)

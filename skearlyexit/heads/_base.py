@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
+from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._layers import Normalized, with_padding
 from skearlyexit._determinism._softmax import largest_of, largest_of_softmax, softmax
@@ -119,6 +120,24 @@ class FittedHead(metaclass=ABCMeta):
             Probability of each class.
         """
 
+    def outputs(self, vectors: torch.Tensor) -> np.ndarray:
+        """Compute what the exit rule sees of this head.
+
+        The default implementation returns the class probabilities.
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (n, n_features)
+            Pooled embeddings of the samples, as in `predict_proba`.
+
+        Returns
+        -------
+        outputs : ndarray of shape (n, n_outputs), float64
+            Class probabilities, or in regression values of the targets, standardized as in the
+            training.
+        """
+        return self.predict_proba(vectors)
+
     def predict_largest(self, vectors: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Predict the most probable class, and its probability.
 
@@ -152,7 +171,7 @@ class FittedHead(metaclass=ABCMeta):
         """
 
         def run(rows: torch.Tensor) -> None:
-            self.predict_proba(self.pool(rows))
+            self.outputs(self.pool(rows))
 
         return CostInput(run, embedding, self.model)
 
@@ -260,12 +279,12 @@ class Head(BaseEstimator, metaclass=ABCMeta):
         embedding : Tensor of shape (n, ...)
             Embeddings of a few samples, which determine the shape of the input.
         n_classes : int
-            Number of classes.
+            Number of classes, or of targets in regression.
 
         Returns
         -------
         module : PooledModule
-            Pooling, followed by a module that returns one logit per class.
+            Pooling, followed by a module that returns one logit per class, or one value per target.
         """
 
     @abstractmethod
@@ -304,6 +323,84 @@ class Head(BaseEstimator, metaclass=ABCMeta):
         head : FittedHead
             The fitted head.
         """
+
+    def fit_regression(
+        self,
+        module: PooledModule,
+        embeddings: np.ndarray | None,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        *,
+        targets: Targets,
+        seed: int,
+    ) -> RegressionExit:
+        """Fit the head for a regression.
+
+        The default implementation raises an error.
+
+        Parameters
+        ----------
+        module : PooledModule
+            Module returned by `build`, after the training of the network.
+        embeddings : ndarray of shape (n_samples, n_features), float64, or None
+            Pooled embeddings of the training samples. None for neural heads.
+        y : ndarray of shape (n_samples, n_targets)
+            Standardized targets of the training samples.
+        sample_weight : ndarray of shape (n_samples,) or None
+            Weights of the training samples.
+        targets : Targets
+            Mean and scale of the targets.
+        seed : int
+            Seed of random numbers.
+
+        Returns
+        -------
+        head : RegressionExit
+            The fitted head.
+
+        Raises
+        ------
+        ValueError
+            If the head supports classification only.
+        """
+        raise ValueError(
+            f"The head {type(self).__name__} predicts classes only. Give another head for a "
+            "regression, such as 'linear' or 'mlp', or define its method fit_regression."
+        )
+
+
+class RegressionExit(FittedHead):
+    """Base class of fitted heads that predict values of targets."""
+
+    @abstractmethod
+    def outputs(self, vectors: torch.Tensor) -> np.ndarray:
+        """Values of the targets, standardized as in the training; see `FittedHead`."""
+
+    def predict_proba(self, vectors: torch.Tensor) -> np.ndarray:
+        """Raise a TypeError, since there are no classes."""
+        raise TypeError(f"{type(self).__name__} predicts values of targets, and no classes.")
+
+
+class NeuralRegression(RegressionExit):
+    """A trained module that returns standardized values of the targets.
+
+    Parameters
+    ----------
+    model : PooledModule
+        The module, with the pooling.
+    pooling : torch.nn.Module
+        The pooling of the module.
+    """
+
+    rows_per_call: ClassVar[int] = 64
+
+    def outputs(self, vectors: torch.Tensor) -> np.ndarray:
+        """Values of the last layer; see `FittedHead.outputs`."""
+        return self.model.body(vectors).to("cpu", torch.float64).numpy()
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the module to a device."""
+        self.model.to(device)
 
 
 class NeuralExit(FittedHead):
@@ -398,7 +495,7 @@ class NeuralHead(Head):
         n_features : int
             Size of the vectors.
         n_classes : int
-            Number of classes.
+            Number of classes, or of targets in regression.
 
         Returns
         -------
@@ -429,7 +526,30 @@ class NeuralHead(Head):
         head : FittedHead
             The fitted head.
         """
-        if isinstance(module.body, Normalized):
-            module = PooledModule(module.pooling, module.body.folded()).eval()
-        module = with_padding(module)
+        module = _for_prediction(module)
         return NeuralExit(module, module.pooling)
+
+    def fit_regression(self, module: PooledModule, *args: Any, **kwargs: Any) -> RegressionExit:
+        """Return a copy of the trained module for a regression; see `fit`.
+
+        Parameters
+        ----------
+        module : PooledModule
+            Module returned by `build`, after the training of the network.
+        *args, **kwargs
+            Ignored.
+
+        Returns
+        -------
+        head : RegressionExit
+            The fitted head.
+        """
+        module = _for_prediction(module)
+        return NeuralRegression(module, module.pooling)
+
+
+def _for_prediction(module: PooledModule) -> PooledModule:
+    """Copy of a trained module, with its normalization in the first layer."""
+    if isinstance(module.body, Normalized):
+        module = PooledModule(module.pooling, module.body.folded()).eval()
+    return with_padding(module)

@@ -1,7 +1,9 @@
-"""Heads that are scikit-learn classifiers, fitted on the embeddings of a trained network."""
+"""Heads that are scikit-learn estimators, fitted on the embeddings of a trained network."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, ClassVar
@@ -10,11 +12,14 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
+from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._determinism._estimator import BatchInvariantEstimator
+from skearlyexit._determinism._regressor import BatchInvariantRegressor
 from skearlyexit._onnx._convert import add_classifier, from_module
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import CostInput
-from skearlyexit.heads._base import FittedHead, Head, PooledModule
+from skearlyexit.heads._base import FittedHead, Head, PooledModule, RegressionExit
 from skearlyexit.heads._linear import LinearHead
 
 _ADVICE = "Give a head with predict_proba, or policy='patience', which needs none."
@@ -34,13 +39,7 @@ class EstimatorExit(FittedHead):
 
     def predict_proba(self, vectors: torch.Tensor) -> np.ndarray:
         """Probabilities, which are 0 or 1 without `predict_proba`; see `FittedHead`."""
-        rows = vectors.to("cpu", torch.float64).numpy()
-        if np.isfinite(rows.sum()):
-            return self.steady.predict_proba(rows)
-        # For one such sample some estimators raise an error, and others treat NaN as missing.
-        finite = np.isfinite(rows).all(axis=1, keepdims=True)
-        probabilities = self.steady.predict_proba(np.where(finite, rows, 0.0))
-        return np.where(finite, probabilities, np.nan)
+        return _outputs(self.steady, vectors)
 
     def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Input of the cost measurement, with estimator and pooling; see `FittedHead`."""
@@ -62,18 +61,58 @@ class EstimatorExit(FittedHead):
         self.pooling.to(device)
 
 
-class EstimatorHead(Head):
-    """Head that is a scikit-learn classifier, fitted on pooled embeddings.
+@dataclass
+class EstimatorRegression(RegressionExit):
+    """A fitted scikit-learn regressor as a head, which predicts in the units of the user.
 
-    While the network is trained, a linear head is used instead. The classifier is then fitted on
+    Attributes
+    ----------
+    steady : BatchInvariantRegressor
+        Calls the regressor.
+    targets : Targets
+        Mean and scale of the targets.
+    """
+
+    steady: BatchInvariantRegressor
+    targets: Targets
+
+    def outputs(self, vectors: torch.Tensor) -> np.ndarray:
+        """Standardized predictions; see `FittedHead.outputs`."""
+        return self.targets.standardized(_outputs(self.steady, vectors))
+
+    def cost_input(self, embedding: torch.Tensor) -> CostInput:
+        """Input of the cost measurement, with estimator and pooling; see `FittedHead`."""
+        return replace(super().cost_input(embedding), pooling=self.pooling)
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the pooling to a device; the estimator runs on the CPU."""
+        self.pooling.to(device)
+
+
+def _outputs(steady: BatchInvariantEstimator, vectors: torch.Tensor) -> np.ndarray:
+    """Outputs of an estimator, NaN for samples whose vectors are not finite."""
+    rows = vectors.to("cpu", torch.float64).numpy()
+    if np.isfinite(rows.sum()):
+        return steady.outputs(rows)
+    # For one such sample some estimators raise an error, and others treat NaN as missing.
+    finite = np.isfinite(rows).all(axis=1, keepdims=True)
+    return np.where(finite, steady.outputs(np.where(finite, rows, 0.0)), np.nan)
+
+
+class EstimatorHead(Head):
+    """Head that is a scikit-learn classifier or regressor, fitted on pooled embeddings.
+
+    While the network is trained, a linear head is used instead. The estimator is then fitted on
     the embeddings of the training samples.
 
     Parameters
     ----------
-    estimator : scikit-learn classifier or pipeline
-        The classifier, which is cloned. Parameters `random_state` that are None are set to seeds
-        derived from the `random_state` of the early-exit classifier. `n_jobs` is set to 1 after
-        fitting, which makes predictions reproducible.
+    estimator : scikit-learn classifier, regressor or pipeline
+        The estimator, which is cloned: a classifier for `EarlyExitClassifier`, and a regressor for
+        `EarlyExitRegressor`, which is fitted on the targets in their own units. Parameters
+        `random_state` that are None are set to seeds derived from the `random_state` of the
+        early-exit estimator. `n_jobs` is set to 1 after fitting, which makes predictions
+        reproducible.
     pooling : {"quarters", "average", "flatten"} or torch.nn.Module, default="quarters"
         Maps embeddings to vectors. ``"quarters"`` is `QuarterPooling`, ``"average"`` is
         `GlobalAveragePooling`, and ``"flatten"`` keeps all values. A torch module is copied and
@@ -150,7 +189,7 @@ class EstimatorHead(Head):
         seed: int,
     ) -> FittedHead:
         assert embeddings is not None
-        try:
+        with self._naming_embeddings(embeddings):
             steady = BatchInvariantClassifier.fit(
                 self.estimator,
                 embeddings,
@@ -161,10 +200,33 @@ class EstimatorHead(Head):
                 seed=seed,
                 advice=_ADVICE,
             )
+        return EstimatorExit(steady.model, module.pooling, steady)
+
+    def fit_regression(
+        self,
+        module: PooledModule,
+        embeddings: np.ndarray | None,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        *,
+        targets: Targets,
+        seed: int,
+    ) -> RegressionExit:
+        assert embeddings is not None
+        with self._naming_embeddings(embeddings):
+            steady = BatchInvariantRegressor.fit(
+                self.estimator, embeddings, targets.restored(y), sample_weight, seed=seed
+            )
+        return EstimatorRegression(steady.model, module.pooling, steady, targets)
+
+    @contextmanager
+    def _naming_embeddings(self, embeddings: np.ndarray) -> Iterator[None]:
+        """Add to errors raised inside that they are about embeddings."""
+        try:
+            yield
         except Exception as error:
             error.add_note(
                 f"The error was raised in fitting {type(self.estimator).__name__} as a head, on "
                 f"embeddings of the network of shape {embeddings.shape} and not on X."
             )
             raise
-        return EstimatorExit(steady.model, module.pooling, steady)

@@ -6,7 +6,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from skearlyexit.heads._base import FittedHead, Head, NeuralExit, PooledModule
+from skearlyexit.heads._base import (
+    FittedHead,
+    Head,
+    NeuralExit,
+    NeuralRegression,
+    PooledModule,
+    RegressionExit,
+)
 
 
 class OwnHead(Head):
@@ -22,3 +29,7 @@ class OwnHead(Head):
     def fit(self, module: PooledModule, *args: Any, **kwargs: Any) -> FittedHead:
         """Return the classifier unchanged; see `Head.fit`."""
         return NeuralExit(module, module.pooling)
+
+    def fit_regression(self, module: PooledModule, *args: Any, **kwargs: Any) -> RegressionExit:
+        """Return the last layer unchanged; see `Head.fit_regression`."""
+        return NeuralRegression(module, module.pooling)

@@ -222,6 +222,30 @@ class Placement(BaseEstimator, metaclass=ABCMeta):
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     needs_probe: ClassVar[bool] = False
 
+    def obstacle_to_classification(self) -> str:
+        """Return the reason why classification is not supported.
+
+        The default implementation returns an empty string.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty if classification is supported.
+        """
+        return ""
+
+    def obstacle_to_regression(self) -> str:
+        """Return the reason why regression is not supported.
+
+        The default implementation returns an empty string, unless `needs_probe` is True.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty if regression is supported.
+        """
+        return "it compares accuracies; give exits by number or name" if self.needs_probe else ""
+
     @abstractmethod
     def place(self, candidates: Candidates, probe: Probe | None = None) -> Placed:
         """Choose the exits.

@@ -10,7 +10,8 @@ import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade, FittedExits
 from skearlyexit._cascade._exit_rule import ExitRule, State
-from skearlyexit._exit_table import ExitTable, LabelTable, Outputs
+from skearlyexit._exit_table import ExitTable, LabelTable, Outputs, PredictionTable
+from skearlyexit._output_kind import OutputKind
 from skearlyexit._utils._not_finite import OutputsNotFiniteError
 from skearlyexit.calibration._strict_budget import StrictBudget
 from skearlyexit.runtime._executor import Executor, Largest, executor_of
@@ -27,8 +28,9 @@ class Answers:
 
     Attributes
     ----------
-    labels : ndarray of shape (n_samples,)
-        Index of the class predicted at the exit of each sample.
+    labels : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        Index of the class predicted at the exit of each sample, or in regression the values of the
+        targets, in the units in which they are standardized.
     exits : ndarray of shape (n_samples,)
         Index of the exit of each sample.
     probabilities : ndarray of shape (n_samples, n_classes) or None, default=None
@@ -118,7 +120,8 @@ class Run:
         self, X: np.ndarray, *, with_probabilities: bool = False, slab_rows: int | None = None
     ) -> Answers:
         """Predict for all samples; see `run`."""
-        labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
+        labels = self.executor.kind.empty((len(X),), self.executor.n_classes)
+        exits = np.empty(len(X), dtype=np.intp)
         shape = len(X), self.executor.n_classes
         answers = Answers(labels, exits, np.empty(shape) if with_probabilities else None)
         rule, thresholds, strict = self.exit_rule, self.thresholds, self.strict_budget
@@ -152,23 +155,25 @@ def outputs(network: FittedExits, X: np.ndarray, *, slab_rows: int | None = None
     return Outputs(probabilities, gates)
 
 
-def tabulate(cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None) -> ExitTable:
+def tabulate(
+    cascade: Cascade, X: np.ndarray, *, slab_rows: int | None = None
+) -> ExitTable | PredictionTable:
     """Exit table of samples."""
     return cascade.exit_rule.tabulate(outputs(cascade.network, X, slab_rows=slab_rows))
 
 
 def label_table(
     network: FittedExits, exit_rule: ExitRule, X: np.ndarray, *, slab_rows: int | None = None
-) -> LabelTable:
-    """Labels and scores of all exits for all samples, computed without storing probabilities."""
-    shape = len(X), network.n_exits
-    labels, scores = np.empty(shape, dtype=np.intp), np.empty(shape)
+) -> LabelTable | PredictionTable:
+    """Predictions and scores of all exits for all samples, without storing probabilities."""
+    shape, kind = (len(X), network.n_exits), network.kind
+    labels, scores = kind.empty(shape, network.n_classes), np.empty(shape)
 
     def record(
         exit_: int, rows: np.ndarray, output: Outputs | Largest, state: State
     ) -> tuple[np.ndarray, State]:
         answer, scores[rows, exit_], state = _judged(exit_rule, exit_, output, state)
-        labels[rows, exit_] = _labels(answer)
+        labels[rows, exit_] = _predicted(kind, output, answer)
         return np.zeros(len(rows), dtype=bool), state
 
     used = np.ones(network.n_exits, dtype=bool)
@@ -181,7 +186,7 @@ def label_table(
         slab_rows,
         only_largest=exit_rule.needs_only_largest,
     )
-    return LabelTable(labels, scores)
+    return kind.small_table(labels, scores)
 
 
 class ExitVisitor:
@@ -221,7 +226,7 @@ class ExitVisitor:
                 answer = output.labels
             else:
                 answer, _ = self.exit_rule.answer(state, output, exit_)
-            self._store(exit_, rows, answer)
+            self._store(exit_, rows, output, answer)
             return np.ones(len(rows), dtype=bool), state
         answer, score, state = _judged(self.exit_rule, exit_, output, state)
         exiting: np.ndarray = score >= self.thresholds[exit_]
@@ -232,14 +237,16 @@ class ExitVisitor:
             self.remaining -= float(np.count_nonzero(exiting) * self.strict_budget.costs[exit_])
         n_exiting = int(np.count_nonzero(exiting))
         if n_exiting == len(rows):
-            self._store(exit_, rows, answer)
+            self._store(exit_, rows, output, answer)
         elif n_exiting:
-            self._store(exit_, rows[exiting], answer[exiting])
+            self._store(exit_, rows[exiting], output, answer[exiting])
         return exiting, state
 
-    def _store(self, exit_: int, rows: np.ndarray, answer: np.ndarray) -> None:
+    def _store(
+        self, exit_: int, rows: np.ndarray, output: Outputs | Largest, answer: np.ndarray
+    ) -> None:
         """Store the predictions of samples that exit."""
-        self.answers.labels[rows] = _labels(answer)
+        self.answers.labels[rows] = _predicted(self.exit_rule.kind, output, answer)
         self.answers.exits[rows] = exit_
         if self.answers.probabilities is not None:
             self.answers.probabilities[rows] = answer
@@ -254,9 +261,9 @@ def _judged(
     return exit_rule.step(state, output, exit_)
 
 
-def _labels(answer: np.ndarray) -> np.ndarray:
-    """Labels of predicted probabilities, or the labels themselves."""
-    return answer if answer.ndim == 1 else np.asarray(answer.argmax(axis=1))
+def _predicted(kind: OutputKind, output: Outputs | Largest, answer: np.ndarray) -> np.ndarray:
+    """Predictions for the outputs at an exit, of which some executors return the labels only."""
+    return answer if isinstance(output, Largest) else kind.predicted(answer)
 
 
 def _heads_in_use(

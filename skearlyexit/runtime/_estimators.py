@@ -35,7 +35,7 @@ class EstimatorExecutor(Executor):
 
     def __init__(self, chain: FittedChain) -> None:
         self.chain = chain
-        self.n_exits, self.n_classes = chain.n_exits, chain.n_classes
+        self.n_exits, self.n_classes, self.kind = chain.n_exits, chain.n_classes, chain.kind
 
     def context(self) -> AbstractContextManager[Any]:
         return nullcontext()

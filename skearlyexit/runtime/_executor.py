@@ -12,6 +12,7 @@ import numpy as np
 
 from skearlyexit._determinism._softmax import largest_of
 from skearlyexit._exit_table import Outputs
+from skearlyexit._output_kind import OutputKind
 from skearlyexit._utils._not_finite import ADVICE
 from skearlyexit.combination import Combination
 
@@ -54,7 +55,9 @@ class Executor(metaclass=ABCMeta):
     Attributes
     ----------
     n_exits, n_classes : int
-        Number of exits, including the last one, and of classes.
+        Number of exits, including the last one, and of classes, or of targets in regression.
+    kind : OutputKind
+        What the outputs of the heads are.
     combiner : Combination or None
         Combination of the heads that was learned with the network.
     has_gates : bool
@@ -65,6 +68,7 @@ class Executor(metaclass=ABCMeta):
 
     n_exits: int
     n_classes: int
+    kind: OutputKind
     combiner: Combination | None
     has_gates: bool
     advice: str = ADVICE

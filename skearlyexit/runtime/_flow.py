@@ -124,7 +124,7 @@ class Flow:
                 output = replace(output, probabilities=np.ascontiguousarray(answer))
             if output.gates is not None:
                 check_outputs(output.gates, f"The gates of exit {exit_} are")
-        check_outputs(output.probabilities, f"The outputs of exit {exit_} are")
+        self.executor.kind.check(output.probabilities, f"The outputs of exit {exit_} are")
         exiting, (combined, judged) = self.visitor(exit_, rows, output, (combined, judged))
         return exiting, (learned, combined, judged)
 

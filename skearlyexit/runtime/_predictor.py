@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._task._base import Task
 from skearlyexit.calibration import CalibratedPoint
 from skearlyexit.runtime._driver import Answers, Run
 from skearlyexit.runtime._onnx_session import Session, session_of
@@ -18,17 +19,17 @@ from skearlyexit.runtime._torch import TorchExecutor
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Predictions of a fitted classifier at a fixed operating point.
+    """Predictions of a fitted estimator at a fixed operating point.
 
-    It is returned by `EarlyExitClassifier.to_predictor`, and is for single samples and small
+    It is returned by `to_predictor` of the estimator, and is for single samples and small
     batches inside a service: thresholds are looked up once, and samples are checked for shape,
-    precision and finite values only. Nothing that is done to the classifier later changes it, and
+    precision and finite values only. Nothing that is done to the estimator later changes it, and
     several threads may call its methods. With ``runtime="torch"`` it can be pickled.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels.
+        Class labels. They cannot be changed. Only of classifiers.
     costs_ : ndarray of shape (n_exits,)
         Cumulative cost of exiting at each exit, in units of the cost of the plain network.
     thresholds_ : ndarray of shape (n_exits - 1,)
@@ -47,16 +48,23 @@ class Predictor:
     True
     """
 
-    classes_: np.ndarray
     costs_: np.ndarray
     thresholds_: np.ndarray
+    _task: Task
     _row_format: RowFormat
     _run: Callable[..., Answers]
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Class labels."""
+        if "classes_" not in self._task.attributes():
+            raise AttributeError("The predictor of a regressor has no classes.")
+        return _constant(self._task.attributes()["classes_"])
 
     def predict(
         self, X: np.ndarray, *, return_exits: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict class labels.
+        """Predict class labels, or values of targets.
 
         Parameters
         ----------
@@ -68,8 +76,8 @@ class Predictor:
 
         Returns
         -------
-        y : ndarray of shape (n_samples,)
-            Predicted labels.
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Predicted labels or values.
         exits : ndarray of shape (n_samples,)
             Index of the exit of each sample. Only returned if `return_exits` is True.
 
@@ -79,8 +87,8 @@ class Predictor:
             If X is invalid, or outputs are NaN.
         """
         answers = self._run(self._row_format.checked(X), with_probabilities=False)
-        labels = self.classes_[answers.labels]
-        return (labels, answers.exits) if return_exits else labels
+        predicted = self._task.decoded(answers.labels)
+        return (predicted, answers.exits) if return_exits else predicted
 
     def predict_proba(
         self, X: np.ndarray, *, return_exits: bool = False
@@ -103,9 +111,12 @@ class Predictor:
 
         Raises
         ------
+        AttributeError
+            If the predictor is that of a regressor.
         ValueError
             As in `predict`.
         """
+        _ = self.classes_
         answers = self._run(self._row_format.checked(X), with_probabilities=True)
         assert answers.probabilities is not None
         return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
@@ -124,27 +135,27 @@ class _SessionRun:
 
 def torch_predictor(
     cascade: Cascade,
-    classes: np.ndarray,
+    task: Task,
     point: CalibratedPoint,
     row_format: RowFormat,
     *,
     batch_invariant: bool,
 ) -> Predictor:
     """Predictor that executes a copy of a cascade with torch."""
-    cascade = copy.deepcopy(cascade)
+    cascade, task = copy.deepcopy((cascade, task))
     executor = TorchExecutor(cascade.network, padded=batch_invariant)
     thresholds = _constant(point.thresholds)
     run = Run.prepared(executor, cascade.exit_rule, thresholds, point.strict_budget)
-    return Predictor(_constant(classes), _constant(cascade.costs), thresholds, row_format, run)
+    return Predictor(_constant(cascade.costs), thresholds, task, row_format, run)
 
 
 def onnx_predictor(
-    cascade: Cascade, classes: np.ndarray, point: CalibratedPoint, row_format: RowFormat
+    cascade: Cascade, task: Task, point: CalibratedPoint, row_format: RowFormat
 ) -> Predictor:
     """Predictor that executes a cascade with ONNX Runtime."""
     session, thresholds = session_of(cascade, row_format.row_shape), _constant(point.thresholds)
     run = _SessionRun(session, thresholds)
-    return Predictor(_constant(classes), _constant(cascade.costs), thresholds, row_format, run)
+    return Predictor(_constant(cascade.costs), thresholds, copy.deepcopy(task), row_format, run)
 
 
 def _constant(values: np.ndarray) -> np.ndarray:

@@ -38,7 +38,8 @@ def part_times(network: FittedExits, exit_rule: ExitRule, X: np.ndarray) -> np.n
         Seconds that the stage, the head with its gate, and the decision of each exit take for all
         samples.
     """
-    labels, exits = np.empty(len(X), dtype=np.intp), np.empty(len(X), dtype=np.intp)
+    labels = network.kind.empty((len(X),), network.n_classes)
+    exits = np.empty(len(X), dtype=np.intp)
     thresholds, last = no_early_exits(network.n_exits), network.n_exits - 1
     executor = _TimedExecutor(executor_of(network))
     visit(
@@ -109,6 +110,7 @@ class _TimedExecutor(Executor):
         self.mark = perf_counter()
         self.executor = executor
         self.n_exits, self.n_classes = executor.n_exits, executor.n_classes
+        self.kind = executor.kind
         self.combiner, self.has_gates = executor.combiner, executor.has_gates
         self.advice = executor.advice
 

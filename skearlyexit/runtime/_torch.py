@@ -30,7 +30,7 @@ from skearlyexit._determinism._small_batches import (
     some_rows,
 )
 from skearlyexit._exit_table import Outputs
-from skearlyexit._utils._not_finite import check_embeddings
+from skearlyexit._utils._not_finite import check_finite
 from skearlyexit.runtime._executor import Executor, Largest, Store, executor_of
 
 #: Maximum size of the largest embeddings of a slab.
@@ -60,6 +60,7 @@ class TorchExecutor(Executor):
     def __init__(self, network: FittedNetwork, *, padded: bool = True) -> None:
         self.network, self.padded = network, padded
         self.n_exits, self.n_classes = network.n_exits, network.n_classes
+        self.kind = network.kind
         self.combiner = network.combiner
         self.has_gates = bool(network.gates)
         self.small = network.small_batches
@@ -104,11 +105,11 @@ class TorchExecutor(Executor):
         return vectors, network.gates[exit_].predict(_padded(embedding, size))[:n_rows]
 
     def output(self, exit_: int, inputs: list[Input], n_rows: int) -> Outputs:
-        probabilities = self.network.heads[exit_].predict_proba(_vectors(inputs))
-        probabilities = np.ascontiguousarray(probabilities[:n_rows])
+        found = self.network.heads[exit_].outputs(_vectors(inputs))
+        found = np.ascontiguousarray(found[:n_rows])
         if not self.has_gates:
-            return Outputs(probabilities)
-        return Outputs(probabilities, np.concatenate([gates for _, gates in inputs]))
+            return Outputs(found)
+        return Outputs(found, np.concatenate([gates for _, gates in inputs]))
 
     def largest(self, exit_: int, inputs: list[Input], n_rows: int) -> Largest:
         labels, probabilities = self.network.heads[exit_].predict_largest(_vectors(inputs))
@@ -218,7 +219,7 @@ def embed(
                         parts[i].append(vectors.to("cpu", torch.float64).numpy())
     embeddings = {exit_: np.concatenate(slabs) for exit_, slabs in parts.items()}
     for exit_, vectors in embeddings.items():
-        check_embeddings(vectors, f"The embeddings of exit {exit_} are")
+        check_finite(vectors, f"The embeddings of exit {exit_} are")
     return embeddings
 
 

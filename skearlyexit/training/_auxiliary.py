@@ -8,7 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._joint import JointTraining, joint_loss, obstacle_of_weights
+from skearlyexit.training._joint import (
+    JointTraining,
+    joint_loss,
+    obstacle_of_probabilities,
+    obstacle_of_weights,
+)
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._trainer import Trainer
 
@@ -59,3 +64,6 @@ class AuxiliaryTraining(TrainingStrategy):
 
     def obstacle_to_update(self) -> str:
         return obstacle_of_weights(self.weights, name=type(self).__name__)
+
+    def obstacle_to_regression(self) -> str:
+        return obstacle_of_probabilities(self.weights, name=type(self).__name__)

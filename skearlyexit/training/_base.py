@@ -101,6 +101,31 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         """
         return f"{type(self).__name__} trains in phases"
 
+    def obstacle_to_classification(self) -> str:
+        """Return the reason why classification is not supported.
+
+        The default implementation returns an empty string.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty if classification is supported.
+        """
+        return ""
+
+    def obstacle_to_regression(self) -> str:
+        """Return the reason why a regression is not supported.
+
+        The default implementation returns an empty string, since `ExitLoss` is that of the
+        estimator.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty if regression is supported.
+        """
+        return ""
+
     def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination | None:
         """Return the combination of the heads that is learned with the network.
 

@@ -123,6 +123,9 @@ class CombinedTraining(TrainingStrategy):
     def obstacle_to_update(self) -> str:
         return ""
 
+    def obstacle_to_regression(self) -> str:
+        return "CombinedTraining learns to combine predicted probabilities"
+
 
 class CombinedView(ExitView):
     """View of a network whose outputs are the combined logits at each exit.

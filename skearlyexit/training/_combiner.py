@@ -100,6 +100,9 @@ class CombinerTraining(TrainingStrategy):
     def obstacle_to_update(self) -> str:
         return ""
 
+    def obstacle_to_regression(self) -> str:
+        return "CombinerTraining learns to correct predicted probabilities"
+
 
 class Reader(Combiner):
     """Combiner with an `OutputReader`.

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.training._base import TrainingStrategy
@@ -116,6 +115,13 @@ class DistillationTraining(TrainingStrategy):
     def obstacle_to_update(self) -> str:
         return obstacle_of_weights(self.weights, name=type(self).__name__)
 
+    def obstacle_to_regression(self) -> str:
+        return (
+            "DistillationTraining(temperature=...) divides logits, and values of targets have none"
+            if self.temperature != 1
+            else ""
+        )
+
 
 class DistillationLoss(ExitLoss):
     """`ExitLoss` plus the divergence of each exit from its teacher.
@@ -169,13 +175,7 @@ class DistillationLoss(ExitLoss):
         divergences : Tensor of shape (n_exits - 1,)
             Divergences, multiplied by the squared temperature.
         """
-        logs = F.log_softmax(stacked / self.temperature, dim=2)
-        teaching = logs.detach()
-        probabilities = teaching.exp()
-        # KL(teacher || exit), expanded: the teacher's own term and the cross term. Both are linear
-        # in what is averaged over several teachers.
-        own = self._of_teachers((probabilities * teaching).sum(dim=2))
-        rows = own - (self._of_teachers(probabilities) * logs[:-1]).sum(dim=2)
+        rows = self.criterion.divergences(stacked, self._of_teachers, self.temperature)
         if sample_weight:
             rows = rows * sample_weight[0]
         return self.temperature**2 * rows.mean(dim=1)

@@ -88,6 +88,9 @@ class GatedTraining(TrainingStrategy):
     def obstacle_to_update(self) -> str:
         return ""
 
+    def obstacle_to_regression(self) -> str:
+        return "GatedTraining minimizes the log loss of a mixture of predicted probabilities"
+
 
 class GatedView(ExitView):
     """View of a network with its gates.

@@ -89,6 +89,9 @@ class JointTraining(TrainingStrategy):
     def obstacle_to_update(self) -> str:
         return obstacle_of_weights(self.weights, name=type(self).__name__)
 
+    def obstacle_to_regression(self) -> str:
+        return obstacle_of_probabilities(self.weights, name=type(self).__name__)
+
 
 def joint_loss(weights: Weights, costs: np.ndarray, *, name: str = "JointTraining") -> ExitLoss:
     """Loss of all exits for the parameter `weights` of a strategy with this name."""
@@ -103,6 +106,13 @@ def obstacle_of_weights(weights: Weights, *, name: str) -> str:
     """Reason why `partial_fit` does not support the weights; empty if it does."""
     if isinstance(weights, str) and weights in ("ramp", "adaptive"):
         return f"{name}(weights={weights!r}) depends on the progress of the training"
+    return ""
+
+
+def obstacle_of_probabilities(weights: Weights, *, name: str) -> str:
+    """Reason why a regression does not support the weights; empty if it does."""
+    if isinstance(weights, str) and weights == "reach":
+        return f"{name}(weights='reach') weights samples by predicted probabilities"
     return ""
 
 

@@ -100,6 +100,13 @@ class LocalErrorTraining(TrainingStrategy):
             return f"{self} requires the same random matrices in the entire training"
         return ""
 
+    def obstacle_to_regression(self) -> str:
+        return (
+            "LocalErrorTraining('similarity') compares embeddings with classes"
+            if self.error == "similarity"
+            else ""
+        )
+
 
 class LocalView(ExitView):
     """View of a network in which no gradient is propagated from a stage to the previous one.

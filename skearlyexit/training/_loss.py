@@ -1,12 +1,12 @@
-"""Weighted sum of the cross-entropies of the exits."""
+"""Weighted sum of the losses of the exits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 
+from skearlyexit.training._criterion import Criterion, CrossEntropy
 from skearlyexit.training._tally import ExitTally
 
 #: Function from the progress of the training phase, in [0, 1], to the weights of the exits.
@@ -17,10 +17,11 @@ Target = Sequence[torch.Tensor]
 
 
 class ExitLoss(torch.nn.Module):
-    """Weighted sum of the cross-entropies of the exits.
+    """Weighted sum of the losses of the exits.
 
     The loss of an exit is the mean over the samples of a batch of the cross-entropy times the
-    sample weight.
+    sample weight. In regression, it is the loss that the estimator asks for, in place of the
+    cross-entropy.
 
     Parameters
     ----------
@@ -32,9 +33,9 @@ class ExitLoss(torch.nn.Module):
     ----------
     progress : float
         Progress of the training phase, as a share of its steps. It is set by the trainer.
-    label_smoothing : float
-        Label smoothing of the cross-entropies in training, but not in evaluation. It is set by the
-        trainer.
+    criterion : Criterion
+        Loss of the outputs of an exit for each sample: cross-entropy, until the trainer sets that
+        of the estimator.
     tallies : dict of bool to ExitTally
         Losses and accuracies of the exits in the current epoch, in training (True) and in
         evaluation (False).
@@ -53,7 +54,7 @@ class ExitLoss(torch.nn.Module):
         super().__init__()
         self.weights = weights
         self.progress = 0.0
-        self.label_smoothing = 0.0
+        self.criterion: Criterion = CrossEntropy()
         self.tallies = {True: ExitTally(), False: ExitTally()}
 
     def forward(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
@@ -77,7 +78,7 @@ class ExitLoss(torch.nn.Module):
         return losses @ self._weights_now(losses)
 
     def exit_losses(self, logits: Sequence[torch.Tensor], target: Target) -> torch.Tensor:
-        """Compute the cross-entropy of each exit, and add it to the tallies.
+        """Compute the mean loss of each exit, and add it to the tallies.
 
         Parameters
         ----------
@@ -89,17 +90,52 @@ class ExitLoss(torch.nn.Module):
         Returns
         -------
         losses : Tensor of shape (n_exits,)
-            Mean cross-entropy of each exit.
+            Mean loss of each exit.
         """
-        stacked = torch.stack(tuple(logits))
-        smoothing = self.label_smoothing if self.training else 0.0
-        losses = self._means(stacked, target, smoothing)
-        self.tallies[self.training].add(losses, stacked, target[0])
+        stacked, y = torch.stack(tuple(logits)), target[0]
+        losses = self._means(stacked, target)
+        n_correct = self.criterion.n_correct(stacked.detach()[:, : len(y)], y)
+        self.tallies[self.training].add(losses, n_correct, len(y))
         return losses
 
-    def _means(self, stacked: torch.Tensor, target: Target, label_smoothing: float) -> torch.Tensor:
-        """Mean cross-entropy of each exit, shape (n_exits,)."""
-        return mean_losses(stacked, target, label_smoothing=label_smoothing)
+    def _means(self, stacked: torch.Tensor, target: Target) -> torch.Tensor:
+        """Mean loss of each exit, shape (n_exits,)."""
+        return self._mean_losses(stacked, target)
+
+    def _mean_losses(
+        self, stacked: torch.Tensor, target: Target, factor: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Mean loss of each exit.
+
+        Parameters
+        ----------
+        stacked : Tensor of shape (n_exits, n, n_outputs)
+            Outputs of all exits.
+        target : sequence of Tensor
+            ``(y,)`` or ``(y, sample_weight)``. Further samples have no labels and are ignored.
+        factor : Tensor of shape (n_exits, n_labeled) or None, default=None
+            Further weights of the samples at each exit.
+
+        Returns
+        -------
+        losses : Tensor of shape (n_exits,)
+            Mean over the samples with labels of weight times loss.
+        """
+        y, *sample_weight = target
+        if len(y) < stacked.shape[1]:
+            stacked = stacked[:, : len(y)].contiguous()
+        n_exits, n_rows, n_outputs = stacked.shape
+        # One call for all exits, since for small batches the overhead of a call dominates.
+        losses = self.criterion.losses(
+            stacked.view(-1, n_outputs),
+            y.expand(n_exits, *y.shape).reshape(-1, *y.shape[1:]),
+            training=self.training,
+        ).view(n_exits, n_rows)
+        if sample_weight:
+            losses = losses * sample_weight[0]
+        if factor is not None:
+            losses = losses * factor
+        return losses.mean(dim=1)
 
     def _weights_now(self, losses: torch.Tensor) -> torch.Tensor:
         """Weight of each exit in this step, given the mean loss of each, shape (n_exits,)."""
@@ -170,56 +206,13 @@ class ReachExitLoss(ExitLoss):
         super().__init__([1.0] * n_exits)
         self.floor = floor
 
-    def _means(self, stacked: torch.Tensor, target: Target, label_smoothing: float) -> torch.Tensor:
+    def _means(self, stacked: torch.Tensor, target: Target) -> torch.Tensor:
         if not self.training:
-            return super()._means(stacked, target, label_smoothing)
+            return super()._means(stacked, target)
         with torch.no_grad():
             n_labeled = len(target[0])
             doubt = 1 - torch.softmax(stacked[:-1, :n_labeled], dim=2).amax(dim=2)
             reach = torch.cat([stacked.new_ones(1, n_labeled), doubt.cumprod(dim=0)])
             reach = reach.clamp_min(self.floor)
             reach /= reach.mean(dim=1, keepdim=True)
-        return mean_losses(stacked, target, label_smoothing=label_smoothing, factor=reach)
-
-
-def mean_losses(
-    stacked: torch.Tensor,
-    target: Target,
-    *,
-    label_smoothing: float = 0.0,
-    factor: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Mean cross-entropy of each exit.
-
-    Parameters
-    ----------
-    stacked : Tensor of shape (n_exits, n, n_classes)
-        Logits of all exits.
-    target : sequence of Tensor
-        ``(y,)`` or ``(y, sample_weight)``. Further samples have no labels and are ignored.
-    label_smoothing : float, default=0.0
-        Share of the target that is distributed equally over all classes.
-    factor : Tensor of shape (n_exits, n_labeled), default=None
-        Further weights of the samples at each exit.
-
-    Returns
-    -------
-    losses : Tensor of shape (n_exits,)
-        Mean over the samples with labels of weight times cross-entropy.
-    """
-    y, *sample_weight = target
-    if len(y) < stacked.shape[1]:
-        stacked = stacked[:, : len(y)].contiguous()
-    n_exits, n_rows, n_classes = stacked.shape
-    # One call for all exits, since for small batches the overhead of a call dominates.
-    losses = F.cross_entropy(
-        stacked.view(-1, n_classes),
-        y.expand(n_exits, n_rows).reshape(-1),
-        reduction="none",
-        label_smoothing=label_smoothing,
-    ).view(n_exits, n_rows)
-    if sample_weight:
-        losses = losses * sample_weight[0]
-    if factor is not None:
-        losses = losses * factor
-    return losses.mean(dim=1)
+        return self._mean_losses(stacked, target, reach)

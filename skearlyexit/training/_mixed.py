@@ -9,7 +9,12 @@ import numpy as np
 
 from skearlyexit.training._alone import train_alone
 from skearlyexit.training._base import TrainingStrategy
-from skearlyexit.training._joint import JointTraining, joint_loss, obstacle_of_weights
+from skearlyexit.training._joint import (
+    JointTraining,
+    joint_loss,
+    obstacle_of_probabilities,
+    obstacle_of_weights,
+)
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import ExitView, MultiExitNetwork
 from skearlyexit.training._separate import SeparateTraining
@@ -74,3 +79,6 @@ class MixedTraining(TrainingStrategy):
 
     def obstacle_to_update(self) -> str:
         return obstacle_of_weights(self.weights, name=type(self).__name__)
+
+    def obstacle_to_regression(self) -> str:
+        return obstacle_of_probabilities(self.weights, name=type(self).__name__)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from skearlyexit.training._criterion import Criterion, CrossEntropy
 from skearlyexit.training._progress import FitProgress
 
 
@@ -66,8 +67,10 @@ class TrainingOptions:
     ----------
     max_epochs, batch_size, lr, optimizer, lr_schedule : int, int, float, str or callable, str
         As in `EarlyExitClassifier`.
-    weight_decay, label_smoothing, gradient_clipping, weight_averaging : float, float, float, bool
+    weight_decay, gradient_clipping, weight_averaging : float, float, bool
         As in `EarlyExitClassifier`.
+    criterion : Criterion, default=CrossEntropy()
+        Loss of the outputs of an exit.
     patience : Patience or None, default=None
         When a phase ends early and the weights with the lowest validation loss are restored. None
         trains for all epochs.
@@ -81,7 +84,7 @@ class TrainingOptions:
     optimizer: str | Callable[..., torch.optim.Optimizer]
     lr_schedule: str
     weight_decay: float | None = None
-    label_smoothing: float = 0.0
+    criterion: Criterion = field(default_factory=CrossEntropy)
     gradient_clipping: float | None = None
     weight_averaging: bool = False
     patience: Patience | None = None

@@ -25,8 +25,8 @@ class TrainingRows(torch.utils.data.Dataset):
     ----------
     X : Tensor or StreamedRows of shape (n_samples, ...), or tuple of Tensor
         Inputs of the network.
-    y : Tensor of shape (n_samples,)
-        Classes, as indices.
+    y : Tensor of shape (n_samples,) or (n_samples, n_targets)
+        Classes, as indices, or standardized targets in the precision of the network.
     weight : Tensor of shape (n_samples,) or None, default=None
         Sample weights.
     unlabeled : Tensor or StreamedRows of shape (n_unlabeled, ...), or tuple, or None, default=None
@@ -195,7 +195,7 @@ def to_rows(
         weight = weight / weight.mean()
     return TrainingRows(
         _tensor(X),
-        torch.tensor(y, dtype=torch.int64),
+        torch.tensor(y, dtype=torch.int64 if y.dtype.kind in "iu" else dtype),
         None if weight is None else tensor_of(weight).to(dtype),
         None if unlabeled is None else _tensor(unlabeled),
     )

@@ -18,22 +18,22 @@ class ExitTally:
         self._hits: list[torch.Tensor] = []
         self._n_rows: list[int] = []
 
-    def add(self, losses: torch.Tensor, stacked: torch.Tensor, y: torch.Tensor) -> None:
+    def add(self, losses: torch.Tensor, n_correct: torch.Tensor | None, n_rows: int) -> None:
         """Add a batch.
 
         Parameters
         ----------
         losses : Tensor of shape (n_exits,)
             Mean loss of each exit.
-        stacked : Tensor of shape (n_exits, n, n_classes)
-            Logits.
-        y : Tensor of shape (n_labeled,)
-            Classes of the first samples, as indices. Further samples have no labels.
+        n_correct : Tensor of shape (n_exits,) or None
+            Number of correct predictions of each exit. None without classes.
+        n_rows : int
+            Number of samples with labels.
         """
         self._losses.append(losses.detach())
-        answers = stacked.detach()[:, : len(y)].argmax(dim=2)
-        self._hits.append((answers == y).sum(dim=1))
-        self._n_rows.append(len(y))
+        if n_correct is not None:
+            self._hits.append(n_correct)
+        self._n_rows.append(n_rows)
 
     def take(self, part: str, n_exits: int) -> dict[str, Any]:
         """Return the entries of the history, and reset the tally.
@@ -49,18 +49,24 @@ class ExitTally:
         -------
         entries : dict of str to list of float
             One value for each exit, NaN for an exit without logits. Empty if there was no batch.
+            Without classes, there are no accuracies.
         """
-        names = f"{part}_exit_losses", f"{part}_exit_accuracies"
+        columns = {f"{part}_exit_losses": self._losses, f"{part}_exit_accuracies": self._hits}
         if not n_exits:
-            return {name: [] for name in names}
+            return {name: [] for name in columns}
         if not self._n_rows:
             return {}
-        losses, hits = (_filled(column, n_exits) for column in (self._losses, self._hits))
         n_rows = torch.tensor(self._n_rows, dtype=torch.float64)
-        total = n_rows @ (~losses.isnan()).to(n_rows)
+        entries = {}
+        for name, batches in columns.items():
+            if batches:
+                filled = _filled(batches, n_exits)
+                total = n_rows @ (~filled.isnan()).to(n_rows)
+                # Losses are means over a batch, and correct predictions are counted.
+                sums = n_rows[:, None] * filled if batches is self._losses else filled
+                entries[name] = (sums.nansum(dim=0) / total).tolist()
         self._losses, self._hits, self._n_rows = [], [], []
-        means = (n_rows[:, None] * losses).nansum(dim=0) / total, hits.nansum(dim=0) / total
-        return {name: each.tolist() for name, each in zip(names, means, strict=True)}
+        return entries
 
 
 def _filled(batches: list[torch.Tensor], n_exits: int) -> torch.Tensor:

@@ -270,7 +270,7 @@ class Trainer:
         if options.patience is not None:
             stopping = Stopping(patience=options.patience.epochs(n_steps), sink=_silent)
             callbacks.append(("skearlyexit_early_stopping", stopping))
-        loss.label_smoothing = options.label_smoothing
+        loss.criterion = options.criterion
         tells_losses = shown.verbose > 1  # in the table of skorch
         net = skorch.NeuralNet(
             module,

@@ -15,9 +15,12 @@ ESTIMATORS = {
     "__init__",
     "_base",
     "_base_classifier",
+    "_base_regressor",
     "_cascade_classifier",
     "_classifier",
     "_network_base",
+    "_network_classifier",
+    "_regressor",
     "_version",
 }
 

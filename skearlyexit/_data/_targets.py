@@ -1,0 +1,131 @@
+"""Targets of a regression, which are standardized for the training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_y, check_consistent_length
+
+from skearlyexit._utils._interrupts import quietly
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Mean and scale of the targets, by which networks, policies and calibration see them.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_targets,)
+        Mean of each target.
+    scale : ndarray of shape (n_targets,)
+        Standard deviation of each target, or 1 if it is constant.
+    flat : bool
+        Whether the user gives one target as an array of shape (n_samples,).
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    flat: bool
+
+    @classmethod
+    def of(cls, y: np.ndarray) -> Targets:
+        """Mean and scale of the targets of some samples.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Targets of at least one sample.
+
+        Returns
+        -------
+        targets : Targets
+
+        Raises
+        ------
+        ValueError
+            If double precision cannot hold the variance of a target.
+        """
+        columns = _columns(y)
+        mean = quietly(lambda: columns.mean(axis=0), "over")
+        scale = quietly(lambda: np.sqrt(np.square(columns - mean).mean(axis=0)), "over", "invalid")
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+            raise ValueError(
+                "y must hold numbers whose variance double precision can hold. Got values from "
+                f"{columns.min():g} to {columns.max():g}. Divide them by their largest."
+            )
+        # The deviation of a constant target may differ from 0 by rounding.
+        constant = scale <= 1e-14 * np.abs(mean)
+        return cls(mean, np.where(constant, 1.0, scale), y.ndim == 1)
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets."""
+        return len(self.mean)
+
+    def standardized(self, y: np.ndarray) -> np.ndarray:
+        """Targets as the network sees them.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, n_targets)
+
+        Raises
+        ------
+        ValueError
+            If y holds another number of targets.
+        """
+        columns = _columns(y)
+        if columns.shape[1] != self.n_targets:
+            raise ValueError(
+                f"y must hold {self.n_targets} target(s) for each sample, as in the first fit. Got "
+                f"{columns.shape[1]}."
+            )
+        return np.asarray((columns - self.mean) / self.scale)
+
+    def restored(self, values: np.ndarray) -> np.ndarray:
+        """Targets in the units of the user.
+
+        Parameters
+        ----------
+        values : ndarray of shape (..., n_targets)
+
+        Returns
+        -------
+        y : ndarray of shape (..., n_targets), or of shape (...) if the targets are flat
+        """
+        y = np.asarray(values * self.scale + self.mean)
+        return y[..., 0] if self.flat else y
+
+
+def _columns(y: np.ndarray) -> np.ndarray:
+    y = np.asarray(y, dtype=np.float64)
+    return y[:, None] if y.ndim == 1 else y
+
+
+def checked_targets(y: Any, X: Any) -> np.ndarray:
+    """Validate targets of further samples.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_targets)
+    X : ndarray of shape (n_samples, ...)
+        The samples.
+
+    Returns
+    -------
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+
+    Raises
+    ------
+    ValueError
+        If there are no finite numbers for each sample.
+    """
+    y = _check_y(y, multi_output=True, y_numeric=True)
+    check_consistent_length(X, y)
+    return np.asarray(y)

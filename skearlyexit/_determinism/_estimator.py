@@ -1,0 +1,206 @@
+"""Scikit-learn estimators whose prediction for a sample does not depend on the other samples."""
+
+from __future__ import annotations
+
+import pickle
+from abc import ABCMeta, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import sklearn
+from sklearn.base import BaseEstimator
+from sklearn.calibration import _CalibratedClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
+
+from skearlyexit._data._given import GivenRows
+from skearlyexit._determinism._layers import GROUP
+from skearlyexit._determinism._threads import on_single_blas_thread
+
+#: Largest number of samples in a call by default, and the number in each call of a classifier whose
+#: predictions depend on it.
+LARGEST_CALL = 1024
+FIXED_ROWS = 256
+
+
+@dataclass
+class BatchInvariantEstimator(metaclass=ABCMeta):
+    """A fitted scikit-learn estimator whose predictions do not depend on the batch.
+
+    The estimator runs on one thread and is called with a multiple of 16 samples. Since matrix
+    libraries choose a kernel by the size of the product, and kernels differ in the order of their
+    sums, an estimator whose predictions differ between small and large calls is always called with
+    the same number of samples.
+
+    Attributes
+    ----------
+    model : fitted estimator
+    largest_call : int, default=1024
+        Largest number of samples in a call, for which it is tested that predictions are the same.
+    fixed_rows : bool, default=False
+        Whether the estimator is always called with the same number of samples.
+    in_any_batch : bool, default=True
+        Whether predictions do not depend on the batch. If not, the estimator is called with the
+        samples as they come, and on any number of threads.
+    """
+
+    model: Any
+    largest_call: int = field(default=LARGEST_CALL, kw_only=True)
+    fixed_rows: bool = field(default=False, kw_only=True)
+    in_any_batch: bool = field(default=True, kw_only=True)
+
+    @abstractmethod
+    def _predict(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
+        """Outputs of shape (n_samples, n_outputs), by one call of the estimator."""
+
+    def _tested(
+        self, X: np.ndarray | GivenRows, largest_call: int, in_any_batch: bool = True
+    ) -> Self:
+        """The same, running in one job, after a test of the sizes of calls."""
+        run_in_one_job(self.model)
+        self.model = as_stored(self.model)
+        self.largest_call, self.in_any_batch = largest_call, in_any_batch
+        self.fixed_rows = in_any_batch and self._depends_on_others(X)
+        return self
+
+    def outputs(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
+        """Compute the outputs of the estimator.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (n_samples, n_features), float64, or GivenRows
+
+        Returns
+        -------
+        outputs : ndarray of shape (n_samples, n_outputs)
+        """
+        n_rows = len(vectors)
+        if not self.in_any_batch:
+            starts = range(0, n_rows, self.largest_call)
+            return np.concatenate(
+                [self._predict(vectors[i : i + self.largest_call]) for i in starts]
+            )
+        vectors = padded(vectors, n_rows + -n_rows % GROUP)
+        n_call = FIXED_ROWS if self.fixed_rows else self.largest_call
+        calls = [vectors[i : i + n_call] for i in range(0, len(vectors), n_call)]
+        outputs = on_single_blas_thread(
+            lambda: [self._predict_padded(call, n_call) for call in calls]
+        )
+        return np.concatenate(outputs)[:n_rows]
+
+    def _predict_padded(self, vectors: np.ndarray | GivenRows, n_call: int) -> np.ndarray:
+        n_rows = len(vectors)
+        return self._predict(padded(vectors, n_call if self.fixed_rows else n_rows))[:n_rows]
+
+    def _depends_on_others(self, vectors: np.ndarray | GivenRows) -> bool:
+        """Whether predictions differ between small and large calls, be it in the last bits."""
+        few = vectors[np.arange(64) % len(vectors)]
+
+        def predictions() -> tuple[np.ndarray, list[np.ndarray]]:
+            in_many = self._predict(few[np.arange(self.largest_call) % len(few)])
+            return in_many, [self._predict(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
+
+        in_many, by_few = on_single_blas_thread(predictions)
+        return not np.array_equal(in_many[: len(few)], np.concatenate(by_few))
+
+
+def padded(rows: Any, n_rows: int) -> Any:
+    """Pad to a number of samples by repeating the first.
+
+    Parameters
+    ----------
+    rows : ndarray or GivenRows of shape (n, ...)
+    n_rows : int
+
+    Returns
+    -------
+    rows : ndarray or GivenRows of shape (n_rows, ...)
+        The same object if there is nothing to pad.
+    """
+    if len(rows) == n_rows:
+        return rows
+    index = np.zeros(n_rows, dtype=np.intp)
+    index[: len(rows)] = np.arange(len(rows))
+    return rows[index]
+
+
+def set_seeds(estimator: Any, rng: np.random.RandomState) -> None:
+    """Set every `random_state` that is None, at any depth."""
+    for key, value in sorted(estimator.get_params(deep=True).items()):
+        if value is None and (key == "random_state" or key.endswith("__random_state")):
+            estimator.set_params(**{key: int(rng.randint(np.iinfo(np.int32).max))})
+
+
+def as_stored(estimator: Any) -> Any:
+    """The estimator after pickling, which may change the memory layout of its arrays.
+
+    Matrix kernels depend on the layout, and a pickled model must predict the same.
+
+    Parameters
+    ----------
+    estimator : object
+        Estimator, or a collection of some.
+
+    Returns
+    -------
+    estimator : object
+        A copy, or the same object if it cannot be pickled.
+    """
+    try:
+        return pickle.loads(pickle.dumps(estimator))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return estimator  # it cannot be pickled
+
+
+def run_in_one_job(value: Any, seen: set[int] | None = None) -> None:
+    """Set `n_jobs` of a fitted estimator, and of all estimators among its attributes, to 1.
+
+    Parameters
+    ----------
+    value : object
+        Estimator, or an attribute of one. It is changed.
+    seen : set of int, default=None
+        Identities of the objects that have been visited.
+    """
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, BaseEstimator | _CalibratedClassifier):
+        if hasattr(value, "n_jobs"):
+            value.n_jobs = 1
+        parts: Any = vars(value).values()
+    elif isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == "O"):
+        parts = value
+    else:
+        return
+    for part in parts:
+        run_in_one_job(part, seen)
+
+
+def last_step(estimator: Any) -> Any:
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def takes_weights(estimator: Any) -> bool:
+    """Whether `fit` of an estimator, or of the last step of a pipeline, supports weights."""
+    return bool(has_fit_parameter(last_step(estimator), "sample_weight"))
+
+
+def fit_weighted(estimator: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+    """Fit with weights, which a pipeline expects under the name of its last step."""
+    if weight is None:
+        estimator.fit(X, y)
+        return
+    path, last = [], estimator
+    while isinstance(last, Pipeline):
+        name, last = last.steps[-1]
+        path.append(name)
+    # The weights are passed on directly, also if the user has enabled metadata routing.
+    with sklearn.config_context(enable_metadata_routing=False):
+        estimator.fit(X, y, **{"__".join([*path, "sample_weight"]): weight})

@@ -1,0 +1,136 @@
+"""Base class of tasks."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from skearlyexit._exit_table import ExitTable, LabelTable, PredictionTable
+from skearlyexit._output_kind import OutputKind
+from skearlyexit.calibration import CalibrationData, OperatingPoint
+from skearlyexit.combination import TemperatureScaling
+from skearlyexit.heads import FittedHead, Head
+from skearlyexit.policies import Policy
+from skearlyexit.training._criterion import Criterion
+
+#: Table of what is predicted at each exit, with or without probabilities.
+Table = ExitTable | LabelTable | PredictionTable
+
+
+class Task(metaclass=ABCMeta):
+    """Base class of tasks: how y is encoded, and what follows from it.
+
+    Whatever differs between classification and regression is asked of the task.
+
+    Attributes
+    ----------
+    kind : OutputKind
+        What the outputs of the heads are.
+    policies : mapping of str to class
+        Policies by their names.
+    estimator_type : {"classifier", "regressor"}
+        Type of the scikit-learn estimators that are valid heads.
+    converts : bool
+        Whether models can be converted to ONNX.
+    """
+
+    kind: ClassVar[OutputKind]
+    policies: ClassVar[Mapping[str, type[Policy]]]
+    estimator_type: ClassVar[str]
+    converts: ClassVar[bool]
+
+    @classmethod
+    @abstractmethod
+    def obstacle(cls, part: Any) -> str:
+        """Reason why a strategy does not support this task. Empty if it does."""
+
+    @classmethod
+    def check(cls, part: Any) -> None:
+        """Raise a ValueError if a strategy does not support this task."""
+        obstacle = cls.obstacle(part)
+        if obstacle:
+            raise ValueError(
+                f"{type(part).__name__} cannot be used in {cls.__name__.lower()}: {obstacle}."
+            )
+
+    @classmethod
+    @abstractmethod
+    def default_policy(cls, n_samples: int) -> str:
+        """Name of the policy if no other is given.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of samples of which some may be held out to fit it, or 0.
+        """
+
+    @classmethod
+    @abstractmethod
+    def scaling(cls, params: Any) -> TemperatureScaling | None:
+        """Temperature scaling of the heads, if an estimator asks for it."""
+
+    @classmethod
+    @abstractmethod
+    def needs_all_samples(cls, params: Any) -> list[str]:
+        """Parameters of an estimator that require all samples at once, as sentences."""
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """Number of outputs of a head."""
+
+    @abstractmethod
+    def attributes(self) -> dict[str, Any]:
+        """Fitted attributes of the estimator that describe what is predicted."""
+
+    @abstractmethod
+    def encoded(self, y: Any, X: Any) -> np.ndarray:
+        """Encode validated or unvalidated y of further samples X as in the training.
+
+        Raises
+        ------
+        ValueError
+            If y does not fit X or the y of the training.
+        """
+
+    @abstractmethod
+    def decoded(self, predicted: np.ndarray) -> np.ndarray:
+        """What the user is told, from encoded predictions of shape (n_samples, ...)."""
+
+    @abstractmethod
+    def told(self, table: Any) -> Any:
+        """Exit table as it is returned to the user."""
+
+    @abstractmethod
+    def criterion(self, params: Any) -> Criterion:
+        """Loss that the training minimizes, by the parameters of an estimator."""
+
+    @abstractmethod
+    def fit_head(self, head: Head, *, needs_probabilities: bool, **arguments: Any) -> FittedHead:
+        """Fit a head; see `Head.fit` and `Head.fit_regression`."""
+
+    @abstractmethod
+    def plain_policy(self) -> Policy:
+        """Policy of a network with one exit, whose scores have no meaning."""
+
+    @abstractmethod
+    def default_point(self) -> OperatingPoint:
+        """Operating point if none is requested."""
+
+    @abstractmethod
+    def check_metric(self, point: OperatingPoint, y: np.ndarray, weight: np.ndarray) -> None:
+        """Check before training whether the metric of an operating point can be computed."""
+
+    @abstractmethod
+    def calibration_data(
+        self,
+        table: Any,
+        y: np.ndarray,
+        costs: np.ndarray,
+        weight: np.ndarray | None = None,
+        largest_weight: float | None = None,
+    ) -> CalibrationData:
+        """Calibration data of a table with encoded predictions, and of encoded y."""

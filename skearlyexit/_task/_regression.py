@@ -1,0 +1,157 @@
+"""Regression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from skearlyexit._data._targets import Targets, checked_targets
+from skearlyexit._exit_table import PredictionTable
+from skearlyexit._output_kind import VALUES, OutputKind
+from skearlyexit._task._base import Task
+from skearlyexit.calibration import CalibrationData, ErrorRise, OperatingPoint
+from skearlyexit.calibration._calibration_data import ErrorScale
+from skearlyexit.combination import TemperatureScaling
+from skearlyexit.heads import FittedHead, Head
+from skearlyexit.policies import ChangePolicy, Policy
+from skearlyexit.policies._registry import REGRESSION_POLICIES
+from skearlyexit.training._criterion import Criterion, RegressionCriterion
+
+#: Number of samples from which the default policy is learned from those that are held out.
+LEAST_LEARNED = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Regression(Task):
+    """Regression, in which y is encoded as standardized targets of shape (n_samples, n_targets).
+
+    Attributes
+    ----------
+    targets : Targets
+        Mean and scale of the targets.
+    loss : RegressionCriterion
+        Loss that is minimized.
+    constant_loss : float
+        Mean loss on the training samples of the best constant prediction: the mean, the median or
+        the quantile.
+    """
+
+    targets: Targets
+    loss: RegressionCriterion
+    constant_loss: float
+
+    kind: ClassVar[OutputKind] = VALUES
+    policies: ClassVar[Mapping[str, type[Policy]]] = REGRESSION_POLICIES
+    estimator_type: ClassVar[str] = "regressor"
+    converts: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, targets: Targets, y: np.ndarray, params: Any) -> Regression:
+        """Task for standardized targets of the training, and the parameters of an estimator."""
+        quantile = 0.5 if params.quantile is None else float(params.quantile)
+        loss = RegressionCriterion(params.loss, quantile)
+        constant = np.quantile(y, quantile, axis=0)
+        if params.loss == "squared_error":
+            constant = y.mean(axis=0)
+        least = float(_losses(loss, np.broadcast_to(constant, y.shape), y).mean())
+        return cls(targets, loss, least if least > 0 else 1.0)
+
+    @classmethod
+    def obstacle(cls, part: Any) -> str:
+        reason: str = part.obstacle_to_regression()
+        return reason
+
+    @classmethod
+    def default_policy(cls, n_samples: int) -> str:
+        return "learned" if n_samples >= LEAST_LEARNED else "change"
+
+    @classmethod
+    def scaling(cls, params: Any) -> TemperatureScaling | None:
+        return None
+
+    @classmethod
+    def needs_all_samples(cls, params: Any) -> list[str]:
+        return []
+
+    @property
+    def n_outputs(self) -> int:
+        return self.targets.n_targets
+
+    def attributes(self) -> dict[str, Any]:
+        return {"n_outputs_": self.n_outputs}
+
+    def encoded(self, y: Any, X: Any) -> np.ndarray:
+        return self.targets.standardized(checked_targets(y, X))
+
+    def decoded(self, predicted: np.ndarray) -> np.ndarray:
+        return self.targets.restored(predicted)
+
+    def told(self, table: Any) -> PredictionTable:
+        return replace(table, predictions=self.decoded(table.predictions))
+
+    def criterion(self, params: Any) -> Criterion:
+        return self.loss
+
+    def fit_head(self, head: Head, *, needs_probabilities: bool, **arguments: Any) -> FittedHead:
+        return head.fit_regression(targets=self.targets, **arguments)
+
+    def plain_policy(self) -> Policy:
+        return ChangePolicy()
+
+    def default_point(self) -> OperatingPoint:
+        return ErrorRise()
+
+    def check_metric(self, point: OperatingPoint, y: np.ndarray, weight: np.ndarray) -> None:
+        point.check_labels(self.decoded(y), None, weight)
+
+    def losses(self, predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Loss at each exit, divided by that of the best constant prediction.
+
+        Parameters
+        ----------
+        predicted : ndarray of shape (n_samples, n_exits, n_targets)
+        y : ndarray of shape (n_samples, n_targets)
+
+        Returns
+        -------
+        losses : ndarray of shape (n_samples, n_exits)
+        """
+        columns = [_losses(self.loss, at_exit, y) for at_exit in predicted.swapaxes(0, 1)]
+        return np.stack(columns, axis=1) / self.constant_loss
+
+    @property
+    def error_scale(self) -> ErrorScale:
+        """Conversion of a mean of these losses to an error in the units of y."""
+        is_root = self.loss.loss == "squared_error"
+        unit = np.sqrt(self.constant_loss) if is_root else self.constant_loss
+        scale = self.targets.scale[0] if self.n_outputs == 1 else 1.0
+        return ErrorScale(is_root, float(unit * scale))
+
+    def calibration_data(
+        self,
+        table: Any,
+        y: np.ndarray,
+        costs: np.ndarray,
+        weight: np.ndarray | None = None,
+        largest_weight: float | None = None,
+    ) -> CalibrationData:
+        return CalibrationData.from_predictions(
+            self.decoded(table.predictions),
+            self.decoded(y),
+            self.losses(table.predictions, y),
+            table.scores,
+            costs,
+            self.error_scale,
+            weight,
+            largest_weight,
+        )
+
+
+def _losses(loss: RegressionCriterion, predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Loss of each sample, shape (n_samples,), in double precision."""
+    outputs, targets = (torch.tensor(each, dtype=torch.float64) for each in (predicted, y))
+    return loss.losses(outputs, targets, training=False).numpy()

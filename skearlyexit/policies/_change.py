@@ -1,0 +1,127 @@
+"""Change of the predicted values from exit to exit as the score."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from skearlyexit.policies._base import Policy, State
+
+
+class RegressionPolicy(Policy):
+    """Base class of policies for regression.
+
+    `step` gets predicted values in place of probabilities, of shape (n_samples, n_targets), in
+    standard deviations of the targets from their means.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.policies import RegressionPolicy
+    >>> class NearMean(RegressionPolicy):  # usual values are more reliable than unusual ones
+    ...     def step(self, state, values, exit_=0):
+    ...         return 1 / (1 + np.abs(values).max(axis=1)), None
+    >>> NearMean().score(np.array([[[0.0], [3.0]]]))  # 1 sample, 2 exits, 1 target
+    array([[1.  , 0.25]])
+    """
+
+    needs_probabilities: ClassVar[bool] = False
+
+    def obstacle_to_classification(self) -> str:
+        return "it computes scores from predicted values of targets"
+
+    def obstacle_to_regression(self) -> str:
+        return ""
+
+
+class ChangePolicy(RegressionPolicy):
+    """Policy whose score is high if the predicted value has changed little since the last exit.
+
+    It is for regression. The score is ``1 / (1 + change / scale)``, where `change` is the absolute
+    difference of the predicted value from that of the previous exit, in standard deviations of the
+    target, or the largest of those of several targets. It is 0 at the first exit.
+
+    Parameters
+    ----------
+    scale : float, default=0.1
+        Change at which the score is 0.5, in standard deviations of the target.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = np.array([[[0.5], [0.6], [0.6]]])  # 1 sample, 3 exits, 1 target
+    >>> ChangePolicy(scale=0.1).score(values)
+    array([[0. , 0.5, 1. ]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "scale": [Interval(Real, 0, None, closed="neither")]
+    }
+    has_memory: ClassVar[bool] = True
+
+    def __init__(self, scale: float = 0.1) -> None:
+        self.scale = scale
+
+    def step(
+        self, state: State, probabilities: np.ndarray, exit_: int = 0
+    ) -> tuple[np.ndarray, State]:
+        if state is None:
+            return np.zeros(len(probabilities)), probabilities
+        return 1.0 / (1.0 + change(state, probabilities) / self.scale), probabilities
+
+
+class TolerancePolicy(RegressionPolicy):
+    """Policy whose score is the number of consecutive exits with little change.
+
+    It is for regression. The score is the number of consecutive exits, up to this one, whose
+    predicted values differ by at most `tolerance` from those of the previous exit, divided by
+    `patience`, at most 1. It is 0 at the first exit.
+
+    Parameters
+    ----------
+    patience : int, default=1
+        Number of such exits for which the score is 1.
+    tolerance : float, default=0.05
+        Largest absolute difference, in standard deviations of the target. With several targets, it
+        holds for each.
+
+    References
+    ----------
+    Zhou et al., "BERT loses patience: fast and robust inference with early exit", NeurIPS 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = np.array([[[0.5], [0.52], [0.53]]])  # 1 sample, 3 exits, 1 target
+    >>> TolerancePolicy(patience=2, tolerance=0.05).score(values)
+    array([[0. , 0.5, 1. ]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "tolerance": [Interval(Real, 0, None, closed="left")],
+    }
+    has_memory: ClassVar[bool] = True
+
+    def __init__(self, patience: int = 1, *, tolerance: float = 0.05) -> None:
+        self.patience = patience
+        self.tolerance = tolerance
+
+    def step(
+        self, state: State, probabilities: np.ndarray, exit_: int = 0
+    ) -> tuple[np.ndarray, State]:
+        # The state consists of the last values of each sample and its number of small changes.
+        n_small = np.zeros(len(probabilities))
+        if state is not None:
+            is_small = change(state[:, :-1], probabilities) <= self.tolerance
+            n_small = np.where(is_small, state[:, -1] + 1, 0.0)
+        score = np.minimum(n_small / self.patience, 1.0)
+        return score, np.column_stack([probabilities, n_small])
+
+
+def change(before: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """Largest absolute difference of the values of each sample, shape (n_samples,)."""
+    return np.asarray(np.abs(now - before).max(axis=1))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from skearlyexit._data._chunks import channel_moments
 
@@ -88,7 +90,7 @@ class PaddedLinear(torch.nn.Module):
             x = F.pad(x, (0, self.n_zeros))
         weight: torch.Tensor = self.weight
         bias: torch.Tensor = self.bias
-        if len(bias) == self.out_features:
+        if bias.size(0) == self.out_features:  # not by `len`, which torch computes in Python
             if not self.n_more or self.training:  # the last bits do not matter in training
                 return F.linear(x, weight, bias)
             weight, bias = self._padded()
@@ -175,7 +177,7 @@ class CumulativeBatchNorm(torch.nn.BatchNorm1d):
         )
 
 
-def scale_and_shift(trained: torch.nn.BatchNorm1d) -> tuple[torch.Tensor, torch.Tensor]:
+def scale_and_shift(trained: _BatchNorm) -> tuple[torch.Tensor, torch.Tensor]:
     """What a trained normalization multiplies its input by, and then adds to it."""
     assert trained.running_mean is not None
     assert trained.running_var is not None
@@ -184,16 +186,35 @@ def scale_and_shift(trained: torch.nn.BatchNorm1d) -> tuple[torch.Tensor, torch.
     return scale, bias - trained.running_mean * scale
 
 
-class Mergeable(torch.nn.Module):
-    """Base class of blocks that take less time in evaluation mode once their layers are merged."""
+class Mergeable(torch.nn.Module, metaclass=ABCMeta):
+    """Base class of blocks whose layers are merged after the training, which saves time.
 
+    Parameters
+    ----------
+    *names : str
+        Names of the merged weights, which are None until they are computed. They are not part of
+        the ``state_dict``, and not used in the mode of training.
+    """
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names_of_merged = names
+        for name in names:
+            self.register_buffer(name, None, persistent=False)
+
+    @abstractmethod
     def merge(self) -> None:
-        """Merge layers of the trained block, until it is trained again.
+        """Compute the merged weights of the trained block.
 
-        It is called after the training. The parameters stay as they are, and what is merged must
-        not be changed by other means than training.
+        The parameters stay as they are. They must not be changed by other means than training.
         """
-        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; merged weights last until the block is in the mode of training."""
+        if mode or self.training:  # in which those of another network may have been copied
+            for name in self.names_of_merged:
+                setattr(self, name, None)
+        return super().train(mode)
 
 
 class Normalized(torch.nn.Module):

@@ -11,7 +11,13 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit._determinism._layers import Convolution, Standardize, round_up
+from skearlyexit._determinism._layers import (
+    Convolution,
+    Mergeable,
+    Standardize,
+    round_up,
+    scale_and_shift,
+)
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._images import (
@@ -26,11 +32,16 @@ from skearlyexit.backbones._images import (
 LARGE_SIDE = 24
 
 
-class _ResidualBlock(torch.nn.Module):
-    """Two 3x3 convolutions with a shortcut connection."""
+class _ResidualBlock(Mergeable):
+    """Two 3x3 convolutions with a shortcut connection.
+
+    After the training, the normalizations are merged into the convolutions before them.
+    """
+
+    weight1: torch.Tensor | None
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        super().__init__()
+        super().__init__("weight1", "bias1", "weight2", "bias2", "weight0", "bias0")
         self.branch = torch.nn.Sequential(
             Convolution(n_in, n_out, 3, stride=stride, padding=1, bias=False),
             torch.nn.BatchNorm2d(n_out),
@@ -46,7 +57,31 @@ class _ResidualBlock(torch.nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.shortcut(x) + self.branch(x))
+        if self.training or self.weight1 is None:
+            return torch.relu(self.shortcut(x) + self.branch(x))
+        branch: Any = self.branch
+        shortcut: Any = self.shortcut
+        hidden = branch[0]._conv_forward(x, self.weight1, self.bias1).relu_()
+        output = branch[3]._conv_forward(hidden, self.weight2, self.bias2)
+        if self.weight0 is not None:
+            x = shortcut[0]._conv_forward(x, self.weight0, self.bias0)
+        result: torch.Tensor = output.add_(x).relu_()
+        return result
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        branch: Any = self.branch
+        shortcut: Any = self.shortcut
+        self.weight1, self.bias1 = _merged(*branch[:2])
+        self.weight2, self.bias2 = _merged(*branch[3:])
+        if isinstance(shortcut, torch.nn.Sequential):
+            self.weight0, self.bias0 = _merged(*shortcut)
+
+
+def _merged(layer: Any, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of a convolution with the normalization after it."""
+    scale, shift = scale_and_shift(norm)
+    return layer.weight * scale[:, None, None, None], shift
 
 
 class _Stem(torch.nn.Sequential):

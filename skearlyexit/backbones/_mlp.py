@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,10 +41,7 @@ class _ResidualBlock(Mergeable):
     bias: torch.Tensor | None
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        # Parameters of W1 merged with the normalization, as long as the block is not trained.
-        self.register_buffer("weight", None, persistent=False)
-        self.register_buffer("bias", None, persistent=False)
+        super().__init__("weight", "bias")  # of W1 with the normalization
         self.branch = torch.nn.Sequential(
             torch.nn.BatchNorm1d(width, affine=False),
             torch.nn.Linear(width, hidden),
@@ -54,16 +51,11 @@ class _ResidualBlock(Mergeable):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.weight is None:
+        if self.training or self.weight is None:
             return x + self.branch(x)
         last: Any = self.branch[-1]
         hidden = F.linear(x, self.weight, self.bias).relu_()
         return F.linear(hidden, last.weight).add_(x)
-
-    def train(self, mode: bool = True) -> Self:
-        if mode:
-            self.weight = self.bias = None
-        return super().train(mode)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -109,7 +101,7 @@ class SmoothClip(torch.nn.Module):
         self.limit = limit
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x / torch.sqrt(1 + torch.square(x / self.limit))
+        return x / torch.square(x / self.limit).add_(1).sqrt_()
 
 
 class PeriodicFeatures(torch.nn.Module):

@@ -12,6 +12,7 @@ from skearlyexit._determinism._layers import Standardize, with_padding
 from skearlyexit.backbones import PaddedLinear
 from skearlyexit.backbones._measure import measure_blocks
 from skearlyexit.backbones._resolve import resolve_backbone
+from skearlyexit.training._state import put_state, state_of
 from tests._data import make
 
 RNG = np.random.RandomState(0)
@@ -63,23 +64,42 @@ def test_mlp_by_hand():
     np.testing.assert_allclose(computed, expected, atol=1e-5)  # statistics were kept in float32
 
 
-def test_merged_mlp_computes_the_same_until_it_is_trained():
-    block = make(lambda: MLPBackbone(1, width=16, hidden=32).build(VECTORS, 3)).blocks[1]
-    norm, first, *_ = block.branch
-    norm.running_mean.copy_(torch.linspace(-2, 2, 16))
-    norm.running_var.copy_(torch.linspace(0.1, 3, 16))
-    rows = torch.from_numpy(VECTORS[:, :1] + np.arange(16, dtype=np.float32))
+@pytest.mark.parametrize(
+    ("backbone", "index", "shape"),
+    [
+        (MLPBackbone(1, width=16, hidden=32), 1, (16,)),
+        (CNNBackbone((16, 32), n_blocks=1), 1, (16, 6, 6)),
+        (CNNBackbone((16, 32), n_blocks=1), 2, (16, 6, 6)),  # with a convolution as shortcut
+    ],
+)
+def test_merged_blocks_compute_the_same_until_they_are_trained(backbone, index, shape):
+    data = VECTORS if len(shape) == 1 else IMAGES
+    block = make(lambda: backbone.build(data, 3)).blocks[index]
+    for norm in block.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            norm.running_mean.copy_(torch.linspace(-2, 2, len(norm.running_mean)))
+            norm.running_var.copy_(torch.linspace(0.1, 3, len(norm.running_mean)))
+            if norm.affine:
+                norm.weight.data.copy_(torch.linspace(0.5, -1.5, len(norm.weight)))
+                norm.bias.data.copy_(torch.linspace(1, 2, len(norm.bias)))
+    rows = torch.from_numpy(RNG.randn(5, *shape).astype(np.float32))
+    names = set(block.state_dict())
     with torch.no_grad():
         plain = block.eval()(rows)
         block.merge()
-        merged = block(rows)
-        torch.testing.assert_close(merged, plain)
-        first.weight.mul_(2)
-        trained = block.train().eval()(rows)
-        torch.testing.assert_close(trained, rows + block.branch(rows))
-    assert not torch.allclose(trained, plain)
-    assert merged.data_ptr() != rows.data_ptr()
-    assert set(block.state_dict()) == {f"branch.{name}" for name in block.branch.state_dict()}
+        before = rows.clone()
+        torch.testing.assert_close(block(rows), plain)
+        assert torch.equal(rows, before)
+        assert set(block.state_dict()) == names
+        next(block.branch.parameters()).mul_(2)
+        changed = block.train().eval()(rows)
+        assert not torch.allclose(changed, plain)
+        block.merge()
+        torch.testing.assert_close(block(rows), changed)
+        new = make(lambda: backbone.build(data, 3)).blocks[index]
+        put_state(new, state_of(block))  # as when the training goes on
+        next(new.branch.parameters()).zero_()
+        assert not torch.allclose(new.eval()(rows), changed)
 
 
 def test_macs_by_hand():

@@ -28,7 +28,7 @@ from skearlyexit.calibration import (
 from skearlyexit.calibration._budget import look_up
 from skearlyexit.calibration._shares import thresholds_for_shares
 from skearlyexit.costs import CostTable
-from skearlyexit.metrics import ExitReport, exit_report
+from skearlyexit.metrics import ExitReport, RegressionReport, exit_report
 from skearlyexit.placement import Candidates
 from skearlyexit.placement._cheaper import naming_candidates
 from skearlyexit.runtime._driver import Answers, label_table, run, tabulate
@@ -159,15 +159,15 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         budget: float | Budget | None = None,
         plain: Any = None,
         confidence_level: float = 0.95,
-    ) -> ExitReport:
-        """Report exit rates, costs and accuracies, with confidence intervals.
+    ) -> ExitReport | RegressionReport:
+        """Report exit rates, costs and accuracies, or errors in regression, with intervals.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             Test samples, used neither for fitting nor for calibrating the model.
-        y : array-like of shape (n_samples,), default=None
-            True labels, among `classes_`. May be None only if it may be None in `fit`.
+        y : array-like of shape (n_samples, ...), default=None
+            True labels, among `classes_`, or values. May be None only if it may be None in `fit`.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights. Samples of weight 0 are ignored.
         threshold : float or sequence of float, default=None
@@ -175,8 +175,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             `thresholds_`.
         budget : float or Budget, default=None
             Maximum mean cost per sample, as in `predict`.
-        plain : fitted classifier or array-like of shape (n_samples,), default=None
-            Model to compare with, or the labels that it predicts for X. For a cascade it is the
+        plain : fitted estimator or array-like of shape (n_samples, ...), default=None
+            Model to compare with, or what it predicts for X. For a cascade it is the
             last estimator, fitted by itself. For a network it is ``clone(self)`` with ``exits=1``,
             fitted on the training samples; parameters that refer to several exits, such as a budget
             or a list of heads, are to be set as well.
@@ -185,7 +185,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
 
         Returns
         -------
-        report : ExitReport
+        report : ExitReport or RegressionReport
             Report that is shown as text if printed and as HTML in notebooks;
             ``report.to_frame()`` returns a data frame.
 
@@ -222,8 +222,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             Calibration samples that the model was not fitted on.
-        y : array-like of shape (n_samples,), default=None
-            True labels, among `classes_`. May be None only if it may be None in `fit`.
+        y : array-like of shape (n_samples, ...), default=None
+            True labels, among `classes_`, or values. May be None only if it may be None in `fit`.
         operating_point : OperatingPoint, default=None
             Criterion by which the thresholds are chosen, such as ``Budget(0.4)``. If None, the
             parameters `threshold`, `budget` and `operating_point` of the estimator are used.

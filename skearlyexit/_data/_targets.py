@@ -49,15 +49,19 @@ class Targets:
         """
         columns = _columns(y)
         mean = quietly(lambda: columns.mean(axis=0), "over")
-        scale = quietly(lambda: np.sqrt(np.square(columns - mean).mean(axis=0)), "over", "invalid")
-        if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+        centered = quietly(lambda: columns - mean, "over", "invalid")
+        largest = np.abs(centered).max(axis=0)
+        if not np.isfinite(largest).all():
             raise ValueError(
-                "y must hold numbers whose variance double precision can hold. Got values from "
+                "y must hold numbers whose sum double precision can hold. Got values from "
                 f"{columns.min():g} to {columns.max():g}. Divide them by their largest."
             )
-        # The deviation of a constant target may differ from 0 by rounding.
-        constant = scale <= 1e-14 * np.abs(mean)
-        return cls(mean, np.where(constant, 1.0, scale), y.ndim == 1)
+        # Relative to the largest, whose square may overflow or underflow. The deviation of a
+        # constant target may differ from 0 by rounding.
+        constant = largest <= 1e-14 * np.abs(mean)
+        largest = np.where(constant, 1.0, largest)
+        spread = np.sqrt(np.square(centered / largest).mean(axis=0))
+        return cls(mean, np.where(constant, 1.0, largest * spread), y.ndim == 1)
 
     @property
     def n_targets(self) -> int:
@@ -103,8 +107,14 @@ class Targets:
         return y[..., 0] if self.flat else y
 
 
-def _columns(y: np.ndarray) -> np.ndarray:
-    y = np.asarray(y, dtype=np.float64)
+def _columns(y: Any) -> np.ndarray:
+    try:
+        y = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "y must be a dense array of numbers, of shape (n_samples,) or (n_samples, n_targets). "
+            f"Got {type(y).__name__} of {getattr(y, 'dtype', 'unknown type')}. ({error})"
+        ) from error
     return y[:, None] if y.ndim == 1 else y
 
 

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 
 def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """Early-exit classifier at the end of a pipeline, and the transformed samples.
+    """Early-exit estimator at the end of a pipeline, and the transformed samples.
 
     Parameters
     ----------
-    estimator : EarlyExitClassifier or Pipeline
-        Fitted classifier, or a fitted pipeline whose last step is one.
+    estimator : EarlyExitClassifier, EarlyExitRegressor or Pipeline
+        Fitted estimator, or a fitted pipeline whose last step is one.
     X : array-like of shape (n_samples, ...)
 
     Returns
     -------
-    classifier : EarlyExitClassifier
+    model : EarlyExitClassifier or EarlyExitRegressor
     X : array-like of shape (n_samples, ...)
-        Input of the classifier.
+        Input of the model.
 
     Raises
     ------
     TypeError
-        If the last step is not an early-exit classifier.
+        If the last step is not an early-exit estimator.
     """
     if isinstance(estimator, Pipeline):
         check_is_fitted(estimator)
@@ -41,6 +42,36 @@ def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
         )
     check_is_fitted(estimator)
     return estimator, X
+
+
+def last_classifier(estimator: Any, X: Any, what: str) -> tuple[Any, Any]:
+    """Early-exit classifier as by `last_step`, for what is defined for classes only.
+
+    Parameters
+    ----------
+    estimator : EarlyExitClassifier or Pipeline
+    X : array-like of shape (n_samples, ...)
+    what : str
+        Name of what needs classes.
+
+    Returns
+    -------
+    classifier : EarlyExitClassifier
+    X : array-like of shape (n_samples, ...)
+
+    Raises
+    ------
+    TypeError
+        If the last step is not an early-exit classifier.
+    """
+    model, X = last_step(estimator, X)
+    if not is_classifier(model):
+        raise TypeError(
+            f"{what} is for classifiers. Got {type(model).__name__}, which predicts values; use "
+            "its exit_report, skearlyexit.inspection.CostErrorDisplay, or a scorer of scikit-learn "
+            "such as 'neg_root_mean_squared_error'."
+        )
+    return model, X
 
 
 def _hint(estimator: Any) -> str:

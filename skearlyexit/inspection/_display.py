@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skearlyexit._utils._unwrap import last_step
+from skearlyexit._utils._unwrap import last_classifier
 from skearlyexit.inspection._names import CHARACTER, longest
 
 #: Inches of a figure, where a display needs no other size.
@@ -63,7 +63,7 @@ class Display:
             If there is no early-exit classifier.
         """
         cls._require_matplotlib("from_estimator")
-        return last_step(estimator, X)
+        return last_classifier(estimator, X, cls.__name__)
 
     def _axes(self, ax: Any, figsize: Any = FIGSIZE) -> Any:
         """Axes that ``plot`` draws on, set as `ax_`.

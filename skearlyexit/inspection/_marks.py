@@ -25,13 +25,13 @@ OFFSETS = ((5, -5), (-5, 5), (5, 5), (-5, -5))
 
 def draw(ax: Any, kind: str, values: np.ndarray, **style: Any) -> Any:
     """Draw marks of one kind at costs and accuracies, shape (n_marks, 2)."""
-    style = {"label": "_nolegend_", "linestyle": "none", **_mark(kind), **style}
+    style = {"label": "_nolegend_", "linestyle": "none", **style_of(kind), **style}
     (artist,) = ax.plot(values[:, 0], 100 * values[:, 1], **style)
     artist.set_gid(kind)
     return artist
 
 
-def _mark(kind: str) -> dict[str, Any]:
+def style_of(kind: str) -> dict[str, Any]:
     """Style of a kind of mark."""
     marker, size, filled = MARKS[kind]
     fill = {} if filled else {"markerfacecolor": "none"}
@@ -86,7 +86,7 @@ def draw_legend(ax: Any) -> Any:
     drawn = {line.get_gid() for line in ax.lines if len(line.get_xdata())}
     for kind in MARKS:
         if kind in drawn:
-            handles.append(Line2D([], [], color=NEUTRAL, linestyle="none", **_mark(kind)))
+            handles.append(Line2D([], [], color=NEUTRAL, linestyle="none", **style_of(kind)))
             labels.append(kind)
     return ax.legend(handles, labels, fontsize="small")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from skearlyexit._utils._unwrap import last_step
+from skearlyexit._utils._unwrap import last_classifier
 from skearlyexit.inspection._display import Display
 from skearlyexit.inspection._marks import label_axes
 from skearlyexit.inspection._names import WIDTH, shortened
@@ -172,7 +172,7 @@ class RunsDisplay(Display):
                 "'estimators' must be a list of fitted estimators, one at least. Got "
                 f"{type(estimators).__name__}."
             )
-        models = [last_step(estimator, X) for estimator in estimators]
+        models = [last_classifier(estimator, X, cls.__name__) for estimator in estimators]
         for i, (classifier, _) in enumerate(models):
             if classifier.frontier_ is None:
                 raise ValueError(

@@ -6,6 +6,7 @@ from skearlyexit.metrics._measures import cost_accuracy, oracle, random_exits
 from skearlyexit.metrics._monotonicity import monotonicity
 from skearlyexit.metrics._of_estimator import exit_report, exit_table
 from skearlyexit.metrics._overthinking import Overthinking, overthinking
+from skearlyexit.metrics._regression_report import RegressionReport
 from skearlyexit.metrics._reliability import (
     ReliabilityCurve,
     expected_calibration_error,
@@ -29,6 +30,7 @@ __all__ = [
     "ExitScorer",
     "MeanCost",
     "Overthinking",
+    "RegressionReport",
     "ReliabilityCurve",
     "Speedup",
     "cost_accuracy",

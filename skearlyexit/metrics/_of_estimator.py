@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from skearlyexit._data._labels import encode_labels
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
-from skearlyexit._exit_table import ExitTable
+from skearlyexit._exit_table import ExitTable, PredictionTable
 from skearlyexit._utils._unwrap import last_step
 from skearlyexit.metrics._advice import on_operating_point
+from skearlyexit.metrics._regression_report import RegressionReport
 from skearlyexit.metrics._report import ExitReport
 
 
-def exit_table(estimator: Any, X: Any) -> ExitTable:
+def exit_table(estimator: Any, X: Any) -> ExitTable | PredictionTable:
     """Compute the outputs of every exit for every sample.
 
     All exits are computed for all samples, whatever the thresholds are.
 
     Parameters
     ----------
-    estimator : EarlyExitClassifier or Pipeline
-        Fitted classifier, or fitted pipeline whose last step is one.
+    estimator : EarlyExitClassifier, EarlyExitRegressor or Pipeline
+        Fitted estimator, or fitted pipeline whose last step is one.
     X : array-like of shape (n_samples, n_features) or (n_samples, ...)
         Samples, as in `predict` of the estimator.
 
     Returns
     -------
-    table : ExitTable
-        Predicted probabilities and scores; see `EarlyExitClassifier.exit_table`.
+    table : ExitTable or PredictionTable
+        Predicted probabilities or values, and scores; see `EarlyExitClassifier.exit_table`.
 
     Raises
     ------
     TypeError
-        If the estimator is not an early-exit classifier.
+        If the estimator is not an early-exit estimator.
     ValueError
         If X is invalid.
 
@@ -54,8 +54,8 @@ def exit_table(estimator: Any, X: Any) -> ExitTable:
     >>> exit_table(model, X).probabilities.shape
     (200, 2, 2)
     """
-    classifier, X = last_step(estimator, X)
-    table: ExitTable = classifier.exit_table(X)
+    model, X = last_step(estimator, X)
+    table: ExitTable | PredictionTable = model.exit_table(X)
     return table
 
 
@@ -69,38 +69,38 @@ def exit_report(
     budget: Any = None,
     plain: Any = None,
     confidence_level: float = 0.95,
-) -> ExitReport:
-    """Report exit rates, costs and accuracies, with confidence intervals.
+) -> ExitReport | RegressionReport:
+    """Report exit rates, costs and accuracies, or errors in regression, with intervals.
 
     Parameters
     ----------
-    estimator : EarlyExitClassifier or Pipeline
-        Fitted classifier, or fitted pipeline whose last step is one.
+    estimator : EarlyExitClassifier, EarlyExitRegressor or Pipeline
+        Fitted estimator, or fitted pipeline whose last step is one.
     X : array-like of shape (n_samples, n_features) or (n_samples, ...)
         Test samples, used neither for fitting nor for calibrating the model.
-    y : array-like of shape (n_samples,), default=None
-        True labels, among the classes of the estimator. May be None only if X is a torch Dataset
-        whose items are pairs of a sample and its label.
+    y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+        True labels, among the classes of the estimator, or values. May be None only if X is a torch
+        Dataset whose items are pairs of a sample and its label.
     sample_weight : array-like of shape (n_samples,), default=None
         Sample weights. Samples of weight 0 are ignored.
     threshold : float or sequence of float, default=None
         One threshold for all exits, or one for each exit but the last, instead of `thresholds_`.
     budget : float or Budget, default=None
         Maximum mean cost per sample, as in `EarlyExitClassifier.predict`.
-    plain : fitted classifier or array-like of shape (n_samples,), default=None
-        Model to compare with, whose `predict` is called with X, or the labels that it predicts.
+    plain : fitted estimator or array-like of shape (n_samples, ...), default=None
+        Model to compare with, whose `predict` is called with X, or what it predicts.
     confidence_level : float, default=0.95
         Confidence level of each interval.
 
     Returns
     -------
-    report : ExitReport
+    report : ExitReport or RegressionReport
         Report that is shown as text if printed and as HTML in notebooks.
 
     Raises
     ------
     TypeError
-        If the estimator is not an early-exit classifier.
+        If the estimator is not an early-exit estimator.
     ValueError
         If X, y or an argument is invalid, or the budget cannot be met.
 
@@ -118,34 +118,81 @@ def exit_report(
     >>> report.overall.n_samples
     797
     """
-    classifier, rows = last_step(estimator, X)
-    point = classifier._point(threshold, budget)
-    y, rows = labels_of(X, y), classifier._validate_rows(rows)
-    classes = classifier.classes_
-    encoded = encode_labels(y, rows, classes)
-    plain_correct = None
+    model, rows = last_step(estimator, X)
+    point = model._point(threshold, budget)
+    y, rows = labels_of(X, y), model._validate_rows(rows)
+    encoded = model._task.encoded(y, rows)
+    table = model._tabulated(rows)
+    described = {
+        "exit_names": model.exit_names_,
+        "weight": checked_weight(sample_weight, rows),
+        "confidence_level": confidence_level,
+        "request": "" if point.request is None else point.request.description,
+        "certified": point.certified,
+        "reason": point.reason,
+        "cost_unit": model.cost_table_.unit,
+        "plain_cost": model.cost_table_.plain,
+        "plain_name": model.cost_table_.plain_name,
+    }
+    make = _REPORTS[model._task.estimator_type]
+    return make(model, X, encoded, table, point, model._exits(rows, table, point), plain, described)
+
+
+def _of_classifier(
+    model: Any,
+    X: Any,
+    y: np.ndarray,
+    table: Any,
+    point: Any,
+    exits: np.ndarray,
+    plain: Any,
+    described: dict[str, Any],
+) -> ExitReport:
+    classes, plain_correct = model.classes_, None
     if plain is not None:
-        plain_correct = _predictions_of(plain, X, classes, len(encoded)) == classes[encoded]
-    table = classifier._tabulated(rows)
+        plain_correct = _predictions_of(plain, X, classes, len(y)) == classes[y]
     return ExitReport.from_table(
         table,
-        encoded,
+        y,
         point.thresholds,
-        classifier.costs_,
-        exits=classifier._exits(rows, table, point),
+        model.costs_,
+        exits=exits,
         classes=classes,
-        exit_names=classifier.exit_names_,
-        weight=checked_weight(sample_weight, rows),
-        confidence_level=confidence_level,
         plain_correct=plain_correct,
-        request="" if point.request is None else point.request.description,
-        certified=point.certified,
-        reason=point.reason,
-        cost_unit=classifier.cost_table_.unit,
-        plain_cost=classifier.cost_table_.plain,
-        plain_name=classifier.cost_table_.plain_name,
-        advice=on_operating_point(classifier, point),
+        advice=on_operating_point(model, point),
+        **described,
     )
+
+
+def _of_regressor(
+    model: Any,
+    X: Any,
+    y: np.ndarray,
+    table: Any,
+    point: Any,
+    exits: np.ndarray,
+    plain: Any,
+    described: dict[str, Any],
+) -> RegressionReport:
+    task, plain_losses = model._task, None
+    if plain is not None:
+        values = task.encoded(plain.predict(X) if hasattr(plain, "predict") else plain, y)
+        plain_losses = task.losses(values[:, None], y)[:, 0]
+    return RegressionReport.from_losses(
+        task.losses(table.predictions, y),
+        exits,
+        point.thresholds,
+        model.costs_,
+        task.error_scale,
+        plain_losses=plain_losses,
+        **described,
+    )
+
+
+_REPORTS: dict[str, Callable[..., ExitReport | RegressionReport]] = {
+    "classifier": _of_classifier,
+    "regressor": _of_regressor,
+}
 
 
 def _predictions_of(plain: Any, X: Any, classes: np.ndarray, n_samples: int) -> np.ndarray:

@@ -12,12 +12,10 @@ import numpy as np
 
 from skearlyexit._utils._frames import import_pandas
 from skearlyexit.calibration._budget import SECONDS
-from skearlyexit.metrics._figures import ClassFigures, ExitFigures, OverallFigures
+from skearlyexit.metrics._figures import ClassFigures, ExitFigures
 
 if TYPE_CHECKING:
     from skearlyexit.metrics._report import ExitReport
-
-Figures = ExitFigures | OverallFigures | ClassFigures
 
 #: Maximum number of classes that are all shown, and number of classes shown otherwise.
 MAX_CLASSES, N_WORST = 20, 10
@@ -27,14 +25,14 @@ PARTS = ("exits", "classes", "overall")
 
 
 @dataclass(frozen=True)
-class _Unit:
+class Unit:
     """Unit in which costs are shown besides the shares of the plain network."""
 
     name: str
     of_plain: float
 
     @classmethod
-    def of(cls, report: ExitReport) -> _Unit | None:
+    def of(cls, report: Any) -> Unit | None:
         """Unit of a report, or None if it is not known."""
         name, plain = report.cost_unit, report.plain_cost
         if not name:
@@ -52,7 +50,7 @@ class _Unit:
 
 
 @dataclass(frozen=True)
-class _Grid:
+class Grid:
     """A table of strings: the first column is text, the others are numbers."""
 
     title: str
@@ -62,11 +60,21 @@ class _Grid:
 
 def as_text(report: ExitReport) -> str:
     """Format a report as text with aligned columns."""
-    blocks = ["\n".join(fill(line, width=WIDTH) for line in _lines(report))]
-    if report.advice:
-        sentences = [fill(f"- {each}", WIDTH, subsequent_indent="  ") for each in report.advice]
+    return text_of(_lines(report), report.advice, _grids(report))
+
+
+def as_html(report: ExitReport) -> str:
+    """Format a report as tables for a notebook, in the colors of its theme."""
+    return html_of(_lines(report), report.advice, _grids(report))
+
+
+def text_of(lines: list[str], advice: list[str], grids: list[Grid]) -> str:
+    """Text of lines, advice and tables with aligned columns."""
+    blocks = ["\n".join(fill(line, width=WIDTH) for line in lines)]
+    if advice:
+        sentences = [fill(f"- {each}", WIDTH, subsequent_indent="  ") for each in advice]
         blocks.append("\n".join(["Advice", *sentences]))
-    for grid in _grids(report):
+    for grid in grids:
         table = [grid.header, *grid.rows]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
@@ -80,14 +88,14 @@ def as_text(report: ExitReport) -> str:
     return "\n\n".join(blocks)
 
 
-def as_html(report: ExitReport) -> str:
-    """Format a report as tables for a notebook, in the colors of its theme."""
+def html_of(lines: list[str], advice: list[str], grids: list[Grid]) -> str:
+    """HTML of lines, advice and tables."""
     cell = "padding:0.15em 0.7em;text-align:"
-    parts = [f"<p>{'<br>'.join(map(escape, _lines(report)))}</p>"]
-    if report.advice:
-        sentences = "".join(f"<li>{escape(each)}</li>" for each in report.advice)
+    parts = [f"<p>{'<br>'.join(map(escape, lines))}</p>"]
+    if advice:
+        sentences = "".join(f"<li>{escape(each)}</li>" for each in advice)
         parts.append(f"<p><b>Advice</b></p><ul>{sentences}</ul>")
-    for grid in _grids(report):
+    for grid in grids:
         rows = []
         for tag, table in (("th", [grid.header]), ("td", grid.rows)):
             for row in table:
@@ -122,20 +130,20 @@ def as_frame(report: ExitReport, part: str) -> Any:
         exits = report.exits
         columns = {"cost": exits.costs, "threshold": np.append(exits.thresholds, np.nan)}
         for name in ("accuracy_alone", "reach_rate", "exit_rate", "accuracy_exiting"):
-            columns |= _with_limits(exits, name)
+            columns |= with_limits(exits, name)
         return pd.DataFrame(columns, index=pd.Index(exits.names, name="exit"))
     classes = report.classes
     columns = {
         "n_samples": classes.n_samples,
         "accuracy": classes.accuracy,
         "last_accuracy": classes.last_accuracy,
-        **_with_limits(classes, "drop"),
+        **with_limits(classes, "drop"),
         "mean_cost": classes.mean_cost,
     }
     return pd.DataFrame(columns, index=pd.Index(classes.labels, name="class"))
 
 
-def _with_limits(figures: ExitFigures | ClassFigures, name: str) -> dict[str, Any]:
+def with_limits(figures: Any, name: str) -> dict[str, Any]:
     """Columns of a figure and of the limits of its interval."""
     interval = getattr(figures, f"{name}_interval")
     return {
@@ -148,16 +156,18 @@ def _with_limits(figures: ExitFigures | ClassFigures, name: str) -> dict[str, An
 def _lines(report: ExitReport) -> list[str]:
     """Lines above the tables."""
     exits, classes = len(report.exits.names), len(report.classes.labels)
-    lines = [
-        f"{report.overall.n_samples} samples, {exits} exits, {classes} classes; "
-        f"intervals at a confidence of {100 * report.confidence_level:g} %"
-    ]
+    return lines_of(report, f"{report.overall.n_samples} samples, {exits} exits, {classes} classes")
+
+
+def lines_of(report: Any, counts: str) -> list[str]:
+    """Lines above the tables, from the numbers of samples and exits on."""
+    lines = [f"{counts}; intervals at a confidence of {100 * report.confidence_level:g} %"]
     if report.request:
         certified = {None: "", True: ", certified", False: ", not certified"}[report.certified]
         lines.append(f"asked for: {report.request}{certified}")
     if report.reason:
         lines.append(report.reason)
-    if unit := _Unit.of(report):
+    if unit := Unit.of(report):
         line = f"The {report.plain_name} costs {unit(1.0)} {unit.name} per sample."
         if report.cost_unit not in SECONDS:
             line += " For times, fit with cost='seconds', or call skearlyexit.metrics.speedup."
@@ -165,9 +175,9 @@ def _lines(report: ExitReport) -> list[str]:
     return lines
 
 
-def _grids(report: ExitReport) -> list[_Grid]:
+def _grids(report: ExitReport) -> list[Grid]:
     """Tables of the whole model, of its exits and of the classes."""
-    unit = _Unit.of(report)
+    unit = Unit.of(report)
     return [
         _overall(report, unit),
         _exits(report.exits, unit),
@@ -175,49 +185,49 @@ def _grids(report: ExitReport) -> list[_Grid]:
     ]
 
 
-def _overall(report: ExitReport, unit: _Unit | None) -> _Grid:
+def _overall(report: ExitReport, unit: Unit | None) -> Grid:
     """Table of the figures of the whole model."""
     overall, last_cost = report.overall, report.exits.costs[-1]
     rows = [
-        ["accuracy", *_both(overall, "accuracy")],
-        ["accuracy of the last exit", *_both(overall, "last_accuracy")],
-        ["lost by exiting early", *_both(overall, "drop", form=_points)],
-        ["mean cost per sample", *_both(overall, "mean_cost", form=_cost)],
-        ["cost of the last exit", _cost(last_cost), ""],
+        ["accuracy", *both(overall, "accuracy")],
+        ["accuracy of the last exit", *both(overall, "last_accuracy")],
+        ["lost by exiting early", *both(overall, "drop", form=_points)],
+        ["mean cost per sample", *both(overall, "mean_cost", form=cost_of)],
+        ["cost of the last exit", cost_of(last_cost), ""],
     ]
     if unit:
-        in_unit = [f"mean cost per sample, {unit.name}", *_both(overall, "mean_cost", form=unit)]
+        in_unit = [f"mean cost per sample, {unit.name}", *both(overall, "mean_cost", form=unit)]
         rows.insert(-1, in_unit)
     if not np.isnan(overall.plain_accuracy):
         rows += [
-            ["accuracy of the plain model", *_both(overall, "plain_accuracy")],
-            ["lost against the plain model", *_both(overall, "plain_drop", form=_points)],
+            ["accuracy of the plain model", *both(overall, "plain_accuracy")],
+            ["lost against the plain model", *both(overall, "plain_drop", form=_points)],
         ]
     title = f"Overall (accuracy in %, cost of the {report.plain_name} = 1)"
-    return _Grid(title, ["", "value", "interval"], rows)
+    return Grid(title, ["", "value", "interval"], rows)
 
 
-def _exits(exits: ExitFigures, unit: _Unit | None) -> _Grid:
+def _exits(exits: ExitFigures, unit: Unit | None) -> Grid:
     """Table of the figures of each exit."""
     rows = [
         [
             name,
-            _cost(exits.costs[i]),
+            cost_of(exits.costs[i]),
             *([unit(exits.costs[i])] if unit else []),
             f"{exits.thresholds[i]:.4g}" if i < len(exits.thresholds) else "-",
-            *_both(exits, "accuracy_alone", i),
-            *_both(exits, "reach_rate", i),
-            *_both(exits, "exit_rate", i),
-            *_both(exits, "accuracy_exiting", i),
+            *both(exits, "accuracy_alone", i),
+            *both(exits, "reach_rate", i),
+            *both(exits, "exit_rate", i),
+            *both(exits, "accuracy_exiting", i),
         ]
         for i, name in enumerate(exits.names)
     ]
-    pairs = _pairs("accuracy alone", "reach", "exit", "of these right")
+    pairs = pairs_of("accuracy alone", "reach", "exit", "of these right")
     header = ["exit", "cost", *([unit.name] if unit else []), "threshold", *pairs]
-    return _Grid("Exits (shares and accuracy in %)", header, rows)
+    return Grid("Exits (shares and accuracy in %)", header, rows)
 
 
-def _classes(classes: ClassFigures) -> _Grid:
+def _classes(classes: ClassFigures) -> Grid:
     """Table of the figures of each class, or of those that lose most accuracy."""
     n_classes = len(classes.labels)
     shown = np.arange(n_classes)
@@ -230,41 +240,41 @@ def _classes(classes: ClassFigures) -> _Grid:
         [
             str(classes.labels[k]),
             str(classes.n_samples[k]),
-            _percent(classes.accuracy[k]),
-            _percent(classes.last_accuracy[k]),
-            *_both(classes, "drop", k, form=_points),
-            _cost(classes.mean_cost[k]),
+            percent_of(classes.accuracy[k]),
+            percent_of(classes.last_accuracy[k]),
+            *both(classes, "drop", k, form=_points),
+            cost_of(classes.mean_cost[k]),
         ]
         for k in shown.tolist()
     ]
-    header = ["class", "samples", "accuracy", "last exit", *_pairs("lost"), "mean cost"]
-    return _Grid(title, header, rows)
+    header = ["class", "samples", "accuracy", "last exit", *pairs_of("lost"), "mean cost"]
+    return Grid(title, header, rows)
 
 
-def _pairs(*names: str) -> list[str]:
+def pairs_of(*names: str) -> list[str]:
     """Header of columns of values and intervals, with the name above the wider one."""
     return [cell for name in names for cell in ("", name)]
 
 
-def _number(value: float, decimals: int) -> str:
+def number_of(value: float, decimals: int) -> str:
     # Adding 0 makes a plain zero of a negative one.
     return "-" if np.isnan(value) else f"{round(float(value), decimals) + 0.0:.{decimals}f}"
 
 
-def _percent(share: float) -> str:
-    return _number(100 * share, 1)
+def percent_of(share: float) -> str:
+    return number_of(100 * share, 1)
 
 
 def _points(difference: float) -> str:
-    return _number(100 * difference, 2)
+    return number_of(100 * difference, 2)
 
 
-def _cost(value: float) -> str:
-    return _number(value, 3)
+def cost_of(value: float) -> str:
+    return number_of(value, 3)
 
 
-def _both(
-    figures: Figures, name: str, i: int | None = None, *, form: Callable[[float], str] = _percent
+def both(
+    figures: Any, name: str, i: int | None = None, *, form: Callable[[float], str] = percent_of
 ) -> tuple[str, str]:
     """A figure and its interval, or their entries `i`; "-" for nan."""
     value, interval = getattr(figures, name), getattr(figures, f"{name}_interval")

@@ -14,7 +14,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skearlyexit._utils._scoring import is_accuracy, needs_probabilities, score_predictions
-from skearlyexit._utils._unwrap import last_step
+from skearlyexit._utils._unwrap import last_classifier, last_step
 from skearlyexit.metrics._checks import checked_weight
 from skearlyexit.metrics._curve import mean_of_steps
 from skearlyexit.metrics._measures import cost_accuracy
@@ -145,7 +145,7 @@ class AccuracyAtBudget(ExitScorer):
         self.plain_cost = plain_cost
 
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        classifier, X = last_step(estimator, X)
+        classifier, X = last_classifier(estimator, X, type(self).__name__)
         _check_frontier(classifier, self)
         if not isinstance(self.budget, Real) or not self.budget > 0:
             raise ValueError(
@@ -202,7 +202,7 @@ class AccuracyMinusCost(ExitScorer):
                 "The 'weight' parameter of AccuracyMinusCost must be a finite number that is not "
                 f"negative. Got {self.weight!r} instead."
             )
-        classifier, X = last_step(estimator, X)
+        classifier, X = last_classifier(estimator, X, type(self).__name__)
         value, exits, weight = _outcome(classifier, X, y, self.metric, sample_weight)
         cost = _mean_cost(classifier, exits, weight, self.plain_cost)
         return float(value - float(self.weight) * cost)
@@ -312,7 +312,7 @@ class CostAccuracyArea(ExitScorer):
         self.plain_cost = plain_cost
 
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        classifier, X = last_step(estimator, X)
+        classifier, X = last_classifier(estimator, X, type(self).__name__)
         frontier = _check_frontier(classifier, self)
         y = column_or_1d(y)
         if is_accuracy(self.metric):

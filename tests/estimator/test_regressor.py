@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import make_regression
@@ -92,6 +93,18 @@ class TestPredictions:
     def test_targets_far_from_zero_keep_their_digits(self):
         far = quick(calibration=None).fit(X, 1e9 + Y / Y.std())
         assert far.score(X_NEW, 1e9 + Y_NEW / Y.std()) > 0.8
+
+    @pytest.mark.parametrize("factor", [1e300, 1e-300])
+    def test_targets_near_the_limits_of_double_precision(self, factor):
+        values = quick(calibration=None).fit(X, factor * Y).predict(X_NEW) / factor
+        assert r2_score(Y_NEW, values) > 0.8
+
+    @pytest.mark.parametrize(
+        "y", [np.array(["a"] * 600), csr_array(Y[:, None]), np.full(600, 1e307)]
+    )
+    def test_targets_that_are_no_dense_numbers(self, y, untrained):
+        with pytest.raises(ValueError, match=r"y must (be a dense array of|hold) numbers"):
+            quick().fit(X, y)
 
     def test_constant_targets(self):
         reg = quick().fit(X, np.full(len(X), 7.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -38,6 +39,7 @@ from skearlyexit.costs import Cost
 from skearlyexit.costs._registry import COSTS
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
+from skearlyexit.runtime._onnx_chain import write_chain
 
 
 class CascadeClassifier(BaseExitClassifier, _BaseHeterogeneousEnsemble):
@@ -353,6 +355,43 @@ default="seconds"
         parts = ensemble_parts(ensemble, sizes)
         return cls([(str(part.stop), FrozenEstimator(part)) for part in parts], **params)
 
+    def to_onnx(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+    ) -> None:
+        """Export the fitted cascade to a single file in the ONNX format, if its X are numbers.
+
+        The file runs in any ONNX runtime, and `OnnxCascade` predicts from it, as from one of
+        `EarlyExitClassifier.to_onnx`. The estimators are converted by ``skl2onnx``. Samples are in
+        single precision, and the probabilities of those with missing values are NaN.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file, which is replaced.
+        threshold : float or sequence of float, default=None
+            Thresholds to store as the default, instead of `thresholds_`.
+        budget : float or Budget, default=None
+            Maximum mean cost per sample for which thresholds are stored as the default, as in
+            `predict`. It must not be strict.
+
+        Raises
+        ------
+        ExportError
+            If a part cannot be converted, with the reason. It is a ValueError. Parts of an ensemble
+            and estimators with ``pass_probabilities=True`` are not converted.
+        FileNotFoundError
+            If the folder does not exist, or `path` is a folder.
+        ImportError
+            If the packages of ``skearlyexit[onnx]`` are not installed.
+        ValueError
+            If `threshold` or `budget` is invalid.
+        """
+        write_chain(self, self._point(threshold, budget), path)
+
     @property
     def estimators_(self) -> list[Any]:
         """Fitted estimators."""
@@ -408,7 +447,8 @@ default="seconds"
         samples, classes, weight = classification_rows(
             rows, y, sample_weight, None, groups, name=type(self).__name__, classes=known
         )
-        columns = chosen_columns(self.columns, names, samples.X)
+        every = [name for name, _ in self.estimators]
+        columns = chosen_columns(self.columns, names, every, samples.X)
         fitter = ChainFitter(
             names,
             estimators,

@@ -101,7 +101,9 @@ class GivenRows:
             return GivenRows(sparse.hstack([content, sparse.csr_array(values)], format="csr"))
         if hasattr(content, "iloc") and hasattr(content, "columns"):
             named = all(isinstance(name, str) for name in content.columns)
-            new = names if named else range(content.shape[1], content.shape[1] + len(names))
+            # After all columns, of which these may be some.
+            width = self._whole.shape[1]
+            new = names if named else range(width, width + len(names))
             _check_new(new, content.columns)
             pd = import_pandas("GivenRows.beside")
             added = pd.DataFrame(values, columns=new, index=content.index)

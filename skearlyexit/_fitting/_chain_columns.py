@@ -12,7 +12,7 @@ from skearlyexit._data._given import GivenRows
 
 
 def chosen_columns(
-    columns: Mapping[str, Any] | None, names: Sequence[str], X: GivenRows
+    columns: Mapping[str, Any] | None, names: Sequence[str], known: Sequence[str], X: GivenRows
 ) -> list[np.ndarray | None]:
     """Positions of the columns of each estimator.
 
@@ -22,6 +22,8 @@ def chosen_columns(
         Columns of some of the estimators, as in `CascadeClassifier`.
     names : sequence of str
         Names of the estimators.
+    known : sequence of str
+        Names of all estimators, of which some may have been dropped.
     X : GivenRows
         Samples.
 
@@ -36,10 +38,10 @@ def chosen_columns(
         If there is no estimator of a name or no such column, or X has no columns.
     """
     given = columns or {}
-    unknown = [name for name in given if name not in names]
+    unknown = [name for name in given if name not in known]
     if unknown:
         raise ValueError(
-            f"'columns' must map names of estimators, {list(names)}, to columns. Got "
+            f"'columns' must map names of estimators, {list(known)}, to columns. Got "
             f"{unknown[:10]}."
         )
     return [_positions(name, given[name], X) if name in given else None for name in names]

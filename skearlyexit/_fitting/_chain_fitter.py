@@ -93,9 +93,9 @@ class ChainFitter:
             kind = type(estimator).__name__
             if needs_probabilities and not hasattr(estimator, "predict_proba"):
                 raise ValueError(
-                    f"The estimator {name!r} ({kind}) has no predict_proba, which the policy or "
-                    "the combination needs. Give CalibratedClassifierCV of it, or "
-                    "policy='patience'."
+                    f"The estimator {name!r} ({kind}) has no predict_proba, which the policy, "
+                    "the combination or train_share needs. Give CalibratedClassifierCV of it, or "
+                    "policy='patience' and train_share=1."
                 )
             if weighted and not is_frozen(estimator) and not takes_weights(estimator):
                 raise ValueError(

@@ -16,13 +16,23 @@ from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
 from skearlyexit._determinism._estimator import BatchInvariantEstimator
 from skearlyexit._determinism._regressor import BatchInvariantRegressor
-from skearlyexit._onnx._convert import add_classifier, from_module
+from skearlyexit._onnx._convert import KnownClasses, add_classifier, from_module
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._base import FittedHead, Head, PooledModule, RegressionExit
 from skearlyexit.heads._linear import LinearHead
 
 _ADVICE = "Give a head with predict_proba, or policy='patience', which needs none."
+
+
+def add_finite_classifier(
+    graph: Graph, vectors: str, classifier: KnownClasses, example: np.ndarray, what: str
+) -> str:
+    """As `add_classifier`, with NaN for vectors that are not finite, which some models accept."""
+    found = add_classifier(graph, vectors, classifier, example, what)
+    none = graph.cast(graph.op("Sub", vectors, vectors), np.float64)  # 0, or NaN
+    none = graph.op("ReduceSum", none, graph.constant([1]), keepdims=1)
+    return graph.op("Add", found, none)
 
 
 @dataclass
@@ -50,11 +60,7 @@ class EstimatorExit(FittedHead):
         with torch.no_grad():
             pooled = self.pooling(example).numpy()
         what = f"The head {type(self.model).__name__}"
-        found = add_classifier(graph, vectors, self.steady, pooled, what)
-        # NaN for embeddings that are not finite, which some estimators accept; otherwise 0.
-        none = graph.cast(graph.op("Sub", vectors, vectors), np.float64)
-        none = graph.op("ReduceSum", none, graph.constant([1]), keepdims=1)
-        return graph.op("Add", found, none)
+        return add_finite_classifier(graph, vectors, self.steady, pooled, what)
 
     def to(self, device: torch.device | str) -> None:
         """Move the pooling to a device; the estimator runs on the CPU."""

@@ -20,8 +20,9 @@ from skearlyexit.runtime._row_format import RowFormat
 class OnnxCascade:
     """Classifier with early exits that ONNX Runtime executes.
 
-    The file is one that `EarlyExitClassifier.to_onnx` has written. Stages after the exit of a
-    sample are not computed for it. Several threads may call the methods of one object.
+    The file is one that `EarlyExitClassifier.to_onnx` or `CascadeClassifier.to_onnx` has written.
+    Stages or estimators after the exit of a sample are not computed for it. Several threads may
+    call the methods of one object.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class OnnxCascade:
     ImportError
         If ``onnxruntime`` is not installed.
     ValueError
-        If the file is not one that `EarlyExitClassifier.to_onnx` has written.
+        If the file is not one that `to_onnx` of a classifier has written.
 
     Notes
     -----
@@ -96,7 +97,7 @@ class OnnxCascade:
         metadata = self._session.metadata
         if "thresholds" not in metadata:
             raise ValueError(
-                f"{os.fspath(path)!r} was not written by EarlyExitClassifier.to_onnx: it lacks its "
+                f"{os.fspath(path)!r} was not written by to_onnx of a classifier: it lacks its "
                 "metadata. Export the fitted classifier, and give that file."
             )
         self.metadata_ = metadata

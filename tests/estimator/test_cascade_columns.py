@@ -77,6 +77,13 @@ class TestColumns:
         other = three(columns={"small": FEW, "middle": [1]}).fit(X, y)
         assert same(clf.predict(frame), other.predict(X))
 
+    def test_features_that_are_added_are_named_after_all_columns(self):
+        frame = pd.DataFrame(X)
+        clf = three(columns={"middle": [7, 12, 4]}, pass_probabilities=True).fit(frame, y)
+        other = three(columns={"middle": [7, 12, 4]}, pass_probabilities=True).fit(X, y)
+        found = clf.predict_proba(pd.DataFrame(X_TEST))
+        np.testing.assert_allclose(found, other.predict_proba(X_TEST), rtol=1e-9)
+
     def test_sparse_matrices(self):
         clf = three(columns={"small": FEW}).fit(sparse.csr_array(X), y)
         other = three(columns={"small": FEW}).fit(X, y)
@@ -98,7 +105,8 @@ class TestColumns:
         assert same(last, large.predict(X_TEST))
 
     def test_a_dropped_estimator_needs_no_columns(self):
-        clf = three(columns={"small": FEW}, cost=[1, 10]).set_params(middle="drop").fit(X, y)
+        columns = {"small": FEW, "middle": [1]}
+        clf = three(columns=columns, cost=[1, 10]).set_params(middle="drop").fit(X, y)
         assert clf.exit_names_ == ["small", "large"]
 
     @pytest.mark.parametrize(

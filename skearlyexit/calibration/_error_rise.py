@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit.calibration._base import OperatingPoint
+from skearlyexit.calibration._base import OperatingPoint, no_early_exits
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
@@ -18,9 +18,10 @@ from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, 
 class ErrorRise(OperatingPoint):
     """Maximum rise of the error compared with the last exit, on the calibration samples.
 
-    It is for regression. Among the thresholds that satisfy the criterion, those with the lowest
-    mean cost are chosen. Since they are chosen and evaluated on the same samples, the rise on new
-    samples is larger on average.
+    It is for regression. Among the thresholds of the frontier that satisfy the criterion, those
+    with the lowest mean cost are chosen. Since they are chosen and evaluated on the same samples,
+    the rise on new samples would be larger on average: it has to be below the maximum by a standard
+    error.
 
     Parameters
     ----------
@@ -35,11 +36,20 @@ class ErrorRise(OperatingPoint):
         value is the error, such as ``"neg_mean_absolute_error"``. None is the error that belongs to
         the `loss` of the estimator: the root of the mean squared error, or the mean of the loss if
         it is not the squared error.
+    standard_errors : float, default=None
+        Number of standard errors of the rise that are added to it. None is 1, and 0 with a
+        `metric`, for which there is no standard error. This is no guarantee: see the Notes.
 
     See Also
     --------
     AccuracyDrop : Maximum loss of accuracy in classification.
     Budget : Maximum mean cost.
+
+    Notes
+    -----
+    The standard error is that of the difference of the errors of the same samples, by the delta
+    method. It does not account for the choice among many thresholds. Without it, the rise on new
+    samples is larger than asked for more often than not.
 
     Examples
     --------
@@ -58,6 +68,7 @@ class ErrorRise(OperatingPoint):
         "value": [Interval(Real, 0, None, closed="left")],
         "relative": ["boolean"],
         "metric": [*METRIC_CONSTRAINT, None],
+        "standard_errors": [Interval(Real, 0, None, closed="left"), None],
     }
 
     def __init__(
@@ -66,10 +77,20 @@ class ErrorRise(OperatingPoint):
         *,
         relative: bool = True,
         metric: str | Callable[..., float] | None = None,
+        standard_errors: float | None = None,
     ) -> None:
         self.value = value
         self.relative = relative
         self.metric = metric
+        self.standard_errors = standard_errors
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.metric is not None and self.standard_errors:
+            raise ValueError(
+                "The 'standard_errors' of ErrorRise are those of the loss of the estimator. Got "
+                f"{self.standard_errors!r} with metric={self.metric!r}; give only one of them."
+            )
 
     def obstacle_to_classification(self) -> str:
         return "there is no error of a value; give AccuracyDrop(0.01)"
@@ -77,13 +98,35 @@ class ErrorRise(OperatingPoint):
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         last_exit = np.full(len(data.scores), data.n_exits - 1)
         if self.metric is None:
-            assert data.error_scale is not None
-            error = data.error_of(data.outcome(last_exit)[1])
-            target = 1.0 - data.error_scale.loss(self._allowed(error))
-            return frontier.thresholds[frontier.at_accuracy(target)]
+            n_errors = 1.0 if self.standard_errors is None else self.standard_errors
+            for thresholds in frontier.thresholds:  # by increasing cost
+                rise, standard_error = self._rise(data, data.exits(thresholds))
+                if rise + n_errors * standard_error <= self.value + 1e-12:
+                    return thresholds
+            return no_early_exits(data.n_exits)
         best = metric_frontier(data, frontier, self.metric)
         error = -value_at(data, last_exit, self.metric)
         return best.thresholds[best.at_accuracy(-self._allowed(error))]
+
+    def _rise(self, data: CalibrationData, exits: np.ndarray) -> tuple[float, float]:
+        """Rise of the error for given exits of the samples, and its standard error."""
+        assert data.losses is not None
+        assert data.error_scale is not None
+        scale, weight = data.error_scale, data.weight / data.weight.sum()
+        own, last = data.losses[np.arange(len(exits)), exits], data.losses[:, -1]
+        error, at_end = (scale.error(float(weight @ each)) for each in (own, last))
+        if error == at_end == 0:
+            return 0.0, 0.0
+        if self.relative and at_end == 0:
+            return np.inf, 0.0
+        # Derivatives of the errors, and of their ratio, with respect to the weight of a sample.
+        power = 0.5 if scale.is_root else 1.0
+        change, at_end_change = (power * _relative(each, weight) for each in (own, last))
+        if self.relative:
+            rise, changes = error / at_end - 1.0, error / at_end * (change - at_end_change)
+        else:
+            rise, changes = error - at_end, error * change - at_end * at_end_change
+        return rise, float(np.sqrt(np.sum(np.square(weight * changes))))
 
     def _allowed(self, error: float) -> float:
         """Largest error that is allowed, given that of the last exit."""
@@ -96,3 +139,9 @@ class ErrorRise(OperatingPoint):
                 "whose negative value is an error, such as 'neg_mean_absolute_error'."
             )
         return error * (1.0 + self.value)
+
+
+def _relative(losses: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Difference of each loss from the mean, divided by the mean, or 0 if all losses are 0."""
+    mean = weight @ losses
+    return np.asarray(losses / mean - 1.0 if mean > 0 else np.zeros(len(losses)))

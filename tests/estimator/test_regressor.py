@@ -319,7 +319,8 @@ class TestOperatingPoints:
         """The rise is that on the calibration samples, which are given here."""
         reg = quick(policy="change").fit(X, Y)
         value = 0.05 if relative else 2.0
-        reg.calibrate(X_NEW, Y_NEW, ErrorRise(value, relative=relative))
+        point = ErrorRise(value, relative=relative, standard_errors=0)
+        reg.calibrate(X_NEW, Y_NEW, point)
         *_, last = reg.staged_predict(X_NEW)
         at_end = mean_squared_error(Y_NEW, last) ** 0.5
         error = mean_squared_error(Y_NEW, reg.predict(X_NEW)) ** 0.5
@@ -330,6 +331,35 @@ class TestOperatingPoints:
         frontier = reg.frontier_
         cheaper = frontier.costs < reg.operating_point_.cost - 1e-12
         assert (frontier.accuracies[cheaper] < reg.operating_point_.accuracy).all()
+
+    @pytest.mark.parametrize("relative", [True, False])
+    @pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
+    def test_standard_errors_of_the_rise(self, relative, loss):
+        """The standard error is that of repeated draws of the samples."""
+        reg = quick(policy="change", loss=loss).fit(X, Y)
+        point = ErrorRise(0.05, relative=relative)
+        task, table = reg._task, reg._label_table(X_NEW)
+        data = task.calibration_data(table, task.encoded(Y_NEW, X_NEW), reg.costs_)
+        exits = np.zeros(len(Y_NEW), dtype=int)
+        rise, standard_error = point._rise(data, exits)
+        rng = np.random.RandomState(0)
+        drawn = [
+            point._rise(data.take(rng.randint(len(exits), size=len(exits))), exits)[0]
+            for _ in range(400)
+        ]
+        assert rise == pytest.approx(np.mean(drawn), abs=standard_error)
+        assert standard_error == pytest.approx(np.std(drawn), rel=0.25)
+
+    def test_more_standard_errors_let_fewer_samples_exit(self):
+        reg = quick(policy="change").fit(X, Y)
+        costs = []
+        for n_errors in (0, 1, 5):
+            reg.calibrate(X_NEW, Y_NEW, ErrorRise(0.1, standard_errors=n_errors))
+            costs.append(reg.operating_point_.cost)
+        assert costs == sorted(costs)
+        assert costs[0] < costs[-1]
+        with pytest.raises(ValueError, match="give only one of them"):
+            reg.calibrate(X_NEW, Y_NEW, ErrorRise(metric="r2", standard_errors=2))
 
     def test_other_metrics(self):
         reg = quick(policy="change").fit(X, Y)

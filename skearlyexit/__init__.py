@@ -1,6 +1,7 @@
 """Early-exit neural networks behind the scikit-learn interface."""
 
 from skearlyexit._cascade_classifier import CascadeClassifier
+from skearlyexit._cascade_regressor import CascadeRegressor
 from skearlyexit._classifier import EarlyExitClassifier
 from skearlyexit._exit_table import ExitTable, PredictionTable
 from skearlyexit._regressor import EarlyExitRegressor
@@ -82,6 +83,7 @@ __all__ = [
     "BytesCost",
     "CNNBackbone",
     "CascadeClassifier",
+    "CascadeRegressor",
     "ChangePolicy",
     "CombinedTraining",
     "CombinerTraining",

@@ -4,45 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import _fit_context
-from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from sklearn.utils.validation import (
-    _check_y,
-    check_consistent_length,
-    validate_data,
-)
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_y, check_consistent_length
 
-from skearlyexit._base import remembered
 from skearlyexit._base_classifier import BaseExitClassifier
-from skearlyexit._cascade._cascade import Cascade
-from skearlyexit._cascade._chain import FittedChain
 from skearlyexit._cascade._ensemble import ensemble_parts
+from skearlyexit._cascade_base import BaseCascade
 from skearlyexit._data._encode import classification_rows
-from skearlyexit._data._given import GivenRows, given_rows
+from skearlyexit._data._given import GivenRows
 from skearlyexit._data._labels import check_labels
-from skearlyexit._determinism._random import ending_turns
-from skearlyexit._fitting._chain_columns import chosen_columns
-from skearlyexit._fitting._chain_fit import ChainModel, fit_chain
-from skearlyexit._fitting._chain_fitter import ChainFitter, frozen_classes
+from skearlyexit._fitting._chain_fitter import frozen_classes
 from skearlyexit._fitting._successive_fitter import SuccessiveFitter
 from skearlyexit._task._classification import Classification
 from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
-from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
-from skearlyexit.costs._registry import COSTS
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
 from skearlyexit.runtime._onnx_chain import write_chain
 
 
-class CascadeClassifier(BaseExitClassifier, _BaseHeterogeneousEnsemble):
+class CascadeClassifier(BaseExitClassifier, BaseCascade):
     """Classifiers in a row, each of which is asked only if those before are not confident.
 
     Every estimator is an exit. All samples are predicted by the first estimator. A policy computes
@@ -217,36 +205,12 @@ default="seconds"
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "estimators": [list],
+        **BaseCascade._parameter_constraints,
         "policy": [StrOptions(set(POLICIES) - {"gate"}), Policy, None],
-        "combine": [StrOptions(set(COMBINATIONS) - {"trained"}), Combination, None],
         "temperature_scaling": ["boolean"],
-        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
-        "budget": [Interval(Real, 0, None, closed="right"), Budget, None],
-        "operating_point": [OperatingPoint, None],
-        "cost": [StrOptions(set(COSTS)), Cost, "array-like"],
-        "calibration": [
-            Interval(RealNotInt, 0, 1, closed="neither"),
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split", "get_n_splits"]),
-            StrOptions({"auto"}),
-            None,
-        ],
         "pass_probabilities": ["boolean"],
         "train_share": [Interval(Real, 0, 1, closed="right")],
-        "columns": [dict, None],
-        "feature_costs": ["array-like", dict, None],
-        "batch_invariant": ["boolean"],
-        "n_jobs": [
-            Interval(Integral, None, -1, closed="right"),
-            Interval(Integral, 1, None, closed="left"),
-            None,
-        ],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
-
-    cascade_: Cascade[FittedChain]
 
     def __init__(
         self,
@@ -392,11 +356,6 @@ default="seconds"
         """
         write_chain(self, self._point(threshold, budget), path)
 
-    @property
-    def estimators_(self) -> list[Any]:
-        """Fitted estimators."""
-        return [each.model for each in self.cascade_.network.links]
-
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None
@@ -431,13 +390,7 @@ default="seconds"
             what is required of it, X, y or weights are invalid, or the operating point cannot be
             satisfied.
         """
-        before = dict(vars(self))
-        try:
-            ending_turns(lambda: self._fit(X, y, sample_weight, groups))
-        except BaseException:
-            # A model that was fitted before is kept.
-            self.__dict__ = before
-            raise
+        self._or_unchanged(lambda: self._fit(X, y, sample_weight, groups))
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
@@ -447,70 +400,19 @@ default="seconds"
         samples, classes, weight = classification_rows(
             rows, y, sample_weight, None, groups, name=type(self).__name__, classes=known
         )
-        every = [name for name, _ in self.estimators]
-        columns = chosen_columns(self.columns, names, every, samples.X)
-        fitter = ChainFitter(
-            names,
-            estimators,
-            columns,
-            classes,
-            self.n_jobs,
-            bool(self.verbose),
-            self.batch_invariant,
-        )
+        task = Classification(classes)
+        fitter = self._chain_fitter(names, estimators, samples, task)
         learns_less = self.train_share < 1 and not fitter.is_fitted
         if len(names) > 1 and (self.pass_probabilities or learns_less):
             fitter = SuccessiveFitter(
                 **vars(fitter), passes=self.pass_probabilities, share=self.train_share
             )
-        self._set_fitted(fit_chain(self, fitter, samples, weight), names, classes)
-
-    def _estimators_in_use(self) -> tuple[list[str], list[Any]]:
-        """Names and estimators, without those that were dropped."""
-        pairs = [
-            (name, each)
-            for name, each in zip(*self._validate_estimators(), strict=True)
-            if each != "drop"
-        ]
-        return [name for name, _ in pairs], [each for _, each in pairs]
+        self._fit_chain(fitter, samples, weight)
 
     def _labeled(self, X: Any, y: Any) -> tuple[GivenRows, np.ndarray]:
         """Training samples as they are given, and validated labels."""
-        rows = given_rows(X)
-        for name in ("n_features_in_", "feature_names_in_"):
-            # Of a fit before. Samples without a second axis do not set them.
-            self.__dict__.pop(name, None)
-        _, y = validate_data(self, X, y, skip_check_array=True)
+        rows = self._given(X, y)
         check_labels(y)
         y = _check_y(y, estimator=self)
         check_consistent_length(X, y)
         return rows, y
-
-    def _validate_rows(self, X: Any) -> GivenRows:
-        """Samples as they are given, whose features are those of `fit`."""
-        if getattr(X, "ndim", 2) == 1 and hasattr(self, "n_features_in_"):
-            raise ValueError(
-                f"Expected 2D array, got 1D array instead, of {len(X)} values. Reshape your data "
-                "with X.reshape(1, -1) if it is a single sample."
-            )
-        rows = given_rows(X)
-        validate_data(self, X, reset=False, skip_check_array=True)
-        return rows
-
-    def _set_fitted(self, model: ChainModel, names: list[str], classes: np.ndarray) -> None:
-        """Set all fitted attributes at once."""
-        point, cascade = model.point, model.cascade
-        self.__dict__.update(
-            classes_=classes,
-            _task=Classification(classes),
-            cascade_=cascade,
-            n_exits_=cascade.n_exits,
-            exit_names_=names,
-            costs_=cascade.costs,
-            cost_table_=cascade.cost_table,
-            operating_point_=point,
-            thresholds_=point.thresholds.copy(),
-            frontier_=model.frontier,
-            _recent_scores=remembered(model.scores),
-            _candidates=None,
-        )

@@ -18,9 +18,12 @@ class OutputKind(metaclass=ABCMeta):
     ----------
     noun : str
         What the outputs are called in messages.
+    method : str
+        Method of a scikit-learn estimator that returns them.
     """
 
     noun: str
+    method: str
 
     @abstractmethod
     def of_last_layer(self, values: torch.Tensor) -> np.ndarray:
@@ -55,6 +58,7 @@ class Probabilities(OutputKind):
     """Class probabilities, of which the largest determines the label that is predicted."""
 
     noun = "probabilities"
+    method = "predict_proba"
 
     def of_last_layer(self, values: torch.Tensor) -> np.ndarray:
         return torch.softmax(values, dim=1).cpu().numpy()
@@ -79,6 +83,7 @@ class Values(OutputKind):
     """Values of targets, which are what is predicted."""
 
     noun = "predictions"
+    method = "predict"
 
     def of_last_layer(self, values: torch.Tensor) -> np.ndarray:
         return values.cpu().numpy()

@@ -127,8 +127,8 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         Criterion by which the thresholds are chosen: `Budget`, `ErrorRise`, `Threshold`, or
         `RiskControl` and `ConformalRiskControl` with a function as the `risk`. If none of the three
         parameters is given, it is ``ErrorRise(0.01)``: the lowest mean cost at which the root mean
-        squared error on the calibration samples is at most 1 % above that of the last exit, or the
-        mean loss if another `loss` is given.
+        squared error on the calibration samples, plus a standard error of the difference, is at
+        most 1 % above that of the last exit, or the mean loss if another `loss` is given.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
         Unit of costs: counted multiply-accumulate operations (MACs), seconds measured on this
         machine, bytes of parameters, or a cost object such as `GivenCost`.
@@ -449,7 +449,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         self, X: Any, y: np.ndarray, sample_weight: Any, groups: Any
     ) -> tuple[Samples, Task, np.ndarray | None]:
         known = self._task.targets if self._goes_on else None
-        self._check_loss()
+        Regression.check_loss(self)
         samples, targets, weight = regression_rows(X, y, sample_weight, groups, known)
         return samples, Regression.of(targets, samples.y, self), weight
 
@@ -460,13 +460,6 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
 
     def _start(self, task: Task) -> MultiExitNetwork | None:
         return self._network if self._goes_on else None
-
-    def _check_loss(self) -> None:
-        if (self.loss == "quantile") != (self.quantile is not None):
-            raise ValueError(
-                "The parameter 'quantile' is required with loss='quantile', and has no effect with "
-                f"another loss. Got loss={self.loss!r} and quantile={self.quantile!r}."
-            )
 
     @available_if(check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -512,7 +505,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         first = not hasattr(self, "cascade_")
-        self._check_loss()
+        Regression.check_loss(self)
         X, y = self._checked_rows(X, y, reset=first)
         known = None if first else self._task.targets
         rows, targets = rows_of_known_targets(X, y, sample_weight, known, self.dtype)

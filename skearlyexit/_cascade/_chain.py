@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from skearlyexit._data._given import GivenRows
-from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._determinism._estimator import BatchInvariantEstimator
 from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit.costs import CostInput
 
@@ -58,7 +58,10 @@ class Link(metaclass=ABCMeta):
 
     @abstractmethod
     def predict_proba(self, rows: GivenRows, state: State | None) -> np.ndarray:
-        """Probabilities of shape (n_samples, n_classes), given the state at this exit."""
+        """Probabilities of shape (n_samples, n_classes), given the state at this exit.
+
+        In regression, values of the targets, standardized as in calibration.
+        """
 
     @abstractmethod
     def cost_input(self, rows: GivenRows, state: State | None) -> CostInput:
@@ -67,29 +70,29 @@ class Link(metaclass=ABCMeta):
 
 @dataclass(frozen=True)
 class Alone(Link):
-    """Classifier that uses nothing of those before it.
+    """Estimator that uses nothing of those before it.
 
     Attributes
     ----------
-    steady : BatchInvariantClassifier
-        Calls the classifier.
+    steady : BatchInvariantEstimator
+        Calls the estimator.
     """
 
-    steady: BatchInvariantClassifier
+    steady: BatchInvariantEstimator
 
     @property
     def model(self) -> Any:
-        """The classifier."""
+        """The estimator."""
         return self.steady.model
 
     def advance(self, rows: GivenRows, state: State | None) -> None:
         return None
 
     def predict_proba(self, rows: GivenRows, state: State | None) -> np.ndarray:
-        return self.steady.predict_proba(rows)
+        return self.steady.outputs(rows)
 
     def cost_input(self, rows: GivenRows, state: State | None) -> CostInput:
-        return CostInput(self.steady.predict_proba, rows, self.model)
+        return CostInput(self.steady.outputs, rows, self.model)
 
 
 @dataclass(frozen=True)
@@ -124,14 +127,14 @@ class OfColumns(Link):
 
 @dataclass(frozen=True)
 class FittedChain:
-    """Fitted classifiers in a row, each of which is an exit.
+    """Fitted estimators in a row, each of which is an exit.
 
     Attributes
     ----------
     links : list of Link
-        Classifier of each exit.
+        Estimator of each exit.
     n_classes : int
-        Number of classes.
+        Number of classes, or of targets in regression.
     kind : OutputKind, default=PROBABILITIES
         What the outputs of the estimators are.
     """

@@ -63,6 +63,22 @@ class Targets:
         spread = np.sqrt(np.square(centered / largest).mean(axis=0))
         return cls(mean, np.where(constant, 1.0, largest * spread), y.ndim == 1)
 
+    @classmethod
+    def exact(cls, y: np.ndarray) -> Targets:
+        """As `of`, but not centered, and scaled by the nearest powers of two.
+
+        Standardized targets are then restored to the last bit, which estimators depend on that
+        compare targets, such as trees.
+        """
+        found = cls.of(y)
+        scale = np.exp2(np.round(np.log2(found.scale)))
+        return cls(np.zeros_like(found.mean), scale, found.flat)
+
+    @classmethod
+    def unscaled(cls) -> Targets:
+        """One target that is not standardized, of shape (n_samples,)."""
+        return cls(np.zeros(1), np.ones(1), flat=True)
+
     @property
     def n_targets(self) -> int:
         """Number of targets."""

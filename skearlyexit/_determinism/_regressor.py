@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from skearlyexit._data._given import GivenRows, copied
+from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._estimator import (
     LARGEST_CALL,
     BatchInvariantEstimator,
@@ -25,13 +26,15 @@ from skearlyexit._determinism._random import isolated_random_state
 class BatchInvariantRegressor(BatchInvariantEstimator):
     """A fitted scikit-learn regressor whose predictions do not depend on the batch.
 
+    The regressor predicts in the units of the user, and the outputs are standardized.
+
     Attributes
     ----------
-    n_targets : int
-        Number of targets.
+    targets : Targets
+        Mean and scale of the targets.
     """
 
-    n_targets: int
+    targets: Targets
 
     @classmethod
     def fit(
@@ -41,8 +44,10 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         *,
+        targets: Targets,
         seed: int,
         largest_call: int = LARGEST_CALL,
+        in_any_batch: bool = True,
     ) -> BatchInvariantRegressor:
         """Fit a clone of a regressor or pipeline.
 
@@ -54,11 +59,16 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
         ----------
         estimator : scikit-learn regressor or pipeline
         X : ndarray of shape (n_samples, n_features), float64, or GivenRows
-        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+        y : ndarray of shape (n_samples, n_targets)
+            Standardized targets.
         sample_weight : ndarray of shape (n_samples,) or None
+        targets : Targets
+            Mean and scale of the targets. The regressor is fitted in the units of the user.
         seed : int
         largest_call : int, default=1024
             Largest number of samples in a call.
+        in_any_batch : bool, default=True
+            Whether predictions do not depend on the batch.
 
         Returns
         -------
@@ -67,22 +77,52 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
         rng = check_random_state(seed)
         estimator = clone(estimator)
         set_seeds(estimator, rng)
-        weight = sample_weight
+        y, weight = targets.restored(y), sample_weight
         if weight is not None and not takes_weights(estimator):
             rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
             X, y, weight = X[rows], y[rows], None
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
             # Copies, since some estimators change their input in place.
             fit_weighted(estimator, copied(X), y, None if weight is None else weight.copy())
-            n_targets = 1 if y.ndim == 1 else y.shape[1]
-            return cls(estimator, n_targets)._tested(X, largest_call)
+            return cls(estimator, targets)._tested(X, largest_call, in_any_batch)
+
+    @classmethod
+    def of_fitted(
+        cls,
+        estimator: Any,
+        X: np.ndarray | GivenRows,
+        targets: Targets,
+        largest_call: int = LARGEST_CALL,
+        in_any_batch: bool = True,
+    ) -> BatchInvariantRegressor:
+        """Make it from a regressor that was fitted on these targets.
+
+        Parameters
+        ----------
+        estimator : fitted regressor or pipeline
+            Its parameters `n_jobs` are changed.
+        X : ndarray of shape (n_samples, n_features), float64, or GivenRows
+            Samples, with some of which it is tested whether predictions depend on other samples.
+        targets : Targets
+            Mean and scale of the targets.
+        largest_call : int, default=1024
+            Largest number of samples in a call.
+        in_any_batch : bool, default=True
+            Whether predictions do not depend on the batch.
+
+        Returns
+        -------
+        fitted : BatchInvariantRegressor
+        """
+        return cls(estimator, targets)._tested(X, largest_call, in_any_batch)
 
     def _predict(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         found = np.asarray(self.model.predict(copied(vectors)), dtype=np.float64)
-        if found.size != len(vectors) * self.n_targets:
+        n_targets = self.targets.n_targets
+        if found.size != len(vectors) * n_targets:
             raise ValueError(
-                f"predict of {type(last_step(self.model)).__name__} must return {self.n_targets} "
-                f"values for each sample. Got an array of shape {found.shape} for {len(vectors)} "
+                f"predict of {type(last_step(self.model)).__name__} must return {n_targets} "
+                f"value(s) for each sample. Got an array of shape {found.shape} for {len(vectors)} "
                 "samples."
             )
-        return found.reshape(len(vectors), self.n_targets)
+        return self.targets.standardized(found.reshape(len(vectors), n_targets))

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._cascade._chain import FittedChain
-from skearlyexit._cascade._exit_rule import PLAIN, ExitRule
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, calibration_splits
 from skearlyexit._fitting._calibrating import calibration_data, fit_rule, found_at_exits
@@ -27,10 +27,9 @@ from skearlyexit._fitting._operating_point import (
     requested_point,
 )
 from skearlyexit._task._base import Task
-from skearlyexit._task._classification import Classification
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import CalibratedPoint, Frontier
-from skearlyexit.combination import Combination
+from skearlyexit.combination import Combination, OwnCombination
 from skearlyexit.combination._registry import COMBINATIONS
 
 
@@ -77,12 +76,13 @@ def fit_chain(
     model : ChainModel
         Fitted model.
     """
-    task, n_exits = Classification(fitter.classes), len(fitter.names)
+    task, n_exits = fitter.task, len(fitter.names)
     weights = CalibrationWeights.of(weight)
     samples = replace(samples, calibration_weight=weights.relative)
     request = requested_point(params)
     rng = check_random_state(params.random_state)
-    exit_rule = _exit_rule(params, task, n_exits)
+    n_samples = 0 if params.calibration is None else len(samples)
+    exit_rule = _exit_rule(params, task, n_exits, n_samples)
     fitter.check(
         needs_probabilities=n_exits > 1 and exit_rule.needs_probabilities,
         weighted=samples.weight is not None,
@@ -157,9 +157,9 @@ class _EachAlone:
         return None
 
 
-def _exit_rule(params: Any, task: Task, n_exits: int) -> ExitRule:
+def _exit_rule(params: Any, task: Task, n_exits: int, n_samples: int) -> ExitRule:
     """Exit rule that the parameters ask for, which needs neither gates nor a joint training."""
-    policy = resolve(params.policy, task.policies, task.default_policy(0))
+    policy = resolve(params.policy, task.policies, task.default_policy(n_samples))
     combination = resolve(params.combine, COMBINATIONS, "own")
     for part in (policy, combination):
         task.check(part)
@@ -173,6 +173,6 @@ def _exit_rule(params: Any, task: Task, n_exits: int) -> ExitRule:
         _EachAlone(), task.n_outputs, [False] * n_exits
     )  # raises if it needs one
     if n_exits == 1:
-        return PLAIN
+        return ExitRule(None, OwnCombination(), task.plain_policy(), task.kind)
     combination.check(task.n_outputs, n_exits)
     return exit_rule

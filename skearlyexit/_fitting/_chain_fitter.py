@@ -23,9 +23,13 @@ from skearlyexit._cascade._chain import (
 )
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
-from skearlyexit._determinism._classifier import BatchInvariantClassifier
-from skearlyexit._determinism._estimator import as_stored, takes_weights
+from skearlyexit._determinism._estimator import (
+    BatchInvariantEstimator,
+    as_stored,
+    takes_weights,
+)
 from skearlyexit._fitting._network_fitter import MAX_SEED
+from skearlyexit._task._base import Task
 
 
 @dataclass(frozen=True)
@@ -37,26 +41,29 @@ class ChainFitter:
     names : list of str
         Name of each estimator.
     estimators : list of estimator
-        Classifiers, which are cloned. One that is frozen is used as it is.
+        Estimators, which are cloned. One that is frozen is used as it is.
     columns : list of ndarray of int, or None
         Positions of the columns of each estimator. None for all columns.
-    classes : ndarray of shape (n_classes,)
-        Class labels.
+    task : Task
+        What is predicted.
     n_jobs : int or None
         Number of estimators that are fitted in parallel.
     verbose : bool
         Whether the time of each fit is printed.
     in_any_batch : bool
         Whether predictions do not depend on the batch.
+    title : str
+        Name of the cascade, which is printed with the time.
     """
 
     names: list[str]
     estimators: list[Any]
     columns: list[np.ndarray | None]
-    classes: np.ndarray
+    task: Task
     n_jobs: int | None
     verbose: bool
     in_any_batch: bool
+    title: str
 
     @property
     def is_fitted(self) -> bool:
@@ -137,7 +144,8 @@ class ChainFitter:
                     shared[i] if i in shared else self.of_columns(i, Alone(next(fitted)))
                     for i in range(len(self.estimators))
                 ],
-                len(self.classes),
+                self.task.n_outputs,
+                self.task.kind,
             )
             for _ in parts
         ]
@@ -196,8 +204,9 @@ class ChainFitter:
             self.names[i],
             self.estimators[i],
             samples,
-            self.classes,
+            self.task,
             seed,
+            self.title,
             message,
             self.in_any_batch,
         )
@@ -206,12 +215,7 @@ class ChainFitter:
         """Link of a frozen estimator, which is changed."""
         if _is_part(frozen):
             return frozen.as_link(rows, in_any_batch=self.in_any_batch)
-        return Alone(self._of_fitted(frozen, rows))
-
-    def _of_fitted(self, frozen: Any, rows: GivenRows) -> BatchInvariantClassifier:
-        return BatchInvariantClassifier.of_fitted(
-            frozen, rows, self.classes, ROWS_PER_CALL, self.in_any_batch
-        )
+        return Alone(self.task.of_fitted(frozen, rows, ROWS_PER_CALL, self.in_any_batch))
 
 
 def is_frozen(estimator: Any) -> bool:
@@ -266,22 +270,20 @@ def _fit(
     name: str,
     estimator: Any,
     part: Samples,
-    classes: np.ndarray,
+    task: Task,
     seed: int,
+    title: str,
     message: str | None,
     in_any_batch: bool,
-) -> BatchInvariantClassifier:
-    with _print_elapsed_time("CascadeClassifier", message):
+) -> BatchInvariantEstimator:
+    with _print_elapsed_time(title, message):
         try:
-            return BatchInvariantClassifier.fit(
+            return task.fit_estimator(
                 estimator,
                 part.X,
-                classes[part.y],
+                part.y,
                 part.weight,
-                classes=classes,
-                needs_probabilities=False,
                 seed=seed,
-                advice="",
                 largest_call=ROWS_PER_CALL,
                 in_any_batch=in_any_batch,
             )

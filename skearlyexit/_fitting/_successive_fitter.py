@@ -11,13 +11,14 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel
 
-from skearlyexit._cascade._chain import Alone, FittedChain, Link, State
+from skearlyexit._cascade._chain import ROWS_PER_CALL, Alone, FittedChain, Link, State
 from skearlyexit._cascade._informed import Informed, informed_rows
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, cross_fitting_splits
 from skearlyexit._fitting._chain_fitter import ChainFitter, is_frozen
 from skearlyexit._fitting._network_fitter import MAX_SEED
+from skearlyexit._task._classification import Classification
 
 #: Number of folds, as in `StackingClassifier`.
 N_FOLDS = 5
@@ -39,6 +40,7 @@ class SuccessiveFitter(ChainFitter):
         which the largest probability is lowest.
     """
 
+    task: Classification
     passes: bool
     share: float
 
@@ -74,20 +76,21 @@ class SuccessiveFitter(ChainFitter):
             for k, (whole, *of_folds) in enumerate(fitted):
                 chains[k].append(whole)
                 if i < last:
-                    found = reached[k].predicted(splits[k], of_folds, len(self.classes))
+                    found = reached[k].predicted(splits[k], of_folds, self.task.n_outputs)
                     reached[k] = reached[k].after(found, self.share, passes=self.passes)
-        return [FittedChain(links, len(self.classes)) for links in chains]
+        return [FittedChain(links, self.task.n_outputs) for links in chains]
 
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         if not self.passes:
             return super()._link(frozen, rows)
-        return Informed(self._of_fitted(frozen, rows), [])
+        steady = self.task.of_fitted(frozen, rows, ROWS_PER_CALL, self.in_any_batch)
+        return Informed(steady, [])
 
     def _names_before(self, i: int) -> list[str]:
         """Names of the features that an estimator sees in addition to those of X."""
         if not self.passes:
             return []
-        return [f"{name}_{label}" for name in self.names[:i] for label in self.classes]
+        return [f"{name}_{label}" for name in self.names[:i] for label in self.task.classes]
 
     def _links(
         self,

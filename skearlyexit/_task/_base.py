@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from skearlyexit._determinism._estimator import BatchInvariantEstimator
 from skearlyexit._exit_table import ExitTable, LabelTable, PredictionTable
 from skearlyexit._output_kind import OutputKind
 from skearlyexit.calibration import CalibrationData, OperatingPoint
@@ -111,6 +112,26 @@ class Task(metaclass=ABCMeta):
     @abstractmethod
     def fit_head(self, head: Head, *, needs_probabilities: bool, **arguments: Any) -> FittedHead:
         """Fit a head; see `Head.fit` and `Head.fit_regression`."""
+
+    @abstractmethod
+    def fit_estimator(
+        self,
+        estimator: Any,
+        X: Any,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        *,
+        seed: int,
+        largest_call: int,
+        in_any_batch: bool,
+    ) -> BatchInvariantEstimator:
+        """Fit a clone of a scikit-learn estimator to samples and encoded y."""
+
+    @abstractmethod
+    def of_fitted(
+        self, estimator: Any, X: Any, largest_call: int, in_any_batch: bool
+    ) -> BatchInvariantEstimator:
+        """Caller of a fitted scikit-learn estimator, tested on some samples."""
 
     @abstractmethod
     def plain_policy(self) -> Policy:

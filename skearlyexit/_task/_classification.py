@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skearlyexit._data._labels import encode_labels
+from skearlyexit._determinism._classifier import BatchInvariantClassifier
 from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit._task._base import Task
 from skearlyexit.calibration import CalibrationData, OperatingPoint, RiskControl
@@ -76,6 +77,37 @@ class Classification(Task):
 
     def fit_head(self, head: Head, *, needs_probabilities: bool, **arguments: Any) -> FittedHead:
         return head.fit(classes=self.classes, needs_probabilities=needs_probabilities, **arguments)
+
+    def fit_estimator(
+        self,
+        estimator: Any,
+        X: Any,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        *,
+        seed: int,
+        largest_call: int,
+        in_any_batch: bool,
+    ) -> BatchInvariantClassifier:
+        return BatchInvariantClassifier.fit(
+            estimator,
+            X,
+            self.classes[y],
+            sample_weight,
+            classes=self.classes,
+            needs_probabilities=False,
+            seed=seed,
+            advice="",
+            largest_call=largest_call,
+            in_any_batch=in_any_batch,
+        )
+
+    def of_fitted(
+        self, estimator: Any, X: Any, largest_call: int, in_any_batch: bool
+    ) -> BatchInvariantClassifier:
+        return BatchInvariantClassifier.of_fitted(
+            estimator, X, self.classes, largest_call, in_any_batch
+        )
 
     def plain_policy(self) -> Policy:
         return ConfidencePolicy()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from skearlyexit._data._targets import Targets, checked_targets
+from skearlyexit._determinism._regressor import BatchInvariantRegressor
 from skearlyexit._exit_table import PredictionTable
 from skearlyexit._output_kind import VALUES, OutputKind
 from skearlyexit._task._base import Task
@@ -48,6 +49,15 @@ class Regression(Task):
     policies: ClassVar[Mapping[str, type[Policy]]] = REGRESSION_POLICIES
     estimator_type: ClassVar[str] = "regressor"
     converts: ClassVar[bool] = False
+
+    @classmethod
+    def check_loss(cls, params: Any) -> None:
+        """Raise a ValueError if an estimator has a loss without its quantile, or the reverse."""
+        if (params.loss == "quantile") != (params.quantile is not None):
+            raise ValueError(
+                "The parameter 'quantile' is required with loss='quantile', and has no effect with "
+                f"another loss. Got loss={params.loss!r} and quantile={params.quantile!r}."
+            )
 
     @classmethod
     def of(cls, targets: Targets, y: np.ndarray, params: Any) -> Regression:
@@ -98,6 +108,35 @@ class Regression(Task):
 
     def fit_head(self, head: Head, *, needs_probabilities: bool, **arguments: Any) -> FittedHead:
         return head.fit_regression(targets=self.targets, **arguments)
+
+    def fit_estimator(
+        self,
+        estimator: Any,
+        X: Any,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        *,
+        seed: int,
+        largest_call: int,
+        in_any_batch: bool,
+    ) -> BatchInvariantRegressor:
+        return BatchInvariantRegressor.fit(
+            estimator,
+            X,
+            y,
+            sample_weight,
+            targets=self.targets,
+            seed=seed,
+            largest_call=largest_call,
+            in_any_batch=in_any_batch,
+        )
+
+    def of_fitted(
+        self, estimator: Any, X: Any, largest_call: int, in_any_batch: bool
+    ) -> BatchInvariantRegressor:
+        return BatchInvariantRegressor.of_fitted(
+            estimator, X, self.targets, largest_call, in_any_batch
+        )
 
     def plain_policy(self) -> Policy:
         return ChangePolicy()

@@ -24,32 +24,50 @@ from sklearn.discriminant_analysis import (
     LinearDiscriminantAnalysis,
     QuadraticDiscriminantAnalysis,
 )
-from sklearn.dummy import DummyClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     BaseEnsemble,
     GradientBoostingClassifier,
+    GradientBoostingRegressor,
     HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     StackingClassifier,
+    StackingRegressor,
     VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.feature_selection import SelectorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import (
+    ElasticNet,
+    ElasticNetCV,
+    HuberRegressor,
+    LinearRegression,
     LogisticRegression,
     LogisticRegressionCV,
     PassiveAggressiveClassifier,
     Perceptron,
+    QuantileRegressor,
+    Ridge,
     RidgeClassifier,
     RidgeClassifierCV,
+    RidgeCV,
     SGDClassifier,
+    SGDRegressor,
 )
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import ComplementNB, MultinomialNB
-from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
-from sklearn.neural_network import MLPClassifier
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    RadiusNeighborsClassifier,
+    RadiusNeighborsRegressor,
+)
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
     MaxAbsScaler,
@@ -58,7 +76,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from sklearn.svm import SVC, LinearSVC, NuSVC
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR
 from sklearn.tree import BaseDecisionTree
 
 #: Number of MACs in the time of a comparison in a tree, or of an exponential.
@@ -95,7 +113,7 @@ def estimator_macs(estimator: Any) -> float:
     Parameters
     ----------
     estimator : fitted estimator
-        A scikit-learn classifier, transformer or pipeline.
+        A scikit-learn classifier, regressor, transformer or pipeline.
 
     Returns
     -------
@@ -120,15 +138,24 @@ def estimator_macs(estimator: Any) -> float:
 
 
 _LINEAR = (
+    ElasticNet,
+    ElasticNetCV,
+    HuberRegressor,
     LinearDiscriminantAnalysis,
+    LinearRegression,
     LinearSVC,
+    LinearSVR,
     LogisticRegression,
     LogisticRegressionCV,
     PassiveAggressiveClassifier,
     Perceptron,
+    QuantileRegressor,
+    Ridge,
     RidgeClassifier,
     RidgeClassifierCV,
+    RidgeCV,
     SGDClassifier,
+    SGDRegressor,
 )
 
 
@@ -141,12 +168,15 @@ for _kind in _LINEAR:
 
 
 @estimator_macs.register(MLPClassifier)
+@estimator_macs.register(MLPRegressor)
 def _(estimator: Any) -> float:
     return float(sum(part.size for part in (*estimator.coefs_, *estimator.intercepts_)))
 
 
 @estimator_macs.register(SVC)
 @estimator_macs.register(NuSVC)
+@estimator_macs.register(SVR)
+@estimator_macs.register(NuSVR)
 def _(estimator: Any) -> float:
     # The linear kernel too is evaluated with every support vector.
     per_feature, per_vector = _KERNELS.get(estimator.kernel, (None, 0.0))
@@ -157,7 +187,8 @@ def _(estimator: Any) -> float:
         )
     n_vectors = estimator.n_support_.sum()
     kernel = n_vectors * (per_feature * estimator.n_features_in_ + per_vector)
-    # Each support vector has one coefficient for every pair of classes that includes its own.
+    # Each support vector has one coefficient for every pair of classes that includes its own, and
+    # a single one in regression.
     return float(kernel + estimator.dual_coef_.size)
 
 
@@ -182,6 +213,7 @@ def _(estimator: Any) -> float:
 
 
 @estimator_macs.register(DummyClassifier)
+@estimator_macs.register(DummyRegressor)
 @estimator_macs.register(SelectorMixin)
 def _(estimator: Any) -> float:
     return 0.0
@@ -207,11 +239,14 @@ def _(estimator: Any) -> float:
 
 
 @estimator_macs.register(VotingClassifier)
+@estimator_macs.register(VotingRegressor)
+@estimator_macs.register(MultiOutputRegressor)
 def _(estimator: Any) -> float:
     return _sum_of(estimator.estimators_)
 
 
 @estimator_macs.register(StackingClassifier)
+@estimator_macs.register(StackingRegressor)
 def _(estimator: Any) -> float:
     return _sum_of([*estimator.estimators_, estimator.final_estimator_])
 
@@ -249,8 +284,9 @@ def _(estimator: Any) -> float:
 @estimator_macs.register(OneVsOneClassifier)
 @estimator_macs.register(OutputCodeClassifier)
 def _(estimator: Any) -> float:
-    # Each member returns a vector with a value for each class, and these are summed.
-    per_member = CALL + len(estimator.classes_)
+    # Each member returns a value for each class or target, and these are summed.
+    n_outputs = len(estimator.classes_) if hasattr(estimator, "classes_") else 1
+    per_member = CALL + n_outputs
     return _sum_of(estimator.estimators_) + len(estimator.estimators_) * per_member
 
 
@@ -263,12 +299,14 @@ def _(estimator: Any) -> float:
 
 
 @estimator_macs.register(GradientBoostingClassifier)
+@estimator_macs.register(GradientBoostingRegressor)
 def _(estimator: Any) -> float:
     trees = np.ravel(estimator.estimators_)
     return float(sum(_mean_path(tree.tree_) + 1 for tree in trees))
 
 
 @estimator_macs.register(HistGradientBoostingClassifier)
+@estimator_macs.register(HistGradientBoostingRegressor)
 def _(estimator: Any) -> float:
     trees = [tree for iteration in estimator._predictors for tree in iteration]
     return float(sum(estimator_macs(tree) + 1 for tree in trees))
@@ -282,7 +320,9 @@ def _(estimator: Any) -> float:
 
 
 @estimator_macs.register(KNeighborsClassifier)
+@estimator_macs.register(KNeighborsRegressor)
 @estimator_macs.register(RadiusNeighborsClassifier)
+@estimator_macs.register(RadiusNeighborsRegressor)
 def _(estimator: Any) -> float:
     if estimator._fit_method != "brute":
         raise UncountedError(

@@ -75,16 +75,13 @@ class EstimatorRegression(RegressionExit):
     ----------
     steady : BatchInvariantRegressor
         Calls the regressor.
-    targets : Targets
-        Mean and scale of the targets.
     """
 
     steady: BatchInvariantRegressor
-    targets: Targets
 
     def outputs(self, vectors: torch.Tensor) -> np.ndarray:
         """Standardized predictions; see `FittedHead.outputs`."""
-        return self.targets.standardized(_outputs(self.steady, vectors))
+        return _outputs(self.steady, vectors)
 
     def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Input of the cost measurement, with estimator and pooling; see `FittedHead`."""
@@ -221,9 +218,9 @@ class EstimatorHead(Head):
         assert embeddings is not None
         with self._naming_embeddings(embeddings):
             steady = BatchInvariantRegressor.fit(
-                self.estimator, embeddings, targets.restored(y), sample_weight, seed=seed
+                self.estimator, embeddings, y, sample_weight, targets=targets, seed=seed
             )
-        return EstimatorRegression(steady.model, module.pooling, steady, targets)
+        return EstimatorRegression(steady.model, module.pooling, steady)
 
     @contextmanager
     def _naming_embeddings(self, embeddings: np.ndarray) -> Iterator[None]:

@@ -10,6 +10,7 @@ from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 
+from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._regressor import BatchInvariantRegressor
 from skearlyexit.costs import estimator_macs
 from skearlyexit.policies._base import State
@@ -86,8 +87,9 @@ class LearnedErrorPolicy(RegressionPolicy):
             fitted = BatchInvariantRegressor.fit(
                 estimator,
                 _features(state, probabilities.shape[2]),
-                left[:, exit_],
+                left[:, exit_, None],
                 weight,
+                targets=Targets.unscaled(),
                 seed=int(rng.randint(np.iinfo(np.int32).max)),
             )
             self.exits_.append(fitted)

@@ -31,11 +31,13 @@ class EstimatorExecutor(Executor):
 
     combiner = None
     has_gates = False
-    advice = "Check these samples, and what predict_proba of the estimator returns for them."
 
     def __init__(self, chain: FittedChain) -> None:
         self.chain = chain
         self.n_exits, self.n_classes, self.kind = chain.n_exits, chain.n_classes, chain.kind
+        self.advice = (
+            f"Check these samples, and what {chain.kind.method} of the estimator returns for them."
+        )
 
     def context(self) -> AbstractContextManager[Any]:
         return nullcontext()

@@ -1,0 +1,122 @@
+"""Regressors in a row, against the same written by hand."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.base import clone
+from sklearn.datasets import make_friedman1
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeRegressor
+
+from skearlyexit import CascadeClassifier, CascadeRegressor, ErrorRise
+from skearlyexit.costs import estimator_macs
+from tests._data import same
+
+X, Y = make_friedman1(1000, noise=0.5, random_state=0)
+X_NEW, Y_NEW = make_friedman1(400, noise=0.5, random_state=1)
+PAIR = [("linear", Ridge()), ("tree", DecisionTreeRegressor(max_depth=8, random_state=0))]
+
+
+def quick(estimators=PAIR, **params):
+    return CascadeRegressor(estimators, **{"cost": [1, 20], "random_state": 0, **params})
+
+
+def test_a_cascade_by_hand():
+    """All samples to the first, and those far from it by its scores to the second."""
+    reg = quick(budget=0.5).fit(X, Y)
+    reg.thresholds_ = np.quantile(reg.exit_table(X_NEW).scores[:, :1], 0.5, axis=0)
+    values, exits = reg.predict(X_NEW, return_exits=True)
+    first, second = (clone(each).fit(X, Y) for _, each in PAIR)
+    policy = reg.cascade_.exit_rule.policy
+    seen = first.predict(X_NEW) / 2 ** np.round(np.log2(Y.std()))
+    log_difference = policy.exits_[0].model.predict(seen[:, None])
+    leaves = expit(-log_difference) >= reg.thresholds_[0]
+    assert same(exits == 0, leaves)
+    expected = np.where(exits == 0, first.predict(X_NEW), second.predict(X_NEW))
+    assert same(values, expected)
+    assert 0 < leaves.mean() < 1
+
+
+def test_run_equals_table_for_any_batch():
+    reg = quick(
+        policy="change",
+        estimators=[*PAIR, ("near", KNeighborsRegressor(algorithm="brute"))],
+        cost="macs",
+    )
+    reg.fit(X, Y)
+    table = reg.exit_table(X_NEW)
+    values, exits = reg.predict(X_NEW, threshold=0.6, return_exits=True)
+    assert same(exits, table.exits([0.6, 0.6]))
+    assert same(values, table.predictions[np.arange(400), exits])
+    assert len(set(exits.tolist())) > 1
+    for row in range(10):
+        assert same(reg.predict(X_NEW[row : row + 1], threshold=0.6), values[row : row + 1])
+
+
+def test_it_saves_and_keeps_the_error():
+    forest = RandomForestRegressor(20, random_state=0)
+    reg = quick([("tree", DecisionTreeRegressor(max_depth=6)), ("forest", forest)]).fit(X, Y)
+    assert reg.operating_point_.request.value == 0.01
+    report = reg.exit_report(X_NEW, Y_NEW, plain=reg.estimators_[-1])
+    assert report.overall.rise < 0.05
+    assert report.overall.plain_error == pytest.approx(report.overall.last_error)
+    assert reg.score(X_NEW, Y_NEW) > 0.7
+    reg.calibrate(X_NEW, Y_NEW, ErrorRise(0.1))
+    assert reg.operating_point_.cost < 1
+
+
+def test_several_targets_and_losses():
+    two = np.column_stack([Y, 100 - Y])
+    reg = quick(loss="absolute_error", combine="mean").fit(X, two)
+    assert reg.predict(X_NEW).shape == (400, 2)
+    assert reg.n_outputs_ == 2
+    staged = list(reg.staged_predict(X_NEW))
+    first, second = (each.predict(X_NEW) for each in reg.estimators_)
+    np.testing.assert_allclose(staged[1], (first + second) / 2, rtol=1e-9)
+    with pytest.raises(ValueError, match="required with loss='quantile'"):
+        quick(loss="quantile").fit(X, Y)
+
+
+def test_frozen_estimators_are_judged_on_all_samples():
+    frozen = [(name, FrozenEstimator(clone(each).fit(X_NEW, Y_NEW))) for name, each in PAIR]
+    reg = quick(frozen, policy="change").fit(X, Y)
+    assert reg.operating_point_.n_samples == len(X)
+    *_, last = reg.staged_predict(X)
+    assert same(last, frozen[-1][1].predict(X))
+
+
+def test_no_estimator_is_judged_on_samples_it_was_fitted_on():
+    class Memorizing(DecisionTreeRegressor):
+        """Right for samples that it was fitted on, and off by much for all others."""
+
+        def predict(self, X, check_input=True):
+            known = {row.tobytes() for row in self.seen_}
+            off = np.array([row.tobytes() not in known for row in np.asarray(X)])
+            return super().predict(X) + 100.0 * off
+
+        def fit(self, X, y, sample_weight=None):
+            self.seen_ = np.asarray(X).copy()
+            return super().fit(X, y)
+
+    @estimator_macs.register(Memorizing)
+    def _(estimator):
+        return 1.0
+
+    reg = quick([("known", Memorizing()), ("linear", Ridge())], policy="change").fit(X, Y)
+    error = np.sqrt(np.mean((reg.exit_table(X).predictions[:, 1] - Y) ** 2))
+    assert reg.operating_point_.error < 1.2 * error  # no sample exits at the first
+    assert reg.operating_point_.shares[0] == 0
+
+
+def test_kinds_of_estimators():
+    with pytest.raises(ValueError, match="should be a regressor"):
+        quick([("a", LogisticRegression()), ("b", Ridge())]).fit(X, Y)
+    with pytest.raises(ValueError, match="should be a classifier"):
+        CascadeClassifier([("a", Ridge())]).fit(X, Y > 14)
+    model = make_pipeline(StandardScaler(), quick())
+    assert model.fit(X, Y).predict(X_NEW, budget=0.8).shape == (400,)

@@ -1,6 +1,6 @@
-"""Heads, which predict at the exits: torch modules and scikit-learn classifiers."""
+"""Heads, which predict at the exits: torch modules and scikit-learn estimators."""
 
-from skearlyexit.heads._base import FittedHead, Head, NeuralHead
+from skearlyexit.heads._base import FittedHead, Head, NeuralHead, RegressionExit
 from skearlyexit.heads._estimator import EstimatorHead
 from skearlyexit.heads._linear import LinearHead
 from skearlyexit.heads._mlp import MLPHead
@@ -15,4 +15,5 @@ __all__ = [
     "MLPHead",
     "NeuralHead",
     "QuarterPooling",
+    "RegressionExit",
 ]

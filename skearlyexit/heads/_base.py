@@ -370,7 +370,28 @@ class Head(BaseEstimator, metaclass=ABCMeta):
 
 
 class RegressionExit(FittedHead):
-    """Base class of fitted heads that predict values of targets."""
+    """Base class of fitted heads that predict values of targets.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or fitted scikit-learn estimator
+        The model of the head.
+    pooling : torch.nn.Module
+        Maps the embeddings of a stage to vectors of shape (n, n_features).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skearlyexit.heads import RegressionExit
+    >>> class Halved(RegressionExit):  # values nearer to the mean, which is 0
+    ...     def outputs(self, vectors):
+    ...         return self.model(vectors).double().numpy() / 2
+    ...     def to(self, device):
+    ...         self.model.to(device)
+    >>> head = Halved(model=torch.nn.Identity(), pooling=torch.nn.Flatten())
+    >>> head.outputs(head.pool(torch.tensor([[[3.0]]])))
+    array([[1.5]])
+    """
 
     @abstractmethod
     def outputs(self, vectors: torch.Tensor) -> np.ndarray:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn.base import clone
+
 from skearlyexit import CNNBackbone, EarlyExitClassifier, LinearHead, MLPBackbone, MLPHead
 from skearlyexit.backbones import Backbone
+from skearlyexit.heads import EstimatorHead, Head
 
 Params = dict[str, Any]
 
@@ -43,12 +46,14 @@ def fixed_length(*args: Any, head: Any = None, **params: Any) -> EarlyExitClassi
 
 
 def _averaging(head: Any) -> Any:
-    """Head object for a name of a neural head, or the head itself."""
+    """Head object for a name of a neural head or an estimator, or the head itself."""
     if head is None or (isinstance(head, str) and head == "linear"):
         return LinearHead(pooling="average")
     if isinstance(head, str) and head == "mlp":
         return MLPHead(pooling="average")
-    return head
+    if isinstance(head, EstimatorHead):
+        return clone(head).set_params(pooling="average")
+    return head if isinstance(head, str | Head) else EstimatorHead(head, pooling="average")
 
 
 def make_backbone(kind: str, params: Params) -> Backbone:

@@ -342,14 +342,18 @@ def report_callers(entry: dict[str, Any]) -> None:
 
 
 def plot(entries: list[dict[str, Any]], name: str, path: str) -> None:
-    """Draw the median times of a sample at the default operating point, without the loop."""
+    """Draw the median times of a sample at the default operating point.
+
+    The loop, which is slow, and the predictors, which are as fast as `predict` here, are left out.
+    """
     import matplotlib.pyplot as plt
 
     chosen = [each for each in entries if each["set"] == name and "default" in each["point"]]
     accuracies = next(each["accuracies"] for each in chosen if each["kind"] == "model")
     calls = {each["samples"]: each["times"] for each in chosen if each["kind"] == "calls"}
     sizes = (min(calls), max(calls))
-    names = [each for each in accuracies if not each.endswith("loop")][::-1]
+    left_out = ("early exits, loop", "predictor")
+    names = [each for each in accuracies if not each.startswith(left_out)][::-1]
     figure, axes = plt.subplots(1, len(sizes), figsize=(9, 3.2), sharey=True, layout="constrained")
     for axis, n in zip(axes, sizes, strict=True):
         times = [1e6 * np.median(calls[n][each]) / n for each in names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from skearlyexit._determinism._layers import PaddedLinear
-from skearlyexit.heads._base import NeuralHead
+from skearlyexit.heads._neural import NeuralHead
 
 
 class LinearHead(NeuralHead):

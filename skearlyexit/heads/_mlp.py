@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from skearlyexit._determinism._layers import PaddedLinear
-from skearlyexit.heads._base import NeuralHead
+from skearlyexit.heads._neural import NeuralHead
 
 
 class MLPHead(NeuralHead):

@@ -6,14 +6,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from skearlyexit.heads._base import (
-    FittedHead,
-    Head,
-    NeuralExit,
-    NeuralRegression,
-    PooledModule,
-    RegressionExit,
-)
+from skearlyexit.heads._base import FittedHead, Head, PooledModule, RegressionExit
+from skearlyexit.heads._neural import NeuralExit, NeuralRegression
 
 
 class OwnHead(Head):

@@ -9,7 +9,8 @@ from sklearn.metrics import log_loss
 from sklearn.naive_bayes import GaussianNB
 
 from skearlyexit.combination._registry import COMBINATIONS
-from skearlyexit.heads._base import NeuralExit, PooledModule
+from skearlyexit.heads._base import PooledModule
+from skearlyexit.heads._neural import NeuralExit
 from tests._data import blobs, quick, same
 from tests._estimators import OnlyIndices
 

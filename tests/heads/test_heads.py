@@ -19,7 +19,8 @@ from skearlyexit import CNNBackbone, EarlyExitClassifier
 from skearlyexit._determinism._layers import PaddedLinear
 from skearlyexit.costs import MACsCost
 from skearlyexit.heads import EstimatorHead, GlobalAveragePooling, LinearHead, MLPHead
-from skearlyexit.heads._base import NeuralHead, PooledModule
+from skearlyexit.heads._base import PooledModule
+from skearlyexit.heads._neural import NeuralHead
 from skearlyexit.heads._pooling import resolve_pooling
 from skearlyexit.heads._resolve import resolve_heads
 from tests._data import blobs, digits, make, quick, same

@@ -35,7 +35,7 @@ from skearlyexit._onnx import _graph
 from skearlyexit._onnx._convert import add_softmax
 from skearlyexit.backbones import RecurrentBackbone, TransformerBackbone
 from skearlyexit.heads import FittedHead
-from skearlyexit.heads._base import NeuralExit
+from skearlyexit.heads._neural import NeuralExit
 from skearlyexit.runtime import OnnxCascade, _onnx_session
 from skearlyexit.runtime._onnx import UNREACHED
 from tests._data import blobs, digits, make, quick

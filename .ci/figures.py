@@ -22,7 +22,6 @@ NOT_KEPT = {
     "estimator_costs",
     "frontier",
     "hard_case",
-    "heads",
     "memory",
     "placement",
     "series",

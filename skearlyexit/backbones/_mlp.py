@@ -37,11 +37,11 @@ class _ResidualBlock(Mergeable):
     since later blocks subtract the mean and heads have a bias.
     """
 
-    weight: torch.Tensor | None
-    bias: torch.Tensor | None
+    merged_weight: torch.Tensor | None
+    merged_bias: torch.Tensor | None
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
-        super().__init__("weight", "bias")  # of W1 with the normalization
+        super().__init__("merged_weight", "merged_bias")  # of W1 with the normalization
         self.branch = torch.nn.Sequential(
             torch.nn.BatchNorm1d(width, affine=False),
             torch.nn.Linear(width, hidden),
@@ -51,10 +51,10 @@ class _ResidualBlock(Mergeable):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training or self.weight is None:
+        if self.training or self.merged_weight is None:
             return x + self.branch(x)
         last: Any = self.branch[-1]
-        hidden = F.linear(x, self.weight, self.bias).relu_()
+        hidden = F.linear(x, self.merged_weight, self.merged_bias).relu_()
         return F.linear(hidden, last.weight).add_(x)
 
     @torch.no_grad()
@@ -62,7 +62,10 @@ class _ResidualBlock(Mergeable):
         norm: Any = self.branch[0]
         first: Any = self.branch[1]
         scale, shift = scale_and_shift(norm)
-        self.weight, self.bias = first.weight * scale, first.bias + first.weight @ shift
+        self.merged_weight, self.merged_bias = (
+            first.weight * scale,
+            first.bias + first.weight @ shift,
+        )
 
 
 class Dropout(torch.nn.Module):

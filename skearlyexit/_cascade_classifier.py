@@ -257,8 +257,9 @@ default="seconds"
 
         The first members answer easy samples, and the others are asked only for samples of which
         the answer so far is not confident. No member is called twice for a sample. The last exit is
-        the ensemble itself: where no sample exits early, predictions are those of the ensemble in a
-        single job to the last bit. They are those up to rounding in double precision for
+        the ensemble itself: where no sample exits early, probabilities are those of the ensemble in
+        a single job to the last bit, and so are labels unless two classes have exactly the same
+        probability. They are those up to rounding in double precision for
         `LGBMClassifier`, which adds its trees in one call from 0, and for bagging of members that
         are not trees and depend on the number of samples in a call.
 

@@ -50,7 +50,7 @@ class CascadeRegressor(BaseExitRegressor, BaseCascade):
     policy : str or Policy, default=None
         How the score of a prediction is computed: a policy object or ``"learned"``, ``"change"`` or
         ``"patience"``, as in `EarlyExitRegressor`. None is ``"learned"``, and ``"change"`` with
-        less than 100 samples or if none is held out.
+        less than 100 held-out samples.
     combine : str or Combination, default=None
         How the predictions of the estimators up to the exit are combined: a combination object or
         ``"own"``, ``"mean"`` or ``"cost_weighted"``. None is ``"own"``, the prediction of the
@@ -242,7 +242,8 @@ default="seconds"
         rows = self._given(X, y)
         y = _check_y(y, multi_output=True, y_numeric=True, estimator=self)
         check_consistent_length(X, y)
-        known = Targets.exact(y)
-        samples, targets, weight = regression_rows(rows, y, sample_weight, groups, known)
+        samples, targets, weight = regression_rows(
+            rows, y, sample_weight, groups, make=Targets.exact
+        )
         task = Regression.of(targets, samples.y, self)
         self._fit_chain(self._chain_fitter(names, estimators, samples, task), samples, weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -21,6 +22,7 @@ from skearlyexit._network_base import BaseEarlyExitNetwork
 from skearlyexit._task._base import Task
 from skearlyexit._task._regression import Regression
 from skearlyexit._utils._available_if import available_if
+from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
@@ -104,7 +106,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         - ``"patience"``: number of consecutive exits that differ by at most a tolerance; see
           `TolerancePolicy`.
 
-        None is ``"learned"``, and ``"change"`` with less than 100 samples or if none is held out.
+        None is ``"learned"``, and ``"change"`` with less than 100 held-out samples.
     combine : str or Combination, default=None
         How the outputs of the heads are combined into a prediction: a combination object or one of
         the names:
@@ -261,7 +263,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         error on the calibration samples.
     frontier_ : Frontier or None
         Pareto-optimal thresholds for all budgets. Its `accuracies` are shares of the loss that are
-        explained: R2 for squared errors. None without calibration samples, unless there is
+        explained, similar to R2. None without calibration samples, unless there is
         a single exit.
     history_ : list of dict
         Entry of each epoch of the final training, without those of the folds, with the keys:
@@ -467,7 +469,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         """Train for one pass over the given samples.
 
         Training continues from the weights of `fit` or of the previous call, at a constant learning
-        rate. The targets are standardized by mean and standard deviation of the first call.
+        rate. The targets are standardized as in `fit`, or as in the first call without one.
         Thresholds calibrated before are discarded, since the network has changed: unless the
         parameter `threshold` is set, no sample exits early until `calibrate` is called with samples
         that the network has not been trained on.
@@ -509,4 +511,12 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         X, y = self._checked_rows(X, y, reset=first)
         known = None if first else self._task.targets
         rows, targets = rows_of_known_targets(X, y, sample_weight, known, self.dtype)
-        self._update(rows, Regression.of(targets, rows.y, self), first=first)
+        task = Regression.of(targets, rows.y, self)
+        if not first:
+            task = replace(task, constant_loss=self._task.constant_loss)
+        elif (np.ptp(rows.y, axis=0) == 0).any():
+            warn(
+                "A target has the same value in all samples of the first partial_fit, so that it "
+                "is not scaled, also later. Begin with more samples."
+            )
+        self._update(rows, task, first=first)

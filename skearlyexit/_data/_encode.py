@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -92,6 +93,7 @@ def regression_rows(
     sample_weight: Any,
     groups: Any,
     targets: Targets | None = None,
+    make: Callable[[np.ndarray], Targets] = Targets.of,
 ) -> tuple[Samples, Targets, np.ndarray | None]:
     """Samples for the training of a regressor, without those of weight 0.
 
@@ -104,6 +106,8 @@ def regression_rows(
         Parameters of the estimators.
     targets : Targets or None, default=None
         Mean and scale of the targets, if they are known. None computes them.
+    make : callable, default=Targets.of
+        Computes them from the targets of the samples of positive weight.
 
     Returns
     -------
@@ -131,7 +135,7 @@ def regression_rows(
             X, y, weight = rows_at(X, used), y[used], weight[used]
             groups = None if groups is None else groups[used]
         relative = scaled(weight) / scaled(weight).mean()
-    found = Targets.of(y) if targets is None else targets
+    found = make(y) if targets is None else targets
     rows = Samples(X, found.standardized(y), relative, groups, index=index)
     return rows, found, weight
 

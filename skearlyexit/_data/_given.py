@@ -41,7 +41,10 @@ class GivenRows:
     def content(self) -> Any:
         """The samples, of the type that was given."""
         rows = self._whole if self._index is None else _safe_indexing(self._whole, self._index)
-        return rows if self._columns is None else _safe_indexing(rows, self._columns, axis=1)
+        if self._columns is None:
+            return rows
+        rows = np.asarray(rows) if isinstance(rows, list) else rows
+        return _safe_indexing(rows, self._columns, axis=1)
 
     def __len__(self) -> int:
         return self._n_rows

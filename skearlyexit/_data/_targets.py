@@ -122,6 +122,25 @@ class Targets:
         y = np.asarray(values * self.scale + self.mean)
         return y[..., 0] if self.flat else y
 
+    def given(self, values: np.ndarray) -> np.ndarray:
+        """Targets as the user gave them, with whole numbers and zeros free of rounding.
+
+        Losses for counts do not accept a value that is below 0 by rounding.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_samples, n_targets)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) if there is one target, else (n_samples, n_targets)
+        """
+        y = values * self.scale + self.mean
+        step = np.exp2(np.floor(np.log2(1e-12 * (np.abs(self.mean) + self.scale))))
+        is_exact = (self.mean == 0) & (np.frexp(self.scale)[0] == 0.5)  # powers of two
+        y = np.where(is_exact, y, np.round(y / step) * step)
+        return y[:, 0] if self.n_targets == 1 else y
+
 
 def _columns(y: Any) -> np.ndarray:
     try:

@@ -77,7 +77,7 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
         rng = check_random_state(seed)
         estimator = clone(estimator)
         set_seeds(estimator, rng)
-        y, weight = targets.restored(y), sample_weight
+        y, weight = targets.given(y), sample_weight
         if weight is not None and not takes_weights(estimator):
             rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
             X, y, weight = X[rows], y[rows], None

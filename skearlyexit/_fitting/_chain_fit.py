@@ -32,6 +32,9 @@ from skearlyexit.calibration import CalibratedPoint, Frontier
 from skearlyexit.combination import Combination, OwnCombination
 from skearlyexit.combination._registry import COMBINATIONS
 
+#: Number of held-out groups from which the default policy may be one that is learned from them.
+LEAST_GROUPS = 5
+
 
 @dataclass(frozen=True)
 class ChainModel:
@@ -81,8 +84,9 @@ def fit_chain(
     samples = replace(samples, calibration_weight=weights.relative)
     request = requested_point(params)
     rng = check_random_state(params.random_state)
-    n_samples = 0 if params.calibration is None else len(samples)
-    exit_rule = _exit_rule(params, task, n_exits, n_samples)
+    splits, refit = _splits(params.calibration, fitter, samples, rng)
+    held = np.concatenate([np.arange(0), *(held for _, held in splits)])
+    exit_rule = _exit_rule(params, task, n_exits, _n_to_learn_from(samples, held))
     fitter.check(
         needs_probabilities=n_exits > 1 and exit_rule.needs_probabilities,
         weighted=samples.weight is not None,
@@ -96,8 +100,6 @@ def fit_chain(
         columns,
     )
     least = costs.least()
-    splits, refit = _splits(params.calibration, fitter, samples, rng)
-    held = np.concatenate([np.arange(0), *(held for _, held in splits)])
     check_request(
         request,
         costs.cost.unit_name,
@@ -155,6 +157,13 @@ class _EachAlone:
 
     def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination | None:
         return None
+
+
+def _n_to_learn_from(samples: Samples, held: np.ndarray) -> int:
+    """Number of held-out samples, or 0 if they are of too few groups to divide them."""
+    if samples.groups is not None and len(np.unique(samples.groups[held])) < LEAST_GROUPS:
+        return 0
+    return len(held)
 
 
 def _exit_rule(params: Any, task: Task, n_exits: int, n_samples: int) -> ExitRule:

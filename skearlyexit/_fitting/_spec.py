@@ -177,8 +177,11 @@ def make_spec(
     cost = resolve(params.cost, COSTS, "macs")
     seed = rng.randint(MAX_SEED)
     strategy = resolve(params.training, STRATEGIES, "distillation")
-    n_samples = len(given) if holds_out and params.calibration is not None else 0
-    exit_rule = _exit_rule(params, strategy, task, n_samples)
+    n_held = 0
+    if holds_out and params.calibration is not None:
+        share = params.calibration if isinstance(params.calibration, float) else 1.0
+        n_held = round(share * len(given))
+    exit_rule = _exit_rule(params, strategy, task, n_held)
     plan = MeasuredNetwork.measure(backbone, cost, single.X, task.n_outputs, seed, params.device)
     rows = rows_as_read(given, single, plan, backbone, task.n_outputs, input_dtype)
     notices = [plan.notice]

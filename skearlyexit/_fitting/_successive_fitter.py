@@ -163,6 +163,11 @@ class _Reached:
             return kept
         n_kept = ceil(share * len(found))
         rows = np.sort(np.argsort(found.max(axis=1), kind="stable")[:n_kept])
+        if len(np.unique(self.folds[rows])) < 2 or len(np.unique(self.samples.y[rows])) < 2:
+            raise ValueError(
+                f"train_share={share:g} leaves {n_kept} of {len(found)} training samples for an "
+                "estimator, which are of a single class or fold. Give a larger share."
+            )
         state = None if kept.state is None else kept.state.take(rows)
         return _Reached(self.samples.take(rows), self.folds[rows], state)
 

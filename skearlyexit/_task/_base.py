@@ -65,7 +65,7 @@ class Task(metaclass=ABCMeta):
         Parameters
         ----------
         n_samples : int
-            Number of samples of which some may be held out to fit it, or 0.
+            Number of held-out samples to fit it to, or 0.
         """
 
     @classmethod

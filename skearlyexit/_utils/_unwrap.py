@@ -37,7 +37,8 @@ def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
         return last_step(estimator.steps[-1][1], X)
     if not hasattr(estimator, "exit_table"):
         raise TypeError(
-            "'estimator' must be an EarlyExitClassifier, or a Pipeline whose last step is one. Got "
+            "'estimator' must be an estimator with exits, such as EarlyExitClassifier, or a "
+            "Pipeline whose last step is one. Got "
             f"{type(estimator).__name__} instead{_hint(estimator)}."
         )
     check_is_fitted(estimator)

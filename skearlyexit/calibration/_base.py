@@ -36,8 +36,8 @@ class CalibratedPoint:
         calibration samples.
     accuracy : float, default=nan
         Accuracy on the calibration samples. In regression, the share of the loss that is explained
-        (R2 for squared errors), compared with the best constant prediction on the training
-        samples. NaN if it is not known.
+        (similar to R2 for squared errors), compared with the best constant prediction on the
+        training samples. NaN if it is not known.
     certified : bool, default=None
         Whether a requested guarantee is given. None if no guarantee was requested.
     reason : str, default=""

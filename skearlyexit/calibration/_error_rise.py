@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from skearlyexit._utils._scoring import is_accuracy
 from skearlyexit.calibration._base import OperatingPoint, no_early_exits
 from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
@@ -86,6 +87,11 @@ class ErrorRise(OperatingPoint):
 
     def _validate_params(self) -> None:
         super()._validate_params()
+        if self.metric is not None and is_accuracy(self.metric):
+            raise ValueError(
+                "The 'metric' of ErrorRise must be an error of predicted values, such as "
+                f"'neg_mean_absolute_error'. Got {self.metric!r}."
+            )
         if self.metric is not None and self.standard_errors:
             raise ValueError(
                 "The 'standard_errors' of ErrorRise are those of the loss of the estimator. Got "

@@ -117,7 +117,7 @@ class CostErrorDisplay(Display):
         if self.point is not None:
             mark = {"linestyle": "none", **style_of("operating point"), "color": color}
             (self.point_,) = ax.plot(*([value] for value in self.point), **mark)
-        ax.set(xlabel="Mean cost per sample (plain network = 1)", ylabel="Error")
+        ax.set(xlabel="Mean cost per sample (in units of the plain one)", ylabel="Error")
         ax.legend(fontsize="small")
         return self
 

@@ -1,5 +1,7 @@
 """Regressors in a row, against the same written by hand."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -7,13 +9,13 @@ from sklearn.base import clone
 from sklearn.datasets import make_friedman1
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
-from skearlyexit import CascadeClassifier, CascadeRegressor, ErrorRise
+from skearlyexit import CascadeClassifier, CascadeRegressor, ChangePolicy, ErrorRise
 from skearlyexit.costs import estimator_macs
 from tests._data import same
 
@@ -120,3 +122,43 @@ def test_kinds_of_estimators():
         CascadeClassifier([("a", Ridge())]).fit(X, Y > 14)
     model = make_pipeline(StandardScaler(), quick())
     assert model.fit(X, Y).predict(X_NEW, budget=0.8).shape == (400,)
+
+
+def test_samples_of_weight_0_do_not_change_the_scale():
+    weight = np.ones(len(Y))
+    weight[0] = 0
+    far = Y.copy()
+    far[0] = 1e6
+    options = {"policy": "change", "threshold": 0.5, "calibration": None}
+    with_it = quick(**options).fit(X, far, sample_weight=weight)
+    without = quick(**options).fit(X[1:], Y[1:], sample_weight=weight[1:])
+    assert same(with_it.exit_table(X_NEW).scores, without.exit_table(X_NEW).scores)
+
+
+def test_counts_reach_the_estimators_without_rounding():
+    counts = np.random.default_rng(0).poisson(1.3, len(X)).astype(float)
+    reg = quick([("counts", PoissonRegressor()), ("tree", PAIR[1][1])], threshold=2).fit(X, counts)
+    expected = PoissonRegressor().fit(X, counts).predict(X_NEW)
+    np.testing.assert_allclose(next(reg.staged_predict(X_NEW)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"calibration": 0.02}, {"calibration": 0.3, "groups": 3}])
+def test_default_policy_with_few_held_out_samples(options):
+    options = dict(options)
+    groups = np.arange(len(X)) % options.pop("groups") if "groups" in options else None
+    reg = quick(**options).fit(X[:200], Y[:200], groups=None if groups is None else groups[:200])
+    assert isinstance(reg.cascade_.exit_rule.policy, ChangePolicy)
+
+
+def test_a_column_vector_of_targets_warns_of_nothing():
+    forest = [("linear", Ridge()), ("forest", RandomForestRegressor(5, random_state=0))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        column = quick(forest).fit(X, Y[:, None])
+    assert column.predict(X_NEW).shape == (len(X_NEW), 1)
+    assert same(column.predict(X_NEW)[:, 0], quick(forest).fit(X, Y).predict(X_NEW))
+
+
+def test_lists_with_columns():
+    reg = quick(columns={"linear": [0, 1]}, threshold=0.5, policy="change").fit(X, Y)
+    assert same(reg.predict(X_NEW.tolist()), reg.predict(X_NEW))

@@ -152,5 +152,7 @@ def test_bad_ones():
         two(first=LinearSVC(), policy="patience").fit(X, y)
     with pytest.raises(ValueError, match=r"train_share.*must be a float in the range \(0.0, 1.0\]"):
         two(train_share=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"train_share=0.01 leaves .* training samples"):
+        two(train_share=0.01).fit(X[:60], y[:60])
     with pytest.raises(ValueError, match="train_share need at least 5 training samples"):
         two(calibration=None).fit(X[:4], [0, 1, 0, 1])

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import make_regression
 from sklearn.ensemble import StackingRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.metrics import mean_squared_error, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.multioutput import MultiOutputRegressor
@@ -460,3 +460,23 @@ class TestEcosystem:
         with pytest.raises(ValueError, match="NaN"):
             fitted.fit(X, np.where(np.arange(len(Y)) == 3, np.nan, Y))
         assert same(fitted.predict(X_NEW), expected)
+
+
+def test_counts_reach_the_heads_without_rounding():
+    for seed in range(20):
+        counts = np.random.default_rng(seed).poisson(1.3, len(X)).astype(float)
+        quick(head=PoissonRegressor(), calibration=None, max_epochs=1).fit(X, counts)
+
+
+def test_explained_share_after_partial_fit():
+    reg = quick(calibration=None, policy="change").fit(X, Y)
+    before = reg.calibrate(X_NEW, Y_NEW, Budget(1.0)).operating_point_.accuracy
+    after = reg.partial_fit(X[:2], Y[:2]).calibrate(X_NEW, Y_NEW, Budget(1.0)).operating_point_
+    assert after.accuracy == pytest.approx(before, abs=0.3)
+    with pytest.warns(UserWarning, match="same value in all samples of the first partial_fit"):
+        quick(calibration=None, policy="change").partial_fit(X[:1], Y[:1])
+
+
+def test_the_metric_of_a_rise_is_an_error():
+    with pytest.raises(ValueError, match=r"must be an error of predicted values.*'accuracy'"):
+        quick(operating_point=ErrorRise(0.1, relative=False, metric="accuracy")).fit(X, Y)

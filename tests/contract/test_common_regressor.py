@@ -20,15 +20,23 @@ def small(**params):
 
 
 CONFIGURATIONS = [
-    EarlyExitRegressor(max_epochs=20, lr=0.03),
+    EarlyExitRegressor(SMALL["backbone"], max_epochs=40, lr=0.03),
     small(
         head=[DecisionTreeRegressor(min_weight_fraction_leaf=0.01), Ridge()],
         training="separate",
         policy="change",
         budget=0.9,
     ),
-    small(loss="huber", training="joint", policy="change", combine="mean", dtype="float64"),
-    small(policy="patience", calibration=None, threshold=0.8, early_stopping=True),
+    small(
+        loss="huber",
+        training="joint",
+        policy="patience",
+        combine="mean",
+        dtype="float64",
+        calibration=None,
+        threshold=0.8,
+        early_stopping=True,
+    ),
 ]
 
 

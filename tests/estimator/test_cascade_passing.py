@@ -93,7 +93,10 @@ def test_what_the_last_estimator_needs_is_computed_and_costs():
 
 
 def test_same_seed_same_model_in_any_number_of_jobs():
-    found = [three(n_jobs=n).fit(X, y).predict_proba(X_TEST, threshold=0.7) for n in (1, 2)]
+    found = [
+        three(n_jobs=n, train_share=0.7).fit(X, y).predict_proba(X_TEST, threshold=0.7)
+        for n in (1, 2)
+    ]
     assert same(*found)
 
 

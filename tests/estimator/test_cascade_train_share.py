@@ -99,11 +99,6 @@ def test_run_equals_table_in_any_batch(pass_probabilities):
     assert same(clf.predict_proba(X_TEST[:9], threshold=0.5), found[:9])
 
 
-def test_same_seed_same_model_in_any_number_of_jobs():
-    found = [two(n_jobs=n).fit(X, y).predict_proba(X_TEST, threshold=0.7) for n in (1, 2)]
-    assert same(*found)
-
-
 def test_weights_follow_the_samples():
     weight = np.random.RandomState(0).uniform(0.5, 2, size=len(y))
     clf = two(calibration=None).fit(X, y, weight, groups=GROUPS)

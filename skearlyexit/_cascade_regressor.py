@@ -134,8 +134,9 @@ default="seconds"
     Notes
     -----
     What `CascadeClassifier` says of samples, batches and metadata routing holds here, too. Policies
-    see predictions divided by the power of two that is nearest to the standard deviation of the
-    target, so that no digit is lost.
+    and losses see targets divided by the power of two that is nearest to their standard deviation,
+    so that no digit is lost. It takes the place of the standard deviation in ``"huber"``, and in
+    the mean over several targets.
 
     Examples
     --------

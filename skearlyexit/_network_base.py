@@ -300,7 +300,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         """Return an object for fast predictions of single samples and small batches.
 
         It predicts the same as `predict`, at an operating point that is determined here, without
-        the validation of scikit-learn. Later changes of the classifier do not change it.
+        the validation of scikit-learn. Later changes of the estimator do not change it.
 
         Parameters
         ----------

@@ -425,9 +425,9 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
             Group labels. Samples of a group are never split between training, validation and
             calibration.
         X_unlabeled : array-like of shape (n_unlabeled, ...), default=None
-            Samples without labels, for a `training` that can learn from them, such as
-            `DistillationTraining`. Each batch contains as many of them as labeled samples. They are
-            not used for validation or calibration.
+            Samples without targets, for a `training` that can learn from them, such as
+            `DistillationTraining`. Each batch contains as many of them as samples with targets.
+            They are not used for validation or calibration.
 
         Returns
         -------

@@ -84,13 +84,9 @@ def fit_chain(
     samples = replace(samples, calibration_weight=weights.relative)
     request = requested_point(params)
     rng = check_random_state(params.random_state)
-    splits, refit = _splits(params.calibration, fitter, samples, rng)
-    held = np.concatenate([np.arange(0), *(held for _, held in splits)])
-    exit_rule = _exit_rule(params, task, n_exits, _n_to_learn_from(samples, held))
-    fitter.check(
-        needs_probabilities=n_exits > 1 and exit_rule.needs_probabilities,
-        weighted=samples.weight is not None,
-    )
+    # Before a random number is drawn. What a rule needs does not depend on the held-out samples.
+    needs = _exit_rule(params, task, n_exits, 0).needs_probabilities
+    fitter.check(needs_probabilities=n_exits > 1 and needs, weighted=samples.weight is not None)
     columns = column_costs(params.feature_costs, fitter.columns, fitter.in_last, samples.X)
     costs = ChainCosts(
         resolve_chain_cost(params.cost, fitter.names, columns),
@@ -100,6 +96,9 @@ def fit_chain(
         columns,
     )
     least = costs.least()
+    splits, refit = _splits(params.calibration, fitter, samples, rng)
+    held = np.concatenate([np.arange(0), *(held for _, held in splits)])
+    exit_rule = _exit_rule(params, task, n_exits, _n_to_learn_from(samples, held))
     check_request(
         request,
         costs.cost.unit_name,

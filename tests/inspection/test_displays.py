@@ -89,7 +89,9 @@ def test_pipelines(display):
 @pytest.mark.parametrize("model", [LogisticRegression(), make_pipeline(LogisticRegression())])
 def test_other_estimators_are_refused(display, model):
     model.fit(X, y)
-    with pytest.raises(TypeError, match=r"must be an EarlyExitClassifier.* Got LogisticRegression"):
+    with pytest.raises(
+        TypeError, match=r"must be an estimator with exits.* Got LogisticRegression"
+    ):
         draw(display, model)
 
 

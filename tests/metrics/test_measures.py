@@ -386,7 +386,7 @@ def test_bad_speedups():
         speedup(clf, X_test, n_repeats=0)
     with pytest.raises(ValueError, match="needs calibration samples"):
         speedup(clf, X_test, budget=0.5)
-    with pytest.raises(TypeError, match="must be an EarlyExitClassifier"):
+    with pytest.raises(TypeError, match="must be an estimator with exits"):
         speedup(LogisticRegression().fit(X, y), X_test)
 
 

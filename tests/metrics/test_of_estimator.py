@@ -86,7 +86,9 @@ def test_models_of_several_are_told_what_to_give(function, wrap):
 @pytest.mark.parametrize("function", [exit_report, exit_table])
 def test_other_input(function):
     args = (X_TEST, Y_TEST) if function is exit_report else (X_TEST,)
-    with pytest.raises(TypeError, match=r"must be an EarlyExitClassifier.* Got LogisticRegression"):
+    with pytest.raises(
+        TypeError, match=r"must be an estimator with exits.* Got LogisticRegression"
+    ):
         function(LogisticRegression().fit(X, y), *args)
     for model in (EarlyExitClassifier(), make_pipeline(StandardScaler(), EarlyExitClassifier())):
         with pytest.raises(NotFittedError):

@@ -194,7 +194,7 @@ def test_what_is_refused(clf, truth):
             scorer(clf, X_TEST, truth)
     other = LogisticRegression().fit(X_TEST, Y_TEST)
     for scorer in SCORERS:
-        with pytest.raises(TypeError, match="must be an EarlyExitClassifier"):
+        with pytest.raises(TypeError, match="must be an estimator with exits"):
             scorer(other, X_TEST, Y_TEST)
 
 

@@ -19,7 +19,7 @@ often the 0.5 % are exceeded: held-out samples are drawn anew from all that were
 training, with replacement, and thresholds chosen on them; the share that is lost is that of all.
 The guarantee allows 10 % of the draws.
 
-    MNIST_FOLDER=... python benchmarks/chains.py
+    python benchmarks/chains.py
     python benchmarks/chains.py --sets spambase --seeds 1
 """
 

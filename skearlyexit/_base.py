@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -15,9 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
+from skearlyexit._determinism._random import ending_turns
 from skearlyexit._exit_table import exits_of
 from skearlyexit._fitting._operating_point import choose_point, requested_point
 from skearlyexit._task._base import Table, Task
+from skearlyexit._utils._gradients import gradients
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
@@ -379,6 +381,17 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         if strict_budget is None:
             return table.exits(point.thresholds)
         return run(self.cascade_, X, point.thresholds, strict_budget=strict_budget).exits
+
+    def _or_unchanged(self, change: Callable[[], None]) -> None:
+        """Change the estimator, which is as it was before if an error is raised."""
+        before = dict(vars(self))
+        try:
+            with gradients():
+                ending_turns(change)
+        except BaseException:
+            # A model that was fitted before is kept.
+            self.__dict__ = before
+            raise
 
     def _set_point(
         self, point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -16,7 +15,6 @@ from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._cascade._chain import FittedChain
 from skearlyexit._data._given import GivenRows, given_rows
 from skearlyexit._data._samples import Samples
-from skearlyexit._determinism._random import ending_turns
 from skearlyexit._fitting._chain_columns import chosen_columns
 from skearlyexit._fitting._chain_fit import ChainModel, fit_chain
 from skearlyexit._fitting._chain_fitter import ChainFitter
@@ -68,16 +66,6 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
     def estimators_(self) -> list[Any]:
         """Fitted estimators."""
         return [each.model for each in self.cascade_.network.links]
-
-    def _or_unchanged(self, change: Callable[[], None]) -> None:
-        """Change the estimator, which is as it was before if an error is raised."""
-        before = dict(vars(self))
-        try:
-            ending_turns(change)
-        except BaseException:
-            # A model that was fitted before is kept.
-            self.__dict__ = before
-            raise
 
     def _chain_fitter(
         self, names: list[str], estimators: list[Any], samples: Samples, task: Task

@@ -39,7 +39,7 @@ class CascadeRegressor(BaseExitRegressor, BaseCascade):
     ----------
     estimators : list of (str, estimator) tuples
         Names and regressors, from the cheapest to the most expensive. The names are those of the
-        exits. Regressors are cloned and fitted on all features and samples. A
+        exits. Regressors are cloned and fitted, by default on all features. A
         `sklearn.frozen.FrozenEstimator` is not fitted again; it must have been fitted on other
         samples than those given to `fit`, from which the thresholds are chosen.
     loss : {"squared_error", "absolute_error", "huber", "quantile"}, default="squared_error"

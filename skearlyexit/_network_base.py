@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -22,13 +22,11 @@ from skearlyexit._data._encode import further_rows, labeled_rows
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._streamed import checked, in_precision
-from skearlyexit._determinism._random import ending_turns
 from skearlyexit._fitting._fit import FittedModel, fit_model
 from skearlyexit._fitting._options import AUTO
 from skearlyexit._fitting._partial_fit import Standing, update_model
 from skearlyexit._task._base import Task
 from skearlyexit._utils._available_if import available_if
-from skearlyexit._utils._gradients import gradients
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import Budget, CalibratedPoint, OperatingPoint
@@ -274,21 +272,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         use torch.
         """
         point = self._point(threshold, budget)
-        if point.strict_budget is not None:
-            raise ValueError(
-                "A strict budget cannot be exported: it requires the scores of all samples of a "
-                "batch. Give a budget that is not strict."
-            )
-        description = Description(
-            self._task.attributes()["classes_"],
-            self._row_shape,
-            self.exit_names_,
-            point.thresholds,
-            "" if point.request is None else point.request.description,
-            self.frontier_,
-            getattr(self, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None,
-        )
-        write(self.cascade_, description, path)
+        write(self.cascade_, Description.of(self, self._row_shape, point), path)
 
     def to_predictor(
         self,
@@ -400,17 +384,6 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             )
         model = update_model(self, rows, task, standing)
         self._set_fitted(model, task, n_updates=1 + (standing.n_updates if standing else 0))
-
-    def _or_unchanged(self, change: Callable[[], None]) -> None:
-        """Change the estimator, which is as it was before if an error is raised."""
-        before = dict(vars(self))
-        try:
-            with gradients():
-                ending_turns(change)
-        except BaseException:
-            # A model that was fitted before is kept.
-            self.__dict__ = before
-            raise
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
         """Validated training samples, as an array or streamed, and their labels."""

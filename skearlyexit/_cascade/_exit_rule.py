@@ -20,7 +20,7 @@ from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit._utils._not_finite import check_outputs
 from skearlyexit.combination import Combination, OwnCombination, TemperatureScaling
 from skearlyexit.costs import CostInput, UncountedError
-from skearlyexit.policies import ConfidencePolicy, Policy
+from skearlyexit.policies import Policy
 
 #: States of combination and policy.
 State = tuple[np.ndarray | None, np.ndarray | None]
@@ -86,6 +86,11 @@ class ExitRule:
     def needs_fit(self) -> bool:
         """Whether a part is fitted, which requires the costs of the exits."""
         return self.n_learned > 0 or self.combination.uses_costs
+
+    @classmethod
+    def plain(cls, policy: Policy, kind: OutputKind = PROBABILITIES) -> ExitRule:
+        """Exit rule of a single exit, by a policy whose scores have no meaning."""
+        return cls(None, OwnCombination(), policy, kind)
 
     def copy(self) -> ExitRule:
         """Copy with clones of the parts, which are not fitted."""
@@ -177,7 +182,7 @@ class ExitRule:
         Parameters
         ----------
         n_classes : int
-            Number of classes.
+            Number of classes, or of targets in regression.
         exit_ : int
             Index of the exit.
         last : bool
@@ -269,13 +274,9 @@ class ExitRule:
         return exit_rule
 
 
-#: Exit rule of a network with one exit.
-PLAIN = ExitRule(None, OwnCombination(), ConfidencePolicy())
-
-
 def _divide(samples: Samples, n_parts: int, rng: np.random.RandomState) -> list[np.ndarray]:
     """Indices of equal parts, by class or group, without samples of calibration weight 0."""
-    y, weight, groups = samples.y, samples.calibration_weight, samples.groups
+    y, weight, groups = samples.strata, samples.calibration_weight, samples.groups
     rest = np.arange(len(y)) if weight is None else np.flatnonzero(weight > 0)
     parts = []
     for n_left in range(n_parts, 1, -1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -125,7 +126,7 @@ def regression_rows(
     groups = None if groups is None else checked_groups(groups)
     check_consistent_length(X, groups)
     weight = None if sample_weight is None else checked_weight(sample_weight, X)
-    index, relative = None, None
+    index = None
     if weight is not None:
         used = weight > 0
         if not used.any():
@@ -134,7 +135,9 @@ def regression_rows(
             index = np.flatnonzero(used)
             X, y, weight = rows_at(X, used), y[used], weight[used]
             groups = None if groups is None else groups[used]
-        relative = scaled(weight) / scaled(weight).mean()
+    relative = _training_weight(weight, None, y)
+    if relative is not None:
+        relative = relative / relative.mean()
     found = make(y) if targets is None else targets
     rows = Samples(X, found.standardized(y), relative, groups, index=index)
     return rows, found, weight
@@ -215,11 +218,11 @@ def rows_of_known_targets(
     ValueError
         As in `rows_of_known_classes`.
     """
-    found = Targets.of(y) if targets is None else targets
-    values = found.standardized(y)
-    if sample_weight is None:
-        return Samples(X, values), found
-    return _weighted_rows(X, values, checked_weight(sample_weight, X), dtype), found
+    rows = Samples(X, y)
+    if sample_weight is not None:
+        rows = _weighted_rows(X, y, checked_weight(sample_weight, X), dtype)
+    found = Targets.of(rows.y) if targets is None else targets
+    return replace(rows, y=found.standardized(rows.y)), found
 
 
 def _weighted_rows(X: Any, y: np.ndarray, weight: np.ndarray, dtype: str) -> Samples:

@@ -83,7 +83,7 @@ class ChainCosts:
     names : list of str
         Names of the estimators.
     n_classes : int
-        Number of classes.
+        Number of classes, or of targets in regression.
     in_last : ndarray of shape (n_exits,), bool
         Whether the last estimator includes what each of them computes, as a network does what a
         stage computes. If not, the cost is that of a head, which the last one alone does without.

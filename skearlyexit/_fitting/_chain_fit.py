@@ -29,7 +29,7 @@ from skearlyexit._fitting._operating_point import (
 from skearlyexit._task._base import Task
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import CalibratedPoint, Frontier
-from skearlyexit.combination import Combination, OwnCombination
+from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
 
 #: Number of held-out groups from which the default policy may be one that is learned from them.
@@ -181,6 +181,6 @@ def _exit_rule(params: Any, task: Task, n_exits: int, n_samples: int) -> ExitRul
         _EachAlone(), task.n_outputs, [False] * n_exits
     )  # raises if it needs one
     if n_exits == 1:
-        return ExitRule(None, OwnCombination(), task.plain_policy(), task.kind)
+        return ExitRule.plain(task.plain_policy(), task.kind)
     combination.check(task.n_outputs, n_exits)
     return exit_rule

@@ -9,9 +9,10 @@ import numpy as np
 from scipy.optimize import nnls
 
 from skearlyexit._cascade._cascade import FittedExits, FittedNetwork
-from skearlyexit._cascade._exit_rule import PLAIN, ExitRule
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.costs import CostMeasurement
 from skearlyexit.costs._parts import PartMeasurements, repeat
+from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime._onnx_session import Session, compiled
 from skearlyexit.runtime._times import exit_times, part_times
 
@@ -69,7 +70,9 @@ class ExitTimer:
         if self.network.combiner is None and not self.exit_rule.has_memory:
             return _parts_in_session(session, session, X, self.network.n_exits, n_repeats)
         # The heads before an exit are always computed: the time without them is that of another.
-        plain = compiled(replace(self.network, combiner=None), PLAIN, X.shape[1:])
+        plain = compiled(
+            replace(self.network, combiner=None), ExitRule.plain(ConfidencePolicy()), X.shape[1:]
+        )
         return _parts_in_session(session, plain, X, self.network.n_exits, n_repeats)
 
 

@@ -81,8 +81,8 @@ def check_goes_on(params: Any) -> None:
         needs = f"{type(params.exits).__name__} chooses exits by held-out samples"
     elif always_stops_early(params):
         needs = "early_stopping=True holds samples out"
-    elif kind.needs_all_samples(params):
-        needs = kind.needs_all_samples(params)[0]
+    else:
+        needs = kind.needs_all_samples(params)
     if needs:
         raise AttributeError(
             f"partial_fit makes one pass over a part of the samples, but {needs}. Use fit, or "

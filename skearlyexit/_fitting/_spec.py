@@ -24,7 +24,6 @@ from skearlyexit._task._base import Task
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._resolve import resolve_backbone
-from skearlyexit.combination import OwnCombination
 from skearlyexit.combination._registry import COMBINATIONS, DEFAULT
 from skearlyexit.costs import Cost
 from skearlyexit.costs._registry import COSTS
@@ -96,7 +95,7 @@ class FitSpec:
         )
         remaining = training.remaining_exits(len(ends))
         exits = Exits(plan.placed([ends[i] for i in remaining]), [heads[i] for i in remaining])
-        rule = ExitRule(None, OwnCombination(), task.plain_policy(), task.kind)
+        rule = ExitRule.plain(task.plain_policy(), task.kind)
         combination = None
         if len(remaining) > 1:
             rule = self.exit_rule

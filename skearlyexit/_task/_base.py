@@ -75,8 +75,8 @@ class Task(metaclass=ABCMeta):
 
     @classmethod
     @abstractmethod
-    def needs_all_samples(cls, params: Any) -> list[str]:
-        """Parameters of an estimator that require all samples at once, as sentences."""
+    def needs_all_samples(cls, params: Any) -> str:
+        """Why parameters of an estimator require all samples at once. Empty if they do not."""
 
     @property
     @abstractmethod

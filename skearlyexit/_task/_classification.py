@@ -51,10 +51,10 @@ class Classification(Task):
         return TemperatureScaling() if params.temperature_scaling else None
 
     @classmethod
-    def needs_all_samples(cls, params: Any) -> list[str]:
+    def needs_all_samples(cls, params: Any) -> str:
         if params.class_weight == "balanced":
-            return ["class_weight='balanced' counts the samples of each class"]
-        return []
+            return "class_weight='balanced' counts the samples of each class"
+        return ""
 
     @property
     def n_outputs(self) -> int:

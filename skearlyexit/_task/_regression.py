@@ -37,8 +37,8 @@ class Regression(Task):
     loss : RegressionCriterion
         Loss that is minimized.
     constant_loss : float
-        Mean loss on the training samples of the best constant prediction: the mean, the median or
-        the quantile.
+        Mean loss, without sample weights, on the training samples of a constant prediction: the
+        mean with the squared error, the quantile, or else the median.
     """
 
     targets: Targets
@@ -64,9 +64,7 @@ class Regression(Task):
         """Task for standardized targets of the training, and the parameters of an estimator."""
         quantile = 0.5 if params.quantile is None else float(params.quantile)
         loss = RegressionCriterion(params.loss, quantile)
-        constant = np.quantile(y, quantile, axis=0)
-        if params.loss == "squared_error":
-            constant = y.mean(axis=0)
+        constant = y.mean(axis=0) if loss.is_squared else np.quantile(y, quantile, axis=0)
         least = float(_losses(loss, np.broadcast_to(constant, y.shape), y).mean())
         return cls(targets, loss, least if least > 0 else 1.0)
 
@@ -84,8 +82,8 @@ class Regression(Task):
         return None
 
     @classmethod
-    def needs_all_samples(cls, params: Any) -> list[str]:
-        return []
+    def needs_all_samples(cls, params: Any) -> str:
+        return ""
 
     @property
     def n_outputs(self) -> int:
@@ -165,7 +163,7 @@ class Regression(Task):
     @property
     def error_scale(self) -> ErrorScale:
         """Conversion of a mean of these losses to an error in the units of y."""
-        is_root = self.loss.loss == "squared_error"
+        is_root = self.loss.is_squared
         unit = np.sqrt(self.constant_loss) if is_root else self.constant_loss
         scale = self.targets.scale[0] if self.n_outputs == 1 else 1.0
         return ErrorScale(is_root, float(unit * scale))

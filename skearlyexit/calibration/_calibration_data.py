@@ -31,11 +31,6 @@ class ErrorScale:
         """Error for a mean loss."""
         return float(self.unit * (np.sqrt(max(loss, 0.0)) if self.is_root else loss))
 
-    def loss(self, error: float) -> float:
-        """Mean loss for an error."""
-        share = error / self.unit
-        return float(share**2 if self.is_root else share)
-
 
 @dataclass(frozen=True)
 class CalibrationData:

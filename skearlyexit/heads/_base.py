@@ -46,7 +46,7 @@ class FittedHead(metaclass=ABCMeta):
 
     Embeddings are pooled batch by batch, while they are in the cache, and without other samples
     than those of interest where that gives the same result. The vectors are then padded to a
-    multiple of 16 samples, and those of several batches are passed to `predict_proba` together.
+    multiple of 16 samples, and those of several batches are passed to `outputs` together.
 
     Parameters
     ----------

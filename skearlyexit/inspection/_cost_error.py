@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_regressor
 
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight, scaled
@@ -171,12 +172,14 @@ class CostErrorDisplay(Display):
         """
         cls._require_matplotlib("from_estimator")
         model, rows = last_step(estimator, X)
-        if model._task.estimator_type != "regressor":
+        if not is_regressor(model):
             raise TypeError(
                 f"CostErrorDisplay is for regressors. Got {type(model).__name__}; use "
                 "CostAccuracyDisplay."
             )
-        task, table, costs = model._task, model._label_table(rows), model.costs_
+        point = model._point(threshold, budget)
+        task, costs, valid = model._task, model.costs_, model._validate_rows(rows)
+        table = model._tabulated(valid)
         losses = task.losses(table.predictions, task.encoded(labels_of(rows, y), table.scores))
         weight = scaled(checked_weight(sample_weight, losses))
 
@@ -192,13 +195,12 @@ class CostErrorDisplay(Display):
             shown = np.unique(np.linspace(0, len(thresholds) - 1, MAX_POINTS).round().astype(int))
             found = np.array([outcome(table.exits(row)) for row in thresholds[shown]])
             frontier_costs, frontier_errors = found[np.argsort(found[:, 0], kind="stable")].T
-        _, exits = model.predict(rows, threshold=threshold, budget=budget, return_exits=True)
         return cls(
             costs,
             np.array(alone),
             frontier_costs=frontier_costs,
             frontier_errors=frontier_errors,
-            point=outcome(exits),
+            point=outcome(model._exits(valid, table, point)),
             name=type(model).__name__ if name is None else name,
             exit_names=model.exit_names_,
         ).plot(ax=ax, **kwargs)

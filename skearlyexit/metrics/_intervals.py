@@ -42,7 +42,7 @@ def proportion_interval(n_hits: Any, n_rows: Any, confidence_level: float = 0.95
     >>> proportion_interval(0, 200).round(3)
     array([0.   , 0.018])
     """
-    tail = _tail(confidence_level)
+    tail = tail_of(confidence_level)
     rows = np.asarray(n_rows, dtype=np.float64)
     # A sum of weights may exceed the number of samples by rounding.
     hits = np.clip(np.asarray(n_hits, dtype=np.float64), 0.0, rows)
@@ -105,7 +105,7 @@ def mean_interval(
     Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 1983, for rates
     of events that do not occur.
     """
-    tail = _tail(confidence_level)
+    tail = tail_of(confidence_level)
     values = np.asarray(values, dtype=np.float64)
     weight = np.ones(len(values)) if weight is None else np.asarray(weight, dtype=np.float64)
     weight = scaled(weight)
@@ -152,7 +152,7 @@ def effective_rows(weight: np.ndarray) -> float:
     return float(np.sum(weight)) ** 2 / squares if squares > 0 else 0.0
 
 
-def _tail(confidence_level: float) -> float:
+def tail_of(confidence_level: float) -> float:
     """Probability on either side of a two-sided interval."""
     if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
         raise ValueError(

@@ -13,7 +13,12 @@ from skearlyexit._data._weights import scaled
 from skearlyexit._utils._frames import import_pandas
 from skearlyexit.calibration._calibration_data import ErrorScale
 from skearlyexit.metrics._figures import possible_exits
-from skearlyexit.metrics._intervals import effective_rows, mean_interval, proportion_interval
+from skearlyexit.metrics._intervals import (
+    effective_rows,
+    mean_interval,
+    proportion_interval,
+    tail_of,
+)
 from skearlyexit.metrics._render import (
     Grid,
     Unit,
@@ -421,7 +426,7 @@ class _Outcomes:
 
     @property
     def _z(self) -> float:
-        return float(ndtri(0.5 + self.level / 2))
+        return -float(ndtri(tail_of(self.level)))
 
 
 def _deviation(values: np.ndarray, weight: np.ndarray) -> float:

@@ -239,7 +239,7 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         n_classes : int
-            Number of classes.
+            Number of classes, or of targets in regression.
         exit_ : int, default=0
             Index of the exit.
 

@@ -14,7 +14,7 @@ from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._regressor import BatchInvariantRegressor
 from skearlyexit.costs import estimator_macs
 from skearlyexit.policies._base import State
-from skearlyexit.policies._change import RegressionPolicy
+from skearlyexit.policies._regression import RegressionPolicy
 
 #: Smaller differences count as this one, in standard deviations of the target.
 LEAST = 0.01

@@ -33,7 +33,7 @@ from skearlyexit._onnx._graph import (
 )
 from skearlyexit._onnx._samples import run_on_samples
 from skearlyexit._version import __version__
-from skearlyexit.calibration import Frontier
+from skearlyexit.calibration import CalibratedPoint, Frontier
 from skearlyexit.combination import Combination
 from skearlyexit.heads import FittedHead
 from skearlyexit.policies import Policy
@@ -85,6 +85,30 @@ class Description:
     operating_point: str
     frontier: Frontier | None
     feature_names: list[str] | None = None
+
+    @classmethod
+    def of(cls, fitted: Any, row_shape: tuple[int, ...], point: CalibratedPoint) -> Description:
+        """Description of a fitted classifier, with an operating point as the default.
+
+        Raises
+        ------
+        ValueError
+            If the operating point is a strict budget.
+        """
+        if point.strict_budget is not None:
+            raise ValueError(
+                "A strict budget cannot be exported: it requires the scores of all samples of a "
+                "batch. Give a budget that is not strict."
+            )
+        return cls(
+            fitted.classes_,
+            row_shape,
+            fitted.exit_names_,
+            point.thresholds,
+            "" if point.request is None else point.request.description,
+            fitted.frontier_,
+            getattr(fitted, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None,
+        )
 
     def metadata(self, cascade: Cascade) -> dict[str, str]:
         """Metadata of the file, as JSON."""

@@ -36,30 +36,15 @@ def write_chain(fitted: Any, point: CalibratedPoint, path: str | os.PathLike[str
     ExportError, FileNotFoundError, ImportError, ValueError
         As in `CascadeClassifier.to_onnx`.
     """
-    if point.strict_budget is not None:
-        raise ValueError(
-            "A strict budget cannot be exported: it requires the scores of all samples of a batch. "
-            "Give a budget that is not strict."
-        )
     n_features = getattr(fitted, "n_features_in_", None)
     if n_features is None:
         raise ExportError(
             "The cascade cannot be converted to ONNX, since it was fitted on samples without "
             "columns, such as texts. Fit it on an array or a data frame of numbers."
         )
-    cascade, names = fitted.cascade_, fitted.exit_names_
-    description = Description(
-        fitted.classes_,
-        (n_features,),
-        names,
-        point.thresholds,
-        "" if point.request is None else point.request.description,
-        fitted.frontier_,
-        getattr(fitted, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None,
-    )
-    write(
-        replace(cascade, network=as_network(cascade.network, names, n_features)), description, path
-    )
+    description, cascade = Description.of(fitted, (n_features,), point), fitted.cascade_
+    network = as_network(cascade.network, fitted.exit_names_, n_features)
+    write(replace(cascade, network=network), description, path)
 
 
 def as_network(chain: FittedChain, names: list[str], n_features: int) -> FittedNetwork:

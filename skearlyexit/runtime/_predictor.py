@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -54,12 +55,13 @@ class Predictor:
     _row_format: RowFormat
     _run: Callable[..., Answers]
 
-    @property
+    @cached_property
     def classes_(self) -> np.ndarray:
         """Class labels."""
-        if "classes_" not in self._task.attributes():
+        attributes = self._task.attributes()
+        if "classes_" not in attributes:
             raise AttributeError("The predictor of a regressor has no classes.")
-        return _constant(self._task.attributes()["classes_"])
+        return _constant(attributes["classes_"])
 
     def predict(
         self, X: np.ndarray, *, return_exits: bool = False

@@ -113,6 +113,11 @@ class RegressionCriterion(Criterion):
     loss: str
     quantile: float
 
+    @property
+    def is_squared(self) -> bool:
+        """Whether the loss is the squared error, whose root is an error."""
+        return self.loss == "squared_error"
+
     def losses(self, outputs: torch.Tensor, y: torch.Tensor, *, training: bool) -> torch.Tensor:
         return REGRESSION_LOSSES[self.loss](y - outputs, self.quantile).mean(dim=1)
 

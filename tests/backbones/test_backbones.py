@@ -88,7 +88,12 @@ def test_merged_blocks_compute_the_same_until_they_are_trained(backbone, index, 
         plain = block.eval()(rows)
         block.merge()
         before = rows.clone()
+        called, norms = [], [n for n in block.modules() if hasattr(n, "running_mean")]
+        for norm in norms:
+            norm.register_forward_hook(lambda *args: called.append(args))
         torch.testing.assert_close(block(rows), plain)
+        assert norms
+        assert not called  # they are merged
         assert torch.equal(rows, before)
         assert set(block.state_dict()) == names
         next(block.branch.parameters()).mul_(2)

@@ -386,12 +386,14 @@ class TestOperatingPoints:
 
     def test_risk_control_of_a_bounded_loss(self):
         def far(y, at_exit, at_end):
-            return (np.abs(at_exit - at_end) > 40).astype(float)
+            return (np.abs(at_exit - at_end) > 10).astype(float)
 
         reg = quick(policy="change", operating_point=RiskControl(0.1, risk=far)).fit(X, Y)
         assert reg.operating_point_.certified
         *_, last = reg.staged_predict(X_NEW)
-        assert np.mean(np.abs(reg.predict(X_NEW) - last) > 40) < 0.15
+        away = np.abs(reg.predict(X_NEW) - last)
+        assert np.mean(away > 0) > 0
+        assert np.mean(away > 10) < 0.15
 
     @pytest.mark.parametrize("point", [AccuracyDrop(0.01), RiskControl()])
     def test_those_for_classes(self, point, fitted, untrained):
@@ -462,10 +464,12 @@ class TestEcosystem:
         assert same(fitted.predict(X_NEW), expected)
 
 
-def test_counts_reach_the_heads_without_rounding():
-    for seed in range(20):
-        counts = np.random.default_rng(seed).poisson(1.3, len(X)).astype(float)
-        quick(head=PoissonRegressor(), calibration=None, max_epochs=1).fit(X, counts)
+@pytest.mark.parametrize("seed", [31, 39])  # in which a zero would be below 0 by rounding
+def test_counts_reach_the_heads_without_rounding(seed):
+    counts = np.random.default_rng(seed).poisson(1.3, len(X)).astype(float)
+    reg = quick(head=PoissonRegressor(), calibration=None, max_epochs=1).fit(X, counts)
+    by_hand = PoissonRegressor().fit(reg.embed(X, 0), counts).predict(reg.embed(X_NEW, 0))
+    np.testing.assert_allclose(next(reg.staged_predict(X_NEW)), by_hand, rtol=1e-6)
 
 
 def test_explained_share_after_partial_fit():
@@ -480,3 +484,11 @@ def test_explained_share_after_partial_fit():
 def test_the_metric_of_a_rise_is_an_error():
     with pytest.raises(ValueError, match=r"must be an error of predicted values.*'accuracy'"):
         quick(operating_point=ErrorRise(0.1, relative=False, metric="accuracy")).fit(X, Y)
+
+
+def test_samples_of_weight_0_do_not_change_the_scale_of_partial_fit():
+    weight = np.append(np.ones(50), 0.0)
+    far = np.append(Y[:50], 1e6)
+    reg = quick(calibration=None, policy="change").partial_fit(X[:51], far, weight)
+    without = quick(calibration=None, policy="change").partial_fit(X[:50], Y[:50], weight[:50])
+    assert same(reg.predict(X_NEW), without.predict(X_NEW))

@@ -68,7 +68,7 @@ def test_intervals_hold_their_figures(reg):
 
 
 def test_intervals_of_the_error_cover_it():
-    rng, covered = np.random.default_rng(0), 0
+    rng, covered = np.random.default_rng(0), np.zeros(2)
     for _ in range(300):
         errors = rng.normal(scale=[2.0, 1.0], size=(200, 2))
         report = RegressionReport.from_losses(
@@ -81,8 +81,13 @@ def test_intervals_of_the_error_cover_it():
         )
         low, high = report.overall.error_interval
         below, above = report.overall.rise_interval
-        covered += int(low < 2 < high) + int(below < 1 < above)
-    assert covered / 600 > 0.9
+        covered += [low < 2 < high, below < 1 < above]
+    assert np.all((covered / 300 > 0.9) & (covered / 300 < 0.985))
+
+
+def test_the_level_of_the_intervals_is_checked(reg):
+    with pytest.raises(ValueError, match="must be a number between 0 and 1"):
+        reg.exit_report(X_TEST, Y_TEST, confidence_level="0.9")
 
 
 def test_another_model_beside_it(reg):

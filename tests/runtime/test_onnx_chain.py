@@ -74,9 +74,14 @@ def test_predictions(params, tmp_path):
 
 def test_frozen_estimators_of_labels_in_any_order(tmp_path):
     first = LogisticRegression(max_iter=999).fit(X[:300], NAMES[:300])
+    order = [2, 0, 3, 1]
+    first.classes_, first.coef_, first.intercept_ = (
+        each[order] for each in (first.classes_, first.coef_, first.intercept_)
+    )
     last = RandomForestClassifier(20, random_state=0).fit(X[:300], NAMES[:300])
     clf = two(FrozenEstimator(first), FrozenEstimator(last)).fit(X[300:], NAMES[300:])
-    check(clf, tmp_path)
+    cascade = check(clf, tmp_path)
+    assert same(cascade.predict(X_TEST, threshold=0), first.predict(X_TEST))
 
 
 def test_a_class_that_an_estimator_does_not_know(tmp_path):

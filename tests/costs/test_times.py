@@ -10,7 +10,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit import MLPBackbone, SecondsCost
-from skearlyexit._cascade._exit_rule import PLAIN
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime import _times
 from skearlyexit.runtime._driver import tabulate
@@ -170,7 +170,9 @@ class TestONNX:
         # They are those of the heads, and those of the classifier are means.
         monkeypatch.undo()
         own = copy.deepcopy(clf.cascade_)
-        alone = tabulate(replace(own, exit_rule=PLAIN), X[:32].astype(np.float32))
+        alone = tabulate(
+            replace(own, exit_rule=ExitRule.plain(ConfidencePolicy())), X[:32].astype(np.float32)
+        )
         for answers in plain:
             last = answers.exits[0]
             expected = alone.probabilities[:, last]

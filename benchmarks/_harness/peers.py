@@ -18,7 +18,7 @@ from skorch import NeuralNetClassifier
 
 from _harness.measure import take_turns
 from skearlyexit import EarlyExitClassifier
-from skearlyexit._determinism._layers import Convolution, without_padding
+from skearlyexit._determinism._layers import to_layers_of_torch
 from skearlyexit.runtime._driver import Run
 from skearlyexit.runtime._torch import TorchExecutor
 
@@ -50,10 +50,7 @@ def plain_parts(
     """
     # In one copy, for stages may share modules.
     modules = torch.nn.ModuleList(copy.deepcopy([*clf.stages_, *clf.heads_])).eval()
-    without_padding(modules)
-    for module in modules.modules():
-        if isinstance(module, Convolution):
-            module.__class__ = torch.nn.Conv2d
+    to_layers_of_torch(modules)
     return list(modules[: clf.n_exits_]), list(modules[clf.n_exits_ :])
 
 

@@ -100,6 +100,11 @@ class FittedNetwork:
             return SmallBatches.untested(self.n_exits)
         return self.tested
 
+    def modules(self) -> list[torch.nn.Module]:
+        """Stages and heads, of the latter those that are torch modules."""
+        models = [head.model for head in self.heads]
+        return [*self.stages, *(each for each in models if isinstance(each, torch.nn.Module))]
+
     def moved(self, device: str) -> FittedNetwork:
         """Move the modules to a device in place, and return the network with this device."""
         for stage in self.stages:

@@ -116,18 +116,6 @@ def with_padding(module: Module) -> Module:
     return module
 
 
-def without_padding(module: torch.nn.Module) -> None:
-    """Replace all layers `PaddedLinear` inside a module by those of torch, which are not padded."""
-    for parent in list(module.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, PaddedLinear):
-                n_out, n_in = layer.out_features, layer.in_features
-                linear = torch.nn.Linear(n_in, n_out, device="meta").train(layer.training)
-                linear.weight = torch.nn.Parameter(layer.weight[:n_out, :n_in].detach().clone())
-                linear.bias = torch.nn.Parameter(layer.bias[:n_out].detach().clone())
-                setattr(parent, name, linear)
-
-
 class Convolution(torch.nn.Conv2d):
     """Convolution that is computed for a single sample as for several.
 
@@ -151,6 +139,39 @@ class Convolution(torch.nn.Conv2d):
         return torch.mkldnn_convolution(
             input, weight, bias, self.padding, self.stride, self.dilation, self.groups
         )
+
+
+def to_layers_of_torch(module: torch.nn.Module) -> None:
+    """Replace the layers inside a module that make results the same in any batch, which takes time.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Module whose layers `PaddedLinear` and `Convolution` become those of torch, in place.
+    """
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, PaddedLinear):
+                setattr(parent, name, _unpadded(layer))
+            elif isinstance(layer, Convolution):
+                setattr(parent, name, _convolution_of_torch(layer))
+
+
+def _unpadded(layer: PaddedLinear) -> torch.nn.Linear:
+    n_out, n_in = layer.out_features, layer.in_features
+    linear = torch.nn.Linear(n_in, n_out, device="meta").train(layer.training)
+    linear.weight = torch.nn.Parameter(layer.weight[:n_out, :n_in].detach().clone())
+    linear.bias = torch.nn.Parameter(layer.bias[:n_out].detach().clone())
+    return linear
+
+
+def _convolution_of_torch(layer: Any) -> torch.nn.Conv2d:
+    own = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+    found = torch.nn.Conv2d(
+        layer.in_channels, layer.out_channels, layer.kernel_size, **own, device="meta"
+    )
+    found.weight, found.bias = layer.weight, layer.bias
+    return found.train(layer.training)
 
 
 class CumulativeBatchNorm(torch.nn.BatchNorm1d):

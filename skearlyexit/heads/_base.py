@@ -15,6 +15,7 @@ from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._softmax import largest_of
 from skearlyexit._onnx._graph import ExportError, Graph
 from skearlyexit.costs import CostInput
+from skearlyexit.heads._pooling import taking_any_layout
 
 
 class PooledModule(torch.nn.Module):
@@ -32,12 +33,11 @@ class PooledModule(torch.nn.Module):
 
     def __init__(self, pooling: torch.nn.Module, body: torch.nn.Module) -> None:
         super().__init__()
-        self.pooling = keeping_input(pooling)
+        self.pooling = keeping_input(taking_any_layout(pooling))
         self.body = keeping_input(body)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        # A backbone may have the channels last in memory, which `view` in a pooling does not take.
-        return self.body(self.pooling(embedding.contiguous()))
+        return self.body(self.pooling(embedding))
 
 
 @dataclass
@@ -97,8 +97,7 @@ class FittedHead(metaclass=ABCMeta):
         vectors : Tensor of shape (n, n_features)
             Pooled embeddings.
         """
-        # A backbone may have the channels last in memory, which `view` in a pooling does not take.
-        vectors: torch.Tensor = self.pooling(embedding.contiguous())
+        vectors: torch.Tensor = self.pooling(embedding)
         return vectors
 
     @abstractmethod

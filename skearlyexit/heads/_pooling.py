@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -28,6 +29,9 @@ class GlobalAveragePooling(torch.nn.Module):
     >>> GlobalAveragePooling()(torch.zeros(5, 8)).shape
     torch.Size([5, 8])
     """
+
+    #: Whether embeddings may have their channels last in memory.
+    any_layout: ClassVar[bool] = True
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Compute the mean of each channel.
@@ -86,6 +90,26 @@ class QuarterPooling(GlobalAveragePooling):
         return F.adaptive_avg_pool2d(embedding, 2).flatten(1)
 
 
+class InOrder(torch.nn.Module):
+    """Returns a tensor with the axes in their order in memory."""
+
+    any_layout: ClassVar[bool] = True
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        return embedding.contiguous()
+
+
+def taking_any_layout(pooling: torch.nn.Module) -> torch.nn.Module:
+    """Pooling for embeddings whose channels may be last in memory.
+
+    `view` in a module of the user does not take them.
+    """
+    first = pooling[0] if type(pooling) is torch.nn.Sequential and len(pooling) else pooling
+    if getattr(first, "any_layout", False):
+        return pooling
+    return torch.nn.Sequential(InOrder(), pooling)
+
+
 _POOLINGS = {
     "average": GlobalAveragePooling,
     "quarters": QuarterPooling,
@@ -113,7 +137,8 @@ def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
         If it is none of these.
     """
     if isinstance(pooling, torch.nn.Module):
-        return keeping_input(torch.nn.Sequential(copy.deepcopy(pooling), torch.nn.Flatten()))
+        own = torch.nn.Sequential(copy.deepcopy(pooling), torch.nn.Flatten())
+        return keeping_input(taking_any_layout(own))
     if pooling not in _POOLINGS:
         raise ValueError(
             f"The 'pooling' of a head must be one of {sorted(_POOLINGS)} or a torch module. "

@@ -21,7 +21,7 @@ import torch
 
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
-from skearlyexit._determinism._layers import without_padding
+from skearlyexit._determinism._layers import to_layers_of_torch
 from skearlyexit._onnx._convert import add_softmax, from_module
 from skearlyexit._onnx._graph import (
     CLASSICAL_OPSET,
@@ -214,9 +214,8 @@ def to_model(
     onnx = import_onnx()
     # A copy, since torch changes modules while it exports them, and on the CPU.
     network = copy.deepcopy(network).moved("cpu")
-    for module in [*network.stages, *(head.model for head in network.heads)]:
-        if isinstance(module, torch.nn.Module):
-            without_padding(module)
+    for module in network.modules():
+        to_layers_of_torch(module)
     helper = onnx.helper
     check_rule(exit_rule)
     if network.combiner is not None:

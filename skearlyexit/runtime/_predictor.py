@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._determinism._layers import to_layers_of_torch
 from skearlyexit._task._base import Task
 from skearlyexit.calibration import CalibratedPoint
 from skearlyexit.runtime._driver import Answers, Run
@@ -145,6 +146,9 @@ def torch_predictor(
 ) -> Predictor:
     """Predictor that executes a copy of a cascade with torch."""
     cascade, task = copy.deepcopy((cascade, task))
+    if not batch_invariant:
+        for module in cascade.network.modules():
+            to_layers_of_torch(module)
     executor = TorchExecutor(cascade.network, padded=batch_invariant)
     thresholds = _constant(point.thresholds)
     run = Run.prepared(executor, cascade.exit_rule, thresholds, point.strict_budget)

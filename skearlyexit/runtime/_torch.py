@@ -284,7 +284,9 @@ def _gathered(carry: Any, rows: np.ndarray, size: int) -> Any:
     if size > len(rows):
         rows = np.concatenate([rows, np.full(size - len(rows), rows[0])])
     index = torch.from_numpy(rows).to(parts[0].device)
-    chosen = tuple(part.index_select(0, index) for part in parts)
+    chosen = tuple(
+        torch.index_select(part, 0, index, out=_empty(part, len(rows))) for part in parts
+    )
     return chosen if isinstance(carry, tuple) else chosen[0]
 
 
@@ -311,7 +313,14 @@ def _empty(like: Any, n_rows: int) -> Any:
     """Uninitialized carry of so many samples."""
     if isinstance(like, tuple):
         return tuple(_empty(part, n_rows) for part in like)
-    return like.new_empty((n_rows, *like.shape[1:]))
+    # Channels that are last in memory stay there.
+    channels_last = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
+    return torch.empty(
+        (n_rows, *like.shape[1:]),
+        dtype=like.dtype,
+        device=like.device,
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+    )
 
 
 def _pad(carry: Any, n_rows: int, size: int) -> Any:

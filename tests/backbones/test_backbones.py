@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skearlyexit import CNNBackbone, MLPBackbone, SequentialBackbone
-from skearlyexit._determinism._layers import Standardize, with_padding
+from skearlyexit._determinism._layers import (
+    Convolution,
+    Standardize,
+    to_layers_of_torch,
+    with_padding,
+)
 from skearlyexit.backbones import PaddedLinear
 from skearlyexit.backbones._measure import measure_blocks
 from skearlyexit.backbones._resolve import resolve_backbone
@@ -296,6 +301,20 @@ class TestSequential:
         network = SequentialBackbone(nn.Sequential(nn.Sequential(*layers))).build(IMAGES, 3)
         assert network.names == ["input"]
         assert network.head(network.blocks[0](torch.tensor(IMAGES))).shape == (50, 3)
+
+
+def test_layers_of_torch_in_place_of_ours():
+    network = make(lambda: CNNBackbone((16, 32), n_blocks=1, stem_stride=2).build(IMAGES, 3))
+    linear = make(lambda: PaddedLinear(129, 24))
+    module = nn.Sequential(
+        *network.blocks, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.ConstantPad1d((0, 1), 2), linear
+    ).eval()
+    rows = torch.tensor(IMAGES)
+    with torch.inference_mode():
+        expected = module(rows)
+        to_layers_of_torch(module)
+        torch.testing.assert_close(module(rows), expected)
+    assert not any(isinstance(each, Convolution | PaddedLinear) for each in module.modules())
 
 
 def test_a_stride_of_the_stem_makes_every_block_cost_a_quarter():

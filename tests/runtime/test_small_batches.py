@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
@@ -107,6 +108,34 @@ def test_poolings_with_weights_are_padded():
     together = clf.predict_proba(X_test, threshold=0.3)
     alone = np.concatenate([clf.predict_proba(row[None], threshold=0.3) for row in X_test])
     assert same(together, alone)
+
+
+class Rows(nn.Module):
+    """A pooling that needs the axes of a map in their order in memory."""
+
+    def forward(self, maps):
+        return maps.view(len(maps), -1)
+
+
+@pytest.mark.parametrize("training", ["joint", "separate"])
+@pytest.mark.parametrize("head", [LinearHead(), EstimatorHead(DecisionTreeClassifier(max_depth=4))])
+def test_poolings_of_the_user_see_the_axes_in_order(head, training):
+    X, y, X_test, _ = digits()
+    X_test = X_test[:40].astype(np.float32)
+    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
+    own, flat = (
+        quick(
+            backbone=backbone,
+            exits=2,
+            head=clone(head).set_params(pooling=pooling),
+            training=training,
+        ).fit(X, y)
+        for pooling in (Rows(), "flatten")
+    )
+    maps = own.stages_[0](torch.tensor(X_test))[1]
+    assert not maps.is_contiguous()  # but for the conversion, `view` would raise an error
+    assert same(own.predict_proba(X_test), flat.predict_proba(X_test))
+    assert same(own.embed(X_test, exit=0), flat.embed(X_test, exit=0))
 
 
 def test_a_model_from_a_machine_with_other_kernels_is_padded(monkeypatch):

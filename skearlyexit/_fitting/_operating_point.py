@@ -169,7 +169,7 @@ def choose_point(
     frontier = compute_frontier(data)
     if asked is not None:
         return replace(asked.calibrate(data, frontier), request=request), frontier
-    default = task.default_point()
+    default = task.default_point(len(data.weight))
     try:
         return default.calibrate(data, frontier), frontier
     except NotCertifiedError as error:

@@ -138,8 +138,8 @@ class Task(metaclass=ABCMeta):
         """Policy of a network with one exit, whose scores have no meaning."""
 
     @abstractmethod
-    def default_point(self) -> OperatingPoint:
-        """Operating point if none is requested."""
+    def default_point(self, n_samples: int) -> OperatingPoint:
+        """Operating point if none is requested, for a number of calibration samples."""
 
     @abstractmethod
     def check_metric(self, point: OperatingPoint, y: np.ndarray, weight: np.ndarray) -> None:

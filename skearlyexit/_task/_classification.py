@@ -19,6 +19,11 @@ from skearlyexit.policies import ConfidencePolicy, Policy
 from skearlyexit.policies._registry import POLICIES
 from skearlyexit.training._criterion import Criterion, CrossEntropy
 
+#: From this number of calibration samples on, the default operating point has half the level.
+#: Where samples are many, it would otherwise cost 0.5 points on five tables; with 0.005, it costs
+#: 0.2, at a mean cost of 0.20 instead of 0.14.
+MANY_SAMPLES, LEVEL_OF_MANY = 2500, 0.005
+
 
 @dataclass(frozen=True, eq=False)
 class Classification(Task):
@@ -112,8 +117,8 @@ class Classification(Task):
     def plain_policy(self) -> Policy:
         return ConfidencePolicy()
 
-    def default_point(self) -> OperatingPoint:
-        return RiskControl()
+    def default_point(self, n_samples: int) -> OperatingPoint:
+        return RiskControl() if n_samples < MANY_SAMPLES else RiskControl(LEVEL_OF_MANY)
 
     def check_metric(self, point: OperatingPoint, y: np.ndarray, weight: np.ndarray) -> None:
         point.check_labels(y, self.classes, weight)

@@ -139,7 +139,7 @@ class Regression(Task):
     def plain_policy(self) -> Policy:
         return ChangePolicy()
 
-    def default_point(self) -> OperatingPoint:
+    def default_point(self, n_samples: int) -> OperatingPoint:
         return ErrorRise()
 
     def check_metric(self, point: OperatingPoint, y: np.ndarray, weight: np.ndarray) -> None:

@@ -33,6 +33,14 @@ def timed():
     return quick(cost=MACsCost(rate=1e7)).fit(X, y)
 
 
+@pytest.mark.parametrize(("n_samples", "level"), [(2499, 0.01), (2500, 0.005)])
+def test_the_default_loses_less_where_many_samples_can_show_it(clf, n_samples, level):
+    rows = np.arange(n_samples) % len(X_TEST)
+    found = copy.deepcopy(clf).calibrate(X_TEST[rows], Y_TEST[rows]).operating_point_
+    assert found.certified
+    assert found.request.get_params() == RiskControl(level).get_params()
+
+
 class TestUnits:
     def test_all_say_the_same(self, clf):
         plain = clf.cost_table_.plain

@@ -17,7 +17,7 @@ from skearlyexit.combination import TemperatureScaling
 from skearlyexit.heads import FittedHead, Head
 from skearlyexit.policies import ConfidencePolicy, Policy
 from skearlyexit.policies._registry import POLICIES
-from skearlyexit.training._criterion import Criterion, CrossEntropy
+from skearlyexit.training._criterion import CLASSIFICATION_LOSSES, Criterion
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class Classification(Task):
         return table
 
     def criterion(self, params: Any) -> Criterion:
-        return CrossEntropy(params.label_smoothing)
+        return CLASSIFICATION_LOSSES[params.loss](params.label_smoothing)
 
     def fit_head(self, head: Head, *, needs_probabilities: bool, **arguments: Any) -> FittedHead:
         return head.fit(classes=self.classes, needs_probabilities=needs_probabilities, **arguments)

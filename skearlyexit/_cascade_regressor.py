@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import _fit_context
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_y, check_consistent_length, check_is_fitted
 
 from skearlyexit._base_regressor import BaseExitRegressor
+from skearlyexit._cascade._ensemble import RegressorPart, ensemble_parts
 from skearlyexit._cascade_base import BaseCascade
 from skearlyexit._data._encode import regression_rows
 from skearlyexit._data._targets import Targets
@@ -198,6 +200,75 @@ default="seconds"
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
+
+    @classmethod
+    def from_ensemble(cls, ensemble: Any, sizes: Sequence[int], **params: Any) -> Self:
+        """Make a cascade of the members of a fitted forest, bagging or boosting.
+
+        The first members predict samples on which they agree, and the others are asked only for the
+        rest. No member is called twice for a sample. The last exit is the ensemble itself: where no
+        sample exits early, predictions are those of the ensemble in a single job to the last bit.
+        They are those up to rounding in double precision for `LGBMRegressor`, which adds its trees
+        in one call from 0, and for bagging of members that are not trees and depend on the number
+        of samples in a call.
+
+        Parameters
+        ----------
+        ensemble : fitted regressor
+            `sklearn.ensemble.RandomForestRegressor`, `ExtraTreesRegressor`, `BaggingRegressor`,
+            `GradientBoostingRegressor` or `HistGradientBoostingRegressor`,
+            ``lightgbm.LGBMRegressor`` with one of its objectives for regression, or
+            ``xgboost.XGBRegressor`` with the booster ``"gbtree"``. It is copied when the cascade is
+            fitted.
+        sizes : sequence of int
+            Numbers of members up to each exit, in ascending order. The number of all members is
+            added if it is not the last. The members of boosting are its iterations, and those up to
+            the best one if it was stopped early.
+        **params : dict
+            Other parameters of the cascade. If `cost` is given by numbers, they are those of the
+            members that each exit adds, such as ``[10, 20, 70]`` for ``sizes=[10, 30, 100]``.
+
+        Returns
+        -------
+        reg : CascadeRegressor
+            Cascade that is not fitted. Call `fit` with samples that the ensemble was not fitted on,
+            from which the thresholds are chosen. It raises a ValueError if the number of members
+            has changed since, or y holds other targets. The names of the exits are the numbers of
+            members.
+
+        Raises
+        ------
+        NotFittedError
+            If the ensemble is not fitted.
+        TypeError
+            If the ensemble is of another type.
+        ValueError
+            If `sizes` are not numbers of members in ascending order, or the ensemble does not sum
+            its trees.
+
+        Notes
+        -----
+        The disagreement of the members is known by the change of the prediction from exit to exit,
+        from which ``policy="change"`` and the default, ``"learned"``, compute the score. It is not
+        known at the first exit: give a small size first.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_friedman1
+        >>> from sklearn.ensemble import RandomForestRegressor
+        >>> from skearlyexit import CascadeRegressor
+        >>> X, y = make_friedman1(1500, random_state=0)
+        >>> forest = RandomForestRegressor(100, random_state=0).fit(X[:1000], y[:1000])
+        >>> reg = CascadeRegressor.from_ensemble(
+        ...     forest, sizes=[5, 10, 30], cost="macs", budget=0.5, random_state=0)
+        >>> reg.fit(X[1000:], y[1000:]).exit_names_
+        ['5', '10', '30', '100']
+        >>> _, exits = reg.predict(X[1000:], return_exits=True)
+        >>> bool(reg.costs_[exits].mean() < 0.6)
+        True
+        """
+        parts = ensemble_parts(ensemble, sizes, RegressorPart)
+        return cls([(str(part.stop), FrozenEstimator(part)) for part in parts], **params)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(

@@ -134,6 +134,10 @@ class Task(metaclass=ABCMeta):
         """Caller of a fitted scikit-learn estimator, tested on some samples."""
 
     @abstractmethod
+    def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
+        """Link of a part of a fitted ensemble, tested on some samples."""
+
+    @abstractmethod
     def plain_policy(self) -> Policy:
         """Policy of a network with one exit, whose scores have no meaning."""
 

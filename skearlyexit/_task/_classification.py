@@ -109,6 +109,9 @@ class Classification(Task):
             estimator, X, self.classes, largest_call, in_any_batch
         )
 
+    def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
+        return part.as_link(rows, None, in_any_batch=in_any_batch)
+
     def plain_policy(self) -> Policy:
         return ConfidencePolicy()
 

@@ -136,6 +136,9 @@ class Regression(Task):
             estimator, X, self.targets, largest_call, in_any_batch
         )
 
+    def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
+        return part.as_link(rows, self.targets, in_any_batch=in_any_batch)
+
     def plain_policy(self) -> Policy:
         return ChangePolicy()
 

@@ -18,6 +18,7 @@ from skearlyexit._cascade_base import BaseCascade
 from skearlyexit._data._encode import regression_rows
 from skearlyexit._data._targets import Targets
 from skearlyexit._fitting._chain_fitter import is_frozen
+from skearlyexit._fitting._successive_fitter import SuccessiveFitter
 from skearlyexit._task._regression import Regression
 from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
@@ -73,6 +74,12 @@ default="seconds"
     calibration : float, int, cross-validation splitter, "auto" or None, default="auto"
         Samples from which the thresholds are chosen, as in `CascadeClassifier`. If all estimators
         are frozen, there is nothing to fit, and all samples are used.
+    pass_predictions : bool, default=False
+        Whether the values that the estimators before predict are further features of an estimator,
+        after those of X; in data frames they are named such as ``small_0``, for target 0 of
+        ``"small"``. In training they are predicted out of fold, as in `StackingRegressor`, with 5
+        further fits of each estimator but the last. Only the first estimator may be frozen. All
+        estimators up to an exit are then needed, and the unit of cost is that of all of them.
     columns : dict of str to columns, default=None
         Columns of X that an estimator is given, by its name, such as
         ``{"small": ["age", "income"]}``. They are specified as in
@@ -162,6 +169,7 @@ default="seconds"
         "loss": [StrOptions(set(REGRESSION_LOSSES))],
         "quantile": [Interval(Real, 0, 1, closed="neither"), None],
         "policy": [StrOptions(set(REGRESSION_POLICIES)), Policy, None],
+        "pass_predictions": ["boolean"],
     }
 
     def __init__(
@@ -177,6 +185,7 @@ default="seconds"
         operating_point: OperatingPoint | None = None,
         cost: str | Cost | Sequence[float] = "seconds",
         calibration: Any = "auto",
+        pass_predictions: bool = False,
         columns: dict[str, Any] | None = None,
         feature_costs: Sequence[float] | dict[Any, float] | None = None,
         batch_invariant: bool = True,
@@ -194,6 +203,7 @@ default="seconds"
         self.operating_point = operating_point
         self.cost = cost
         self.calibration = calibration
+        self.pass_predictions = pass_predictions
         self.columns = columns
         self.feature_costs = feature_costs
         self.batch_invariant = batch_invariant
@@ -243,8 +253,8 @@ default="seconds"
         TypeError
             If the ensemble is of another type.
         ValueError
-            If `sizes` are not numbers of members in ascending order, or the ensemble does not sum
-            its trees.
+            If `sizes` are not numbers of members in ascending order, the ensemble does not sum its
+            trees, or ``pass_predictions=True`` is given.
 
         Notes
         -----
@@ -267,6 +277,11 @@ default="seconds"
         >>> bool(reg.costs_[exits].mean() < 0.6)
         True
         """
+        if params.get("pass_predictions", False):
+            raise ValueError(
+                "pass_predictions=True needs estimators that are fitted on the predictions of "
+                "those before, and the members of the ensemble have been fitted. Leave it out."
+            )
         parts = ensemble_parts(ensemble, sizes, RegressorPart)
         return cls([(str(part.stop), FrozenEstimator(part)) for part in parts], **params)
 
@@ -318,4 +333,7 @@ default="seconds"
             rows, y, sample_weight, groups, make=Targets.exact
         )
         task = Regression.of(targets, samples.y, self)
-        self._fit_chain(self._chain_fitter(names, estimators, samples, task), samples, weight)
+        fitter = self._chain_fitter(names, estimators, samples, task)
+        if len(names) > 1 and self.pass_predictions:
+            fitter = SuccessiveFitter(**vars(fitter), passes=True, share=1.0)
+        self._fit_chain(fitter, samples, weight)

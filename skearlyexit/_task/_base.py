@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,6 +82,16 @@ class Task(metaclass=ABCMeta):
     @abstractmethod
     def n_outputs(self) -> int:
         """Number of outputs of a head."""
+
+    @property
+    @abstractmethod
+    def output_labels(self) -> Sequence[Any]:
+        """What each output of a head is called in names of features."""
+
+    @property
+    @abstractmethod
+    def output_scale(self) -> np.ndarray:
+        """Factors from the outputs of a head to the units of the user, shape (n_outputs,)."""
 
     @abstractmethod
     def attributes(self) -> dict[str, Any]:

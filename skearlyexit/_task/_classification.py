@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -59,6 +59,14 @@ class Classification(Task):
     @property
     def n_outputs(self) -> int:
         return len(self.classes)
+
+    @property
+    def output_labels(self) -> Sequence[Any]:
+        return list(self.classes)
+
+    @property
+    def output_scale(self) -> np.ndarray:
+        return np.ones(self.n_outputs)
 
     def attributes(self) -> dict[str, Any]:
         return {"classes_": self.classes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -88,6 +88,14 @@ class Regression(Task):
     @property
     def n_outputs(self) -> int:
         return self.targets.n_targets
+
+    @property
+    def output_labels(self) -> Sequence[Any]:
+        return range(self.n_outputs)
+
+    @property
+    def output_scale(self) -> np.ndarray:
+        return self.targets.scale
 
     def attributes(self) -> dict[str, Any]:
         return {"n_outputs_": self.n_outputs}

@@ -143,9 +143,8 @@ default="seconds"
     Notes
     -----
     What `CascadeClassifier` says of samples, batches and metadata routing holds here, too. Policies
-    and losses see targets divided by the power of two that is nearest to their standard deviation,
-    so that no digit is lost. It takes the place of the standard deviation in ``"huber"``, and in
-    the mean over several targets.
+    see targets divided by the power of two that is nearest to their standard deviation, so that no
+    digit is lost: what they describe in standard deviations is in units of this power.
 
     Examples
     --------
@@ -332,7 +331,7 @@ default="seconds"
         samples, targets, weight = regression_rows(
             rows, y, sample_weight, groups, make=Targets.exact
         )
-        task = Regression.of(targets, samples.y, self)
+        task = Regression.of(targets, samples, self)
         fitter = self._chain_fitter(names, estimators, samples, task)
         if len(names) > 1 and self.pass_predictions:
             fitter = SuccessiveFitter(**vars(fitter), passes=True, share=1.0)

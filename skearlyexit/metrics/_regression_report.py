@@ -81,7 +81,7 @@ class RegressionReport:
     It is printed as a page of text, and shown as tables in a notebook. The error is the root of the
     mean squared error, or the mean of another loss of the estimator, in the units of y, or with
     several targets in units of their standard deviations. What is explained is the share of the
-    loss of the best constant prediction on the training samples, similar to R2.
+    loss of the best constant prediction on the training samples, with their weights, similar to R2.
 
     Attributes
     ----------

@@ -52,11 +52,11 @@ class EarlyExitClassifier(BaseNetworkClassifier):
 
         - ``"log_loss"``: cross-entropy of the predicted probabilities.
         - ``"squared_hinge"``: squared hinge loss of one class against the others, as of a linear
-          support vector machine at each exit, summed over all classes. The outputs of the heads are
-          margins, of which that of the true class should be at least 1 and the others at most -1.
-          Predicted probabilities are their softmax, which is in the order of the margins and is
-          not calibrated: of many classes, the largest is far below the accuracy. Thresholds are
-          chosen for these values all the same. For calibrated probabilities, set
+          support vector machine at each exit, summed over all classes, also if there are two. The
+          outputs of the heads are margins, of which that of the true class should be at least 1 and
+          the others at most -1. Predicted probabilities are their softmax, which is in the order of
+          the margins and is not calibrated: of many classes, the largest is far below the accuracy.
+          Thresholds are chosen for these values all the same. For calibrated probabilities, set
           `temperature_scaling`. Training strategies that learn from probabilities raise an error.
     exits : "auto", int, sequence of int or str, or Placement, default="auto"
         Where the exits are placed:

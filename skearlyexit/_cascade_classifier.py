@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_y, check_consistent_length
 
 from skearlyexit._base_classifier import BaseExitClassifier
-from skearlyexit._cascade._ensemble import ensemble_parts
+from skearlyexit._cascade._ensemble import ClassifierPart, ensemble_parts
 from skearlyexit._cascade_base import BaseCascade
 from skearlyexit._data._encode import classification_rows
 from skearlyexit._data._given import GivenRows
@@ -318,7 +318,11 @@ default="seconds"
                 "pass_probabilities=True needs estimators that are fitted on the probabilities of "
                 "those before, and the members of the ensemble have been fitted. Leave it out."
             )
-        parts = ensemble_parts(ensemble, sizes)
+        parts = ensemble_parts(ensemble, sizes, ClassifierPart)
+        if getattr(ensemble, "n_outputs_", 1) > 1:
+            raise ValueError(
+                f"The 'ensemble' must predict a single output. Got {ensemble.n_outputs_} outputs."
+            )
         return cls([(str(part.stop), FrozenEstimator(part)) for part in parts], **params)
 
     def to_onnx(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import _fit_context
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_y, check_consistent_length, check_is_fitted
 
 from skearlyexit._base_regressor import BaseExitRegressor
+from skearlyexit._cascade._ensemble import RegressorPart, ensemble_parts
 from skearlyexit._cascade_base import BaseCascade
 from skearlyexit._data._encode import regression_rows
 from skearlyexit._data._targets import Targets
 from skearlyexit._fitting._chain_fitter import is_frozen
+from skearlyexit._fitting._successive_fitter import SuccessiveFitter
 from skearlyexit._task._regression import Regression
 from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
@@ -71,6 +74,12 @@ default="seconds"
     calibration : float, int, cross-validation splitter, "auto" or None, default="auto"
         Samples from which the thresholds are chosen, as in `CascadeClassifier`. If all estimators
         are frozen, there is nothing to fit, and all samples are used.
+    pass_predictions : bool, default=False
+        Whether the values that the estimators before predict are further features of an estimator,
+        after those of X; in data frames they are named such as ``small_0``, for target 0 of
+        ``"small"``. In training they are predicted out of fold, as in `StackingRegressor`, with 5
+        further fits of each estimator but the last. Only the first estimator may be frozen. All
+        estimators up to an exit are then needed, and the unit of cost is that of all of them.
     columns : dict of str to columns, default=None
         Columns of X that an estimator is given, by its name, such as
         ``{"small": ["age", "income"]}``. They are specified as in
@@ -134,9 +143,8 @@ default="seconds"
     Notes
     -----
     What `CascadeClassifier` says of samples, batches and metadata routing holds here, too. Policies
-    and losses see targets divided by the power of two that is nearest to their standard deviation,
-    so that no digit is lost. It takes the place of the standard deviation in ``"huber"``, and in
-    the mean over several targets.
+    see targets divided by the power of two that is nearest to their standard deviation, so that no
+    digit is lost: what they describe in standard deviations is in units of this power.
 
     Examples
     --------
@@ -160,6 +168,7 @@ default="seconds"
         "loss": [StrOptions(set(REGRESSION_LOSSES))],
         "quantile": [Interval(Real, 0, 1, closed="neither"), None],
         "policy": [StrOptions(set(REGRESSION_POLICIES)), Policy, None],
+        "pass_predictions": ["boolean"],
     }
 
     def __init__(
@@ -175,6 +184,7 @@ default="seconds"
         operating_point: OperatingPoint | None = None,
         cost: str | Cost | Sequence[float] = "seconds",
         calibration: Any = "auto",
+        pass_predictions: bool = False,
         columns: dict[str, Any] | None = None,
         feature_costs: Sequence[float] | dict[Any, float] | None = None,
         batch_invariant: bool = True,
@@ -192,12 +202,87 @@ default="seconds"
         self.operating_point = operating_point
         self.cost = cost
         self.calibration = calibration
+        self.pass_predictions = pass_predictions
         self.columns = columns
         self.feature_costs = feature_costs
         self.batch_invariant = batch_invariant
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
+
+    @classmethod
+    def from_ensemble(cls, ensemble: Any, sizes: Sequence[int], **params: Any) -> Self:
+        """Make a cascade of the members of a fitted forest, bagging or boosting.
+
+        The first members predict samples on which they agree, and the others are asked only for the
+        rest. No member is called twice for a sample. The last exit is the ensemble itself: where no
+        sample exits early, predictions are those of the ensemble in a single job to the last bit.
+        They are those up to rounding in double precision for `LGBMRegressor`, which adds its trees
+        in one call from 0, and for bagging of members that are not trees and depend on the number
+        of samples in a call.
+
+        Parameters
+        ----------
+        ensemble : fitted regressor
+            `sklearn.ensemble.RandomForestRegressor`, `ExtraTreesRegressor`, `BaggingRegressor`,
+            `GradientBoostingRegressor` or `HistGradientBoostingRegressor`,
+            ``lightgbm.LGBMRegressor`` with one of its objectives for regression, or
+            ``xgboost.XGBRegressor`` with the booster ``"gbtree"``. It is copied when the cascade is
+            fitted.
+        sizes : sequence of int
+            Numbers of members up to each exit, in ascending order. The number of all members is
+            added if it is not the last. The members of boosting are its iterations, and those up to
+            the best one if it was stopped early.
+        **params : dict
+            Other parameters of the cascade. If `cost` is given by numbers, they are those of the
+            members that each exit adds, such as ``[10, 20, 70]`` for ``sizes=[10, 30, 100]``.
+
+        Returns
+        -------
+        reg : CascadeRegressor
+            Cascade that is not fitted. Call `fit` with samples that the ensemble was not fitted on,
+            from which the thresholds are chosen. It raises a ValueError if the number of members
+            has changed since, or y holds other targets. The names of the exits are the numbers of
+            members.
+
+        Raises
+        ------
+        NotFittedError
+            If the ensemble is not fitted.
+        TypeError
+            If the ensemble is of another type.
+        ValueError
+            If `sizes` are not numbers of members in ascending order, the ensemble does not sum its
+            trees, or ``pass_predictions=True`` is given.
+
+        Notes
+        -----
+        The disagreement of the members is known by the change of the prediction from exit to exit,
+        from which ``policy="change"`` and the default, ``"learned"``, compute the score. It is not
+        known at the first exit: give a small size first.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_friedman1
+        >>> from sklearn.ensemble import RandomForestRegressor
+        >>> from skearlyexit import CascadeRegressor
+        >>> X, y = make_friedman1(1500, random_state=0)
+        >>> forest = RandomForestRegressor(100, random_state=0).fit(X[:1000], y[:1000])
+        >>> reg = CascadeRegressor.from_ensemble(
+        ...     forest, sizes=[5, 10, 30], cost="macs", budget=0.5, random_state=0)
+        >>> reg.fit(X[1000:], y[1000:]).exit_names_
+        ['5', '10', '30', '100']
+        >>> _, exits = reg.predict(X[1000:], return_exits=True)
+        >>> bool(reg.costs_[exits].mean() < 0.6)
+        True
+        """
+        if params.get("pass_predictions", False):
+            raise ValueError(
+                "pass_predictions=True needs estimators that are fitted on the predictions of "
+                "those before, and the members of the ensemble have been fitted. Leave it out."
+            )
+        parts = ensemble_parts(ensemble, sizes, RegressorPart)
+        return cls([(str(part.stop), FrozenEstimator(part)) for part in parts], **params)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
@@ -246,5 +331,8 @@ default="seconds"
         samples, targets, weight = regression_rows(
             rows, y, sample_weight, groups, make=Targets.exact
         )
-        task = Regression.of(targets, samples.y, self)
-        self._fit_chain(self._chain_fitter(names, estimators, samples, task), samples, weight)
+        task = Regression.of(targets, samples, self)
+        fitter = self._chain_fitter(names, estimators, samples, task)
+        if len(names) > 1 and self.pass_predictions:
+            fitter = SuccessiveFitter(**vars(fitter), passes=True, share=1.0)
+        self._fit_chain(fitter, samples, weight)

@@ -47,6 +47,17 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         - Callable: called as ``f(sample_shape, n_classes)`` at the start of each training run,
           and returns any of the above. A class is called without arguments, unless it requires
           these two.
+    loss : {"log_loss", "squared_hinge"}, default="log_loss"
+        Loss of stages and neural heads:
+
+        - ``"log_loss"``: cross-entropy of the predicted probabilities.
+        - ``"squared_hinge"``: squared hinge loss of one class against the others, as of a linear
+          support vector machine at each exit, summed over all classes, also if there are two. The
+          outputs of the heads are margins, of which that of the true class should be at least 1 and
+          the others at most -1. Predicted probabilities are their softmax, which is in the order of
+          the margins and is not calibrated: of many classes, the largest is far below the accuracy.
+          Thresholds are chosen for these values all the same. For calibrated probabilities, set
+          `temperature_scaling`. Training strategies that learn from probabilities raise an error.
     exits : "auto", int, sequence of int or str, or Placement, default="auto"
         Where the exits are placed:
 
@@ -165,8 +176,8 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         Weight decay of the optimizer, if it is given by name. None is the default of torch: 0.01
         for ``"adamw"``, and 0 for the others.
     label_smoothing : float, default=0.05
-        Share of the target that is distributed equally over all classes in the cross-entropies of
-        the exits. Only used in training, not for the validation loss.
+        Share of the target that is distributed equally over all classes in the losses of the exits.
+        Only used in training, not for the validation loss.
     gradient_clipping : float, default=None
         Maximum norm of the gradient of all parameters together. None does not clip gradients.
     weight_averaging : bool, default=True
@@ -278,9 +289,9 @@ class EarlyExitClassifier(BaseNetworkClassifier):
           and duration in seconds.
         - ``"train_loss"``: mean of the loss that the phase minimizes.
         - ``"exits"``: indices of the exits that the phase computes.
-        - ``"train_exit_losses"``, ``"train_exit_accuracies"``: mean cross-entropy, with smoothed
-          labels, and accuracy of each of these exits on the training samples, computed in each step
-          before the weights are updated. NaN for exits that are no longer trained.
+        - ``"train_exit_losses"``, ``"train_exit_accuracies"``: mean loss, with smoothed labels, and
+          accuracy of each of these exits on the training samples, computed in each step before the
+          weights are updated. NaN for exits that are no longer trained.
         - ``"valid_loss"``, ``"valid_exit_losses"``, ``"valid_exit_accuracies"``: the same on the
           validation samples. Only with `early_stopping`.
 
@@ -309,7 +320,8 @@ class EarlyExitClassifier(BaseNetworkClassifier):
     References
     ----------
     Scardapane, Scarpiniti, Baccarelli, Uncini, "Why should we add early exits to neural
-    networks?", Cognitive Computation 12, 2020.
+    networks?", Cognitive Computation 12, 2020. ``"squared_hinge"``: Tang, "Deep learning using
+    linear support vector machines", 2013; Lee et al., "Deeply-supervised nets", AISTATS 2015.
 
     Examples
     --------
@@ -329,6 +341,7 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         self,
         backbone: Any = None,
         *,
+        loss: str = "log_loss",
         exits: str | int | Sequence[int | str] | Placement = "auto",
         head: Any = None,
         training: str | TrainingStrategy | None = None,
@@ -366,6 +379,7 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         verbose: int = 0,
     ) -> None:
         self.backbone = backbone
+        self.loss = loss
         self.exits = exits
         self.head = head
         self.training = training

@@ -23,6 +23,7 @@ from skearlyexit._utils._available_if import available_if
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
 from skearlyexit.training import MultiExitNetwork
+from skearlyexit.training._criterion import CLASSIFICATION_LOSSES
 
 
 class BaseNetworkClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
@@ -30,6 +31,7 @@ class BaseNetworkClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseEarlyExitNetwork._parameter_constraints,
+        "loss": [StrOptions(set(CLASSIFICATION_LOSSES))],
         "policy": [StrOptions(set(POLICIES)), Policy, None],
         "temperature_scaling": ["boolean"],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],

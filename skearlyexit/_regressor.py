@@ -453,7 +453,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         known = self._task.targets if self._goes_on else None
         Regression.check_loss(self)
         samples, targets, weight = regression_rows(X, y, sample_weight, groups, known)
-        return samples, Regression.of(targets, samples.y, self), weight
+        return samples, Regression.of(targets, samples, self), weight
 
     @property
     def _goes_on(self) -> bool:
@@ -511,7 +511,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         X, y = self._checked_rows(X, y, reset=first)
         known = None if first else self._task.targets
         rows, targets = rows_of_known_targets(X, y, sample_weight, known, self.dtype)
-        task = Regression.of(targets, rows.y, self)
+        task = Regression.of(targets, rows, self)
         if not first:
             task = replace(task, constant_loss=self._task.constant_loss)
         elif (np.ptp(rows.y, axis=0) == 0).any():

@@ -5,35 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._cascade._chain import ROWS_PER_CALL, Link, State
-from skearlyexit._cascade._members import Members, kind_of_members
+from skearlyexit._cascade._members import CLASSIFIERS, Kinds, Members, kind_of_members
+from skearlyexit._cascade._regression_members import REGRESSORS
 from skearlyexit._data._given import GivenRows
+from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._estimator import FIXED_ROWS, padded
 from skearlyexit._determinism._layers import GROUP
 from skearlyexit._determinism._threads import on_single_blas_thread
 from skearlyexit.costs import CostInput
 
 
-class EnsemblePart(ClassifierMixin, BaseEstimator):
+class EnsemblePart(BaseEstimator):
     """The first members of a fitted ensemble.
 
     In a row, a part continues after the members of the part before it. It is frozen there.
 
     Parameters
     ----------
-    ensemble : fitted classifier
+    ensemble : fitted classifier or regressor
         Forest, bagging or boosting, which is not copied.
     stop : int
         Number of members.
     n_members : int
         Number of all members of the ensemble, which may have been fitted again since.
+
+    Attributes
+    ----------
+    kinds : mapping
+        What computes the sums over the members, by package and name of a class.
     """
+
+    kinds: ClassVar[Kinds]
 
     def __init__(self, ensemble: Any, stop: int, n_members: int) -> None:
         self.ensemble = ensemble
@@ -47,43 +56,43 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
         """Return the part as it is."""
         return self
 
-    @property
-    def classes_(self) -> np.ndarray:
-        """Class labels."""
-        return self.ensemble.classes_
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities of the members."""
-        link, rows = PartLink(self, self._members()), GivenRows(X)
-        return link.predict_proba(rows, link.advance(rows, None))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Most probable labels."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
-    def as_link(self, rows: GivenRows, *, in_any_batch: bool) -> PartLink:
+    def as_link(self, rows: GivenRows, targets: Targets | None, *, in_any_batch: bool) -> PartLink:
         """Fitted estimator in a row.
 
         Parameters
         ----------
         rows : GivenRows
             Samples, with some of which it is tested whether predictions depend on other samples.
+        targets : Targets or None
+            Scale of the targets in regression.
         in_any_batch : bool
             Whether predictions are not to depend on the batch.
 
         Returns
         -------
         link : PartLink
+
+        Raises
+        ------
+        ValueError
+            If the ensemble has been fitted again, or predicts another number of targets.
         """
         members = self._members()
         members.run_in_one_job()
+        link = PartLink(self, members, targets)
+        link.check(rows)
         if members.is_by_sample or not in_any_batch:
-            return PartLink(self, members)
-        link = PartLink(self, members, GROUP)
+            return link
+        link = replace(link, multiple=GROUP)
         return replace(link, multiple=FIXED_ROWS) if link.depends_on_others(rows) else link
 
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Outputs of the members, shape (n_samples, n_outputs)."""
+        link, rows = PartLink(self, self._members()), GivenRows(X)
+        return link.predict_proba(rows, link.advance(rows, None))
+
     def _members(self) -> Members:
-        members = kind_of_members(self.ensemble)(self.ensemble)
+        members = kind_of_members(self.ensemble, self.kinds)(self.ensemble)
         if members.n_members != self.n_members:
             raise ValueError(
                 f"The ensemble ({type(self.ensemble).__name__}) has {members.n_members} members, "
@@ -93,6 +102,36 @@ class EnsemblePart(ClassifierMixin, BaseEstimator):
         return members
 
 
+class ClassifierPart(ClassifierMixin, EnsemblePart):
+    """The first members of a fitted ensemble of classifiers."""
+
+    kinds = CLASSIFIERS
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Class labels."""
+        return self.ensemble.classes_
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Class probabilities of the members."""
+        return self._outputs(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable labels."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+class RegressorPart(RegressorMixin, EnsemblePart):
+    """The first members of a fitted ensemble of regressors."""
+
+    kinds = REGRESSORS
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Values of the targets, shape (n_samples,) or (n_samples, n_targets)."""
+        found = self._outputs(X)
+        return found[:, 0] if found.shape[1] == 1 else found
+
+
 @dataclass(frozen=True)
 class Sum(State):
     """Sum over the first members of an ensemble.
@@ -100,8 +139,8 @@ class Sum(State):
     Attributes
     ----------
     values : ndarray of shape (n_samples, n_values)
-        Sum of the probabilities or raw scores of these members.
-    ensemble : fitted classifier
+        Sum of the probabilities, values or raw scores of these members.
+    ensemble : fitted classifier or regressor
         The ensemble.
     count : int
         Number of members.
@@ -121,6 +160,8 @@ class PartLink(Link):
         The part.
     members : Members
         All members of the ensemble.
+    targets : Targets or None, default=None
+        Scale of the targets. None for classes, and for values that are not standardized.
     multiple : int, default=1
         The members are called with a multiple of this number of samples; with exactly so many if it
         is `FIXED_ROWS`, for members whose predictions depend on the number. If it is 1, they are
@@ -129,7 +170,20 @@ class PartLink(Link):
 
     model: EnsemblePart
     members: Members
+    targets: Targets | None = None
     multiple: int = 1
+
+    def check(self, rows: GivenRows) -> None:
+        """Raise a ValueError if the ensemble predicts another number of targets than there are."""
+        if self.targets is None:
+            return
+        n_found = self.advance(rows[:1], None).values.shape[1]
+        if n_found != self.targets.n_targets:
+            raise ValueError(
+                f"The ensemble ({type(self.model.ensemble).__name__}) predicts {n_found} "
+                f"target(s), and y holds {self.targets.n_targets}. Give y of the targets that it "
+                "was fitted on."
+            )
 
     def advance(self, rows: GivenRows, state: Any) -> Sum:
         start, stop = self._start(state), self.model.stop
@@ -178,9 +232,8 @@ class PartLink(Link):
         return state.values, self.predict_proba(rows, state)
 
     def predict_proba(self, rows: GivenRows, state: Any) -> np.ndarray:
-        return self._in_calls(
-            lambda sums: self.members.probabilities(sums, state.count), state.values
-        )
+        found = self._in_calls(lambda sums: self.members.outputs(sums, state.count), state.values)
+        return found if self.targets is None else self.targets.standardized(found)
 
     def cost_input(self, rows: GivenRows, state: Any) -> CostInput:
         start, stop = self._start(state), self.model.stop
@@ -199,16 +252,20 @@ class PartLink(Link):
         return state.count if continued and state.count <= part.stop else 0
 
 
-def ensemble_parts(ensemble: Any, sizes: Sequence[int]) -> list[EnsemblePart]:
+def ensemble_parts(
+    ensemble: Any, sizes: Sequence[int], part: type[EnsemblePart]
+) -> list[EnsemblePart]:
     """Parts of a fitted ensemble, of which the last is all of it.
 
     Parameters
     ----------
-    ensemble : fitted classifier
+    ensemble : fitted classifier or regressor
         Forest, bagging or boosting.
     sizes : sequence of int
         Number of members up to the end of each part, in ascending order. That of all members is
         added if it is not the last.
+    part : class
+        Kind of the parts.
 
     Returns
     -------
@@ -219,7 +276,7 @@ def ensemble_parts(ensemble: Any, sizes: Sequence[int]) -> list[EnsemblePart]:
     NotFittedError, TypeError, ValueError
         As in `CascadeClassifier.from_ensemble`.
     """
-    kind = kind_of_members(ensemble)
+    kind = kind_of_members(ensemble, part.kinds)
     check_is_fitted(ensemble)
     n_members = kind(ensemble).n_members
     stops = list(sizes) if np.iterable(sizes) else []
@@ -230,10 +287,6 @@ def ensemble_parts(ensemble: Any, sizes: Sequence[int]) -> list[EnsemblePart]:
             f"'sizes' must be numbers of members from 1 to {n_members}, in ascending order. Got "
             f"{sizes!r} instead."
         )
-    if getattr(ensemble, "n_outputs_", 1) > 1:
-        raise ValueError(
-            f"The 'ensemble' must predict a single output. Got {ensemble.n_outputs_} outputs."
-        )
     if n_members not in stops:
         stops.append(n_members)
-    return [EnsemblePart(ensemble, int(stop), n_members) for stop in stops]
+    return [part(ensemble, int(stop), n_members) for stop in stops]

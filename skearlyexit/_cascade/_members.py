@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from abc import ABCMeta, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
@@ -17,7 +18,7 @@ from sklearn.utils.validation import validate_data
 from skearlyexit._determinism._estimator import run_in_one_job
 from skearlyexit._determinism._softmax import softmax
 from skearlyexit.costs import estimator_macs
-from skearlyexit.costs._estimators import CALL
+from skearlyexit.costs._estimators import per_member
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Members(metaclass=ABCMeta):
 
     Parameters
     ----------
-    ensemble : fitted classifier
+    ensemble : fitted classifier or regressor
         The ensemble. It is not copied.
     """
 
@@ -82,8 +83,11 @@ class Members(metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def probabilities(self, total: np.ndarray, count: int) -> np.ndarray:
-        """Class probabilities of shape (n_samples, n_classes) from the sum over some members."""
+    def outputs(self, total: np.ndarray, count: int) -> np.ndarray:
+        """Class probabilities, or values of targets, from the sum over some members.
+
+        The shape is (n_samples, n_outputs).
+        """
 
     @abstractmethod
     def some(self, start: int, stop: int) -> SomeMembers:
@@ -95,7 +99,7 @@ class Members(metaclass=ABCMeta):
 
 
 class Forest(Members):
-    """Trees of a forest, whose probabilities are averaged."""
+    """Trees of a forest of classifiers, whose probabilities are averaged."""
 
     @property
     def is_by_sample(self) -> bool:  # type: ignore[override]
@@ -110,26 +114,44 @@ class Forest(Members):
         X = self.ensemble._validate_X_predict(X)
         total = self._copied(X, total)
         for tree in self.ensemble.estimators_[start:stop]:
-            total += tree.predict_proba(X, check_input=False)
+            total += self._of_tree(tree, X)
         return total
 
     def _copied(self, X: Any, total: np.ndarray | None) -> np.ndarray:
-        if total is None:
-            return np.zeros((X.shape[0], len(self.ensemble.classes_)))
-        return total.copy()
+        return np.zeros((X.shape[0], self._n_values)) if total is None else total.copy()
 
-    def probabilities(self, total: np.ndarray, count: int) -> np.ndarray:
+    @property
+    def _n_values(self) -> int:
+        """Number of values that a tree predicts for a sample."""
+        return len(self.ensemble.classes_)
+
+    def _of_tree(self, tree: Any, X: Any) -> np.ndarray:
+        """Values of shape (n_samples, n_values) that a tree predicts."""
+        found: np.ndarray = tree.predict_proba(X, check_input=False)
+        return found
+
+    def outputs(self, total: np.ndarray, count: int) -> np.ndarray:
         return np.asarray(total / count)
 
     def some(self, start: int, stop: int) -> SomeMembers:
-        per_member = CALL + len(self.ensemble.classes_)
-        return SomeMembers(self.ensemble.estimators_[start:stop], per_member)
+        return SomeMembers(self.ensemble.estimators_[start:stop], per_member(self.ensemble))
 
 
 class Bagging(Forest):
-    """Estimators of bagging, whose probabilities or votes are averaged."""
+    """Classifiers of bagging, whose probabilities or votes are averaged."""
 
     def add(self, X: Any, total: np.ndarray | None, start: int, stop: int) -> np.ndarray:
+        total = self._copied(X, total)
+        for member, columns in self._with_columns(X, start, stop):
+            if hasattr(member, "predict_proba"):
+                # A member may not have seen all classes, of which these are indices.
+                total[:, member.classes_] += member.predict_proba(columns)
+            else:
+                total[np.arange(len(total)), member.predict(columns)] += 1
+        return total
+
+    def _with_columns(self, X: Any, start: int, stop: int) -> Iterator[tuple[Any, Any]]:
+        """Members, and samples with the columns of each."""
         ensemble = self.ensemble
         X = validate_data(
             ensemble,
@@ -139,16 +161,9 @@ class Bagging(Forest):
             dtype=None,
             ensure_all_finite=False,
         )
-        total = self._copied(X, total)
         members = zip(ensemble.estimators_, ensemble.estimators_features_, strict=True)
         for member, features in list(members)[start:stop]:
-            columns = X[:, features]
-            if hasattr(member, "predict_proba"):
-                # A member may not have seen all classes, of which these are indices.
-                total[:, member.classes_] += member.predict_proba(columns)
-            else:
-                total[np.arange(len(total)), member.predict(columns)] += 1
-        return total
+            yield member, X[:, features]
 
 
 class GradientBoosting(Members):
@@ -169,7 +184,7 @@ class GradientBoosting(Members):
         predict_stages(ensemble.estimators_[start:stop], X, ensemble.learning_rate, total)
         return total
 
-    def probabilities(self, total: np.ndarray, count: int) -> np.ndarray:
+    def outputs(self, total: np.ndarray, count: int) -> np.ndarray:
         found: np.ndarray = self.ensemble._loss.predict_proba(total)
         return found
 
@@ -196,7 +211,7 @@ class HistGradientBoosting(Members):
         ensemble._predict_iterations(X, some, total, is_binned=False, n_threads=1)
         return total
 
-    def probabilities(self, total: np.ndarray, count: int) -> np.ndarray:
+    def outputs(self, total: np.ndarray, count: int) -> np.ndarray:
         # In the layout of the ensemble itself, since NumPy adds in the order of the memory.
         found: np.ndarray = self.ensemble._loss.predict_proba(np.asfortranarray(total))
         return found
@@ -209,16 +224,19 @@ class HistGradientBoosting(Members):
 class LightGBM(Members):
     """Trees of `lightgbm.LGBMClassifier`."""
 
+    #: Objectives from whose sums the outputs are computed, and how they are described.
+    objectives: ClassVar[Collection[str]] = ("binary", "multiclass")
+    described: ClassVar[str] = "'binary' or 'multiclass'"
+
     def __init__(self, ensemble: Any) -> None:
         super().__init__(ensemble)
-        described = ensemble.booster_.dump_model(num_iteration=1)
-        self.objective, *options = described.get("objective", "none").split()
-        self.options = dict(option.split(":") for option in options if ":" in option)
-        if self.objective not in ("binary", "multiclass") or described["average_output"]:
+        found = ensemble.booster_.dump_model(num_iteration=1)
+        self.objective, *self.options = found.get("objective", "none").split()
+        if self.objective not in self.objectives or found["average_output"]:
             raise ValueError(
-                "The trees of LGBMClassifier can be in a row with objective='binary' or "
-                f"'multiclass' and without boosting_type='rf'. Got {self.objective!r} and "
-                f"{ensemble.boosting_type!r}."
+                f"The trees of {type(ensemble).__name__} can be in a row with "
+                f"objective={self.described} and without boosting_type='rf'. Got "
+                f"{self.objective!r} and {ensemble.boosting_type!r}."
             )
 
     @property
@@ -233,10 +251,11 @@ class LightGBM(Members):
         found = found.reshape(len(found), -1)
         return found if total is None else total + found
 
-    def probabilities(self, total: np.ndarray, count: int) -> np.ndarray:
+    def outputs(self, total: np.ndarray, count: int) -> np.ndarray:
         if self.objective == "multiclass":
             return softmax(total)
-        positive = expit(float(self.options["sigmoid"]) * total[:, 0])
+        options = dict(option.split(":") for option in self.options if ":" in option)
+        positive = expit(float(options["sigmoid"]) * total[:, 0])
         return np.column_stack([1 - positive, positive])
 
     def some(self, start: int, stop: int) -> SomeMembers:
@@ -255,20 +274,23 @@ class XGBoost(Members):
         kind = config["gradient_booster"]["name"]
         if kind != "gbtree":
             raise ValueError(
-                "The trees of XGBClassifier can be in a row with booster='gbtree'. Got "
-                f"booster={kind!r}."
+                f"The trees of {type(ensemble).__name__} can be in a row with booster='gbtree'. "
+                f"Got booster={kind!r}."
             )
-        # Without trees, it computes probabilities from the sums as the ensemble itself does.
+        # Without trees, it computes outputs from the sums as the ensemble itself does.
         options = {
             "objective": config["objective"]["name"],
             "num_feature": booster.num_features(),
             "nthread": 1,
+            **self._further_options(config),
         }
-        n_classes = int(config["learner_model_param"]["num_class"])
-        if n_classes:
-            options["num_class"] = n_classes
         self.without_trees = copy(ensemble)
         self.without_trees._Booster = type(booster)(options)
+
+    def _further_options(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Options of the booster on which the number and the kind of the outputs depend."""
+        n_classes = int(config["learner_model_param"]["num_class"])
+        return {"num_class": n_classes} if n_classes else {}
 
     @property
     def n_members(self) -> int:
@@ -282,12 +304,14 @@ class XGBoost(Members):
         )
         return np.asarray(found).reshape(len(found), -1)
 
-    def probabilities(self, total: np.ndarray, count: int) -> np.ndarray:
-        n_features = self.ensemble.n_features_in_
-        nothing = np.zeros((len(total), n_features), dtype=np.float32)
-        return np.asarray(
-            self.without_trees.predict_proba(nothing, base_margin=total), dtype=np.float64
-        )
+    def outputs(self, total: np.ndarray, count: int) -> np.ndarray:
+        nothing = np.zeros((len(total), self.ensemble.n_features_in_), dtype=np.float32)
+        found = self._predict(self.without_trees, nothing, base_margin=total)
+        return np.asarray(found, dtype=np.float64).reshape(len(total), -1)
+
+    def _predict(self, ensemble: Any, X: Any, **options: Any) -> Any:
+        """Outputs of an ensemble."""
+        return ensemble.predict_proba(X, **options)
 
     def some(self, start: int, stop: int) -> SomeMembers:
         return SomeMembers([self.ensemble.get_booster()[start:stop]], 0.0)
@@ -298,8 +322,11 @@ class XGBoost(Members):
 
 
 #: What computes the sums, by package and name of a class, so that no package is imported.
-KINDS: dict[tuple[str, str], type[Members]] = {
-    ("sklearn", "ForestClassifier"): Forest,
+Kinds = Mapping[tuple[str, str], type[Members]]
+
+CLASSIFIERS: Kinds = {
+    ("sklearn", "RandomForestClassifier"): Forest,
+    ("sklearn", "ExtraTreesClassifier"): Forest,
     ("sklearn", "BaggingClassifier"): Bagging,
     ("sklearn", "GradientBoostingClassifier"): GradientBoosting,
     ("sklearn", "HistGradientBoostingClassifier"): HistGradientBoosting,
@@ -308,7 +335,7 @@ KINDS: dict[tuple[str, str], type[Members]] = {
 }
 
 
-def kind_of_members(ensemble: Any) -> type[Members]:
+def kind_of_members(ensemble: Any, kinds: Kinds) -> type[Members]:
     """What computes the sums over the members of an ensemble, by its class.
 
     Raises
@@ -317,11 +344,11 @@ def kind_of_members(ensemble: Any) -> type[Members]:
         If the ensemble is of another type.
     """
     for each in type(ensemble).__mro__:
-        found = KINDS.get((each.__module__.partition(".")[0], each.__name__))
+        found = kinds.get((each.__module__.partition(".")[0], each.__name__))
         if found is not None:
             return found
+    *names, last = (name for _, name in kinds)
     raise TypeError(
-        "The 'ensemble' must be a RandomForestClassifier, ExtraTreesClassifier, BaggingClassifier, "
-        "GradientBoostingClassifier, HistGradientBoostingClassifier, LGBMClassifier or "
-        f"XGBClassifier. Got {type(ensemble).__name__} instead."
+        f"The 'ensemble' must be a {', '.join(names)} or {last}. Got {type(ensemble).__name__} "
+        "instead."
     )

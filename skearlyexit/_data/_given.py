@@ -79,7 +79,7 @@ class GivenRows:
         found._columns = positions
         return found
 
-    def beside(self, values: np.ndarray, names: list[str]) -> GivenRows:
+    def beside(self, values: np.ndarray, names: list[str], noun: str) -> GivenRows:
         """Samples with further features.
 
         Parameters
@@ -88,6 +88,8 @@ class GivenRows:
             Values of the features.
         names : list of str
             Names of the features, for data frames whose features have names.
+        noun : str
+            What the values are called in messages.
 
         Returns
         -------
@@ -107,31 +109,31 @@ class GivenRows:
             # After all columns, of which these may be some.
             width = self._whole.shape[1]
             new = names if named else range(width, width + len(names))
-            _check_new(new, content.columns)
+            _check_new(new, content.columns, noun)
             pd = import_pandas("GivenRows.beside")
             added = pd.DataFrame(values, columns=new, index=content.index)
             return GivenRows(pd.concat([content, added], axis=1))
         if hasattr(content, "with_columns"):
-            _check_new(names, content.columns)
+            _check_new(names, content.columns, noun)
             columns = dict(zip(names, values.T, strict=True))
             return GivenRows(content.hstack(type(content)(columns)))
         rows = np.asarray(content)
         if rows.ndim != 2:
             raise ValueError(
-                f"Probabilities can be added to samples with features in columns only. Got X of "
-                f"{rows.ndim} axes; give pass_probabilities=False."
+                f"{noun.capitalize()} can be added to samples with features in columns only. Got X "
+                f"of {rows.ndim} axes; give pass_{noun}=False."
             )
         return GivenRows(np.hstack([rows, values]))
 
 
-def _check_new(names: Sequence[Any], columns: Sequence[Any]) -> None:
+def _check_new(names: Sequence[Any], columns: Sequence[Any], noun: str) -> None:
     """Raise a ValueError if a data frame has columns with the names of new features."""
     known = set(columns)
     taken = [name for name in names if name in known]
     if taken:
         raise ValueError(
-            "With pass_probabilities=True, features are added whose names are also those of "
-            f"columns of X: {taken[:10]}. Rename the columns or the estimators."
+            f"With pass_{noun}=True, features are added whose names are also those of columns of "
+            f"X: {taken[:10]}. Rename the columns or the estimators."
         )
 
 

@@ -20,13 +20,16 @@ class Targets:
     mean : ndarray of shape (n_targets,)
         Mean of each target.
     scale : ndarray of shape (n_targets,)
-        Standard deviation of each target, or 1 if it is constant.
+        Value of each target that is standardized to 1.
+    deviation : ndarray of shape (n_targets,)
+        Standard deviation of each target, or 1 if it is constant. The same as `scale`, or near it.
     flat : bool
         Whether the user gives one target as an array of shape (n_samples,).
     """
 
     mean: np.ndarray
     scale: np.ndarray
+    deviation: np.ndarray
     flat: bool
 
     @classmethod
@@ -61,7 +64,8 @@ class Targets:
         constant = largest <= 1e-14 * np.abs(mean)
         largest = np.where(constant, 1.0, largest)
         spread = np.sqrt(np.square(centered / largest).mean(axis=0))
-        return cls(mean, np.where(constant, 1.0, largest * spread), y.ndim == 1)
+        deviation = np.where(constant, 1.0, largest * spread)
+        return cls(mean, deviation, deviation, y.ndim == 1)
 
     @classmethod
     def exact(cls, y: np.ndarray) -> Targets:
@@ -72,17 +76,22 @@ class Targets:
         """
         found = cls.of(y)
         scale = np.exp2(np.round(np.log2(found.scale)))
-        return cls(np.zeros_like(found.mean), scale, found.flat)
+        return cls(np.zeros_like(found.mean), scale, found.deviation, found.flat)
 
     @classmethod
     def unscaled(cls) -> Targets:
         """One target that is not standardized, of shape (n_samples,)."""
-        return cls(np.zeros(1), np.ones(1), flat=True)
+        return cls(np.zeros(1), np.ones(1), np.ones(1), flat=True)
 
     @property
     def n_targets(self) -> int:
         """Number of targets."""
         return len(self.mean)
+
+    @property
+    def in_deviations(self) -> np.ndarray:
+        """Factors from standardized values to standard deviations, shape (n_targets,)."""
+        return np.asarray(self.scale / self.deviation)
 
     def standardized(self, y: np.ndarray) -> np.ndarray:
         """Targets as the network sees them.

@@ -214,7 +214,7 @@ class ChainFitter:
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         """Link of a frozen estimator, which is changed."""
         if _is_part(frozen):
-            return frozen.as_link(rows, in_any_batch=self.in_any_batch)
+            return self.task.link_of_part(frozen, rows, self.in_any_batch)
         return Alone(self.task.of_fitted(frozen, rows, ROWS_PER_CALL, self.in_any_batch))
 
 

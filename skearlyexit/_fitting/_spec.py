@@ -214,6 +214,12 @@ def _exit_rule(params: Any, training: TrainingStrategy, task: Task, n_samples: i
     combination = resolve(params.combine, COMBINATIONS, DEFAULT)
     for part in (training, policy, combination):
         task.check(part)
+    obstacle = task.criterion(params).obstacle(training)
+    if obstacle:
+        raise ValueError(
+            f"{type(training).__name__} cannot be used with loss={params.loss!r}: {obstacle}. Give "
+            "another training or another loss."
+        )
     exit_rule = ExitRule(task.scaling(params), combination, policy, task.kind)
     if exit_rule.gated_parts and not training.learns_gates:
         raise ValueError(

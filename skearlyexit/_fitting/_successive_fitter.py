@@ -12,13 +12,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel
 
 from skearlyexit._cascade._chain import ROWS_PER_CALL, Alone, FittedChain, Link, State
-from skearlyexit._cascade._informed import Informed, informed_rows
+from skearlyexit._cascade._informed import Informed, PassedOn
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, cross_fitting_splits
 from skearlyexit._fitting._chain_fitter import ChainFitter, is_frozen
 from skearlyexit._fitting._network_fitter import MAX_SEED
-from skearlyexit._task._classification import Classification
 
 #: Number of folds, as in `StackingClassifier`.
 N_FOLDS = 5
@@ -28,19 +27,18 @@ N_FOLDS = 5
 class SuccessiveFitter(ChainFitter):
     """Fits estimators in a row, each of which depends on what those before it predict.
 
-    In training, these probabilities are predicted out of fold, by estimators that were fitted to
-    other samples.
+    In training, these outputs, probabilities or values, are predicted out of fold, by estimators
+    that were fitted to other samples.
 
     Attributes
     ----------
     passes : bool
-        Whether the probabilities are further features of the estimators after.
+        Whether the outputs are further features of the estimators after.
     share : float
         Share of the training samples of an estimator to which the next one is fitted: those of
-        which the largest probability is lowest.
+        which the largest probability is lowest. It is 1 in regression.
     """
 
-    task: Classification
     passes: bool
     share: float
 
@@ -49,26 +47,30 @@ class SuccessiveFitter(ChainFitter):
         return np.ones(len(self.estimators), dtype=bool) if self.passes else super().in_last
 
     def check(self, *, needs_probabilities: bool, weighted: bool) -> None:
-        """As `ChainFitter.check`; only the first may be frozen if probabilities are passed on."""
+        """As `ChainFitter.check`; only the first may be frozen if outputs are passed on."""
         super().check(needs_probabilities=needs_probabilities or self.share < 1, weighted=weighted)
         for name, estimator in list(zip(self.names, self.estimators, strict=True))[1:]:
             if self.passes and is_frozen(estimator):
+                noun = self.task.kind.noun
                 raise ValueError(
-                    "With pass_probabilities=True, only the first estimator may be frozen, since "
-                    f"the others are fitted on the probabilities predicted before. Got {name!r} as "
-                    "a FrozenEstimator; give the estimator itself."
+                    f"With pass_{noun}=True, only the first estimator may be frozen, since the "
+                    f"others are fitted on the {noun} of those before. Got {name!r} as a "
+                    "FrozenEstimator; give the estimator itself."
                 )
 
     def fit(
         self, parts: Sequence[Samples], rows: GivenRows, seeds: np.ndarray
     ) -> list[FittedChain]:
         last = len(self.estimators) - 1
-        every = self._names_before(last)
-        if every:
-            rows[:1].beside(np.zeros((1, len(every))), every)  # an error before training
+        if self.passes:
+            every = self._passed_to(last)
+            zeros = State(np.zeros((1, len(every.names))))
+            every.beside(rows[:1], zeros)  # an error before training
         shared = self.shared_links(rows)
         drawing = [check_random_state(int(seed)) for seed in seeds]
-        reached = [_reached(part, rng) for part, rng in zip(parts, drawing, strict=True)]
+        reasons = [f"pass_{self.task.kind.noun}=True"] if self.passes else []
+        reason = " and ".join([*reasons, *(["train_share"] if self.share < 1 else [])])
+        reached = [_reached(part, rng, reason) for part, rng in zip(parts, drawing, strict=True)]
         chains: list[list[Link]] = [[] for _ in parts]
         for i in range(len(self.estimators)):
             splits = [each.splits() if i < last else [] for each in reached]
@@ -78,19 +80,19 @@ class SuccessiveFitter(ChainFitter):
                 if i < last:
                     found = reached[k].predicted(splits[k], of_folds, self.task.n_outputs)
                     reached[k] = reached[k].after(found, self.share, passes=self.passes)
-        return [FittedChain(links, self.task.n_outputs) for links in chains]
+        return [FittedChain(links, self.task.n_outputs, self.task.kind) for links in chains]
 
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         if not self.passes:
             return super()._link(frozen, rows)
         steady = self.task.of_fitted(frozen, rows, ROWS_PER_CALL, self.in_any_batch)
-        return Informed(steady, [])
+        return Informed(steady, self._passed_to(0))
 
-    def _names_before(self, i: int) -> list[str]:
-        """Names of the features that an estimator sees in addition to those of X."""
-        if not self.passes:
-            return []
-        return [f"{name}_{label}" for name in self.names[:i] for label in self.task.classes]
+    def _passed_to(self, i: int) -> PassedOn:
+        """Features that an estimator sees in addition to those of X."""
+        task = self.task
+        names = [f"{name}_{label}" for name in self.names[:i] for label in task.output_labels]
+        return PassedOn(names, task.output_scale, task.kind.noun)
 
     def _links(
         self,
@@ -103,9 +105,9 @@ class SuccessiveFitter(ChainFitter):
         """Estimator fitted to each part, followed by those fitted to all but each of its folds."""
         if i in shared:
             return [[shared[i]] * (1 + len(each)) for each in splits]
-        names, jobs = self._names_before(i), []
+        passed, jobs = self._passed_to(i), []
         for k, (part, rng) in enumerate(zip(reached, drawing, strict=True)):
-            given = informed_rows(self.seen(i, part.samples.X), part.state, names)
+            given = passed.beside(self.seen(i, part.samples.X), part.state)
             samples = replace(part.samples, X=given)
             trained = [samples, *(samples.take(train) for train, _ in splits[k])]
             where = f"model {k + 1} of {len(reached)}"
@@ -116,7 +118,7 @@ class SuccessiveFitter(ChainFitter):
 
         def link() -> Link:
             one = next(fitted)
-            return self.of_columns(i, Informed(one, names) if self.passes else Alone(one))
+            return self.of_columns(i, Informed(one, passed) if self.passes else Alone(one))
 
         return [[link() for _ in range(1 + len(each))] for each in splits]
 
@@ -132,7 +134,7 @@ class _Reached:
     folds : ndarray of shape (n_samples,)
         Number of the fold of each sample, which is the same for all estimators.
     state : State or None, default=None
-        Probabilities that are predicted before, if they are passed on.
+        Outputs of the estimators before, if they are passed on.
     """
 
     samples: Samples
@@ -145,10 +147,10 @@ class _Reached:
         return [(np.flatnonzero(~held), np.flatnonzero(held)) for held in each]
 
     def predicted(
-        self, splits: Sequence[Split], links: Sequence[Link], n_classes: int
+        self, splits: Sequence[Split], links: Sequence[Link], n_outputs: int
     ) -> np.ndarray:
-        """Probabilities of shape (n_samples, n_classes) from the estimator of each fold."""
-        found = np.empty((len(self.samples), n_classes))
+        """Outputs of shape (n_samples, n_outputs) from the estimator of each fold."""
+        found = np.empty((len(self.samples), n_outputs))
         for (_, held), link in zip(splits, links, strict=True):
             rows = self.samples.X[held]
             before = None if self.state is None else self.state.take(held)
@@ -156,7 +158,7 @@ class _Reached:
         return found
 
     def after(self, found: np.ndarray, share: float, *, passes: bool) -> _Reached:
-        """Samples that the next estimator is fitted to, given the probabilities of this one."""
+        """Samples that the next estimator is fitted to, given the outputs of this one."""
         passed = [found] if self.state is None else [self.state.values, found]
         kept = replace(self, state=State(np.hstack(passed)) if passes else None)
         if share == 1:
@@ -172,13 +174,13 @@ class _Reached:
         return _Reached(self.samples.take(rows), self.folds[rows], state)
 
 
-def _reached(part: Samples, rng: np.random.RandomState) -> _Reached:
+def _reached(part: Samples, rng: np.random.RandomState, reason: str) -> _Reached:
     """Training samples in folds that are predicted by estimators fitted to the others."""
-    splits = list(cross_fitting_splits(N_FOLDS, part.y, part.groups, rng))
+    splits = list(cross_fitting_splits(N_FOLDS, part.strata, part.groups, rng))
     if not splits:
         raise ValueError(
-            f"pass_probabilities=True and train_share need at least {N_FOLDS} training samples, or "
-            f"two groups, to predict probabilities out of fold. Got {len(part)} samples."
+            f"Fits with {reason} need at least {N_FOLDS} training samples, or two groups, to "
+            f"predict out of fold. Got {len(part)} samples."
         )
     folds = np.empty(len(part), dtype=np.intp)
     for fold, (_, held) in enumerate(splits):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,6 +83,16 @@ class Task(metaclass=ABCMeta):
     def n_outputs(self) -> int:
         """Number of outputs of a head."""
 
+    @property
+    @abstractmethod
+    def output_labels(self) -> Sequence[Any]:
+        """What each output of a head is called in names of features."""
+
+    @property
+    @abstractmethod
+    def output_scale(self) -> np.ndarray:
+        """Factors from the outputs of a head to the units of the user, shape (n_outputs,)."""
+
     @abstractmethod
     def attributes(self) -> dict[str, Any]:
         """Fitted attributes of the estimator that describe what is predicted."""
@@ -132,6 +142,10 @@ class Task(metaclass=ABCMeta):
         self, estimator: Any, X: Any, largest_call: int, in_any_batch: bool
     ) -> BatchInvariantEstimator:
         """Caller of a fitted scikit-learn estimator, tested on some samples."""
+
+    @abstractmethod
+    def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
+        """Link of a part of a fitted ensemble, tested on some samples."""
 
     @abstractmethod
     def plain_policy(self) -> Policy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from skearlyexit.combination import TemperatureScaling
 from skearlyexit.heads import FittedHead, Head
 from skearlyexit.policies import ConfidencePolicy, Policy
 from skearlyexit.policies._registry import POLICIES
-from skearlyexit.training._criterion import Criterion, CrossEntropy
+from skearlyexit.training._criterion import CLASSIFICATION_LOSSES, Criterion
 
 #: From this number of calibration samples on, the default operating point has half the level.
 #: Where samples are many, it would otherwise cost 0.5 points on five tables; with 0.005, it costs
@@ -65,6 +65,14 @@ class Classification(Task):
     def n_outputs(self) -> int:
         return len(self.classes)
 
+    @property
+    def output_labels(self) -> Sequence[Any]:
+        return list(self.classes)
+
+    @property
+    def output_scale(self) -> np.ndarray:
+        return np.ones(self.n_outputs)
+
     def attributes(self) -> dict[str, Any]:
         return {"classes_": self.classes}
 
@@ -78,7 +86,7 @@ class Classification(Task):
         return table
 
     def criterion(self, params: Any) -> Criterion:
-        return CrossEntropy(params.label_smoothing)
+        return CLASSIFICATION_LOSSES[params.loss](params.label_smoothing)
 
     def fit_head(self, head: Head, *, needs_probabilities: bool, **arguments: Any) -> FittedHead:
         return head.fit(classes=self.classes, needs_probabilities=needs_probabilities, **arguments)
@@ -113,6 +121,9 @@ class Classification(Task):
         return BatchInvariantClassifier.of_fitted(
             estimator, X, self.classes, largest_call, in_any_batch
         )
+
+    def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
+        return part.as_link(rows, None, in_any_batch=in_any_batch)
 
     def plain_policy(self) -> Policy:
         return ConfidencePolicy()

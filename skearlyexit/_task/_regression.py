@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from skearlyexit._data._samples import Samples
 from skearlyexit._data._targets import Targets, checked_targets
 from skearlyexit._determinism._regressor import BatchInvariantRegressor
 from skearlyexit._exit_table import PredictionTable
@@ -37,8 +38,8 @@ class Regression(Task):
     loss : RegressionCriterion
         Loss that is minimized.
     constant_loss : float
-        Mean loss, without sample weights, on the training samples of a constant prediction: the
-        mean with the squared error, the quantile, or else the median.
+        Mean loss on the training samples, with their weights, of a constant prediction: the mean
+        with the squared error, the quantile, or else the median.
     """
 
     targets: Targets
@@ -60,12 +61,32 @@ class Regression(Task):
             )
 
     @classmethod
-    def of(cls, targets: Targets, y: np.ndarray, params: Any) -> Regression:
-        """Task for standardized targets of the training, and the parameters of an estimator."""
+    def of(cls, targets: Targets, samples: Samples, params: Any) -> Regression:
+        """Task for training samples with standardized targets, and the parameters of an estimator.
+
+        Parameters
+        ----------
+        targets : Targets
+            Mean and scale of the targets.
+        samples : Samples
+            Training samples, of which targets and weights are used.
+        params : estimator
+            Estimator with the parameters `loss` and `quantile`.
+
+        Returns
+        -------
+        task : Regression
+        """
         quantile = 0.5 if params.quantile is None else float(params.quantile)
         loss = RegressionCriterion(params.loss, quantile)
-        constant = y.mean(axis=0) if loss.is_squared else np.quantile(y, quantile, axis=0)
-        least = float(_losses(loss, np.broadcast_to(constant, y.shape), y).mean())
+        y, weight = samples.y * targets.in_deviations, samples.weight
+        if loss.is_squared:
+            constant = np.average(y, axis=0, weights=weight)
+        else:
+            # Of all constants, a value of the inverse distribution function has the lowest loss.
+            constant = np.quantile(y, quantile, axis=0, weights=weight, method="inverted_cdf")
+        losses = _losses(loss, np.broadcast_to(constant, y.shape), y)
+        least = float(np.average(losses, weights=weight))
         return cls(targets, loss, least if least > 0 else 1.0)
 
     @classmethod
@@ -88,6 +109,14 @@ class Regression(Task):
     @property
     def n_outputs(self) -> int:
         return self.targets.n_targets
+
+    @property
+    def output_labels(self) -> Sequence[Any]:
+        return range(self.n_outputs)
+
+    @property
+    def output_scale(self) -> np.ndarray:
+        return self.targets.scale
 
     def attributes(self) -> dict[str, Any]:
         return {"n_outputs_": self.n_outputs}
@@ -136,6 +165,9 @@ class Regression(Task):
             estimator, X, self.targets, largest_call, in_any_batch
         )
 
+    def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
+        return part.as_link(rows, self.targets, in_any_batch=in_any_batch)
+
     def plain_policy(self) -> Policy:
         return ChangePolicy()
 
@@ -157,7 +189,9 @@ class Regression(Task):
         -------
         losses : ndarray of shape (n_samples, n_exits)
         """
-        columns = [_losses(self.loss, at_exit, y) for at_exit in predicted.swapaxes(0, 1)]
+        factors = self.targets.in_deviations
+        by_exit = (predicted * factors).swapaxes(0, 1)
+        columns = [_losses(self.loss, at_exit, y * factors) for at_exit in by_exit]
         return np.stack(columns, axis=1) / self.constant_loss
 
     @property
@@ -165,7 +199,7 @@ class Regression(Task):
         """Conversion of a mean of these losses to an error in the units of y."""
         is_root = self.loss.is_squared
         unit = np.sqrt(self.constant_loss) if is_root else self.constant_loss
-        scale = self.targets.scale[0] if self.n_outputs == 1 else 1.0
+        scale = self.targets.deviation[0] if self.n_outputs == 1 else 1.0
         return ErrorScale(is_root, float(unit * scale))
 
     def calibration_data(
@@ -189,6 +223,6 @@ class Regression(Task):
 
 
 def _losses(loss: RegressionCriterion, predicted: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Loss of each sample, shape (n_samples,), in double precision."""
+    """Loss of each sample, shape (n_samples,), in double precision, from standard deviations."""
     outputs, targets = (torch.tensor(each, dtype=torch.float64) for each in (predicted, y))
     return loss.losses(outputs, targets, training=False).numpy()

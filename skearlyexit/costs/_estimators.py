@@ -284,10 +284,17 @@ def _(estimator: Any) -> float:
 @estimator_macs.register(OneVsOneClassifier)
 @estimator_macs.register(OutputCodeClassifier)
 def _(estimator: Any) -> float:
-    # Each member returns a value for each class or target, and these are summed.
-    n_outputs = len(estimator.classes_) if hasattr(estimator, "classes_") else 1
-    per_member = CALL + n_outputs
-    return _sum_of(estimator.estimators_) + len(estimator.estimators_) * per_member
+    return _sum_of(estimator.estimators_) + len(estimator.estimators_) * per_member(estimator)
+
+
+def per_member(ensemble: Any) -> float:
+    """Operations for each member of an ensemble in addition to its own, per sample.
+
+    A member returns a value for each class or target, and these are summed.
+    """
+    if hasattr(ensemble, "classes_"):
+        return CALL + len(ensemble.classes_)
+    return float(CALL + getattr(ensemble.estimators_[0], "n_outputs_", 1))
 
 
 @estimator_macs.register(CalibratedClassifierCV)

@@ -127,6 +127,13 @@ class BottleneckTraining(TrainingStrategy):
     def obstacle_to_regression(self) -> str:
         return "BottleneckTraining discriminates between classes"
 
+    def obstacle_to_hinge(self) -> str:
+        return (
+            "BottleneckTraining(information='head') needs the cross-entropy of the head"
+            if self.information == "head"
+            else ""
+        )
+
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         if network.n_exits == 1:
             train_alone(network, trainer)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit.training import (
@@ -149,7 +148,7 @@ class ReinforcedLoss(ExitLoss):
         y, *sample_weight = target
         chances = leaving_chances(gates)
         losses = torch.stack(
-            [F.cross_entropy(each.detach(), y, reduction="none") for each in outputs], dim=1
+            [self.criterion.losses(each.detach(), y, training=False) for each in outputs], dim=1
         )
         rewards = -losses - self.cost_weight * gates.new_tensor(self.costs)
         exits = torch.multinomial(chances.detach().exp(), self.n_trials, replacement=True)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit._determinism._random import isolated_random_state
@@ -200,7 +199,7 @@ class TargetLoss(ExitLoss):
             Inputs of the heads.
         y : Tensor of shape (n,)
         """
-        total = F.cross_entropy(logits, y, reduction="sum")
+        total = self.criterion.losses(logits, y, training=False).sum()
         (gradient,) = torch.autograd.grad(total, embeddings[-1], retain_graph=True)
         with torch.no_grad():
             targets = [embeddings[-1] - self.step * gradient]

@@ -221,8 +221,8 @@ class CostAccuracyDisplay(Display):
             If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
         classifier, X = cls._unwrapped(estimator, X)
-        _, exits = classifier.predict(X, threshold=threshold, budget=budget, return_exits=True)
-        table = classifier._label_table(X)
+        point, rows = classifier._point(threshold, budget), classifier._validate_rows(X)
+        table = classifier._tabulated(rows)
         scale = 1.0 if plain_cost is None else classifier.cost_table_.plain / plain_cost
         frontier = classifier.frontier_
         unit = classifier.cost_table_.plain_name
@@ -233,7 +233,7 @@ class CostAccuracyDisplay(Display):
             table.labels,
             scores=table.scores,
             costs=scale * classifier.costs_,
-            exits=exits,
+            exits=classifier._exits(rows, table, point),
             frontier=None if frontier is None else frontier.thresholds,
             sample_weight=sample_weight,
             name=type(classifier).__name__ if name is None else name,

@@ -154,9 +154,10 @@ class ExtremeSamplesDisplay(Display):
             If `estimator` is not an early-exit classifier, or an argument is invalid.
         """
         classifier, seen = cls._unwrapped(estimator, X)
-        asked = {"threshold": threshold, "budget": budget}
-        labels, exits = classifier.predict(seen, return_exits=True, **asked)
-        scores = classifier._label_table(seen).scores[np.arange(len(exits)), exits]
+        point, rows = classifier._point(threshold, budget), classifier._validate_rows(seen)
+        table = classifier._tabulated(rows)
+        exits = classifier._exits(rows, table, point)
+        at_exits = np.arange(len(exits)), exits
         if y is not None:
             encode_labels(y, exits, classifier.classes_)  # raises for unknown labels
         if feature_names is None and hasattr(X, "columns"):
@@ -164,11 +165,11 @@ class ExtremeSamplesDisplay(Display):
         return cls.from_predictions(
             X,
             exits,
-            scores,
+            table.scores[at_exits],
             n_exits=len(classifier.costs_),
             exit_names=names_with_costs(classifier),
             y_true=y,
-            y_pred=labels,
+            y_pred=classifier.classes_[table.labels[at_exits]],
             n_samples=n_samples,
             image_shape=image_shape,
             feature_names=feature_names,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -75,6 +76,45 @@ def possible_exits(thresholds: np.ndarray) -> np.ndarray:
     return passed_on & (np.append(thresholds, 0.0) <= 1)
 
 
+def reach_and_exit_rates(
+    exits: np.ndarray,
+    possible: np.ndarray,
+    share: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Rates at which samples reach each exit and exit there, with their intervals.
+
+    Parameters
+    ----------
+    exits : ndarray of shape (n_samples,)
+        Exit of each sample.
+    possible : ndarray of shape (n_exits,), bool
+        Whether samples can exit at each exit.
+    share : callable
+        Function from hits of shape (n_samples, n_exits) to their share at each exit, and its
+        interval, of shape (n_exits, 2).
+
+    Returns
+    -------
+    rates : dict of str to ndarray
+        By the names of the figures.
+    """
+    numbers = np.arange(len(possible))
+    reach_rate, reach_rate_interval = share(exits[:, None] >= numbers)
+    exit_rate, exit_rate_interval = share(exits[:, None] == numbers)
+    exit_rate_interval[~possible] = 0.0
+    # Every sample passes exits at which none can exit, and none passes all the others.
+    reach_rate_interval[numbers <= numbers[possible][0]] = 1.0
+    reach_rate_interval[numbers > numbers[possible][-1]] = 0.0
+    if possible.sum() == 1:
+        exit_rate_interval[possible] = 1.0
+    return {
+        "reach_rate": reach_rate,
+        "reach_rate_interval": reach_rate_interval,
+        "exit_rate": exit_rate,
+        "exit_rate_interval": exit_rate_interval,
+    }
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """Where samples exit, and which exits are right: what the figures are computed from.
@@ -112,18 +152,9 @@ class Outcomes:
 
     def by_exit(self, names: list[str], thresholds: np.ndarray) -> ExitFigures:
         """Figures of each exit."""
-        numbers, possible = np.arange(len(self.costs)), self.possible
         alone, alone_interval = self._share(self.correct)
-        reach_rate, reach_rate_interval = self._share(self.exits[:, None] >= numbers)
-        exit_rate, exit_rate_interval = self._share(self.exits[:, None] == numbers)
-        exit_rate_interval[~possible] = 0.0
-        # Every sample passes exits at which none can exit, and none passes all the others.
-        reach_rate_interval[numbers <= numbers[possible][0]] = 1.0
-        reach_rate_interval[numbers > numbers[possible][-1]] = 0.0
-        if possible.sum() == 1:
-            exit_rate_interval[possible] = 1.0
         leaving, leaving_interval = [], []
-        for exit_ in numbers:
+        for exit_ in range(len(self.costs)):
             there = self.take(self.exits == exit_)
             value, interval = there._share(there.correct[:, exit_])
             leaving.append(value)
@@ -134,10 +165,7 @@ class Outcomes:
             thresholds=thresholds,
             accuracy_alone=alone,
             accuracy_alone_interval=alone_interval,
-            reach_rate=reach_rate,
-            reach_rate_interval=reach_rate_interval,
-            exit_rate=exit_rate,
-            exit_rate_interval=exit_rate_interval,
+            **reach_and_exit_rates(self.exits, self.possible, self._share),
             accuracy_exiting=np.array(leaving),
             accuracy_exiting_interval=np.array(leaving_interval),
         )

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from skearlyexit._data._weights import scaled
 from skearlyexit._utils._frames import import_pandas
 from skearlyexit.calibration._calibration_data import ErrorScale
-from skearlyexit.metrics._figures import possible_exits
+from skearlyexit.metrics._figures import possible_exits, reach_and_exit_rates
 from skearlyexit.metrics._intervals import (
     effective_rows,
     mean_interval,
@@ -24,11 +24,12 @@ from skearlyexit.metrics._render import (
     Unit,
     both,
     cost_of,
+    frame_of_overall,
     html_of,
     lines_of,
-    number_of,
     pairs_of,
     percent_of,
+    points_of,
     text_of,
     with_limits,
 )
@@ -80,7 +81,7 @@ class RegressionReport:
     It is printed as a page of text, and shown as tables in a notebook. The error is the root of the
     mean squared error, or the mean of another loss of the estimator, in the units of y, or with
     several targets in units of their standard deviations. What is explained is the share of the
-    loss of the best constant prediction on the training samples, similar to R2.
+    loss of the best constant prediction on the training samples, with their weights, similar to R2.
 
     Attributes
     ----------
@@ -245,10 +246,7 @@ class RegressionReport:
             names = ["error", "last_error", "rise", "mean_cost"]
             if not np.isnan(self.overall.plain_error):
                 names += ["plain_error", "plain_rise"]
-            limits = np.array([getattr(self.overall, f"{name}_interval") for name in names])
-            values = [getattr(self.overall, name) for name in names]
-            columns = {"value": values, "low": limits[:, 0], "high": limits[:, 1]}
-            return pd.DataFrame(columns, index=pd.Index(names, name="measure"))
+            return frame_of_overall(self.overall, names, pd)
         exits = self.exits
         columns = {"cost": exits.costs, "threshold": np.append(exits.thresholds, np.nan)}
         columns["explained_alone"] = exits.explained_alone
@@ -267,7 +265,7 @@ class RegressionReport:
         rows = [
             ["error", *both(overall, "error", form=_figure)],
             ["error of the last exit", *both(overall, "last_error", form=_figure)],
-            ["rise by exiting early, %", *both(overall, "rise", form=_hundredths)],
+            ["rise by exiting early, %", *both(overall, "rise", form=points_of)],
             ["explained, %", percent_of(overall.explained), ""],
             ["explained by the last exit, %", percent_of(overall.last_explained), ""],
             ["mean cost per sample", *both(overall, "mean_cost", form=cost_of)],
@@ -280,7 +278,7 @@ class RegressionReport:
         if not np.isnan(overall.plain_error):
             rows += [
                 ["error of the plain model", *both(overall, "plain_error", form=_figure)],
-                ["rise over the plain model, %", *both(overall, "plain_rise", form=_hundredths)],
+                ["rise over the plain model, %", *both(overall, "plain_rise", form=points_of)],
             ]
         return Grid(f"Overall (cost of the {self.plain_name} = 1)", ["", "value", "interval"], rows)
 
@@ -317,10 +315,6 @@ def _figure(error: float) -> str:
     return "-" if np.isnan(error) else f"{error:.4g}"
 
 
-def _hundredths(share: float) -> str:
-    return number_of(100 * share, 2)
-
-
 @dataclass(frozen=True)
 class _Outcomes:
     """Where samples exit, and their losses at each exit: what the figures are computed from."""
@@ -342,14 +336,6 @@ class _Outcomes:
             for i, at in enumerate(self.exits == numbers[:, None])
         ]
         means = np.average(self.losses, axis=0, weights=self.weight)
-        reach, reach_interval = self._rates(self.exits[:, None] >= numbers)
-        leave, leave_interval = self._rates(self.exits[:, None] == numbers)
-        # What is certain, and not only observed.
-        leave_interval[~self.possible] = 0.0
-        reach_interval[numbers <= numbers[self.possible][0]] = 1.0
-        reach_interval[numbers > numbers[self.possible][-1]] = 0.0
-        if self.possible.sum() == 1:
-            leave_interval[self.possible] = 1.0
         return RegressionExits(
             names=names,
             costs=self.costs,
@@ -357,10 +343,7 @@ class _Outcomes:
             error_alone=np.array([value for value, _ in alone]),
             error_alone_interval=np.array([interval for _, interval in alone]),
             explained_alone=1.0 - means,
-            reach_rate=reach,
-            reach_rate_interval=reach_interval,
-            exit_rate=leave,
-            exit_rate_interval=leave_interval,
+            **reach_and_exit_rates(self.exits, self.possible, self._rates),
             error_exiting=np.array([value for value, _ in there]),
             error_exiting_interval=np.array([interval for _, interval in there]),
         )

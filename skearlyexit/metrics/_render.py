@@ -119,13 +119,9 @@ def as_frame(report: ExitReport, part: str) -> Any:
     pd = import_pandas("ExitReport.to_frame")
     if part == "overall":
         names = ["accuracy", "last_accuracy", "drop", "mean_cost"]
-        overall = report.overall
-        if not np.isnan(overall.plain_accuracy):
+        if not np.isnan(report.overall.plain_accuracy):
             names += ["plain_accuracy", "plain_drop"]
-        intervals = np.array([getattr(overall, f"{name}_interval") for name in names])
-        values = [getattr(overall, name) for name in names]
-        columns = {"value": values, "low": intervals[:, 0], "high": intervals[:, 1]}
-        return pd.DataFrame(columns, index=pd.Index(names, name="measure"))
+        return frame_of_overall(report.overall, names, pd)
     if part == "exits":
         exits = report.exits
         columns = {"cost": exits.costs, "threshold": np.append(exits.thresholds, np.nan)}
@@ -141,6 +137,14 @@ def as_frame(report: ExitReport, part: str) -> Any:
         "mean_cost": classes.mean_cost,
     }
     return pd.DataFrame(columns, index=pd.Index(classes.labels, name="class"))
+
+
+def frame_of_overall(overall: Any, names: list[str], pd: Any) -> Any:
+    """Data frame of figures of the whole model, which are named, with the limits of each."""
+    limits = np.array([getattr(overall, f"{name}_interval") for name in names])
+    values = [getattr(overall, name) for name in names]
+    columns = {"value": values, "low": limits[:, 0], "high": limits[:, 1]}
+    return pd.DataFrame(columns, index=pd.Index(names, name="measure"))
 
 
 def with_limits(figures: Any, name: str) -> dict[str, Any]:
@@ -191,7 +195,7 @@ def _overall(report: ExitReport, unit: Unit | None) -> Grid:
     rows = [
         ["accuracy", *both(overall, "accuracy")],
         ["accuracy of the last exit", *both(overall, "last_accuracy")],
-        ["lost by exiting early", *both(overall, "drop", form=_points)],
+        ["lost by exiting early", *both(overall, "drop", form=points_of)],
         ["mean cost per sample", *both(overall, "mean_cost", form=cost_of)],
         ["cost of the last exit", cost_of(last_cost), ""],
     ]
@@ -201,7 +205,7 @@ def _overall(report: ExitReport, unit: Unit | None) -> Grid:
     if not np.isnan(overall.plain_accuracy):
         rows += [
             ["accuracy of the plain model", *both(overall, "plain_accuracy")],
-            ["lost against the plain model", *both(overall, "plain_drop", form=_points)],
+            ["lost against the plain model", *both(overall, "plain_drop", form=points_of)],
         ]
     title = f"Overall (accuracy in %, cost of the {report.plain_name} = 1)"
     return Grid(title, ["", "value", "interval"], rows)
@@ -242,7 +246,7 @@ def _classes(classes: ClassFigures) -> Grid:
             str(classes.n_samples[k]),
             percent_of(classes.accuracy[k]),
             percent_of(classes.last_accuracy[k]),
-            *both(classes, "drop", k, form=_points),
+            *both(classes, "drop", k, form=points_of),
             cost_of(classes.mean_cost[k]),
         ]
         for k in shown.tolist()
@@ -265,7 +269,7 @@ def percent_of(share: float) -> str:
     return number_of(100 * share, 1)
 
 
-def _points(difference: float) -> str:
+def points_of(difference: float) -> str:
     return number_of(100 * difference, 2)
 
 

@@ -67,3 +67,6 @@ class AuxiliaryTraining(TrainingStrategy):
 
     def obstacle_to_regression(self) -> str:
         return obstacle_of_probabilities(self.weights, name=type(self).__name__)
+
+    def obstacle_to_hinge(self) -> str:
+        return obstacle_of_probabilities(self.weights, name=type(self).__name__)

@@ -126,6 +126,20 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
         """
         return ""
 
+    def obstacle_to_hinge(self) -> str:
+        """Return the reason why ``loss="squared_hinge"`` is not supported.
+
+        The outputs of the heads are then margins, whose softmax is not trained to be the
+        probability of a class. The default implementation returns an empty string, since `ExitLoss`
+        is that of the estimator.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty if the loss is supported.
+        """
+        return ""
+
     def combination(self, n_classes: int, neural: Sequence[bool]) -> Combination | None:
         """Return the combination of the heads that is learned with the network.
 

@@ -126,6 +126,9 @@ class CombinedTraining(TrainingStrategy):
     def obstacle_to_regression(self) -> str:
         return "CombinedTraining learns to combine predicted probabilities"
 
+    def obstacle_to_hinge(self) -> str:
+        return self.obstacle_to_regression()
+
 
 class CombinedView(ExitView):
     """View of a network whose outputs are the combined logits at each exit.

@@ -103,6 +103,9 @@ class CombinerTraining(TrainingStrategy):
     def obstacle_to_regression(self) -> str:
         return "CombinerTraining learns to correct predicted probabilities"
 
+    def obstacle_to_hinge(self) -> str:
+        return self.obstacle_to_regression()
+
 
 class Reader(Combiner):
     """Combiner with an `OutputReader`.

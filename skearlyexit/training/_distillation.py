@@ -28,7 +28,9 @@ class DistillationTraining(TrainingStrategy):
     `JointTraining`. The logits of both are divided by the temperature. The teacher receives no
     gradient from the divergence. Since the divergence requires no labels, samples without labels
     (`X_unlabeled` in `fit`) can be used too. They have the weight 1 and are included in batch
-    normalization.
+    normalization. With ``loss="squared_hinge"``, the sum over the classes of the squared difference
+    of the margins takes the place of the divergence, and in regression the mean squared difference
+    of the predictions. `temperature` must then be 1.
 
     Parameters
     ----------
@@ -118,6 +120,13 @@ class DistillationTraining(TrainingStrategy):
     def obstacle_to_regression(self) -> str:
         return (
             "DistillationTraining(temperature=...) divides logits, and values of targets have none"
+            if self.temperature != 1
+            else ""
+        )
+
+    def obstacle_to_hinge(self) -> str:
+        return (
+            "DistillationTraining(temperature=...) divides logits, and margins have no temperature"
             if self.temperature != 1
             else ""
         )

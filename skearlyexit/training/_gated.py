@@ -91,6 +91,9 @@ class GatedTraining(TrainingStrategy):
     def obstacle_to_regression(self) -> str:
         return "GatedTraining minimizes the log loss of a mixture of predicted probabilities"
 
+    def obstacle_to_hinge(self) -> str:
+        return self.obstacle_to_regression()
+
 
 class GatedView(ExitView):
     """View of a network with its gates.

@@ -92,6 +92,9 @@ class JointTraining(TrainingStrategy):
     def obstacle_to_regression(self) -> str:
         return obstacle_of_probabilities(self.weights, name=type(self).__name__)
 
+    def obstacle_to_hinge(self) -> str:
+        return obstacle_of_probabilities(self.weights, name=type(self).__name__)
+
 
 def joint_loss(weights: Weights, costs: np.ndarray, *, name: str = "JointTraining") -> ExitLoss:
     """Loss of all exits for the parameter `weights` of a strategy with this name."""
@@ -110,7 +113,7 @@ def obstacle_of_weights(weights: Weights, *, name: str) -> str:
 
 
 def obstacle_of_probabilities(weights: Weights, *, name: str) -> str:
-    """Reason why a regression does not support the weights; empty if it does."""
+    """Reason why the weights need predicted probabilities; empty if they do not."""
     if isinstance(weights, str) and weights == "reach":
         return f"{name}(weights='reach') weights samples by predicted probabilities"
     return ""

@@ -19,9 +19,8 @@ Target = Sequence[torch.Tensor]
 class ExitLoss(torch.nn.Module):
     """Weighted sum of the losses of the exits.
 
-    The loss of an exit is the mean over the samples of a batch of the cross-entropy times the
-    sample weight. In regression, it is the loss that the estimator asks for, in place of the
-    cross-entropy.
+    The loss of an exit is the mean over the samples of a batch of the loss that the estimator asks
+    for, by default the cross-entropy in classification, times the sample weight.
 
     Parameters
     ----------

@@ -82,3 +82,6 @@ class MixedTraining(TrainingStrategy):
 
     def obstacle_to_regression(self) -> str:
         return obstacle_of_probabilities(self.weights, name=type(self).__name__)
+
+    def obstacle_to_hinge(self) -> str:
+        return obstacle_of_probabilities(self.weights, name=type(self).__name__)

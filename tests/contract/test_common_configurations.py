@@ -30,7 +30,7 @@ CONFIGURATIONS = [
     ),
     small(training="combined", calibration=None, threshold=0.8, early_stopping=True),
     small(training="gated", policy="gate", combine="own"),
-    small(training="auxiliary", head="mlp"),
+    small(training="auxiliary", head="mlp", loss="squared_hinge"),
 ]
 
 

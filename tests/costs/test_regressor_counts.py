@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.ensemble import (
+    BaggingRegressor,
     ExtraTreesRegressor,
     GradientBoostingRegressor,
     HistGradientBoostingRegressor,
@@ -51,11 +52,20 @@ def test_sums_of_members():
     assert estimator_macs(make_pipeline(StandardScaler(), Ridge()).fit(X, y)) == 20 + 11
 
 
-@pytest.mark.parametrize("kind", [RandomForestRegressor, ExtraTreesRegressor])
-def test_forests_call_their_members(kind):
-    forest = kind(5, max_depth=3, random_state=0, bootstrap=False).fit(X, y)
+@pytest.mark.parametrize("n_targets", [1, 3])
+@pytest.mark.parametrize(
+    "forest",
+    [
+        RandomForestRegressor(5, max_depth=3, random_state=0),
+        ExtraTreesRegressor(5, max_depth=3, random_state=0),
+        BaggingRegressor(DecisionTreeRegressor(max_depth=3), 5, random_state=0),
+    ],
+)
+def test_forests_call_their_members(forest, n_targets):
+    forest.fit(X, y if n_targets == 1 else np.column_stack([y] * n_targets))
     paths = [estimator_macs(tree) for tree in forest.estimators_]
-    assert estimator_macs(forest) == pytest.approx(sum(paths) + 5 * (CALL + 1))
+    # Each tree returns a value for each target, and these are summed.
+    assert estimator_macs(forest) == pytest.approx(sum(paths) + 5 * (CALL + n_targets))
 
 
 @pytest.mark.parametrize("kind", [GradientBoostingRegressor, HistGradientBoostingRegressor])

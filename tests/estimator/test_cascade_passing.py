@@ -8,13 +8,13 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.pipeline import make_pipeline
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from skearlyexit import CascadeClassifier
+from skearlyexit import CascadeClassifier, CascadeRegressor
 from tests._data import blobs, same
 from tests._estimators import Memorizing
 
@@ -55,6 +55,52 @@ def test_equal_to_estimators_fitted_by_hand():
         np.testing.assert_allclose(found, expected.predict_proba(new), rtol=1e-6, atol=1e-9)
         seen = np.hstack([seen, cross_val_predict(given, seen, y, **options)])
         new = np.hstack([new, expected.predict_proba(new)])
+
+
+def regressors(**params):
+    estimators = [
+        ("linear", Ridge()),
+        ("tree", DecisionTreeRegressor(max_depth=3, random_state=0)),
+        ("other", Ridge(alpha=10.0)),
+    ]
+    defaults = {"pass_predictions": True, "cost": [1, 4, 15], "random_state": 0}
+    return CascadeRegressor(estimators, **{**defaults, "policy": "change", **params})
+
+
+@pytest.mark.parametrize("targets", [X[:, 0] ** 2, X[:, :2] * [1.0, 300.0] + 7])
+def test_regressors_equal_to_those_fitted_by_hand(targets):
+    rows, new = X[:, 2:], X_TEST[:, 2:]
+    reg = regressors(calibration=None).fit(rows, targets, groups=GROUPS)
+    seen, seen_new = rows, new
+    for (_, given), found in zip(reg.estimators, reg.staged_predict(new), strict=True):
+        expected = clone(given).fit(seen, targets)
+        np.testing.assert_allclose(found, expected.predict(seen_new), rtol=1e-6, atol=1e-9)
+        held = cross_val_predict(given, seen, targets, groups=GROUPS, cv=GroupKFold(5))
+        seen = np.column_stack([seen, held])
+        seen_new = np.column_stack([seen_new, expected.predict(seen_new)])
+
+
+def test_regressors_run_as_their_table_and_all_are_needed():
+    rows, new = X[:, 1:], X_TEST[:, 1:]
+    reg = regressors().fit(rows, X[:, 0] ** 2)
+    assert reg.costs_.tolist() == [1 / 20, 5 / 20, 1.0]
+    table = reg.exit_table(new)
+    thresholds = [1.1, np.quantile(table.scores[:, 1], 0.5, method="nearest")]
+    values, exits = reg.predict(new, threshold=thresholds, return_exits=True)
+    assert set(exits) == {1, 2}
+    assert same(values, table.predictions[np.arange(len(exits)), exits])
+    assert same(reg.predict(new[:9], threshold=thresholds), values[:9])
+
+
+def test_errors_name_the_parameter_of_regressors():
+    frozen = FrozenEstimator(DecisionTreeRegressor(random_state=0).fit(X, y))
+    with pytest.raises(ValueError, match=r"pass_predictions=True, only the first.*'tree'"):
+        regressors().set_params(tree=frozen).fit(X, y)
+    frame = pd.DataFrame(X, columns=[*"abcdefghijkl", "tree_0"])
+    with pytest.raises(ValueError, match=r"pass_predictions=True, features.*\['tree_0'\]"):
+        regressors().fit(frame, y)
+    with pytest.raises(ValueError, match="pass_predictions=True needs estimators that are fitted"):
+        CascadeRegressor.from_ensemble(None, [1], pass_predictions=True)
 
 
 def test_probabilities_are_predicted_out_of_fold():

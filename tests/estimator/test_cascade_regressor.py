@@ -84,6 +84,25 @@ def test_several_targets_and_losses():
         quick(loss="quantile").fit(X, Y)
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "huber"])
+@pytest.mark.parametrize("n_targets", [1, 2])
+def test_losses_are_in_standard_deviations(loss, n_targets):
+    y = Y if n_targets == 1 else np.column_stack([Y, 50 - Y**2])
+    reg = quick(loss=loss, policy="change", calibration=None).fit(X, y)
+    overall = reg.exit_report(X, y, threshold=np.inf).overall
+    errors = np.abs(reg.predict(X, threshold=np.inf) - y) / y.std(axis=0)
+    squares, constant = errors**2, ((y - y.mean(axis=0)) / y.std(axis=0)) ** 2
+    if loss == "huber":
+        from_median = np.abs(y - np.median(y, axis=0)) / y.std(axis=0)
+        squares, constant = (
+            np.where(each <= 0.5, each**2 / 2, (each - 0.25) / 2) for each in (errors, from_median)
+        )
+    assert overall.explained == pytest.approx(1 - squares.mean() / constant.mean(), rel=1e-4)
+    unit = y.std() if n_targets == 1 else 1.0
+    error = np.sqrt(squares.mean()) if loss == "squared_error" else squares.mean()
+    assert overall.error == pytest.approx(error * unit)
+
+
 def test_frozen_estimators_are_judged_on_all_samples():
     frozen = [(name, FrozenEstimator(clone(each).fit(X_NEW, Y_NEW))) for name, each in PAIR]
     reg = quick(frozen, policy="change").fit(X, Y)

@@ -114,6 +114,17 @@ def test_from_an_estimator(clf):
     assert "plain network" in display.ax_.get_xlabel()
 
 
+def test_the_network_runs_once(clf):
+    n_rows = []
+    stage = clf.stages_[0]
+    hook = stage.register_forward_hook(lambda stage, rows, out: n_rows.append(len(rows[0])))
+    try:
+        CostAccuracyDisplay.from_estimator(clf, X_TEST, Y_TEST)
+    finally:
+        hook.remove()
+    assert len(X_TEST) <= sum(n_rows) < len(X_TEST) + 16  # with padding
+
+
 @pytest.mark.parametrize("asked", [{"budget": 0.7}, {"threshold": 0.4}, {"threshold": [0.35, 0.5]}])
 def test_another_operating_point(clf, asked):
     display = CostAccuracyDisplay.from_estimator(clf, X_TEST, Y_TEST, **asked)

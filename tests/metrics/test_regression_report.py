@@ -1,15 +1,18 @@
 """The report on a regressor, and what is drawn of it, against figures computed by hand."""
 
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.datasets import make_regression
+from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import Ridge
-from sklearn.metrics import mean_squared_error
+from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skearlyexit import EarlyExitRegressor, MLPBackbone
+from skearlyexit import CascadeRegressor, EarlyExitRegressor, MLPBackbone
 from skearlyexit.calibration._calibration_data import ErrorScale
 from skearlyexit.inspection import CostAccuracyDisplay, CostErrorDisplay
 from skearlyexit.metrics import (
@@ -56,6 +59,27 @@ def test_figures_by_hand(reg, weight):
     # R2, with the variance of the training samples.
     explained = 1 - (overall.error / y[:600].std()) ** 2
     assert overall.explained == pytest.approx(explained)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "quantile"])
+def test_what_is_explained_is_weighted_as_the_training(loss):
+    weight = np.random.RandomState(1).uniform(0, 2, size=600) * (y[:600] > 0) + 0.01
+    quantile = {"quantile": 0.8} if loss == "quantile" else {}
+    params = {"policy": "change", "cost": [1, 2], "calibration": None, "threshold": 2}
+    params["random_state"] = 0
+    estimators = [("first", Ridge(10.0)), ("last", Ridge())]
+    reg = CascadeRegressor(estimators, loss=loss, **quantile, **params)
+    reg.fit(X[:600], y[:600], sample_weight=weight)
+    strategy = {"squared_error": "mean", "absolute_error": "median"}.get(loss, "quantile")
+    constant = DummyRegressor(strategy=strategy, **quantile).fit(X[:600], y[:600], weight)
+    measure = {"squared_error": mean_squared_error, "absolute_error": mean_absolute_error}.get(
+        loss, partial(mean_pinball_loss, alpha=0.8)
+    )
+    unexplained = measure(Y_TEST, reg.predict(X_TEST)) / measure(
+        y[:600], constant.predict(X[:600]), sample_weight=weight
+    )
+    explained = reg.exit_report(X_TEST, Y_TEST).overall.explained
+    assert explained == pytest.approx(1 - unexplained, rel=1e-6)
 
 
 def test_intervals_hold_their_figures(reg):

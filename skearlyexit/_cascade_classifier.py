@@ -124,12 +124,12 @@ default="seconds"
     runtime : {"sklearn", "onnx"}, default="sklearn"
         What executes `predict` and `predict_proba`: calls of the estimators by the interface of
         scikit-learn, or ONNX Runtime. With ``"onnx"``, the fitted cascade is exported as in
-        `to_onnx` in the first call, which takes seconds. Single samples then take a fraction of the
-        time. X must hold numbers without missing values, which are converted to single precision.
-        Predictions are the same up to rounding in single precision, and for a sample may depend on
-        the batch within it. What is compiled is neither copied nor pickled. An `ExportError` says
-        what cannot be exported. Other methods call the estimators. With ``cost="seconds"`` the
-        cascade is exported in `fit`, and costs are those of the runtime in `fit`.
+        `to_onnx` in the first call, which may take seconds. Single samples then take a fraction of
+        the time. X must hold numbers without missing values, which are converted to single
+        precision. Predictions are the same up to rounding in it, which may depend on the batch.
+        What is compiled is neither copied nor pickled. An `ExportError` says what cannot be
+        exported. Other methods call the estimators. With ``cost="seconds"`` the cascade is exported
+        in `fit`, and costs are those of the runtime in `fit`.
     n_jobs : int, default=None
         Number of estimators that are fitted in parallel, including those of the folds. None means 1
         unless in a `joblib.parallel_backend` context. -1 means using all processors.

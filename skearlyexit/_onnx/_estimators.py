@@ -22,7 +22,7 @@ def add_estimator(
     example: np.ndarray,
     what: str,
     *,
-    scaled: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    scale: np.ndarray | None = None,
 ) -> str:
     """Add a method of a fitted scikit-learn estimator to a graph.
 
@@ -39,9 +39,9 @@ def add_estimator(
         Several vectors, on which results are compared.
     what : str
         Name of the estimator in errors.
-    scaled : callable, default=np.asarray
-        Maps results of shape (n_samples, n_outputs) to those that are compared, and whose size is
-        about 1.
+    scale : ndarray of shape (n_outputs,), default=None
+        Scale of results that may be far from 0, and with which differences are compared. None for
+        results whose size is about 1.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def add_estimator(
     ExportError
         If ``skl2onnx`` does not support the estimator, or results differ.
     """
-    model = from_estimator(estimator, method, example.astype(np.float32), what, scaled)
+    model = from_estimator(estimator, method, example.astype(np.float32), what, scale)
     try:
         *_, found = graph.insert(model, [graph.cast(vectors, np.float32)])
     except ExportError as error:
@@ -66,13 +66,13 @@ def from_estimator(
     method: str,
     example: np.ndarray,
     what: str,
-    scaled: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    scale: np.ndarray | None = None,
 ) -> Any:
     """Convert a method of a fitted scikit-learn estimator; see `add_estimator`.
 
     Parameters
     ----------
-    estimator, method, what, scaled
+    estimator, method, what, scale
         As in `add_estimator`.
     example : ndarray of shape (n_samples, n_features), float32
         Several vectors, on which results are compared.
@@ -108,7 +108,7 @@ def from_estimator(
     except Exception as error:
         reason = str(error)[:300]
         raise ExportError(f"{what} cannot be converted to ONNX: {reason}") from error
-    _compare(model, getattr(estimator, method), example, what, scaled)
+    _compare(model, getattr(estimator, method), example, what, scale)
     return model
 
 
@@ -117,19 +117,25 @@ def _compare(
     predict: Callable[[np.ndarray], Any],
     example: np.ndarray,
     what: str,
-    scaled: Callable[[np.ndarray], np.ndarray],
+    scale: np.ndarray | None,
 ) -> None:
     """Raise an error if the results of a converted estimator are not the same."""
     session = open_session(model)
-    for rows in batches(len(example)):
+
+    def results(rows: np.ndarray) -> list[np.ndarray]:
         try:
             expected = predict(example[rows].astype(np.float64))
             *_, found = session.run(None, {"vectors": example[rows]})
         except Exception as error:
             raise ExportError(f"{what} fails for {len(rows)} samples: {error}") from error
+        return [np.asarray(each, float).reshape(len(rows), -1) for each in (expected, found)]
+
+    center: Any = 0.0
+    if scale is not None:
+        center = results(np.arange(len(example)))[0].mean(axis=0)
+    for rows in batches(len(example)):
         here, there = (
-            scaled(np.asarray(each, dtype=np.float64).reshape(len(rows), -1))
-            for each in (expected, found)
+            (each - center) / (1.0 if scale is None else scale) for each in results(rows)
         )
         if not are_close(here, there):
             raise ExportError(

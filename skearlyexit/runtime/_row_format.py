@@ -115,12 +115,13 @@ class GivenFormat:
             If X has other features, or no samples.
         """
         check_names(X, self.feature_names)
-        shape = np.shape(X) if isinstance(X, list) else X.shape
-        if self.n_features is not None and shape[1:] != (self.n_features,):
-            raise ValueError(
-                f"X must be of shape (n_samples, {self.n_features}). Got {type(X).__name__} of "
-                f"shape {shape}; X[None] is a single sample as such an array."
-            )
+        if self.n_features is not None:
+            shape = np.shape(X) if isinstance(X, list) else X.shape
+            if shape[1:] != (self.n_features,):
+                raise ValueError(
+                    f"X must be of shape (n_samples, {self.n_features}). Got {type(X).__name__} of "
+                    f"shape {shape}; X[None] is a single sample as such an array."
+                )
         return given_rows(X)
 
 

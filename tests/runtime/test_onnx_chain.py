@@ -21,7 +21,7 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from skearlyexit import Budget, CascadeClassifier, CascadeRegressor
 from skearlyexit.policies import ConfidencePolicy
@@ -48,9 +48,12 @@ def two(first=None, last=None, **params):
 
 
 def regressors(first=None, last=None, **params):
-    forest = RandomForestRegressor(10, max_depth=6)
-    estimators = [("first", first or Ridge()), ("last", last or forest)]
-    defaults = {"cost": [1, 9], "random_state": 0, "calibration": 0.3}
+    estimators = [
+        ("first", first or Ridge()),
+        ("second", DecisionTreeRegressor(max_depth=4)),
+        ("last", last or RandomForestRegressor(10, max_depth=6)),
+    ]
+    defaults = {"cost": [1, 2, 9], "random_state": 0, "calibration": 0.3}
     return CascadeRegressor(estimators, **{**defaults, **params})
 
 
@@ -183,6 +186,7 @@ def test_what_cannot_be_converted(tmp_path):
                 "last": HistGradientBoostingRegressor(max_iter=10),
                 "columns": {"first": [7, 0, 4]},
                 "combine": "cost_weighted",
+                "policy": "change",
             },
             VALUES,
         ),
@@ -199,7 +203,7 @@ def test_regressors(params, targets, tmp_path):
     cascade = exported(reg, tmp_path)
     check_values(reg, cascade.predict, X_TEST)
     assert same(cascade.costs_, reg.costs_)
-    assert cascade.exit_names_ == ["first", "last"]
+    assert cascade.exit_names_ == ["first", "second", "last"]
 
 
 @pytest.fixture(scope="module")

@@ -178,9 +178,10 @@ def test_a_classifier_whose_conversion_is_right_for_zeros_only_is_refused():
 def test_regressors_that_are_refused(model, shift, message):
     X, y, _, _ = blobs()
     y = y + shift
-    steady = BatchInvariantRegressor(model.fit(X, y), Targets.of(y))
-    with pytest.raises(ExportError, match=message):
-        steady.onnx(Graph(), "vectors", X[:10], "It")
+    model.fit(X, y)
+    for targets in (Targets.of(y), Targets.exact(y)):
+        with pytest.raises(ExportError, match=message):
+            BatchInvariantRegressor(model, targets).onnx(Graph(), "vectors", X[:10], "It")
 
 
 class Halving(NeuralRegression):

@@ -61,8 +61,8 @@ class OnnxCascade:
     -----
     Probabilities and values are those of the model up to rounding in single precision, and so are
     labels and exits, unless two probabilities, or a score and a threshold, differ by less than
-    that. The score of `LearnedErrorPolicy` also differs where what its trees compare differs by
-    less than that.
+    that. A tree, as an estimator or in a policy, may take another branch where a feature and the
+    value that it is compared with differ by less than that.
 
     Examples
     --------
@@ -97,7 +97,7 @@ class OnnxCascade:
             raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
         self._session = Session(os.fspath(path), n_threads)
         metadata = self._session.metadata
-        if "thresholds" not in metadata:
+        if "predicted_dtype" not in metadata:
             raise ValueError(
                 f"{os.fspath(path)!r} was not written by to_onnx: it lacks its metadata. Export "
                 "the fitted model, and give that file."

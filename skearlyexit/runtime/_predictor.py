@@ -26,7 +26,7 @@ class Predictor:
     It is returned by `to_predictor` of the estimator, and is for single samples and small
     batches inside a service: thresholds are looked up once, and samples are checked for shape,
     precision and finite values only. Nothing that is done to the estimator later changes it, and
-    several threads may call its methods. It can be pickled, but with ``runtime="onnx"``.
+    several threads may call its methods. It can be pickled, except with ``runtime="onnx"``.
 
     Attributes
     ----------

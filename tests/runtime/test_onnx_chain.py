@@ -206,6 +206,14 @@ def test_regressors(params, targets, tmp_path):
     assert cascade.exit_names_ == ["first", "second", "last"]
 
 
+def test_values_that_single_precision_cannot_hold_are_an_error():
+    reg = regressors(runtime="onnx", threshold=np.inf, last=Ridge()).fit(X, 1e3 * VALUES)
+    rows = X_TEST[:9].copy()
+    rows[[2, 5]] = 1e38
+    with pytest.raises(ValueError, match=r"infinite for 2 samples, .* X\[2\]"):
+        reg.predict(rows)
+
+
 @pytest.fixture(scope="module")
 def both():
     """A classifier on data frames, and a copy that ONNX Runtime executes."""

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
 from skearlyexit._determinism._random import ending_turns
@@ -34,6 +34,7 @@ from skearlyexit.metrics import ExitReport, RegressionReport, exit_report
 from skearlyexit.placement import Candidates
 from skearlyexit.placement._cheaper import naming_candidates
 from skearlyexit.runtime._driver import Answers, label_table, run, tabulate
+from skearlyexit.runtime._onnx_session import Session, check_point, session_of
 
 #: Number of calibration samples whose scores are stored for `partial_calibrate`.
 REMEMBERED_ROWS = 1000
@@ -43,6 +44,10 @@ PREDICTION_REQUEST = {"threshold": True, "budget": True, "return_exits": True}
 
 class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     """Base class of estimators with exits: predictions, calibration and reports."""
+
+    runtime: str
+    #: Runtime that is not ONNX Runtime.
+    _own_runtime: ClassVar[str]
 
     cascade_: Cascade
     n_exits_: int
@@ -64,6 +69,14 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     @abstractmethod
     def _validate_rows(self, X: Any) -> Any:
         """Validate samples for prediction."""
+
+    @abstractmethod
+    def _validate_dense(self, X: Any) -> Any:
+        """Validate samples for prediction by ONNX Runtime."""
+
+    @abstractmethod
+    def _convertible(self) -> tuple[FittedNetwork, tuple[int, ...]]:
+        """Fitted network, or estimators as a network, and the shape of a sample, for ONNX."""
 
     def __sklearn_is_fitted__(self) -> bool:
         # Without it, scikit-learn reads the names of all attributes in each prediction.
@@ -357,7 +370,15 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         with naming_candidates(self._candidates, lambda: table):
             return look_up(budget, self.frontier_, self.costs_, table.unit, table.plain)
 
+    def _session(self, point: CalibratedPoint) -> Session:
+        """Session of ONNX Runtime, compiled in the first call, that can run at a point."""
+        check_point(point, self._own_runtime)
+        return session_of(self.cascade_, self._convertible)
+
     def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
+        if self.runtime == "onnx":
+            session, rows = self._session(point), self._validate_dense(X)
+            return session.run(rows, point.thresholds, with_probabilities=with_probabilities)
         X = self._validate_rows(X)
         return run(
             self.cascade_,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -11,19 +13,25 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from sklearn.utils.validation import validate_data
 
 from skearlyexit._base import BaseEarlyExit, remembered
-from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._chain import FittedChain
 from skearlyexit._data._given import GivenRows, given_rows
 from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._chain_columns import chosen_columns
 from skearlyexit._fitting._chain_fit import ChainModel, fit_chain
 from skearlyexit._fitting._chain_fitter import ChainFitter
+from skearlyexit._onnx._graph import ExportError
 from skearlyexit._task._base import Task
+from skearlyexit._utils._interrupts import quietly
 from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
 from skearlyexit.costs._registry import COSTS
+from skearlyexit.runtime._onnx import write
+from skearlyexit.runtime._onnx_chain import as_network
+from skearlyexit.runtime._predictor import Predictor, onnx_predictor, own_predictor
+from skearlyexit.runtime._row_format import GivenFormat, RowFormat
 
 
 class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
@@ -46,6 +54,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         "columns": [dict, None],
         "feature_costs": ["array-like", dict, None],
         "batch_invariant": ["boolean"],
+        "runtime": [StrOptions({"sklearn", "onnx"})],
         "n_jobs": [
             Interval(Integral, None, -1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
@@ -61,11 +70,108 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
     verbose: bool
     batch_invariant: bool
     cascade_: Cascade[FittedChain]
+    _own_runtime: ClassVar[str] = "sklearn"
 
     @property
     def estimators_(self) -> list[Any]:
         """Fitted estimators."""
         return [each.model for each in self.cascade_.network.links]
+
+    def to_onnx(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+    ) -> None:
+        """Export the fitted cascade to a single file in the ONNX format, if its X are numbers.
+
+        The file runs in any ONNX runtime, and `OnnxCascade` predicts from it, as from one of
+        `EarlyExitClassifier.to_onnx`, where its inputs and outputs are described. The estimators
+        are converted by ``skl2onnx``. Samples are in single precision, and the outputs for those
+        with missing values are NaN.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Path of the file, which is replaced.
+        threshold : float or sequence of float, default=None
+            Thresholds to store as the default, instead of `thresholds_`.
+        budget : float or Budget, default=None
+            Maximum mean cost per sample for which thresholds are stored as the default, as in
+            `predict`. It must not be strict.
+
+        Raises
+        ------
+        ExportError
+            If a part cannot be converted, with the reason. It is a ValueError. Parts of an ensemble
+            and estimators with ``pass_probabilities=True`` are not converted, nor regressors that
+            predict values whose mean is more than about 1,000 times their standard deviation.
+        FileNotFoundError
+            If the folder does not exist, or `path` is a folder.
+        ImportError
+            If the packages of ``skearlyexit[onnx]`` are not installed.
+        ValueError
+            If `threshold` or `budget` is invalid.
+        """
+        point = self._point(threshold, budget)
+        write(self, *self._convertible(), point, path)
+
+    def to_predictor(
+        self,
+        *,
+        threshold: float | Sequence[float] | None = None,
+        budget: float | Budget | None = None,
+    ) -> Predictor:
+        """Return an object for fast predictions of single samples and small batches.
+
+        It predicts the same as `predict`, at an operating point that is determined here, without
+        the validation of scikit-learn, but for that of the estimators. Later changes of the cascade
+        do not change it.
+
+        Parameters
+        ----------
+        threshold : float or sequence of float, default=None
+            Thresholds, as in `predict`.
+        budget : float or Budget, default=None
+            Maximum mean cost per sample, as in `predict`.
+
+        Returns
+        -------
+        predictor : Predictor
+            Object with the method `predict`, and `predict_proba` of a classifier. It is executed by
+            `runtime`, and with ``runtime="sklearn"`` contains copies of the estimators, which are
+            given samples as they are.
+
+        Raises
+        ------
+        ExportError
+            If a part cannot be converted for ``runtime="onnx"``. It is a ValueError.
+        ValueError
+            If an argument is invalid.
+        """
+        point = self._point(threshold, budget)
+        names = getattr(self, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None
+        if self.runtime == "onnx":
+            session, row_shape = self._session(point), self._row_shape()
+            row_format = RowFormat(row_shape, np.dtype(np.float32), names)
+            return onnx_predictor(session, self.costs_, self._task, point, row_format)
+        given = GivenFormat(getattr(self, "n_features_in_", None), names)
+        return own_predictor(self.cascade_, self._task, point, given)
+
+    def _convertible(self) -> tuple[FittedNetwork, tuple[int, ...]]:
+        row_shape = self._row_shape()
+        return as_network(self.cascade_.network, self.exit_names_, *row_shape), row_shape
+
+    def _row_shape(self) -> tuple[int]:
+        """Shape of a sample in ONNX."""
+        n_features = getattr(self, "n_features_in_", None)
+        if n_features is None:
+            raise ExportError(
+                "The cascade cannot be converted to ONNX, since it was fitted on samples without "
+                "columns, such as texts. Fit it on an array or a data frame of numbers."
+            )
+        return (n_features,)
 
     def _chain_fitter(
         self, names: list[str], estimators: list[Any], samples: Samples, task: Task
@@ -104,6 +210,9 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
             # Of a fit before. Samples without a second axis do not set them.
             self.__dict__.pop(name, None)
         validate_data(self, X, y, skip_check_array=True)
+        if self.runtime == "onnx":
+            self._row_shape()
+            self._validate_dense(X)  # an error before training
         return rows
 
     def _validate_rows(self, X: Any) -> GivenRows:
@@ -116,6 +225,12 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         rows = given_rows(X)
         validate_data(self, X, reset=False, skip_check_array=True)
         return rows
+
+    def _validate_dense(self, X: Any) -> np.ndarray:
+        """Samples as ONNX Runtime is given them, in single precision."""
+        return quietly(
+            lambda: validate_data(self, X, reset=False, dtype=np.float32, order="C"), "over"
+        )
 
     def _set_fitted(self, model: ChainModel, names: list[str], task: Task) -> None:
         """Set all fitted attributes at once."""

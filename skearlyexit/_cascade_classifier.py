@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -27,7 +26,6 @@ from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
-from skearlyexit.runtime._onnx_chain import write_chain
 
 
 class CascadeClassifier(BaseExitClassifier, BaseCascade):
@@ -124,6 +122,15 @@ default="seconds"
         in the call. If False, an estimator is called with any number of samples and on any number
         of threads of BLAS, which takes less time for few samples if it is such as
         `sklearn.svm.SVC`. Predictions may then differ by rounding.
+    runtime : {"sklearn", "onnx"}, default="sklearn"
+        What executes `predict` and `predict_proba`: calls of the estimators by the interface of
+        scikit-learn, or ONNX Runtime. With ``"onnx"``, the fitted cascade is exported as in
+        `to_onnx` in the first call, which may take seconds. Single samples then take a fraction of
+        the time. X must hold numbers without missing values, which are converted to single
+        precision. Predictions are the same up to rounding in it, which may depend on the batch.
+        What is compiled is neither copied nor pickled. An `ExportError` says what cannot be
+        exported. Other methods call the estimators. With ``cost="seconds"`` the cascade is exported
+        in `fit`, and costs are those of the runtime in `fit`.
     n_jobs : int, default=None
         Number of estimators that are fitted in parallel, including those of the folds. None means 1
         unless in a `joblib.parallel_backend` context. -1 means using all processors.
@@ -230,6 +237,7 @@ default="seconds"
         columns: dict[str, Any] | None = None,
         feature_costs: Sequence[float] | dict[Any, float] | None = None,
         batch_invariant: bool = True,
+        runtime: str = "sklearn",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -248,6 +256,7 @@ default="seconds"
         self.columns = columns
         self.feature_costs = feature_costs
         self.batch_invariant = batch_invariant
+        self.runtime = runtime
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -324,43 +333,6 @@ default="seconds"
                 f"The 'ensemble' must predict a single output. Got {ensemble.n_outputs_} outputs."
             )
         return cls([(str(part.stop), FrozenEstimator(part)) for part in parts], **params)
-
-    def to_onnx(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        threshold: float | Sequence[float] | None = None,
-        budget: float | Budget | None = None,
-    ) -> None:
-        """Export the fitted cascade to a single file in the ONNX format, if its X are numbers.
-
-        The file runs in any ONNX runtime, and `OnnxCascade` predicts from it, as from one of
-        `EarlyExitClassifier.to_onnx`. The estimators are converted by ``skl2onnx``. Samples are in
-        single precision, and the probabilities of those with missing values are NaN.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Path of the file, which is replaced.
-        threshold : float or sequence of float, default=None
-            Thresholds to store as the default, instead of `thresholds_`.
-        budget : float or Budget, default=None
-            Maximum mean cost per sample for which thresholds are stored as the default, as in
-            `predict`. It must not be strict.
-
-        Raises
-        ------
-        ExportError
-            If a part cannot be converted, with the reason. It is a ValueError. Parts of an ensemble
-            and estimators with ``pass_probabilities=True`` are not converted.
-        FileNotFoundError
-            If the folder does not exist, or `path` is a folder.
-        ImportError
-            If the packages of ``skearlyexit[onnx]`` are not installed.
-        ValueError
-            If `threshold` or `budget` is invalid.
-        """
-        write_chain(self, self._point(threshold, budget), path)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(

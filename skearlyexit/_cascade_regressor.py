@@ -95,6 +95,11 @@ default="seconds"
         in the call. If False, an estimator is called with any number of samples and on any number
         of threads of BLAS, which takes less time for few samples if it is such as
         `sklearn.svm.SVC`. Predictions may then differ by rounding.
+    runtime : {"sklearn", "onnx"}, default="sklearn"
+        What executes `predict`: calls of the estimators by the interface of scikit-learn, or ONNX
+        Runtime, which the fitted cascade is exported to in the first call; see `CascadeClassifier`.
+        Predictions are the same up to rounding in single precision, in units of the standard
+        deviations of the targets.
     n_jobs : int, default=None
         Number of estimators that are fitted in parallel, including those of the folds. None means 1
         unless in a `joblib.parallel_backend` context. -1 means using all processors.
@@ -188,6 +193,7 @@ default="seconds"
         columns: dict[str, Any] | None = None,
         feature_costs: Sequence[float] | dict[Any, float] | None = None,
         batch_invariant: bool = True,
+        runtime: str = "sklearn",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -206,6 +212,7 @@ default="seconds"
         self.columns = columns
         self.feature_costs = feature_costs
         self.batch_invariant = batch_invariant
+        self.runtime = runtime
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose

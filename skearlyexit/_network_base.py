@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._base import BaseEarlyExit, remembered
+from skearlyexit._cascade._cascade import FittedNetwork
 from skearlyexit._data._encode import further_rows, labeled_rows
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._sources import labels_of
@@ -26,21 +27,18 @@ from skearlyexit._fitting._fit import FittedModel, fit_model
 from skearlyexit._fitting._options import AUTO
 from skearlyexit._fitting._partial_fit import Standing, update_model
 from skearlyexit._task._base import Task
-from skearlyexit._utils._available_if import available_if
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
-from skearlyexit.calibration import Budget, CalibratedPoint, OperatingPoint
+from skearlyexit.calibration import Budget, OperatingPoint
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
 from skearlyexit.costs._registry import COSTS
 from skearlyexit.placement import Placement, PlacementReport
-from skearlyexit.runtime._driver import Answers
-from skearlyexit.runtime._onnx import Description, write
-from skearlyexit.runtime._onnx_session import session_of
-from skearlyexit.runtime._predictor import Predictor, onnx_predictor, torch_predictor
+from skearlyexit.runtime._onnx import write
+from skearlyexit.runtime._predictor import Predictor, onnx_predictor, own_predictor
 from skearlyexit.runtime._row_format import RowFormat
-from skearlyexit.runtime._torch import embed
+from skearlyexit.runtime._torch import TorchExecutor, embed, unpadded_executor
 from skearlyexit.training import MultiExitNetwork, TrainingStrategy
 from skearlyexit.training._options import OPTIMIZERS, SCHEDULES
 from skearlyexit.training._registry import STRATEGIES, check_unlabeled
@@ -48,15 +46,6 @@ from skearlyexit.training._trainer import to_main_memory
 
 #: Number of values up to which it is faster to check each than to add them up.
 FEW_VALUES = 4096
-
-
-def _check_converts(estimator: Any) -> None:
-    """Raise an AttributeError if models of this kind cannot be converted to ONNX."""
-    if not estimator._task_class.converts:
-        raise AttributeError(
-            f"{type(estimator).__name__} cannot be exported to ONNX, which supports classifiers "
-            "only. For fast predictions of small batches, call to_predictor."
-        )
 
 
 class BaseEarlyExitNetwork(BaseEarlyExit):
@@ -95,6 +84,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(RealNotInt, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "runtime": [StrOptions({"torch", "onnx"})],
         "warm_start": ["boolean"],
         "mixed_precision": ["boolean"],
         "compile": ["boolean", dict],
@@ -112,6 +102,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     }
 
     _task_class: ClassVar[type[Task]]
+    _own_runtime: ClassVar[str] = "torch"
 
     # Fitted attributes, besides those of the base class and of scikit-learn.
     placement_report_: PlacementReport
@@ -221,7 +212,6 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             row_bytes=network.row_bytes,
         )[index]
 
-    @available_if(_check_converts)
     def to_onnx(
         self,
         path: str | os.PathLike[str],
@@ -229,11 +219,12 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         threshold: float | Sequence[float] | None = None,
         budget: float | Budget | None = None,
     ) -> None:
-        """Export the fitted classifier to a single file in the ONNX format.
+        """Export the fitted model to a single file in the ONNX format.
 
         The file runs in any ONNX runtime, without this package, torch or scikit-learn. Its inputs
         are ``"X"``, samples of the shape seen in `fit` and of the precision of `dtype`, and
-        ``"thresholds"``, which may be left out. Its outputs are ``"labels"``, ``"probabilities"``
+        ``"thresholds"``, which may be left out. Its outputs are ``"labels"`` and
+        ``"probabilities"``, or ``"predictions"`` of a regressor, in the units and the shape of y,
         and ``"exits"``. Stages after the exit of a sample are not computed for it, and heads whose
         threshold is above 1 are not computed at all, unless the scores or predictions at later
         exits depend on them. `OnnxCascade` predicts from the file.
@@ -264,15 +255,17 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         Notes
         -----
         Stages, neural heads and gates are converted by torch, other heads and the estimators of
-        policies by ``skl2onnx``. Their results are compared on random samples. Probabilities are
-        the same up to rounding in single precision. Those of scikit-learn heads that differ from 1
-        by less than 6e-8 become 1, so that exits may differ at thresholds this close to 1.
+        policies by ``skl2onnx``. Their results are compared on random samples. Probabilities and
+        values are the same up to rounding in single precision. Probabilities of scikit-learn heads
+        that differ from 1 by less than 6e-8 become 1, so that exits may differ at thresholds this
+        close to 1. scikit-learn heads that predict values whose mean is more than about 1,000 times
+        their standard deviation are not converted.
 
         While torch converts modules, it changes the state of the process: no other thread should
         use torch.
         """
         point = self._point(threshold, budget)
-        write(self.cascade_, Description.of(self, self._row_shape, point), path)
+        write(self, *self._convertible(), point, path)
 
     def to_predictor(
         self,
@@ -323,24 +316,18 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         )
         if self.runtime == "torch":
             invariant = batch_invariant is None or batch_invariant
-            return torch_predictor(
-                cascade, self._task, point, row_format, batch_invariant=invariant
-            )
-        _check_runs_in_onnx(point)
+            executor = TorchExecutor if invariant else unpadded_executor
+            return own_predictor(cascade, self._task, point, row_format, executor)
         if batch_invariant:
             raise ValueError(
                 "'batch_invariant' must be None or False with runtime='onnx', whose results may "
                 "differ in the last digits between batches; got True. Set runtime='torch'."
             )
-        return onnx_predictor(cascade, self._task, point, row_format)
+        session = self._session(point)
+        return onnx_predictor(session, cascade.costs, self._task, point, row_format)
 
-    def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
-        if self.runtime == "torch":
-            return super()._run(X, point, with_probabilities=with_probabilities)
-        _check_runs_in_onnx(point)
-        X = self._validate_rows(X)
-        session = session_of(self.cascade_, self._row_shape)
-        return session.run(X, point.thresholds, with_probabilities=with_probabilities)
+    def _convertible(self) -> tuple[FittedNetwork, tuple[int, ...]]:
+        return self.cascade_.network, self._row_shape
 
     def _fit(
         self,
@@ -404,6 +391,9 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     def _validate_rows(self, X: Any) -> Any:
         """Validate samples for prediction: an array of the network's dtype, or streamed."""
         return checked(self._numeric_rows(X), self.cascade_.network.check)
+
+    def _validate_dense(self, X: Any) -> Any:
+        return self._validate_rows(X)
 
     def _numeric_rows(self, X: Any) -> Any:
         # The dtype in which the network reads samples may be wider than the parameter `dtype`.
@@ -480,14 +470,6 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             _network=model.trained,
             _optimizer_state=model.optimizer_state,
             _n_updates=n_updates,
-        )
-
-
-def _check_runs_in_onnx(point: CalibratedPoint) -> None:
-    if point.strict_budget is not None:
-        raise ValueError(
-            "A strict budget requires the scores of all samples of a batch, which runtime='onnx' "
-            "does not compute. Set runtime='torch'."
         )
 
 

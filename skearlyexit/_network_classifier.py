@@ -35,7 +35,6 @@ class BaseNetworkClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
         "policy": [StrOptions(set(POLICIES)), Policy, None],
         "temperature_scaling": ["boolean"],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-        "runtime": [StrOptions({"torch", "onnx"})],
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 

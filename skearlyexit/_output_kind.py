@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from skearlyexit._exit_table import ExitTable, LabelTable, PredictionTable
+from skearlyexit._onnx._graph import Graph, GraphOutput
 from skearlyexit._utils._not_finite import check_finite, check_outputs
 
 
@@ -20,10 +21,13 @@ class OutputKind(metaclass=ABCMeta):
         What the outputs are called in messages.
     method : str
         Method of a scikit-learn estimator that returns them.
+    are_predicted : bool
+        Whether they are what is predicted, so that exported files do not return them besides.
     """
 
     noun: str
     method: str
+    are_predicted: bool
 
     @abstractmethod
     def of_last_layer(self, values: torch.Tensor) -> np.ndarray:
@@ -40,6 +44,10 @@ class OutputKind(metaclass=ABCMeta):
     @abstractmethod
     def predicted(self, outputs: np.ndarray) -> np.ndarray:
         """Predictions, of shape (n_samples, ...), for outputs of one exit."""
+
+    @abstractmethod
+    def onnx(self, graph: Graph, outputs: str, n_outputs: int) -> GraphOutput:
+        """Add `predicted` to a graph in the ONNX format, for outputs by their name."""
 
     @abstractmethod
     def small_table(
@@ -59,6 +67,7 @@ class Probabilities(OutputKind):
 
     noun = "probabilities"
     method = "predict_proba"
+    are_predicted = False
 
     def of_last_layer(self, values: torch.Tensor) -> np.ndarray:
         return torch.softmax(values, dim=1).cpu().numpy()
@@ -72,6 +81,9 @@ class Probabilities(OutputKind):
     def predicted(self, outputs: np.ndarray) -> np.ndarray:
         return np.asarray(outputs.argmax(axis=1))
 
+    def onnx(self, graph: Graph, outputs: str, n_outputs: int) -> GraphOutput:
+        return GraphOutput(graph.op("ArgMax", outputs, axis=1, keepdims=0), "labels", np.int64)
+
     def small_table(self, predicted: np.ndarray, scores: np.ndarray) -> LabelTable:
         return LabelTable(predicted, scores)
 
@@ -84,6 +96,7 @@ class Values(OutputKind):
 
     noun = "predictions"
     method = "predict"
+    are_predicted = True
 
     def of_last_layer(self, values: torch.Tensor) -> np.ndarray:
         return values.cpu().numpy()
@@ -97,6 +110,9 @@ class Values(OutputKind):
     def predicted(self, outputs: np.ndarray) -> np.ndarray:
         return outputs
 
+    def onnx(self, graph: Graph, outputs: str, n_outputs: int) -> GraphOutput:
+        return GraphOutput(outputs, self.noun, np.float64, (n_outputs,))
+
     def small_table(self, predicted: np.ndarray, scores: np.ndarray) -> PredictionTable:
         return PredictionTable(predicted, scores)
 
@@ -108,3 +124,6 @@ class Values(OutputKind):
 
 PROBABILITIES = Probabilities()
 VALUES = Values()
+
+#: Both, by their nouns, as an exported file states them.
+KINDS: dict[str, OutputKind] = {each.noun: each for each in (PROBABILITIES, VALUES)}

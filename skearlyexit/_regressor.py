@@ -133,7 +133,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         most 1 % above that of the last exit, or the mean loss if another `loss` is given.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
         Unit of costs: counted multiply-accumulate operations (MACs), seconds measured on this
-        machine, bytes of parameters, or a cost object such as `GivenCost`.
+        machine in the `runtime`, bytes of parameters, or a cost object such as `GivenCost`.
     calibration : float, int, cross-validation splitter, "auto" or None, default="auto"
         Samples from which the thresholds are chosen:
 
@@ -200,6 +200,11 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
     compile : bool or dict, default=False
         Whether to compile the forward passes in training with ``torch.compile``; a dict holds its
         keyword arguments. Compilation takes up to minutes for each phase of each training run.
+    runtime : {"torch", "onnx"}, default="torch"
+        What executes `predict`. With ``"onnx"``, the fitted regressor is exported as in `to_onnx`
+        in the first call, which takes seconds, and ONNX Runtime executes it on the CPU; see
+        `EarlyExitClassifier`. Predictions are the same up to rounding in single precision, in units
+        of the standard deviations of the targets.
     device : str, default="cpu"
         Torch device on which the network is trained and run.
     dtype : {"float32", "float64"}, default="float32"
@@ -287,7 +292,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
     -----
     The targets are standardized for the training, and predictions are in the units of y. What holds
     for samples, batches and the cache of `memory` is described in the notes of
-    `EarlyExitClassifier`. The model is not exported to ONNX.
+    `EarlyExitClassifier`.
 
     References
     ----------
@@ -314,7 +319,6 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         "quantile": [Interval(Real, 0, 1, closed="neither"), None],
         "policy": [StrOptions(set(REGRESSION_POLICIES)), Policy, None],
     }
-    runtime: ClassVar[str] = "torch"
 
     def __init__(
         self,
@@ -346,6 +350,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         warm_start: bool = False,
         mixed_precision: bool = False,
         compile: bool | dict[str, Any] = False,
+        runtime: str = "torch",
         device: str = "cpu",
         dtype: str = "float32",
         memory: str | os.PathLike | Memory | None = None,
@@ -381,6 +386,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         self.warm_start = warm_start
         self.mixed_precision = mixed_precision
         self.compile = compile
+        self.runtime = runtime
         self.device = device
         self.dtype = dtype
         self.memory = memory

@@ -22,6 +22,8 @@ from skearlyexit._determinism._estimator import (
     takes_weights,
 )
 from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._onnx._estimators import add_estimator
+from skearlyexit._onnx._graph import Graph
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._warnings import warn
 
@@ -242,6 +244,16 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
             )
         probabilities[np.arange(len(vectors)), self.columns[is_label.argmax(axis=1)]] = 1.0
         return probabilities
+
+    def onnx(self, graph: Graph, vectors: str, example: np.ndarray, what: str) -> str:
+        columns = np.zeros((len(self.columns), self.n_classes))
+        columns[np.arange(len(columns)), self.columns] = 1.0
+        if len(columns) == 1:  # a class that is the only one has probability 1
+            n_rows = graph.op("Shape", vectors, start=0, end=1)
+            shape = graph.op("Concat", n_rows, graph.constant([self.n_classes]), axis=0)
+            return graph.op("Expand", graph.constant(columns), shape)
+        known = add_estimator(graph, vectors, self.model, "predict_proba", example, what)
+        return graph.op("MatMul", known, graph.constant(columns))
 
 
 def _normalized(probabilities: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from sklearn.utils.validation import has_fit_parameter
 from skearlyexit._data._given import GivenRows
 from skearlyexit._determinism._layers import GROUP
 from skearlyexit._determinism._threads import on_single_blas_thread
+from skearlyexit._onnx._graph import Graph
 
 #: Largest number of samples in a call by default, and the number in each call of a classifier whose
 #: predictions depend on it.
@@ -53,6 +54,32 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
     @abstractmethod
     def _predict(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         """Outputs of shape (n_samples, n_outputs), by one call of the estimator."""
+
+    @abstractmethod
+    def onnx(self, graph: Graph, vectors: str, example: np.ndarray, what: str) -> str:
+        """Add `outputs` to a graph in the ONNX format.
+
+        Parameters
+        ----------
+        graph : Graph
+            Builder of the graph.
+        vectors : str
+            Name of the vectors, shape (n_samples, n_features).
+        example : ndarray of shape (n_samples, n_features)
+            Several vectors, on which results are compared.
+        what : str
+            Name of the estimator in errors.
+
+        Returns
+        -------
+        outputs : str
+            Name of the outputs, shape (n_samples, n_outputs), double precision.
+
+        Raises
+        ------
+        ExportError
+            If the estimator cannot be converted.
+        """
 
     def _tested(
         self, X: np.ndarray | GivenRows, largest_call: int, in_any_batch: bool = True

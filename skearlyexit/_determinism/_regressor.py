@@ -20,6 +20,8 @@ from skearlyexit._determinism._estimator import (
     takes_weights,
 )
 from skearlyexit._determinism._random import isolated_random_state
+from skearlyexit._onnx._estimators import add_estimator
+from skearlyexit._onnx._graph import Graph
 
 
 @dataclass
@@ -126,3 +128,13 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
                 "samples."
             )
         return self.targets.standardized(found.reshape(len(vectors), n_targets))
+
+    def onnx(self, graph: Graph, vectors: str, example: np.ndarray, what: str) -> str:
+        targets = self.targets
+        found = add_estimator(
+            graph, vectors, self.model, "predict", example, what, scale=targets.scale
+        )
+        # Some conversions return the values of several targets in one column.
+        columns = graph.op("Reshape", found, graph.constant([-1, targets.n_targets]))
+        centered = graph.op("Sub", columns, graph.constant(targets.mean))
+        return graph.op("Div", centered, graph.constant(targets.scale))

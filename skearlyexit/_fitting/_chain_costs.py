@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_array
 
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._cascade._chain import FittedChain
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._given import GivenRows
-from skearlyexit._fitting._exit_times import N_DIFFERENT, times_of_parts
+from skearlyexit._fitting._exit_times import N_DIFFERENT, ExitTimer, times_of_parts
+from skearlyexit._task._base import Task
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.costs import (
     Cost,
@@ -27,6 +29,7 @@ from skearlyexit.costs._estimators import CALL
 from skearlyexit.costs._macs import counted_or_free
 from skearlyexit.costs._parts import PartMeasurements
 from skearlyexit.costs._registry import COSTS
+from skearlyexit.runtime._onnx_chain import as_network
 
 #: Operations per second when a call of a member of an ensemble takes the time of `CALL` of them.
 RATE = CALL * 256 / 1e-4
@@ -82,21 +85,24 @@ class ChainCosts:
         Cost of a part. What it calls a block is an estimator.
     names : list of str
         Names of the estimators.
-    n_classes : int
-        Number of classes, or of targets in regression.
+    task : Task
+        What is predicted.
     in_last : ndarray of shape (n_exits,), bool
         Whether the last estimator includes what each of them computes, as a network does what a
         stage computes. If not, the cost is that of a head, which the last one alone does without.
     columns : ndarray of shape (2, n_exits)
         Cost of getting the columns that each estimator is the first to need: those that the last
         estimator needs, too, and others.
+    runtime : {"sklearn", "onnx"}
+        What executes predictions.
     """
 
     cost: Cost
     names: list[str]
-    n_classes: int
+    task: Task
     in_last: np.ndarray
     columns: np.ndarray
+    runtime: str
 
     def least(self) -> float:
         """Lower bound of the cost of exiting at the first exit, known before training."""
@@ -121,8 +127,12 @@ class ChainCosts:
         Returns
         -------
         cascade : Cascade
-            Estimators and exit rule with their costs.
+            Estimators and exit rule with their costs, and with what was compiled to measure these.
         """
+        if self.runtime == "onnx":
+            in_session = self._in_session(chain, exit_rule, X)
+            if in_session is not None:
+                return in_session
 
         def time(n_samples: int, n_repeats: int) -> PartMeasurements:
             rows = X[np.arange(n_samples) % min(len(X), N_DIFFERENT)]
@@ -131,6 +141,19 @@ class ChainCosts:
         measured = self.cost.while_running(time)
         table = self._of_parts(*(measured or self._measured_alone(chain, exit_rule, X)))
         return Cascade(chain, exit_rule, table)
+
+    def _in_session(
+        self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
+    ) -> Cascade[FittedChain] | None:
+        """Cascade with times of ONNX Runtime. None if its cost is not measured by time."""
+        rows = check_array(X[:N_DIFFERENT].content, dtype=np.float32)
+        network = as_network(chain, self.names, rows.shape[1])
+        timer = ExitTimer("onnx", network, exit_rule, rows, self.task.plain_policy())
+        measured = self.cost.while_running(timer)
+        if measured is None:
+            return None
+        # To call the session, and to copy the samples in it, takes time for any estimator alone.
+        return Cascade(chain, exit_rule, self._table(*measured), timer.compiled)
 
     def untimed(self, chain: FittedChain, X: GivenRows) -> np.ndarray:
         """Costs from which exit rules are fitted, which are the same for fits with the same seed.
@@ -168,7 +191,9 @@ class ChainCosts:
         parts, last = _parts(chain, X), chain.n_exits - 1
         # An estimator is both stage and head, and is measured once.
         nothing = CostInput(len, np.zeros((2, 1)), None, macs=0.0)
-        decided = [exit_rule.cost_input(self.n_classes, i, last=i == last) for i in range(last + 1)]
+        decided = [
+            exit_rule.cost_input(self.task.n_outputs, i, last=i == last) for i in range(last + 1)
+        ]
         stages, heads, found = self.cost.of_cascade(
             parts,
             [nothing] * len(parts),
@@ -197,12 +222,24 @@ class ChainCosts:
         whole = [CostMeasurement.total(both) for both in zip(stages, heads, strict=True)]
         free = [CostMeasurement.exactly(0.0, each.how) for each in whole]
         n_exits = len(whole)
+        return self._table(
+            [(whole if self.in_last[i] else free)[i] for i in range(n_exits)],
+            [(free if self.in_last[i] else whole)[i] for i in range(n_exits)],
+            decisions,
+        )
+
+    def _table(
+        self,
+        stages: list[CostMeasurement],
+        heads: list[CostMeasurement],
+        decisions: list[CostMeasurement],
+    ) -> CostTable:
         return CostTable(
             self.cost.unit_name,
             self.names,
-            [(whole if self.in_last[i] else free)[i] for i in range(n_exits)],
-            [(free if self.in_last[i] else whole)[i] for i in range(n_exits)],
-            np.zeros(n_exits),
+            stages,
+            heads,
+            np.zeros(len(stages)),
             decisions,
             plain_name="last estimator" if self.in_last.all() else "last estimator alone",
             columns=self.columns,

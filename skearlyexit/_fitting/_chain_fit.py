@@ -31,6 +31,8 @@ from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import CalibratedPoint, Frontier
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
+from skearlyexit.runtime._onnx import check_rule
+from skearlyexit.runtime._onnx_chain import not_alone
 
 #: Number of held-out groups from which the default policy may be one that is learned from them.
 LEAST_GROUPS = 5
@@ -91,9 +93,10 @@ def fit_chain(
     costs = ChainCosts(
         resolve_chain_cost(params.cost, fitter.names, columns),
         fitter.names,
-        task.n_outputs,
+        task,
         fitter.in_last,
         columns,
+        params.runtime,
     )
     least = costs.least()
     splits, refit = _splits(params.calibration, fitter, samples, rng)
@@ -110,6 +113,10 @@ def fit_chain(
         weights,
         holds_out=params.calibration is not None,
     )
+    if params.runtime == "onnx":
+        check_rule(exit_rule)
+        if fitter.continuing:
+            raise not_alone(fitter.continuing[0])
     if request is not None:
         request.fixed_thresholds(n_exits)
         request.check_costs(lambda: least)

@@ -71,6 +71,12 @@ class ChainFitter:
         return all(map(is_frozen, self.estimators))
 
     @property
+    def continuing(self) -> list[str]:
+        """Names of the estimators that depend on what those before them compute."""
+        pairs = zip(self.names, self.estimators, strict=True)
+        return [name for name, each in pairs if _is_part(each)]
+
+    @property
     def in_last(self) -> np.ndarray:
         """Whether the last estimator includes what each of them computes, shape (n_exits,)."""
         included, last = np.zeros(len(self.estimators), dtype=bool), self.estimators[-1]

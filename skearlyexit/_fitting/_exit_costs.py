@@ -106,7 +106,7 @@ class ExitCosts:
         cascade : Cascade
             Network and exit rule with their costs, and with what was compiled to measure these.
         """
-        timer = ExitTimer(self.runtime, network, exit_rule, X)
+        timer = ExitTimer(self.runtime, network, exit_rule, X, self.task.plain_policy())
         measured = self.cost.while_running(timer)
         if measured is None:
             table = self._table(*self._parts(network, X, exit_rule))

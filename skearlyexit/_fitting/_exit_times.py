@@ -12,7 +12,7 @@ from skearlyexit._cascade._cascade import FittedExits, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.costs import CostMeasurement
 from skearlyexit.costs._parts import PartMeasurements, repeat
-from skearlyexit.policies import ConfidencePolicy
+from skearlyexit.policies import Policy
 from skearlyexit.runtime._onnx_session import Session, compiled
 from skearlyexit.runtime._times import exit_times, part_times
 
@@ -33,6 +33,8 @@ class ExitTimer:
         Fitted exit rule.
     X : ndarray of shape (n_samples, ...)
         Samples, of which the first ones are used.
+    plain : Policy
+        Policy without memory, with which the time without heads is measured.
 
     Attributes
     ----------
@@ -41,9 +43,15 @@ class ExitTimer:
     """
 
     def __init__(
-        self, runtime: str, network: FittedNetwork, exit_rule: ExitRule, X: np.ndarray
+        self,
+        runtime: str,
+        network: FittedNetwork,
+        exit_rule: ExitRule,
+        X: np.ndarray,
+        plain: Policy,
     ) -> None:
         self.runtime, self.network, self.exit_rule, self.X = runtime, network, exit_rule, X
+        self.plain = plain
         self.compiled: dict[str, Any] = {}
 
     def __call__(self, n_samples: int, n_repeats: int) -> PartMeasurements:
@@ -71,7 +79,9 @@ class ExitTimer:
             return _parts_in_session(session, session, X, self.network.n_exits, n_repeats)
         # The heads before an exit are always computed: the time without them is that of another.
         plain = compiled(
-            replace(self.network, combiner=None), ExitRule.plain(ConfidencePolicy()), X.shape[1:]
+            replace(self.network, combiner=None),
+            ExitRule.plain(self.plain, self.network.kind),
+            X.shape[1:],
         )
         return _parts_in_session(session, plain, X, self.network.n_exits, n_repeats)
 

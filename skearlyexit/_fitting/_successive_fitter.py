@@ -43,6 +43,10 @@ class SuccessiveFitter(ChainFitter):
     share: float
 
     @property
+    def continuing(self) -> list[str]:
+        return self.names[1:] if self.passes else super().continuing
+
+    @property
     def in_last(self) -> np.ndarray:
         return np.ones(len(self.estimators), dtype=bool) if self.passes else super().in_last
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def convert_boosting(scope: Any, operator: Any, container: Any) -> None:
-    """Convert a ``HistGradientBoostingClassifier`` as skl2onnx does, but with valid integers.
+    """Convert histogram-based gradient boosting as skl2onnx does, but with valid integers.
 
     skl2onnx 1.20 gives truth values where onnx 1.23 takes integers only. The arguments are those of
     a converter of skl2onnx.
@@ -21,6 +21,6 @@ def convert_boosting(scope: Any, operator: Any, container: Any) -> None:
 
     container.add_node = with_integers
     try:
-        get_converter("SklearnHistGradientBoostingClassifier")(scope, operator, container)
+        get_converter(operator.type)(scope, operator, container)
     finally:
         del container.add_node

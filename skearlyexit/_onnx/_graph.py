@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -32,7 +33,7 @@ class ExportError(ValueError):
     ...     clf.to_onnx("cascade.onnx")
     ... except ExportError as error:
     ...     print(error)
-    FirstClass cannot be converted to ONNX. Use another one, or runtime='torch'.
+    FirstClass cannot be converted to ONNX. Use another one, or the default runtime.
     """
 
 
@@ -53,6 +54,28 @@ def import_onnx() -> Any:
             "python -m pip install 'skearlyexit[onnx]'."
         ) from error
     return onnx
+
+
+@dataclass(frozen=True)
+class GraphOutput:
+    """What a graph returns.
+
+    Attributes
+    ----------
+    tensor : str
+        Name of the tensor in the graph.
+    name : str
+        Name by which users ask for it.
+    dtype : dtype
+        NumPy dtype of its values.
+    shape : tuple of int
+        Its shape without the axis of the samples.
+    """
+
+    tensor: str
+    name: str
+    dtype: Any
+    shape: tuple[int, ...] = ()
 
 
 class Graph:
@@ -228,5 +251,6 @@ def check_converts(part: Any, methods: Sequence[str], base: type) -> None:
         if not vars(each).keys().isdisjoint(methods):
             break
     raise ExportError(
-        f"{type(part).__name__} cannot be converted to ONNX. Use another one, or runtime='torch'."
+        f"{type(part).__name__} cannot be converted to ONNX. Use another one, or the default "
+        "runtime."
     )

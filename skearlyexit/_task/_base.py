@@ -10,6 +10,7 @@ import numpy as np
 
 from skearlyexit._determinism._estimator import BatchInvariantEstimator
 from skearlyexit._exit_table import ExitTable, LabelTable, PredictionTable
+from skearlyexit._onnx._graph import Graph, GraphOutput
 from skearlyexit._output_kind import OutputKind
 from skearlyexit.calibration import CalibrationData, OperatingPoint
 from skearlyexit.combination import TemperatureScaling
@@ -34,14 +35,11 @@ class Task(metaclass=ABCMeta):
         Policies by their names.
     estimator_type : {"classifier", "regressor"}
         Type of the scikit-learn estimators that are valid heads.
-    converts : bool
-        Whether models can be converted to ONNX.
     """
 
     kind: ClassVar[OutputKind]
     policies: ClassVar[Mapping[str, type[Policy]]]
     estimator_type: ClassVar[str]
-    converts: ClassVar[bool]
 
     @classmethod
     @abstractmethod
@@ -112,6 +110,27 @@ class Task(metaclass=ABCMeta):
         """What the user is told, from encoded predictions of shape (n_samples, ...)."""
 
     @abstractmethod
+    def onnx(self, graph: Graph, predicted: GraphOutput) -> GraphOutput:
+        """Add `decoded` to a graph in the ONNX format.
+
+        Raises
+        ------
+        ExportError
+            If ONNX cannot store what the user is told.
+        """
+
+    @abstractmethod
+    def metadata(self) -> dict[str, Any]:
+        """What an exported file states of the predictions, as JSON can store it.
+
+        Returns
+        -------
+        values : dict of str to object
+            ``"predicted_dtype"``, the dtype of what is predicted, and ``"classes"`` if there are
+            any.
+        """
+
+    @abstractmethod
     def told(self, table: Any) -> Any:
         """Exit table as it is returned to the user."""
 
@@ -149,7 +168,7 @@ class Task(metaclass=ABCMeta):
 
     @abstractmethod
     def plain_policy(self) -> Policy:
-        """Policy of a network with one exit, whose scores have no meaning."""
+        """Policy without memory whose scores have no meaning, such as for one exit."""
 
     @abstractmethod
     def default_point(self, n_samples: int) -> OperatingPoint:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from skearlyexit._data._labels import encode_labels
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._onnx._graph import ExportError, Graph, GraphOutput
 from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit._task._base import Task
 from skearlyexit.calibration import CalibrationData, OperatingPoint, RiskControl
@@ -40,7 +41,6 @@ class Classification(Task):
     kind: ClassVar[OutputKind] = PROBABILITIES
     policies: ClassVar[Mapping[str, type[Policy]]] = POLICIES
     estimator_type: ClassVar[str] = "classifier"
-    converts: ClassVar[bool] = True
 
     @classmethod
     def obstacle(cls, part: Any) -> str:
@@ -81,6 +81,14 @@ class Classification(Task):
 
     def decoded(self, predicted: np.ndarray) -> np.ndarray:
         return np.asarray(self.classes[predicted])
+
+    def onnx(self, graph: Graph, predicted: GraphOutput) -> GraphOutput:
+        classes = _storable(self.classes)
+        labels = graph.op("Gather", graph.constant(classes), predicted.tensor)
+        return replace(predicted, tensor=labels, dtype=classes.dtype)
+
+    def metadata(self) -> dict[str, Any]:
+        return {"predicted_dtype": str(self.classes.dtype), "classes": self.classes.tolist()}
 
     def told(self, table: Any) -> Any:
         return table
@@ -143,3 +151,14 @@ class Classification(Task):
         largest_weight: float | None = None,
     ) -> CalibrationData:
         return CalibrationData.from_table(table, y, costs, weight, self.classes, largest_weight)
+
+
+def _storable(classes: np.ndarray) -> np.ndarray:
+    """Class labels as an array that ONNX can store."""
+    if classes.dtype.kind in "OU" and all(isinstance(each, str) for each in classes.tolist()):
+        return classes.astype(object)
+    if classes.dtype.kind in "iufb":
+        return classes
+    raise ExportError(
+        f"Classes of dtype {classes.dtype} cannot be stored in ONNX. Use numbers or strings."
+    )

@@ -13,13 +13,15 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._data._targets import Targets, checked_targets
 from skearlyexit._determinism._regressor import BatchInvariantRegressor
 from skearlyexit._exit_table import PredictionTable
+from skearlyexit._onnx._graph import Graph, GraphOutput
 from skearlyexit._output_kind import VALUES, OutputKind
 from skearlyexit._task._base import Task
 from skearlyexit.calibration import CalibrationData, ErrorRise, OperatingPoint
 from skearlyexit.calibration._calibration_data import ErrorScale
 from skearlyexit.combination import TemperatureScaling
 from skearlyexit.heads import FittedHead, Head
-from skearlyexit.policies import ChangePolicy, Policy
+from skearlyexit.policies import Policy
+from skearlyexit.policies._constant import ConstantPolicy
 from skearlyexit.policies._registry import REGRESSION_POLICIES
 from skearlyexit.training._criterion import Criterion, RegressionCriterion
 
@@ -49,7 +51,6 @@ class Regression(Task):
     kind: ClassVar[OutputKind] = VALUES
     policies: ClassVar[Mapping[str, type[Policy]]] = REGRESSION_POLICIES
     estimator_type: ClassVar[str] = "regressor"
-    converts: ClassVar[bool] = False
 
     @classmethod
     def check_loss(cls, params: Any) -> None:
@@ -127,6 +128,16 @@ class Regression(Task):
     def decoded(self, predicted: np.ndarray) -> np.ndarray:
         return self.targets.restored(predicted)
 
+    def onnx(self, graph: Graph, predicted: GraphOutput) -> GraphOutput:
+        scaled = graph.op("Mul", predicted.tensor, graph.constant(self.targets.scale))
+        values = graph.op("Add", scaled, graph.constant(self.targets.mean))
+        if not self.targets.flat:
+            return replace(predicted, tensor=values)
+        return replace(predicted, tensor=graph.op("Squeeze", values, graph.constant([1])), shape=())
+
+    def metadata(self) -> dict[str, Any]:
+        return {"predicted_dtype": "float64"}
+
     def told(self, table: Any) -> PredictionTable:
         return replace(table, predictions=self.decoded(table.predictions))
 
@@ -169,7 +180,7 @@ class Regression(Task):
         return part.as_link(rows, self.targets, in_any_batch=in_any_batch)
 
     def plain_policy(self) -> Policy:
-        return ChangePolicy()
+        return ConstantPolicy()
 
     def default_point(self, n_samples: int) -> OperatingPoint:
         return ErrorRise()

@@ -17,10 +17,10 @@ from skearlyexit.costs._timing import time_parts
 class SecondsCost(Cost):
     """Time per sample in seconds, measured on this machine in `fit`.
 
-    The fitted model is run by what executes predictions, torch or ONNX Runtime, as the parameter
-    `runtime` of the estimator says. The cost of a part is the median of repeated measurements,
-    whose quartiles are reported as well. Since times differ from fit to fit, thresholds that depend
-    on costs may differ, too.
+    The fitted model is run by what executes predictions, torch, scikit-learn or ONNX Runtime, as
+    the parameter `runtime` of the estimator says. The cost of a part is the median of repeated
+    measurements, whose quartiles are reported as well. Since times differ from fit to fit,
+    thresholds that depend on costs may differ, too.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class SecondsCost(Cost):
 
     Notes
     -----
-    With ``runtime="torch"``, each stage, head and decision is timed while the model runs. ONNX
+    Each stage, head and decision is timed while the model runs, but with ``runtime="onnx"``: ONNX
     Runtime executes the model as a whole: the time to exit at each exit is measured, with and
     without the heads before it, and the times of the parts are those that explain these best. A
     head then includes its decision, and the last stage includes the last head.

@@ -185,8 +185,9 @@ class FittedHead(metaclass=ABCMeta):
 
         Returns
         -------
-        probabilities : str
-            Name of the probabilities, shape (n, n_classes), double precision.
+        outputs : str
+            Name of the class probabilities, or in regression of the standardized values of the
+            targets, shape (n, n_outputs), double precision.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
 from skearlyexit._determinism._estimator import BatchInvariantEstimator
 from skearlyexit._determinism._regressor import BatchInvariantRegressor
-from skearlyexit._onnx._convert import KnownClasses, add_classifier, from_module
+from skearlyexit._onnx._convert import from_module
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._base import FittedHead, Head, PooledModule, RegressionExit
@@ -25,11 +25,11 @@ from skearlyexit.heads._linear import LinearHead
 _ADVICE = "Give a head with predict_proba, or policy='patience', which needs none."
 
 
-def add_finite_classifier(
-    graph: Graph, vectors: str, classifier: KnownClasses, example: np.ndarray, what: str
+def add_finite(
+    graph: Graph, vectors: str, steady: BatchInvariantEstimator, example: np.ndarray, what: str
 ) -> str:
-    """As `add_classifier`, with NaN for vectors that are not finite, which some models accept."""
-    found = add_classifier(graph, vectors, classifier, example, what)
+    """As `steady.onnx`, with NaN for vectors that are not finite, which some models accept."""
+    found = steady.onnx(graph, vectors, example, what)
     none = graph.cast(graph.op("Sub", vectors, vectors), np.float64)  # 0, or NaN
     none = graph.op("ReduceSum", none, graph.constant([1]), keepdims=1)
     return graph.op("Add", found, none)
@@ -56,11 +56,7 @@ class EstimatorExit(FittedHead):
         return replace(super().cost_input(embedding), pooling=self.pooling)
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
-        (vectors,) = graph.insert(from_module(self.pooling, example, "A pooling"), [embedding])
-        with torch.no_grad():
-            pooled = self.pooling(example).numpy()
-        what = f"The head {type(self.model).__name__}"
-        return add_finite_classifier(graph, vectors, self.steady, pooled, what)
+        return _add_pooled(graph, embedding, self, self.steady, example)
 
     def to(self, device: torch.device | str) -> None:
         """Move the pooling to a device; the estimator runs on the CPU."""
@@ -87,9 +83,26 @@ class EstimatorRegression(RegressionExit):
         """Input of the cost measurement, with estimator and pooling; see `FittedHead`."""
         return replace(super().cost_input(embedding), pooling=self.pooling)
 
+    def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
+        return _add_pooled(graph, embedding, self, self.steady, example)
+
     def to(self, device: torch.device | str) -> None:
         """Move the pooling to a device; the estimator runs on the CPU."""
         self.pooling.to(device)
+
+
+def _add_pooled(
+    graph: Graph,
+    embedding: str,
+    head: FittedHead,
+    steady: BatchInvariantEstimator,
+    example: torch.Tensor,
+) -> str:
+    """Add pooling and estimator of a head to a graph; see `FittedHead.onnx`."""
+    (vectors,) = graph.insert(from_module(head.pooling, example, "A pooling"), [embedding])
+    with torch.no_grad():
+        pooled = head.pooling(example).numpy()
+    return add_finite(graph, vectors, steady, pooled, f"The head {type(head.model).__name__}")
 
 
 def _outputs(steady: BatchInvariantEstimator, vectors: torch.Tensor) -> np.ndarray:

@@ -33,6 +33,9 @@ class NeuralRegression(RegressionExit):
         """Values of the last layer; see `FittedHead.outputs`."""
         return self.model.body(vectors).to("cpu", torch.float64).numpy()
 
+    def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
+        return graph.cast(_add_module(graph, embedding, self.model, example), np.float64)
+
     def to(self, device: torch.device | str) -> None:
         """Move the module to a device."""
         self.model.to(device)
@@ -67,9 +70,7 @@ class NeuralExit(FittedHead):
         return add_softmax(graph, self.onnx_logits(graph, embedding, example))
 
     def onnx_logits(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
-        model = from_module(self.model, example, f"A head {type(self.model).__name__}")
-        (logits,) = graph.insert(model, [embedding])
-        return logits
+        return _add_module(graph, embedding, self.model, example)
 
     def to(self, device: torch.device | str) -> None:
         """Move the module to a device."""
@@ -181,6 +182,15 @@ class NeuralHead(Head):
         """
         module = _for_prediction(module)
         return NeuralRegression(module, module.pooling)
+
+
+def _add_module(
+    graph: Graph, embedding: str, module: torch.nn.Module, example: torch.Tensor
+) -> str:
+    """Add a module to a graph; name of its outputs, in the precision of the network."""
+    model = from_module(module, example, f"A head {type(module).__name__}")
+    (outputs,) = graph.insert(model, [embedding])
+    return outputs
 
 
 def _for_prediction(module: PooledModule) -> PooledModule:

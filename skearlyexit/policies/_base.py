@@ -187,7 +187,8 @@ class Policy(BaseEstimator, metaclass=ABCMeta):
             Name of the state that this method returned at the previous exit, of the samples that
             did not exit there. None at the first exit.
         probabilities : str
-            Name of the predicted probabilities, shape (n_samples, n_classes), double precision.
+            Name of the predicted probabilities, shape (n_samples, n_classes), or in regression of
+            the predicted values, double precision.
         exit_ : int
             Index of the exit.
         gates : str or None, default=None

@@ -8,8 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.policies._base import State
 from skearlyexit.policies._regression import RegressionPolicy
+
+#: Changes that exceed a tolerance by less than this are small in ONNX, whose values are rounded to
+#: single precision: those of trees are equal but for rounding.
+ROUNDING = 1e-6
 
 
 class ChangePolicy(RegressionPolicy):
@@ -46,6 +51,22 @@ class ChangePolicy(RegressionPolicy):
         if state is None:
             return np.zeros(len(probabilities)), probabilities
         return 1.0 / (1.0 + change(state, probabilities) / self.scale), probabilities
+
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        if state is None:
+            return add_zeros(graph, probabilities), probabilities
+        relative = graph.op(
+            "Div", add_change(graph, state, probabilities), graph.constant(float(self.scale))
+        )
+        score = graph.op("Reciprocal", graph.op("Add", relative, graph.constant(1.0)))
+        return score, probabilities
 
 
 class TolerancePolicy(RegressionPolicy):
@@ -96,7 +117,45 @@ class TolerancePolicy(RegressionPolicy):
         score = np.minimum(n_small / self.patience, 1.0)
         return score, np.column_stack([probabilities, n_small])
 
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        axis, none = graph.constant([1]), add_zeros(graph, probabilities)
+        n_small = none
+        if state is not None:
+            before, count = (
+                graph.op("Slice", state, graph.constant([start]), graph.constant([stop]), axis)
+                for start, stop in ((0, -1), (-1, np.iinfo(np.int64).max))
+            )
+            more = graph.op("Add", graph.op("Squeeze", count, axis), graph.constant(1.0))
+            is_small = graph.op(
+                "LessOrEqual",
+                add_change(graph, before, probabilities),
+                graph.constant(self.tolerance + ROUNDING),
+            )
+            n_small = graph.op("Where", is_small, more, none)
+        share = graph.op("Div", n_small, graph.constant(float(self.patience)))
+        score = graph.op("Min", share, graph.constant(1.0))
+        column = graph.op("Unsqueeze", n_small, axis)
+        return score, graph.op("Concat", probabilities, column, axis=1)
+
 
 def change(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     """Largest absolute difference of the values of each sample, shape (n_samples,)."""
     return np.asarray(np.abs(now - before).max(axis=1))
+
+
+def add_change(graph: Graph, before: str, now: str) -> str:
+    """Add `change` to a graph in the ONNX format; name of it."""
+    distance = graph.op("Abs", graph.op("Sub", now, before))
+    return graph.op("ReduceMax", distance, graph.constant([1]), keepdims=0)
+
+
+def add_zeros(graph: Graph, values: str) -> str:
+    """Add a 0 for each sample, shape (n_samples,)."""
+    return graph.op("Expand", graph.constant(0.0), graph.op("Shape", values, start=0, end=1))

@@ -11,7 +11,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
-from skearlyexit._onnx._convert import add_classifier
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import estimator_macs
 from skearlyexit.policies._base import Policy, State
@@ -88,7 +87,7 @@ class EstimatorPolicy(Policy):
         example = np.random.default_rng(0).random((10, classifier.model.n_features_in_))
         what = f"{type(classifier.model).__name__} of {type(self).__name__}"
         features = add_features(graph, probabilities, self.features)
-        chances = add_classifier(graph, features, classifier, example, what)
+        chances = classifier.onnx(graph, features, example, what)
         return graph.op("Gather", chances, graph.constant(1), axis=1), None
 
     def macs(self, n_classes: int, exit_: int = 0) -> float:

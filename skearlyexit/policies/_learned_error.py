@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import HasMethods
 
 from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._regressor import BatchInvariantRegressor
+from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import estimator_macs
 from skearlyexit.policies._base import State
 from skearlyexit.policies._regression import RegressionPolicy
@@ -104,6 +105,26 @@ class LearnedErrorPolicy(RegressionPolicy):
         left = self.exits_[exit_].outputs(_features(seen, probabilities.shape[1]))[:, 0]
         return expit(-left), seen  # 1 / (1 + difference), given its logarithm
 
+    def onnx(
+        self,
+        graph: Graph,
+        state: str | None,
+        probabilities: str,
+        exit_: int,
+        gates: str | None = None,
+    ) -> tuple[str, str | None]:
+        regressor = self.exits_[exit_]
+        seen = features = probabilities
+        if state is not None:
+            seen = graph.op("Concat", state, probabilities, axis=1)
+            features = graph.op("Concat", seen, _add_changes(graph, seen, probabilities), axis=1)
+        # Features are standardized values, and their changes.
+        example = np.random.default_rng(0).normal(size=(10, regressor.model.n_features_in_))
+        what = f"{type(regressor.model).__name__} of {type(self).__name__}"
+        left = regressor.onnx(graph, features, example, what)
+        score = graph.op("Sigmoid", graph.op("Neg", left))
+        return graph.op("Squeeze", score, graph.constant([1])), seen
+
     def macs(self, n_classes: int, exit_: int = 0) -> float:
         return float(n_classes * (2 * exit_ + 1)) + estimator_macs(self.model(exit_))
 
@@ -119,3 +140,12 @@ def _seen(state: State, values: np.ndarray) -> np.ndarray:
 def _features(seen: np.ndarray, n_targets: int) -> np.ndarray:
     """Values predicted up to an exit, and the absolute changes from exit to exit."""
     return np.hstack([seen, np.abs(seen[:, n_targets:] - seen[:, :-n_targets])])
+
+
+def _add_changes(graph: Graph, seen: str, values: str) -> str:
+    """Add the absolute changes from exit to exit to a graph in the ONNX format."""
+    axis, n_targets = graph.constant([1]), graph.op("Shape", values, start=1)
+    everything = graph.constant([np.iinfo(np.int64).max])
+    later = graph.op("Slice", seen, n_targets, everything, axis)
+    earlier = graph.op("Slice", seen, graph.constant([0]), graph.op("Neg", n_targets), axis)
+    return graph.op("Abs", graph.op("Sub", later, earlier))

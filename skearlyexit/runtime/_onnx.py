@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,12 +27,13 @@ from skearlyexit._onnx._convert import add_softmax, from_module
 from skearlyexit._onnx._graph import (
     CLASSICAL_OPSET,
     OPSET,
-    ExportError,
     Graph,
+    GraphOutput,
     check_converts,
     import_onnx,
 )
 from skearlyexit._onnx._samples import run_on_samples
+from skearlyexit._task._base import Task
 from skearlyexit._version import __version__
 from skearlyexit.calibration import CalibratedPoint, Frontier
 from skearlyexit.combination import Combination
@@ -39,9 +41,8 @@ from skearlyexit.heads import FittedHead
 from skearlyexit.policies import Policy
 from skearlyexit.runtime._driver import OUTPUT_COPIES
 
-#: Names of inputs and outputs of the graph.
+#: Names of the inputs of the graph.
 INPUT, THRESHOLDS = "X", "thresholds"
-OUTPUTS = ["labels", "probabilities", "exits"]
 #: Name of the output that may be there instead of the probabilities, which are its softmax.
 LOGITS = "logits"
 #: Prefix of the names of metadata.
@@ -62,8 +63,8 @@ class Description:
 
     Attributes
     ----------
-    classes : ndarray of shape (n_classes,)
-        Class labels.
+    task : Task
+        What is predicted.
     row_shape : tuple of int
         Shape of a sample.
     exit_names : list of str
@@ -75,10 +76,10 @@ class Description:
     frontier : Frontier or None
         Thresholds for all budgets. None without calibration samples.
     feature_names : list of str or None, default=None
-        Names of the features, if the classifier was fitted on a data frame.
+        Names of the features, if the estimator was fitted on a data frame.
     """
 
-    classes: np.ndarray
+    task: Task
     row_shape: tuple[int, ...]
     exit_names: list[str]
     thresholds: np.ndarray
@@ -88,7 +89,7 @@ class Description:
 
     @classmethod
     def of(cls, fitted: Any, row_shape: tuple[int, ...], point: CalibratedPoint) -> Description:
-        """Description of a fitted classifier, with an operating point as the default.
+        """Description of a fitted estimator, with an operating point as the default.
 
         Raises
         ------
@@ -101,7 +102,7 @@ class Description:
                 "batch. Give a budget that is not strict."
             )
         return cls(
-            fitted.classes_,
+            fitted._task,
             row_shape,
             fitted.exit_names_,
             point.thresholds,
@@ -123,12 +124,10 @@ class Description:
             }
         table = cascade.cost_table
         values = {
-            "classes": self.classes.tolist(),
-            "classes_dtype": str(self.classes.dtype),
+            **self.task.metadata(),
             "feature_names": self.feature_names,
             "row_shape": list(self.row_shape),
             "dtype": str(cascade.network.dtype).removeprefix("torch."),
-            "row_bytes": row_bytes(cascade.network),
             "exit_names": self.exit_names,
             "costs": cascade.costs.tolist(),
             "cost_unit": table.unit,
@@ -142,7 +141,13 @@ class Description:
                 "scikit-learn": sklearn.__version__,
             },
         }
-        return {f"{METADATA}{key}": json.dumps(value) for key, value in values.items()}
+        return as_metadata(cascade.network, values)
+
+
+def as_metadata(network: FittedNetwork, values: dict[str, Any]) -> dict[str, str]:
+    """Metadata of a file, with those that its execution depends on."""
+    values = {"kind": network.kind.noun, "row_bytes": row_bytes(network), **values}
+    return {f"{METADATA}{key}": json.dumps(value) for key, value in values.items()}
 
 
 def row_bytes(network: FittedNetwork) -> int:
@@ -156,8 +161,35 @@ def _finite(thresholds: np.ndarray) -> list[Any]:
     return np.minimum(thresholds, 2.0).tolist()
 
 
-def write(cascade: Cascade, description: Description, path: str | os.PathLike[str]) -> None:
-    """Convert a cascade and write it to a file, which is replaced only if all of that succeeds."""
+def write(
+    fitted: Any,
+    network: FittedNetwork,
+    row_shape: tuple[int, ...],
+    point: CalibratedPoint,
+    path: str | os.PathLike[str],
+) -> None:
+    """Convert an estimator with exits and write it to a file, which is replaced if this succeeds.
+
+    Parameters
+    ----------
+    fitted : estimator
+        Fitted estimator with exits.
+    network : FittedNetwork
+        Its network, or its estimators as a network.
+    row_shape : tuple of int
+        Shape of a sample.
+    point : CalibratedPoint
+        Operating point whose thresholds are the default.
+    path : str or path-like
+        Path of the file.
+
+    Raises
+    ------
+    ExportError, FileNotFoundError, ImportError, ValueError
+        As in `EarlyExitClassifier.to_onnx`.
+    """
+    cascade = replace(fitted.cascade_, network=network)
+    description = Description.of(fitted, row_shape, point)
     goal = Path(path)
     if goal.is_dir() or not goal.parent.is_dir():
         raise FileNotFoundError(
@@ -167,7 +199,7 @@ def write(cascade: Cascade, description: Description, path: str | os.PathLike[st
         cascade.network,
         cascade.exit_rule,
         description.row_shape,
-        description.classes,
+        description.task,
         description.thresholds,
         description.metadata(cascade),
     ).SerializeToString()
@@ -189,22 +221,19 @@ def to_model(
     network: FittedNetwork,
     exit_rule: ExitRule,
     row_shape: tuple[int, ...],
-    classes: np.ndarray | None,
+    task: Task | None,
     thresholds: np.ndarray,
     metadata: dict[str, str],
-    *,
-    with_logits: bool = False,
 ) -> Any:
     """Convert a fitted network and its exit rule to an ``onnx.ModelProto``.
 
     Parameters
     ----------
-    network, exit_rule, row_shape, classes, thresholds
-        As in `Cascade` and `Description`. Without classes, labels are their indices.
+    network, exit_rule, row_shape, task, thresholds
+        As in `Cascade` and `Description`. Without a task, predictions are not decoded, and logits
+        are returned instead of probabilities, if there are logits.
     metadata : dict of str to str
         Metadata of the model.
-    with_logits : bool, default=False
-        Whether the model returns logits instead of probabilities, if there are logits.
 
     Raises
     ------
@@ -224,19 +253,12 @@ def to_model(
     graph = Graph()
     converter = _Converter(network, exit_rule, row_shape, dtype)
     answer, exits = converter.whole(graph, INPUT)
-    labels = graph.op("ArgMax", answer, axis=1, keepdims=0)
-    label_dtype: Any = np.int64
-    if classes is not None:
-        classes = _tensor(classes)
-        labels = graph.op("Gather", graph.constant(classes), labels)
-        label_dtype = object if classes.dtype.kind == "O" else classes.dtype
-    names, answer_dtype = list(OUTPUTS), np.dtype(np.float64)
-    if converter.late_softmax and with_logits:
-        names[1], answer_dtype = LOGITS, dtype
-    elif converter.late_softmax:
-        answer = add_softmax(graph, answer)
-    named = zip((labels, answer, exits), names, strict=True)
-    graph.nodes += [helper.make_node("Identity", [name], [output]) for name, output in named]
+    predicted = network.kind.onnx(graph, answer, network.n_classes)
+    found = [predicted if task is None else task.onnx(graph, predicted)]
+    if not network.kind.are_predicted:
+        found.append(converter.outputs(graph, answer, as_logits=task is None))
+    found.append(GraphOutput(exits, "exits", np.int64))
+    graph.nodes += [helper.make_node("Identity", [each.tensor], [each.name]) for each in found]
 
     def info(name: str, of: Any, shape: Sequence[Any]) -> Any:
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(of))
@@ -248,11 +270,7 @@ def to_model(
         # With a default, so that it may be left out.
         inputs.append(info(THRESHOLDS, np.float64, [len(thresholds)]))
         graph.constants.append(onnx.numpy_helper.from_array(thresholds, THRESHOLDS))
-    outputs = [
-        info(names[0], label_dtype, ["n_samples"]),
-        info(names[1], answer_dtype, ["n_samples", network.n_classes]),
-        info(names[2], np.int64, ["n_samples"]),
-    ]
+    outputs = [info(each.name, each.dtype, ["n_samples", *each.shape]) for each in found]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "cascade", inputs, outputs, graph.constants),
         opset_imports=[
@@ -272,6 +290,10 @@ def to_model(
 #: the exit rule, and of the policy. None without a memory, and at the first exit.
 States = list[str | None]
 NO_STATES: States = [None, None, None]
+
+
+#: Adds a part to a graph, given the names of its inputs, and returns those of its outputs.
+Adder = Callable[[Graph, list[str]], list[str]]
 
 
 class _Converter:
@@ -297,7 +319,7 @@ class _Converter:
         carries, self.embeddings = run_on_samples(network.stages, row_shape, network.dtype)
         self.bounds = THRESHOLDS
         self.stages = [
-            from_module(_Flat(stage), carry, f"Stage {i}")
+            stage_adder(stage, carry, f"Stage {i}")
             for i, (stage, carry) in enumerate(zip(network.stages, carries, strict=True))
         ]
         changed = network.combiner is not None or bool(network.gates)
@@ -318,9 +340,18 @@ class _Converter:
             self.bounds = graph.cast(bounds, self.dtype)
         return self._from(graph, 0, [carry], NO_STATES)
 
+    def outputs(self, graph: Graph, answers: str, *, as_logits: bool) -> GraphOutput:
+        """Add what is returned beside the predictions, as logits if there are any."""
+        shape = (self.n_classes,)
+        if self.late_softmax and as_logits:
+            return GraphOutput(answers, LOGITS, self.dtype, shape)
+        if self.late_softmax:
+            answers = add_softmax(graph, answers)
+        return GraphOutput(answers, self.network.kind.noun, np.float64, shape)
+
     def _from(self, graph: Graph, exit_: int, carry: list[str], states: States) -> tuple[str, str]:
         """Add everything from a stage on; names of answers and exits of its samples."""
-        *carry, embedding = graph.insert(self.stages[exit_], carry)
+        *carry, embedding = self.stages[exit_](graph, carry)
         last = self.network.n_exits - 1
         if exit_ == last:
             answer, _, _ = self._answer(graph, exit_, embedding, states)
@@ -391,7 +422,7 @@ class _Converter:
     ) -> tuple[str, str | None, States]:
         """Answers and gates at an exit, and states of which that of the policy is old."""
         network, head = self.network, self.network.heads[exit_]
-        check_converts(head, ["predict_proba"], FittedHead)
+        check_converts(head, ["predict_proba", "outputs"], FittedHead)
         if self.late_softmax:
             return head.onnx_logits(graph, embedding, self.embeddings[exit_]), None, [*NO_STATES]
         answer = head.onnx(graph, embedding, self.embeddings[exit_])
@@ -415,6 +446,29 @@ class _Converter:
         return graph.op("Expand", graph.constant(np.int64(exit_)), n_rows)
 
 
+@singledispatch
+def stage_adder(stage: torch.nn.Module, carry: Any, what: str) -> Adder:
+    """Convert a stage.
+
+    Parameters
+    ----------
+    stage : torch.nn.Module
+        Stage in evaluation mode.
+    carry : Tensor, or tuple of Tensor
+        Input of several samples, on which results are compared.
+    what : str
+        Name of the stage in errors.
+
+    Returns
+    -------
+    add : callable
+        Adds the stage to a graph, given the names of the parts of the carry. Returns the names of
+        the parts of the carry to the next stage, and of the embedding.
+    """
+    model = from_module(_Flat(stage), carry, what)
+    return lambda graph, names: graph.insert(model, names)
+
+
 class _Flat(torch.nn.Module):
     """Stage with its outputs in one tuple: the parts of the carry, and the embedding."""
 
@@ -426,14 +480,3 @@ class _Flat(torch.nn.Module):
         carry, embedding = self.stage(carry)
         parts = carry if isinstance(carry, tuple) else (carry,)
         return (*parts, embedding)
-
-
-def _tensor(classes: np.ndarray) -> np.ndarray:
-    """Class labels as an array that ONNX can store."""
-    if classes.dtype.kind in "OU" and all(isinstance(each, str) for each in classes.tolist()):
-        return classes.astype(object)
-    if classes.dtype.kind in "iufb":
-        return classes
-    raise ExportError(
-        f"Classes of dtype {classes.dtype} cannot be stored in ONNX. Use numbers or strings."
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -18,11 +19,11 @@ from skearlyexit.runtime._row_format import RowFormat
 
 
 class OnnxCascade:
-    """Classifier with early exits that ONNX Runtime executes.
+    """Classifier or regressor with early exits that ONNX Runtime executes.
 
-    The file is one that `EarlyExitClassifier.to_onnx` or `CascadeClassifier.to_onnx` has written.
-    Stages or estimators after the exit of a sample are not computed for it. Several threads may
-    call the methods of one object.
+    The file is one that `to_onnx` of `EarlyExitClassifier`, `EarlyExitRegressor`,
+    `CascadeClassifier` or `CascadeRegressor` has written. Stages or estimators after the exit of a
+    sample are not computed for it. Several threads may call the methods of one object.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class OnnxCascade:
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels.
+        Class labels. Only of classifiers.
     exit_names_ : list of str
         Name of each exit.
     costs_ : ndarray of shape (n_exits,)
@@ -43,7 +44,7 @@ class OnnxCascade:
     thresholds_ : ndarray of shape (n_exits - 1,)
         Default thresholds.
     frontier_ : Frontier or None
-        Thresholds for all budgets. None if the classifier was not calibrated.
+        Thresholds for all budgets. None if the model was not calibrated.
     metadata_ : dict of str to object
         All metadata of the file, such as the versions of the packages that wrote it.
 
@@ -54,12 +55,14 @@ class OnnxCascade:
     ImportError
         If ``onnxruntime`` is not installed.
     ValueError
-        If the file is not one that `to_onnx` of a classifier has written.
+        If the file is not one that `to_onnx` has written.
 
     Notes
     -----
-    Probabilities are those of the classifier up to rounding in single precision, and so are labels
-    and exits, unless two probabilities, or a score and a threshold, differ by less than that.
+    Probabilities and values are those of the model up to rounding in single precision, and so are
+    labels and exits, unless two probabilities, or a score and a threshold, differ by less than
+    that. A tree, as an estimator or in a policy, may take another branch where a feature and the
+    value that it is compared with differ by less than that.
 
     Examples
     --------
@@ -78,7 +81,6 @@ class OnnxCascade:
     True
     """
 
-    classes_: np.ndarray
     exit_names_: list[str]
     costs_: np.ndarray
     thresholds_: np.ndarray
@@ -95,13 +97,12 @@ class OnnxCascade:
             raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
         self._session = Session(os.fspath(path), n_threads)
         metadata = self._session.metadata
-        if "thresholds" not in metadata:
+        if "predicted_dtype" not in metadata:
             raise ValueError(
-                f"{os.fspath(path)!r} was not written by to_onnx of a classifier: it lacks its "
-                "metadata. Export the fitted classifier, and give that file."
+                f"{os.fspath(path)!r} was not written by to_onnx: it lacks its metadata. Export "
+                "the fitted model, and give that file."
             )
         self.metadata_ = metadata
-        self.classes_ = np.asarray(metadata["classes"], dtype=metadata["classes_dtype"])
         self.exit_names_ = metadata["exit_names"]
         self.costs_ = np.asarray(metadata["costs"])
         self.thresholds_ = _thresholds(metadata["thresholds"])
@@ -118,6 +119,13 @@ class OnnxCascade:
         # Sessions cannot be pickled; the file is opened again.
         return _opened, (self._path, self._n_threads)
 
+    @cached_property
+    def classes_(self) -> np.ndarray:
+        """Class labels."""
+        if "classes" not in self.metadata_:
+            raise AttributeError("The file is that of a regressor, which has no classes.")
+        return np.asarray(self.metadata_["classes"], dtype=self.metadata_["predicted_dtype"])
+
     @property
     def n_exits_(self) -> int:
         """Number of exits, including the last one."""
@@ -131,7 +139,7 @@ class OnnxCascade:
         budget: float | Budget | None = None,
         return_exits: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict class labels.
+        """Predict class labels, or values of targets.
 
         Parameters
         ----------
@@ -148,8 +156,8 @@ class OnnxCascade:
 
         Returns
         -------
-        y : ndarray of shape (n_samples,)
-            Predicted labels.
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Predicted labels, or values in the units and of the shape of y in `fit`.
         exits : ndarray of shape (n_samples,)
             Index of the exit of each sample. Only returned if `return_exits` is True.
 
@@ -159,8 +167,8 @@ class OnnxCascade:
             If X or an argument is invalid, or outputs are NaN.
         """
         answers = self._run(X, threshold, budget)
-        labels = answers.labels.astype(self.classes_.dtype, copy=False)
-        return (labels, answers.exits) if return_exits else labels
+        predicted = answers.labels.astype(self.metadata_["predicted_dtype"], copy=False)
+        return (predicted, answers.exits) if return_exits else predicted
 
     def predict_proba(
         self,
@@ -192,9 +200,12 @@ class OnnxCascade:
 
         Raises
         ------
+        AttributeError
+            If the file is that of a regressor.
         ValueError
             As in `predict`.
         """
+        _ = self.classes_
         answers = self._run(X, threshold, budget, with_probabilities=True)
         assert answers.probabilities is not None
         return (answers.probabilities, answers.exits) if return_exits else answers.probabilities
@@ -230,6 +241,8 @@ class OnnxCascade:
 
         Raises
         ------
+        AttributeError
+            If the file is that of a regressor.
         ValueError
             As in `predict`.
         """
@@ -257,7 +270,7 @@ class OnnxCascade:
             return self.thresholds_
         if self.frontier_ is None:
             raise ValueError(
-                "A budget needs calibration samples, and the classifier was exported without any. "
+                "A budget needs calibration samples, and the model was exported without any. "
                 "Calibrate it before it is exported, or give a threshold."
             )
         unit, plain = self.metadata_["cost_unit"], self.metadata_["plain_cost"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,37 +13,8 @@ from sklearn.frozen import FrozenEstimator
 from skearlyexit._cascade._cascade import FittedNetwork
 from skearlyexit._cascade._chain import Alone, FittedChain, Link, OfColumns
 from skearlyexit._onnx._graph import ExportError, Graph
-from skearlyexit.calibration import CalibratedPoint
-from skearlyexit.heads._estimator import EstimatorExit, add_finite_classifier
-from skearlyexit.runtime._onnx import Description, write
-
-
-def write_chain(fitted: Any, point: CalibratedPoint, path: str | os.PathLike[str]) -> None:
-    """Convert estimators in a row and write them to a file.
-
-    Parameters
-    ----------
-    fitted : CascadeClassifier
-        Fitted classifier.
-    point : CalibratedPoint
-        Operating point whose thresholds are the default.
-    path : str or path-like
-        Path of the file.
-
-    Raises
-    ------
-    ExportError, FileNotFoundError, ImportError, ValueError
-        As in `CascadeClassifier.to_onnx`.
-    """
-    n_features = getattr(fitted, "n_features_in_", None)
-    if n_features is None:
-        raise ExportError(
-            "The cascade cannot be converted to ONNX, since it was fitted on samples without "
-            "columns, such as texts. Fit it on an array or a data frame of numbers."
-        )
-    description, cascade = Description.of(fitted, (n_features,), point), fitted.cascade_
-    network = as_network(cascade.network, fitted.exit_names_, n_features)
-    write(replace(cascade, network=network), description, path)
+from skearlyexit.heads._estimator import EstimatorExit, add_finite
+from skearlyexit.runtime._onnx import Adder, stage_adder
 
 
 def as_network(chain: FittedChain, names: list[str], n_features: int) -> FittedNetwork:
@@ -83,6 +53,16 @@ def as_network(chain: FittedChain, names: list[str], n_features: int) -> FittedN
         row_bytes=n_features * np.dtype(np.float32).itemsize,
         device="cpu",
         dtype=torch.float32,
+        kind=chain.kind,
+    )
+
+
+def not_alone(name: str) -> ExportError:
+    """Error for an estimator that continues what others have computed, by its name."""
+    return ExportError(
+        f"The estimator {name!r} cannot be converted to ONNX, since it depends on what those "
+        "before it have computed. This is so for parts of an ensemble and with "
+        "pass_probabilities=True."
     )
 
 
@@ -92,11 +72,7 @@ def _alone(name: str, link: Link, n_features: int) -> tuple[np.ndarray, Alone]:
     if isinstance(link, OfColumns):
         columns, link = link.columns, link.link
     if not isinstance(link, Alone):
-        raise ExportError(
-            f"The estimator {name!r} cannot be converted to ONNX, since it depends on what those "
-            "before it have computed. This is so for parts of an ensemble and with "
-            "pass_probabilities=True."
-        )
+        raise not_alone(name)
     return columns, link
 
 
@@ -121,6 +97,15 @@ class _Columns(torch.nn.Module):
         return rows, rows.index_select(1, self.columns)
 
 
+@stage_adder.register
+def _(stage: _Columns, carry: torch.Tensor, what: str) -> Adder:
+    """Without torch, which would take a second, and without a copy of all columns."""
+    columns = stage.columns.numpy()
+    if np.array_equal(columns, np.arange(carry.shape[1])):
+        return lambda graph, rows: [*rows, *rows]
+    return lambda graph, rows: [*rows, graph.op("Gather", *rows, graph.constant(columns), axis=1)]
+
+
 @dataclass
 class _Estimator(EstimatorExit):
     """Estimator in a row as a head."""
@@ -132,4 +117,4 @@ class _Estimator(EstimatorExit):
         with warnings.catch_warnings():
             # The samples on which it is compared have no feature names.
             warnings.filterwarnings("ignore", "X does not have valid feature names")
-            return add_finite_classifier(graph, embedding, self.steady, example.numpy(), what)
+            return add_finite(graph, embedding, self.steady, example.numpy(), what)

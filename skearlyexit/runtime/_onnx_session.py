@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._determinism._softmax import softmax
+from skearlyexit._output_kind import KINDS
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._locks import ForkSafeLock
-from skearlyexit._utils._not_finite import OutputsNotFiniteError, check_outputs, relocated
+from skearlyexit._utils._not_finite import OutputsNotFiniteError, relocated
+from skearlyexit.calibration import CalibratedPoint
 from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.runtime._driver import Answers
-from skearlyexit.runtime._onnx import INPUT, LOGITS, METADATA, THRESHOLDS, row_bytes, to_model
+from skearlyexit.runtime._onnx import INPUT, LOGITS, METADATA, THRESHOLDS, as_metadata, to_model
 
 #: Maximum size of the largest embeddings or outputs of the samples of a call of ONNX Runtime, and
 #: bounds of their number. For images of 28 x 28, calls of 4,096 samples took 1.3 times as long as
@@ -93,24 +96,25 @@ class Session:
         Returns
         -------
         answers : Answers
-            Labels of the model, exits and, if requested, probabilities.
+            Predictions of the model, exits and, if requested, probabilities.
 
         Raises
         ------
         OutputsNotFiniteError
-            If probabilities are NaN. It contains all such samples.
+            If outputs are not valid. It contains all such samples.
         """
         given = {THRESHOLDS: thresholds} if len(thresholds) else {}
         calls, failed = [], []
         for start in range(0, len(X), self._n_rows):
             rows = np.ascontiguousarray(X[start : start + self._n_rows])
-            labels, found, exits = self._session.run(self._outputs, {INPUT: rows, **given})
+            returned = self._session.run(self._outputs, {INPUT: rows, **given})
+            *_, outputs, exits = returned  # the outputs are the predictions if nothing else is
             try:
-                found = self._checked(found, with_probabilities)
+                outputs = self._checked(outputs, with_probabilities)
             except OutputsNotFiniteError as error:
                 failed.append(relocated(error, np.arange(start, start + len(rows))))
             # Those of all samples take most of the memory if there are many classes.
-            calls.append((labels, exits, *([found] if with_probabilities else [])))
+            calls.append((returned[0], exits, *([outputs] if with_probabilities else [])))
         if failed:
             positions = np.concatenate([error.positions for error in failed])
             raise OutputsNotFiniteError(failed[0].what, positions)
@@ -118,24 +122,24 @@ class Session:
         return Answers(*(calls[0] if len(calls) == 1 else map(np.concatenate, columns)))
 
     def _checked(self, found: np.ndarray, with_probabilities: bool) -> np.ndarray:
-        """Probabilities, or what the session returned for them if they are not needed.
+        """Outputs, or what the session returned for them if they are not needed.
 
         Raises
         ------
         OutputsNotFiniteError
-            If probabilities are NaN.
+            If outputs are not valid.
         """
         if self._has_logits:
             if not with_probabilities and np.logical_and.reduce(np.isfinite(found), axis=None):
                 return found
             logits = found
             found = quietly(lambda: softmax(logits), "invalid")
-        check_outputs(found, "The outputs are")
+        KINDS[self.metadata["kind"]].check(found, "The outputs are")
         return found
 
 
 def compiled(network: FittedNetwork, exit_rule: ExitRule, row_shape: tuple[int, ...]) -> Session:
-    """Session of a fitted network and its exit rule, whose labels are indices of the classes.
+    """Session of a fitted network and its exit rule, whose predictions are not decoded.
 
     Raises
     ------
@@ -148,17 +152,35 @@ def compiled(network: FittedNetwork, exit_rule: ExitRule, row_shape: tuple[int, 
         row_shape,
         None,
         no_early_exits(network.n_exits),
-        {f"{METADATA}row_bytes": json.dumps(row_bytes(network))},
-        with_logits=True,
+        as_metadata(network, {}),
     )
     return Session(model.SerializeToString(), torch.get_num_threads())
+
+
+def check_point(point: CalibratedPoint, other: str) -> None:
+    """Raise a ValueError if ONNX Runtime cannot run at an operating point, but another runtime."""
+    if point.strict_budget is not None:
+        raise ValueError(
+            "A strict budget requires the scores of all samples of a batch, which runtime='onnx' "
+            f"does not compute. Set runtime={other!r}."
+        )
 
 
 _compiling = ForkSafeLock()
 
 
-def session_of(cascade: Cascade, row_shape: tuple[int, ...]) -> Session:
+def session_of(
+    cascade: Cascade, convertible: Callable[[], tuple[FittedNetwork, tuple[int, ...]]]
+) -> Session:
     """Session of a cascade, which is compiled in the first call, by one of several threads.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        Fitted cascade, in which the session is kept.
+    convertible : callable
+        Returns the network of the cascade, or its estimators as a network, and the shape of a
+        sample.
 
     Raises
     ------
@@ -169,6 +191,7 @@ def session_of(cascade: Cascade, row_shape: tuple[int, ...]) -> Session:
     if "onnx" not in known:
         with _compiling:
             if "onnx" not in known:
-                known["onnx"] = compiled(cascade.network, cascade.exit_rule, row_shape)
+                network, row_shape = convertible()
+                known["onnx"] = compiled(network, cascade.exit_rule, row_shape)
     session: Session = known["onnx"]
     return session

@@ -6,17 +6,17 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade
-from skearlyexit._determinism._layers import to_layers_of_torch
 from skearlyexit._task._base import Task
 from skearlyexit.calibration import CalibratedPoint
 from skearlyexit.runtime._driver import Answers, Run
-from skearlyexit.runtime._onnx_session import Session, session_of
-from skearlyexit.runtime._row_format import RowFormat
-from skearlyexit.runtime._torch import TorchExecutor
+from skearlyexit.runtime._executor import Executor, executor_of
+from skearlyexit.runtime._onnx_session import Session
+from skearlyexit.runtime._row_format import GivenFormat, RowFormat
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Predictor:
     It is returned by `to_predictor` of the estimator, and is for single samples and small
     batches inside a service: thresholds are looked up once, and samples are checked for shape,
     precision and finite values only. Nothing that is done to the estimator later changes it, and
-    several threads may call its methods. With ``runtime="torch"`` it can be pickled.
+    several threads may call its methods. It can be pickled, except with ``runtime="onnx"``.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Predictor:
     costs_: np.ndarray
     thresholds_: np.ndarray
     _task: Task
-    _row_format: RowFormat
+    _row_format: RowFormat | GivenFormat
     _run: Callable[..., Answers]
 
     @cached_property
@@ -136,32 +136,33 @@ class _SessionRun:
         return self.session.run(X, self.thresholds, with_probabilities=with_probabilities)
 
 
-def torch_predictor(
+def own_predictor(
     cascade: Cascade,
     task: Task,
     point: CalibratedPoint,
-    row_format: RowFormat,
-    *,
-    batch_invariant: bool,
+    row_format: RowFormat | GivenFormat,
+    executor: Callable[[Any], Executor] = executor_of,
 ) -> Predictor:
-    """Predictor that executes a copy of a cascade with torch."""
+    """Predictor that executes a copy of a cascade with torch, or by calls of its estimators."""
     cascade, task = copy.deepcopy((cascade, task))
-    if not batch_invariant:
-        for module in cascade.network.modules():
-            to_layers_of_torch(module)
-    executor = TorchExecutor(cascade.network, padded=batch_invariant)
     thresholds = _constant(point.thresholds)
-    run = Run.prepared(executor, cascade.exit_rule, thresholds, point.strict_budget)
+    run = Run.prepared(
+        executor(cascade.network), cascade.exit_rule, thresholds, point.strict_budget
+    )
     return Predictor(_constant(cascade.costs), thresholds, task, row_format, run)
 
 
 def onnx_predictor(
-    cascade: Cascade, task: Task, point: CalibratedPoint, row_format: RowFormat
+    session: Session,
+    costs: np.ndarray,
+    task: Task,
+    point: CalibratedPoint,
+    row_format: RowFormat,
 ) -> Predictor:
     """Predictor that executes a cascade with ONNX Runtime."""
-    session, thresholds = session_of(cascade, row_format.row_shape), _constant(point.thresholds)
+    thresholds = _constant(point.thresholds)
     run = _SessionRun(session, thresholds)
-    return Predictor(_constant(cascade.costs), thresholds, copy.deepcopy(task), row_format, run)
+    return Predictor(_constant(costs), thresholds, copy.deepcopy(task), row_format, run)
 
 
 def _constant(values: np.ndarray) -> np.ndarray:

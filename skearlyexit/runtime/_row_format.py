@@ -1,4 +1,4 @@
-"""Checks of samples without scikit-learn, whose validation takes longer than a small network."""
+"""Checks of samples without scikit-learn, whose validation takes longer than a small model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from skearlyexit._data._given import GivenRows, given_rows
 from skearlyexit._utils._interrupts import quietly
 
 
 @dataclass(frozen=True)
 class RowFormat:
-    """Shape and precision of the samples of a fitted classifier.
+    """Shape and precision of the samples of a fitted model.
 
     Attributes
     ----------
@@ -64,12 +65,7 @@ class RowFormat:
         return rows
 
     def _converted(self, X: Any) -> np.ndarray:
-        names, given = self.feature_names, getattr(X, "columns", None)
-        if names is not None and given is not None and list(given) != names:
-            raise ValueError(
-                f"X must have the features of fit in the same order, {names[:20]}. Got "
-                f"{list(given)[:20]}."
-            )
+        check_names(X, self.feature_names)
         if hasattr(X, "toarray"):
             raise ValueError(
                 f"X must be dense; got {type(X).__name__}. Give X.toarray(), in parts if need be."
@@ -91,3 +87,49 @@ class RowFormat:
                 f"{np.sum(~finite)} samples, the first of them X[{np.argmin(finite)}]."
             )
         return rows
+
+
+@dataclass(frozen=True)
+class GivenFormat:
+    """Features of samples that are handed on to estimators as they are given.
+
+    Attributes
+    ----------
+    n_features : int or None
+        Number of features seen in `fit`. None if samples have none, such as texts.
+    feature_names : list of str or None
+        Names of the features seen in `fit`, if there were any.
+    """
+
+    n_features: int | None
+    feature_names: list[str] | None
+
+    def checked(self, X: Any) -> GivenRows:
+        """Samples with these features.
+
+        Raises
+        ------
+        TypeError
+            If X is of a type of torch.
+        ValueError
+            If X has other features, or no samples.
+        """
+        check_names(X, self.feature_names)
+        if self.n_features is not None:
+            shape = np.shape(X) if isinstance(X, list) else X.shape
+            if shape[1:] != (self.n_features,):
+                raise ValueError(
+                    f"X must be of shape (n_samples, {self.n_features}). Got {type(X).__name__} of "
+                    f"shape {shape}; X[None] is a single sample as such an array."
+                )
+        return given_rows(X)
+
+
+def check_names(X: Any, names: list[str] | None) -> None:
+    """Raise a ValueError if a data frame does not have the features of these names in order."""
+    given = getattr(X, "columns", None)
+    if names is not None and given is not None and list(given) != names:
+        raise ValueError(
+            f"X must have the features of fit in the same order, {names[:20]}. Got "
+            f"{list(given)[:20]}."
+        )

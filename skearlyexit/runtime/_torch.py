@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from skearlyexit._cascade._cascade import FittedNetwork
-from skearlyexit._determinism._layers import GROUP, round_up
+from skearlyexit._determinism._layers import GROUP, round_up, to_layers_of_torch
 from skearlyexit._determinism._small_batches import (
     N_TESTED,
     SmallBatches,
@@ -166,6 +166,13 @@ class _TorchStore(Store):
 
 
 executor_of.register(FittedNetwork, TorchExecutor)
+
+
+def unpadded_executor(network: FittedNetwork) -> TorchExecutor:
+    """Executor whose results may depend on the batch; it changes the layers of the network."""
+    for module in network.modules():
+        to_layers_of_torch(module)
+    return TorchExecutor(network, padded=False)
 
 
 def embed(

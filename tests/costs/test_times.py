@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from torch import nn
 
-from skearlyexit import MLPBackbone, SecondsCost
+from skearlyexit import CascadeRegressor, MLPBackbone, SecondsCost
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime import _times
@@ -193,6 +193,38 @@ class TestONNX:
         assert clf.cascade_.compiled["onnx"] is compiled
         torch_runs = copy.deepcopy(clf).set_params(runtime="torch")
         assert np.array_equal(labels, torch_runs.predict(X_TEST, threshold=0.6))
+
+    def test_estimators_in_a_row(self, clock, monkeypatch):
+        """The call as such takes time for the last estimator alone, too."""
+        run, (call, *each) = _times.Session.run, (0.25, 1.0, 4.0)
+
+        def timed(session, rows, thresholds):
+            answers = run(session, rows, thresholds)
+            (last,) = set(answers.exits)
+            computed = [i for i in range(last) if thresholds[i] < 2] + [last]
+            Clock.now += 32 * (call + sum(each[i] for i in computed))
+            return answers
+
+        monkeypatch.setattr(_times.Session, "run", timed)
+        estimators = [("linear", Ridge()), ("tree", DecisionTreeRegressor(max_depth=4))]
+        cost = SecondsCost(32, n_repeats=2)
+        reg = CascadeRegressor(estimators, cost=cost, runtime="onnx", random_state=0).fit(X, y)
+        table = reg.cost_table_
+        assert table.stage_costs == pytest.approx([call, each[1]])
+        assert table.head_costs == pytest.approx([each[0], 0])
+        assert table.plain == pytest.approx(call + each[1])
+        compiled = reg.cascade_.compiled["onnx"]
+        monkeypatch.undo()
+        values = reg.predict(X_TEST, budget=1.1)
+        assert reg.cascade_.compiled["onnx"] is compiled
+        own = copy.deepcopy(reg).set_params(runtime="sklearn").predict(X_TEST, budget=1.1)
+        np.testing.assert_allclose(values, own, atol=1e-5)
+
+    def test_given_costs_of_estimators_need_no_session(self):
+        estimators = [("linear", Ridge()), ("tree", DecisionTreeRegressor(max_depth=4))]
+        reg = CascadeRegressor(estimators, cost=[1, 2], runtime="onnx", random_state=0).fit(X, y)
+        assert reg.costs_.tolist() == [0.5, 1.5]
+        assert not reg.cascade_.compiled
 
     def test_counts_need_no_session(self):
         assert not self.fitted().cascade_.compiled

@@ -1,22 +1,33 @@
-"""Export of classifiers in a row to an ONNX file, and predictions from it."""
+"""Estimators in a row in ONNX Runtime: as a file, and as the runtime of a cascade."""
+
+import copy
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import MultinomialNB
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from skearlyexit import Budget, CascadeClassifier
+from skearlyexit import Budget, CascadeClassifier, CascadeRegressor
+from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime import ExportError, OnnxCascade
 from tests._data import blobs, same
+from tests._values import check_values
 
 pytest.importorskip("onnxruntime")
 
@@ -24,6 +35,7 @@ X, y, X_TEST, Y_TEST = blobs()
 # Values that are the same in single precision.
 X, X_TEST = (each.astype(np.float32).astype(np.float64) for each in (X, X_TEST))
 NAMES = np.array(["a", "b", "c", "d"])[y]
+VALUES = X[:, 0] ** 2 + 30 * np.tanh(X[:, 1])
 
 
 def two(first=None, last=None, **params):
@@ -33,6 +45,16 @@ def two(first=None, last=None, **params):
     ]
     defaults = {"cost": [1, 9], "random_state": 0, "threshold": 0.8, "calibration": 0.3}
     return CascadeClassifier(estimators, **{**defaults, **params})
+
+
+def regressors(first=None, last=None, **params):
+    estimators = [
+        ("first", first or Ridge()),
+        ("second", DecisionTreeRegressor(max_depth=4)),
+        ("last", last or RandomForestRegressor(10, max_depth=6)),
+    ]
+    defaults = {"cost": [1, 2, 9], "random_state": 0, "calibration": 0.3}
+    return CascadeRegressor(estimators, **{**defaults, **params})
 
 
 def exported(clf, folder, **params):
@@ -153,3 +175,137 @@ def test_what_cannot_be_converted(tmp_path):
     with pytest.raises(ExportError, match=r"The estimator 'first' \(Pipeline\)"):
         clf.fit(frame, y).to_onnx(path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("params", "targets"),
+    [
+        ({}, VALUES),
+        (
+            {
+                "last": HistGradientBoostingRegressor(max_iter=10),
+                "columns": {"first": [7, 0, 4]},
+                "combine": "cost_weighted",
+                "policy": "change",
+            },
+            VALUES,
+        ),
+        # The conversion of the last returns one column.
+        (
+            {"last": MLPRegressor(hidden_layer_sizes=(8,), tol=1e9, n_iter_no_change=2)},
+            np.column_stack([VALUES, 1e4 * X[:, 2]]),
+        ),
+    ],
+    ids=["default", "columns", "two targets"],
+)
+def test_regressors(params, targets, tmp_path):
+    reg = regressors(**params).fit(X, targets)
+    cascade = exported(reg, tmp_path)
+    check_values(reg, cascade.predict, X_TEST)
+    assert same(cascade.costs_, reg.costs_)
+    assert cascade.exit_names_ == ["first", "second", "last"]
+
+
+def test_values_that_single_precision_cannot_hold_are_an_error():
+    reg = regressors(runtime="onnx", threshold=np.inf, last=Ridge()).fit(X, 1e3 * VALUES)
+    rows = X_TEST[:9].copy()
+    rows[[2, 5]] = 1e38
+    with pytest.raises(ValueError, match=r"infinite for 2 samples, .* X\[2\]"):
+        reg.predict(rows)
+
+
+@pytest.fixture(scope="module")
+def both():
+    """A classifier on data frames, and a copy that ONNX Runtime executes."""
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(13)])
+    clf = two(threshold=None, budget=0.5).fit(frame, NAMES)
+    return clf, copy.deepcopy(clf).set_params(runtime="onnx")
+
+
+FRAME = pd.DataFrame(X_TEST, columns=[f"x{i}" for i in range(13)])
+
+
+@pytest.mark.parametrize("asked", [{}, {"threshold": 0.7}, {"budget": 0.9}, {"threshold": np.inf}])
+def test_as_the_runtime(both, asked):
+    clf, fast = both
+    labels, exits = clf.predict(FRAME, return_exits=True, **asked)
+    found = fast.predict(FRAME, return_exits=True, **asked)
+    assert same(found[0], labels)
+    assert same(found[1], exits)
+    expected = clf.predict_proba(FRAME, **asked)
+    np.testing.assert_allclose(fast.predict_proba(FRAME, **asked), expected, atol=1e-5)
+    predictor = fast.to_predictor(**asked)
+    single, exit_ = predictor.predict(X_TEST[:1], return_exits=True)
+    assert same(single, labels[:1])
+    assert same(exit_, exits[:1])
+    found = predictor.predict_proba(X_TEST)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert same(predictor.classes_, clf.classes_)
+
+
+def test_what_is_compiled_is_kept_but_not_stored(both):
+    clf, fast = both
+    fast.predict(FRAME)
+    session = fast.cascade_.compiled["onnx"]
+    fast.predict(FRAME)
+    assert fast.cascade_.compiled["onnx"] is session
+    assert not pickle.loads(pickle.dumps(fast)).cascade_.compiled
+    assert not copy.deepcopy(fast).cascade_.compiled
+    # Reports and calibration call the estimators.
+    assert same(fast.exit_table(FRAME).scores, clf.exit_table(FRAME).scores)
+
+
+def test_samples_and_budgets_that_onnx_runtime_does_not_support(both):
+    _, fast = both
+    with pytest.raises(ValueError, match="Set runtime='sklearn'"):
+        fast.predict(FRAME, budget=Budget(0.9, strict=True))
+    with pytest.raises(ValueError, match="Set runtime='sklearn'"):
+        fast.to_predictor(budget=Budget(0.9, strict=True))
+    missing, large = FRAME.copy(), FRAME.copy()
+    missing.iloc[3, 2], large.iloc[3, 2] = np.nan, 1e300
+    with pytest.raises(ValueError, match="contains NaN"):
+        fast.predict(missing)
+    with pytest.raises(ValueError, match=r"too large for dtype\('float32'\)"):
+        fast.predict(large)
+    with pytest.raises(ValueError, match="in the same order"):
+        fast.predict(FRAME.iloc[:, ::-1])
+    with pytest.raises(ValueError, match="in the same order"):
+        fast.to_predictor().predict(FRAME.iloc[:, ::-1])
+
+
+class Untrained(LogisticRegression):
+    def fit(self, X, y, sample_weight=None):
+        raise AssertionError("a training was begun")
+
+
+class Halved(ConfidencePolicy):
+    def step(self, state, probabilities, exit_=0):
+        score, state = super().step(state, probabilities, exit_)
+        return score / 2, state
+
+
+TEXTS = np.array(["red", "blue"] * 250)
+WITH_A_GAP = np.where(np.arange(X.size).reshape(X.shape) == 7, np.nan, X)
+
+
+@pytest.mark.parametrize(
+    ("params", "rows", "message"),
+    [
+        ({"policy": Halved()}, X, "Halved cannot be converted .* the default runtime"),
+        ({"pass_probabilities": True}, X, "'last' .* depends on what those before it"),
+        ({}, TEXTS, "samples without columns, such as texts"),
+        ({}, WITH_A_GAP, "contains NaN"),
+    ],
+    ids=["policy", "pass_probabilities", "texts", "missing"],
+)
+def test_a_runtime_is_refused_before_training(params, rows, message):
+    clf = two(Untrained(), Untrained(), runtime="onnx", **params)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(rows, y)
+
+
+def test_the_runtime_of_parts_of_an_ensemble_is_refused():
+    forest = RandomForestClassifier(9, random_state=0).fit(X[:300], y[:300])
+    parts = CascadeClassifier.from_ensemble(forest, [3], random_state=0, runtime="onnx")
+    with pytest.raises(ExportError, match=r"'3' .* depends on what those before it"):
+        parts.fit(X[300:], y[300:])

@@ -3,18 +3,26 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit import (
+    ChangePolicy,
+    EarlyExitRegressor,
     LearnedConfidencePolicy,
     MeanCombination,
     OwnCombination,
 )
-from skearlyexit._onnx._convert import from_classifier
-from skearlyexit._onnx._graph import ExportError
+from skearlyexit._data._targets import Targets
+from skearlyexit._determinism._regressor import BatchInvariantRegressor
+from skearlyexit._onnx._estimators import from_estimator
+from skearlyexit._onnx._graph import ExportError, Graph, check_converts
+from skearlyexit.heads import FittedHead
+from skearlyexit.heads._neural import NeuralRegression
 from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime import OnnxCascade
 from tests._data import blobs, make, quick
@@ -31,9 +39,21 @@ class Halved(ConfidencePolicy):
 def test_a_runtime_is_refused_before_training():
     X, y, _, _ = blobs()
     clf = quick(policy=Halved(), runtime="onnx")
-    with pytest.raises(ExportError, match=r"Halved cannot be converted .* runtime='torch'"):
+    with pytest.raises(ExportError, match=r"Halved cannot be converted .* the default runtime"):
         clf.fit(X, y)
     assert not hasattr(clf, "history_")
+
+
+class Doubled(ChangePolicy):
+    def step(self, state, probabilities, exit_=0):
+        score, state = super().step(state, probabilities, exit_)
+        return score**2, state
+
+
+def test_a_runtime_of_a_regressor_is_refused_before_training(untrained):
+    X, y, _, _ = blobs()
+    with pytest.raises(ExportError, match=r"Doubled cannot be converted"):
+        EarlyExitRegressor(policy=Doubled(), runtime="onnx", random_state=0).fit(X, y)
 
 
 class Judging(ConfidencePolicy):
@@ -137,7 +157,43 @@ def test_a_classifier_whose_conversion_is_right_for_zeros_only_is_refused():
     predict = model.predict_proba
     model.predict_proba = lambda vectors: predict(np.maximum(vectors, 0.0))
     with pytest.raises(ExportError, match=r"LogisticRegression was converted .* differ"):
-        from_classifier(model, X[:10].astype(np.float32), "LogisticRegression")
+        from_estimator(model, "predict_proba", X[:10].astype(np.float32), "LogisticRegression")
+
+
+@pytest.mark.parametrize(
+    ("model", "shift", "message"),
+    [
+        (TransformedTargetRegressor(Ridge()), 0.0, "It cannot be converted to ONNX"),
+        # skl2onnx ignores the weights, and the link.
+        (KNeighborsRegressor(weights="distance"), 0.0, "It was converted .* differ from those"),
+        (
+            HistGradientBoostingRegressor(loss="poisson", max_iter=5, random_state=0),
+            0.0,
+            "It was converted",
+        ),
+        # What distinguishes the samples is less than single precision can hold.
+        (Ridge(), 1e9, "in single precision, but its predictions for 1 random samples differ"),
+    ],
+)
+def test_regressors_that_are_refused(model, shift, message):
+    X, y, _, _ = blobs()
+    y = y + shift
+    model.fit(X, y)
+    for targets in (Targets.of(y), Targets.exact(y)):
+        with pytest.raises(ExportError, match=message):
+            BatchInvariantRegressor(model, targets).onnx(Graph(), "vectors", X[:10], "It")
+
+
+class Halving(NeuralRegression):
+    """Head whose conversion is not its own."""
+
+    def outputs(self, vectors):
+        return super().outputs(vectors) / 2
+
+
+def test_the_conversion_of_a_base_class_is_not_that_of_a_derived_head():
+    with pytest.raises(ExportError, match="Halving cannot be converted"):
+        check_converts(Halving(None, None), ["predict_proba", "outputs"], FittedHead)
 
 
 class Indices(nn.Module):

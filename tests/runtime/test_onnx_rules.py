@@ -9,15 +9,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
+from sklearn.tree import DecisionTreeRegressor
 
 from skearlyexit import (
+    ChangePolicy,
     CostSensitivePolicy,
     EntropyPolicy,
     LearnedConfidencePolicy,
+    LearnedErrorPolicy,
     MarginPolicy,
     MLPBackbone,
     PatiencePolicy,
     ScheduledPolicy,
+    TolerancePolicy,
 )
 from skearlyexit._exit_table import Outputs
 from skearlyexit._onnx._graph import Graph, import_onnx
@@ -36,6 +40,7 @@ from skearlyexit.combination._gated import GatedCombination
 from skearlyexit.combination._recurrent import OutputReader, RecurrentCombination
 from skearlyexit.experimental import ReinforcedPolicy
 from skearlyexit.policies import ConfidencePolicy, GatePolicy
+from skearlyexit.policies._constant import ConstantPolicy
 from skearlyexit.runtime import OnnxCascade
 from tests._data import blobs, make, quick
 
@@ -54,6 +59,15 @@ def outputs(n_rows, seed, concentration):
     return probabilities, rng.random((n_rows, N_EXITS))
 
 
+def values(n_rows, seed, size):
+    """Standardized values of several targets: some change from exit to exit, others do not."""
+    rng = np.random.default_rng(seed)
+    changes = rng.normal(size=(n_rows, N_EXITS, N_CLASSES))
+    changes[:, 1:] *= size
+    changes[::3, 1:] = 0
+    return changes.cumsum(axis=1), rng.random((n_rows, N_EXITS))
+
+
 @cache
 def held_out():
     probabilities, _ = outputs(300, 0, 0.3)
@@ -61,8 +75,8 @@ def held_out():
     return probabilities, y
 
 
-def learned(policy):
-    return policy.fit(*held_out(), costs=COSTS, sample_weight=np.ones(300), seed=0)
+def learned(policy, seen=None):
+    return policy.fit(*(seen or held_out()), costs=COSTS, sample_weight=np.ones(300), seed=0)
 
 
 def always_right(policy):
@@ -100,6 +114,15 @@ POLICIES = {
     ),
     "scheduled": lambda: learned(ScheduledPolicy(max_iter=20)),
     "reinforced": lambda: learned(ReinforcedPolicy(features="probabilities", max_iter=20)),
+}
+POLICIES_OF_VALUES = {
+    "change": partial(ChangePolicy, 0.3),
+    "tolerance": partial(TolerancePolicy, 2, tolerance=0.4),
+    "constant": ConstantPolicy,
+    "learned error": lambda: learned(LearnedErrorPolicy(), values(300, 0, 0.3)),
+    "learned error, tree": lambda: learned(
+        LearnedErrorPolicy(DecisionTreeRegressor(max_depth=6)), values(300, 0, 0.3)
+    ),
 }
 COMBINATIONS = {
     "own": OwnCombination,
@@ -153,7 +176,7 @@ def chain(part, n_exits, graph, probabilities, gates):
 
 @cache
 def policy_session(name):
-    policy = POLICIES[name]()
+    policy = (POLICIES | POLICIES_OF_VALUES)[name]()
     return policy, session_of(partial(chain, policy, N_EXITS - 1))  # the last one has no score
 
 
@@ -177,13 +200,14 @@ heads_outputs = given(
 )
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", [*POLICIES, *POLICIES_OF_VALUES])
 @settings(max_examples=20, deadline=None)
 @heads_outputs
 @example(n_rows=5, seed=3981, concentration=0.02)  # a logit that is a knot but for rounding
 def test_policies(name, n_rows, seed, concentration):
     policy, session = policy_session(name)
-    probabilities, gates = outputs(n_rows, seed, concentration)
+    draw = values if name in POLICIES_OF_VALUES else outputs
+    probabilities, gates = draw(n_rows, seed, concentration)
     expected, state = [], None
     for exit_ in range(N_EXITS - 1):
         score, state = policy.judge(state, Outputs(probabilities, gates).at(exit_), exit_)

@@ -10,8 +10,20 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
 
-from skearlyexit import Budget, CNNBackbone, EarlyExitClassifier, TransformerBackbone
+from skearlyexit import (
+    Budget,
+    CascadeClassifier,
+    CNNBackbone,
+    EarlyExitClassifier,
+    TransformerBackbone,
+)
 from tests._data import blobs, digits, quick, same
 from tests.promises.test_promises import CONFIGURATIONS, fitted
 
@@ -230,3 +242,75 @@ def test_arguments_are_checked(clf):
         clf.to_predictor(threshold=0.5, budget=0.5)
     with pytest.raises(ValueError, match="not fitted"):
         EarlyExitClassifier().to_predictor()
+
+
+FRAME = pd.DataFrame(X_TEST, columns=[f"x{i}" for i in range(X.shape[1])])
+TEXTS = [" ".join(f"{'abcd'[y]}{i % 7}" for i in range(k % 5 + 1)) for k, y in enumerate(Y)]
+FOREST = RandomForestClassifier(20, random_state=0).fit(X[:300], Y[:300])
+BOOSTING = HistGradientBoostingClassifier(max_iter=5, random_state=0).fit(X[:300], Y[:300])
+
+
+def in_a_row(*estimators):
+    named = [(f"n{i}", each) for i, each in enumerate(estimators)]
+    return CascadeClassifier(named, cost=[1, 9], random_state=0, calibration=0.3)
+
+
+#: Cascades, the samples that they are fitted on, and those that are predicted.
+CASCADES = {
+    "arrays": (in_a_row(LogisticRegression(max_iter=999), SVC()), X, X_TEST),
+    "frames": (
+        in_a_row(LogisticRegression(max_iter=999), RandomForestClassifier(5)),
+        pd.DataFrame(X, columns=FRAME.columns),
+        FRAME,
+    ),
+    "texts": (
+        in_a_row(
+            make_pipeline(CountVectorizer(ngram_range=(1, 1)), MultinomialNB()),
+            make_pipeline(CountVectorizer(ngram_range=(1, 2)), MultinomialNB()),
+        ),
+        TEXTS,
+        TEXTS[:50],
+    ),
+    "forest": (
+        CascadeClassifier.from_ensemble(FOREST, [5], cost=[1, 9], random_state=0),
+        X,
+        X_TEST,
+    ),
+    "boosting": (
+        CascadeClassifier.from_ensemble(BOOSTING, [2], cost=[1, 9], random_state=0),
+        X,
+        X_TEST,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASCADES)
+def test_cascades_predict_the_same_to_the_last_bit(name):
+    clf, rows, new = CASCADES[name]
+    if name == "arrays":
+        clf.set_params(policy="patience")  # since SVC has no probabilities
+    clf.fit(rows, Y)
+    threshold = float(np.median(clf.exit_table(new).scores[:, 0]))
+    expected, exits = clf.predict_proba(new, threshold=threshold, return_exits=True)
+    predictor = clf.to_predictor(threshold=threshold)
+    for found in (predictor, pickle.loads(pickle.dumps(predictor))):
+        assert same(found.predict_proba(new), expected)
+        assert same(found.predict(new, return_exits=True)[1], exits)
+        assert same(found.predict_proba(new[:1]), expected[:1])
+    # A copy, which nothing changes that is done to the cascade.
+    clf.thresholds_[:] = np.inf
+    clf.classes_[:] = clf.classes_[0]
+    assert same(predictor.predict_proba(new), expected)
+    assert len(set(predictor.predict(new))) > 1
+
+
+def test_cascades_are_given_the_features_of_fit():
+    clf, rows, _ = CASCADES["frames"]
+    predictor = clf.fit(rows, Y).to_predictor()
+    with pytest.raises(ValueError, match="X must have the features of fit in the same order"):
+        predictor.predict(FRAME[FRAME.columns[::-1]])
+    for wrong in (X_TEST[:, 1:], X_TEST[0], X_TEST[:, 1:].tolist()):
+        with pytest.raises(ValueError, match=r"X must be of shape \(n_samples, 13\). Got "):
+            predictor.predict(wrong)
+    with pytest.raises(ValueError, match="minimum of 1 is required"):
+        predictor.predict(X_TEST[:0])

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit import (
@@ -39,8 +39,6 @@ from skearlyexit.heads._neural import NeuralExit
 from skearlyexit.runtime import OnnxCascade, _onnx_session
 from skearlyexit.runtime._onnx import UNREACHED
 from tests._data import blobs, digits, make, quick
-from tests._values import check_values
-from tests.estimator import test_regressor as regression
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -466,57 +464,3 @@ def test_no_sample_exits_at_a_threshold_just_above_1(folder):
     assert clf.exit_table(X).scores[:, 1].max() == 1
     _, exits = cascade.predict(X, threshold=np.nextafter(1.0, 2.0), return_exits=True)
     assert (exits == 2).all()
-
-
-def units(y):
-    """Targets in units whose standard deviations differ, and one of which is far from 0."""
-    return y * [1.0, 1e6] + [0.0, 1e9]
-
-
-@pytest.fixture(scope="module")
-def of_two_targets(folder):
-    backbone = MLPBackbone(1, width=16, hidden=16)
-    reg = regression.quick(backbone=backbone, exits=["stem"])
-    reg.fit(regression.X, units(regression.TWO)).to_onnx(folder / "two.onnx", budget=0.97)
-    return reg, OnnxCascade(folder / "two.onnx", n_threads=1), folder / "two.onnx"
-
-
-def test_values_are_those_of_the_regressor_in_the_units_of_y(of_two_targets):
-    reg, cascade, path = of_two_targets
-    check_values(reg, cascade.predict, regression.X_NEW)
-    budget = reg.predict(regression.X_NEW, budget=0.97)
-    std = budget.std(axis=0)
-    np.testing.assert_allclose(cascade.predict(regression.X_NEW) / std, budget / std, atol=1e-5)
-    session = onnxruntime.InferenceSession(str(path), quiet())
-    X = regression.X_NEW.astype(np.float32)
-    predictions, exits = session.run(["predictions", "exits"], {"X": X})
-    np.testing.assert_allclose(predictions / std, budget / std, atol=1e-5)
-    assert exits.shape == (len(X),)
-    # All samples in a leaf of the tree from which the policy is learned have the same score.
-    scores = reg.exit_table(regression.X_NEW).scores
-    for threshold in np.unique(scores[:, 0])[:10]:
-        found = cascade.predict(X, threshold=threshold, return_exits=True)[1]
-        np.testing.assert_array_equal(found == 0, scores[:, 0] >= threshold)
-
-
-def test_the_file_of_a_regressor_has_no_classes(of_two_targets):
-    _, cascade, _ = of_two_targets
-    with pytest.raises(AttributeError, match="of a regressor, which has no classes"):
-        cascade.predict_proba(regression.X_NEW)
-
-
-def test_as_the_runtime_of_a_regressor():
-    """The first head is a tree, which has the same value for many samples."""
-    reg = regression.quick(
-        backbone=MLPBackbone(1, width=16, hidden=16),
-        exits=["stem"],
-        head=[DecisionTreeRegressor(max_depth=5), Ridge()],
-        combine="mean",
-    ).fit(regression.X, regression.Y)
-    fast = copy.deepcopy(reg).set_params(runtime="onnx")
-    check_values(reg, fast.predict, regression.X_NEW)
-    found, exits = fast.to_predictor(threshold=0.6).predict(regression.X_NEW, return_exits=True)
-    expected = fast.predict(regression.X_NEW, threshold=0.6, return_exits=True)
-    np.testing.assert_array_equal(found, expected[0])
-    np.testing.assert_array_equal(exits, expected[1])
-    assert not copy.deepcopy(fast).cascade_.compiled

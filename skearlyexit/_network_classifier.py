@@ -22,6 +22,7 @@ from skearlyexit._task._classification import Classification
 from skearlyexit._utils._available_if import available_if
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
+from skearlyexit.routing import ExitRouter
 from skearlyexit.training import MultiExitNetwork
 
 
@@ -32,6 +33,7 @@ class BaseNetworkClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
         **BaseEarlyExitNetwork._parameter_constraints,
         "policy": [StrOptions(set(POLICIES)), Policy, None],
         "temperature_scaling": ["boolean"],
+        "router": [ExitRouter, None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "runtime": [StrOptions({"torch", "onnx"})],
         "class_weight": [StrOptions({"balanced"}), dict, None],

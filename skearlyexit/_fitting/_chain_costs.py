@@ -21,8 +21,8 @@ from skearlyexit.costs import (
     CostTable,
     GivenCost,
     UncountedError,
-    exit_costs,
 )
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.costs._estimators import CALL
 from skearlyexit.costs._macs import counted_or_free
 from skearlyexit.costs._parts import PartMeasurements
@@ -102,7 +102,7 @@ class ChainCosts:
         """Lower bound of the cost of exiting at the first exit, known before training."""
         # Without parts, only a cost that is given has values for the estimators.
         known = self.cost.of_blocks([], self.names, {})
-        return float(self._cumulative(known, self.columns)[0]) if len(known) else 0.0
+        return float(self._untimed(known, self.columns).cumulative[0]) if len(known) else 0.0
 
     def cascade(
         self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
@@ -130,9 +130,9 @@ class ChainCosts:
 
         measured = self.cost.while_running(time)
         table = self._of_parts(*(measured or self._measured_alone(chain, exit_rule, X)))
-        return Cascade(chain, exit_rule, table)
+        return Cascade(chain, exit_rule.priced(table), table)
 
-    def untimed(self, chain: FittedChain, X: GivenRows) -> np.ndarray:
+    def untimed(self, chain: FittedChain, X: GivenRows) -> RoutedCosts:
         """Costs from which exit rules are fitted, which are the same for fits with the same seed.
 
         If the cost is measured by time, operations are counted instead, at least one for each
@@ -147,19 +147,19 @@ class ChainCosts:
 
         Returns
         -------
-        costs : ndarray of shape (n_exits,)
-            Cumulative cost of exiting at each exit, without the cost of the exit rule.
+        costs : RoutedCosts
+            Costs of the exits, without the cost of the exit rule.
         """
         parts = _parts(chain, X)
         if self.cost.is_exact:
-            return self._cumulative(self._of_estimators(parts), self.columns)
+            return self._untimed(self._of_estimators(parts), self.columns)
         values = np.array([max(1.0, counted_or_free(part)) for part in parts])
-        return self._cumulative(values, RATE * self.columns)
+        return self._untimed(values, RATE * self.columns)
 
-    def _cumulative(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Cumulative costs from those of the estimators and of the columns."""
+    def _untimed(self, values: np.ndarray, columns: np.ndarray) -> RoutedCosts:
+        """Costs of the exits from those of the estimators and of the columns."""
         stages, heads = np.where(self.in_last, values, 0), np.where(self.in_last, 0, values)
-        return exit_costs(stages + columns[0], heads + columns[1])
+        return RoutedCosts.of(stages + columns[0], heads + columns[1], np.zeros(len(values)))
 
     def _measured_alone(
         self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows

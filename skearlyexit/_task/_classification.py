@@ -17,6 +17,7 @@ from skearlyexit.combination import TemperatureScaling
 from skearlyexit.heads import FittedHead, Head
 from skearlyexit.policies import ConfidencePolicy, Policy
 from skearlyexit.policies._registry import POLICIES
+from skearlyexit.routing import ExitRouter
 from skearlyexit.training._criterion import Criterion, CrossEntropy
 
 
@@ -49,6 +50,11 @@ class Classification(Task):
     @classmethod
     def scaling(cls, params: Any) -> TemperatureScaling | None:
         return TemperatureScaling() if params.temperature_scaling else None
+
+    @classmethod
+    def router(cls, params: Any) -> ExitRouter | None:
+        router: ExitRouter | None = params.router
+        return router
 
     @classmethod
     def needs_all_samples(cls, params: Any) -> str:

@@ -24,6 +24,8 @@ class ExitFigures:
     exit_rate_interval: np.ndarray
     accuracy_exiting: np.ndarray
     accuracy_exiting_interval: np.ndarray
+    skip_rate: np.ndarray | None = None
+    skip_rate_interval: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +87,14 @@ class Outcomes:
         Whether each exit is right.
     exits : ndarray of shape (n_samples,)
         Exit of each sample.
+    paid : ndarray of shape (n_samples,)
+        Cost of each sample.
+    skipped : ndarray of shape (n_samples, n_exits), bool, or None
+        Whether each sample skips each exit before its own. None without a router.
     weight : ndarray of shape (n_samples,)
         Positive.
-    costs : ndarray of shape (n_exits,)
+    costs, least : ndarray of shape (n_exits,)
+        Cumulative cost of each exit, and the least that a sample can cost there.
     possible : ndarray of shape (n_exits,), bool
         Whether samples can exit at each exit.
     level : float
@@ -96,8 +103,11 @@ class Outcomes:
 
     correct: np.ndarray
     exits: np.ndarray
+    paid: np.ndarray
+    skipped: np.ndarray | None
     weight: np.ndarray
     costs: np.ndarray
+    least: np.ndarray
     possible: np.ndarray
     level: float
 
@@ -107,6 +117,8 @@ class Outcomes:
             self,
             correct=self.correct[samples],
             exits=self.exits[samples],
+            paid=self.paid[samples],
+            skipped=None if self.skipped is None else self.skipped[samples],
             weight=self.weight[samples],
         )
 
@@ -122,6 +134,10 @@ class Outcomes:
         reach_rate_interval[numbers > numbers[possible][-1]] = 0.0
         if possible.sum() == 1:
             exit_rate_interval[possible] = 1.0
+        skip_rate = skip_rate_interval = None
+        if self.skipped is not None:
+            skip_rate, skip_rate_interval = self._share(self.skipped)
+            skip_rate_interval[[0, -1]] = 0.0  # the first and the last exit are never skipped
         leaving, leaving_interval = [], []
         for exit_ in numbers:
             there = self.take(self.exits == exit_)
@@ -140,14 +156,16 @@ class Outcomes:
             exit_rate_interval=exit_rate_interval,
             accuracy_exiting=np.array(leaving),
             accuracy_exiting_interval=np.array(leaving_interval),
+            skip_rate=skip_rate,
+            skip_rate_interval=skip_rate_interval,
         )
 
     def overall(self) -> OverallFigures:
         """Figures of the whole model."""
         accuracy, accuracy_interval = self._share(self._right())
         last, last_interval = self._share(self.correct[:, -1])
-        cost = self.costs[self.exits]
-        bounds = self.costs[self.possible][0], self.costs[self.possible][-1]
+        cost = self.paid
+        bounds = self.least[self.possible].min(), self.costs[self.possible][-1]
         return OverallFigures(
             n_samples=len(self.exits),
             accuracy=float(accuracy),
@@ -183,7 +201,7 @@ class Outcomes:
             part = self.take(samples)
             intervals[k] = part._drop_interval()
             if len(samples):
-                right, last, cost = part._right(), part.correct[:, -1], self.costs[part.exits]
+                right, last, cost = part._right(), part.correct[:, -1], part.paid
                 measured = np.stack([right, last, part._loss(), cost])
                 values[:, k] = np.average(measured, axis=1, weights=part.weight)
         return ClassFigures(

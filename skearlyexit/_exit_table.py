@@ -356,7 +356,10 @@ def exits_of(
     -------
     exits : ndarray of shape (n_samples,)
     """
-    return outcomes_of(scores, thresholds, np.zeros(scores.shape[1]), routing)[0]
+    reached = _reached(scores, thresholds)
+    if routing is not None:
+        reached &= ~routing.skipped(scores, thresholds)
+    return np.asarray(reached.argmax(axis=1))
 
 
 def outcomes_of(
@@ -382,11 +385,15 @@ def outcomes_of(
     paid : ndarray of shape (n_samples,)
         Cost of the exit, less what is saved by the exits that are skipped before it.
     """
-    reached = scores >= np.append(thresholds, -np.inf)
     if routing is None:
-        exits = np.asarray(reached.argmax(axis=1))
+        exits = exits_of(scores, thresholds)
         return exits, costs[exits]
     skipped = routing.skipped(scores, thresholds)
-    exits = np.asarray((reached & ~skipped).argmax(axis=1))
+    exits = np.asarray((_reached(scores, thresholds) & ~skipped).argmax(axis=1))
     before = np.arange(scores.shape[1]) < exits[:, None]
     return exits, costs[exits] - (skipped & before) @ routing.savings
+
+
+def _reached(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Whether each score reaches the threshold, as every score does at the last exit."""
+    return np.asarray(scores >= np.append(thresholds, -np.inf))

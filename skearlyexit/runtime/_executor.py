@@ -124,7 +124,7 @@ class Executor(metaclass=ABCMeta):
             onward.append(output)
             if asked is None:
                 inputs.append(self.input_of_batch(exit_, embedding, n_of_batch))
-            else:
+            elif len(asked):
                 stop = start + n_of_batch
                 some = asked[np.searchsorted(asked, start) : np.searchsorted(asked, stop)] - start
                 if len(some):

@@ -65,8 +65,9 @@ class CascadeClassifier(BaseExitClassifier, BaseCascade):
         Which estimators are asked for a sample. With ``ExitRouter()``, learned from held-out
         samples, those do not run at which the sample is too unlikely to exit, by its score at the
         first one. None asks all of them in order. Policies and combinations that depend on several
-        estimators, parts of an ensemble, `pass_probabilities` and `feature_costs` do not
-        support it.
+        estimators, parts of an ensemble, `pass_probabilities`, `feature_costs`, strict budgets and
+        `to_onnx` do not support it. With costs in seconds, it compares the operations of the
+        estimators, which must be countable.
     threshold : float or sequence of float, default=None
         One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
         the first estimator; above 1 no sample exits early. At most one of `threshold`, `budget` and

@@ -108,18 +108,15 @@ class Routing:
 
     @staticmethod
     def concatenate(parts: Sequence[Routing | None]) -> Routing | None:
-        """Routing of the samples of several tables, or None if they have none."""
+        """Routing of the samples of several tables, or None if one of them has none."""
         known = [part for part in parts if part is not None]
-        if not known:
+        if not known or len(known) < len(parts):
             return None
-        starts = np.cumsum([0, *(len(part.routers) for part in known)])
-        return replace(
-            known[0],
-            routers=tuple(router for part in known for router in part.routers),
-            which=np.concatenate(
-                [part.which + start for part, start in zip(known, starts, strict=False)]
-            ),
-        )
+        # The tables of one model have the same router.
+        routers = {id(router): router for part in known for router in part.routers}
+        numbers = {key: i for i, key in enumerate(routers)}
+        which = [np.array([numbers[id(each)] for each in p.routers])[p.which] for p in known]
+        return replace(known[0], routers=tuple(routers.values()), which=np.concatenate(which))
 
 
 class ScoredExits:
@@ -240,7 +237,8 @@ class ExitTable(ScoredExits):
     gates : ndarray of shape (n_samples, n_exits), default=None
         Outputs of the gates; 1 at the last exit, which has no gate. None if gates are not used.
     routing : Routing, default=None
-        Which exits samples skip. None without a router.
+        Which exits samples skip, in the exit tables of a classifier with a router. None if all are
+        asked.
 
     Examples
     --------

@@ -24,7 +24,7 @@ from skearlyexit.costs import (
 )
 from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.costs._estimators import CALL
-from skearlyexit.costs._macs import counted_or_free
+from skearlyexit.costs._macs import counted_or_free, counts
 from skearlyexit.costs._parts import PartMeasurements
 from skearlyexit.costs._registry import COSTS
 
@@ -132,7 +132,7 @@ class ChainCosts:
         table = self._of_parts(*(measured or self._measured_alone(chain, exit_rule, X)))
         return Cascade(chain, exit_rule.priced(table), table)
 
-    def untimed(self, chain: FittedChain, X: GivenRows) -> RoutedCosts:
+    def untimed(self, chain: FittedChain, X: GivenRows, *, routed: bool) -> RoutedCosts:
         """Costs from which exit rules are fitted, which are the same for fits with the same seed.
 
         If the cost is measured by time, operations are counted instead, at least one for each
@@ -144,15 +144,30 @@ class ChainCosts:
             Fitted estimators.
         X : GivenRows
             Samples, of which the first ones are used.
+        routed : bool
+            Whether there is a router, which compares the estimators by these costs.
 
         Returns
         -------
         costs : RoutedCosts
             Costs of the exits, without the cost of the exit rule.
+
+        Raises
+        ------
+        ValueError
+            If an estimator cannot be counted for a router.
         """
         parts = _parts(chain, X)
         if self.cost.is_exact:
             return self._untimed(self._of_estimators(parts), self.columns)
+        unknown = [name for name, part in zip(self.names, parts, strict=True) if not counts(part)]
+        if routed and unknown:
+            raise ValueError(
+                "A router compares the costs of the estimators by counted operations, so that the "
+                f"same seed gives the same model, and the operations of {unknown} cannot be "
+                "counted. Give the cost of each estimator, such as "
+                f"cost={[10**i for i in range(len(parts))]}, or router=None."
+            )
         values = np.array([max(1.0, counted_or_free(part)) for part in parts])
         return self._untimed(values, RATE * self.columns)
 

@@ -135,7 +135,7 @@ def fit_chain(
         samples,
         held,
         found,
-        lambda: costs.untimed(final, samples.X),
+        lambda: costs.untimed(final, samples.X, routed=needed.router is not None),
         task.n_outputs,
         rng,
     )

@@ -18,6 +18,7 @@ from skearlyexit import (
     CascadeClassifier,
     ConformalRiskControl,
     ExitRouter,
+    ExitTable,
     LinearHead,
     MLPHead,
     RiskControl,
@@ -280,6 +281,27 @@ class TestPredictions:
         assert clf.exit_table(X_TEST).routing is None
 
 
+class TestTables:
+    def test_of_one_model_in_a_row(self, chain):
+        whole = chain.exit_table(X_TEST)
+        parts = ExitTable.concatenate(
+            [chain.exit_table(X_TEST[:150]), chain.exit_table(X_TEST[150:])]
+        )
+        thresholds = dividing(chain)
+        assert len(parts.routing.routers) == 1
+        for found, expected in zip(
+            parts.outcomes(thresholds, chain.costs_),
+            whole.outcomes(thresholds, chain.costs_),
+            strict=True,
+        ):
+            assert found.tolist() == expected.tolist()
+
+    def test_with_one_that_has_no_router(self, chain):
+        whole = chain.exit_table(X_TEST)
+        other = replace(whole, routing=None)
+        assert ExitTable.concatenate([whole, other]).routing is None
+
+
 class TestCalibration:
     @pytest.mark.parametrize(
         "point",
@@ -444,6 +466,10 @@ def test_what_cannot_be_combined_is_refused_before_training(make, message, untra
 
 
 class TestRefusedLater:
+    def test_estimators_that_cannot_be_compared(self):
+        with pytest.raises(ValueError, match=r"operations of \['bayes'\] cannot be counted"):
+            three(cost="seconds").fit(X, y)
+
     def test_parts_of_an_ensemble(self):
         forest = RandomForestClassifier(10, random_state=0).fit(X, y)
         clf = CascadeClassifier.from_ensemble(forest, [2, 5], router=ExitRouter())

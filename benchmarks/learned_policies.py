@@ -37,6 +37,7 @@ from skearlyexit._fitting._cross_fit import cross_fit
 from skearlyexit.calibration import Budget, CalibrationData, NotCertifiedError, RiskControl
 from skearlyexit.calibration import compute_frontier as frontier_of
 from skearlyexit.combination import GeometricCombination, OwnCombination, TemperatureScaling
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.experimental import ReinforcedPolicy
 from skearlyexit.policies import (
     ConfidencePolicy,
@@ -106,8 +107,9 @@ def one_run(name: str, n_samples: int, seed: int) -> dict[str, tuple[float, floa
     rng = np.random.RandomState(seed)
     outputs, y = draw(n_samples, rng)
     held_out = Samples(Outputs(outputs), y)
+    costs = RoutedCosts(COSTS, np.zeros(len(COSTS)))
     final, scored = cross_fit(
-        decisions()[name], held_out, [n_samples], lambda: COSTS, np.random.RandomState(seed)
+        decisions()[name], held_out, [n_samples], lambda: costs, np.random.RandomState(seed)
     )
     new, y_new = draw(N_NEW, rng)
     judged = final.tabulate(Outputs(new))

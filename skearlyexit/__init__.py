@@ -61,6 +61,7 @@ from skearlyexit.policies import (
     ScheduledPolicy,
     TolerancePolicy,
 )
+from skearlyexit.routing import ExitRouter
 from skearlyexit.training import (
     AuxiliaryTraining,
     CombinedTraining,
@@ -102,6 +103,7 @@ __all__ = [
     "ErrorRise",
     "EstimatorHead",
     "ExactPlacement",
+    "ExitRouter",
     "ExitTable",
     "FixedExits",
     "FreezeOutTraining",

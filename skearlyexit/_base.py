@@ -17,7 +17,7 @@ from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
 from skearlyexit._determinism._random import ending_turns
 from skearlyexit._exit_table import exits_of
-from skearlyexit._fitting._operating_point import choose_point, requested_point
+from skearlyexit._fitting._operating_point import check_routing, choose_point, requested_point
 from skearlyexit._task._base import Table, Task
 from skearlyexit._utils._gradients import gradients
 from skearlyexit.calibration import (
@@ -270,6 +270,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
                 )
             request._validate_params()
             self._task.check(request)
+            check_routing(request, self.cascade_.exit_rule)
         needs_probabilities = request is not None and request.needs_probabilities
         table = tabulate(self.cascade_, X) if needs_probabilities else self._tabulated(X)
         data = self._task.calibration_data(table, encoded, self.costs_, weight)
@@ -306,7 +307,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            If the model has not been calibrated, or `window` is not a positive integer.
+            If the model has not been calibrated or has a router, or `window` is not a positive
+            integer.
 
         Notes
         -----
@@ -319,6 +321,11 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         X = self._validate_rows(X)
         if self.n_exits_ == 1:
             return self
+        if self.cascade_.exit_rule.router is not None:
+            raise ValueError(
+                "partial_calibrate keeps exit rates, and with a router the mean cost also depends "
+                "on the exits that samples skip. Call calibrate(X, y) with new labeled samples."
+            )
         if self.frontier_ is None:
             raise ValueError(
                 "partial_calibrate adapts calibrated thresholds, and this model has not been "
@@ -367,6 +374,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
                 "samples that it was not fitted on, or give a threshold."
             )
         table = self.cost_table_
+        if isinstance(budget, Budget):
+            check_routing(budget, self.cascade_.exit_rule)
         with naming_candidates(self._candidates, lambda: table):
             return look_up(budget, self.frontier_, self.costs_, table.unit, table.plain)
 
@@ -396,12 +405,15 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     def _tabulated(self, X: Any) -> Table:
         return label_table(self.cascade_.network, self.cascade_.exit_rule, X)
 
-    def _exits(self, X: Any, table: Table, point: CalibratedPoint) -> np.ndarray:
-        """Exit of each of the validated samples X, which a table is of."""
+    def _outcomes(
+        self, X: Any, table: Table, point: CalibratedPoint
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Exit and cost of each of the validated samples X, which a table is of."""
         strict_budget = point.strict_budget
         if strict_budget is None:
-            return table.exits(point.thresholds)
-        return run(self.cascade_, X, point.thresholds, strict_budget=strict_budget).exits
+            return table.outcomes(point.thresholds, self.costs_)
+        exits = run(self.cascade_, X, point.thresholds, strict_budget=strict_budget).exits
+        return exits, self.costs_[exits]
 
     def _or_unchanged(self, change: Callable[[], None]) -> None:
         """Change the estimator, which is as it was before if an error is raised."""

@@ -26,6 +26,7 @@ from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
+from skearlyexit.routing import ExitRouter
 
 
 class CascadeClassifier(BaseExitClassifier, BaseCascade):
@@ -58,6 +59,13 @@ class CascadeClassifier(BaseExitClassifier, BaseCascade):
     temperature_scaling : bool, default=False
         Whether the predicted probabilities of each estimator are calibrated by temperature scaling,
         fitted on held-out samples.
+    router : ExitRouter, default=None
+        Which estimators are asked for a sample. With ``ExitRouter()``, learned from held-out
+        samples, those do not run at which the sample is too unlikely to exit, by its score at the
+        first one. None asks all of them in order. Policies and combinations that depend on several
+        estimators, parts of an ensemble, `pass_probabilities`, `feature_costs`, strict budgets and
+        `to_onnx` do not support it. With costs in seconds, it compares the operations of the
+        estimators, which must be countable.
     threshold : float or sequence of float, default=None
         One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
         the first estimator; above 1 no sample exits early. At most one of `threshold`, `budget` and
@@ -216,6 +224,7 @@ default="seconds"
         **BaseCascade._parameter_constraints,
         "policy": [StrOptions(set(POLICIES) - {"gate"}), Policy, None],
         "temperature_scaling": ["boolean"],
+        "router": [ExitRouter, None],
         "pass_probabilities": ["boolean"],
         "train_share": [Interval(Real, 0, 1, closed="right")],
     }
@@ -227,6 +236,7 @@ default="seconds"
         policy: str | Policy | None = None,
         combine: str | Combination | None = None,
         temperature_scaling: bool = False,
+        router: ExitRouter | None = None,
         threshold: float | Sequence[float] | None = None,
         budget: float | Budget | None = None,
         operating_point: OperatingPoint | None = None,
@@ -246,6 +256,7 @@ default="seconds"
         self.policy = policy
         self.combine = combine
         self.temperature_scaling = temperature_scaling
+        self.router = router
         self.threshold = threshold
         self.budget = budget
         self.operating_point = operating_point

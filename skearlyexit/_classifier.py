@@ -17,6 +17,7 @@ from skearlyexit.combination import Combination
 from skearlyexit.costs import Cost
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
+from skearlyexit.routing import ExitRouter
 from skearlyexit.training import TrainingStrategy
 
 
@@ -117,6 +118,11 @@ class EarlyExitClassifier(BaseNetworkClassifier):
     temperature_scaling : bool, default=False
         Whether the predicted probabilities of each head are calibrated by temperature scaling,
         fitted on held-out samples.
+    router : ExitRouter, default=None
+        Which exits are asked for a sample. With ``ExitRouter()``, learned from held-out samples,
+        heads are not computed at which the sample is too unlikely to exit, by its score at the
+        first exit. None asks all exits in order. Policies and combinations that depend on several
+        exits, strict budgets and ONNX do not support it.
     threshold : float or sequence of float, default=None
         One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
         the first exit; above 1 no sample exits early. At most one of `threshold`, `budget` and
@@ -348,6 +354,7 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         policy: str | Policy | None = None,
         combine: str | Combination | None = None,
         temperature_scaling: bool = False,
+        router: ExitRouter | None = None,
         threshold: float | Sequence[float] | None = None,
         budget: float | Budget | None = None,
         operating_point: OperatingPoint | None = None,
@@ -386,6 +393,7 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         self.policy = policy
         self.combine = combine
         self.temperature_scaling = temperature_scaling
+        self.router = router
         self.threshold = threshold
         self.budget = budget
         self.operating_point = operating_point

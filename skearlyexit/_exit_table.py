@@ -6,8 +6,8 @@ Thresholds, costs and metrics are computed from the exit table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -60,10 +60,70 @@ class Outputs:
         )
 
 
+class Router(Protocol):
+    """What determines the exits that samples skip; see `skearlyexit.routing.ExitRouter`."""
+
+    def least_scores(self, thresholds: np.ndarray) -> np.ndarray:
+        """Least first score with which each exit is asked, shape (n_exits,)."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which exits samples skip, and what it saves.
+
+    Attributes
+    ----------
+    routers : tuple of ExitRouter
+        Fitted routers. In cross-fitting, each sample has one that was not fitted to it.
+    which : ndarray of shape (n_samples,)
+        Index of the router of each sample.
+    savings : ndarray of shape (n_exits,)
+        Cost that a sample saves which skips the exit, as a share of that of the plain network.
+    """
+
+    routers: tuple[Router, ...]
+    which: np.ndarray
+    savings: np.ndarray
+
+    @classmethod
+    def of(cls, router: Router, n_samples: int, savings: np.ndarray) -> Routing:
+        """Routing of samples by one router."""
+        return cls((router,), np.zeros(n_samples, dtype=np.intp), savings)
+
+    def __getitem__(self, rows: np.ndarray) -> Routing:
+        return replace(self, which=self.which[rows])
+
+    def skipped(self, scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+        """Whether each sample skips each exit under given thresholds, shape of `scores`.
+
+        It says so of exits after that of the sample, too, which it does not reach.
+        """
+        least = np.stack([router.least_scores(thresholds) for router in self.routers])
+        return np.asarray(scores[:, :1] < least[self.which])
+
+    def least_costs(self, costs: np.ndarray) -> np.ndarray:
+        """Cumulative cost of each exit if all exits between the first and it are skipped."""
+        between = np.append(0.0, self.savings[1:])
+        return np.asarray(costs - np.cumsum(between) + between)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Routing | None]) -> Routing | None:
+        """Routing of the samples of several tables, or None if one of them has none."""
+        known = [part for part in parts if part is not None]
+        if not known or len(known) < len(parts):
+            return None
+        # The tables of one model have the same router.
+        routers = {id(router): router for part in known for router in part.routers}
+        numbers = {key: i for i, key in enumerate(routers)}
+        which = [np.array([numbers[id(each)] for each in p.routers])[p.which] for p in known]
+        return replace(known[0], routers=tuple(routers.values()), which=np.concatenate(which))
+
+
 class ScoredExits:
     """Base class of tables with a score for each sample and exit."""
 
     scores: np.ndarray
+    routing: Routing | None = None
 
     @property
     def n_exits(self) -> int:
@@ -77,7 +137,7 @@ class ScoredExits:
         """Compute the exit of each sample under given thresholds.
 
         A sample exits at the first exit at which its score reaches the threshold, and at the last
-        exit if there is none.
+        exit if there is none. Exits that it skips do not count.
 
         Parameters
         ----------
@@ -89,7 +149,48 @@ class ScoredExits:
         exits : ndarray of shape (n_samples,)
             Index of the exit of each sample.
         """
-        return exits_of(self.scores, np.asarray(thresholds, dtype=np.float64))
+        return exits_of(self.scores, np.asarray(thresholds, dtype=np.float64), self.routing)
+
+    def skipped(self, thresholds: np.ndarray) -> np.ndarray:
+        """Compute which exits before its own each sample skips under given thresholds.
+
+        Parameters
+        ----------
+        thresholds : array-like of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
+
+        Returns
+        -------
+        skipped : ndarray of shape (n_samples, n_exits), bool
+            Whether the sample skips the exit. All are False without a router.
+        """
+        if self.routing is None:
+            return np.zeros(self.scores.shape, dtype=bool)
+        thresholds = np.asarray(thresholds, dtype=np.float64)
+        before = np.arange(self.n_exits) < self.exits(thresholds)[:, None]
+        return self.routing.skipped(self.scores, thresholds) & before
+
+    def outcomes(self, thresholds: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the exit and the cost of each sample under given thresholds.
+
+        Parameters
+        ----------
+        thresholds : array-like of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
+        costs : array-like of shape (n_exits,)
+            Cumulative cost of exiting at each exit if none is skipped, such as `costs_` of an
+            estimator.
+
+        Returns
+        -------
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample.
+        paid : ndarray of shape (n_samples,)
+            Cost of the exit of each sample, less the costs of heads and decisions of the exits that
+            it skips.
+        """
+        thresholds = np.asarray(thresholds, dtype=np.float64)
+        return outcomes_of(self.scores, thresholds, np.asarray(costs), self.routing)
 
 
 @dataclass(frozen=True)
@@ -104,10 +205,13 @@ class LabelTable(ScoredExits):
         Index of the most probable class.
     scores : ndarray of shape (n_samples, n_exits)
         As in `ExitTable`.
+    routing : Routing or None, default=None
+        As in `ExitTable`.
     """
 
     labels: np.ndarray
     scores: np.ndarray
+    routing: Routing | None = None
 
     @staticmethod
     def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
@@ -115,6 +219,7 @@ class LabelTable(ScoredExits):
         return LabelTable(
             np.concatenate([table.labels for table in tables]),
             np.concatenate([table.scores for table in tables]),
+            Routing.concatenate([table.routing for table in tables]),
         )
 
 
@@ -131,6 +236,9 @@ class ExitTable(ScoredExits):
         Scores of the policy, in [0, 1]; a higher score means a more confident prediction.
     gates : ndarray of shape (n_samples, n_exits), default=None
         Outputs of the gates; 1 at the last exit, which has no gate. None if gates are not used.
+    routing : Routing, default=None
+        Which exits samples skip, in the exit tables of a classifier with a router. None if all are
+        asked.
 
     Examples
     --------
@@ -148,6 +256,7 @@ class ExitTable(ScoredExits):
     probabilities: np.ndarray
     scores: np.ndarray
     gates: np.ndarray | None = None
+    routing: Routing | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -172,6 +281,7 @@ class ExitTable(ScoredExits):
             np.concatenate([table.probabilities for table in tables]),
             np.concatenate([table.scores for table in tables]),
             _concatenated_gates([table.gates for table in tables]),
+            Routing.concatenate([table.routing for table in tables]),
         )
 
 
@@ -228,16 +338,60 @@ def _concatenated_gates(gates: Sequence[Any]) -> np.ndarray | None:
     return None if any(each is None for each in gates) else np.concatenate(gates)
 
 
-def exits_of(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+def exits_of(
+    scores: np.ndarray, thresholds: np.ndarray, routing: Routing | None = None
+) -> np.ndarray:
     """First exit at which the score of a sample reaches the threshold, or else the last exit.
 
     Parameters
     ----------
     scores : ndarray of shape (n_samples, n_exits)
     thresholds : ndarray of shape (n_exits - 1,)
+    routing : Routing or None, default=None
+        Exits that samples skip, at which they do not exit.
 
     Returns
     -------
     exits : ndarray of shape (n_samples,)
     """
-    return np.asarray((scores >= np.append(thresholds, -np.inf)).argmax(axis=1))
+    reached = _reached(scores, thresholds)
+    if routing is not None:
+        reached &= ~routing.skipped(scores, thresholds)
+    return np.asarray(reached.argmax(axis=1))
+
+
+def outcomes_of(
+    scores: np.ndarray,
+    thresholds: np.ndarray,
+    costs: np.ndarray,
+    routing: Routing | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exit of each sample, as in `exits_of`, and what it costs.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_exits)
+    thresholds : ndarray of shape (n_exits - 1,)
+    costs : ndarray of shape (n_exits,)
+        Cumulative cost of exiting at each exit if none is skipped.
+    routing : Routing or None, default=None
+        Exits that samples skip, and what it saves.
+
+    Returns
+    -------
+    exits : ndarray of shape (n_samples,)
+    paid : ndarray of shape (n_samples,)
+        Cost of the exit, less what is saved by the exits that are skipped before it.
+    """
+    if routing is None:
+        exits = exits_of(scores, thresholds)
+        return exits, costs[exits]
+    skipped = routing.skipped(scores, thresholds)
+    exits = np.asarray((_reached(scores, thresholds) & ~skipped).argmax(axis=1))
+    before = np.arange(scores.shape[1]) < exits[:, None]
+    return exits, costs[exits] - (skipped & before) @ routing.savings
+
+
+def _reached(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Whether each score reaches the threshold, as every score does at the last exit."""
+    return np.asarray(scores >= np.append(thresholds, -np.inf))

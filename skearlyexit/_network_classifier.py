@@ -22,6 +22,7 @@ from skearlyexit._task._classification import Classification
 from skearlyexit._utils._available_if import available_if
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import POLICIES
+from skearlyexit.routing import ExitRouter
 from skearlyexit.training import MultiExitNetwork
 from skearlyexit.training._criterion import CLASSIFICATION_LOSSES
 
@@ -34,6 +35,7 @@ class BaseNetworkClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
         "loss": [StrOptions(set(CLASSIFICATION_LOSSES))],
         "policy": [StrOptions(set(POLICIES)), Policy, None],
         "temperature_scaling": ["boolean"],
+        "router": [ExitRouter, None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }

@@ -22,6 +22,7 @@ from _harness.store import kept
 from skearlyexit import EarlyExitClassifier
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.costs import CostMeasurement, CostTable, MACsCost
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.runtime._driver import outputs
 
 EPOCHS = {"letter": 40, "magic": 20, "mnist5k": 16, "fashion": 8}
@@ -48,12 +49,11 @@ class Cascade:
     y_test: np.ndarray
 
     @property
-    def bare_costs(self) -> np.ndarray:
-        """Cumulative costs of the exits, decisions not counted."""
+    def bare_costs(self) -> RoutedCosts:
+        """Costs of the exits, decisions not counted."""
         table = self.clf.cost_table_
-        return replace(
-            table, decisions=[CostMeasurement.exactly(0.0)] * len(table.names)
-        ).cumulative
+        bare = replace(table, decisions=[CostMeasurement.exactly(0.0)] * len(table.names))
+        return RoutedCosts(bare.cumulative, bare.savings)
 
     def costs(self, rule: ExitRule) -> np.ndarray:
         """Cumulative costs of the exits with a fitted exit rule."""

@@ -1,7 +1,7 @@
 """Exit rule: from the outputs of the heads to predicted probabilities and scores.
 
 The output of a head is scaled by its temperature, combined with those of the previous heads, and
-scored by the policy.
+scored by the policy. With a router, a sample may skip exits, by its score at the first one.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from sklearn.base import clone
 
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import hold_out
-from skearlyexit._exit_table import Outputs
+from skearlyexit._exit_table import Outputs, Routing
 from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit._utils._not_finite import check_outputs
 from skearlyexit.combination import Combination, OwnCombination, TemperatureScaling
-from skearlyexit.costs import CostInput, UncountedError
+from skearlyexit.costs import CostInput, CostTable, UncountedError
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.policies import Policy
+from skearlyexit.routing import ExitRouter
 
 #: States of combination and policy.
 State = tuple[np.ndarray | None, np.ndarray | None]
 NO_STATE: State = (None, None)
+MAX_SEED = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
 class ExitRule:
-    """Temperature scaling, combination and policy of a cascade.
+    """Temperature scaling, combination, policy and router of a cascade.
 
     Attributes
     ----------
@@ -41,12 +44,19 @@ class ExitRule:
         Policy that computes the scores.
     kind : OutputKind, default=PROBABILITIES
         What the outputs of the heads are.
+    router : ExitRouter or None, default=None
+        Router that determines the exits that samples skip. None if all are asked.
+    savings : ndarray of shape (n_exits,) or None, default=None
+        Cost that a sample saves which skips the exit, as a share of that of the plain network. None
+        as long as it is not known.
     """
 
     scaling: TemperatureScaling | None
     combination: Combination
     policy: Policy
     kind: OutputKind = PROBABILITIES
+    router: ExitRouter | None = None
+    savings: np.ndarray | None = None
 
     @property
     def needs_probabilities(self) -> bool:
@@ -73,9 +83,9 @@ class ExitRule:
     @property
     def learned_parts(self) -> list[str]:
         """Names of the parts that are fitted to held-out samples, each to separate ones."""
-        parts = [] if self.scaling is None else [self.scaling]
         learning = [part for part in (self.combination, self.policy) if part.is_learned]
-        return [type(part).__name__ for part in (*parts, *learning)]
+        parts = (self.scaling, *learning, self.router)
+        return [type(part).__name__ for part in parts if part is not None]
 
     @property
     def n_learned(self) -> int:
@@ -99,7 +109,32 @@ class ExitRule:
             clone(self.combination),
             clone(self.policy),
             self.kind,
+            None if self.router is None else clone(self.router),
         )
+
+    def check_router(self) -> None:
+        """Raise a ValueError if there is a router and another part depends on skipped exits."""
+        if self.router is None:
+            return
+        self.router._validate_params()
+        remembering = [each for each in (self.policy, self.combination) if each.has_memory]
+        if remembering:
+            raise ValueError(
+                f"{type(remembering[0]).__name__} depends on the outputs of all exits before, and "
+                f"{type(self.router).__name__} skips some of them. Give router=None, or a policy "
+                "and a combination that depend on one exit only."
+            )
+
+    def priced(self, table: CostTable) -> ExitRule:
+        """Exit rule with what a sample saves by skipping an exit, which depends on the costs."""
+        return self if self.router is None else replace(self, savings=table.savings)
+
+    def routed(self, table: Any) -> Any:
+        """Table with the exits that samples skip, if there is a router."""
+        if self.router is None:
+            return table
+        savings = self.router.savings_ if self.savings is None else self.savings
+        return replace(table, routing=Routing.of(self.router, len(table), savings))
 
     def answer(
         self, state: State, output: Outputs, exit_: int
@@ -174,7 +209,7 @@ class ExitRule:
             if answers is outputs.probabilities:
                 answers = answers.copy()
             answers[:, i] = answer
-        return self.kind.table(answers, scores, outputs.gates)
+        return self.routed(self.kind.table(answers, scores, outputs.gates))
 
     def cost_input(self, n_classes: int, exit_: int, *, last: bool) -> CostInput | None:
         """Input of the measurement of the cost of the exit rule at an exit.
@@ -195,6 +230,7 @@ class ExitRule:
         """
         macs = self.combination.macs(n_classes, exit_)
         macs += 0.0 if self.scaling is None else self.scaling.macs(n_classes)
+        macs += self.router.macs() if self.router is not None and exit_ == 0 else 0.0
         if last and not macs:
             return None
         model = None if last else self.policy.model(exit_)
@@ -215,17 +251,17 @@ class ExitRule:
         except UncountedError:
             return CostInput(run, answers, model)
 
-    def fitted(self, held_out: Samples, costs: np.ndarray, rng: np.random.RandomState) -> ExitRule:
+    def fitted(self, held_out: Samples, costs: RoutedCosts, rng: np.random.RandomState) -> ExitRule:
         """Fit a copy of the exit rule, each part to separate held-out samples.
 
         Parameters
         ----------
         held_out : Samples
-            Samples with the outputs of all exits. The policy is fitted with the sample weights of
-            the calibration. Temperatures and combination, which change the predictions, are fitted
-            with those of the training.
-        costs : ndarray of shape (n_exits,)
-            Cumulative cost of exiting at each exit, without the cost of the exit rule.
+            Samples with the outputs of all exits. Policy and router are fitted with the sample
+            weights of the calibration. Temperatures and combination, which change the predictions,
+            are fitted with those of the training.
+        costs : RoutedCosts
+            Costs of the exits, without the cost of the exit rule.
         rng : RandomState
             Generator of random numbers.
 
@@ -259,7 +295,8 @@ class ExitRule:
                 axis=1,
             )
         rows = next(parts) if combination.is_learned else np.arange(0)
-        combination.fit(probabilities[rows], y[rows], costs=costs, sample_weight=training[rows])
+        known = costs.cumulative
+        combination.fit(probabilities[rows], y[rows], costs=known, sample_weight=training[rows])
         if policy.is_learned:
             rows = next(parts)
             policy.fit(
@@ -267,9 +304,18 @@ class ExitRule:
                     probabilities[rows], gates[rows] if gates is not None else None
                 ),
                 y[rows],
-                costs=costs,
+                costs=known,
                 sample_weight=judging[rows],
-                seed=int(rng.randint(np.iinfo(np.int32).max)),
+                seed=int(rng.randint(MAX_SEED)),
+            )
+        if exit_rule.router is not None:
+            rows = next(parts)
+            exit_rule.router.fit(
+                replace(exit_rule, router=None).tabulate(outputs[rows]).scores,
+                costs=known,
+                savings=costs.savings,
+                sample_weight=judging[rows],
+                seed=int(rng.randint(MAX_SEED)),
             )
         return exit_rule
 
@@ -286,8 +332,8 @@ def _divide(samples: Samples, n_parts: int, rng: np.random.RandomState) -> list[
     parts.append(rest)
     if n_parts and any(len(part) < 2 for part in parts):
         raise ValueError(
-            "Temperature scaling, learned combinations and learned policies are fitted to separate "
-            f"held-out samples, at least 2 each. Got {len(y)} held-out samples for {n_parts} of "
-            "them. Give more samples, or fewer of these methods."
+            "Temperature scaling, learned combinations, learned policies and routers are fitted to "
+            f"separate held-out samples, at least 2 each. Got {len(y)} held-out samples for "
+            f"{n_parts} of them. Give more samples, or fewer of these methods."
         )
     return parts

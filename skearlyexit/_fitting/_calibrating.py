@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from skearlyexit._fitting._operating_point import CalibrationWeights
 from skearlyexit._task._base import Task
 from skearlyexit._utils._not_finite import among_held_out, located
 from skearlyexit.calibration import CalibrationData
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.runtime._driver import label_table, outputs
 
 #: What is kept of the outputs for held-out samples.
@@ -62,7 +64,7 @@ def fit_rule(
     samples: Samples,
     held: np.ndarray,
     found: list,
-    costs: Callable[[], np.ndarray],
+    costs: Callable[[], RoutedCosts],
     n_classes: int,
     rng: np.random.RandomState,
 ) -> tuple[ExitRule, Samples | None]:
@@ -79,8 +81,8 @@ def fit_rule(
     found : list of Outputs, ExitTable, LabelTable or PredictionTable
         Results of `found_at_exits` for each split.
     costs : callable
-        Function without arguments that returns the cumulative costs of the exits, without the cost
-        of the exit rule. It is called only if they are required.
+        Function without arguments that returns the costs of the exits, without the cost of the exit
+        rule. It is called only if they are required.
     n_classes : int
         Number of classes, or of targets in regression.
     rng : RandomState
@@ -110,4 +112,8 @@ def calibration_data(
     # Calibration takes the scaled weights, and exit rules learn with relative ones.
     if weight is not None and weights.scaled is not None:
         weight = weight * weights.scaled.mean()
-    return task.calibration_data(judged.X, judged.y, cascade.costs, weight, weights.largest)
+    table, savings = judged.X, cascade.exit_rule.savings
+    if table.routing is not None:
+        # The costs were measured after the router was fitted.
+        table = replace(table, routing=replace(table.routing, savings=savings))
+    return task.calibration_data(table, judged.y, cascade.costs, weight, weights.largest)

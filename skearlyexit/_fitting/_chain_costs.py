@@ -23,10 +23,10 @@ from skearlyexit.costs import (
     CostTable,
     GivenCost,
     UncountedError,
-    exit_costs,
 )
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.costs._estimators import CALL
-from skearlyexit.costs._macs import counted_or_free
+from skearlyexit.costs._macs import counted_or_free, counts
 from skearlyexit.costs._parts import PartMeasurements
 from skearlyexit.costs._registry import COSTS
 from skearlyexit.runtime._onnx_chain import as_network
@@ -108,7 +108,7 @@ class ChainCosts:
         """Lower bound of the cost of exiting at the first exit, known before training."""
         # Without parts, only a cost that is given has values for the estimators.
         known = self.cost.of_blocks([], self.names, {})
-        return float(self._cumulative(known, self.columns)[0]) if len(known) else 0.0
+        return float(self._untimed(known, self.columns).cumulative[0]) if len(known) else 0.0
 
     def cascade(
         self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
@@ -140,7 +140,7 @@ class ChainCosts:
 
         measured = self.cost.while_running(time)
         table = self._of_parts(*(measured or self._measured_alone(chain, exit_rule, X)))
-        return Cascade(chain, exit_rule, table)
+        return Cascade(chain, exit_rule.priced(table), table)
 
     def _in_session(
         self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows
@@ -153,9 +153,10 @@ class ChainCosts:
         if measured is None:
             return None
         # To call the session, and to copy the samples in it, takes time for any estimator alone.
-        return Cascade(chain, exit_rule, self._table(*measured), timer.compiled)
+        table = self._table(*measured)
+        return Cascade(chain, exit_rule.priced(table), table, timer.compiled)
 
-    def untimed(self, chain: FittedChain, X: GivenRows) -> np.ndarray:
+    def untimed(self, chain: FittedChain, X: GivenRows, *, routed: bool) -> RoutedCosts:
         """Costs from which exit rules are fitted, which are the same for fits with the same seed.
 
         If the cost is measured by time, operations are counted instead, at least one for each
@@ -167,22 +168,37 @@ class ChainCosts:
             Fitted estimators.
         X : GivenRows
             Samples, of which the first ones are used.
+        routed : bool
+            Whether there is a router, which compares the estimators by these costs.
 
         Returns
         -------
-        costs : ndarray of shape (n_exits,)
-            Cumulative cost of exiting at each exit, without the cost of the exit rule.
+        costs : RoutedCosts
+            Costs of the exits, without the cost of the exit rule.
+
+        Raises
+        ------
+        ValueError
+            If an estimator cannot be counted for a router.
         """
         parts = _parts(chain, X)
         if self.cost.is_exact:
-            return self._cumulative(self._of_estimators(parts), self.columns)
+            return self._untimed(self._of_estimators(parts), self.columns)
+        unknown = [name for name, part in zip(self.names, parts, strict=True) if not counts(part)]
+        if routed and unknown:
+            raise ValueError(
+                "A router compares the costs of the estimators by counted operations, so that the "
+                f"same seed gives the same model, and the operations of {unknown} cannot be "
+                "counted. Give the cost of each estimator, such as "
+                f"cost={[10**i for i in range(len(parts))]}, or router=None."
+            )
         values = np.array([max(1.0, counted_or_free(part)) for part in parts])
-        return self._cumulative(values, RATE * self.columns)
+        return self._untimed(values, RATE * self.columns)
 
-    def _cumulative(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Cumulative costs from those of the estimators and of the columns."""
+    def _untimed(self, values: np.ndarray, columns: np.ndarray) -> RoutedCosts:
+        """Costs of the exits from those of the estimators and of the columns."""
         stages, heads = np.where(self.in_last, values, 0), np.where(self.in_last, 0, values)
-        return exit_costs(stages + columns[0], heads + columns[1])
+        return RoutedCosts.of(stages + columns[0], heads + columns[1], np.zeros(len(values)))
 
     def _measured_alone(
         self, chain: FittedChain, exit_rule: ExitRule, X: GivenRows

@@ -87,9 +87,18 @@ def fit_chain(
     request = requested_point(params)
     rng = check_random_state(params.random_state)
     # Before a random number is drawn. What a rule needs does not depend on the held-out samples.
-    needs = _exit_rule(params, task, n_exits, 0).needs_probabilities
-    fitter.check(needs_probabilities=n_exits > 1 and needs, weighted=samples.weight is not None)
+    needed = _exit_rule(params, task, n_exits, 0)
+    fitter.check(
+        needs_probabilities=n_exits > 1 and needed.needs_probabilities,
+        weighted=samples.weight is not None,
+        routed=needed.router is not None,
+    )
     columns = column_costs(params.feature_costs, fitter.columns, fitter.in_last, samples.X)
+    if needed.router is not None and columns.any():
+        raise ValueError(
+            "A column is paid for at the first estimator that needs it, which a router may skip. "
+            "Give router=None, or no 'feature_costs'."
+        )
     costs = ChainCosts(
         resolve_chain_cost(params.cost, fitter.names, columns),
         fitter.names,
@@ -105,7 +114,7 @@ def fit_chain(
     check_request(
         request,
         costs.cost.unit_name,
-        exit_rule.learned_parts,
+        exit_rule,
         n_exits,
         held,
         samples.y,
@@ -133,7 +142,7 @@ def fit_chain(
         samples,
         held,
         found,
-        lambda: costs.untimed(final, samples.X),
+        lambda: costs.untimed(final, samples.X, routed=needed.router is not None),
         task.n_outputs,
         rng,
     )
@@ -178,7 +187,9 @@ def _exit_rule(params: Any, task: Task, n_exits: int, n_samples: int) -> ExitRul
     combination = resolve(params.combine, COMBINATIONS, "own")
     for part in (policy, combination):
         task.check(part)
-    exit_rule = ExitRule(task.scaling(params), combination, policy, task.kind)
+    router = task.router(params) if n_exits > 2 else None  # of two exits, none can be skipped
+    exit_rule = ExitRule(task.scaling(params), combination, policy, task.kind, router)
+    exit_rule.check_router()
     if exit_rule.gated_parts:
         raise ValueError(
             f"{exit_rule.gated_parts[0]} needs gates, which are learned with a network. Give "

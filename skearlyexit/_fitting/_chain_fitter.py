@@ -87,7 +87,7 @@ class ChainFitter:
             included[i] = True
         return included
 
-    def check(self, *, needs_probabilities: bool, weighted: bool) -> None:
+    def check(self, *, needs_probabilities: bool, weighted: bool, routed: bool) -> None:
         """Check before training that the estimators can do what is required of them.
 
         Parameters
@@ -96,14 +96,22 @@ class ChainFitter:
             Whether the exit rule depends on predicted probabilities.
         weighted : bool
             Whether sample weights are given.
+        routed : bool
+            Whether samples may skip estimators.
 
         Raises
         ------
         ValueError
-            If an estimator has no `predict_proba`, or does not support sample weights.
+            If an estimator has no `predict_proba`, does not support sample weights, or cannot be
+            skipped.
         """
         for name, estimator in zip(self.names, self.estimators, strict=True):
             kind = type(estimator).__name__
+            if routed and _is_part(estimator):
+                raise ValueError(
+                    f"The estimator {name!r} is a part of an ensemble, which continues what the "
+                    "part before it has computed, so that none can be skipped. Give router=None."
+                )
             if needs_probabilities and not hasattr(estimator, "predict_proba"):
                 raise ValueError(
                     f"The estimator {name!r} ({kind}) has no predict_proba, which the policy, "

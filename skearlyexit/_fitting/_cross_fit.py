@@ -10,6 +10,7 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._splits import Split, cross_fitting_splits
 from skearlyexit._exit_table import Outputs
+from skearlyexit.costs._compose import RoutedCosts
 
 #: Number of folds for an exit rule that learns, if the samples were held out once.
 N_FOLDS = 5
@@ -19,7 +20,7 @@ def cross_fit(
     exit_rule: ExitRule,
     held_out: Samples,
     folds: Sequence[int],
-    costs: Callable[[], np.ndarray],
+    costs: Callable[[], RoutedCosts],
     rng: np.random.RandomState,
 ) -> tuple[ExitRule, Samples]:
     """Fit an exit rule, and compute the exit table from which its thresholds are chosen.
@@ -39,8 +40,8 @@ def cross_fit(
     folds : sequence of int
         Number of samples of each fold, in order.
     costs : callable
-        Function without arguments that returns the cumulative costs of the exits, without the cost
-        of the exit rule. It is called only if they are required.
+        Function without arguments that returns the costs of the exits, without the cost of the exit
+        rule. It is called only if they are required.
     rng : RandomState
         Generator of random numbers.
 
@@ -80,18 +81,19 @@ def _splits(held_out: Samples, folds: Sequence[int], rng: np.random.RandomState)
     splits = list(cross_fitting_splits(N_FOLDS, held_out.strata, held_out.groups, rng))
     if not splits:
         raise ValueError(
-            "Temperature scaling, learned combinations and learned policies are cross-fitted on "
-            f"held-out samples and need at least {N_FOLDS} of them, or two groups. Got "
-            f"{len(held_out)} held-out samples. Hold out more, or use none of these methods."
+            "Temperature scaling, learned combinations, learned policies and routers are "
+            f"cross-fitted on held-out samples and need at least {N_FOLDS} of them, or two groups. "
+            f"Got {len(held_out)} held-out samples. Hold out more, or use none of these methods."
         )
     return splits
 
 
-def fit_to_costs(exit_rule: ExitRule, costs: Callable[[], np.ndarray], n_classes: int) -> ExitRule:
+def fit_to_costs(exit_rule: ExitRule, costs: Callable[[], RoutedCosts], n_classes: int) -> ExitRule:
     """Copy of an exit rule that does not learn, fitted to the costs if it uses them."""
     if not exit_rule.needs_fit:
         return exit_rule.copy()
     known = costs()
-    empty = Outputs(np.empty((0, len(known), n_classes)), np.empty((0, len(known))))
+    n_exits = len(known.cumulative)
+    empty = Outputs(np.empty((0, n_exits, n_classes)), np.empty((0, n_exits)))
     nothing = Samples(empty, np.empty(0, dtype=np.intp))
     return exit_rule.fitted(nothing, known, np.random.RandomState(0))

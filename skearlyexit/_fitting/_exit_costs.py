@@ -17,7 +17,8 @@ from skearlyexit._fitting._exit_times import ExitTimer
 from skearlyexit._fitting._measured_network import Exits
 from skearlyexit._task._base import Task
 from skearlyexit.combination import Combination
-from skearlyexit.costs import Cost, CostInput, CostMeasurement, CostTable, exit_costs
+from skearlyexit.costs import Cost, CostInput, CostMeasurement, CostTable
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.costs._macs import counted_or_free
 from skearlyexit.heads._gate import FittedGate, build_gate
 
@@ -112,9 +113,9 @@ class ExitCosts:
             table = self._table(*self._parts(network, X, exit_rule))
         else:
             table = self._of_measurements(*measured)
-        return Cascade(network, exit_rule, table, timer.compiled)
+        return Cascade(network, exit_rule.priced(table), table, timer.compiled)
 
-    def untimed(self, network: FittedNetwork, X: np.ndarray) -> np.ndarray:
+    def untimed(self, network: FittedNetwork, X: np.ndarray) -> RoutedCosts:
         """Costs from which exit rules are fitted, which are the same for fits with the same seed.
 
         If the cost of stages is measured by time, operations are counted instead, at least one for
@@ -129,17 +130,17 @@ class ExitCosts:
 
         Returns
         -------
-        costs : ndarray of shape (n_exits,)
-            Cumulative cost of exiting at each exit, in units of the cost of the plain network,
-            without the cost of the exit rule.
+        costs : RoutedCosts
+            Costs of the exits, in units of the cost of the plain network, without the cost of the
+            exit rule.
         """
         stages, heads, decisions = self._parts(network, X, None)
         if self.cost.is_exact:
             return self._table(stages, heads, decisions).untimed
-        return exit_costs(
-            [max(1.0, counted_or_free(part)) for part in stages],
-            [counted_or_free(part) for part in heads],
-            [sum(map(counted_or_free, parts)) for parts in decisions],
+        return RoutedCosts.of(
+            np.array([max(1.0, counted_or_free(part)) for part in stages]),
+            np.array([counted_or_free(part) for part in heads]),
+            np.array([float(sum(map(counted_or_free, parts))) for parts in decisions]),
         )
 
     def _parts(

@@ -13,6 +13,7 @@ from skearlyexit._data._splits import Split, hold_out
 from skearlyexit._fitting._cascade_fitter import CascadeFitter
 from skearlyexit._fitting._cross_fit import fit_to_costs
 from skearlyexit._utils._not_finite import ADVICE_IN_FIT, among_held_out, located
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.placement import Probed
 from skearlyexit.runtime._driver import outputs
 
@@ -57,18 +58,20 @@ class ExitProbe:
             found = outputs(network, held.X)
         rows = replace(held, X=found)
 
-        def known() -> np.ndarray:
+        def known() -> RoutedCosts:
             return fitter.costs.untimed(network, train.X)
 
-        if fitter.exit_rule.n_learned:
+        # Exits are chosen as if all were asked: a router is for all exits that there are.
+        exit_rule = replace(fitter.exit_rule, router=None)
+        if exit_rule.n_learned:
             # The same exit rule is used for many subsets of the candidates and cannot be
             # cross-fitted. It is fitted to samples that are not used for the evaluation.
             rng = check_random_state(self.seed)
             judged, learned = hold_out(rows.strata, LEARNING_SHARE, rows.groups, rng)
-            exit_rule = fitter.exit_rule.fitted(rows.take(learned), known(), rng)
+            exit_rule = exit_rule.fitted(rows.take(learned), known(), rng)
             rows = rows.take(judged)
         else:
-            exit_rule = fit_to_costs(fitter.exit_rule, known, fitter.heads.task.n_outputs)
+            exit_rule = fit_to_costs(exit_rule, known, fitter.heads.task.n_outputs)
         with among_held_out():
             table = exit_rule.tabulate(rows.X)
         costs = fitter.costs.cascade(network, exit_rule, train.X).cost_table

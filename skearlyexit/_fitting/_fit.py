@@ -176,7 +176,7 @@ def _fit_spec(
     check_request(
         request,
         spec.cost.unit_name,
-        fitter.exit_rule.learned_parts,
+        fitter.exit_rule,
         len(fitter.exits.heads),
         placed.held,
         samples.y,

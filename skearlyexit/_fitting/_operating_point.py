@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._weights import scaled
 from skearlyexit._task._base import Task
 from skearlyexit.calibration import (
@@ -84,7 +85,7 @@ def requested_point(params: Any) -> OperatingPoint | None:
 def check_request(
     request: OperatingPoint | None,
     unit_name: str,
-    learned_parts: list[str],
+    exit_rule: ExitRule,
     n_exits: int,
     held: np.ndarray,
     y: np.ndarray,
@@ -101,8 +102,8 @@ def check_request(
         Requested operating point.
     unit_name : str
         Unit of the costs.
-    learned_parts : list of str
-        Names of the parts of the exit rule that are fitted on calibration samples.
+    exit_rule : ExitRule
+        Exit rule, not fitted.
     n_exits : int
         Number of exits, including the last one.
     held : ndarray of int
@@ -120,11 +121,13 @@ def check_request(
     ------
     ValueError
         If there are too few calibration samples for the operating point, or none although the
-        operating point or the exit rule requires them, or its metric cannot be computed for them.
+        operating point or the exit rule requires them, or its metric cannot be computed for them,
+        or it does not support the router.
     """
     if request is not None:
         task.check(request)
         request.resolved(unit_name, 1.0)
+        check_routing(request, exit_rule)
     if n_exits == 1:
         return
     if len(held):
@@ -135,7 +138,7 @@ def check_request(
             used = weight > 0
             task.check_metric(request, y[held[used]], weight[used])
         return
-    needed = [*learned_parts]
+    needed = [*exit_rule.learned_parts]
     if request is not None and request.needs_samples:
         needed.append(type(request).__name__)
     if not needed:
@@ -148,6 +151,15 @@ def check_request(
             else "calibration=None holds none out. Give another value, or only a threshold."
         )
     )
+
+
+def check_routing(request: OperatingPoint, exit_rule: ExitRule) -> None:
+    """Raise a ValueError if an operating point does not support the router of an exit rule."""
+    if exit_rule.router is not None and request.obstacle_to_routing():
+        raise ValueError(
+            f"{request.description} does not support {type(exit_rule.router).__name__}: "
+            f"{request.obstacle_to_routing()}. Give router=None, or another operating point."
+        )
 
 
 def choose_point(

@@ -23,6 +23,7 @@ from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import CalibratedPoint
 from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.combination._registry import COMBINATIONS, DEFAULT
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.heads._resolve import resolve_head
 from skearlyexit.placement._resolve import resolve_placement
 from skearlyexit.training import MultiExitNetwork
@@ -70,6 +71,7 @@ def check_goes_on(params: Any) -> None:
         if part.is_learned
     ]
     learned += ["temperature_scaling"] if kind.scaling(params) else []
+    learned += ["router"] if kind.router(params) is not None else []
     needs = ""
     if training.obstacle_to_update():
         needs = training.obstacle_to_update()
@@ -133,7 +135,7 @@ def update_model(
     fit = fitter.update(samples, int(seed % MAX_SEED), start, state)
     network = fit.network
 
-    def costs() -> np.ndarray:
+    def costs() -> RoutedCosts:
         return fitter.costs.untimed(network, samples.X)
 
     exit_rule = fit_to_costs(fitter.exit_rule, costs, task.n_outputs)

@@ -99,7 +99,7 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
         check_request(
             requested_point(params),
             spec.cost.unit_name,
-            spec.exit_rule.learned_parts,
+            spec.exit_rule,
             2,  # or more: their number is not known yet
             np.arange(0),
             spec.rows.y,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,8 @@ class FitSpec:
         rule = ExitRule.plain(task.plain_policy(), task.kind)
         combination = None
         if len(remaining) > 1:
-            rule = self.exit_rule
+            # Of two exits, none can be skipped.
+            rule = self.exit_rule if len(remaining) > 2 else replace(self.exit_rule, router=None)
             if strategy is None:
                 neural = [head.is_neural for head in exits.heads]
                 combination = rule.combination.of_training(training, task.n_outputs, neural)
@@ -220,13 +221,21 @@ def _exit_rule(params: Any, training: TrainingStrategy, task: Task, n_samples: i
             f"{type(training).__name__} cannot be used with loss={params.loss!r}: {obstacle}. Give "
             "another training or another loss."
         )
-    exit_rule = ExitRule(task.scaling(params), combination, policy, task.kind)
+    router = task.router(params)
+    exit_rule = ExitRule(task.scaling(params), combination, policy, task.kind, router)
+    exit_rule.check_router()
     if exit_rule.gated_parts and not training.learns_gates:
         raise ValueError(
             f"{exit_rule.gated_parts[0]} needs gates, which {type(training).__name__} does not "
             "learn. Give training='gated', or another policy and combination."
         )
-    combination.of_training(training, n_classes=2, neural=[True])  # raises if it learns none
+    # It raises an error if the training learns none, and it is required.
+    learned = combination.of_training(training, n_classes=2, neural=[True])
+    if router is not None and learned is not None:
+        raise ValueError(
+            f"{type(training).__name__} learns a combination of the outputs of all exits, and "
+            f"{type(router).__name__} skips some of them. Give router=None, or another training."
+        )
     return exit_rule
 
 

@@ -50,9 +50,18 @@ class SuccessiveFitter(ChainFitter):
     def in_last(self) -> np.ndarray:
         return np.ones(len(self.estimators), dtype=bool) if self.passes else super().in_last
 
-    def check(self, *, needs_probabilities: bool, weighted: bool) -> None:
+    def check(self, *, needs_probabilities: bool, weighted: bool, routed: bool) -> None:
         """As `ChainFitter.check`; only the first may be frozen if outputs are passed on."""
-        super().check(needs_probabilities=needs_probabilities or self.share < 1, weighted=weighted)
+        super().check(
+            needs_probabilities=needs_probabilities or self.share < 1,
+            weighted=weighted,
+            routed=routed,
+        )
+        if routed and self.passes:
+            raise ValueError(
+                f"With pass_{self.task.kind.noun}=True, an estimator needs what those before it "
+                "predict, so that none can be skipped. Give router=None."
+            )
         for name, estimator in list(zip(self.names, self.estimators, strict=True))[1:]:
             if self.passes and is_frozen(estimator):
                 noun = self.task.kind.noun

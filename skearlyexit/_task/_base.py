@@ -16,6 +16,7 @@ from skearlyexit.calibration import CalibrationData, OperatingPoint
 from skearlyexit.combination import TemperatureScaling
 from skearlyexit.heads import FittedHead, Head
 from skearlyexit.policies import Policy
+from skearlyexit.routing import ExitRouter
 from skearlyexit.training._criterion import Criterion
 
 #: Table of what is predicted at each exit, with or without probabilities.
@@ -70,6 +71,11 @@ class Task(metaclass=ABCMeta):
     @abstractmethod
     def scaling(cls, params: Any) -> TemperatureScaling | None:
         """Temperature scaling of the heads, if an estimator asks for it."""
+
+    @classmethod
+    @abstractmethod
+    def router(cls, params: Any) -> ExitRouter | None:
+        """Router that an estimator asks for, not fitted."""
 
     @classmethod
     @abstractmethod

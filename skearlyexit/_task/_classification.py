@@ -18,6 +18,7 @@ from skearlyexit.combination import TemperatureScaling
 from skearlyexit.heads import FittedHead, Head
 from skearlyexit.policies import ConfidencePolicy, Policy
 from skearlyexit.policies._registry import POLICIES
+from skearlyexit.routing import ExitRouter
 from skearlyexit.training._criterion import CLASSIFICATION_LOSSES, Criterion
 
 #: From this number of calibration samples on, the default operating point has half the level: the
@@ -54,6 +55,11 @@ class Classification(Task):
     @classmethod
     def scaling(cls, params: Any) -> TemperatureScaling | None:
         return TemperatureScaling() if params.temperature_scaling else None
+
+    @classmethod
+    def router(cls, params: Any) -> ExitRouter | None:
+        router: ExitRouter | None = params.router
+        return router
 
     @classmethod
     def needs_all_samples(cls, params: Any) -> str:

@@ -23,6 +23,7 @@ from skearlyexit.heads import FittedHead, Head
 from skearlyexit.policies import Policy
 from skearlyexit.policies._constant import ConstantPolicy
 from skearlyexit.policies._registry import REGRESSION_POLICIES
+from skearlyexit.routing import ExitRouter
 from skearlyexit.training._criterion import Criterion, RegressionCriterion
 
 #: Number of samples from which the default policy is learned from those that are held out.
@@ -101,6 +102,10 @@ class Regression(Task):
 
     @classmethod
     def scaling(cls, params: Any) -> TemperatureScaling | None:
+        return None
+
+    @classmethod
+    def router(cls, params: Any) -> ExitRouter | None:
         return None
 
     @classmethod

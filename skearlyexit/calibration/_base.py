@@ -280,6 +280,16 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         """
         return ""
 
+    def obstacle_to_routing(self) -> str:
+        """Return the reason why the criterion does not apply if samples skip exits.
+
+        Returns
+        -------
+        reason : str
+            Reason in words. Empty, the default, if it applies.
+        """
+        return ""
+
     def resolved(self, unit: str, plain: float, least_cost: float = 0.0) -> OperatingPoint:
         """Convert costs to units of the cost of the plain network.
 

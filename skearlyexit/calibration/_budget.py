@@ -180,6 +180,11 @@ class Budget(OperatingPoint):
             "cost='seconds', which measures times, or give a share, such as budget=0.4."
         )
 
+    def obstacle_to_routing(self) -> str:
+        if not self.strict:
+            return ""
+        return "samples that skip an exit could not exit there when the budget requires it"
+
     def check_costs(self, least_cost: Callable[[], float]) -> None:
         if self.unit == "share":
             check_budget(self.value, least_cost())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._data._weights import scaled
-from skearlyexit._exit_table import ExitTable, LabelTable, exits_of
+from skearlyexit._exit_table import ExitTable, LabelTable, Routing, exits_of, outcomes_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CalibrationData:
     correct : ndarray of shape (n_samples, n_exits), bool, or None
         Whether the prediction at each exit is correct. None in regression.
     costs : ndarray of shape (n_exits,)
-        Cumulative cost of exiting at each exit, increasing.
+        Cumulative cost of exiting at each exit if none is skipped, increasing.
     weight : ndarray of shape (n_samples,)
         Sample weights. If `largest_weight` is given, they must have been divided by the smallest
         power of two above it, to avoid overflow in sums.
@@ -66,6 +66,8 @@ class CalibrationData:
         constant prediction. `labels` and `y` are then values of the targets.
     error_scale : ErrorScale, default=None
         Conversion of a mean of these losses to an error. Required with `losses`.
+    routing : Routing, default=None
+        Which exits samples skip; see `ExitTable`. None if all are asked.
 
     Examples
     --------
@@ -91,6 +93,7 @@ class CalibrationData:
     classes: np.ndarray | None = None
     losses: np.ndarray | None = None
     error_scale: ErrorScale | None = None
+    routing: Routing | None = None
 
     @classmethod
     def from_table(
@@ -154,6 +157,7 @@ class CalibrationData:
             largest,
             probabilities,
             classes,
+            routing=None if table.routing is None else table.routing[used],
         )
 
     @classmethod
@@ -287,8 +291,8 @@ class CalibrationData:
             Calibration data of the selected samples.
         """
 
-        def part(array: np.ndarray | None) -> np.ndarray | None:
-            return None if array is None else array[rows]
+        def part(values: Any) -> Any:
+            return None if values is None else values[rows]
 
         return replace(
             self,
@@ -299,6 +303,7 @@ class CalibrationData:
             y=part(self.y),
             probabilities=part(self.probabilities),
             losses=part(self.losses),
+            routing=part(self.routing),
         )
 
     def exits(self, thresholds: np.ndarray) -> np.ndarray:
@@ -314,7 +319,24 @@ class CalibrationData:
         exits : ndarray of shape (n_samples,)
             Index of the exit of each sample.
         """
-        return exits_of(self.scores, thresholds)
+        return exits_of(self.scores, thresholds, self.routing)
+
+    def outcomes(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the exit and the cost of each sample under given thresholds.
+
+        Parameters
+        ----------
+        thresholds : ndarray of shape (n_exits - 1,)
+            Thresholds of all exits but the last.
+
+        Returns
+        -------
+        exits : ndarray of shape (n_samples,)
+            Index of the exit of each sample.
+        paid : ndarray of shape (n_samples,)
+            Cost of each sample: that of its exit, less what it saves by skipping others.
+        """
+        return outcomes_of(self.scores, thresholds, self.costs, self.routing)
 
     def evaluate(self, thresholds: np.ndarray) -> tuple[float, float]:
         """Compute the mean cost and the accuracy under given thresholds.
@@ -331,15 +353,15 @@ class CalibrationData:
         accuracy : float
             Weighted accuracy.
         """
-        return self.outcome(self.exits(thresholds))
+        return self.means(*self.outcomes(thresholds))
 
-    def outcome(self, exits: np.ndarray) -> tuple[float, float]:
-        """Compute the mean cost and the accuracy for given exits.
+    def means(self, exits: np.ndarray, paid: np.ndarray) -> tuple[float, float]:
+        """Compute the mean cost and the accuracy for given exits and costs.
 
         Parameters
         ----------
-        exits : ndarray of shape (n_samples,)
-            Index of the exit of each sample.
+        exits, paid : ndarray of shape (n_samples,)
+            Exit and cost of each sample, as `outcomes` returns them.
 
         Returns
         -------
@@ -352,7 +374,7 @@ class CalibrationData:
         # As numpy.average, which is slow for as many calls as a search needs.
         total = self._total_weight
         return (
-            float((self.costs[exits] * self.weight).sum() / total),
+            float((paid * self.weight).sum() / total),
             float((right * self.weight).sum() / total),
         )
 

@@ -112,7 +112,7 @@ def metric_frontier(
             [np.full(n_choices, value) for value in (*common, np.inf)],
         ]
     )
-    exits = [data.exits(row) for row in candidates]
-    costs = np.array([np.average(data.costs[e], weights=data.weight) for e in exits])
-    values = np.array([metric_value(data, e, metric) for e in exits])
+    found = [data.outcomes(row) for row in candidates]
+    costs = np.array([np.average(paid, weights=data.weight) for _, paid in found])
+    values = np.array([metric_value(data, exits, metric) for exits, _ in found])
     return Frontier.of(candidates, costs, values)

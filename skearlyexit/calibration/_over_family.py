@@ -16,6 +16,7 @@ from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._family_of_risks import family_of_risks
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._risks import RISKS, FamilyLosses, Risk, exit_losses
+from skearlyexit.calibration._routed_losses import RoutedLosses
 
 #: Levels of the estimated risk, dense near 0.
 LEVELS = (np.arange(501) / 500) ** 3
@@ -54,6 +55,8 @@ class Tested:
     @classmethod
     def of(cls, family: np.ndarray, data: CalibrationData, losses: np.ndarray) -> Tested:
         """Make it from the losses at each exit."""
+        if data.routing is not None:
+            return cls(family, data, RoutedLosses(data, losses, family))
         return cls(family, data, FamilyLosses(data.scores, losses, family))
 
 

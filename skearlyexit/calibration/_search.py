@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 
@@ -70,15 +72,15 @@ def compute_frontier(data: CalibrationData) -> Frontier:
         grids = [quantile_grid(data.scores[:, i], size, data.weight) for i in range(n_choices)]
         candidates.append(geometric_family(data, np.geomspace(1e-3, 1e3, 61)))
         if n_choices <= MAX_EXHAUSTIVE:
-            candidates.append(search_all(data, grids))
+            candidates += [search_all(data, grids), *search_without_exits(data, grids)]
         else:
             candidates.append(search_coordinates(_searched(data), grids))
     thresholds = np.concatenate(candidates)
     outcomes, lowest, shares = [], [], []
     for row in thresholds:
-        exits = data.exits(row)
-        outcomes.append(data.outcome(exits))
-        lowest.append(_lowest(row, exits))
+        exits, paid = data.outcomes(row)
+        outcomes.append(data.means(exits, paid))
+        lowest.append(_lowest(data, row, exits))
         shares.append(data.exit_rates(exits))
     costs, accuracies = np.array(outcomes).T
     keep = efficient(costs, accuracies)
@@ -100,10 +102,12 @@ def lowest_equivalent(data: CalibrationData, thresholds: np.ndarray) -> np.ndarr
     A new sample with a lower score than all calibration samples would otherwise continue to exits
     without calibration samples, and cost more than requested.
     """
-    return _lowest(thresholds, data.exits(thresholds))
+    return _lowest(data, thresholds, data.exits(thresholds))
 
 
-def _lowest(thresholds: np.ndarray, exits: np.ndarray) -> np.ndarray:
+def _lowest(data: CalibrationData, thresholds: np.ndarray, exits: np.ndarray) -> np.ndarray:
+    if data.routing is not None:
+        return thresholds  # which exits are skipped depends on all of them
     lowest = thresholds.copy()
     lowest[exits.max() :] = 0.0
     return lowest
@@ -151,6 +155,42 @@ def search_all(data: CalibrationData, grids: list[np.ndarray]) -> np.ndarray:
     costs, accuracies = every_combination(data, grids)
     keep = thinned(efficient(costs.ravel(), accuracies.ravel()), costs.ravel())
     return thresholds_at(grids, np.unravel_index(keep, costs.shape))
+
+
+def search_without_exits(data: CalibrationData, grids: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Points as of `search_all` without some of the exits, which all samples skip.
+
+    The search does not know what samples save that skip an exit; here it does for these.
+    """
+    middle = range(1, data.n_exits - 1) if data.routing is not None else range(0)
+    for n_left_out in range(1, len(middle) + 1):
+        for left_out in combinations(middle, n_left_out):
+            kept = np.delete(np.arange(data.n_exits), left_out)
+            points = search_all(_of_exits(data, kept), [grids[i] for i in kept[:-1]])
+            thresholds = np.full((len(points), data.n_exits - 1), np.inf)
+            thresholds[:, kept[:-1]] = points
+            yield thresholds
+
+
+def _of_exits(data: CalibrationData, kept: np.ndarray) -> CalibrationData:
+    """Data of some of the exits, if all samples skip the others."""
+    assert data.routing is not None
+    saved = data.routing.savings.copy()
+    saved[kept] = 0.0
+
+    def of_kept(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[:, kept]
+
+    return replace(
+        data,
+        scores=data.scores[:, kept],
+        correct=of_kept(data.correct),
+        losses=of_kept(data.losses),
+        costs=(data.costs - np.cumsum(saved))[kept],
+        labels=None,
+        probabilities=None,
+        routing=None,
+    )
 
 
 def every_combination(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -39,3 +41,26 @@ def exit_costs(stages: ArrayLike, heads: ArrayLike, decisions: ArrayLike = 0.0) 
         decided = np.append(np.full(len(stages) - 1, decided), 0.0)
     plain = stages.sum() + heads[-1]
     return np.cumsum(stages + heads + decided) / (plain if plain > 0 else 1.0)
+
+
+@dataclass(frozen=True)
+class RoutedCosts:
+    """Costs of the exits, and what a sample saves that skips some of them.
+
+    Attributes
+    ----------
+    cumulative : ndarray of shape (n_exits,)
+        Cumulative cost of exiting at each exit if none is skipped; see `exit_costs`.
+    savings : ndarray of shape (n_exits,)
+        Cost of the head and the decision of each exit, which a sample that skips the exit saves.
+    """
+
+    cumulative: np.ndarray
+    savings: np.ndarray
+
+    @classmethod
+    def of(cls, stages: np.ndarray, heads: np.ndarray, decisions: np.ndarray) -> RoutedCosts:
+        """Make it from the costs of all parts, arrays of shape (n_exits,) in the same unit."""
+        plain = float(stages.sum() + heads[-1])
+        savings = (heads + decisions) / (plain if plain > 0 else 1.0)
+        return cls(exit_costs(stages, heads, decisions), savings)

@@ -128,6 +128,15 @@ def counted_or_free(part: CostInput) -> float:
         return 0.0
 
 
+def counts(part: CostInput) -> bool:
+    """Whether the operations of a part can be counted."""
+    try:
+        _count(part)
+    except UncountedError:
+        return False
+    return True
+
+
 def _count(part: CostInput) -> float:
     """Operations per sample."""
     if part.macs is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._utils._frames import aligned, import_pandas, preformatted
-from skearlyexit.costs._compose import exit_costs
+from skearlyexit.costs._compose import RoutedCosts, exit_costs
 from skearlyexit.costs._parts import CostMeasurement
 
 
@@ -87,8 +87,16 @@ class CostTable:
         return exit_costs(self.stage_costs, self.head_costs, self.decision_costs)
 
     @property
-    def untimed(self) -> np.ndarray:
-        """Same as `cumulative`, but with cost 0 for heads and decisions that were timed.
+    def savings(self) -> np.ndarray:
+        """Cost of head and decision of each exit, in units of `plain`, shape (n_exits,).
+
+        A sample that skips the exit saves it.
+        """
+        return RoutedCosts.of(self.stage_costs, self.head_costs, self.decision_costs).savings
+
+    @property
+    def untimed(self) -> RoutedCosts:
+        """As `cumulative` and `savings`, but with cost 0 for heads and decisions that were timed.
 
         Policies and combinations that depend on costs are fitted with these values, since times
         differ from fit to fit.
@@ -97,7 +105,7 @@ class CostTable:
             np.array([0.0 if each.how == "measured" else each.value for each in readings])
             for readings in (self.heads, self.decisions)
         )
-        return exit_costs(self.stage_costs, heads + self._columns_of(1), decisions)
+        return RoutedCosts.of(self.stage_costs, heads + self._columns_of(1), decisions)
 
     def _columns(self) -> dict[str, list[Any]]:
         until = self.cumulative

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skearlyexit._data._labels import encode_labels
-from skearlyexit._exit_table import exits_of
+from skearlyexit._exit_table import Routing, outcomes_of
 from skearlyexit.inspection._checks import (
     check_shapes,
     checked_exits,
@@ -223,7 +223,13 @@ class CostAccuracyDisplay(Display):
         classifier, X = cls._unwrapped(estimator, X)
         point, rows = classifier._point(threshold, budget), classifier._validate_rows(X)
         table = classifier._tabulated(rows)
+        routing = table.routing
+        at: dict[str, Any] = {"thresholds": point.thresholds}
+        if point.strict_budget is not None:
+            at = {"exits": classifier._outcomes(rows, table, point)[0]}
         scale = 1.0 if plain_cost is None else classifier.cost_table_.plain / plain_cost
+        if routing is not None:
+            routing = replace(routing, savings=scale * routing.savings)
         frontier = classifier.frontier_
         unit = classifier.cost_table_.plain_name
         if plain_cost is not None:
@@ -233,8 +239,9 @@ class CostAccuracyDisplay(Display):
             table.labels,
             scores=table.scores,
             costs=scale * classifier.costs_,
-            exits=classifier._exits(rows, table, point),
+            **at,
             frontier=None if frontier is None else frontier.thresholds,
+            routing=routing,
             sample_weight=sample_weight,
             name=type(classifier).__name__ if name is None else name,
             unit=unit,
@@ -254,6 +261,7 @@ class CostAccuracyDisplay(Display):
         thresholds: Sequence[float] | np.ndarray | None = None,
         exits: Any = None,
         frontier: np.ndarray | None = None,
+        routing: Routing | None = None,
         sample_weight: Any = None,
         name: str | None = None,
         unit: str = "plain network",
@@ -280,6 +288,9 @@ class CostAccuracyDisplay(Display):
             Exit of each sample at the operating point, from 0, in place of `thresholds`.
         frontier : array-like of shape (n_points, n_exits - 1), default=None
             Thresholds chosen on other samples, by increasing cost; None draws no line.
+        routing : Routing, default=None
+            Exits that samples skip, and what it saves in the unit of `costs`, as `routing` of an
+            exit table; None if all are asked, as by samples with given `exits`.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
         name : str, default=None
@@ -315,16 +326,17 @@ class CostAccuracyDisplay(Display):
         frontier_costs = frontier_accuracies = None
         if frontier is not None:
             frontier_costs, frontier_accuracies = frontier_line(
-                correct, scores, costs, np.asarray(frontier), weight
+                correct, scores, costs, np.asarray(frontier), weight, routing
             )
+        point = at_random = paid = None
         if thresholds is not None:
-            exits = exits_of(scores, np.asarray(thresholds, dtype=np.float64))
-        point = at_random = None
+            thresholds = np.asarray(thresholds, dtype=np.float64)
+            exits, paid = outcomes_of(scores, thresholds, costs, routing)
         if exits is not None:
             exits = checked_exits(exits, len(costs))
             check_consistent_length(y_true, exits)
-            point = point_of(correct, exits, costs, weight)
-            at_random = random_exits(correct, exits, costs, weight)
+            point = point_of(correct, exits, costs[exits] if paid is None else paid, weight)
+            at_random = point[0], random_exits(correct, exits, costs, weight)[1]
         return cls(
             costs,
             np.average(correct, axis=0, weights=weight),

@@ -183,24 +183,25 @@ class CostErrorDisplay(Display):
         losses = task.losses(table.predictions, task.encoded(labels_of(rows, y), table.scores))
         weight = scaled(checked_weight(sample_weight, losses))
 
-        def outcome(exits: np.ndarray) -> tuple[float, float]:
+        def means(exits: np.ndarray, paid: np.ndarray) -> tuple[float, float]:
             values = losses[np.arange(len(exits)), exits]
             loss = float(np.average(values, weights=weight))
-            return float(np.average(costs[exits], weights=weight)), task.error_scale.error(loss)
+            return float(np.average(paid, weights=weight)), task.error_scale.error(loss)
 
-        alone = [outcome(np.full(len(losses), i))[1] for i in range(model.n_exits_)]
+        at_each = (np.full(len(losses), i) for i in range(model.n_exits_))
+        alone = [means(exits, costs[exits])[1] for exits in at_each]
         frontier_costs = frontier_errors = None
         if model.frontier_ is not None:
             thresholds = model.frontier_.thresholds
             shown = np.unique(np.linspace(0, len(thresholds) - 1, MAX_POINTS).round().astype(int))
-            found = np.array([outcome(table.exits(row)) for row in thresholds[shown]])
+            found = np.array([means(*table.outcomes(row, costs)) for row in thresholds[shown]])
             frontier_costs, frontier_errors = found[np.argsort(found[:, 0], kind="stable")].T
         return cls(
             costs,
             np.array(alone),
             frontier_costs=frontier_costs,
             frontier_errors=frontier_errors,
-            point=outcome(model._exits(valid, table, point)),
+            point=means(*model._outcomes(valid, table, point)),
             name=type(model).__name__ if name is None else name,
             exit_names=model.exit_names_,
         ).plot(ax=ax, **kwargs)

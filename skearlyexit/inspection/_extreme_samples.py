@@ -156,7 +156,7 @@ class ExtremeSamplesDisplay(Display):
         classifier, seen = cls._unwrapped(estimator, X)
         point, rows = classifier._point(threshold, budget), classifier._validate_rows(seen)
         table = classifier._tabulated(rows)
-        exits = classifier._exits(rows, table, point)
+        exits, _ = classifier._outcomes(rows, table, point)
         at_exits = np.arange(len(exits)), exits
         if y is not None:
             encode_labels(y, exits, classifier.classes_)  # raises for unknown labels

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._data._labels import encode_labels
+from skearlyexit._exit_table import Routing
 from skearlyexit.inspection._checks import checked_rows
 from skearlyexit.metrics import cost_accuracy
 
@@ -18,7 +19,7 @@ LEAST_DISTANCE = 0.01
 
 
 def point_of(
-    correct: np.ndarray, exits: np.ndarray, costs: np.ndarray, weight: np.ndarray
+    correct: np.ndarray, exits: np.ndarray, paid: np.ndarray, weight: np.ndarray
 ) -> tuple[float, float]:
     """Mean cost and accuracy of samples that exit at given exits.
 
@@ -26,7 +27,8 @@ def point_of(
     ----------
     correct : ndarray of shape (n_samples, n_exits), bool
     exits : ndarray of shape (n_samples,)
-    costs : ndarray of shape (n_exits,)
+    paid : ndarray of shape (n_samples,)
+        Cost of each sample.
     weight : ndarray of shape (n_samples,)
 
     Returns
@@ -34,7 +36,7 @@ def point_of(
     cost, accuracy : float
     """
     right = correct[np.arange(len(exits)), exits]
-    cost, accuracy = (np.average(values, weights=weight) for values in (costs[exits], right))
+    cost, accuracy = (np.average(values, weights=weight) for values in (paid, right))
     return float(cost), float(accuracy)
 
 
@@ -44,6 +46,7 @@ def frontier_line(
     costs: np.ndarray,
     thresholds: np.ndarray,
     weight: np.ndarray,
+    routing: Routing | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean costs and accuracies of the points of a frontier, by increasing cost.
 
@@ -57,6 +60,7 @@ def frontier_line(
     costs : ndarray of shape (n_exits,)
     thresholds : ndarray of shape (n_points, n_exits - 1)
     weight : ndarray of shape (n_samples,)
+    routing : Routing or None, default=None
 
     Returns
     -------
@@ -67,7 +71,7 @@ def frontier_line(
     if len(thresholds) > MAX_POINTS:
         kept = np.linspace(0, len(thresholds) - 1, MAX_POINTS).round().astype(int)
         thresholds = thresholds[kept]
-    means, accuracies = cost_accuracy(correct, scores, costs, thresholds, weight)
+    means, accuracies = cost_accuracy(correct, scores, costs, thresholds, weight, routing)
     means, first = np.unique(means, return_index=True)
     distinct = _distinct(means, accuracies[first])
     return means[distinct], accuracies[first][distinct]
@@ -116,6 +120,7 @@ def budget_line(
         classifier.costs_,
         frontier.thresholds[used],
         weight,
+        table.routing,
     )
     return costs[back], accuracies[back]
 

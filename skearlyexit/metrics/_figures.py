@@ -25,6 +25,8 @@ class ExitFigures:
     exit_rate_interval: np.ndarray
     accuracy_exiting: np.ndarray
     accuracy_exiting_interval: np.ndarray
+    skip_rate: np.ndarray | None = None
+    skip_rate_interval: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +127,14 @@ class Outcomes:
         Whether each exit is right.
     exits : ndarray of shape (n_samples,)
         Exit of each sample.
+    paid : ndarray of shape (n_samples,)
+        Cost of each sample.
+    skipped : ndarray of shape (n_samples, n_exits), bool, or None
+        Whether each sample skips each exit before its own. None without a router.
     weight : ndarray of shape (n_samples,)
         Positive.
-    costs : ndarray of shape (n_exits,)
+    costs, least : ndarray of shape (n_exits,)
+        Cumulative cost of each exit, and the least that a sample can cost there.
     possible : ndarray of shape (n_exits,), bool
         Whether samples can exit at each exit.
     level : float
@@ -136,8 +143,11 @@ class Outcomes:
 
     correct: np.ndarray
     exits: np.ndarray
+    paid: np.ndarray
+    skipped: np.ndarray | None
     weight: np.ndarray
     costs: np.ndarray
+    least: np.ndarray
     possible: np.ndarray
     level: float
 
@@ -147,12 +157,18 @@ class Outcomes:
             self,
             correct=self.correct[samples],
             exits=self.exits[samples],
+            paid=self.paid[samples],
+            skipped=None if self.skipped is None else self.skipped[samples],
             weight=self.weight[samples],
         )
 
     def by_exit(self, names: list[str], thresholds: np.ndarray) -> ExitFigures:
         """Figures of each exit."""
         alone, alone_interval = self._share(self.correct)
+        skip_rate = skip_rate_interval = None
+        if self.skipped is not None:
+            skip_rate, skip_rate_interval = self._share(self.skipped)
+            skip_rate_interval[[0, -1]] = 0.0  # the first and the last exit are never skipped
         leaving, leaving_interval = [], []
         for exit_ in range(len(self.costs)):
             there = self.take(self.exits == exit_)
@@ -168,14 +184,16 @@ class Outcomes:
             **reach_and_exit_rates(self.exits, self.possible, self._share),
             accuracy_exiting=np.array(leaving),
             accuracy_exiting_interval=np.array(leaving_interval),
+            skip_rate=skip_rate,
+            skip_rate_interval=skip_rate_interval,
         )
 
     def overall(self) -> OverallFigures:
         """Figures of the whole model."""
         accuracy, accuracy_interval = self._share(self._right())
         last, last_interval = self._share(self.correct[:, -1])
-        cost = self.costs[self.exits]
-        bounds = self.costs[self.possible][0], self.costs[self.possible][-1]
+        cost = self.paid
+        bounds = self.least[self.possible].min(), self.costs[self.possible][-1]
         return OverallFigures(
             n_samples=len(self.exits),
             accuracy=float(accuracy),
@@ -211,7 +229,7 @@ class Outcomes:
             part = self.take(samples)
             intervals[k] = part._drop_interval()
             if len(samples):
-                right, last, cost = part._right(), part.correct[:, -1], self.costs[part.exits]
+                right, last, cost = part._right(), part.correct[:, -1], part.paid
                 measured = np.stack([right, last, part._loss(), cost])
                 values[:, k] = np.average(measured, axis=1, weights=part.weight)
         return ClassFigures(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skearlyexit._exit_table import exits_of
+from skearlyexit._exit_table import Routing, outcomes_of
 from skearlyexit.metrics._checks import checked_weight
 
 
@@ -14,6 +14,7 @@ def cost_accuracy(
     costs: np.ndarray,
     thresholds: np.ndarray,
     weight: np.ndarray | None = None,
+    routing: Routing | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean cost and accuracy under each of several vectors of thresholds.
 
@@ -30,6 +31,8 @@ def cost_accuracy(
         its score reaches the threshold, and at the last exit if there is none.
     weight : ndarray of shape (n_samples,), default=None
         Sample weights.
+    routing : Routing, default=None
+        Exits that samples skip, `ExitTable.routing`. None if all are asked.
 
     Returns
     -------
@@ -51,8 +54,8 @@ def cost_accuracy(
     mean_costs, accuracies = np.empty(len(thresholds)), np.empty(len(thresholds))
     # One vector at a time: all at once would need a copy of the scores for each.
     for i, point in enumerate(thresholds):
-        exits = exits_of(scores, point)
-        mean_costs[i] = np.average(costs[exits], weights=weight)
+        exits, paid = outcomes_of(scores, point, costs, routing)
+        mean_costs[i] = np.average(paid, weights=weight)
         accuracies[i] = np.average(correct[rows, exits], weights=weight)
     return mean_costs, accuracies
 

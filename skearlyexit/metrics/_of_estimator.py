@@ -135,7 +135,8 @@ def exit_report(
         "plain_name": model.cost_table_.plain_name,
     }
     make = _REPORTS[model._task.estimator_type]
-    return make(model, X, encoded, table, point, model._exits(rows, table, point), plain, described)
+    exits, _ = model._outcomes(rows, table, point)
+    return make(model, X, encoded, table, point, exits, plain, described)
 
 
 def _of_classifier(
@@ -156,7 +157,7 @@ def _of_classifier(
         y,
         point.thresholds,
         model.costs_,
-        exits=exits,
+        exits=None if point.strict_budget is None else exits,
         classes=classes,
         plain_correct=plain_correct,
         advice=on_operating_point(model, point),

@@ -125,7 +125,8 @@ def as_frame(report: ExitReport, part: str) -> Any:
     if part == "exits":
         exits = report.exits
         columns = {"cost": exits.costs, "threshold": np.append(exits.thresholds, np.nan)}
-        for name in ("accuracy_alone", "reach_rate", "exit_rate", "accuracy_exiting"):
+        rates = ["reach_rate", *_skip_rate(exits), "exit_rate"]
+        for name in ("accuracy_alone", *rates, "accuracy_exiting"):
             columns |= with_limits(exits, name)
         return pd.DataFrame(columns, index=pd.Index(exits.names, name="exit"))
     classes = report.classes
@@ -221,14 +222,21 @@ def _exits(exits: ExitFigures, unit: Unit | None) -> Grid:
             f"{exits.thresholds[i]:.4g}" if i < len(exits.thresholds) else "-",
             *both(exits, "accuracy_alone", i),
             *both(exits, "reach_rate", i),
+            *(cell for rate in _skip_rate(exits) for cell in both(exits, rate, i)),
             *both(exits, "exit_rate", i),
             *both(exits, "accuracy_exiting", i),
         ]
         for i, name in enumerate(exits.names)
     ]
-    pairs = pairs_of("accuracy alone", "reach", "exit", "of these right")
+    skip = ["skip" for _ in _skip_rate(exits)]
+    pairs = pairs_of("accuracy alone", "reach", *skip, "exit", "of these right")
     header = ["exit", "cost", *([unit.name] if unit else []), "threshold", *pairs]
     return Grid("Exits (shares and accuracy in %)", header, rows)
+
+
+def _skip_rate(exits: ExitFigures) -> list[str]:
+    """Name of the figure that says how many samples skip an exit, if there is a router."""
+    return [] if exits.skip_rate is None else ["skip_rate"]
 
 
 def _classes(classes: ClassFigures) -> Grid:

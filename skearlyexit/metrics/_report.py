@@ -37,6 +37,8 @@ class ExitReport:
           plain network; and ``thresholds``, of shape (n_exits - 1,);
         - ``accuracy_alone``: accuracy of the exit on all samples;
         - ``reach_rate``: share of the samples that reach the exit;
+        - ``skip_rate``: share of the samples that pass the exit without being asked; None without a
+          router;
         - ``exit_rate``: share of the samples that exit there;
         - ``accuracy_exiting``: accuracy on the samples that exit there, nan where none does.
     overall : OverallFigures
@@ -152,7 +154,8 @@ class ExitReport:
         exit_names : sequence of str
             Names of the exits.
         exits : ndarray of shape (n_samples,), default=None
-            Exit of each sample; None takes the first whose score reaches its threshold.
+            Exit of each sample, none of which skips an exit; None takes the first exit whose score
+            reaches its threshold, without those that the sample skips.
         weight : ndarray of shape (n_samples,), default=None
             Nonnegative sample weights; samples of weight 0 are ignored. The intervals are those of
             the effective number of samples. Where wrong samples weigh several times as much as the
@@ -193,14 +196,24 @@ class ExitReport:
             raise ValueError("A report needs at least one sample of positive weight. Got none.")
         y_index, weight = np.asarray(y_index)[used], scaled(weight[used])
         correct = table.labels[used] == y_index[:, None]
-        exits = (table.exits(thresholds) if exits is None else exits)[used]
-        costs = np.asarray(costs)
-        seen = np.bincount(exits, minlength=len(costs)) > 0
+        costs = least = np.asarray(costs)
+        skipped = None
+        if exits is not None:
+            paid = costs[exits]
+        else:
+            exits, paid = table.outcomes(thresholds, costs)
+            if table.routing is not None:
+                skipped = table.skipped(thresholds)[used]
+                least = table.routing.least_costs(costs)
+        seen = np.bincount(exits[used], minlength=len(costs)) > 0
         outcomes = Outcomes(
             correct=correct,
-            exits=exits,
+            exits=exits[used],
+            paid=paid[used],
+            skipped=skipped,
             weight=weight,
             costs=costs,
+            least=least,
             possible=possible_exits(thresholds) | seen,
             level=confidence_level,
         )

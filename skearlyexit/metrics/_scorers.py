@@ -204,7 +204,7 @@ class AccuracyMinusCost(ExitScorer):
             )
         classifier, X = last_classifier(estimator, X, type(self).__name__)
         value, exits, weight = _outcome(classifier, X, y, self.metric, sample_weight)
-        cost = _mean_cost(classifier, exits, weight, self.plain_cost)
+        cost = _mean_cost(classifier, X, exits, weight, self.plain_cost)
         return float(value - float(self.weight) * cost)
 
 
@@ -243,7 +243,7 @@ class MeanCost(ExitScorer):
     def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         classifier, X = last_step(estimator, X)
         _, exits = classifier.predict(X, return_exits=True)
-        return -_mean_cost(classifier, exits, sample_weight, self.plain_cost)
+        return -_mean_cost(classifier, X, exits, sample_weight, self.plain_cost)
 
 
 class CostAccuracyArea(ExitScorer):
@@ -320,7 +320,12 @@ class CostAccuracyArea(ExitScorer):
             correct = classifier.classes_[table.labels] == y[:, None]
             weight = checked_weight(sample_weight, correct)
             _, values = cost_accuracy(
-                correct, table.scores, classifier.costs_, frontier.thresholds, weight
+                correct,
+                table.scores,
+                classifier.costs_,
+                frontier.thresholds,
+                weight,
+                table.routing,
             )
         else:
             values = _values_of_points(classifier, X, y, self.metric, sample_weight)
@@ -389,10 +394,15 @@ def _check_frontier(classifier: Any, scorer: ExitScorer) -> Any:
 
 
 def _mean_cost(
-    classifier: Any, exits: np.ndarray, sample_weight: Any, plain_cost: float | None
+    classifier: Any, X: Any, exits: np.ndarray, sample_weight: Any, plain_cost: float | None
 ) -> float:
+    """Mean cost at the operating point, given the exits that samples have there."""
     weight = checked_weight(sample_weight, exits)
-    mean = np.average(classifier.costs_[exits], weights=weight)
+    paid = classifier.costs_[exits]
+    if classifier.cascade_.exit_rule.router is not None:
+        # Which exits a sample skips depends on its scores.
+        _, paid = classifier._label_table(X).outcomes(classifier.thresholds_, classifier.costs_)
+    mean = np.average(paid, weights=weight)
     return float(mean) * _unit(classifier, plain_cost)
 
 

@@ -16,6 +16,7 @@ from skearlyexit._utils._not_finite import OutputsNotFiniteError
 from skearlyexit.calibration._strict_budget import StrictBudget
 from skearlyexit.runtime._executor import Executor, Largest, executor_of
 from skearlyexit.runtime._flow import Flow, Visitor
+from skearlyexit.runtime._routes import Routes
 
 #: Number of arrays of the size of the probabilities that exist at the same time: logits,
 #: probabilities, and temporary arrays of the exit rule.
@@ -96,6 +97,8 @@ class Run:
         As in `run`.
     used : ndarray of shape (n_exits,), bool
         Mask of the heads that are computed.
+    least : ndarray of shape (n_exits,) or None
+        Least score at the first exit with which each exit is asked. None without a router.
     """
 
     executor: Executor
@@ -103,6 +106,7 @@ class Run:
     thresholds: np.ndarray
     strict_budget: StrictBudget | None
     used: np.ndarray
+    least: np.ndarray | None
 
     @classmethod
     def prepared(
@@ -113,8 +117,13 @@ class Run:
         strict_budget: StrictBudget | None,
     ) -> Run:
         """Run of the heads that are needed."""
-        used = _heads_in_use(executor, exit_rule, thresholds, strict_budget)
-        return cls(executor, exit_rule, thresholds, strict_budget, used)
+        used, least = _heads_in_use(executor, exit_rule, thresholds, strict_budget), None
+        if exit_rule.router is not None:
+            least = exit_rule.router.least_scores(thresholds)
+            used &= least < np.inf
+            # Which samples skip an exit depends on their scores at the first one.
+            used[0] |= (used & (least > -np.inf)).any()
+        return cls(executor, exit_rule, thresholds, strict_budget, used, least)
 
     def __call__(
         self, X: np.ndarray, *, with_probabilities: bool = False, slab_rows: int | None = None
@@ -125,15 +134,17 @@ class Run:
         shape = len(X), self.executor.n_classes
         answers = Answers(labels, exits, np.empty(shape) if with_probabilities else None)
         rule, thresholds, strict = self.exit_rule, self.thresholds, self.strict_budget
+        routes = None if self.least is None else Routes(self.least, len(X))
         visit(
             self.executor,
             rule,
             X,
             self.used,
-            lambda n_rows: ExitVisitor(rule, thresholds, strict, n_rows, answers),
+            lambda n_rows: ExitVisitor(rule, thresholds, strict, n_rows, answers, routes),
             slab_rows,
             by_slab=strict is not None,
             only_largest=rule.needs_only_largest and not with_probabilities,
+            routes=routes,
         )
         return answers
 
@@ -186,7 +197,8 @@ def label_table(
         slab_rows,
         only_largest=exit_rule.needs_only_largest,
     )
-    return kind.small_table(labels, scores)
+    table: LabelTable | PredictionTable = exit_rule.routed(kind.small_table(labels, scores))
+    return table
 
 
 class ExitVisitor:
@@ -204,6 +216,8 @@ class ExitVisitor:
         Number of samples that the strict budget is for.
     answers : Answers
         Arrays for the predictions of all samples, which are modified in place.
+    routes : Routes or None, default=None
+        Exits that samples skip, by their scores at the first exit, which are stored.
     """
 
     def __init__(
@@ -213,10 +227,11 @@ class ExitVisitor:
         strict_budget: StrictBudget | None,
         n_rows: int,
         answers: Answers,
+        routes: Routes | None = None,
     ) -> None:
         self.exit_rule, self.thresholds, self.strict_budget = exit_rule, thresholds, strict_budget
         self.remaining = 0.0 if strict_budget is None else strict_budget.budget * n_rows
-        self.answers = answers
+        self.answers, self.routes = answers, routes
 
     def __call__(
         self, exit_: int, rows: np.ndarray, output: Outputs | Largest, state: State
@@ -229,6 +244,8 @@ class ExitVisitor:
             self._store(exit_, rows, output, answer)
             return np.ones(len(rows), dtype=bool), state
         answer, score, state = _judged(self.exit_rule, exit_, output, state)
+        if self.routes is not None:
+            self.routes.note(exit_, rows, score)
         exiting: np.ndarray = score >= self.thresholds[exit_]
         if self.strict_budget is not None:
             n_exiting = self.strict_budget.n_leaving(exit_, len(rows), self.remaining)
@@ -295,6 +312,7 @@ def visit(
     *,
     by_slab: bool = False,
     only_largest: bool = False,
+    routes: Routes | None = None,
 ) -> None:
     """Run the network on all samples.
 
@@ -316,6 +334,8 @@ def visit(
         Whether each slab has a visitor of its own, and runs to its end before the next one.
     only_largest : bool, default=False
         Whether the visitor needs only the largest probability of each head.
+    routes : Routes or None, default=None
+        Exits that samples skip.
 
     Raises
     ------
@@ -331,7 +351,8 @@ def visit(
         for start in range(0, len(X), slab_rows):
             rows = np.arange(start, min(start + slab_rows, len(X)))
             if flow is None or by_slab:
-                flow = Flow(executor, used, visitor(len(rows)), slab_rows, only_largest, failed)
+                visiting = visitor(len(rows))
+                flow = Flow(executor, used, visiting, slab_rows, only_largest, failed, routes)
             last = by_slab or start + slab_rows >= len(X)
             flow.enter(rows, X[start : start + slab_rows], last=last)
     if failed:

@@ -57,6 +57,10 @@ class EstimatorExecutor(Executor):
         advanced = rows, self.chain.links[exit_].advance(rows, state)
         return advanced, advanced
 
+    def some_of_batch(self, embedding: Batch, rows: np.ndarray) -> Batch:
+        given, state = embedding
+        return given[rows], None if state is None else state.take(rows)
+
     def input_of_batch(self, exit_: int, embedding: Batch, n_rows: int) -> Batch:
         return embedding
 

@@ -94,7 +94,7 @@ class Executor(metaclass=ABCMeta):
         """Carry of samples to the first stage."""
 
     def stage(
-        self, exit_: int, carry: list[Any], n_rows: int, *, with_head: bool
+        self, exit_: int, carry: list[Any], n_rows: int, *, asked: np.ndarray | None = None
     ) -> tuple[list[Any], list[Any]]:
         """Compute the stage before an exit.
 
@@ -106,23 +106,31 @@ class Executor(metaclass=ABCMeta):
             Carry of the samples to this stage.
         n_rows : int
             Number of samples.
-        with_head : bool
-            Whether the head is computed afterwards.
+        asked : ndarray of int or None, default=None
+            Samples for which the head is computed afterwards, by index in ascending order. None
+            means all of them.
 
         Returns
         -------
         carry : list of objects
             Carry of the samples to the next stage.
         inputs : list of objects
-            What the head and the gate need of the embeddings, one object for each batch. Empty
-            without the head.
+            What the head and the gate need of the embeddings, one object for each batch with such
+            samples.
         """
-        onward, inputs = [], []
+        onward, inputs, start = [], [], 0
         for batch, n_of_batch in self.batches(exit_, carry, n_rows):
             output, embedding = self.stage_of_batch(exit_, batch)
             onward.append(output)
-            if with_head:
+            if asked is None:
                 inputs.append(self.input_of_batch(exit_, embedding, n_of_batch))
+            elif len(asked):
+                stop = start + n_of_batch
+                some = asked[np.searchsorted(asked, start) : np.searchsorted(asked, stop)] - start
+                if len(some):
+                    embedding = self.some_of_batch(embedding, some)
+                    inputs.append(self.input_of_batch(exit_, embedding, len(some)))
+                start = stop
         return onward, inputs
 
     @abstractmethod
@@ -132,6 +140,10 @@ class Executor(metaclass=ABCMeta):
     @abstractmethod
     def stage_of_batch(self, exit_: int, batch: Any) -> tuple[Any, Any]:
         """Carry and embeddings of a batch."""
+
+    @abstractmethod
+    def some_of_batch(self, embedding: Any, rows: np.ndarray) -> Any:
+        """Embeddings of some samples of a batch, by index in ascending order."""
 
     @abstractmethod
     def input_of_batch(self, exit_: int, embedding: Any, n_rows: int) -> Any:

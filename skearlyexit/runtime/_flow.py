@@ -19,6 +19,7 @@ from skearlyexit._cascade._exit_rule import State as RuleState
 from skearlyexit._exit_table import Outputs
 from skearlyexit._utils._not_finite import OutputsNotFiniteError, check_outputs, relocated
 from skearlyexit.runtime._executor import Executor, Largest, Store
+from skearlyexit.runtime._routes import Routes
 
 #: Arrays that accompany the samples, with the samples along their first axis: the states of the
 #: combination that was learned with the network, and of the combination and the policy of the exit
@@ -50,6 +51,8 @@ class Flow:
         was learned with the network.
     failed : list of OutputsNotFiniteError
         Errors are added to it. A slab whose outputs are not finite is not run on.
+    routes : Routes or None, default=None
+        Exits that samples skip. There must not be states then.
     """
 
     def __init__(
@@ -60,8 +63,9 @@ class Flow:
         slab_rows: int,
         only_largest: bool,
         failed: list[OutputsNotFiniteError],
+        routes: Routes | None = None,
     ) -> None:
-        self.executor, self.used, self.visitor = executor, used, visitor
+        self.executor, self.used, self.visitor, self.routes = executor, used, visitor, routes
         self.slab_rows, self.only_largest, self.failed = slab_rows, only_largest, failed
         self.waiting: dict[int, _Waiting] = {}
 
@@ -87,16 +91,19 @@ class Flow:
     def _run(self, exit_: int, rows: np.ndarray, carry: Any, state: State, *, last: bool) -> None:
         """Run a slab from the stage before an exit on, until all samples exit or wait."""
         while True:
-            with_head = bool(self.used[exit_])
-            carry, inputs = self.executor.stage(exit_, carry, len(rows), with_head=with_head)
-            if not with_head:
+            asked = self._asked(exit_, rows)
+            carry, inputs = self.executor.stage(exit_, carry, len(rows), asked=asked)
+            if not inputs:
                 stay = np.arange(len(rows))
             else:
+                there = rows if asked is None else rows[asked]
                 try:
-                    exiting, state = self._visited(exit_, rows, inputs, state)
+                    exiting, state = self._visited(exit_, there, inputs, state)
                 except OutputsNotFiniteError as error:
-                    self.failed.append(relocated(error, rows, self.executor.advice))
+                    self.failed.append(relocated(error, there, self.executor.advice))
                     return
+                if asked is not None:
+                    exiting = _among(exiting, asked, len(rows))
                 (stay,) = (~exiting).nonzero()
             exit_ += 1
             if not len(stay) or exit_ == self.executor.n_exits:
@@ -127,6 +134,12 @@ class Flow:
         self.executor.kind.check(output.probabilities, f"The outputs of exit {exit_} are")
         exiting, (combined, judged) = self.visitor(exit_, rows, output, (combined, judged))
         return exiting, (learned, combined, judged)
+
+    def _asked(self, exit_: int, rows: np.ndarray) -> np.ndarray | None:
+        """Positions of the samples for which the head is computed, or None if it is for all."""
+        if not self.used[exit_]:
+            return np.arange(0)
+        return None if self.routes is None else self.routes.asked(exit_, rows)
 
     def _is_waited_at(self, exit_: int) -> bool:
         return exit_ in self.waiting and self.waiting[exit_].room < self.slab_rows
@@ -181,6 +194,13 @@ class _Waiting:
         self.parts, self.room = [], self.slab_rows
         first, second, third = map(_joined, zip(*states, strict=True))
         return np.concatenate(rows), self.store.taken(), (first, second, third)
+
+
+def _among(exiting: np.ndarray, asked: np.ndarray, n_rows: int) -> np.ndarray:
+    """Mask of the samples that exit, of all samples of a slab."""
+    mask = np.zeros(n_rows, dtype=bool)
+    mask[asked] = exiting
+    return mask
 
 
 def _some(state: State, rows: np.ndarray) -> State:

@@ -27,6 +27,7 @@ from skearlyexit._onnx._convert import add_softmax, from_module
 from skearlyexit._onnx._graph import (
     CLASSICAL_OPSET,
     OPSET,
+    ExportError,
     Graph,
     GraphOutput,
     check_converts,
@@ -215,6 +216,11 @@ def check_rule(exit_rule: ExitRule) -> None:
     """Raise an error if an exit rule, fitted or not, cannot be converted."""
     check_converts(exit_rule.combination, COMBINED, Combination)
     check_converts(exit_rule.policy, ["step", "judge"], Policy)
+    if exit_rule.router is not None:
+        raise ExportError(
+            f"{type(exit_rule.router).__name__} cannot be converted to ONNX. Give router=None, "
+            "with which no exit is skipped."
+        )
 
 
 def to_model(

@@ -16,6 +16,7 @@ from skearlyexit.runtime._driver import Answers, ExitVisitor, visit
 from skearlyexit.runtime._executor import Executor, Largest, Store, executor_of
 from skearlyexit.runtime._onnx import UNREACHED
 from skearlyexit.runtime._onnx_session import Session
+from skearlyexit.runtime._routes import Routes
 
 STAGE, HEAD, DECISION = range(3)
 
@@ -41,15 +42,20 @@ def part_times(network: FittedExits, exit_rule: ExitRule, X: np.ndarray) -> np.n
     labels = network.kind.empty((len(X),), network.n_classes)
     exits = np.empty(len(X), dtype=np.intp)
     thresholds, last = no_early_exits(network.n_exits), network.n_exits - 1
+    # Any score reaches 0: what each sample skips is computed, and all exits are asked.
+    routes = None if exit_rule.router is None else Routes(np.zeros(network.n_exits), len(X))
     executor = _TimedExecutor(executor_of(network))
     visit(
         executor,
         exit_rule,
         X,
         np.ones(network.n_exits, dtype=bool),
-        lambda n_rows: ExitVisitor(exit_rule, thresholds, None, n_rows, Answers(labels, exits)),
+        lambda n_rows: ExitVisitor(
+            exit_rule, thresholds, None, n_rows, Answers(labels, exits), routes
+        ),
         None,
         only_largest=exit_rule.needs_only_largest,
+        routes=routes,
     )
     times = executor.finished()
     decided = exit_rule.cost_input(network.n_classes, last, last=True)
@@ -140,6 +146,9 @@ class _TimedExecutor(Executor):
         found = self.executor.stage_of_batch(exit_, batch)
         self._lap(exit_, STAGE)
         return found
+
+    def some_of_batch(self, embedding: Any, rows: np.ndarray) -> Any:
+        return self.executor.some_of_batch(embedding, rows)
 
     def input_of_batch(self, exit_: int, embedding: Any, n_rows: int) -> Any:
         found = self.executor.input_of_batch(exit_, embedding, n_rows)

@@ -94,6 +94,9 @@ class TorchExecutor(Executor):
         found: tuple[Any, torch.Tensor] = self.network.stages[exit_](batch)
         return found
 
+    def some_of_batch(self, embedding: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        return embedding.index_select(0, torch.from_numpy(rows).to(embedding.device))
+
     def input_of_batch(self, exit_: int, embedding: torch.Tensor, n_rows: int) -> Input:
         network, size = self.network, self.size(n_rows, GROUP)
         few = _resized(embedding, self.size(n_rows, self.small.poolings[exit_]))

@@ -24,6 +24,7 @@ from skearlyexit._fitting._cross_fit import N_FOLDS, cross_fit
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import Budget, CalibrationData, compute_frontier
 from skearlyexit.combination import OwnCombination
+from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.experimental import ReinforcedPolicy
 from skearlyexit.policies import Policy
 from skearlyexit.policies._features import answer_features
@@ -428,7 +429,8 @@ class TestScoresThatThresholdsAreChosenOn:
         p, y = simulated(n_rows=200)
         held_out = Samples(Outputs(p), y)
         rule = ExitRule(None, OwnCombination(), NumberOfSamplesLearnedFrom())
-        final, judged = cross_fit(rule, held_out, folds, lambda: COSTS, np.random.RandomState(0))
+        costs = RoutedCosts(COSTS, np.zeros(len(COSTS)))
+        final, judged = cross_fit(rule, held_out, folds, lambda: costs, np.random.RandomState(0))
         left_out = np.repeat(folds, folds) if len(folds) > 1 else np.full(200, 200 / N_FOLDS)
         assert judged.X.scores[:, 0].tolist() == ((200 - left_out) / 1000).tolist()
         assert final.policy.n_samples_ == 200
@@ -439,7 +441,8 @@ class TestScoresThatThresholdsAreChosenOn:
         held_out = Samples(Outputs(p[:200]), y[:200])
         policy = LearnedConfidencePolicy(ExtraTreesClassifier(10))
         rule, costs = ExitRule(None, OwnCombination(), policy), np.array([0.2, 1.0])
-        final, judged = cross_fit(rule, held_out, [200], lambda: costs, np.random.RandomState(0))
+        known = RoutedCosts(costs, np.zeros(2))
+        final, judged = cross_fit(rule, held_out, [200], lambda: known, np.random.RandomState(0))
         data = CalibrationData.from_table(judged.X, judged.y, costs)
         thresholds = Budget(0.6).thresholds(data, compute_frontier(data))
         cost = costs[final.tabulate(Outputs(p[200:])).exits(thresholds)].mean()

@@ -7,6 +7,8 @@ exit, and right at the end. The rows:
 - a cheap classifier before an expensive one, beside a rule of a few lines and
   `skfb.ensemble.ThresholdCascadeClassifierCV`, which allow as much on the held-out samples, without
   a guarantee;
+- an early-exit network with default parameters, whose own exits are at its default operating point,
+  before boosting and before a support vector machine;
 - boosting that is fitted only to the half of the samples of which logistic regression is least
   confident, against boosting fitted to all;
 - the first members of a forest and of boosting, beside `pred_early_stop` of LightGBM.
@@ -21,6 +23,7 @@ The guarantee allows 10 % of the draws.
 
     python benchmarks/chains.py
     python benchmarks/chains.py --sets spambase --seeds 1
+    python benchmarks/chains.py --rows "early-exit network, boosting"
 """
 
 from __future__ import annotations
@@ -37,13 +40,15 @@ from _harness.command import available, make_parser
 from _harness.measure import take_turns
 from _harness.report import spread, table
 from _harness.samples import divide_set
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
-from skearlyexit import CascadeClassifier, RiskControl
+from skearlyexit import CascadeClassifier, EarlyExitClassifier, RiskControl
 from skearlyexit.calibration import CalibrationData, NotCertifiedError
 
 ALLOWED = 0.005
@@ -90,6 +95,18 @@ class Models:
     def many_trees(self) -> Any:
         """Forest of 500 other trees."""
         return RandomForestClassifier(500, random_state=1000 + self.seed).fit(*self.train)
+
+    @cached_property
+    def network(self) -> Any:
+        """Early-exit network at its default operating point."""
+        clf = make_pipeline(StandardScaler(), EarlyExitClassifier(random_state=self.seed))
+        return clf.fit(*self.train)
+
+    @cached_property
+    def svm(self) -> Any:
+        """Support vector machine with probabilities."""
+        clf = make_pipeline(StandardScaler(), CalibratedClassifierCV(SVC(), ensemble=False))
+        return clf.fit(*self.train)
 
     @cached_property
     def lightgbm(self) -> Any:
@@ -162,6 +179,8 @@ ROWS: dict[str, Callable[[Models], tuple[Any, Any]]] = {
     "the same by hand": peer(by_hand, "linear", "boosting"),
     "the same by skfb": peer(by_skfb, "linear", "boosting"),
     "the same, boosting of the hard half": hard_half,
+    "early-exit network, boosting": cascade("network", "boosting"),
+    "early-exit network, SVC": cascade("network", "svm"),
     "forest of 20, forest of 500": cascade("few_trees", "many_trees"),
     "forests by hand": peer(by_hand, "few_trees", "many_trees"),
     "forests by skfb": peer(by_skfb, "few_trees", "many_trees"),
@@ -248,12 +267,13 @@ def main() -> None:
     parser = make_parser(__doc__, sets="adult,letter,magic,spambase,mnist5k", seeds=2)
     parser.add_argument("--turns", type=int, default=5, help="repetitions of each measured time")
     parser.add_argument("--draws", type=int, default=200, help="draws of held-out samples")
+    parser.add_argument("--rows", default=";".join(ROWS), help="rows, separated by semicolons")
     args = parser.parse_args()
     rows = []
     for name in available(args.sets):
         divided = [divide_set(name, seed) for seed in range(args.seeds)]
         models = [Models(*parts[:2], seed) for seed, parts in enumerate(divided)]
-        for title in ROWS:
+        for title in args.rows.split(";"):
             found = [
                 figures(title, each, parts[2], args)
                 for each, parts in zip(models, divided, strict=True)

@@ -96,12 +96,12 @@ def test_the_parameter_decides_and_nothing_is_said(reference):
         last = quick().set_params(backbone__data_format="channels_last").fit(LAST, y)
         assert same(last.predict_proba(LAST), reference.predict_proba(FIRST))
         first = quick().set_params(backbone__data_format="channels_first").fit(LAST, y)
-        assert first.stages_[0].blocks[0][2].in_channels == 8
+        assert first.stages_[0].blocks[0].layer.in_channels == 8
     # Two channels are too few to be sure.
     two = quick().fit(LAST[..., :2], y)
-    assert two.stages_[0].blocks[0][2].in_channels == 8
+    assert two.stages_[0].blocks[0].layer.in_channels == 8
     two = quick().set_params(backbone__data_format="channels_last").fit(LAST[..., :2], y)
-    assert two.stages_[0].blocks[0][2].in_channels == 2
+    assert two.stages_[0].blocks[0].layer.in_channels == 2
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_may_be_channels_first_is_left_alone(shape, n_channels):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clf = quick(backbone=None, max_epochs=1, exits=1).fit(rows, y)
-    assert clf.stages_[0].blocks[0][2].in_channels == n_channels
+    assert clf.stages_[0].blocks[0].layer.in_channels == n_channels
 
 
 def test_training_that_goes_on_says_it_once(reference):

@@ -4,6 +4,7 @@ from skearlyexit.tiers._choice import PlanChoice, RankedPlan, choose_plan
 from skearlyexit.tiers._parts import ModelParts
 from skearlyexit.tiers._plan import TierPlan
 from skearlyexit.tiers._report import TierReport
+from skearlyexit.tiers._simulation import TierSimulation
 from skearlyexit.tiers._tier import Tier
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "Tier",
     "TierPlan",
     "TierReport",
+    "TierSimulation",
     "choose_plan",
 ]

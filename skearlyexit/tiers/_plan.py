@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from skearlyexit._utils._names import block_index
 from skearlyexit.costs import Link
 from skearlyexit.tiers._judged import judged
 from skearlyexit.tiers._parts import ModelParts
 from skearlyexit.tiers._report import TierReport
+from skearlyexit.tiers._simulation import Faults, TierSimulation, drawn_requests, simulated
 from skearlyexit.tiers._tier import Tier
 
 
@@ -25,6 +27,8 @@ class ByExit:
     ----------
     compute : ndarray of shape (n_exits, n_tiers)
         Seconds that each tier computes for a sample that exits there.
+    computed : ndarray of shape (n_exits, n_tiers), bool
+        Whether each tier computes something for such a sample.
     sent : ndarray of shape (n_exits, n_links)
         Bytes that such a sample sends over each link.
     crossed : ndarray of shape (n_exits, n_links), bool
@@ -34,6 +38,7 @@ class ByExit:
     """
 
     compute: np.ndarray
+    computed: np.ndarray
     sent: np.ndarray
     crossed: np.ndarray
     latency: np.ndarray
@@ -141,9 +146,9 @@ class TierPlan:
         Returns
         -------
         by_exit : ByExit
-            Arrays with one row for each exit: ``compute``, seconds on each tier; ``sent`` and
-            ``crossed``, bytes over each link and whether there are any; and the totals
-            ``latency``, ``energy``, ``price`` and ``n_bytes``.
+            Arrays with one row for each exit: ``compute`` and ``computed``, seconds on each tier
+            and whether it is called; ``sent`` and ``crossed``, bytes over each link and whether it
+            is used; and the totals ``latency``, ``energy``, ``price`` and ``n_bytes``.
 
         Raises
         ------
@@ -165,6 +170,7 @@ class TierPlan:
         transfer = np.cumsum(crossing * np.reshape(times, crossing.shape), axis=0)
         return ByExit(
             compute,
+            reached,
             sent,
             np.logical_or.accumulate(crossing),
             latency=compute.sum(axis=1) + transfer.sum(axis=1),
@@ -229,6 +235,78 @@ class TierPlan:
             accuracy=known.accuracy,
             last_accuracy=known.last_accuracy,
             error=known.data.error_of(known.accuracy),
+        )
+
+    def simulate(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        arrivals: Any,
+        n_requests: int | None = None,
+        threshold: float | Sequence[float] | None = None,
+        budget: Any = None,
+        sample_bytes: float | None = None,
+        loss: float | Sequence[float] = 0.0,
+        n_retries: int = 0,
+        outages: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> TierSimulation:
+        """Simulate the plan under load, and with faults.
+
+        Requests wait in one queue before the workers of each tier, and in one before each link,
+        which sends one after the other. They are served in the order in which they come in. All
+        machines are idle at the beginning. Nothing is measured, and the time in the simulation is
+        not that of a clock.
+
+        Parameters
+        ----------
+        estimator, X, y, threshold, budget, sample_bytes
+            As in `report`.
+        arrivals : float or array-like of shape (n_samples,)
+            Mean number of requests per second of a Poisson process, each for a sample that is drawn
+            at random; or the time at which each sample comes in, in ascending order.
+        n_requests : int, default=None
+            Number of requests of the Poisson process. None is the number of samples.
+        loss : float or sequence of float, default=0.0
+            Probability that a transmission is lost, for all links or for each.
+        n_retries : int, default=0
+            Number of times that a lost transmission is repeated. The link notices a loss after
+            twice its latency, in which it sends nothing else. If the last transmission is lost,
+            too, the sample is answered by the last exit before the link.
+        outages : mapping of str to sequence of (float, float), default=None
+            Intervals in which a tier is gone, from a time to another, by the name of the tier.
+            Samples that are in its queue or in work when one begins, or get there during it, are
+            answered by the last exit of the tiers before at this time.
+        random_state : int, RandomState instance or None, default=None
+            Generator of arrivals, samples and losses.
+
+        Returns
+        -------
+        simulation : TierSimulation
+            Latency, exit and waiting times of each request. It prints as text.
+
+        Raises
+        ------
+        TypeError
+            If the estimator is not one with exits.
+        ValueError
+            If an argument is invalid.
+        """
+        faults = Faults.of(self, loss, n_retries, outages)
+        known = judged(estimator, X, y, threshold, budget, None, sample_bytes)
+        rng = check_random_state(random_state)
+        samples, times = drawn_requests(len(known.exits), arrivals, n_requests, rng)
+        return simulated(
+            self,
+            known.parts,
+            known.exits[samples],
+            samples,
+            times,
+            faults,
+            known.data.gains,
+            rng,
         )
 
     def report_of_exits(self, parts: ModelParts, exits: Any, *, correct: Any = None) -> TierReport:

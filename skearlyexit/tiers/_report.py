@@ -110,8 +110,6 @@ class TierReport:
     ) -> TierReport:
         """Report of samples whose exits are known."""
         rate = np.bincount(exits, weight, len(exit_names)) / weight.sum()
-        tiers = range(len(tier_names))
-        computed = np.logical_or.accumulate(tier_of_exit[:, None] == np.array(tiers))
         p50, p95, p99 = percentiles(by_exit.latency[exits], weight)
         return cls(
             len(exits),
@@ -130,7 +128,7 @@ class TierReport:
             rate,
             by_exit.latency,
             list(tier_names),
-            rate @ computed,
+            rate @ by_exit.computed,
             rate @ by_exit.compute,
             rate @ by_exit.crossed,
             rate @ by_exit.sent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -11,9 +12,17 @@ import numpy as np
 
 from skearlyexit._utils._frames import aligned, preformatted
 from skearlyexit._utils._unwrap import last_step
-from skearlyexit.calibration import AccuracyDrop, ErrorRise, OperatingPoint, compute_frontier
+from skearlyexit.calibration import (
+    AccuracyDrop,
+    CalibrationData,
+    ErrorRise,
+    OperatingPoint,
+    compute_frontier,
+)
 from skearlyexit.costs import Link
-from skearlyexit.tiers._judged import judged
+from skearlyexit.tiers._compression import check_compression, compressed
+from skearlyexit.tiers._judged import LabeledRows
+from skearlyexit.tiers._parts import parts_of
 from skearlyexit.tiers._plan import TierPlan, check_machines
 from skearlyexit.tiers._report import bytes_text, seconds_text
 from skearlyexit.tiers._tier import Tier
@@ -47,8 +56,9 @@ class RankedPlan:
     value : float
         This mean per sample, on the calibration samples.
     drop : float
-        Accuracy that is lost on the calibration samples, compared with the last exit; in
-        regression, the share of the loss that is explained. Negative if early exits gain accuracy.
+        Accuracy that is lost on the calibration samples, compared with the last exit without
+        compression; in regression, the share of the loss that is explained. Negative if early exits
+        gain accuracy.
 
     Examples
     --------
@@ -154,6 +164,7 @@ def choose_plan(
     operating_point: OperatingPoint | None = None,
     sample_weight: Any = None,
     sample_bytes: float | None = None,
+    compression: str | None = None,
 ) -> PlanChoice:
     """Choose which exit runs on which tier, and the thresholds.
 
@@ -184,6 +195,9 @@ def choose_plan(
         Sample weights. Samples of weight 0 are ignored.
     sample_bytes : float, default=None
         Size of a sample as it is sent, as in `ModelParts.of`.
+    compression : {"float16", "int8"} or None, default=None
+        Format in which embeddings are sent, as in `TierPlan`. The operating point is that of the
+        model with compression, which runs once for each choice of links.
 
     Returns
     -------
@@ -203,9 +217,11 @@ def choose_plan(
     Thresholds that are chosen from the frontier lose more accuracy on new samples than on these.
     Evaluate the plan on others, by
     ``choice.plan.report(estimator, X_test, y_test, threshold=choice.thresholds)``, or give a
-    `RiskControl`. Its thresholds are the same for all assignments, so that the guarantee holds for
-    the best one, too. With up to four exits, an assignment takes about 0.1 s, and with more exits
-    about 1 s.
+    `RiskControl`. Without compression, its thresholds are the same for all assignments, so that the
+    guarantee holds for the best one, too. With compression, it holds for each assignment, compared
+    with the last exit of the compressed model, but not for the choice between them.
+
+    With up to four exits, an assignment takes about 0.1 s, and with more exits about 1 s.
 
     Examples
     --------
@@ -227,16 +243,26 @@ def choose_plan(
         raise ValueError(f"'minimize' must be one of {list(TARGETS)}. Got {minimize!r} instead.")
     model, X = last_step(estimator, X)
     point = _requested(operating_point, model)
-    known = judged(model, X, y, None, None, sample_weight, sample_bytes, point.needs_probabilities)
+    check_compression(compression)
+    labeled = LabeledRows.of(model, X, y, sample_weight)
+    parts = parts_of(model, labeled.rows, sample_bytes, compression)
+
+    @cache
+    def outputs(cuts: tuple[int, ...]) -> CalibrationData:
+        cascade = compressed(model.cascade_, cuts, compression)
+        return labeled.data(cascade, with_probabilities=point.needs_probabilities)
+
+    plain = outputs(())
+    last_accuracy = plain.outcome(np.full(len(plain.weight), parts.n_exits - 1))[1]
     names = [tier.name for tier in tiers]
     ranking = []
-    for assignment in combinations_with_replacement(names, known.parts.n_exits):
-        plan = TierPlan(tiers, links, list(assignment))
-        values = getattr(plan.by_exit(known.parts), TARGETS[minimize][0])
-        data = replace(known.data, costs=values)
+    for assignment in combinations_with_replacement(names, parts.n_exits):
+        plan = TierPlan(tiers, links, list(assignment), compression)
+        values = getattr(plan.by_exit(parts), TARGETS[minimize][0])
+        data = replace(outputs(plan.cuts if compression else ()), costs=values)
         thresholds = point.thresholds(data, compute_frontier(data))
         value, accuracy = data.evaluate(thresholds)
-        ranking.append(RankedPlan(plan, thresholds, value, known.last_accuracy - accuracy))
+        ranking.append(RankedPlan(plan, thresholds, value, last_accuracy - accuracy))
     # The order of equal ones is that of the tiers: as much as possible on the first.
     return PlanChoice(minimize, point, sorted(ranking, key=lambda each: (each.value, each.drop)))
 

@@ -14,6 +14,7 @@ from skearlyexit._cascade._exit_rule import NO_STATE
 from skearlyexit._data._given import GivenRows
 from skearlyexit._utils._unwrap import last_step
 from skearlyexit.runtime._executor import executor_of
+from skearlyexit.tiers._compression import check_compression, compressed, tensor_bytes
 
 #: Number of samples of which the size is measured.
 N_MEASURED = 16
@@ -34,8 +35,6 @@ class ModelParts:
         Bytes per sample that the stage of each exit is given: for the first exit the sample itself,
         for each other one what the stage before passes on, with what the policy or the combination
         remembers of the exits before.
-    unit : str, default=""
-        Unit of the costs.
 
     Examples
     --------
@@ -54,7 +53,6 @@ class ModelParts:
     names: list[str]
     work: np.ndarray
     n_bytes: np.ndarray
-    unit: str = ""
 
     @property
     def n_exits(self) -> int:
@@ -62,7 +60,14 @@ class ModelParts:
         return len(self.names)
 
     @classmethod
-    def of(cls, estimator: Any, X: Any, *, sample_bytes: float | None = None) -> ModelParts:
+    def of(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        sample_bytes: float | None = None,
+        compression: str | None = None,
+    ) -> ModelParts:
         """Measure a fitted model.
 
         Parameters
@@ -74,6 +79,8 @@ class ModelParts:
         sample_bytes : float, default=None
             Size of a sample as it is sent, such as the mean size of a compressed image. If None, it
             is the size of its numbers in memory.
+        compression : {"float16", "int8"} or None, default=None
+            Format in which embeddings are sent, as in `TierPlan`.
 
         Returns
         -------
@@ -86,13 +93,16 @@ class ModelParts:
             If the estimator is not one with exits.
         ValueError
             If the size of the samples is not known, such as that of texts, and `sample_bytes` is
-            not given.
+            not given, or `compression` is invalid.
         """
+        check_compression(compression)
         model, rows = last_step(estimator, X)
-        return parts_of(model, model._validate_rows(rows), sample_bytes)
+        return parts_of(model, model._validate_rows(rows), sample_bytes, compression)
 
 
-def parts_of(model: Any, rows: Any, sample_bytes: float | None) -> ModelParts:
+def parts_of(
+    model: Any, rows: Any, sample_bytes: float | None, compression: str | None
+) -> ModelParts:
     """Parts of a fitted estimator with exits, measured on validated samples."""
     if sample_bytes is not None and not 0 <= sample_bytes < float("inf"):
         raise ValueError(
@@ -100,13 +110,14 @@ def parts_of(model: Any, rows: Any, sample_bytes: float | None) -> ModelParts:
         )
     table = model.cost_table_
     work = table.stage_costs - table.links + table.head_costs + table.decision_costs
-    few = rows[:N_MEASURED]
-    return ModelParts(
-        list(model.exit_names_), work, passed_on(model.cascade_, few, sample_bytes), table.unit
-    )
+    cascade = compressed(model.cascade_, tuple(range(1, model.n_exits_)), compression)
+    n_bytes = passed_on(cascade, rows[:N_MEASURED], sample_bytes, compression)
+    return ModelParts(list(model.exit_names_), work, n_bytes)
 
 
-def passed_on(cascade: Cascade, few: Any, sample_bytes: float | None = None) -> np.ndarray:
+def passed_on(
+    cascade: Cascade, few: Any, sample_bytes: float | None, compression: str | None
+) -> np.ndarray:
     """Mean bytes per sample that each stage is given, shape (n_exits,).
 
     Parameters
@@ -115,8 +126,10 @@ def passed_on(cascade: Cascade, few: Any, sample_bytes: float | None = None) -> 
         Fitted cascade.
     few : ndarray or GivenRows of shape (n_samples, ...)
         Validated samples, which are run through all stages.
-    sample_bytes : float or None, default=None
+    sample_bytes : float or None
         Size of a sample itself. None measures it.
+    compression : str or None
+        Format in which embeddings are sent.
     """
     executor, n_rows = executor_of(cascade.network), len(few)
     learned, state = None, NO_STATE
@@ -124,7 +137,8 @@ def passed_on(cascade: Cascade, few: Any, sample_bytes: float | None = None) -> 
     with executor.context():
         carry = executor.load(few)
         for exit_ in range(executor.n_exits):
-            passed = _row_bytes(carry[0], sample_bytes)
+            # Samples themselves are not compressed.
+            passed = _row_bytes(carry[0], sample_bytes, compression if exit_ else None)
             if not exit_ and sample_bytes is not None:
                 passed = sample_bytes
             remembered = (learned, *state)
@@ -137,12 +151,12 @@ def passed_on(cascade: Cascade, few: Any, sample_bytes: float | None = None) -> 
     return sizes
 
 
-def _row_bytes(batch: Any, sample_bytes: float | None) -> float:
+def _row_bytes(batch: Any, sample_bytes: float | None, compression: str | None) -> float:
     """Bytes of one sample of what a stage is given: tensors, or a sample and sums over members."""
     if isinstance(batch, torch.Tensor):
-        return batch.numel() * batch.element_size() / len(batch)
+        return tensor_bytes(batch, compression)
     if isinstance(batch[0], torch.Tensor):
-        return sum(_row_bytes(part, None) for part in batch)
+        return sum(tensor_bytes(part, compression) for part in batch)
     rows, state = batch
     size = _given_bytes(rows) if sample_bytes is None else sample_bytes
     return size + (0.0 if state is None else _array_bytes(state.values))

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._utils._names import block_index
 from skearlyexit.costs import Link
+from skearlyexit.tiers._compression import check_compression
 from skearlyexit.tiers._judged import judged
 from skearlyexit.tiers._parts import ModelParts
 from skearlyexit.tiers._report import TierReport
@@ -69,6 +70,21 @@ class TierPlan:
         Tier of each exit, by name or index, in the order of the tiers. A tier without an exit only
         passes on what it receives. If no exit is assigned to the first tier, the samples themselves
         are sent.
+    compression : {"float16", "int8"} or None, default=None
+        Format in which the embeddings of a network are sent: in half precision, or as 256 values
+        between the lowest and the highest number of each tensor of a sample, which are sent, too.
+        The later stages really run on what is received, so that the accuracy includes what the
+        compression costs. Samples themselves, integers, and what a policy or a combination
+        remembers are sent as they are. None compresses nothing.
+
+    Attributes
+    ----------
+    tier_names : list of str
+        Names of the tiers.
+    tier_of_exit : ndarray of shape (n_exits,)
+        Index of the tier of each exit.
+    cuts : tuple of int
+        Exits before whose stages embeddings are sent.
 
     Raises
     ------
@@ -84,8 +100,8 @@ class TierPlan:
     Notes
     -----
     As in ``costs_``, a sample is charged for every head up to its exit, also for those whose
-    threshold is above 1. The time until the answer is known where it is computed is counted. If it
-    is needed at the first tier, add the time of the way back to the latency of the links.
+    threshold is above 1. The latency ends where the answer is computed. If it is needed at the
+    first tier, add the time of the way back to the latency of the links.
 
     Examples
     --------
@@ -108,9 +124,11 @@ class TierPlan:
     tiers: Sequence[Tier]
     links: Sequence[Link]
     assignment: Sequence[str | int]
+    compression: str | None = None
 
     def __post_init__(self) -> None:
         check_machines(self.tiers, self.links)
+        check_compression(self.compression)
         found = [block_index(each, self.tier_names, {}) for each in self.assignment]
         if not found or None in found or sorted(map(int, found)) != found:  # type: ignore[arg-type]
             raise ValueError(
@@ -129,11 +147,16 @@ class TierPlan:
         return np.array([block_index(each, self.tier_names, {}) for each in self.assignment])
 
     @cached_property
-    def crossed_before(self) -> np.ndarray:
+    def _crossed_before(self) -> np.ndarray:
         """Whether a link is crossed right before the stage of an exit, (n_exits, n_links)."""
         links = np.arange(len(self.links))
         before = np.append(0, self.tier_of_exit[:-1])
         return (before[:, None] <= links) & (links < self.tier_of_exit[:, None])
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Exits before whose stages embeddings are sent, rather than the samples themselves."""
+        return tuple(int(i) for i in np.flatnonzero(self._crossed_before.any(axis=1)) if i)
 
     def by_exit(self, parts: ModelParts) -> ByExit:
         """Compute what it takes to exit at each exit.
@@ -164,7 +187,7 @@ class TierPlan:
         rates, overheads = _each(self.tiers, "rate"), _each(self.tiers, "overhead")
         reached = np.logical_or.accumulate(runs_on)
         compute = np.cumsum(runs_on * parts.work[:, None], axis=0) / rates + reached * overheads
-        crossing = self.crossed_before
+        crossing = self._crossed_before
         sent = np.cumsum(crossing * parts.n_bytes[:, None], axis=0)
         times = [[link.seconds(n) for link in self.links] for n in parts.n_bytes]
         transfer = np.cumsum(crossing * np.reshape(times, crossing.shape), axis=0)
@@ -224,7 +247,17 @@ class TierPlan:
         ValueError
             If the estimator has another number of exits, or X, y or an argument is invalid.
         """
-        known = judged(estimator, X, y, threshold, budget, sample_weight, sample_bytes)
+        known = judged(
+            estimator,
+            X,
+            y,
+            threshold,
+            budget,
+            sample_weight,
+            sample_bytes,
+            self.cuts,
+            self.compression,
+        )
         return TierReport.of(
             self.tier_names,
             self.tier_of_exit,
@@ -235,6 +268,7 @@ class TierPlan:
             accuracy=known.accuracy,
             last_accuracy=known.last_accuracy,
             error=known.data.error_of(known.accuracy),
+            uncompressed_accuracy=known.uncompressed_accuracy,
         )
 
     def simulate(
@@ -295,7 +329,17 @@ class TierPlan:
             If an argument is invalid.
         """
         faults = Faults.of(self, loss, n_retries, outages)
-        known = judged(estimator, X, y, threshold, budget, None, sample_bytes)
+        known = judged(
+            estimator,
+            X,
+            y,
+            threshold,
+            budget,
+            None,
+            sample_bytes,
+            self.cuts,
+            self.compression,
+        )
         rng = check_random_state(random_state)
         samples, times = drawn_requests(len(known.exits), arrivals, n_requests, rng)
         return simulated(

@@ -32,6 +32,8 @@ class TierReport:
     accuracy, last_accuracy : float
         Accuracy, and accuracy if no sample exited early. In regression, the share of the loss that
         is explained. NaN if it is not known.
+    uncompressed_accuracy : float
+        Accuracy if embeddings are sent without compression. NaN if they are anyway.
     error : float
         In regression, the error in the units of y, as in `CalibratedPoint`. Otherwise NaN.
     exit_names, exit_tiers : list of str
@@ -83,6 +85,7 @@ class TierReport:
     price: float
     accuracy: float
     last_accuracy: float
+    uncompressed_accuracy: float
     error: float
     exit_names: list[str]
     exit_tiers: list[str]
@@ -106,6 +109,7 @@ class TierReport:
         *,
         accuracy: float,
         last_accuracy: float,
+        uncompressed_accuracy: float = np.nan,
         error: float = np.nan,
     ) -> TierReport:
         """Report of samples whose exits are known."""
@@ -122,6 +126,7 @@ class TierReport:
             float(rate @ by_exit.price),
             accuracy,
             last_accuracy,
+            uncompressed_accuracy,
             error,
             list(exit_names),
             [tier_names[i] for i in tier_of_exit],
@@ -177,6 +182,8 @@ class TierReport:
             lines.append(f"accuracy {self.accuracy:.2%}")
         if not np.isnan(self.last_accuracy):
             lines[-1] += f", {self.last_accuracy:.2%} if no sample exits early"
+        if not np.isnan(self.uncompressed_accuracy):
+            lines[-1] += f", {self.uncompressed_accuracy:.2%} without compression"
         return lines
 
     def _links(self, names: Sequence[str]) -> dict[str, list[str]]:

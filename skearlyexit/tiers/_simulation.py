@@ -40,7 +40,7 @@ class TierSimulation:
         answered by the last exit of the tiers before.
     accuracy : float
         Accuracy of the answers. Requests without an answer count as wrong. In regression, it is the
-        share of the loss that is explained, which is 0 without an answer. NaN if it is not known.
+        share of the loss that is explained, which is 0 without an answer.
     tier_names : list of str
         Names of the tiers.
     tier_waits : ndarray of shape (n_requests, n_tiers)
@@ -51,7 +51,7 @@ class TierSimulation:
     link_waits : ndarray of shape (n_requests, n_links)
         Seconds that each request waits before each link, NaN where it does not cross it.
     link_utilization : ndarray of shape (n_links,)
-        Share of the time that something is sent over each link.
+        Share of the time that each link is in use.
     latency, latency_p50, latency_p95, latency_p99 : float
         Mean and percentiles of the latencies of answered requests. NaN if there are none.
     degraded_rate, unanswered_rate : float
@@ -126,12 +126,10 @@ class TierSimulation:
         lines = [f"{n_requests:,} requests that come in within {seconds_text(float(span))}"]
         if len(self._answered):
             lines.append(latency_line(self.latency, *self._percentiles))
-        if not np.isnan(self.accuracy):
-            lines.append(f"accuracy {self.accuracy:.2%}")
+        lines.append(f"accuracy {self.accuracy:.2%}")
         if self.is_degraded.any():
             lines.append(
-                f"{self.degraded_rate:.2%} degraded, of which {self.unanswered_rate:.2%} without "
-                "an answer"
+                f"{self.degraded_rate:.2%} degraded, {self.unanswered_rate:.2%} without an answer"
             )
         pairs = zip(self.tier_names, self.tier_names[1:], strict=False)
         names = [*self.tier_names, *(f"{one} to {other}" for one, other in pairs)]
@@ -233,7 +231,7 @@ def simulated(
     samples: np.ndarray,
     arrivals: np.ndarray,
     faults: Faults,
-    gains: np.ndarray | None,
+    gains: np.ndarray,
     rng: np.random.RandomState,
 ) -> TierSimulation:
     """Simulate requests.
@@ -250,7 +248,7 @@ def simulated(
     samples, arrivals : ndarray of shape (n_requests,)
         As in `TierSimulation`.
     faults : Faults
-    gains : ndarray of shape (n_samples, n_exits) or None
+    gains : ndarray of shape (n_samples, n_exits)
         Whether the prediction at each exit is correct, or in regression one minus its loss.
     rng : RandomState
         Generator of the losses on links.
@@ -265,9 +263,7 @@ def simulated(
             requests.cross(i - 1, float(faults.loss[i - 1]), faults.n_retries, rng)
         requests.compute(i, faults.outages[i])
     answers, ends = requests.answers, requests.ends
-    answered, accuracy = answers != UNANSWERED, np.nan
-    if gains is not None:
-        accuracy = float(np.where(answered, gains[samples, answers], 0.0).mean())
+    answered = answers != UNANSWERED
     span = max(float(ends.max() - arrivals[0]), np.finfo(np.float64).tiny)
     return TierSimulation(
         samples,
@@ -275,7 +271,7 @@ def simulated(
         np.where(answered, ends - arrivals, np.nan),
         answers,
         requests.is_degraded,
-        accuracy,
+        float(np.where(answered, gains[samples, answers], 0.0).mean()),
         plan.tier_names,
         requests.tier_waits,
         requests.tier_busy / (span * np.array([tier.n_workers for tier in plan.tiers])),

@@ -43,8 +43,12 @@ class Tier:
 
     Examples
     --------
-    >>> Tier("edge", rate=1e9, power=5.0, overhead=1e-3).seconds(2e6)
-    0.003
+    >>> import numpy as np
+    >>> from skearlyexit.tiers import ModelParts, Tier, TierPlan
+    >>> plan = TierPlan([Tier("edge", rate=1e9, power=5.0, overhead=0.001)], [], ["edge", "edge"])
+    >>> parts = ModelParts(["a", "b"], work=np.array([1e6, 2e6]), n_bytes=np.array([64.0, 64.0]))
+    >>> plan.by_exit(parts).latency, plan.by_exit(parts).energy
+    (array([0.002, 0.004]), array([0.01, 0.02]))
     """
 
     name: str
@@ -78,18 +82,3 @@ class Tier:
                     f"The '{what}' of {self.name!r} must be an integer of at least 1. Got "
                     f"{value!r}."
                 )
-
-    def seconds(self, work: float) -> float:
-        """Compute the time of a call.
-
-        Parameters
-        ----------
-        work : float
-            Costs of all samples of the call, in the unit of the cost table.
-
-        Returns
-        -------
-        seconds : float
-            Time in seconds.
-        """
-        return self.overhead + work / self.rate

@@ -14,7 +14,6 @@ PARTS = ModelParts(
     ["a", "b", "c", "d"],
     work=np.array([3.0, 5.0, 7.0, 11.0]),
     n_bytes=np.array([64.0, 32.0, 16.0, 8.0]),
-    unit="MACs",
 )
 
 

@@ -21,7 +21,7 @@ from skearlyexit import (
     Threshold,
     TracedBackbone,
 )
-from skearlyexit.tiers import ModelParts, Tier, TierPlan
+from skearlyexit.tiers import ModelParts, Tier, TierPlan, choose_plan
 from tests._data import make
 from tests.tiers._models import PARTS, X_TEST, Y_TEST, X, four_blocks, network, y
 
@@ -97,6 +97,16 @@ def test_a_tier_that_passes_on_computes_for_nobody():
     assert report.tier_rate.tolist() == [1.0, 0.0, 0.5]
     assert report.tier_seconds[1] == 0.0
     assert report.link_rate.tolist() == [0.5, 0.5]
+
+
+def test_a_single_exit():
+    clf = four_blocks(exits=1, calibration=None, operating_point=None)
+    plan = TierPlan(TIERS[:2], LINKS[:1], ["edge"])
+    report = plan.report(clf, X_TEST, Y_TEST)
+    assert report.latency == plan.by_exit(ModelParts.of(clf, X)).latency[0]
+    assert report.accuracy == report.last_accuracy == clf.score(X_TEST, Y_TEST)
+    assert report.link_bytes.tolist() == [52.0]
+    assert choose_plan(TIERS, LINKS, clf, X_TEST, Y_TEST, minimize="bytes").value == 0.0
 
 
 def test_links_of_costs_say_the_same():

@@ -33,7 +33,7 @@ def run(plan, exits, arrivals, seed=0, loss=0.0, n_retries=0, outages=None, gain
         np.arange(len(exits)),
         np.asarray(arrivals, dtype=float),
         Faults.of(plan, loss, n_retries, outages),
-        gains,
+        np.ones((len(exits), 4)) if gains is None else gains,
         np.random.RandomState(seed),
     )
 
@@ -179,7 +179,7 @@ class TestOutages:
         # Once it gets there: 8 s of computation, and 2.5 s on the link.
         assert found.latencies[1] == 10.5
         assert found.accuracy == 0.25
-        assert "25.00% degraded, of which 0.00% without an answer" in str(found)
+        assert "25.00% degraded, 0.00% without an answer" in str(found)
 
     def test_without_an_exit_before_there_is_no_answer(self):
         gains = np.ones((3, 4), dtype=bool)

@@ -292,6 +292,17 @@ class TestLinks:
         with pytest.raises(ValueError, match="positive bandwidth"):
             Link(0, **options)
 
+    @pytest.mark.parametrize("options", [{"energy": -1.0}, {"price": float("inf")}])
+    def test_impossible_energy_or_price(self, options):
+        with pytest.raises(ValueError, match=r"energy and the price of a Link are finite"):
+            Link(0, **options)
+
+    def test_in_a_cost_it_is_after_a_block_and_has_seconds_only(self):
+        with pytest.raises(ValueError, match="needs the block after which it is"):
+            resolve(SecondsCost(links=[Link(bandwidth=1e6)]), COSTS, "macs")
+        with pytest.raises(ValueError, match="cost seconds only"):
+            resolve(SecondsCost(links=[Link(0, 1e6, energy=1e-9)]), COSTS, "macs")
+
     def test_no_link(self):
         with pytest.raises(TypeError, match=r"must be Link objects\. Got 3"):
             resolve(SecondsCost(links=[3]), COSTS, "macs")

@@ -21,7 +21,7 @@ from skearlyexit.calibration import (
 )
 from skearlyexit.costs import Link
 from skearlyexit.tiers._compression import check_compression, compressed
-from skearlyexit.tiers._judged import LabeledRows
+from skearlyexit.tiers._judged import LabeledRows, accuracy_at
 from skearlyexit.tiers._parts import parts_of
 from skearlyexit.tiers._plan import TierPlan, check_machines
 from skearlyexit.tiers._report import bytes_text, seconds_text
@@ -253,7 +253,7 @@ def choose_plan(
         return labeled.data(cascade, with_probabilities=point.needs_probabilities)
 
     plain = outputs(())
-    last_accuracy = plain.outcome(np.full(len(plain.weight), parts.n_exits - 1))[1]
+    last_accuracy = accuracy_at(plain, np.full(len(plain.weight), parts.n_exits - 1))
     names = [tier.name for tier in tiers]
     ranking = []
     for assignment in combinations_with_replacement(names, parts.n_exits):

@@ -17,6 +17,11 @@ from skearlyexit.tiers._compression import compressed
 from skearlyexit.tiers._parts import ModelParts, parts_of
 
 
+def accuracy_at(data: CalibrationData, exits: np.ndarray) -> float:
+    """Accuracy at given exits; in regression, the share of the loss that is explained."""
+    return data.means(exits, data.costs[exits])[1]
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """A model and its outputs for labeled samples of positive weight.
@@ -41,12 +46,12 @@ class Judged:
     @property
     def accuracy(self) -> float:
         """Accuracy at these exits; in regression, the share of the loss that is explained."""
-        return self.data.outcome(self.exits)[1]
+        return accuracy_at(self.data, self.exits)
 
     @property
     def last_accuracy(self) -> float:
         """The same if no sample exited early."""
-        return self.data.outcome(np.full(len(self.exits), self.data.n_exits - 1))[1]
+        return accuracy_at(self.data, np.full(len(self.exits), self.data.n_exits - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,4 +127,4 @@ def judged(
         return known
     plain = labeled.data(model.cascade_)
     exits = labeled.exits(model.cascade_, plain, point)
-    return replace(known, uncompressed_accuracy=plain.outcome(exits)[1])
+    return replace(known, uncompressed_accuracy=accuracy_at(plain, exits))

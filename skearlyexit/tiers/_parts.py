@@ -93,7 +93,7 @@ class ModelParts:
             If the estimator is not one with exits.
         ValueError
             If the size of the samples is not known, such as that of texts, and `sample_bytes` is
-            not given, or `compression` is invalid.
+            not given, if `compression` is invalid, or if the estimator has a router.
         """
         check_compression(compression)
         model, rows = last_step(estimator, X)
@@ -107,6 +107,11 @@ def parts_of(
     if sample_bytes is not None and not 0 <= sample_bytes < float("inf"):
         raise ValueError(
             f"'sample_bytes' must be a finite number of at least 0. Got {sample_bytes!r}."
+        )
+    if model.cascade_.exit_rule.router is not None:
+        raise ValueError(
+            "What samples save that skip exits is not part of a plan. Got an estimator with "
+            f"router={model.cascade_.exit_rule.router!r}; fit it with router=None."
         )
     table = model.cost_table_
     work = table.stage_costs - table.links + table.head_costs + table.decision_costs
@@ -143,7 +148,7 @@ def passed_on(
                 passed = sample_bytes
             remembered = (learned, *state)
             sizes[exit_] = passed + sum(_array_bytes(each) for each in remembered)
-            carry, inputs = executor.stage(exit_, carry, n_rows, with_head=True)
+            carry, inputs = executor.stage(exit_, carry, n_rows)
             output = executor.output(exit_, inputs, n_rows)
             if executor.combiner is not None:
                 _, learned = executor.combiner.combine(learned, output, exit_)

@@ -15,6 +15,7 @@ from skearlyexit import (
     Budget,
     CascadeClassifier,
     EarlyExitRegressor,
+    ExitRouter,
     Link,
     MACsCost,
     MLPBackbone,
@@ -321,3 +322,9 @@ class TestErrors:
             plan.report_of_exits(PARTS, [0, 4])
         with pytest.raises(ValueError, match=r"must be of shape \(2, 4\)"):
             plan.report_of_exits(PARTS, [0, 3], correct=[[True, False]])
+
+
+def test_models_whose_samples_skip_exits_are_refused():
+    clf = four_blocks(router=ExitRouter())
+    with pytest.raises(ValueError, match=r"router=ExitRouter\(\); fit it with router=None"):
+        ModelParts.of(clf, X_TEST)

@@ -241,7 +241,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             True labels, among `classes_`, or values. May be None only if it may be None in `fit`.
         operating_point : OperatingPoint, default=None
             Criterion by which the thresholds are chosen, such as ``Budget(0.4)``. If None, the
-            parameters `threshold`, `budget` and `operating_point` of the estimator are used.
+            parameters `threshold`, `budget` and `operating_point` of the estimator are used, or
+            else the default for the number of these samples.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights, as in `fit`.
 

@@ -105,7 +105,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         ------
         ExportError
             If a part cannot be converted, with the reason. It is a ValueError. Parts of an ensemble
-            and estimators with ``pass_probabilities=True`` are not converted, nor regressors that
+            and estimators that see what others predict are not converted, nor regressors that
             predict values whose mean is more than about 1,000 times their standard deviation.
         FileNotFoundError
             If the folder does not exist, or `path` is a folder.

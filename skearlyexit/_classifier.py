@@ -56,9 +56,10 @@ class EarlyExitClassifier(BaseNetworkClassifier):
           support vector machine at each exit, summed over all classes, also if there are two. The
           outputs of the heads are margins, of which that of the true class should be at least 1 and
           the others at most -1. Predicted probabilities are their softmax, which is in the order of
-          the margins and is not calibrated: of many classes, the largest is far below the accuracy.
-          Thresholds are chosen for these values all the same. For calibrated probabilities, set
-          `temperature_scaling`. Training strategies that learn from probabilities raise an error.
+          the margins and is not calibrated: with many classes, the largest probability is far below
+          the accuracy. Thresholds are chosen for these values all the same. For calibrated
+          probabilities, set `temperature_scaling`. Training strategies that learn from
+          probabilities raise an error.
     exits : "auto", int, sequence of int or str, or Placement, default="auto"
         Where the exits are placed:
 

@@ -187,9 +187,11 @@ def _exit_rule(params: Any, task: Task, n_exits: int, n_samples: int) -> ExitRul
     combination = resolve(params.combine, COMBINATIONS, "own")
     for part in (policy, combination):
         task.check(part)
-    router = task.router(params) if n_exits > 2 else None  # of two exits, none can be skipped
+    router = task.router(params)
     exit_rule = ExitRule(task.scaling(params), combination, policy, task.kind, router)
     exit_rule.check_router()
+    if n_exits == 2:  # of which none can be skipped
+        exit_rule = replace(exit_rule, router=None)
     if exit_rule.gated_parts:
         raise ValueError(
             f"{exit_rule.gated_parts[0]} needs gates, which are learned with a network. Give "

@@ -15,7 +15,7 @@ from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._softmax import largest_of
 from skearlyexit._onnx._graph import ExportError, Graph
 from skearlyexit.costs import CostInput
-from skearlyexit.heads._pooling import taking_any_layout
+from skearlyexit.heads._pooling import takes_any_layout, taking_any_layout
 
 
 class PooledModule(torch.nn.Module):
@@ -97,6 +97,8 @@ class FittedHead(metaclass=ABCMeta):
         vectors : Tensor of shape (n, n_features)
             Pooled embeddings.
         """
+        if not takes_any_layout(self.pooling):
+            embedding = embedding.contiguous()
         vectors: torch.Tensor = self.pooling(embedding)
         return vectors
 

@@ -72,6 +72,8 @@ class QuarterPooling(GlobalAveragePooling):
     torch.Size([5, 8])
     """
 
+    any_layout: ClassVar[bool] = True
+
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Compute the means of each channel.
 
@@ -99,15 +101,18 @@ class InOrder(torch.nn.Module):
         return embedding.contiguous()
 
 
-def taking_any_layout(pooling: torch.nn.Module) -> torch.nn.Module:
-    """Pooling for embeddings whose channels may be last in memory.
+def takes_any_layout(pooling: torch.nn.Module) -> bool:
+    """Whether a pooling takes embeddings whose channels are last in memory.
 
-    `view` in a module of the user does not take them.
+    `view` in a module of the user does not, which may also be derived from one of ours.
     """
     first = pooling[0] if type(pooling) is torch.nn.Sequential and len(pooling) else pooling
-    if getattr(first, "any_layout", False):
-        return pooling
-    return torch.nn.Sequential(InOrder(), pooling)
+    return bool(vars(type(first)).get("any_layout", False))
+
+
+def taking_any_layout(pooling: torch.nn.Module) -> torch.nn.Module:
+    """Pooling for embeddings whose channels may be last in memory."""
+    return pooling if takes_any_layout(pooling) else torch.nn.Sequential(InOrder(), pooling)
 
 
 _POOLINGS = {

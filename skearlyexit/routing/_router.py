@@ -16,11 +16,12 @@ N_ROUNDS = 2
 class ExitRouter(BaseEstimator):
     """Router that lets samples skip exits, by their score at the first exit.
 
-    Each exit between the first and the last has a least score: it is asked only for samples whose
-    score at the *first* exit reaches it. Others skip it, since they are unlikely to exit there. The
-    least scores depend on the thresholds in force. They are those with which the mean cost of
-    held-out samples under these thresholds is lowest: to ask an exit costs its head and decision,
-    and saves all that comes after it for the samples that exit there.
+    Each exit between the first and the last has a least score: it is asked, that is, its head is
+    evaluated, only for samples whose score at the *first* exit reaches it. Others skip it, since
+    they are unlikely to exit there. The least scores depend on the thresholds in force. They are
+    those with which the mean cost of held-out samples under these thresholds is lowest: to ask an
+    exit costs its head and decision, and saves all that comes after it for the samples that exit
+    there.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class ExitRouter(BaseEstimator):
     costs_ : ndarray of shape (n_exits,)
         Cumulative cost of exiting at each exit if none is skipped.
     savings_ : ndarray of shape (n_exits,)
-        Cost that a sample saves which skips the exit: that of head and decision.
+        Cost saved by skipping the exit: that of head and decision.
 
     See Also
     --------
@@ -96,7 +97,7 @@ class ExitRouter(BaseEstimator):
         costs : ndarray of shape (n_exits,)
             Cumulative cost of exiting at each exit if none is skipped.
         savings : ndarray of shape (n_exits,)
-            Cost that a sample saves which skips the exit, in the same unit.
+            Cost saved by skipping the exit, in the same unit.
         sample_weight : ndarray of shape (n_samples,), default=None
             Sample weights. If None, all are 1.
         seed : int, default=0

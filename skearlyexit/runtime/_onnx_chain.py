@@ -61,8 +61,8 @@ def not_alone(name: str) -> ExportError:
     """Error for an estimator that continues what others have computed, by its name."""
     return ExportError(
         f"The estimator {name!r} cannot be converted to ONNX, since it depends on what those "
-        "before it have computed. This is so for parts of an ensemble and with "
-        "pass_probabilities=True."
+        "before it have computed. This is so for parts of an ensemble, and with "
+        "pass_probabilities=True or pass_predictions=True."
     )
 
 

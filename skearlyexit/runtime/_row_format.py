@@ -116,7 +116,7 @@ class GivenFormat:
         """
         check_names(X, self.feature_names)
         if self.n_features is not None:
-            shape = np.shape(X) if isinstance(X, list) else X.shape
+            shape = X.shape if hasattr(X, "shape") else np.shape(X)
             if shape[1:] != (self.n_features,):
                 raise ValueError(
                     f"X must be of shape (n_samples, {self.n_features}). Got {type(X).__name__} of "

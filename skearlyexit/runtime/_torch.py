@@ -41,9 +41,9 @@ CACHE_BYTES = 2**22
 #: Maximum size of the largest embeddings of a batch on the CPU, which should fit in its cache.
 BATCH_BYTES = 2**21
 
-#: What the outputs at an exit are computed from, for one batch: vectors for the head, padded, and
-#: the outputs of the gate, if there are gates.
-Input = tuple[torch.Tensor, Any]
+#: What the outputs at an exit are computed from, for one batch: vectors for the head, padded, the
+#: number of samples, and the outputs of the gate, if there are gates.
+Input = tuple[torch.Tensor, int, Any]
 
 
 class TorchExecutor(Executor):
@@ -95,28 +95,41 @@ class TorchExecutor(Executor):
         return found
 
     def some_of_batch(self, embedding: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        return embedding.index_select(0, torch.from_numpy(rows).to(embedding.device))
+        return _gathered(embedding, rows, len(rows))
 
     def input_of_batch(self, exit_: int, embedding: torch.Tensor, n_rows: int) -> Input:
         network, size = self.network, self.size(n_rows, GROUP)
         few = _resized(embedding, self.size(n_rows, self.small.poolings[exit_]))
         vectors = _padded(network.heads[exit_].pool(few), size)
         if not network.gates:
-            return vectors, None
+            return vectors, n_rows, None
         if exit_ == network.n_exits - 1:
-            return vectors, np.ones(n_rows)
-        return vectors, network.gates[exit_].predict(_padded(embedding, size))[:n_rows]
+            return vectors, n_rows, np.ones(n_rows)
+        gates = network.gates[exit_].predict(_padded(embedding, size))[:n_rows]
+        return vectors, n_rows, gates
 
     def output(self, exit_: int, inputs: list[Input], n_rows: int) -> Outputs:
-        found = self.network.heads[exit_].outputs(_vectors(inputs))
+        found = self.network.heads[exit_].outputs(self.vectors(inputs))
         found = np.ascontiguousarray(found[:n_rows])
         if not self.has_gates:
             return Outputs(found)
-        return Outputs(found, np.concatenate([gates for _, gates in inputs]))
+        return Outputs(found, np.concatenate([gates for *_, gates in inputs]))
 
     def largest(self, exit_: int, inputs: list[Input], n_rows: int) -> Largest:
-        labels, probabilities = self.network.heads[exit_].predict_largest(_vectors(inputs))
+        labels, probabilities = self.network.heads[exit_].predict_largest(self.vectors(inputs))
         return Largest(labels[:n_rows], probabilities[:n_rows])
+
+    def vectors(self, inputs: list[Input]) -> torch.Tensor:
+        """Vectors of all batches, padded after the last one.
+
+        A batch before it has been padded, too, where some of its samples skip the exit.
+        """
+        if len(inputs) == 1:
+            return inputs[0][0]
+        parts = [vectors[:n_rows] for vectors, n_rows, _ in inputs]
+        n_rows = sum(map(len, parts))
+        parts[-1] = inputs[-1][0]
+        return _resized(torch.cat(parts), self.size(n_rows, GROUP))
 
     def take(self, exit_: int, carry: list[Any], rows: np.ndarray) -> list[Any]:
         if len(carry) == 1:
@@ -314,11 +327,6 @@ def _gather(batches: list[Any], rows: np.ndarray, found: Any) -> None:
         start, offset = stop, offset + len(batch)
 
 
-def _vectors(inputs: list[Input]) -> torch.Tensor:
-    """Vectors of all batches."""
-    return torch.cat([vectors for vectors, _ in inputs]) if len(inputs) > 1 else inputs[0][0]
-
-
 def _empty(like: Any, n_rows: int) -> Any:
     """Uninitialized carry of so many samples."""
     if isinstance(like, tuple):
@@ -357,7 +365,8 @@ def _padded(carry: Any, size: int) -> Any:
         return carry
     if isinstance(carry, tuple):
         return tuple(_padded(part, size) for part in carry)
-    return torch.cat([carry, carry[:1].expand(n_missing, *carry.shape[1:])])
+    copies = carry[:1].expand(n_missing, *carry.shape[1:])
+    return torch.cat([carry, copies], out=_empty(carry, size))
 
 
 def _n_rows(carry: Any) -> int:

@@ -260,9 +260,16 @@ def choose_plan(
         plan = TierPlan(tiers, links, list(assignment), compression)
         values = getattr(plan.by_exit(parts), TARGETS[minimize][0])
         data = replace(outputs(plan.cuts if compression else ()), costs=values)
-        thresholds = point.thresholds(data, compute_frontier(data))
+        thresholds = np.empty(0)  # of a single exit
+        if parts.n_exits > 1:
+            thresholds = point.thresholds(data, compute_frontier(data))
         value, accuracy = data.evaluate(thresholds)
         ranking.append(RankedPlan(plan, thresholds, value, last_accuracy - accuracy))
+    if not any(each.value for each in ranking):
+        raise ValueError(
+            f"minimize={minimize!r} is 0 for all assignments. Give the tiers and links what it is "
+            "computed from, such as a price, or minimize something else."
+        )
     # The order of equal ones is that of the tiers: as much as possible on the first.
     return PlanChoice(minimize, point, sorted(ranking, key=lambda each: (each.value, each.drop)))
 

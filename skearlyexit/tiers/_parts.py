@@ -93,7 +93,8 @@ class ModelParts:
             If the estimator is not one with exits.
         ValueError
             If the size of the samples is not known, such as that of texts, and `sample_bytes` is
-            not given, if `compression` is invalid, or if the estimator has a router.
+            not given, if `compression` is invalid, or if the estimator has a router or
+            `feature_costs`.
         """
         check_compression(compression)
         model, rows = last_step(estimator, X)
@@ -114,6 +115,11 @@ def parts_of(
             f"router={model.cascade_.exit_rule.router!r}; fit it with router=None."
         )
     table = model.cost_table_
+    if np.any(table.columns):
+        raise ValueError(
+            "The cost of getting columns is not that of computing on a tier, and not part of a "
+            "plan. Got an estimator with feature_costs; fit it without."
+        )
     work = table.stage_costs - table.links + table.head_costs + table.decision_costs
     cascade = compressed(model.cascade_, tuple(range(1, model.n_exits_)), compression)
     n_bytes = passed_on(cascade, rows[:N_MEASURED], sample_bytes, compression)

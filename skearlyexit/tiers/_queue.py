@@ -76,7 +76,7 @@ def serve(
     # Lists: the loop takes single numbers, which is slow for arrays.
     came, work, n_requests = arrivals.tolist(), services.tolist(), len(arrivals)
     starts, ends, lost = [np.nan] * n_requests, [0.0] * n_requests, [False] * n_requests
-    free, busy, first = [0.0] * n_workers, 0.0, 0
+    free, busy, first = [-np.inf] * n_workers, 0.0, 0
     begins = [begin for begin, _ in outages]
     while first < n_requests:
         # The outage that is, or is next, when the first request of the batch comes in.

@@ -16,6 +16,7 @@ from skearlyexit import (
     AccuracyDrop,
     Budget,
     CascadeClassifier,
+    CNNBackbone,
     ConformalRiskControl,
     ExitRouter,
     ExitTable,
@@ -35,9 +36,10 @@ from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.inspection import CostAccuracyDisplay
 from skearlyexit.metrics import AccuracyMinusCost, MeanCost
 from skearlyexit.policies import ConfidencePolicy
+from skearlyexit.runtime import _torch
 from skearlyexit.runtime._driver import run
 from tests._calibration_data import labeled, simulated
-from tests._data import blobs, quick, same
+from tests._data import blobs, digits, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
 COSTS = [1, 6, 16]
@@ -77,6 +79,11 @@ def three(**params):
     ]
     defaults = {"cost": COSTS, "router": ExitRouter(), "calibration": 2, "random_state": 0}
     return CascadeClassifier(estimators, **{**defaults, **params})
+
+
+def two(**params):
+    clf = three(cost=COSTS[1:], **params)
+    return clf.set_params(estimators=clf.estimators[1:])
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +219,29 @@ class TestPredictions:
         parts = run(network.cascade_, X_TEST, thresholds, with_probabilities=True, slab_rows=32)
         assert whole.exits.tolist() == parts.exits.tolist()
         assert same(whole.probabilities, parts.probabilities)
+
+    def test_of_many_batches(self, network, monkeypatch):
+        thresholds = dividing(network)
+        table = network.exit_table(X_TEST)
+        monkeypatch.setattr(_torch, "BATCH_BYTES", 1)  # batches of 64 samples
+        p, exits = network.predict_proba(X_TEST, threshold=thresholds, return_exits=True)
+        assert exits.tolist() == table.exits(thresholds).tolist()
+        assert same(p, table.probabilities[np.arange(len(exits)), exits])
+
+    def test_of_images(self, monkeypatch):
+        X, y, X_test, _ = digits()
+        X, X_test = (np.kron(each.reshape(-1, 8, 8), np.ones((3, 3))) for each in (X, X_test[:60]))
+        backbone = CNNBackbone((32, 48))
+        exits = ["stem", "group1.block1", "group2.block1"]
+        params = {"exits": exits, "router": ExitRouter(), "max_epochs": 1, "calibration": 0.5}
+        clf = quick(backbone=backbone, **params).fit(X[:120], y[:120])
+        table, thresholds = clf.exit_table(X_test), [2.0, 0.0, 0.0]
+        middle = np.median(table.scores[:, 0])
+        least = np.array([-np.inf, middle, -np.inf, -np.inf])
+        monkeypatch.setattr(ExitRouter, "least_scores", lambda self, thresholds: least)
+        p, exits = clf.predict_proba(X_test, threshold=thresholds, return_exits=True)
+        assert np.bincount(exits).tolist() == [0, 30, 30]
+        assert same(p, table.probabilities[np.arange(60), exits])
 
     def test_skipped_estimators_do_not_run(self):
         clf = three()
@@ -458,6 +488,8 @@ class TestReports:
         (lambda: quick(router=ExitRouter(), training="combined"), "CombinedTraining learns"),
         (lambda: quick(router=ExitRouter(), runtime="onnx"), "cannot be converted to ONNX"),
         (lambda: three(router=ExitRouter(max_samples=0)), "'max_samples' parameter of ExitRouter"),
+        (lambda: two(router=ExitRouter(), policy="patience"), "PatiencePolicy depends on"),
+        (lambda: two(router=ExitRouter(max_samples=0)), "'max_samples' parameter of ExitRouter"),
     ],
 )
 def test_what_cannot_be_combined_is_refused_before_training(make, message, untrained):

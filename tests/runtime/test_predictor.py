@@ -309,7 +309,7 @@ def test_cascades_are_given_the_features_of_fit():
     predictor = clf.fit(rows, Y).to_predictor()
     with pytest.raises(ValueError, match="X must have the features of fit in the same order"):
         predictor.predict(FRAME[FRAME.columns[::-1]])
-    for wrong in (X_TEST[:, 1:], X_TEST[0], X_TEST[:, 1:].tolist()):
+    for wrong in (X_TEST[:, 1:], X_TEST[0], X_TEST[:, 1:].tolist(), tuple(X_TEST[0])):
         with pytest.raises(ValueError, match=r"X must be of shape \(n_samples, 13\). Got "):
             predictor.predict(wrong)
     with pytest.raises(ValueError, match="minimum of 1 is required"):

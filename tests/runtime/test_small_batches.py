@@ -15,6 +15,8 @@ from torch import nn
 from skearlyexit import CNNBackbone, EstimatorHead, LinearHead, MLPHead
 from skearlyexit._determinism import _small_batches
 from skearlyexit._determinism._small_batches import N_TESTED, padded_size, smallest_batch
+from skearlyexit.heads import QuarterPooling
+from skearlyexit.heads._neural import NeuralExit
 from tests._data import digits, make, quick, same
 from tests._padded import Padded
 
@@ -115,6 +117,26 @@ class Rows(nn.Module):
 
     def forward(self, maps):
         return maps.view(len(maps), -1)
+
+
+class Inherited(QuarterPooling):
+    """A pooling of the user that is derived from one of ours."""
+
+    def forward(self, maps):
+        return super().forward(maps.view(maps.shape))
+
+
+def test_derived_poolings_see_the_axes_in_order():
+    X, y, *_ = digits()
+    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
+    own, ours = (
+        quick(backbone=backbone, exits=2, head=LinearHead(pooling=pooling)).fit(X, y)
+        for pooling in (Inherited(), "quarters")
+    )
+    assert own.score(X, y) == ours.score(X, y)
+    maps = make(lambda: torch.randn(16, 16, 8, 8)).to(memory_format=torch.channels_last)
+    head = NeuralExit(nn.Identity(), Rows())
+    assert same(head.pool(maps).numpy(), maps.flatten(1).numpy())
 
 
 @pytest.mark.parametrize("training", ["joint", "separate"])

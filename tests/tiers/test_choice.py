@@ -123,6 +123,21 @@ def test_what_cannot_be_minimized():
         choose_plan(TIERS, LINKS, network(), X_TEST, Y_TEST, minimize="time")
 
 
+def test_what_is_zero_cannot_be_minimized():
+    free = [Tier("device", rate=1e5), Tier("cloud", rate=1e8)]
+    with pytest.raises(ValueError, match="minimize='price' is 0 for all assignments"):
+        choose_plan(free, [Link()], network(), X_TEST, Y_TEST, minimize="price")
+
+
+def test_a_single_exit_has_no_thresholds():
+    clf = deepcopy(network()).set_params(exits=1, operating_point=None, calibration=None)
+    clf.fit(X, (X[:, 0] > 0).astype(int))
+    point = RiskControl(0.2)
+    found = choose_plan(TIERS, LINKS, clf, X_TEST, X_TEST[:, 0] > 0, operating_point=point)
+    assert found.thresholds.shape == (0,)
+    assert len(found.plan.assignment) == 1
+
+
 def test_thresholds_with_a_guarantee_are_those_of_the_calibration():
     point = RiskControl(0.1, confidence_level=0.8)
     choice = choose_plan(TIERS, LINKS, network(), X_TEST, Y_TEST, operating_point=point)

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from skearlyexit import (
@@ -322,6 +323,13 @@ class TestErrors:
             plan.report_of_exits(PARTS, [0, 4])
         with pytest.raises(ValueError, match=r"must be of shape \(2, 4\)"):
             plan.report_of_exits(PARTS, [0, 3], correct=[[True, False]])
+
+
+def test_costs_of_columns_are_refused():
+    members = [("tree", DecisionTreeClassifier(max_depth=2)), ("linear", LogisticRegression())]
+    clf = CascadeClassifier(members, cost="macs", feature_costs=np.ones(X.shape[1]), random_state=0)
+    with pytest.raises(ValueError, match="Got an estimator with feature_costs"):
+        ModelParts.of(clf.fit(X, y), X_TEST)
 
 
 def test_models_whose_samples_skip_exits_are_refused():

@@ -35,6 +35,11 @@ def test_every_request_of_a_single_worker_follows_the_recursion_of_lindley():
     assert not served.is_lost.any()
 
 
+def test_nothing_is_at_work_before_the_first_request():
+    served = serve(np.array([-100.0, -50.0, 0.0]), np.ones(3))
+    assert served.starts.tolist() == [-100, -50, 0]
+
+
 def test_several_workers_take_requests_in_order():
     arrivals, rng = requests(n_requests=1000, rate=3.0)
     services = rng.exponential(size=1000)

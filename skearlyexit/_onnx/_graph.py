@@ -81,7 +81,7 @@ class GraphOutput:
 class Graph:
     """Nodes of a graph, or of a branch of it.
 
-    Constants belong to the whole graph. A branch can use all names of the graphs around it.
+    A branch has its own constants, and can use all names of the graphs around it.
 
     Parameters
     ----------

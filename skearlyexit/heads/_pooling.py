@@ -115,6 +115,8 @@ def taking_any_layout(pooling: torch.nn.Module) -> torch.nn.Module:
     return pooling if takes_any_layout(pooling) else torch.nn.Sequential(InOrder(), pooling)
 
 
+#: Poolings that return embeddings which are vectors as they are.
+KEEPS_VECTORS = (GlobalAveragePooling, QuarterPooling, torch.nn.Flatten)
 _POOLINGS = {
     "average": GlobalAveragePooling,
     "quarters": QuarterPooling,

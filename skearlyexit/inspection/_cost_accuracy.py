@@ -336,7 +336,7 @@ class CostAccuracyDisplay(Display):
             exits = checked_exits(exits, len(costs))
             check_consistent_length(y_true, exits)
             point = point_of(correct, exits, costs[exits] if paid is None else paid, weight)
-            at_random = point[0], random_exits(correct, exits, costs, weight)[1]
+            at_random = random_exits(correct, exits, costs, weight)
         return cls(
             costs,
             np.average(correct, axis=0, weights=weight),

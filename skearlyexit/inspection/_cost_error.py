@@ -40,6 +40,8 @@ class CostErrorDisplay(Display):
         Name in the legend.
     exit_names : sequence of str, default=None
         Names of the exits; None numbers them.
+    unit : str, default="plain network"
+        What costs 1.
 
     Attributes
     ----------
@@ -79,6 +81,7 @@ class CostErrorDisplay(Display):
     point: tuple[float, float] | None = None
     name: str | None = None
     exit_names: Sequence[str] | None = None
+    unit: str = "plain network"
 
     def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> Any:
         """Draw the line and the marks, with the names of the exits.
@@ -118,7 +121,7 @@ class CostErrorDisplay(Display):
         if self.point is not None:
             mark = {"linestyle": "none", **style_of("operating point"), "color": color}
             (self.point_,) = ax.plot(*([value] for value in self.point), **mark)
-        ax.set(xlabel="Mean cost per sample (in units of the plain one)", ylabel="Error")
+        ax.set(xlabel=f"Mean cost per sample ({self.unit} = 1)", ylabel="Error")
         ax.legend(fontsize="small")
         return self
 
@@ -204,4 +207,5 @@ class CostErrorDisplay(Display):
             point=means(*model._outcomes(valid, table, point)),
             name=type(model).__name__ if name is None else name,
             exit_names=model.exit_names_,
+            unit=model.cost_table_.plain_name,
         ).plot(ax=ax, **kwargs)

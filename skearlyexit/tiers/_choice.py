@@ -221,8 +221,6 @@ def choose_plan(
     guarantee holds for the best one, too. With compression, it holds for each assignment, compared
     with the last exit of the compressed model, but not for the choice between them.
 
-    With up to four exits, an assignment takes about 0.1 s, and with more exits about 1 s.
-
     Examples
     --------
     >>> from sklearn.datasets import load_digits

@@ -148,9 +148,10 @@ def passed_on(
     with executor.context():
         carry = executor.load(few)
         for exit_ in range(executor.n_exits):
-            # Samples themselves are not compressed.
-            passed = _row_bytes(carry[0], sample_bytes, compression if exit_ else None)
-            if not exit_ and sample_bytes is not None:
+            if exit_ or sample_bytes is None:
+                # Samples themselves are not compressed.
+                passed = _row_bytes(carry[0], sample_bytes, compression if exit_ else None)
+            else:
                 passed = sample_bytes
             remembered = (learned, *state)
             sizes[exit_] = passed + sum(_array_bytes(each) for each in remembered)

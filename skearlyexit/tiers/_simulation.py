@@ -265,18 +265,19 @@ def simulated(
     answers, ends = requests.answers, requests.ends
     answered = answers != UNANSWERED
     span = max(float(ends.max() - arrivals[0]), np.finfo(np.float64).tiny)
+    n_workers = np.array([tier.n_workers for tier in plan.tiers])
     return TierSimulation(
-        samples,
-        arrivals,
-        np.where(answered, ends - arrivals, np.nan),
-        answers,
-        requests.is_degraded,
-        float(np.where(answered, gains[samples, answers], 0.0).mean()),
-        plan.tier_names,
-        requests.tier_waits,
-        requests.tier_busy / (span * np.array([tier.n_workers for tier in plan.tiers])),
-        requests.link_waits,
-        requests.link_busy / span,
+        samples=samples,
+        arrivals=arrivals,
+        latencies=np.where(answered, ends - arrivals, np.nan),
+        exits=answers,
+        is_degraded=requests.is_degraded,
+        accuracy=float(np.where(answered, gains[samples, answers], 0.0).mean()),
+        tier_names=plan.tier_names,
+        tier_waits=requests.tier_waits,
+        tier_utilization=requests.tier_busy / (span * n_workers),
+        link_waits=requests.link_waits,
+        link_utilization=requests.link_busy / span,
     )
 
 

@@ -151,6 +151,11 @@ def test_error_against_cost(reg):
     np.testing.assert_allclose(display.point, (report.overall.mean_cost, report.overall.error))
     assert (np.diff(display.frontier_costs) >= 0).all()
     assert display.ax_.get_ylabel() == "Error"
+    assert display.ax_.get_xlabel() == "Mean cost per sample (plain network = 1)"
+    plt.close(display.figure_)
+    clf = CascadeRegressor([("a", Ridge(100)), ("b", Ridge())], cost=[1, 2], random_state=0)
+    display = CostErrorDisplay.from_estimator(clf.fit(X[:600], y[:600]), X_TEST, Y_TEST)
+    assert display.ax_.get_xlabel() == "Mean cost per sample (last estimator alone = 1)"
     plt.close(display.figure_)
 
 

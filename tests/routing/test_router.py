@@ -464,13 +464,15 @@ class TestReports:
 
     def test_displays(self, chain):
         thresholds = dividing(chain)
-        _, paid = naive(chain, X_TEST, thresholds)
+        exits, paid = naive(chain, X_TEST, thresholds)
         in_unit = {"plain_cost": 2 * chain.cost_table_.plain}
         for unit, more in ((1.0, {}), (0.5, in_unit)):
             display = CostAccuracyDisplay.from_estimator(
                 chain, X_TEST, Y_TEST, threshold=thresholds, **more
             )
             assert display.point[0] == pytest.approx(unit * paid.mean())
+            # Random exits do not follow from scores, by which exits are skipped.
+            assert display.random[0] == pytest.approx(unit * chain.costs_[exits].mean())
             last = naive(chain, X_TEST, chain.frontier_.thresholds[-1])[1].mean()
             assert np.abs(display.frontier_costs - unit * last).min() < 1e-9
 

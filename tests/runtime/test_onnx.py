@@ -187,6 +187,17 @@ def test_values_that_are_not_finite_are_an_error(folder):
         assert (np.delete(exits, [3, 7]) == exit_).all()
 
 
+def test_a_hook_of_a_head_is_converted(tmp_path):
+    clf, X = fitted("neural")
+    hooked = copy.deepcopy(clf)
+    body = hooked.cascade_.network.heads[0].model.body
+    body.register_forward_hook(lambda module, args, logits: -logits)
+    labels = hooked.predict(X, threshold=0.0)
+    assert (labels != clf.predict(X, threshold=0.0)).any()
+    hooked.to_onnx(tmp_path / "hooked.onnx", threshold=0.0)
+    np.testing.assert_array_equal(OnnxCascade(tmp_path / "hooked.onnx").predict(X), labels)
+
+
 def test_a_probability_of_0_has_the_logarithm_of_minus_infinity(folder):
     clf, cascade, X, _ = exported("estimators", folder)
     found = cascade.predict_log_proba(X, threshold=[2.0, 0.0])  # of a decision tree

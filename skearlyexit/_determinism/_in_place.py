@@ -10,6 +10,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from skearlyexit._determinism._layers import Normalized, PaddedLinear
+from skearlyexit._onnx._graph import Graph
+from skearlyexit._onnx._modules import converts
 
 
 class Copy(torch.nn.Module):
@@ -19,6 +21,11 @@ class Copy(torch.nn.Module):
         if isinstance(carry, tuple):
             return tuple(part.clone() for part in carry)
         return carry.clone()
+
+
+@converts(Copy)
+def _(module: Copy, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    return tensor
 
 
 #: Modules whose output never shares memory with their input.

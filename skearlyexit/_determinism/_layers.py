@@ -14,6 +14,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skearlyexit._data._chunks import channel_moments
+from skearlyexit._onnx._graph import Graph
+from skearlyexit._onnx._modules import converts
 
 #: Matrix kernels process rows, and terms of a product, in groups of up to this size. An incomplete
 #: group is summed in another order, which changes the last bits.
@@ -325,3 +327,17 @@ class Standardize(torch.nn.Module):
         if x.dtype == self.mean.dtype:
             return centered / self.scale
         return ((centered - self.rest) / self.scale).to(self.mean.dtype)
+
+
+@converts(Standardize)
+def _(module: Standardize, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    dtype = example.numpy().dtype
+    mean, rest, scale = (
+        graph.constant(each.numpy().astype(dtype))
+        for each in (module.mean, module.rest, module.scale)
+    )
+    centered = graph.op("Sub", tensor, mean)
+    if example.dtype == module.mean.dtype:
+        return graph.op("Div", centered, scale)
+    standardized = graph.op("Div", graph.op("Sub", centered, rest), scale)
+    return graph.cast(standardized, module.mean.numpy().dtype)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from skearlyexit._onnx._graph import OPSET, ExportError, Graph, import_onnx
+from skearlyexit._onnx._modules import known_module
 from skearlyexit._utils._locks import ForkSafeLock
 
 #: The exporter of torch changes the state of the process.
@@ -42,6 +43,15 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
         If torch cannot export the module, or results differ.
     """
     import_onnx()
+    model = known_module(module, example)
+    if model is None:
+        model = _exported(module, example, what)
+    _compare(model, module, example, what)
+    return model
+
+
+def _exported(module: torch.nn.Module, example: Any, what: str) -> Any:
+    """Convert a module by the exporter of torch."""
     n_rows = torch.export.Dim("n_rows")
     each = {0: n_rows}
     shapes = tuple(each for _ in example) if isinstance(example, tuple) else each
@@ -59,7 +69,6 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
     model = program.model_proto
     if model.functions:
         raise ExportError(f"{what} cannot be converted to ONNX: it contains functions.")
-    _compare(model, module, example, what)
     return model
 
 

@@ -179,7 +179,11 @@ class Graph:
             copied.CopyFrom(constant)
             copied.name = names[constant.name] = self._name("constant")
             self.constants.append(copied)
-        self.nodes.extend(self._renamed(graph.node, names))
+        for node in graph.node:
+            if node.op_type == "Identity":  # a copy, which would take time
+                names[node.output[0]] = names[node.input[0]]
+            else:
+                self.nodes += self._renamed([node], names)
         return [names[each.name] for each in graph.output]
 
     def _renamed(self, nodes: Any, names: dict[str, str]) -> list[Any]:

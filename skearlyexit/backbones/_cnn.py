@@ -18,6 +18,8 @@ from skearlyexit._determinism._layers import (
     round_up,
     scale_and_shift,
 )
+from skearlyexit._onnx._graph import Graph
+from skearlyexit._onnx._modules import UnknownModuleError, add_convolution, add_in_turn, converts
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._images import (
@@ -266,3 +268,24 @@ class CNNBackbone(Backbone):
 
 def _long_axes(shape: tuple[int, ...]) -> list[int]:
     return [n for n in shape if n > 1]
+
+
+@converts(_ResidualBlock)
+def _(block: _ResidualBlock, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    if block.weight1 is None:
+        raise UnknownModuleError("a block that is not merged")
+    branch: Any = block.branch
+    shortcut: Any = block.shortcut
+    inner = add_convolution(graph, branch[0], tensor, block.weight1, block.bias1)
+    output = add_convolution(graph, branch[3], graph.op("Relu", inner), block.weight2, block.bias2)
+    if block.weight0 is not None:
+        tensor = add_convolution(graph, shortcut[0], tensor, block.weight0, block.bias0)
+    return graph.op("Relu", graph.op("Add", output, tensor))
+
+
+@converts(_Stem)
+def _(stem: _Stem, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    if stem.weight is None:
+        raise UnknownModuleError("a stem that is not merged")
+    images = add_in_turn(graph, [stem.images, stem.standardize], tensor, example)
+    return graph.op("Relu", add_convolution(graph, stem.layer, images, stem.weight, stem.bias))

@@ -8,6 +8,9 @@ from numbers import Integral
 import numpy as np
 import torch
 
+from skearlyexit._onnx._graph import Graph
+from skearlyexit._onnx._modules import converts, reshaped
+
 #: Numbers of channels of common images: gray, color, and color with transparency.
 USUAL_CHANNELS = (1, 3, 4)
 
@@ -89,6 +92,14 @@ class Images(torch.nn.Module):
         # `contiguous` is not enough: with one channel, a tensor is contiguous in either order.
         images = images.movedim(-1, 1)
         return images.flatten(1).unflatten(1, images.shape[1:])
+
+
+@converts(Images)
+def _(module: Images, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    images = reshaped(graph, tensor, module.layout.shape)
+    return (
+        graph.op("Transpose", images, perm=[0, 3, 1, 2]) if module.layout.channels_last else images
+    )
 
 
 def notice_of_convolutions(modules: Iterable[torch.nn.Module], shape: tuple[int, ...]) -> str:

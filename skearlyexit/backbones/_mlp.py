@@ -18,6 +18,8 @@ from skearlyexit._determinism._layers import (
     round_up,
     scale_and_shift,
 )
+from skearlyexit._onnx._graph import Graph
+from skearlyexit._onnx._modules import UnknownModuleError, constant, converts
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 
@@ -236,3 +238,36 @@ class MLPBackbone(Backbone):
         if n_features > FEW_FEATURES:
             return 0
         return min(MAX_FREQUENCIES, MAX_PERIODIC // n_features)
+
+
+@converts(Dropout)
+def _(module: Dropout, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    return tensor
+
+
+@converts(SmoothClip)
+def _(module: SmoothClip, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    limit, one = (graph.constant(example.numpy().dtype.type(each)) for each in (module.limit, 1))
+    share = graph.op("Div", tensor, limit)
+    root = graph.op("Sqrt", graph.op("Add", graph.op("Mul", share, share), one))
+    return graph.op("Div", tensor, root)
+
+
+@converts(PeriodicFeatures)
+def _(module: PeriodicFeatures, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    each = graph.op("Unsqueeze", tensor, graph.constant([2]))
+    full_turns = 2 * math.pi
+    phase = graph.op("Mul", each, constant(graph, full_turns * module.frequency))
+    phase = graph.op("Add", phase, constant(graph, full_turns * module.shift))
+    periodic = graph.op("Flatten", graph.op("Cos", phase), axis=1)
+    return graph.op("Concat", tensor, periodic, axis=1)
+
+
+@converts(_ResidualBlock)
+def _(block: _ResidualBlock, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    if block.merged_weight is None or block.merged_bias is None:
+        raise UnknownModuleError("a block that is not merged")
+    last: Any = block.branch[-1]
+    weight, bias = (constant(graph, each) for each in (block.merged_weight, block.merged_bias))
+    hidden = graph.op("Relu", graph.op("Gemm", tensor, weight, bias, transB=1))
+    return graph.op("Gemm", hidden, constant(graph, last.weight), tensor, transB=1)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 
 from skearlyexit._determinism._in_place import Copy, may_write
+from skearlyexit._onnx._graph import Graph
+from skearlyexit._onnx._modules import UnknownModuleError, add_in_turn, converts
 
 
 class Block(torch.nn.Module):
@@ -99,3 +101,11 @@ class Stage(Block):
 
 
 _COPY = Copy()
+
+
+@converts(Stage)
+def _(stage: Stage, graph: Graph, tensor: str, example: torch.Tensor) -> list[str]:
+    """Carry and embedding, which are the same unless the last module is a `Block`."""
+    if any(isinstance(block, Block) for block in stage.blocks):
+        raise UnknownModuleError("a Block with an embedding of its own")
+    return [add_in_turn(graph, stage.blocks, tensor, example)] * 2

@@ -14,6 +14,7 @@ from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._in_place import keeping_input
 from skearlyexit._determinism._softmax import largest_of
 from skearlyexit._onnx._graph import ExportError, Graph
+from skearlyexit._onnx._modules import add_in_turn, converts
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._pooling import takes_any_layout, taking_any_layout
 
@@ -38,6 +39,11 @@ class PooledModule(torch.nn.Module):
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         return self.body(self.pooling(embedding))
+
+
+@converts(PooledModule)
+def _(module: PooledModule, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    return add_in_turn(graph, [module.pooling, module.body], tensor, example)
 
 
 @dataclass

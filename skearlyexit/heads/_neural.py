@@ -13,7 +13,7 @@ from skearlyexit._determinism._softmax import largest_of_softmax, softmax
 from skearlyexit._onnx._convert import add_softmax, from_module
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.heads._base import FittedHead, Head, PooledModule, RegressionExit
-from skearlyexit.heads._pooling import KEEPS_VECTORS, resolve_pooling
+from skearlyexit.heads._pooling import resolve_pooling
 
 
 class NeuralRegression(RegressionExit):
@@ -188,34 +188,9 @@ def _add_module(
     graph: Graph, embedding: str, module: torch.nn.Module, example: torch.Tensor
 ) -> str:
     """Add a module to a graph; name of its outputs, in the precision of the network."""
-    layers = _layers_on_vectors(module) if example.ndim == 2 else None
-    if layers is not None:
-        for layer in layers:
-            embedding = _add_layer(graph, embedding, layer)
-        return embedding
     model = from_module(module, example, f"A head {type(module).__name__}")
     (outputs,) = graph.insert(model, [embedding])
     return outputs
-
-
-def _layers_on_vectors(module: torch.nn.Module) -> list[torch.nn.Module] | None:
-    """Layers of a head on vectors, if all are linear or ReLU; torch takes longer to convert it."""
-    if type(module) is not PooledModule or type(module.pooling) not in KEEPS_VECTORS:
-        return None
-    body = module.body
-    layers = list(body) if type(body) is torch.nn.Sequential else [body]
-    known = all(type(layer) in (torch.nn.Linear, torch.nn.ReLU) for layer in layers)
-    hooked = any(each._forward_hooks or each._forward_pre_hooks for each in module.modules())
-    return layers if known and not hooked else None
-
-
-def _add_layer(graph: Graph, vectors: str, layer: Any) -> str:
-    """Add a linear layer or a ReLU to a graph."""
-    if isinstance(layer, torch.nn.ReLU):
-        return graph.op("Relu", vectors)
-    weights = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
-    constants = (graph.constant(each.detach().cpu().numpy()) for each in weights)
-    return graph.op("Gemm", vectors, *constants, transB=1)
 
 
 def _for_prediction(module: PooledModule) -> PooledModule:

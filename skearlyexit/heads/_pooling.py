@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from skearlyexit._determinism._in_place import keeping_input
+from skearlyexit._onnx._graph import Graph
+from skearlyexit._onnx._modules import converts
 
 
 class GlobalAveragePooling(torch.nn.Module):
@@ -115,8 +117,6 @@ def taking_any_layout(pooling: torch.nn.Module) -> torch.nn.Module:
     return pooling if takes_any_layout(pooling) else torch.nn.Sequential(InOrder(), pooling)
 
 
-#: Poolings that return embeddings which are vectors as they are.
-KEEPS_VECTORS = (GlobalAveragePooling, QuarterPooling, torch.nn.Flatten)
 _POOLINGS = {
     "average": GlobalAveragePooling,
     "quarters": QuarterPooling,
@@ -152,3 +152,29 @@ def resolve_pooling(pooling: str | torch.nn.Module) -> torch.nn.Module:
             f"Got {pooling!r} instead."
         )
     return _POOLINGS[pooling]()
+
+
+@converts(InOrder)
+def _(module: InOrder, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    return tensor
+
+
+@converts(GlobalAveragePooling)
+def _add_mean(
+    module: GlobalAveragePooling, graph: Graph, tensor: str, example: torch.Tensor
+) -> str:
+    if example.ndim == 2:
+        return tensor
+    axes = graph.constant(list(range(2, example.ndim)))
+    return graph.op("ReduceMean", tensor, axes, keepdims=0)
+
+
+@converts(QuarterPooling)
+def _(module: QuarterPooling, graph: Graph, tensor: str, example: torch.Tensor) -> str:
+    sides = example.shape[2:]
+    if example.ndim != 4 or min(sides) < 2:
+        return _add_mean(module, graph, tensor, example)
+    # Quarters of a side of odd length have its middle in common.
+    kernel, strides = [-(-side // 2) for side in sides], [side // 2 for side in sides]
+    quarters = graph.op("AveragePool", tensor, kernel_shape=kernel, strides=strides)
+    return graph.op("Flatten", quarters, axis=1)

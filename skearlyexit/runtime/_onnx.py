@@ -33,6 +33,7 @@ from skearlyexit._onnx._graph import (
     check_converts,
     import_onnx,
 )
+from skearlyexit._onnx._modules import add_module, converts
 from skearlyexit._onnx._samples import run_on_samples
 from skearlyexit._task._base import Task
 from skearlyexit._version import __version__
@@ -257,7 +258,7 @@ def to_model(
         check_converts(network.combiner, COMBINED, Combination)
     dtype = np.dtype(str(network.dtype).removeprefix("torch."))
     graph = Graph()
-    converter = _Converter(network, exit_rule, row_shape, dtype)
+    converter = _Converter(network, exit_rule, row_shape)
     answer, exits = converter.whole(graph, INPUT)
     predicted = network.kind.onnx(graph, answer, network.n_classes)
     found = [predicted if task is None else task.onnx(graph, predicted)]
@@ -319,7 +320,6 @@ class _Converter:
         network: FittedNetwork,
         exit_rule: ExitRule,
         row_shape: tuple[int, ...],
-        dtype: np.dtype,
     ) -> None:
         self.network, self.rule, self.n_classes = network, exit_rule, network.n_classes
         carries, self.embeddings = run_on_samples(network.stages, row_shape, network.dtype)
@@ -334,7 +334,9 @@ class _Converter:
             and not changed
             and all(head.has_logits for head in network.heads)
         )
-        self.dtype = dtype if self.late_softmax else np.dtype(np.float64)
+        # Not that of the samples, which are in double precision if they are far from zero.
+        logits = self.embeddings[-1].numpy().dtype
+        self.dtype = logits if self.late_softmax else np.dtype(np.float64)
 
     def whole(self, graph: Graph, carry: str) -> tuple[str, str]:
         """Add the cascade to a graph; names of answers and exits."""
@@ -486,3 +488,8 @@ class _Flat(torch.nn.Module):
         carry, embedding = self.stage(carry)
         parts = carry if isinstance(carry, tuple) else (carry,)
         return (*parts, embedding)
+
+
+@converts(_Flat)
+def _(module: _Flat, graph: Graph, tensor: str, example: torch.Tensor) -> Any:
+    return add_module(graph, module.stage, tensor, example)

@@ -17,18 +17,12 @@ COMMAND = re.compile(r"python\s+benchmarks/(\w+)\.py")
 #: Their results were printed before results were kept. Remove a name when its file is added.
 NOT_KEPT = {
     "architectures",
-    "costs",
-    "cutting",
-    "estimator_costs",
     "frontier",
     "hard_case",
     "memory",
     "placement",
     "series",
-    "speed",
-    "streaming",
     "training_families",
-    "units",
 }
 UNITS = "%|times|points?|ms|us|s|seconds|milliseconds|microseconds|minutes|MiB|GiB"
 NUMBER = r"(?<![\w.,/])[-+]?\d[\d,]*(?:\.\d+)?(?![\w/])"

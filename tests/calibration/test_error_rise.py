@@ -25,22 +25,22 @@ def rise(data, thresholds):
 
 
 def test_the_rise_on_new_samples():
-    """Thresholds from few samples do better on these than on others."""
+    """Thresholds do better on the samples from which they are chosen."""
     asked = [
         ErrorRise(0.01),
         ErrorRise(0.01, standard_errors=0),
         ErrorRise(0.01, standard_errors=0, cv=None),
     ]
     rises = [[], [], []]
-    for seed in range(10):
-        data, new = draw(200, seed), draw(4000, 100 + seed)
+    for seed in range(12):
+        data, new = draw(500, seed), draw(4000, 100 + seed)
         frontier = compute_frontier(data)
         for point, found in zip(asked, rises, strict=True):
             found.append(rise(new, point.thresholds(data, frontier)))
     default, without_error, on_the_same = np.mean(rises, axis=1)
     assert default <= 0.01
-    assert without_error < on_the_same - 0.004
-    assert on_the_same > 0.015
+    assert without_error < on_the_same - 0.003
+    assert on_the_same > 0.013
 
 
 def test_all_samples_exit_early_where_they_may():

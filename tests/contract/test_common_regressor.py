@@ -20,7 +20,7 @@ def small(**params):
 
 
 CONFIGURATIONS = [
-    EarlyExitRegressor(SMALL["backbone"], max_epochs=40, lr=0.03),
+    EarlyExitRegressor(SMALL["backbone"], max_epochs=10, lr=0.05, batch_size=32),
     small(
         head=[DecisionTreeRegressor(min_weight_fraction_leaf=0.01), Ridge()],
         training="separate",

@@ -212,12 +212,12 @@ class TestLearning:
         ).fit(rows, labels)
         assert clf.exit_table(np.random.RandomState(1).randn(50, 3)).scores[:, 0].max() < 0.1
 
-    def test_same_seed_same_model_in_any_number_of_jobs(self):
+    @pytest.mark.parametrize("params", [{}, {"pass_probabilities": True, "train_share": 0.7}])
+    def test_same_seed_same_model_in_any_number_of_jobs(self, params):
         estimators = [("small", RandomForestClassifier(3)), ("large", RandomForestClassifier(9))]
+        clf = CascadeClassifier(estimators, cost=[1, 3], budget=0.9, random_state=0, **params)
         found = [
-            CascadeClassifier(estimators, cost=[1, 3], budget=0.9, random_state=0, n_jobs=n_jobs)
-            .fit(X, y)
-            .predict_proba(X_TEST)
+            clone(clf).set_params(n_jobs=n_jobs).fit(X, y).predict_proba(X_TEST)
             for n_jobs in (1, 1, 2)
         ]
         assert same(found[0], found[1])

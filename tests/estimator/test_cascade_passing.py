@@ -138,14 +138,6 @@ def test_what_the_last_estimator_needs_is_computed_and_costs():
     assert "the last estimator costs 20" in str(clf.cost_table_)
 
 
-def test_same_seed_same_model_in_any_number_of_jobs():
-    found = [
-        three(n_jobs=n, train_share=0.7).fit(X, y).predict_proba(X_TEST, threshold=0.7)
-        for n in (1, 2)
-    ]
-    assert same(*found)
-
-
 def test_the_first_may_be_frozen():
     bayes = GaussianNB().fit(X[:200], y[:200])
     clf = three().set_params(bayes=FrozenEstimator(bayes)).fit(X[200:], y[200:])

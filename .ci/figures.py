@@ -20,7 +20,6 @@ NOT_KEPT = {
     "frontier",
     "hard_case",
     "memory",
-    "placement",
     "series",
     "training_families",
 }

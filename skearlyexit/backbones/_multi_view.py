@@ -179,9 +179,9 @@ class MultiViewBackbone(Backbone):
         How the embeddings that the views pass on are merged: their largest value or their mean,
         value by value; or all of them, which a linear map over the channels maps to the size of
         one.
-    local_merge : {"max", "mean", "concat"}, default="max"
+    local_merge : {"max", "mean", "concat"} or None, default=None
         How the outputs of the devices are merged for the exit before the merge. The head of the
-        exit maps the merged outputs to predictions.
+        exit maps the merged outputs to predictions. None is the same as `merge`.
     merge_after : int or str, default=0
         Index or name of the last block of `backbone` that runs on each view. It must pass on a
         single tensor.
@@ -239,7 +239,7 @@ class MultiViewBackbone(Backbone):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_views": [Interval(Integral, 1, None, closed="left"), None],
         "merge": [StrOptions(set(MERGES))],
-        "local_merge": [StrOptions(set(MERGES))],
+        "local_merge": [StrOptions(set(MERGES)), None],
         "merge_after": [Integral, str],
         "shared": ["boolean"],
         "output_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
@@ -252,7 +252,7 @@ class MultiViewBackbone(Backbone):
         *,
         n_views: int | None = None,
         merge: str = "concat",
-        local_merge: str = "max",
+        local_merge: str | None = None,
         merge_after: int | str = 0,
         shared: bool = False,
         output_size: int | str | None = "auto",
@@ -286,7 +286,7 @@ class MultiViewBackbone(Backbone):
             views,
             outputs,
             n_outputs,
-            Merge(self.local_merge),
+            Merge(self.local_merge or self.merge),
             means_of(by_network, views) if has_mask else None,
         )
         merge = MergeCarry(self.merge, views.n_views, carry.shape[1], has_mask=has_mask)

@@ -70,7 +70,6 @@ def test_what_devices_pass_on_is_merged(merge, missing, shared):
         MLP,
         rows,
         merge=merge,
-        local_merge=merge,
         merge_after="block1",
         shared=shared,
         output_size=5,
@@ -111,7 +110,6 @@ def test_rows_are_kept_apart(kind, merge):
         CNN if kind == "images" else MLP,
         rows,
         merge=merge,
-        local_merge=merge,
         shared=kind == "shared",
         missing_values=MISSING if kind == "missing" else None,
     )
@@ -154,7 +152,7 @@ def test_embeddings_themselves_are_merged_without_outputs():
 
 
 def test_candidates_and_what_is_sent():
-    found = list_exits(MultiViewBackbone(CNN, output_size=7), IMAGES, n_classes=4)
+    found = list_exits(MultiViewBackbone(CNN, merge="mean", output_size=7), IMAGES, n_classes=4)
     assert found.names == ["stem", "group1.block1", "group2.block1"]
     assert found.shapes[0] == (7,)
     assert found.carry_bytes[0] == N_VIEWS * 4 * 16 * 6 * 6

@@ -108,6 +108,13 @@ class _Transfer:
     is_merging: bool = False
 
 
+def crossed_before(plan: TierPlan) -> np.ndarray:
+    """Whether a link is crossed right before the stage of an exit, (n_exits, n_links)."""
+    links = np.arange(len(plan.links))
+    before = np.append(0, plan.tier_of_exit[:-1])
+    return (before[:, None] <= links) & (links < plan.tier_of_exit[:, None])
+
+
 def _computed(
     tiers: Sequence[Tier], parts: ModelParts, runs_on: np.ndarray, reached: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -129,8 +136,9 @@ def _computed(
 
 def _onward(plan: TierPlan, parts: ModelParts) -> Iterator[_Transfer]:
     """Transfers over each link to the next tier."""
+    crossed = crossed_before(plan)
     for i, link in enumerate(plan.links):
-        before = plan.crossed_before[:, i]
+        before = crossed[:, i]
         largest = parts.n_bytes
         if parts.views is not None and plan.tiers[i].n_devices > 1:
             largest = parts.views.n_bytes

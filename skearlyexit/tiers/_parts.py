@@ -115,8 +115,8 @@ class ModelParts:
         X : array-like of shape (n_samples, ...)
             Samples, of which the first ones are run.
         sample_bytes : float, default=None
-            Size of a sample as it is sent, such as the mean size of a compressed image. If None, it
-            is the size of its numbers in memory.
+            Size of a sample as it is sent, such as the mean size of a compressed image, of all its
+            views together. If None, it is the size of its numbers in memory.
         compression : {"float16", "int8"} or None, default=None
             Format in which embeddings are sent, as in `TierPlan`.
 

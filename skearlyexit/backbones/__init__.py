@@ -8,6 +8,7 @@ from skearlyexit.backbones._conv1d import Conv1DBackbone
 from skearlyexit.backbones._graph_conv import GraphConvBackbone
 from skearlyexit.backbones._listing import ExitList, list_exits
 from skearlyexit.backbones._mlp import MLPBackbone
+from skearlyexit.backbones._multi_view import MultiViewBackbone
 from skearlyexit.backbones._recurrent import RecurrentBackbone
 from skearlyexit.backbones._sequential import SequentialBackbone
 from skearlyexit.backbones._series import pad_series
@@ -25,6 +26,7 @@ __all__ = [
     "ExitList",
     "GraphConvBackbone",
     "MLPBackbone",
+    "MultiViewBackbone",
     "Network",
     "PaddedLinear",
     "RecurrentBackbone",

@@ -82,10 +82,10 @@ def measure_blocks(
         )
     blocks = stages_of(network, range(len(network.names)))
     few = sample[:2]
-    with torch.no_grad(), _evaluating(blocks):
+    with torch.no_grad(), evaluating(blocks):
         carries: list[Any] = [few]
         embeddings = []
-        for carry, embedding in _run_blocks(blocks, network.names, few):
+        for carry, embedding in run_blocks(blocks, network.names, few):
             carries.append(carry)
             embeddings.append(embedding)
         _check_apart(blocks, network.names, sample, embeddings)
@@ -112,8 +112,8 @@ def measure_blocks(
 def run_network(network: Network, sample: torch.Tensor) -> torch.Tensor:
     """Embeddings after the last block of a network, with the checks of `measure_blocks`."""
     blocks = stages_of(network, range(len(network.names)))
-    with torch.no_grad(), _evaluating(blocks):
-        *_, (_, embedding) = _run_blocks(blocks, network.names, sample)
+    with torch.no_grad(), evaluating(blocks):
+        *_, (_, embedding) = run_blocks(blocks, network.names, sample)
     return embedding
 
 
@@ -143,7 +143,7 @@ def _mixing(
     n_rows = len(before[0])
 
     def changed(rows: torch.Tensor, taken: slice) -> str:
-        again = _run_blocks(blocks, names, rows)
+        again = run_blocks(blocks, names, rows)
         for name, first, (_, embedding) in zip(names, before, again, strict=True):
             if not are_close(embedding[taken].flip(0), first):
                 return name
@@ -182,7 +182,7 @@ def _is_rounding(blocks: list[Block], names: list[str], sample: torch.Tensor) ->
         return False
     copies, rows = [block.double() for block in copy.deepcopy(blocks)], sample.double()
     try:
-        embeddings = [embedding for _, embedding in _run_blocks(copies, names, rows[:2])]
+        embeddings = [embedding for _, embedding in run_blocks(copies, names, rows[:2])]
         return _mixing(copies, names, rows, embeddings) is None
     except ValueError:
         return False
@@ -197,7 +197,7 @@ def are_close(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 @contextmanager
-def _evaluating(blocks: list[Block]) -> Iterator[None]:
+def evaluating(blocks: list[Block]) -> Iterator[None]:
     """Set evaluation mode, and restore the mode of each module on exit."""
     modes = [(module, module.training) for block in blocks for module in block.modules()]
     for block in blocks:
@@ -209,7 +209,7 @@ def _evaluating(blocks: list[Block]) -> Iterator[None]:
             module.training = mode
 
 
-def _run_blocks(
+def run_blocks(
     blocks: list[Block], names: list[str], sample: torch.Tensor
 ) -> Iterator[tuple[Any, torch.Tensor]]:
     carry: Any = sample

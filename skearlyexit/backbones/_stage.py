@@ -25,6 +25,11 @@ class Block(torch.nn.Module):
     keeps_input : bool, default=False
         Whether `forward` never changes its input in place. If False, a stage that begins with this
         block copies its input first.
+    n_views : int, default=1
+        Number of views of a sample that the block runs on by themselves, each of which a device of
+        its own can see. 1 if a sample has no views, or they are merged in the block.
+    output_bytes : int, default=0
+        Bytes that each of these devices sends to an exit behind the block, where they are merged.
 
     Examples
     --------
@@ -43,6 +48,8 @@ class Block(torch.nn.Module):
     """
 
     keeps_input: ClassVar[bool] = False
+    n_views: int = 1
+    output_bytes: int = 0
 
 
 def run_block(block: torch.nn.Module, carry: Any) -> tuple[Any, torch.Tensor]:

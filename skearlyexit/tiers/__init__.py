@@ -1,7 +1,7 @@
 """Models whose exits are on several machines: latency, bytes, energy and price."""
 
 from skearlyexit.tiers._choice import PlanChoice, RankedPlan, choose_plan
-from skearlyexit.tiers._parts import ModelParts
+from skearlyexit.tiers._parts import ModelParts, ViewParts
 from skearlyexit.tiers._plan import TierPlan
 from skearlyexit.tiers._report import TierReport
 from skearlyexit.tiers._simulation import TierSimulation
@@ -15,5 +15,6 @@ __all__ = [
     "TierPlan",
     "TierReport",
     "TierSimulation",
+    "ViewParts",
     "choose_plan",
 ]

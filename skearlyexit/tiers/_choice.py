@@ -22,8 +22,9 @@ from skearlyexit.calibration import (
 from skearlyexit.costs import Link
 from skearlyexit.tiers._compression import check_compression, compressed
 from skearlyexit.tiers._judged import LabeledRows, accuracy_at
+from skearlyexit.tiers._machines import check_machines
 from skearlyexit.tiers._parts import parts_of
-from skearlyexit.tiers._plan import TierPlan, check_machines
+from skearlyexit.tiers._plan import TierPlan
 from skearlyexit.tiers._report import bytes_text, seconds_text
 from skearlyexit.tiers._tier import Tier
 
@@ -165,10 +166,14 @@ def choose_plan(
     sample_weight: Any = None,
     sample_bytes: float | None = None,
     compression: str | None = None,
+    answer_bytes: float | None = None,
+    links_back: Sequence[Link] | None = None,
+    local_link: Link | None = None,
 ) -> PlanChoice:
     """Choose which exit runs on which tier, and the thresholds.
 
-    All assignments in the order of the tiers are tried. For each, the frontier is computed again,
+    All assignments in the order of the tiers are tried; of several devices, those with at most the
+    first exit on these. For each, the frontier is computed again,
     with what is minimized as the cost of an exit, since the best thresholds depend on where the
     links are. Of the thresholds that satisfy the operating point, those with the lowest mean are
     chosen.
@@ -198,6 +203,12 @@ def choose_plan(
     compression : {"float16", "int8"} or None, default=None
         Format in which embeddings are sent, as in `TierPlan`. The operating point is that of the
         model with compression, which runs once for each choice of links.
+    answer_bytes : float or None, default=None
+        Size of the answer, if it is sent back to the first tier, as in `TierPlan`.
+    links_back : sequence of Link or None, default=None
+        Links by which answers are sent back, as in `TierPlan`.
+    local_link : Link or None, default=None
+        Link among several devices of the first tier, as in `TierPlan`.
 
     Returns
     -------
@@ -255,7 +266,17 @@ def choose_plan(
     names = [tier.name for tier in tiers]
     ranking = []
     for assignment in combinations_with_replacement(names, parts.n_exits):
-        plan = TierPlan(tiers, links, list(assignment), compression)
+        if tiers[0].n_devices > 1 and assignment.count(names[0]) > 1:
+            continue  # views are merged behind the first exit
+        plan = TierPlan(
+            tiers,
+            links,
+            list(assignment),
+            compression,
+            answer_bytes=answer_bytes,
+            links_back=links_back,
+            local_link=local_link,
+        )
         values = getattr(plan.by_exit(parts), TARGETS[minimize][0])
         data = replace(outputs(plan.cuts if compression else ()), costs=values)
         thresholds = np.empty(0)  # of a single exit

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 
-from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._exit_rule import NO_STATE
 from skearlyexit._data._given import GivenRows
 from skearlyexit._utils._unwrap import last_step
@@ -18,6 +19,39 @@ from skearlyexit.tiers._compression import check_compression, compressed, tensor
 
 #: Number of samples of which the size is measured.
 N_MEASURED = 16
+
+
+@dataclass(frozen=True, eq=False)
+class ViewParts:
+    """What each of several devices does for a model whose first stage runs on each view.
+
+    Parameters
+    ----------
+    n_views : int
+        Number of views of a sample.
+    work : float
+        Cost per sample of the first stage on one view, in the unit of the cost table.
+    output_bytes : float
+        Bytes that each device sends to the exit behind this stage, where they are merged.
+    n_bytes : ndarray of shape (n_exits,)
+        How many of the bytes that each stage is given one device sends at most, if devices send
+        them: its view, or what it passes on, with what the policy or the combination remembers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skearlyexit.tiers import ModelParts, ViewParts
+    >>> views = ViewParts(2, work=10.0, output_bytes=8.0, n_bytes=np.array([128.0, 32.0]))
+    >>> parts = ModelParts(
+    ...     ["a", "b"], work=np.array([21.0, 50.0]), n_bytes=np.array([256.0, 64.0]), views=views)
+    >>> parts.views.n_views * parts.views.work  # without the head of the first exit
+    20.0
+    """
+
+    n_views: int
+    work: float
+    output_bytes: float
+    n_bytes: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +69,9 @@ class ModelParts:
         Bytes per sample that the stage of each exit is given: for the first exit the sample itself,
         for each other one what the stage before passes on, with what the policy or the combination
         remembers of the exits before.
+    views : ViewParts or None, default=None
+        What each of several devices does, if the model has an exit before the views of a sample are
+        merged.
 
     Examples
     --------
@@ -53,6 +90,7 @@ class ModelParts:
     names: list[str]
     work: np.ndarray
     n_bytes: np.ndarray
+    views: ViewParts | None = None
 
     @property
     def n_exits(self) -> int:
@@ -77,8 +115,8 @@ class ModelParts:
         X : array-like of shape (n_samples, ...)
             Samples, of which the first ones are run.
         sample_bytes : float, default=None
-            Size of a sample as it is sent, such as the mean size of a compressed image. If None, it
-            is the size of its numbers in memory.
+            Size of a sample as it is sent, such as the mean size of a compressed image, of all its
+            views together. If None, it is the size of its numbers in memory.
         compression : {"float16", "int8"} or None, default=None
             Format in which embeddings are sent, as in `TierPlan`.
 
@@ -122,14 +160,34 @@ def parts_of(
         )
     work = table.stage_costs - table.links + table.head_costs + table.decision_costs
     cascade = compressed(model.cascade_, tuple(range(1, model.n_exits_)), compression)
-    n_bytes = passed_on(cascade, rows[:N_MEASURED], sample_bytes, compression)
-    return ModelParts(list(model.exit_names_), work, n_bytes)
+    passed, remembered = passed_on(cascade, rows[:N_MEASURED], sample_bytes, compression)
+    views = views_of(model.cascade_.network, table.stage_costs[0] - table.links[0])
+    if views is not None:
+        views = replace(views, n_bytes=passed / views.n_views + remembered)
+    return ModelParts(list(model.exit_names_), work, passed + remembered, views)
+
+
+@singledispatch
+def views_of(network: Any, work: float) -> ViewParts | None:
+    """What each device does for the first stage, given its work; None without an exit of devices.
+
+    The bytes of the stages are missing.
+    """
+    return None
+
+
+@views_of.register
+def _(network: FittedNetwork, work: float) -> ViewParts | None:
+    stage: Any = network.stages[0]
+    if stage.n_views == 1:
+        return None
+    return ViewParts(stage.n_views, work / stage.n_views, stage.output_bytes, np.empty(0))
 
 
 def passed_on(
     cascade: Cascade, few: Any, sample_bytes: float | None, compression: str | None
-) -> np.ndarray:
-    """Mean bytes per sample that each stage is given, shape (n_exits,).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean bytes per sample that each stage is given, and of what is remembered, (n_exits,) each.
 
     Parameters
     ----------
@@ -144,23 +202,22 @@ def passed_on(
     """
     executor, n_rows = executor_of(cascade.network), len(few)
     learned, state = None, NO_STATE
-    sizes = np.empty(executor.n_exits)
+    passed, remembered = np.empty(executor.n_exits), np.empty(executor.n_exits)
     with executor.context():
         carry = executor.load(few)
         for exit_ in range(executor.n_exits):
             if exit_ or sample_bytes is None:
                 # Samples themselves are not compressed.
-                passed = _row_bytes(carry[0], sample_bytes, compression if exit_ else None)
+                passed[exit_] = _row_bytes(carry[0], sample_bytes, compression if exit_ else None)
             else:
-                passed = sample_bytes
-            remembered = (learned, *state)
-            sizes[exit_] = passed + sum(_array_bytes(each) for each in remembered)
+                passed[exit_] = sample_bytes
+            remembered[exit_] = sum(_array_bytes(each) for each in (learned, *state))
             carry, inputs = executor.stage(exit_, carry, n_rows)
             output = executor.output(exit_, inputs, n_rows)
             if executor.combiner is not None:
                 _, learned = executor.combiner.combine(learned, output, exit_)
             *_, state = cascade.exit_rule.step(state, output, exit_)
-    return sizes
+    return passed, remembered
 
 
 def _row_bytes(batch: Any, sample_bytes: float | None, compression: str | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,43 +13,14 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._utils._names import block_index
 from skearlyexit.costs import Link
+from skearlyexit.tiers._by_exit import ByExit, crossed_before
 from skearlyexit.tiers._compression import check_compression
 from skearlyexit.tiers._judged import judged
+from skearlyexit.tiers._machines import check_local_link, check_machines, check_way_back
 from skearlyexit.tiers._parts import ModelParts
 from skearlyexit.tiers._report import TierReport
 from skearlyexit.tiers._simulation import Faults, TierSimulation, drawn_requests, simulated
 from skearlyexit.tiers._tier import Tier
-
-
-@dataclass(frozen=True, eq=False)
-class ByExit:
-    """What it takes to exit at each exit.
-
-    Attributes
-    ----------
-    compute : ndarray of shape (n_exits, n_tiers)
-        Seconds that each tier computes for a sample that exits there.
-    computed : ndarray of shape (n_exits, n_tiers), bool
-        Whether each tier computes something for such a sample.
-    sent : ndarray of shape (n_exits, n_links)
-        Bytes that such a sample sends over each link.
-    crossed : ndarray of shape (n_exits, n_links), bool
-        Whether such a sample crosses each link.
-    latency, energy, price, n_bytes : ndarray of shape (n_exits,)
-        Totals of such a sample: seconds, energy, price and bytes over all links.
-    """
-
-    compute: np.ndarray
-    computed: np.ndarray
-    sent: np.ndarray
-    crossed: np.ndarray
-    latency: np.ndarray
-    energy: np.ndarray
-    price: np.ndarray
-
-    @property
-    def n_bytes(self) -> np.ndarray:
-        return np.asarray(self.sent.sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +48,16 @@ class TierPlan:
         The later stages really run on what is received, so that the accuracy includes what the
         compression costs. Samples themselves, integers, and what a policy or a combination
         remembers are sent as they are. None compresses nothing.
+    answer_bytes : float or None, default=None
+        Size of the answer, which is sent back to the first tier from the one where a sample exits.
+        None if the answer is not needed at the first tier, and not sent back. With 0, the way back
+        takes the latency of the links only.
+    links_back : sequence of Link or None, default=None
+        Link from each next tier back to this one, in the order of `links`, by which answers are
+        sent back. None if they are the same as `links`.
+    local_link : Link or None, default=None
+        Link by which each of several devices of the first tier sends what is merged for their exit.
+        None takes no time and costs nothing, but the bytes are counted.
 
     Attributes
     ----------
@@ -85,6 +67,10 @@ class TierPlan:
         Index of the tier of each exit.
     cuts : tuple of int
         Exits before whose stages embeddings are sent.
+    back : sequence of Link
+        Links by which answers are sent back. Empty if they are not.
+    link_names : list of str
+        Names of what the links transfer: to the next tier, back, and among several devices.
 
     Raises
     ------
@@ -100,8 +86,22 @@ class TierPlan:
     Notes
     -----
     As in ``costs_``, a sample is charged for every head up to its exit, also for those whose
-    threshold is above 1. The latency ends where the answer is computed. If it is needed at the
-    first tier, add the time of the way back to the latency of the links.
+    threshold is above 1. The latency ends where the answer is computed, or, if it is sent back,
+    when it is at the first tier.
+
+    **Several devices** (`Tier.n_devices`) see one view of each sample each, and the model has a
+    `skearlyexit.MultiViewBackbone` with an exit before the views are merged. Each device runs the
+    first stage on its view, all of them at the same time, and sends its outputs to the first
+    device, which merges them and decides. For samples that do not exit there, each device sends its
+    embedding to the next tier over its own link. The latency is that of the slowest device. Energy,
+    price and bytes are sums over the devices. With C classes and embeddings of f bytes, a device
+    thus sends 4 C bytes for every sample, and f bytes for each one that does not exit: formula (1)
+    of Teerapittayanon et al.
+
+    References
+    ----------
+    Several devices: Teerapittayanon, McDanel, Kung, "Distributed deep neural networks over the
+    cloud, the edge and end devices", ICDCS 2017.
 
     Examples
     --------
@@ -125,10 +125,15 @@ class TierPlan:
     links: Sequence[Link]
     assignment: Sequence[str | int]
     compression: str | None = None
+    answer_bytes: float | None = None
+    links_back: Sequence[Link] | None = None
+    local_link: Link | None = None
 
     def __post_init__(self) -> None:
         check_machines(self.tiers, self.links)
         check_compression(self.compression)
+        check_way_back(self.links, self.answer_bytes, self.links_back)
+        check_local_link(self.tiers, self.local_link)
         found = [block_index(each, self.tier_names, {}) for each in self.assignment]
         if not found or None in found or sorted(map(int, found)) != found:  # type: ignore[arg-type]
             raise ValueError(
@@ -146,17 +151,29 @@ class TierPlan:
         """Index of the tier of each exit, shape (n_exits,)."""
         return np.array([block_index(each, self.tier_names, {}) for each in self.assignment])
 
-    @cached_property
-    def _crossed_before(self) -> np.ndarray:
-        """Whether a link is crossed right before the stage of an exit, (n_exits, n_links)."""
-        links = np.arange(len(self.links))
-        before = np.append(0, self.tier_of_exit[:-1])
-        return (before[:, None] <= links) & (links < self.tier_of_exit[:, None])
+    @property
+    def back(self) -> Sequence[Link]:
+        """Links by which answers are sent back, in the order of `links`. Empty if they are not."""
+        if self.answer_bytes is None:
+            return ()
+        return self.links if self.links_back is None else self.links_back
+
+    @property
+    def link_names(self) -> list[str]:
+        """Names of what the links transfer: to the next tier, back, and among several devices."""
+        pairs = list(pairwise(self.tier_names))
+        back = pairs[: len(self.back)]
+        among = [self.tier_names[0]] if self.tiers[0].n_devices > 1 else []
+        return [
+            *(f"{one} to {other}" for one, other in pairs),
+            *(f"{other} to {one}" for one, other in back),
+            *(f"within {name}" for name in among),
+        ]
 
     @property
     def cuts(self) -> tuple[int, ...]:
         """Exits before whose stages embeddings are sent, rather than the samples themselves."""
-        return tuple(int(i) for i in np.flatnonzero(self._crossed_before.any(axis=1)) if i)
+        return tuple(int(i) for i in np.flatnonzero(crossed_before(self).any(axis=1)) if i)
 
     def by_exit(self, parts: ModelParts) -> ByExit:
         """Compute what it takes to exit at each exit.
@@ -171,35 +188,43 @@ class TierPlan:
         by_exit : ByExit
             Arrays with one row for each exit: ``compute`` and ``computed``, seconds on each tier
             and whether it is called; ``sent`` and ``crossed``, bytes over each link and whether it
-            is used; and the totals ``latency``, ``energy``, ``price`` and ``n_bytes``.
+            is used, in the order of `link_names`; and the totals ``latency``, ``energy``, ``price``
+            and ``n_bytes``.
 
         Raises
         ------
         ValueError
-            If the model does not have as many exits as `assignment`.
+            If the model does not have as many exits as `assignment`, or cannot be divided among
+            several devices in this way.
         """
         if parts.n_exits != len(self.assignment):
             raise ValueError(
                 f"The 'assignment' is for {len(self.assignment)} exits, and the model has "
                 f"{parts.n_exits}: {parts.names}. Give the tier of each of these."
             )
-        runs_on = self.tier_of_exit[:, None] == np.arange(len(self.tiers))
-        rates, overheads = _each(self.tiers, "rate"), _each(self.tiers, "overhead")
-        reached = np.logical_or.accumulate(runs_on)
-        compute = np.cumsum(runs_on * parts.work[:, None], axis=0) / rates + reached * overheads
-        crossing = self._crossed_before
-        sent = np.cumsum(crossing * parts.n_bytes[:, None], axis=0)
-        times = [[link.seconds(n) for link in self.links] for n in parts.n_bytes]
-        transfer = np.cumsum(crossing * np.reshape(times, crossing.shape), axis=0)
-        return ByExit(
-            compute,
-            reached,
-            sent,
-            np.logical_or.accumulate(crossing),
-            latency=compute.sum(axis=1) + transfer.sum(axis=1),
-            energy=compute @ _each(self.tiers, "power") + sent @ _each(self.links, "energy"),
-            price=compute @ _each(self.tiers, "price") + sent @ _each(self.links, "price"),
-        )
+        if self.tiers[0].n_devices > 1:
+            self._check_devices(parts)
+        return ByExit.of(self, parts)
+
+    def _check_devices(self, parts: ModelParts) -> None:
+        """Raise a ValueError unless each device can run the first stage on its view."""
+        n_devices, name = self.tiers[0].n_devices, self.tier_names[0]
+        if parts.views is None or parts.views.n_views != n_devices:
+            found = (
+                "has no such exit" if parts.views is None else f"has {parts.views.n_views} views"
+            )
+            raise ValueError(
+                f"The {n_devices} devices of {name!r} need a model with a MultiViewBackbone of "
+                f"{n_devices} views, and an exit before these are merged. The model, with the "
+                f"exits {parts.names}, {found}. Fit such a model, or give n_devices=1, with which "
+                "one machine runs the stages of all views."
+            )
+        if (self.tier_of_exit[1:] == 0).any():
+            raise ValueError(
+                f"Only the first exit, {parts.names[0]!r}, can be assigned to the {n_devices} "
+                f"devices of {name!r}: the stages behind it need the views of all of them. Got "
+                f"{list(self.assignment)}; assign the other exits to a later tier."
+            )
 
     def report(
         self,
@@ -259,8 +284,7 @@ class TierPlan:
             self.compression,
         )
         return TierReport.of(
-            self.tier_names,
-            self.tier_of_exit,
+            self,
             known.parts.names,
             self.by_exit(known.parts),
             known.exits,
@@ -294,6 +318,10 @@ class TierPlan:
         machines are idle at the beginning. Nothing is measured, and the time in the simulation is
         not that of a clock.
 
+        Answers that are sent back wait in a queue of their own before each link back. Several
+        devices work on the same sample, and begin the next one when their outputs are merged and
+        the exit is decided.
+
         Parameters
         ----------
         estimator, X, y, threshold, budget, sample_bytes
@@ -304,15 +332,19 @@ class TierPlan:
         n_requests : int, default=None
             Number of requests of the Poisson process. None is the number of samples.
         loss : float or sequence of float, default=0.0
-            Probability that a transmission is lost, for all links or for each.
+            Probability that a transmission is lost, for all links or for each. It is the same on
+            the way back, and for the transmission of each of several devices; without that of one,
+            nothing is merged behind the link. What is merged for their own exit is not lost.
         n_retries : int, default=0
             Number of times that a lost transmission is repeated. The link notices a loss after
             twice its latency, in which it sends nothing else. If the last transmission is lost,
-            too, the sample is answered by the last exit before the link.
+            too, the sample is answered by the last exit before the link, also if it is the answer
+            that is lost.
         outages : mapping of str to sequence of (float, float), default=None
             Intervals in which a tier is gone, from a time to another, by the name of the tier.
             Samples that are in its queue or in work when one begins, or get there during it, are
-            answered by the last exit of the tiers before at this time.
+            answered by the last exit of the tiers before at this time. A tier passes answers back
+            also when it is gone.
         random_state : int, RandomState instance or None, default=None
             Generator of arrivals, samples and losses.
 
@@ -394,8 +426,7 @@ class TierPlan:
             accuracy = float(correct[np.arange(len(exits)), exits].mean())
             last_accuracy = float(correct[:, -1].mean())
         return TierReport.of(
-            self.tier_names,
-            self.tier_of_exit,
+            self,
             parts.names,
             by_exit,
             exits,
@@ -403,33 +434,3 @@ class TierPlan:
             accuracy=accuracy,
             last_accuracy=last_accuracy,
         )
-
-
-def check_machines(tiers: Sequence[Tier], links: Sequence[Link]) -> None:
-    """Raise an error unless there are tiers with different names, and a link between any two."""
-    for what, values, kind in (("tiers", tiers, Tier), ("links", links, Link)):
-        for each in values:
-            if not isinstance(each, kind):
-                raise TypeError(
-                    f"The '{what}' must be {kind.__name__} objects. Got {each!r} instead."
-                )
-    names = [tier.name for tier in tiers]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"There must be at least one tier, and each must have its own name. Got {names}."
-        )
-    if len(links) != len(tiers) - 1:
-        raise ValueError(
-            f"The 'links' must connect each tier to the next one: {len(tiers) - 1} for "
-            f"{len(tiers)} tiers. Got {len(links)}."
-        )
-    for link in links:
-        if link.after is not None:
-            raise ValueError(
-                "The assignment determines what runs before a link, and its 'after' must be None. "
-                f"Got {link!r}."
-            )
-
-
-def _each(machines: Sequence[Tier] | Sequence[Link], what: str) -> np.ndarray:
-    return np.array([getattr(machine, what) for machine in machines], dtype=np.float64)

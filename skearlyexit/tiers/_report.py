@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skearlyexit._utils._frames import aligned, preformatted
 from skearlyexit.calibration._budget import SECONDS
+
+if TYPE_CHECKING:
+    from skearlyexit.tiers._by_exit import ByExit
+    from skearlyexit.tiers._plan import TierPlan
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,9 +47,13 @@ class TierReport:
         Names of the tiers.
     tier_rate, tier_seconds : ndarray of shape (n_tiers,)
         Share of the samples for which each tier computes something, and mean seconds of
-        computation, over all samples.
-    link_rate, link_bytes : ndarray of shape (n_links,)
-        Share of the samples that cross each link, and mean number of bytes, over all samples.
+        computation, over all samples. Several devices compute at the same time.
+    link_names : list of str
+        Names of what the links transfer, as in `TierPlan`: to the next tier, back if the answer is
+        sent back, and among several devices.
+    link_rate, link_bytes : ndarray of shape (n_transfers,)
+        Share of the samples for which there is each transfer, and mean number of bytes, over all
+        samples.
 
     Examples
     --------
@@ -94,16 +101,16 @@ class TierReport:
     tier_names: list[str]
     tier_rate: np.ndarray
     tier_seconds: np.ndarray
+    link_names: list[str]
     link_rate: np.ndarray
     link_bytes: np.ndarray
 
     @classmethod
     def of(
         cls,
-        tier_names: list[str],
-        tier_of_exit: np.ndarray,
+        plan: TierPlan,
         exit_names: list[str],
-        by_exit: Any,
+        by_exit: ByExit,
         exits: np.ndarray,
         weight: np.ndarray,
         *,
@@ -129,12 +136,13 @@ class TierReport:
             uncompressed_accuracy=uncompressed_accuracy,
             error=error,
             exit_names=list(exit_names),
-            exit_tiers=[tier_names[i] for i in tier_of_exit],
+            exit_tiers=[plan.tier_names[i] for i in plan.tier_of_exit],
             exit_rate=rate,
             exit_latency=by_exit.latency,
-            tier_names=list(tier_names),
+            tier_names=plan.tier_names,
             tier_rate=rate @ by_exit.computed,
             tier_seconds=rate @ by_exit.compute,
+            link_names=plan.link_names,
             link_rate=rate @ by_exit.crossed,
             link_bytes=rate @ by_exit.sent,
         )
@@ -157,8 +165,7 @@ class TierReport:
         )
         lines = [*self._lines(), "", *exits, "", *tiers]
         if len(self.link_rate):
-            pairs = zip(self.tier_names, self.tier_names[1:], strict=False)
-            lines += ["", *aligned(self._links([f"{one} to {other}" for one, other in pairs]))]
+            lines += ["", *aligned(self._links())]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -186,9 +193,9 @@ class TierReport:
             lines[-1] += f", {self.uncompressed_accuracy:.2%} without compression"
         return lines
 
-    def _links(self, names: Sequence[str]) -> dict[str, list[str]]:
+    def _links(self) -> dict[str, list[str]]:
         return {
-            "link": list(names),
+            "link": self.link_names,
             "sent for": [f"{rate:.1%}" for rate in self.link_rate],
             "bytes per sample": [bytes_text(each) for each in self.link_bytes],
         }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skearlyexit._utils._frames import aligned, preformatted
+from skearlyexit.costs import Link
 from skearlyexit.tiers._parts import ModelParts
 from skearlyexit.tiers._queue import Interval, serve
 from skearlyexit.tiers._report import latency_line, percentiles, seconds_text
@@ -32,7 +33,7 @@ class TierSimulation:
     arrivals : ndarray of shape (n_requests,)
         Time at which each request comes in, in seconds.
     latencies : ndarray of shape (n_requests,)
-        Seconds until it is answered. NaN without an answer.
+        Seconds until it is answered, and the answer is sent back if it is. NaN without an answer.
     exits : ndarray of shape (n_requests,)
         Exit that answers it; -1 without an answer.
     is_degraded : ndarray of shape (n_requests,), bool
@@ -48,10 +49,12 @@ class TierSimulation:
     tier_utilization : ndarray of shape (n_tiers,)
         Share of the time that the workers of each tier work, from the first arrival to the last
         answer.
+    link_names : list of str
+        Names of the links to the next tier and, if answers are sent back, of those back.
     link_waits : ndarray of shape (n_requests, n_links)
-        Seconds that each request waits before each link, NaN where it does not cross it.
+        Seconds that each request waits before each of them, NaN where it does not cross it.
     link_utilization : ndarray of shape (n_links,)
-        Share of the time that each link is in use.
+        Share of the time that each of them is in use.
     latency, latency_p50, latency_p95, latency_p99 : float
         Mean and percentiles of the latencies of answered requests. NaN if there are none.
     degraded_rate, unanswered_rate : float
@@ -83,6 +86,7 @@ class TierSimulation:
     tier_names: list[str]
     tier_waits: np.ndarray
     tier_utilization: np.ndarray
+    link_names: list[str]
     link_waits: np.ndarray
     link_utilization: np.ndarray
 
@@ -131,8 +135,7 @@ class TierSimulation:
             lines.append(
                 f"{self.degraded_rate:.2%} degraded, {self.unanswered_rate:.2%} without an answer"
             )
-        pairs = zip(self.tier_names, self.tier_names[1:], strict=False)
-        names = [*self.tier_names, *(f"{one} to {other}" for one, other in pairs)]
+        names = [*self.tier_names, *self.link_names]
         waits = np.hstack([self.tier_waits, self.link_waits])
         used = np.isfinite(waits)
         means = np.where(used, waits, 0.0).sum(axis=0) / np.maximum(used.sum(axis=0), 1)
@@ -236,8 +239,9 @@ def simulated(
 ) -> TierSimulation:
     """Simulate requests.
 
-    No request goes back to a tier or link that it has passed. Each queue is therefore simulated as
-    a whole, in the order of the tiers, with the requests in the order in which they get there.
+    No request goes back to a tier or link that it has passed: answers have queues of their own.
+    Each queue is therefore simulated as a whole, in the order of the tiers and then back, with the
+    requests in the order in which they get there.
 
     Parameters
     ----------
@@ -257,11 +261,13 @@ def simulated(
     -------
     simulation : TierSimulation
     """
-    requests = _Requests(plan, parts, exits, arrivals)
+    requests = _Requests(plan, parts, exits, arrivals, faults, rng)
     for i in range(len(plan.tiers)):
         if i:
-            requests.cross(i - 1, float(faults.loss[i - 1]), faults.n_retries, rng)
-        requests.compute(i, faults.outages[i])
+            requests.cross(i - 1)
+        requests.compute(i)
+    for i in reversed(range(len(plan.back))):
+        requests.send_back(i)
     answers, ends = requests.answers, requests.ends
     answered = answers != UNANSWERED
     span = max(float(ends.max() - arrivals[0]), np.finfo(np.float64).tiny)
@@ -276,6 +282,7 @@ def simulated(
         tier_names=plan.tier_names,
         tier_waits=requests.tier_waits,
         tier_utilization=requests.tier_busy / (span * n_workers),
+        link_names=plan.link_names[: len(requests.link_busy)],
         link_waits=requests.link_waits,
         link_utilization=requests.link_busy / span,
     )
@@ -290,6 +297,8 @@ class _Requests:
     parts : ModelParts
     exits, arrivals : ndarray of shape (n_requests,)
         As in `simulated`.
+    faults : Faults
+    rng : RandomState
 
     Attributes
     ----------
@@ -302,9 +311,17 @@ class _Requests:
     """
 
     def __init__(
-        self, plan: TierPlan, parts: ModelParts, exits: np.ndarray, arrivals: np.ndarray
+        self,
+        plan: TierPlan,
+        parts: ModelParts,
+        exits: np.ndarray,
+        arrivals: np.ndarray,
+        faults: Faults,
+        rng: np.random.RandomState,
     ) -> None:
-        n_requests, n_tiers, n_links = len(exits), len(plan.tiers), len(plan.links)
+        self.faults, self.rng = faults, rng
+        n_requests, n_tiers = len(exits), len(plan.tiers)
+        n_links = len(plan.links) + len(plan.back)
         self.plan, self.by_exit, self.exits = plan, plan.by_exit(parts), exits
         self.answers, self.ends = exits.copy(), arrivals.copy()
         self.going, self.is_degraded = np.ones(n_requests, bool), np.zeros(n_requests, bool)
@@ -312,38 +329,53 @@ class _Requests:
         self.link_waits = np.full((n_requests, n_links), np.nan)
         self.tier_busy, self.link_busy = np.zeros(n_tiers), np.zeros(n_links)
 
-    def compute(self, i: int, outages: list[Interval]) -> None:
+    def compute(self, i: int) -> None:
         """Let a tier compute what it has to for each request."""
         tier = self.plan.tiers[i]
-        rows = self._in_order(self.by_exit.computed[:, i])
+        rows = self._in_order(self.going & self.by_exit.computed[self.exits, i])
         served = serve(
             self.ends[rows],
-            self.by_exit.compute[self.exits[rows], i] - tier.overhead,
+            self.by_exit.occupied[self.exits[rows], i] - tier.overhead,
             n_workers=tier.n_workers,
             overhead=tier.overhead,
             max_batch_size=tier.max_batch_size,
             max_batch_wait=tier.max_batch_wait,
-            outages=outages,
+            outages=self.faults.outages[i],
         )
         self.tier_waits[rows, i] = served.starts - self.ends[rows]
         self.tier_busy[i], self.ends[rows] = served.busy, served.ends
         self._degrade(rows[served.is_lost], i)
         self.going &= self.plan.tier_of_exit[self.exits] != i
 
-    def cross(self, i: int, loss: float, n_retries: int, rng: np.random.RandomState) -> None:
+    def cross(self, i: int) -> None:
         """Send what goes on over a link."""
-        link, n_requests = self.plan.links[i], len(self.exits)
-        rows = self._in_order(self.by_exit.crossed[:, i])
-        # Without loss nothing is drawn.
-        needed = rng.geometric(1 - loss, n_requests) if loss else np.ones(n_requests, dtype=int)
-        tries = np.minimum(needed[rows], n_retries + 1)
-        failed = needed[rows] > tries
-        seconds = tries * self.by_exit.sent[self.exits[rows], i] / link.bandwidth
+        rows = self._in_order(self.going & self.by_exit.crossed[self.exits, i])
+        self._send(rows, i, i, self.plan.links[i], self.plan.tiers[i].n_devices)
+
+    def send_back(self, i: int) -> None:
+        """Send the answers of later tiers back over a link."""
+        is_behind = self.plan.tier_of_exit[self.answers] > i
+        rows = self._in_order(is_behind & (self.answers != UNANSWERED))
+        self._send(rows, i, len(self.plan.links) + i, self.plan.back[i], 1)
+
+    def _send(self, rows: np.ndarray, i: int, queue: int, link: Link, n_senders: int) -> None:
+        """Send something for requests over a link after a tier, for which there is a queue.
+
+        Each of several senders has its own link. They repeat what is lost at the same time.
+        """
+        loss, n_retries = self.faults.loss[i], self.faults.n_retries
+        needed = np.ones(len(rows), dtype=int)
+        if loss:  # else nothing is drawn
+            shape = len(self.exits), n_senders
+            needed = self.rng.geometric(1 - loss, shape).max(axis=1)[rows]
+        tries = np.minimum(needed, n_retries + 1)
+        failed = needed > tries
+        seconds = tries * self.by_exit.sending[self.answers[rows], queue]
         # A loss is noticed after the time of the way there and back.
         seconds += (tries - 1 + failed) * 2 * link.latency
         sent = serve(self.ends[rows], seconds)
-        self.link_waits[rows, i] = sent.starts - self.ends[rows]
-        self.link_busy[i] = sent.busy
+        self.link_waits[rows, queue] = sent.starts - self.ends[rows]
+        self.link_busy[queue] = sent.busy
         self.ends[rows] = sent.ends + np.where(failed, 0.0, link.latency)
         self._degrade(rows[failed], i + 1)
 
@@ -352,9 +384,9 @@ class _Requests:
         self.answers[rows] = np.searchsorted(self.plan.tier_of_exit, before) - 1
         self.going[rows], self.is_degraded[rows] = False, True
 
-    def _in_order(self, is_on_the_way: np.ndarray) -> np.ndarray:
-        """Requests on their way to exits behind a queue, in the order in which they get there."""
-        rows = np.flatnonzero(self.going & is_on_the_way[self.exits])
+    def _in_order(self, chosen: np.ndarray) -> np.ndarray:
+        """Some requests in the order in which they get to a queue, given by a mask."""
+        rows = np.flatnonzero(chosen)
         return rows[np.argsort(self.ends[rows], kind="stable")]
 
 

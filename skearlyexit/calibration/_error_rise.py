@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,6 @@ from sklearn.utils._param_validation import Interval
 from skearlyexit._utils._scoring import is_accuracy
 from skearlyexit.calibration._base import OperatingPoint, no_early_exits
 from skearlyexit.calibration._calibration_data import CalibrationData
-from skearlyexit.calibration._cross_fitted import exits_at_costs
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
 
@@ -21,9 +20,9 @@ class ErrorRise(OperatingPoint):
     """Maximum rise of the error compared with the last exit, on the calibration samples.
 
     It is for regression. Among the thresholds of the frontier that satisfy the criterion, those
-    with the lowest mean cost are chosen. Since thresholds do better on the samples from which they
-    are chosen than on new ones, the rise is also estimated by cross-validation, and this estimate
-    has to be below the maximum by a standard error.
+    with the lowest mean cost are chosen. Since they are chosen and evaluated on the same samples,
+    the rise on new samples would be larger on average: it has to be below the maximum by a standard
+    error.
 
     Parameters
     ----------
@@ -39,12 +38,8 @@ class ErrorRise(OperatingPoint):
         the `loss` of the estimator: the root of the mean squared error, or the mean of the loss if
         it is not the squared error.
     standard_errors : float, default=None
-        Number of standard errors of the rise that are added to its estimate. None is 1, and 0 with
-        a `metric`, for which there is no standard error. This is no guarantee: see the Notes.
-    cv : int or None, default=5
-        Number of folds in which the rise is estimated, under thresholds that are the best of the
-        same mean cost on the samples of the other folds. If None, or with fewer samples, it is
-        estimated on the samples from which the thresholds are chosen.
+        Number of standard errors of the rise that are added to it. None is 1, and 0 with a
+        `metric`, for which there is no standard error. This is no guarantee: see the Notes.
 
     See Also
     --------
@@ -54,8 +49,8 @@ class ErrorRise(OperatingPoint):
     Notes
     -----
     The standard error is that of the difference of the errors of the same samples, by the delta
-    method. Without it, the rise on new samples is larger than asked for about as often as not, and
-    without cross-validation more often.
+    method. It does not account for the choice among many thresholds. Without it, the rise on new
+    samples is larger than asked for more often than not.
 
     Examples
     --------
@@ -75,7 +70,6 @@ class ErrorRise(OperatingPoint):
         "relative": ["boolean"],
         "metric": [*METRIC_CONSTRAINT, None],
         "standard_errors": [Interval(Real, 0, None, closed="left"), None],
-        "cv": [Interval(Integral, 2, None, closed="left"), None],
     }
 
     def __init__(
@@ -85,13 +79,11 @@ class ErrorRise(OperatingPoint):
         relative: bool = True,
         metric: str | Callable[..., float] | None = None,
         standard_errors: float | None = None,
-        cv: int | None = 5,
     ) -> None:
         self.value = value
         self.relative = relative
         self.metric = metric
         self.standard_errors = standard_errors
-        self.cv = cv
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -110,26 +102,17 @@ class ErrorRise(OperatingPoint):
         return "there is no error of a value; give AccuracyDrop(0.01)"
 
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
-        metric = "accuracy" if self.metric is None else self.metric
-        best = metric_frontier(data, frontier, metric)
-        new = None
-        if self.cv is not None and len(data.scores) >= self.cv:
-            new = exits_at_costs(data, best, metric, self.cv)
-        for i, thresholds in enumerate(best.thresholds):  # by increasing cost
-            exits = data.exits(thresholds)
-            if self._is_allowed(data, exits) and (new is None or self._is_allowed(data, new[i])):
-                return thresholds
-        return no_early_exits(data.n_exits)
-
-    def _is_allowed(self, data: CalibrationData, exits: np.ndarray) -> bool:
-        """Whether the rise is at most the maximum for given exits of the samples."""
+        last_exit = np.full(len(data.scores), data.n_exits - 1)
         if self.metric is None:
-            rise, standard_error = self._rise(data, exits)
             n_errors = 1.0 if self.standard_errors is None else self.standard_errors
-            return rise + n_errors * standard_error <= self.value + 1e-12
-        last_exit = np.full(len(exits), data.n_exits - 1)
-        at_end, error = (-value_at(data, each, self.metric) for each in (last_exit, exits))
-        return error <= self._allowed(at_end) + 1e-12
+            for thresholds in frontier.thresholds:  # by increasing cost
+                rise, standard_error = self._rise(data, data.exits(thresholds))
+                if rise + n_errors * standard_error <= self.value + 1e-12:
+                    return thresholds
+            return no_early_exits(data.n_exits)
+        best = metric_frontier(data, frontier, self.metric)
+        error = -value_at(data, last_exit, self.metric)
+        return best.thresholds[best.at_accuracy(-self._allowed(error))]
 
     def _rise(self, data: CalibrationData, exits: np.ndarray) -> tuple[float, float]:
         """Rise of the error for given exits of the samples, and its standard error."""

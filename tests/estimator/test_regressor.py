@@ -317,7 +317,7 @@ class TestOperatingPoints:
         """The rise is that on the calibration samples, which are given here."""
         reg = quick(policy="change").fit(X, Y)
         value = 0.05 if relative else 2.0
-        point = ErrorRise(value, relative=relative, standard_errors=0, cv=None)
+        point = ErrorRise(value, relative=relative, standard_errors=0)
         reg.calibrate(X_NEW, Y_NEW, point)
         *_, last = reg.staged_predict(X_NEW)
         at_end = mean_squared_error(Y_NEW, last) ** 0.5

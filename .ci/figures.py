@@ -20,7 +20,6 @@ NOT_KEPT = {
     "frontier",
     "hard_case",
     "memory",
-    "series",
     "training_families",
 }
 UNITS = "%|times|points?|ms|us|s|seconds|milliseconds|microseconds|minutes|MiB|GiB"

@@ -17,7 +17,6 @@ COMMAND = re.compile(r"python\s+benchmarks/(\w+)\.py")
 #: Their results were printed before results were kept. Remove a name when its file is added.
 NOT_KEPT = {
     "architectures",
-    "frontier",
     "hard_case",
     "memory",
     "training_families",

@@ -33,6 +33,8 @@ def chosen_columns(
         If there are no such columns, they are not the features of the fit, or the user has to
         name them.
     """
+    if given is not None and not given:
+        raise ValueError(f"'columns' must be None or name columns; got {given!r}.")
     columns = given or names or _all_of(available, n_features)
     if names is not None and columns != names:
         raise ValueError(
@@ -77,21 +79,34 @@ def samples_of(table: Any, columns: Columns, *, as_frame: bool) -> Any:
     -------
     X : DataFrame or ndarray of shape (n_samples, ...)
     """
-    if isinstance(columns, str):
-        return _array(table, columns)
     if as_frame:
         return table.select(columns).to_pandas()
-    return np.column_stack([_array(table, name) for name in columns])
-
-
-def _array(table: Any, name: str) -> np.ndarray:
-    """Column as an array. That of a column of lists or tensors has further axes."""
     from ray.data.block import BlockAccessor
 
-    values: Any = BlockAccessor.for_block(table).to_numpy(name)
-    if values.dtype != object or not len(values) or not isinstance(values[0], np.ndarray):
-        return np.asarray(values)
-    shapes = sorted({each.shape for each in values})
+    values: Any = BlockAccessor.for_block(table).to_numpy(columns)
+    if isinstance(columns, str):
+        return _joined(values, columns)
+    nested = [name for name in columns if _is_nested(values[name])]
+    if nested:
+        raise ValueError(
+            f"The columns {nested[:20]} hold arrays or lists, and a list of columns names "
+            "features. Give a column that holds whole samples by its name alone."
+        )
+    # Twice as fast as to write column by column into rows.
+    return np.stack([values[name] for name in columns]).T
+
+
+def _is_nested(values: np.ndarray) -> bool:
+    """Whether values of a column are arrays."""
+    is_ragged = values.dtype == object and len(values) and isinstance(values[0], np.ndarray)
+    return values.ndim > 1 or bool(is_ragged)
+
+
+def _joined(values: np.ndarray, name: str) -> np.ndarray:
+    """Values of a column as one array. Arrays in it are along its first axis."""
+    if values.dtype != object or not _is_nested(values):
+        return values
+    shapes = sorted({np.shape(each) for each in values})
     if len(shapes) > 1:
         raise ValueError(
             f"The samples in the column {name!r} must have one shape. Got {shapes[:5]}."

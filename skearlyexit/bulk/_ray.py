@@ -56,27 +56,27 @@ def mapped(
     return ordered.map_batches(
         worker,
         # In a list, of which Ray passes on the reference.
-        fn_constructor_args=([stored], n_threads(num_cpus)),
+        fn_constructor_args=([stored], num_cpus),
         batch_format="pyarrow",
         num_cpus=num_cpus,
         **options,
     )
 
 
-def _loaded(stored: list[Any], threads: int) -> Any:
+def _loaded(stored: list[Any], num_cpus: float) -> Any:
     """Content of `mapped`, in a worker, whose threads are limited."""
     import ray
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(n_threads(num_cpus))
     return ray.cloudpickle.loads(ray.get(stored[0]))
 
 
 class BatchWorker:
     """Predictions for batches of a Dataset."""
 
-    def __init__(self, stored: list[Any], threads: int) -> None:
+    def __init__(self, stored: list[Any], num_cpus: float) -> None:
         self.request: Request
-        (self.request,) = _loaded(stored, threads)
+        (self.request,) = _loaded(stored, num_cpus)
 
     def __call__(self, table: Any) -> Any:
         return self.request.of_table(table)
@@ -85,10 +85,10 @@ class BatchWorker:
 class PartWorker:
     """Predictions for parts of files, which are read here, so that samples are not in the store."""
 
-    def __init__(self, stored: list[Any], threads: int) -> None:
+    def __init__(self, stored: list[Any], num_cpus: float) -> None:
         self.request: Request
         self.parts: list[Part]
-        self.request, self.parts, self.batch_size = _loaded(stored, threads)
+        self.request, self.parts, self.batch_size = _loaded(stored, num_cpus)
 
     def __call__(self, table: Any) -> Iterator[Any]:
         for index in table["part"].to_pylist():

@@ -164,6 +164,12 @@ def test_samples_of_several_shapes_are_refused(clf):
         asked(clf).of_table(table)
 
 
+def test_columns_of_lists_are_no_features(clf):
+    table = pa.table({"a": [[1.0] * 13], "b": [0.0]})
+    with pytest.raises(ValueError, match=r"\['a'\] hold arrays or lists"):
+        asked(clf, columns=["a", "b"]).of_table(table)
+
+
 def test_texts():
     texts = ["good", "very good", "bad", "very bad"] * 30
     model = CascadeClassifier(
@@ -195,6 +201,7 @@ def test_a_network_on_another_device_is_refused(clf, monkeypatch):
     ("arguments", "message"),
     [
         ({}, "14 columns.*fitted on 13 features without names. Give 'columns'"),
+        ({"columns": []}, r"'columns' must be None or name columns; got \[\]"),
         ({"columns": ["f1", "f99"]}, r"\['f99'\] are missing, of which the samples consist"),
         ({"columns": NAMES, "keep": ["key"]}, r"\['key'\], which 'keep' names, are missing"),
     ],

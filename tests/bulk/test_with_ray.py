@@ -5,10 +5,12 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skearlyexit.bulk import predict_dataset, predict_files
+from skearlyexit.bulk._ray import BatchWorker
 from tests._data import blobs, quick, same
 from tests._trainings import searched
 
@@ -65,7 +67,7 @@ def test_files_of_several_parts(ray_cluster, model, expected, tmp_path):
 
 
 def test_a_dataset_of_unequal_blocks(ray_cluster, model, expected):
-    blocks = [FRAME[:30], FRAME[30:33], FRAME[33:]]
+    blocks = [FRAME[:30], FRAME[:0], FRAME[30:33], FRAME[33:]]
     dataset = ray_cluster.data.from_pandas([block.assign(more=1.0) for block in blocks])
     with pytest.raises(ValueError, match=r"\['f12'\] are missing"):  # before it is computed
         predict_dataset(model, dataset.drop_columns(["f12"]).materialize())
@@ -77,6 +79,16 @@ def test_a_dataset_of_unequal_blocks(ray_cluster, model, expected):
     assert same(found[NAMES].to_numpy(), FRAME.to_numpy())
     check(found, expected, model)
     assert not dataset.context.execution_options.preserve_order
+
+
+@pytest.mark.changes("torch threads")
+def test_workers_use_as_many_threads_as_they_are_granted(ray_cluster):
+    before = torch.get_num_threads()
+    stored = [ray_cluster.put(ray_cluster.cloudpickle.dumps(("request",)))]
+    for num_cpus, n_threads in [(0.5, 1), (3, 3)]:
+        assert BatchWorker(stored, num_cpus).request == "request"
+        assert torch.get_num_threads() == n_threads
+    torch.set_num_threads(before)
 
 
 def test_a_search(ray_cluster):

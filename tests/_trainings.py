@@ -1,9 +1,13 @@
 """What tests of trainings share."""
 
+import numpy as np
+from joblib import parallel_config
+from sklearn.model_selection import GridSearchCV
+from sklearn.tree import DecisionTreeClassifier
 from skorch.callbacks import Callback
 
-from skearlyexit import CNNBackbone
-from tests._data import digits, quick, same
+from skearlyexit import CNNBackbone, MLPBackbone
+from tests._data import blobs, digits, quick, same
 
 
 class Count(Callback):
@@ -49,3 +53,22 @@ def check_images_and_memory(training, folder):
     for _ in range(2):
         other = quick(**params, memory=folder).fit(X, y)
         assert same(other.exit_table(X_test).scores, clf.exit_table(X_test).scores)
+
+
+def searched(backend):
+    """Scores of each fold of a search with a backend of joblib, shape (n_candidates, n_folds)."""
+    X, y, *_ = blobs()
+    grid = [
+        {"head": ["linear"], "training": ["joint"]},
+        {"head": [DecisionTreeClassifier(max_depth=3)], "training": ["separate"]},
+    ]
+    estimator = quick(
+        backbone=MLPBackbone(2, width=16, hidden=16, dropout=0.3),
+        exits=2,
+        max_epochs=2,
+        calibration=None,
+        threshold=0.5,
+    )
+    with parallel_config(backend=backend, n_jobs=2):
+        search = GridSearchCV(estimator, grid, cv=2, refit=False).fit(X[:200], y[:200])
+    return np.column_stack([search.cv_results_[f"split{fold}_test_score"] for fold in range(2)])

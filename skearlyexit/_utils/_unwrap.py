@@ -29,20 +29,35 @@ def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
     TypeError
         If the last step is not an early-exit estimator.
     """
-    if isinstance(estimator, Pipeline):
+    model = model_of(estimator)
+    while isinstance(estimator, Pipeline):
         check_is_fitted(estimator)
         for _, step in estimator.steps[:-1]:
             if step is not None and step != "passthrough":
                 X = step.transform(X)
-        return last_step(estimator.steps[-1][1], X)
-    if not hasattr(estimator, "exit_table"):
+        estimator = estimator.steps[-1][1]
+    check_is_fitted(model)
+    return model, X
+
+
+def model_of(estimator: Any) -> Any:
+    """Early-exit estimator at the end of a pipeline, or the estimator itself.
+
+    Raises
+    ------
+    TypeError
+        If the last step is not an early-exit estimator.
+    """
+    model = estimator
+    while isinstance(model, Pipeline):
+        model = model.steps[-1][1]
+    if not hasattr(model, "exit_table"):
         raise TypeError(
             "'estimator' must be an estimator with exits, such as EarlyExitClassifier, or a "
             "Pipeline whose last step is one. Got "
-            f"{type(estimator).__name__} instead{_hint(estimator)}."
+            f"{type(model).__name__} instead{_hint(model)}."
         )
-    check_is_fitted(estimator)
-    return estimator, X
+    return model
 
 
 def last_classifier(estimator: Any, X: Any, what: str) -> tuple[Any, Any]:

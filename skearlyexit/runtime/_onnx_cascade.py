@@ -167,7 +167,7 @@ class OnnxCascade:
             If X or an argument is invalid, or outputs are NaN.
         """
         answers = self._run(X, threshold, budget)
-        predicted = answers.labels.astype(self.metadata_["predicted_dtype"], copy=False)
+        predicted = self._decoded(answers.labels)
         return (predicted, answers.exits) if return_exits else predicted
 
     def predict_proba(
@@ -259,6 +259,10 @@ class OnnxCascade:
         thresholds = self._thresholds(threshold, budget)
         rows = self._row_format.checked(X)
         return self._session.run(rows, thresholds, with_probabilities=with_probabilities)
+
+    def _decoded(self, predicted: np.ndarray) -> np.ndarray:
+        """Predictions of a run in the precision that `predict` returns."""
+        return predicted.astype(self.metadata_["predicted_dtype"], copy=False)
 
     def _thresholds(self, threshold: Any, budget: Any) -> np.ndarray:
         """Thresholds for the arguments of a prediction."""

@@ -9,9 +9,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from skearlyexit import MLPBackbone
 from tests._data import blobs, quick, same
-from tests._trainings import counting
+from tests._trainings import counting, searched
 
 X, y, X_TEST, _ = blobs()
 X, y = X[:200], y[:200]
@@ -24,25 +23,22 @@ def test_any_number_of_jobs(head):
     assert same(one.predict_proba(X_TEST), two.predict_proba(X_TEST))
 
 
-def test_any_joblib_backend():
-    grid = [
-        {"head": ["linear"], "training": ["joint"]},
-        {"head": [DecisionTreeClassifier(max_depth=3)], "training": ["separate"]},
-    ]
-    estimator = quick(
-        backbone=MLPBackbone(2, width=16, hidden=16, dropout=0.3),
-        exits=2,
-        max_epochs=2,
-        calibration=None,
-        threshold=0.5,
-    )
-    scores = []
-    for backend in ("sequential", "threading", "loky"):
-        with parallel_config(backend=backend, n_jobs=2):
-            search = GridSearchCV(estimator, grid, cv=2, refit=False).fit(X, y)
-        scores.append(search.cv_results_["mean_test_score"])
-    assert same(scores[0], scores[1])
-    assert same(scores[0], scores[2])
+@pytest.fixture(scope="module")
+def in_turn():
+    return searched("sequential")
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_any_joblib_backend(in_turn, backend):
+    assert same(searched(backend), in_turn)
+
+
+@pytest.mark.changes("python random state")  # by dask itself
+def test_dask(in_turn):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+        assert same(searched("dask"), in_turn)
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_networks(divided):
     "params",
     [
         {"policy": "patience"},
-        {"combine": "geometric", "policy": "confidence"},
+        {"combine": "mean", "policy": "confidence"},
         {"temperature_scaling": True, "policy": "margin"},
         {"head": LogisticRegression(), "policy": "entropy"},
     ],

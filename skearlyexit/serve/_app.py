@@ -231,7 +231,8 @@ def run(
         Port for requests.
     address : str, default=None
         Cluster, such as ``"auto"`` or ``"ray://head:10001"``. All its machines need this package.
-        None is the cluster that the process is connected to, or else a new one on this machine.
+        None is the cluster that the process is connected to, or else a new one on this machine,
+        without Ray's dashboard.
     name : str, default="skearlyexit"
         Name of the application.
     route_prefix : str, default="/"
@@ -260,8 +261,10 @@ def run(
     """
     ray = import_ray()
     app = build_app(model, **options)
-    if not ray.is_initialized():
-        ray.init(address=address)
+    if address is not None:
+        ray.init(address=address, ignore_reinit_error=True)
+    elif not ray.is_initialized():
+        ray.init(address="local", include_dashboard=False)
     ray.serve.start(http_options={"host": host, "port": port})
     return ray.serve.run(app, name=name, route_prefix=route_prefix, blocking=blocking)
 

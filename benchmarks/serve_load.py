@@ -1,19 +1,20 @@
 """A service on Ray Serve under load, with a tier that is killed, bad requests, and slow links.
 
-Three questions, about an MLP of 4 blocks on the digits of scikit-learn, in two tiers on this machine:
+Three questions, about an MLP of 4 blocks on the digits of scikit-learn, in two tiers on this
+machine:
 
-- `load`: is every request answered once and right while the second tier is killed and started again?
-  Some clients send one sample after the other. An answer is right if label and exit are those of
-  `predict`, or, if it is flagged as degraded, those of the last exit of the first tier for a sample
-  that would have gone on. Before and after are the times in which the second tier answers, and during
-  is the time from its end to its first answer. Throughput and latencies are those that clients see;
-  clients and service share the processors.
+- `load`: is every request answered once and right while the second tier is killed and started
+  again? Some clients send one sample after the other. An answer is right if label and exit are
+  those of `predict`, or, if it is flagged as degraded, those of the last exit of the first tier for
+  a sample that would have gone on. Before and after are the times in which the second tier answers,
+  and during is the time from its end to its first answer. Throughput and latencies are those that
+  clients see; clients and service share the processors.
 - `malformed`: are requests that are not valid refused, and does the memory of the deployment that
   checks them stay the same? Bodies are cut, random or too large, headers of arrays are wrong, and
-  samples have other shapes or types. Memory is that of the process after a tenth of the requests and
-  at the end.
+  samples have other shapes or types. Memory is that of the process after each tenth of the
+  requests.
 - `links`: how far is the mean latency that `TierPlan.simulate` computes from the measured one?
-  Requests of single samples come in at random. The link is simulated by the service. The time of the
+  Requests of single samples come in at random, and the service simulates the link. The time of the
   calls of each tier is measured before, with one request at a time, and is the `overhead` of the
   tiers of the plan.
 
@@ -110,10 +111,10 @@ def load(args: argparse.Namespace) -> dict[str, Any]:
         asyncio.run(_load(url, bodies(X), args, rows))
         killed = rows.pop()[0]
         counted = asyncio.run(_samples_total(url))
-    columns = dict(zip(("sample", "start", "end", "status", "content"), zip(*rows, strict=True)))
-    sample, start, end, status = (np.array(columns[name]) for name in list(columns)[:4])
+    *columns, contents = zip(*rows, strict=True)
+    sample, start, end, status = map(np.array, columns)
     n_right, degraded, second = 0, np.zeros(len(rows), bool), np.zeros(len(rows), bool)
-    for i, (row, content) in enumerate(zip(sample, columns["content"], strict=True)):
+    for i, (row, content) in enumerate(zip(sample, contents, strict=True)):
         if status[i] != 200:
             continue
         got = (content["labels"], content["exits"])
@@ -316,10 +317,8 @@ def _print_load(entry: dict[str, Any]) -> None:
             continue
         latencies = [f"{1e3 * each:.1f}" for each in phase["latencies"]]
         rate = phase["requests"] / phase["seconds"]
-        lines.append(
-            [name, f"{phase['seconds']:.1f}", f"{phase['requests']:,}", f"{rate:.0f}"]
-            + [f"{phase['degraded']:,}", *latencies]
-        )
+        seconds, degraded = f"{phase['seconds']:.1f}", f"{phase['degraded']:,}"
+        lines.append([name, seconds, f"{phase['requests']:,}", f"{rate:.0f}", degraded, *latencies])
     titles = ["phase", "seconds", "requests", "a second", "degraded", "p50 ms", "p95 ms", "p99 ms"]
     print("\n" + table(lines, titles))
     print(

@@ -71,7 +71,9 @@ class Batcher:
         while True:
             while self._waiting and self._waiting[0][1].done():
                 self._waiting.popleft()
-            if self._waiting and end is None:
+            if not self._waiting:
+                end = None
+            elif end is None:
                 end = loop.time() + self._max_wait
             n_waiting = sum(ask.samples.n_samples for ask, _ in self._waiting)
             if n_waiting >= self._max_batch_size or (end is not None and loop.time() >= end):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from skearlyexit._utils._not_finite import relocated
 from skearlyexit.costs import Link
 from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._part import OnTheWay, PartAnswers
@@ -181,6 +182,8 @@ class Front:
             if told is None:
                 degraded[rows] = True
                 break
+            if isinstance(told, Refused):
+                raise RequestError(422, _reason(told, rows))
             tiers[rows] = tier
             if found is None:
                 found = _copied(told.answers)
@@ -195,7 +198,7 @@ class Front:
 
     async def _asked(
         self, tier: int, ask: Ask, end: float, *, is_needed: bool
-    ) -> PartAnswers | None:
+    ) -> PartAnswers | Refused | None:
         """Answers of a tier. None if it gives none and there are those of the tiers before."""
         name, is_gone = self.model.tier_names[tier], False
         try:
@@ -204,8 +207,7 @@ class Front:
                     await link.sent(sent_bytes(ask.samples))
                 while True:
                     try:
-                        told = await self._tiers[tier](ask)
-                        break
+                        return await self._tiers[tier](ask)
                     except TierGoneError:
                         self.metrics.failed(tier, "gone")
                         is_gone = True
@@ -227,9 +229,6 @@ class Front:
                 "later, or give a later deadline.",
                 {"Retry-After": str(RETRY_AFTER)} if is_gone else {},
             ) from None
-        if isinstance(told, Refused):
-            raise RequestError(422, f"The samples are not valid: {told.message}")
-        return told
 
     def _tell_drift(self) -> None:
         """Log that an alarm has begun or ended."""
@@ -251,6 +250,13 @@ class Front:
             before,
             self.drift.p_value,
         )
+
+
+def _reason(refused: Refused, rows: np.ndarray) -> str:
+    """Why samples are refused, by their positions in the request, some of which were sent."""
+    error = refused.not_finite
+    message = refused.message if error is None else str(relocated(error, rows))
+    return f"The samples are not valid: {message}"
 
 
 def _copied(answers: Answers) -> Answers:

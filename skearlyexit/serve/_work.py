@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skearlyexit._utils._not_finite import OutputsNotFiniteError
 from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._onnx_session import Session
 from skearlyexit.runtime._part import OnTheWay, PartAnswers
@@ -42,9 +43,12 @@ class Refused:
     ----------
     message : str
         The reason.
+    not_finite : OutputsNotFiniteError or None, default=None
+        The reason if outputs are not finite, with the positions of these samples.
     """
 
     message: str
+    not_finite: OutputsNotFiniteError | None = None
 
 
 #: What exits are run by: a part of a cascade, or a whole exported one.
@@ -89,7 +93,8 @@ class TierWork:
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             # Estimators that read texts or the like raise any of these for other samples.
             if len(asks) == 1:
-                return [Refused(str(error))]
+                is_known = isinstance(error, OutputsNotFiniteError)
+                return [Refused(str(error), error if is_known else None)]
             # One of the requests must not take the others with it.
             return [self._of_alike([ask])[0] for ask in asks]
         return [self._sent(each) for each in found]

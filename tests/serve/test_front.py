@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -110,6 +111,22 @@ def test_a_request_that_breaks_an_exit_does_not_break_those_beside_it():
     assert content(replies[2])["labels"] == of_texts().predict(TEXTS[5:9]).tolist()
 
 
+def test_outputs_that_are_not_finite_are_told_by_the_position_in_the_request():
+    app = Local(tiers=[2, 2])
+    second = app.works[1]
+    onward = np.flatnonzero(np.array(expected(threshold=THRESHOLD)[1]) >= 2)
+
+    def broken(asks):
+        carry = asks[0].samples.carry.clone()
+        carry[3:5] = float("nan")
+        return second([replace(asks[0], samples=replace(asks[0].samples, carry=carry))])
+
+    app.works[1] = broken
+    reply = app.reply(instances(X_TEST))
+    assert reply.status == 422
+    assert f"for 2 samples, the first of them X[{onward[3]}]" in json.loads(reply.body)["error"]
+
+
 class TestDeadline:
     @pytest.mark.parametrize("missing", [never, gone])
     def test_the_last_exit_answers_if_the_next_tier_does_not(self, missing):
@@ -171,7 +188,7 @@ class TestDeadline:
 
 
 def test_back_pressure():
-    app = Local(max_queued=100, calls={1: never}, deadline=0.5)
+    app = Local(max_queued=100, calls={1: never}, deadline=0.2)
 
     async def too_many(app):
         first = asyncio.create_task(app.send(instances(X_TEST[:90])))
@@ -247,6 +264,20 @@ class TestOperatingPoint:
         found = content(app.reply(instances(X_TEST)))
         assert (found["labels"], found["exits"]) == expected(threshold=THRESHOLD)
         assert app.front.point.version == 1
+
+    def test_requests_under_different_ones_may_share_a_batch(self):
+        app = Local()
+
+        async def changing(app):
+            first = asyncio.create_task(app.send(instances(X_TEST[:20])))
+            await asyncio.sleep(0)
+            app.front.set_point({"threshold": 0.3})
+            return await asyncio.gather(first, app.send(instances(X_TEST[:20])))
+
+        found = [content(reply)["exits"] for reply in app.run(changing)]
+        assert found[0] == expected(threshold=THRESHOLD)[1][:20]
+        assert found[1] == expected(threshold=0.3)[1][:20]
+        assert found[0] != found[1]
 
     def test_a_strict_budget_is_refused(self):
         with pytest.raises(ValueError, match="Give a budget that is not strict"):

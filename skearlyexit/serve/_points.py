@@ -124,7 +124,7 @@ class Points:
         )
 
     def _of_budget(self, budget: Any) -> CalibratedPoint:
-        if self.frontier_is_missing:
+        if self.frontier is None or self.frontier.shares is None:
             raise ValueError(
                 "A budget needs calibration samples, and this model has none. Give a threshold, or "
                 "serve a model that was calibrated."
@@ -134,13 +134,7 @@ class Points:
                 raise ValueError(f"A budget is a number. Got {_short(budget)}.")
             if not 0 < budget < float("inf"):
                 raise ValueError(f"A budget is a positive number. Got {budget}.")
-        assert self.frontier is not None
         return look_up(budget, self.frontier, self.costs, self.unit, self.plain)
-
-    @property
-    def frontier_is_missing(self) -> bool:
-        """Whether budgets cannot be looked up."""
-        return self.frontier is None or self.frontier.shares is None
 
     def _point(self, name: str, point: CalibratedPoint) -> Point:
         if point.strict_budget is not None:
@@ -153,10 +147,11 @@ class Points:
             exits = exits_of(self.scores, point.thresholds)
             rates = np.bincount(exits, minlength=len(self.costs)) / len(exits)
             n_reference = len(exits)
-        budget = point.request.value if isinstance(point.request, Budget) else None
-        if isinstance(point.request, Budget) and rates is not None:
-            # In any unit, no more than on the calibration samples.
-            budget = budget if point.request.unit == "share" else float(rates @ self.costs)
+        budget = None
+        if isinstance(point.request, Budget):
+            # One in another unit is known by the cost of the calibration samples.
+            is_share = point.request.unit == "share" or rates is None
+            budget = point.request.value if is_share else float(rates @ self.costs)
         return Point(name, point.thresholds, rates, n_reference, budget)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skearlyexit._cascade._chain import State
 from skearlyexit._utils._not_finite import OutputsNotFiniteError
 from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._onnx_session import Session
@@ -156,6 +158,7 @@ def _nbytes(carry: Any) -> int:
         return 0
     if isinstance(carry, tuple):
         return sum(map(_nbytes, carry))
-    if hasattr(carry, "values") and not hasattr(carry, "nbytes"):  # state, or a data frame
-        return int(np.asarray(carry.values).nbytes)
-    return int(carry.nbytes) if hasattr(carry, "nbytes") else int(np.asarray(carry).nbytes)
+    if isinstance(carry, State):
+        return carry.values.nbytes
+    # Others are texts, data frames and sparse matrices.
+    return int(carry.nbytes) if hasattr(carry, "nbytes") else len(pickle.dumps(carry))

@@ -149,7 +149,7 @@ def build_app(
         ("max_request_bytes", max_request_bytes),
         ("drift_window", drift_window),
     ):
-        _check(name, whole, isinstance(whole, int | np.integer) and whole > 0, "a positive integer")
+        _check_count(name, whole)
     _check("deadline", deadline, _is_real(deadline) and 0 < deadline < float("inf"), "positive")
     _check("drift_level", drift_level, _is_real(drift_level) and 0 < drift_level < 1, "in (0, 1)")
     if max_rows > max_queued:
@@ -174,9 +174,7 @@ def build_app(
     numbers = planned.each("replicas", replicas, "n_workers", 1)
     for name, values in (("max_batch_size", sizes), ("replicas", numbers)):
         for whole in values:
-            _check(
-                name, whole, isinstance(whole, int | np.integer) and whole > 0, "a positive integer"
-            )
+            _check_count(name, whole)
     for wait in waits:
         _check("batch_wait", wait, _is_real(wait) and 0 <= wait < deadline, "below the deadline")
     options = planned.each("ray_actor_options", ray_actor_options, "", {"num_cpus": 0})
@@ -293,6 +291,11 @@ class _Planned:
 
 def _is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _check_count(name: str, value: Any) -> None:
+    is_valid = isinstance(value, int | np.integer) and value > 0
+    _check(name, value, is_valid, "a positive integer")
 
 
 def _check(name: str, value: Any, is_valid: bool, what: str) -> None:

@@ -149,9 +149,10 @@ class Points:
             n_reference = len(exits)
         budget = None
         if isinstance(point.request, Budget):
-            # One in another unit is known by the cost of the calibration samples.
-            is_share = point.request.unit == "share" or rates is None
-            budget = point.request.value if is_share else float(rates @ self.costs)
+            budget = point.request.value
+            if point.request.unit != "share" and rates is not None:
+                # In units of the plain network, as on the calibration samples.
+                budget = float(rates @ self.costs)
         return Point(name, point.thresholds, rates, n_reference, budget)
 
 

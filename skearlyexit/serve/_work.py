@@ -95,8 +95,8 @@ class TierWork:
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             # Estimators that read texts or the like raise any of these for other samples.
             if len(asks) == 1:
-                is_known = isinstance(error, OutputsNotFiniteError)
-                return [Refused(str(error), error if is_known else None)]
+                known = error if isinstance(error, OutputsNotFiniteError) else None
+                return [Refused(str(error), known)]
             # One of the requests must not take the others with it.
             return [self._of_alike([ask])[0] for ask in asks]
         return [self._sent(each) for each in found]

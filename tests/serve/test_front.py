@@ -18,6 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit import CascadeClassifier, EarlyExitRegressor, Link, MLPBackbone
 from skearlyexit.calibration import Budget
+from skearlyexit.runtime import OnnxCascade
 from skearlyexit.serve._drift import Drift
 from skearlyexit.serve._errors import TierGoneError
 from skearlyexit.serve._front import SlowLink
@@ -388,13 +389,27 @@ class TestModels:
 
     def test_exported_files_are_one_tier(self, tmp_path):
         path = tmp_path / "model.onnx"
-        network().to_onnx(path)
-        app = Local(path, None, threshold=0.35)
-        found = content(app.reply(instances(X_TEST), query={"probabilities": "true"}))
-        assert (found["labels"], found["exits"]) == expected(threshold=0.35)
+        stages = [("tree", DecisionTreeClassifier(max_depth=3)), ("linear", LogisticRegression())]
+        clf = CascadeClassifier(stages, calibration=0.3, threshold=0.7, random_state=0).fit(X, y)
+        clf.to_onnx(path)
+        app = Local(path, None, threshold=None)
+        rows = X_TEST.astype(np.float32)
+        found = content(app.reply(instances(rows), query={"probabilities": "true"}))
+        labels, exits = OnnxCascade(path).predict(rows, return_exits=True)
+        assert (found["labels"], found["exits"]) == (labels.tolist(), exits.tolist())
+        assert len(set(found["exits"])) == 2
         assert np.shape(found["probabilities"]) == (400, 4)
         with pytest.raises(ValueError, match=r"in one tier\. Got 2 tiers"):
-            Local(path, [2, 2])
+            Local(path, [1, 1])
+
+    def test_estimators_that_run_in_onnx_runtime_are_one_tier(self):
+        stages = [("tree", DecisionTreeClassifier(max_depth=3)), ("linear", LogisticRegression())]
+        clf = CascadeClassifier(
+            stages, calibration=0.3, threshold=0.7, runtime="onnx", random_state=0
+        ).fit(X, y)
+        rows = X_TEST.astype(np.float32)
+        found = content(Local(clf, None, threshold=None).reply(instances(rows)))
+        assert found["labels"] == clf.predict(rows).tolist()
 
     def test_what_cannot_be_divided_is_refused(self):
         tree = DecisionTreeClassifier(max_depth=2, random_state=0)

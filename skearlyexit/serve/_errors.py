@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+#: What models raise for samples that are not valid, such as numbers where texts are read.
+INVALID = (AttributeError, LookupError, TypeError, ValueError)
+
 
 class RequestError(Exception):
     """A request that is refused.

@@ -82,6 +82,8 @@ class Points:
                 f"as {{'budget': 0.3}}. Got {self.named!r}."
             )
         for request in self.named.values():
+            if isinstance(request, Mapping) and "operating_point" in request:
+                raise ValueError(f"A name stands for a threshold or a budget. Got {request!r}.")
             self.asked(request)
 
     def start(self) -> Point:

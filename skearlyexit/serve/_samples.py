@@ -11,7 +11,7 @@ import numpy as np
 from skearlyexit._utils._frames import import_pandas
 from skearlyexit.runtime._part import OnTheWay
 from skearlyexit.runtime._row_format import GivenFormat, RowFormat
-from skearlyexit.serve._errors import RequestError
+from skearlyexit.serve._errors import INVALID, RequestError
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SampleFormat:
         """
         try:
             rows = self.row_format.checked(self._transformed(self._table(given)))
-        except (TypeError, ValueError) as error:
+        except INVALID as error:
             raise RequestError(422, f"The samples are not valid: {error}") from None
         return OnTheWay(len(rows), getattr(rows, "content", rows))
 

@@ -15,6 +15,7 @@ from skearlyexit._utils._not_finite import OutputsNotFiniteError
 from skearlyexit.runtime._driver import Answers
 from skearlyexit.runtime._onnx_session import Session
 from skearlyexit.runtime._part import OnTheWay, PartAnswers
+from skearlyexit.serve._errors import INVALID
 from skearlyexit.tiers._compression import packed, unpacked
 
 
@@ -92,8 +93,7 @@ class TierWork:
             found = self.run(
                 given, asks[0].thresholds, with_probabilities=asks[0].with_probabilities
             )
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            # Estimators that read texts or the like raise any of these for other samples.
+        except INVALID as error:
             if len(asks) == 1:
                 known = error if isinstance(error, OutputsNotFiniteError) else None
                 return [Refused(str(error), known)]

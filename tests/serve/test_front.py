@@ -387,6 +387,16 @@ class TestModels:
         assert (found["labels"], found["exits"]) == (labels.tolist(), exits.tolist())
         assert len(set(found["exits"])) == 2
 
+    def test_pipelines_that_read_texts(self):
+        stages = [("bayes", MultinomialNB()), ("linear", LogisticRegression())]
+        clf = CascadeClassifier(stages, calibration=None, threshold=0.99, random_state=0)
+        pipe = make_pipeline(CountVectorizer(), clf).fit(TEXTS, [1, 0] * 30)
+        app = Local(pipe, [1, 1], threshold=None)
+        found = content(app.reply(json.dumps({"instances": TEXTS}).encode()))
+        assert found["labels"] == pipe.predict(TEXTS).tolist()
+        assert len(set(found["exits"])) == 2
+        assert app.reply(json.dumps({"instances": [3]}).encode()).status == 422
+
     def test_exported_files_are_one_tier(self, tmp_path):
         path = tmp_path / "model.onnx"
         stages = [("tree", DecisionTreeClassifier(max_depth=3)), ("linear", LogisticRegression())]

@@ -54,7 +54,7 @@ def port(ray_cluster):
 
 @pytest.fixture(scope="module")
 def client(port):
-    """A model in two tiers, whose embeddings are compressed."""
+    """A model in the two tiers of a plan."""
     plan = TierPlan(
         [Tier("device", 1e6), Tier("cloud", 1e9)],
         [Link(latency=0.001)],
@@ -126,6 +126,7 @@ def test_without_a_tier_the_last_exit_before_answers(client, ray_cluster):
         ({"replicas": 0}, "'replicas' must be a positive integer"),
         ({"batch_wait": 20}, "'batch_wait' must be below the deadline"),
         ({"operating_points": {"default": {"budget": 1}}}, "'default' is taken"),
+        ({"operating_points": {"a": {"operating_point": "a"}}}, "a threshold or a budget"),
         ({"operating_points": {"low": {"budget": 1e-9}}}, "budget"),
         ({"tiers": TierPlan([Tier("front", 1)], [], [0] * 4)}, "named 'front'"),
     ],

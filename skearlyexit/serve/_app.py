@@ -52,7 +52,7 @@ def build_app(
     """Make an application of Ray Serve from a fitted model.
 
     Each tier becomes a deployment, which runs the stages, heads and decisions of some exits. A
-    deployment before them, `"front"`, checks requests, calls one tier after the other for the
+    deployment before them, ``"front"``, checks requests, calls one tier after the other for the
     samples that have not exited, and answers. Requests are computed in batches in each tier.
     Answers are those of `predict` with the same thresholds, to the last bit for models for which
     `predict` does not depend on the batch.
@@ -294,7 +294,7 @@ def _is_real(value: Any) -> bool:
 
 
 def _check_count(name: str, value: Any) -> None:
-    is_valid = isinstance(value, int | np.integer) and value > 0
+    is_valid = isinstance(value, int | np.integer) and bool(value > 0)
     _check(name, value, is_valid, "a positive integer")
 
 

@@ -131,7 +131,7 @@ def test_outputs_that_are_not_finite_are_told_by_the_position_in_the_request():
 class TestDeadline:
     @pytest.mark.parametrize("missing", [never, gone])
     def test_the_last_exit_answers_if_the_next_tier_does_not(self, missing):
-        app = Local(calls={1: missing}, deadline=0.5)
+        app = Local(calls={1: missing}, deadline=1.0)
         found = content(app.reply(instances(X_TEST)))
         _, exits = expected(threshold=THRESHOLD)
         is_cut = np.array(exits) >= 2
@@ -153,7 +153,7 @@ class TestDeadline:
 
     def test_a_request_may_ask_for_an_earlier_one(self):
         app = Local(calls={1: never}, deadline=1e6)
-        found = content(app.reply(instances(X_TEST), query={"deadline": "0.3"}))
+        found = content(app.reply(instances(X_TEST), query={"deadline": "1"}))
         assert any(found["degraded"])
 
     @pytest.mark.parametrize(("missing", "status"), [(never, 504), (gone, 503)])
@@ -189,12 +189,20 @@ class TestDeadline:
 
 
 def test_back_pressure():
-    app = Local(max_queued=100, calls={1: never}, deadline=0.2)
+    app = Local(max_queued=100)
 
     async def too_many(app):
+        is_free = asyncio.Event()
+
+        async def busy(ask):
+            await is_free.wait()
+            return app.works[0]([ask])[0]
+
+        app.front._tiers[0] = busy
         first = asyncio.create_task(app.send(instances(X_TEST[:90])))
         await asyncio.sleep(0)
         second = await app.send(instances(X_TEST[:20]))
+        is_free.set()
         return await first, second, await app.send(instances(X_TEST[:20]))
 
     replies = app.run(too_many)

@@ -107,7 +107,8 @@ def test_without_a_tier_the_last_exit_before_answers(client, ray_cluster):
         if each["name"].startswith("SERVE_REPLICA::a#cloud#")
     ]
     ray_cluster.kill(ray_cluster.get_actor(name, namespace="serve"))
-    status, body = client("/predict?deadline=0.5", instances(X_TEST))
+    # Sooner than a process starts.
+    status, body = client("/predict?deadline=1.5", instances(X_TEST))
     found = json.loads(body)
     assert status == 200
     assert np.array_equal(found["degraded"], EXITS >= 2)

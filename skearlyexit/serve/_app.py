@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skearlyexit.serve._division import Division, divided
-from skearlyexit.serve._front import Limits
 from skearlyexit.tiers import TierPlan
+
+if TYPE_CHECKING:
+    from skearlyexit.serve._division import Division
 
 #: Name of the deployment that answers over HTTP.
 FRONT = "front"
@@ -66,8 +67,8 @@ def build_app(
     model : estimator, OnnxCascade, str or path-like
         Fitted estimator with exits, fitted pipeline whose last step is one, or the path of a file:
         one of ``joblib.dump``, which may execute code when it is loaded, or, with the suffix
-        ``.onnx``, one of `to_onnx`. The model is copied into the application: each tier has the
-        models of its own exits.
+        ``.onnx``, one of `to_onnx`. It is sent to the machines with the application, to each tier
+        the models of its own exits.
     tiers : sequence of int or TierPlan, default=None
         Number of exits of each tier, which are named ``"tier0"``, ``"tier1"`` and so on; or a plan,
         of which names, assignment, compression, `max_batch_size`, `max_batch_wait` and `n_workers`
@@ -141,6 +142,9 @@ def build_app(
     >>> app = build_app(clf, tiers=[1, 1], deadline=0.5)  # for ray.serve.run(app)
     """
     serve = import_ray().serve
+    # They need packages that come with Ray Serve.
+    from skearlyexit.serve._division import divided
+    from skearlyexit.serve._front import Limits
     from skearlyexit.serve._replicas import FrontReplica, TierReplica
 
     for name, whole in (

@@ -6,10 +6,12 @@ import socket
 import sys
 import urllib.error
 import urllib.request
+from importlib import import_module
 
 import numpy as np
 import pytest
 
+import skearlyexit
 from skearlyexit import Link
 from skearlyexit.serve import build_app, run
 from skearlyexit.serve.__main__ import arguments
@@ -139,10 +141,14 @@ def test_options_are_checked(options, message):
 
 
 def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
-    for name in ("ray", "ray.serve"):
+    monkeypatch.setattr(skearlyexit, "serve", skearlyexit.serve)
+    for name in [each for each in sys.modules if each.startswith("skearlyexit.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("ray", "ray.serve", "starlette", "prometheus_client"):
         monkeypatch.setitem(sys.modules, name, None)
+    module = import_module("skearlyexit.serve")
     with pytest.raises(ImportError, match=r"pip install 'skearlyexit\[ray\]'"):
-        build_app(network())
+        module.build_app(network())
 
 
 def test_the_command_line_is_that_of_run():

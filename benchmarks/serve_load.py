@@ -15,8 +15,8 @@ machine:
   requests.
 - `links`: how far is the mean latency that `TierPlan.simulate` computes from the measured one?
   Requests of single samples come in at random, and the service simulates the link. The time of the
-  calls of each tier is measured before, with one request at a time, and is the `overhead` of the
-  tiers of the plan.
+  calls of each tier is measured before and after, with one request at a time, and is the `overhead`
+  of the tiers of the plan.
 
     python benchmarks/serve_load.py
     python benchmarks/serve_load.py --seconds 20 --malformed 500 --requests 200
@@ -54,8 +54,10 @@ from skearlyexit.tiers import Tier, TierPlan
 
 QUESTIONS = ("load", "malformed", "links")
 ASSIGNMENT = ["device", "device", "cloud"]
-#: A sample takes 20 ms on the link, beside its latency.
-LINK = Link(bandwidth=256 / 0.02, latency=0.03)
+#: Bytes of an embedding, which take 100 ms on the link, beside its latency: several times as long
+#: as a call of a tier, whose time depends on what else the machine does.
+N_BYTES = 256
+LINK = Link(bandwidth=N_BYTES / 0.1, latency=0.1)
 MAX_BYTES = 2**16
 PHASES = ("before", "during", "after")
 
@@ -266,7 +268,8 @@ def links(args: argparse.Namespace) -> dict[str, Any]:
 
             for sample in chosen[:20]:
                 await once(sample)
-            idle = [await once(sample) for sample in chosen[: args.idle]]
+            half = args.idle // 2
+            idle = [await once(sample) for sample in chosen[:half]]
             begin = time.perf_counter()
 
             async def later(sample: int, arrival: float) -> float:
@@ -274,6 +277,7 @@ def links(args: argparse.Namespace) -> dict[str, Any]:
                 return await once(sample)
 
             under_load = await asyncio.gather(*map(later, chosen, arrivals))
+            idle += [await once(sample) for sample in chosen[half : args.idle]]
         return np.array(idle), np.array(under_load)
 
     options = {"max_batch_size": 1, "batch_wait": 0.0, "simulate_links": True}
@@ -281,7 +285,7 @@ def links(args: argparse.Namespace) -> dict[str, Any]:
         idle, under_load = asyncio.run(measured(url))
     goes_on = exits[chosen[: args.idle]] > 1
     first = float(idle[~goes_on].mean())
-    second = float(idle[goes_on].mean()) - first - LINK.seconds(256)
+    second = float(idle[goes_on].mean()) - first - LINK.seconds(N_BYTES)
     found = TierPlan(
         [
             Tier("device", rate=1e10, overhead=first),
@@ -357,9 +361,11 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8, help="that send at the same time")
     parser.add_argument("--deadline", type=float, default=0.5, help="of the load, in seconds")
     parser.add_argument("--malformed", type=int, default=10_000, help="requests that are not valid")
-    parser.add_argument("--requests", type=int, default=1500, help="of the comparison of latencies")
-    parser.add_argument("--idle", type=int, default=200, help="requests one at a time before it")
-    parser.add_argument("--rate", type=float, default=25.0, help="requests a second of it")
+    parser.add_argument("--requests", type=int, default=1000, help="of the comparison of latencies")
+    parser.add_argument(
+        "--idle", type=int, default=200, help="requests one at a time before and after"
+    )
+    parser.add_argument("--rate", type=float, default=8.0, help="requests a second of it")
     args = parser.parse_args()
     path = args.output / "serve_load.json"
     if args.print:

@@ -35,6 +35,7 @@ from skearlyexit.placement import Candidates
 from skearlyexit.placement._cheaper import naming_candidates
 from skearlyexit.runtime._driver import Answers, label_table, run, tabulate
 from skearlyexit.runtime._onnx_session import Session, check_point, session_of
+from skearlyexit.runtime._row_format import GivenFormat, RowFormat
 
 #: Number of calibration samples whose scores are stored for `partial_calibrate`.
 REMEMBERED_ROWS = 1000
@@ -73,6 +74,10 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     @abstractmethod
     def _validate_dense(self, X: Any) -> Any:
         """Validate samples for prediction by ONNX Runtime."""
+
+    @abstractmethod
+    def _row_format(self) -> RowFormat | GivenFormat:
+        """Shape of the samples, for checks without scikit-learn."""
 
     @abstractmethod
     def _convertible(self) -> tuple[FittedNetwork, tuple[int, ...]]:

@@ -151,13 +151,16 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
             If an argument is invalid.
         """
         point = self._point(threshold, budget)
-        names = getattr(self, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None
+        given = self._row_format()
         if self.runtime == "onnx":
             session, row_shape = self._session(point), self._row_shape()
-            row_format = RowFormat(row_shape, np.dtype(np.float32), names)
+            row_format = RowFormat(row_shape, np.dtype(np.float32), given.feature_names)
             return onnx_predictor(session, self.costs_, self._task, point, row_format)
-        given = GivenFormat(getattr(self, "n_features_in_", None), names)
         return own_predictor(self.cascade_, self._task, point, given)
+
+    def _row_format(self) -> GivenFormat:
+        names = getattr(self, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None
+        return GivenFormat(getattr(self, "n_features_in_", None), names)
 
     def _convertible(self) -> tuple[FittedNetwork, tuple[int, ...]]:
         row_shape = self._row_shape()

@@ -308,12 +308,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         """
         point = self._point(threshold, budget)
         cascade = self.cascade_
-        row_format = RowFormat(
-            self._row_shape,
-            np.dtype(str(cascade.network.dtype).removeprefix("torch.")),
-            getattr(self, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None,
-            cascade.network.check,
-        )
+        row_format = self._row_format()
         if self.runtime == "torch":
             invariant = batch_invariant is None or batch_invariant
             executor = TorchExecutor if invariant else unpadded_executor
@@ -325,6 +320,14 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             )
         session = self._session(point)
         return onnx_predictor(session, cascade.costs, self._task, point, row_format)
+
+    def _row_format(self) -> RowFormat:
+        return RowFormat(
+            self._row_shape,
+            np.dtype(str(self.cascade_.network.dtype).removeprefix("torch.")),
+            getattr(self, "feature_names_in_", np.empty(0, dtype=object)).tolist() or None,
+            self.cascade_.network.check,
+        )
 
     def _convertible(self) -> tuple[FittedNetwork, tuple[int, ...]]:
         return self.cascade_.network, self._row_shape

@@ -64,6 +64,21 @@ class GivenRows:
         """All samples of several parts, which were selected from the same samples."""
         return parts[0]._at(np.concatenate([part._positions() for part in parts]))
 
+    @staticmethod
+    def stacked(contents: Sequence[Any]) -> GivenRows:
+        """All samples of several contents of the same type, one after the other."""
+        first = contents[0]
+        if len(contents) == 1:
+            return GivenRows(first)
+        if sparse.issparse(first):
+            return GivenRows(sparse.vstack(contents))
+        if isinstance(first, list):
+            return GivenRows([sample for content in contents for sample in content])
+        if hasattr(first, "iloc"):
+            pd = import_pandas("GivenRows.stacked")
+            return GivenRows(pd.concat(contents, ignore_index=True))
+        return GivenRows(np.concatenate(contents))
+
     def _positions(self) -> np.ndarray:
         """Positions of the samples among those that were given."""
         return np.arange(len(self)) if self._index is None else self._index

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,9 +115,11 @@ class Run:
         exit_rule: ExitRule,
         thresholds: np.ndarray,
         strict_budget: StrictBudget | None,
+        answering: Sequence[int] = (),
     ) -> Run:
-        """Run of the heads that are needed."""
-        used, least = _heads_in_use(executor, exit_rule, thresholds, strict_budget), None
+        """Run of the heads that are needed, those of the exits `answering` among them."""
+        used = _heads_in_use(executor, exit_rule, thresholds, strict_budget, answering)
+        least = None
         if exit_rule.router is not None:
             least = exit_rule.router.least_scores(thresholds)
             used &= least < np.inf
@@ -129,10 +131,7 @@ class Run:
         self, X: np.ndarray, *, with_probabilities: bool = False, slab_rows: int | None = None
     ) -> Answers:
         """Predict for all samples; see `run`."""
-        labels = self.executor.kind.empty((len(X),), self.executor.n_classes)
-        exits = np.empty(len(X), dtype=np.intp)
-        shape = len(X), self.executor.n_classes
-        answers = Answers(labels, exits, np.empty(shape) if with_probabilities else None)
+        answers = self.room(len(X), with_probabilities=with_probabilities)
         rule, thresholds, strict = self.exit_rule, self.thresholds, self.strict_budget
         routes = None if self.least is None else Routes(self.least, len(X))
         visit(
@@ -147,6 +146,13 @@ class Run:
             routes=routes,
         )
         return answers
+
+    def room(self, n_samples: int, *, with_probabilities: bool) -> Answers:
+        """Arrays for the predictions of so many samples, not initialized."""
+        labels = self.executor.kind.empty((n_samples,), self.executor.n_classes)
+        exits = np.empty(n_samples, dtype=np.intp)
+        shape = n_samples, self.executor.n_classes
+        return Answers(labels, exits, np.empty(shape) if with_probabilities else None)
 
 
 def outputs(network: FittedExits, X: np.ndarray, *, slab_rows: int | None = None) -> Outputs:
@@ -218,6 +224,8 @@ class ExitVisitor:
         Arrays for the predictions of all samples, which are modified in place.
     routes : Routes or None, default=None
         Exits that samples skip, by their scores at the first exit, which are stored.
+    for_all : int or None, default=None
+        Exit whose predictions are also stored for samples that do not exit there.
     """
 
     def __init__(
@@ -228,7 +236,9 @@ class ExitVisitor:
         n_rows: int,
         answers: Answers,
         routes: Routes | None = None,
+        for_all: int | None = None,
     ) -> None:
+        self.for_all = for_all
         self.exit_rule, self.thresholds, self.strict_budget = exit_rule, thresholds, strict_budget
         self.remaining = 0.0 if strict_budget is None else strict_budget.budget * n_rows
         self.answers, self.routes = answers, routes
@@ -253,7 +263,7 @@ class ExitVisitor:
                 exiting[np.argsort(-score, kind="stable")[:n_exiting]] = True
             self.remaining -= float(np.count_nonzero(exiting) * self.strict_budget.costs[exit_])
         n_exiting = int(np.count_nonzero(exiting))
-        if n_exiting == len(rows):
+        if n_exiting == len(rows) or exit_ == self.for_all:
             self._store(exit_, rows, output, answer)
         elif n_exiting:
             self._store(exit_, rows[exiting], output, answer[exiting])
@@ -288,14 +298,16 @@ def _heads_in_use(
     exit_rule: ExitRule,
     thresholds: np.ndarray,
     strict_budget: StrictBudget | None,
+    answering: Sequence[int],
 ) -> np.ndarray:
-    """Mask of the heads that have to be computed for these thresholds and this strict budget."""
+    """Mask of the heads that have to be computed for thresholds, a strict budget and answers."""
     if exit_rule.combination.has_memory or executor.combiner is not None:
         return np.ones(executor.n_exits, dtype=bool)
     used = np.ones(executor.n_exits, dtype=bool)
     used[:-1] = thresholds <= 1
     if strict_budget is not None:
         used = strict_budget.heads_needed(used)
+    used[list(answering)] = True
     if exit_rule.policy.has_memory:
         # The score at an exit where samples can exit depends on all heads before it.
         used[:-1] = np.logical_or.accumulate(used[-2::-1])[::-1]
@@ -345,7 +357,7 @@ def visit(
     output_bytes = _output_bytes(executor, exit_rule)
     slab_rows = slab_rows or executor.slab_rows(output_bytes, large=by_slab)
     failed: list[OutputsNotFiniteError] = []
-    only_largest = only_largest and executor.combiner is None and not executor.has_gates
+    only_largest = only_largest and has_largest(executor)
     flow: Flow | None = None
     with executor.context():
         for start in range(0, len(X), slab_rows):
@@ -358,6 +370,11 @@ def visit(
     if failed:
         positions = np.sort(np.concatenate([error.positions for error in failed]))
         raise OutputsNotFiniteError(failed[0].what, positions, failed[0].advice)
+
+
+def has_largest(executor: Executor) -> bool:
+    """Whether the largest probability of a head may be computed without the others."""
+    return executor.combiner is None and not executor.has_gates
 
 
 def _output_bytes(executor: Executor, exit_rule: ExitRule | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -66,6 +67,19 @@ class EstimatorExecutor(Executor):
 
     def output(self, exit_: int, inputs: list[Batch], n_rows: int) -> Outputs:
         return Outputs(self.chain.links[exit_].predict_proba(*inputs[0]))
+
+    def passed_on(
+        self, exit_: int, carry: list[Batch], rows: np.ndarray
+    ) -> tuple[Any, State | None]:
+        given, state = carry[0]
+        return given[rows].content, None if state is None else state.take(rows)
+
+    def joined(self, exit_: int, parts: Sequence[Any]) -> list[Batch]:
+        if not exit_:
+            return self.load(GivenRows.stacked(parts))
+        contents, states = zip(*parts, strict=True)
+        state = None if states[0] is None else State.joined(states)
+        return [(GivenRows.stacked(contents), state)]
 
     def store(self, exit_: int, n_rows: int) -> _EstimatorStore:
         return _EstimatorStore()

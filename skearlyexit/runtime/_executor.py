@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import singledispatch
@@ -176,6 +177,20 @@ class Executor(metaclass=ABCMeta):
         store = self.store(exit_, len(rows))
         store.add(carry, rows)
         return store.taken()
+
+    @abstractmethod
+    def passed_on(self, exit_: int, carry: list[Any], rows: np.ndarray) -> Any:
+        """Carry of some samples to the stage before an exit, for an executor in another process.
+
+        It can be pickled, and holds nothing of other samples.
+        """
+
+    @abstractmethod
+    def joined(self, exit_: int, parts: Sequence[Any]) -> list[Any]:
+        """Carry of all samples of several parts that `passed_on` returned.
+
+        For the first exit, parts are the samples themselves.
+        """
 
     def synchronize(self) -> None:  # noqa: B027
         """Wait until an accelerator has finished, before times are taken."""

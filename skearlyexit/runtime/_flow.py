@@ -9,8 +9,8 @@ samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,28 @@ START: State = (None, None, None)
 Visitor = Callable[[int, np.ndarray, Outputs | Largest, RuleState], tuple[np.ndarray, RuleState]]
 
 
+@dataclass(frozen=True, eq=False)
+class Left:
+    """Samples of a slab that have not exited by the last exit of a flow.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_left,)
+        Indices of the samples.
+    carry : list of objects
+        Carry of the executor, of all samples of the slab.
+    stay : ndarray of shape (n_left,)
+        Positions of the samples in this carry, in ascending order.
+    state : State
+        State of the samples that are left.
+    """
+
+    rows: np.ndarray
+    carry: list[Any]
+    stay: np.ndarray
+    state: State
+
+
 class Flow:
     """Samples on their way through the stages.
 
@@ -53,6 +75,8 @@ class Flow:
         Errors are added to it. A slab whose outputs are not finite is not run on.
     routes : Routes or None, default=None
         Exits that samples skip. There must not be states then.
+    stop : int or None, default=None
+        Exit before whose stage the flow ends. None runs all exits.
     """
 
     def __init__(
@@ -64,8 +88,10 @@ class Flow:
         only_largest: bool,
         failed: list[OutputsNotFiniteError],
         routes: Routes | None = None,
+        stop: int | None = None,
     ) -> None:
         self.executor, self.used, self.visitor, self.routes = executor, used, visitor, routes
+        self.stop = stop
         self.slab_rows, self.only_largest, self.failed = slab_rows, only_largest, failed
         self.waiting: dict[int, _Waiting] = {}
 
@@ -88,8 +114,31 @@ class Flow:
             if self._is_waited_at(exit_):
                 self._run(exit_, *self.waiting[exit_].taken(), last=True)
 
-    def _run(self, exit_: int, rows: np.ndarray, carry: Any, state: State, *, last: bool) -> None:
-        """Run a slab from the stage before an exit on, until all samples exit or wait."""
+    def resume(self, exit_: int, rows: np.ndarray, carry: Any, state: State) -> Left | None:
+        """Let in a slab that has passed the exits before one; no other follows.
+
+        Parameters
+        ----------
+        exit_ : int
+            Index of the next exit.
+        rows : ndarray of shape (n_samples,)
+            Indices of the samples, at most `slab_rows`.
+        carry : list of objects
+            Carry to the stage before this exit.
+        state : State
+            State at the exit before.
+
+        Returns
+        -------
+        left : Left or None
+            Samples that do not exit before `stop`. None if there are none.
+        """
+        return self._run(exit_, rows, carry, state, last=True)
+
+    def _run(
+        self, exit_: int, rows: np.ndarray, carry: Any, state: State, *, last: bool
+    ) -> Left | None:
+        """Run a slab from the stage before an exit on, until all samples exit, wait or are left."""
         while True:
             asked = self._asked(exit_, rows)
             carry, inputs = self.executor.stage(exit_, carry, len(rows), asked=asked)
@@ -101,17 +150,19 @@ class Flow:
                     exiting, state = self._visited(exit_, there, inputs, state)
                 except OutputsNotFiniteError as error:
                     self.failed.append(relocated(error, there, self.executor.advice))
-                    return
+                    return None
                 if asked is not None:
                     exiting = _among(exiting, asked, len(rows))
                 (stay,) = (~exiting).nonzero()
             exit_ += 1
             if not len(stay) or exit_ == self.executor.n_exits:
-                return
+                return None
+            if exit_ == self.stop:
+                return Left(rows[stay], carry, stay, _some(state, stay))
             is_full = len(stay) == self.slab_rows
             if self._is_waited_at(exit_) or not (is_full or last):
                 self._wait(exit_, rows, carry, state, stay)
-                return
+                return None
             if len(stay) < len(rows):
                 carry = self.executor.take(exit_, carry, stay)
                 rows, state = rows[stay], _some(state, stay)
@@ -192,8 +243,7 @@ class _Waiting:
         """Take all samples: their indices, their carry, valid until others are added, and state."""
         rows, states = zip(*self.parts, strict=True)
         self.parts, self.room = [], self.slab_rows
-        first, second, third = map(_joined, zip(*states, strict=True))
-        return np.concatenate(rows), self.store.taken(), (first, second, third)
+        return np.concatenate(rows), self.store.taken(), joined_states(states)
 
 
 def _among(exiting: np.ndarray, asked: np.ndarray, n_rows: int) -> np.ndarray:
@@ -201,6 +251,12 @@ def _among(exiting: np.ndarray, asked: np.ndarray, n_rows: int) -> np.ndarray:
     mask = np.zeros(n_rows, dtype=bool)
     mask[asked] = exiting
     return mask
+
+
+def joined_states(states: Sequence[State]) -> State:
+    """State of all samples of several parts."""
+    first, second, third = map(_joined, zip(*states, strict=True))
+    return first, second, third
 
 
 def _some(state: State, rows: np.ndarray) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any
@@ -170,6 +171,12 @@ class _TimedExecutor(Executor):
 
     def take(self, exit_: int, carry: list[Any], rows: np.ndarray) -> list[Any]:
         return self.executor.take(exit_, carry, rows)
+
+    def passed_on(self, exit_: int, carry: list[Any], rows: np.ndarray) -> Any:
+        return self.executor.passed_on(exit_, carry, rows)
+
+    def joined(self, exit_: int, parts: Sequence[Any]) -> list[Any]:
+        return self.executor.joined(exit_, parts)
 
     def _lap(self, exit_: int, part: int) -> None:
         """Add the time since the last call to a part."""

@@ -11,7 +11,7 @@ results never differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
@@ -138,6 +138,20 @@ class TorchExecutor(Executor):
 
     def store(self, exit_: int, n_rows: int) -> _TorchStore:
         return _TorchStore(self, self.small.stages[exit_], n_rows)
+
+    def passed_on(self, exit_: int, carry: list[Any], rows: np.ndarray) -> Any:
+        found = _empty(carry[0], len(rows))
+        _gather(carry, rows, found)
+        return _moved(found, "cpu")
+
+    def joined(self, exit_: int, parts: Sequence[Any]) -> list[Any]:
+        if not exit_:
+            return self.load(np.concatenate(parts))
+        # Copied into memory allocated by torch, as in `load`.
+        store = self.store(exit_, sum(map(_n_rows, parts)))
+        for part in parts:
+            store.add([_moved(part, self.network.device)], np.arange(_n_rows(part)))
+        return store.taken()
 
     def synchronize(self) -> None:
         device = torch.device(self.network.device)
@@ -367,6 +381,12 @@ def _padded(carry: Any, size: int) -> Any:
         return tuple(_padded(part, size) for part in carry)
     copies = carry[:1].expand(n_missing, *carry.shape[1:])
     return torch.cat([carry, copies], out=_empty(carry, size))
+
+
+def _moved(carry: Any, device: str) -> Any:
+    if isinstance(carry, tuple):
+        return tuple(part.to(device) for part in carry)
+    return carry.to(device)
 
 
 def _n_rows(carry: Any) -> int:

@@ -15,21 +15,30 @@ from skearlyexit.runtime._executor import executor_of
 from skearlyexit.runtime._torch import TorchExecutor
 
 
-def _as_float16(tensor: torch.Tensor) -> torch.Tensor:
-    """Numbers after rounding to half precision; larger ones become the largest."""
+def _to_float16(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Numbers in half precision; larger ones become the largest."""
     largest = torch.finfo(torch.float16).max
-    return tensor.clamp(-largest, largest).to(torch.float16).to(tensor.dtype)
+    return (tensor.clamp(-largest, largest).to(torch.float16),)
 
 
-def _as_int8(tensor: torch.Tensor) -> torch.Tensor:
-    """Numbers after rounding to 256 values between the lowest and the highest of each sample."""
+def _of_float16(sent: tuple[torch.Tensor, ...], dtype: torch.dtype) -> torch.Tensor:
+    return sent[0].to(dtype)
+
+
+def _to_int8(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Index of one of 256 values between the lowest and the highest of each sample, and these."""
     axes = tuple(range(1, tensor.ndim))
     low, high = (tensor.amin(axes, True), tensor.amax(axes, True)) if axes else (tensor, tensor)
     # Both are sent in single precision.
-    offset = low.float()
-    step = ((high - low) / 255).float()
-    offset, step = offset.to(tensor.dtype), torch.where(step > 0, step, 1.0).to(tensor.dtype)
-    return ((tensor - offset) / step).round().clamp(0, 255) * step + offset
+    offset, step = low.float(), ((high - low) / 255).float()
+    step = torch.where(step > 0, step, 1.0)
+    index = ((tensor - offset.to(tensor.dtype)) / step.to(tensor.dtype)).round().clamp(0, 255)
+    return index.to(torch.uint8), offset, step
+
+
+def _of_int8(sent: tuple[torch.Tensor, ...], dtype: torch.dtype) -> torch.Tensor:
+    index, offset, step = sent
+    return index.to(dtype) * step.to(dtype) + offset.to(dtype)
 
 
 @dataclass(frozen=True)
@@ -38,21 +47,24 @@ class Format:
 
     Attributes
     ----------
-    restored : callable
-        Function from a tensor to what is received of it.
+    packed : callable
+        Function from a tensor to the tensors that are sent for it.
+    unpacked : callable
+        Function from these tensors and the dtype to what is received.
     item_bytes, extra_bytes : int
         Bytes for each number, and for each tensor of a sample in addition.
     """
 
-    restored: Callable[[torch.Tensor], torch.Tensor]
+    packed: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+    unpacked: Callable[[tuple[torch.Tensor, ...], torch.dtype], torch.Tensor]
     item_bytes: int
     extra_bytes: int = 0
 
 
 #: Formats by their names.
 FORMATS = {
-    "float16": Format(_as_float16, item_bytes=2),
-    "int8": Format(_as_int8, item_bytes=1, extra_bytes=8),
+    "float16": Format(_to_float16, _of_float16, item_bytes=2),
+    "int8": Format(_to_int8, _of_int8, item_bytes=1, extra_bytes=8),
 }
 
 
@@ -73,11 +85,51 @@ def tensor_bytes(tensor: torch.Tensor, compression: str | None) -> float:
     return n_items * sent_as.item_bytes + sent_as.extra_bytes
 
 
-def received(carry: Any, compression: str) -> Any:
-    """What is received of a carry; tensors of integers are sent as they are."""
+@dataclass(frozen=True)
+class Packed:
+    """Tensor as it is sent.
+
+    Attributes
+    ----------
+    compression : str
+        Name of the format.
+    dtype : torch.dtype
+        Precision of the tensor.
+    sent : tuple of tensors
+        What is sent.
+    """
+
+    compression: str
+    dtype: torch.dtype
+    sent: tuple[torch.Tensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes that are sent."""
+        return sum(tensor.nbytes for tensor in self.sent)
+
+
+def packed(carry: Any, compression: str) -> Any:
+    """What is sent of a carry; tensors of integers are sent as they are."""
     if isinstance(carry, tuple):
-        return tuple(received(part, compression) for part in carry)
-    return FORMATS[compression].restored(carry) if carry.is_floating_point() else carry
+        return tuple(packed(part, compression) for part in carry)
+    if not carry.is_floating_point():
+        return carry
+    return Packed(compression, carry.dtype, FORMATS[compression].packed(carry))
+
+
+def unpacked(sent: Any) -> Any:
+    """Carry that is received, from what `packed` returned."""
+    if isinstance(sent, tuple):
+        return tuple(map(unpacked, sent))
+    if not isinstance(sent, Packed):
+        return sent
+    return FORMATS[sent.compression].unpacked(sent.sent, sent.dtype)
+
+
+def received(carry: Any, compression: str) -> Any:
+    """What is received of a carry."""
+    return unpacked(packed(carry, compression))
 
 
 @dataclass(frozen=True)

@@ -15,21 +15,33 @@ from skearlyexit.runtime._executor import executor_of
 from skearlyexit.runtime._torch import TorchExecutor
 
 
-def _as_float16(tensor: torch.Tensor) -> torch.Tensor:
-    """Numbers after rounding to half precision; larger ones become the largest."""
+def _to_float16(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Numbers rounded to half precision; larger ones become the largest."""
     largest = torch.finfo(torch.float16).max
-    return tensor.clamp(-largest, largest).to(torch.float16).to(tensor.dtype)
+    return (tensor.clamp(-largest, largest).to(torch.float16),)
 
 
-def _as_int8(tensor: torch.Tensor) -> torch.Tensor:
-    """Numbers after rounding to 256 values between the lowest and the highest of each sample."""
+def _to_int8(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Numbers rounded to 256 values between the lowest and the highest of each sample.
+
+    They are sent with the lowest value and the step between two values, in single precision.
+    """
     axes = tuple(range(1, tensor.ndim))
     low, high = (tensor.amin(axes, True), tensor.amax(axes, True)) if axes else (tensor, tensor)
-    # Both are sent in single precision.
     offset = low.float()
     step = ((high - low) / 255).float()
-    offset, step = offset.to(tensor.dtype), torch.where(step > 0, step, 1.0).to(tensor.dtype)
-    return ((tensor - offset) / step).round().clamp(0, 255) * step + offset
+    step = torch.where(step > 0, step, 1.0)
+    values = (tensor - offset.to(tensor.dtype)) / step.to(tensor.dtype)
+    return values.round().clamp(0, 255).to(torch.uint8), offset, step
+
+
+def _of_float16(sent: tuple[torch.Tensor, ...], dtype: torch.dtype) -> torch.Tensor:
+    return sent[0].to(dtype)
+
+
+def _of_int8(sent: tuple[torch.Tensor, ...], dtype: torch.dtype) -> torch.Tensor:
+    values, offset, step = (part.to(dtype) for part in sent)
+    return values * step + offset
 
 
 @dataclass(frozen=True)
@@ -38,21 +50,24 @@ class Format:
 
     Attributes
     ----------
-    restored : callable
-        Function from a tensor to what is received of it.
+    sent : callable
+        Function from a tensor to the tensors that are sent.
+    received : callable
+        Function from these and the precision of the original tensor to what is received of it.
     item_bytes, extra_bytes : int
         Bytes for each number, and for each tensor of a sample in addition.
     """
 
-    restored: Callable[[torch.Tensor], torch.Tensor]
+    sent: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+    received: Callable[[tuple[torch.Tensor, ...], torch.dtype], torch.Tensor]
     item_bytes: int
     extra_bytes: int = 0
 
 
 #: Formats by their names.
 FORMATS = {
-    "float16": Format(_as_float16, item_bytes=2),
-    "int8": Format(_as_int8, item_bytes=1, extra_bytes=8),
+    "float16": Format(_to_float16, _of_float16, item_bytes=2),
+    "int8": Format(_to_int8, _of_int8, item_bytes=1, extra_bytes=8),
 }
 
 
@@ -77,7 +92,10 @@ def received(carry: Any, compression: str) -> Any:
     """What is received of a carry; tensors of integers are sent as they are."""
     if isinstance(carry, tuple):
         return tuple(received(part, compression) for part in carry)
-    return FORMATS[compression].restored(carry) if carry.is_floating_point() else carry
+    if not carry.is_floating_point():
+        return carry
+    sent_as = FORMATS[compression]
+    return sent_as.received(sent_as.sent(carry), carry.dtype)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""What is sent from one worker to the next: batches of embeddings with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from skearlyexit._data._streamed import StreamedRows
+from skearlyexit.tiers._compression import FORMATS
+from skearlyexit.training._rows import TrainingRows, n_rows_of, take
+
+#: Inputs of a network, and labels with or without sample weights.
+Batch = tuple[Any, tuple[torch.Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Tensor as it is sent.
+
+    Attributes
+    ----------
+    parts : tuple of Tensor
+        Tensors that are sent.
+    dtype : torch.dtype
+        Precision of the tensor.
+    compression : str
+        Name of the format.
+    """
+
+    parts: tuple[torch.Tensor, ...]
+    dtype: torch.dtype
+    compression: str
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """Batches that are sent at once.
+
+    Attributes
+    ----------
+    train : list of Batch
+        Batches of training samples.
+    validation : list of Batch or None
+        Batches of validation samples. None if there are none.
+    """
+
+    train: list[Batch]
+    validation: list[Batch] | None
+
+    @classmethod
+    def of(
+        cls, train: list[Batch], validation: list[Batch] | None, compression: str | None = None
+    ) -> Shipment:
+        """Compress the inputs of batches."""
+
+        def packed(batches: list[Batch]) -> list[Batch]:
+            return [(_packed(inputs, compression), columns) for inputs, columns in batches]
+
+        return cls(packed(train), None if validation is None else packed(validation))
+
+    @classmethod
+    def of_rows(
+        cls, rows: TrainingRows, validation: TrainingRows | None, compression: str | None = None
+    ) -> Shipment:
+        """All samples, as one batch of training and one of validation samples."""
+        batches = None if validation is None else [_as_batch(validation)]
+        return cls.of([_as_batch(rows)], batches, compression)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all tensors."""
+        batches = [*self.train, *(self.validation or [])]
+        return sum(_size(inputs) + sum(map(_size, columns)) for inputs, columns in batches)
+
+    def rows(self) -> tuple[TrainingRows, TrainingRows | None]:
+        """Training and validation samples of `of_rows`."""
+        validation = None if self.validation is None else _as_rows(self.validation[0])
+        return _as_rows(self.train[0]), validation
+
+
+def received(batches: Iterable[Batch]) -> list[Batch]:
+    """Batches with inputs as they are received."""
+    return [(_unpacked(inputs), columns) for inputs, columns in batches]
+
+
+def _as_batch(rows: TrainingRows) -> Batch:
+    return rows.X, (rows.y,) if rows.weight is None else (rows.y, rows.weight)
+
+
+def _as_rows(batch: Batch) -> TrainingRows:
+    return TrainingRows(_unpacked(batch[0]), *batch[1])
+
+
+def _packed(inputs: Any, compression: str | None) -> Any:
+    if compression is None:
+        return inputs
+    if isinstance(inputs, tuple):
+        return tuple(_packed(part, compression) for part in inputs)
+    if not inputs.is_floating_point():
+        return inputs
+    return Compressed(FORMATS[compression].sent(inputs), inputs.dtype, compression)
+
+
+def _unpacked(inputs: Any) -> Any:
+    if isinstance(inputs, tuple):
+        return tuple(map(_unpacked, inputs))
+    if isinstance(inputs, Compressed):
+        return FORMATS[inputs.compression].received(inputs.parts, inputs.dtype)
+    return inputs
+
+
+def _size(inputs: Any) -> int:
+    if isinstance(inputs, StreamedRows):
+        return n_rows_of(inputs) * _size(take(inputs, slice(1)))
+    if isinstance(inputs, Compressed):
+        return _size(inputs.parts)
+    if isinstance(inputs, tuple):
+        return sum(map(_size, inputs))
+    return int(inputs.numel() * inputs.element_size())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Hashable, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -21,7 +21,7 @@ class Backend(metaclass=ABCMeta):
     which can be arguments of further calls, so that they pass from worker to worker directly.
     """
 
-    def __enter__(self) -> Backend:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

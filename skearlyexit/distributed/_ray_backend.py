@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from skearlyexit.distributed._backend import Backend, Key, WorkerLostError
 
@@ -37,6 +40,12 @@ class RayBackend(Backend):
         self._started.append(worker)
         return worker
 
+    def start_meeting(self, kind: type, n_workers: int) -> RemoteMeeting:
+        """Start a meeting of workers, and return what they can call."""
+        # Each worker occupies a thread while it waits for the others.
+        options = {"max_concurrency": n_workers, "num_cpus": 0}
+        return RemoteMeeting(self.start(options, kind, n_workers), n_workers)
+
     def call(self, worker: Any, method: str, n_results: int, *args: Any) -> list[Any]:
         called = getattr(worker, method).options(num_returns=n_results).remote(*args)
         return called if n_results > 1 else [called]
@@ -59,3 +68,26 @@ class RayBackend(Backend):
         for worker in self._started:
             self.ray.kill(worker)
         self._started.clear()
+
+
+@dataclass(frozen=True)
+class RemoteMeeting:
+    """A meeting in another process.
+
+    Attributes
+    ----------
+    actor : ray.actor.ActorHandle
+        The meeting.
+    n_workers : int
+        Number of workers.
+    """
+
+    actor: Any
+    n_workers: int
+
+    def mean(self, worker: int, weight: float, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Compute the mean of the tensors of all workers; see `Meeting`."""
+        import ray
+
+        means: list[torch.Tensor] = ray.get(self.actor.mean.remote(worker, weight, tensors))
+        return means

@@ -91,7 +91,8 @@ def _as_batch(rows: TrainingRows) -> Batch:
 
 
 def _as_rows(batch: Batch) -> TrainingRows:
-    return TrainingRows(_unpacked(batch[0]), *batch[1])
+    y, *weight = batch[1]
+    return TrainingRows(_unpacked(batch[0]), y, weight[0] if weight else None)
 
 
 def _packed(inputs: Any, compression: str | None) -> Any:

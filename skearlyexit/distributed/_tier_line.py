@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -13,7 +12,8 @@ from skorch.history import History
 from skorch.utils import noop
 
 from skearlyexit.distributed._backend import Backend, WorkerLostError
-from skearlyexit.distributed._tier_worker import Checkpoint, Epoch, TierJob, TierWorker
+from skearlyexit.distributed._tier_worker import Epoch, TierJob, TierWorker
+from skearlyexit.distributed._worker import weights_in
 from skearlyexit.training._interrupts import is_early_stop
 from skearlyexit.training._progress import FitProgress
 from skearlyexit.training._state import State
@@ -97,12 +97,6 @@ class Member:
                 }
             )
             self._n_received = 0
-
-
-def weights_in(checkpoint: bytes) -> State:
-    """Weights of a tier."""
-    stored: Checkpoint = pickle.loads(checkpoint)
-    return stored.network
 
 
 def train_in_turn(member: Member, shown: FitProgress) -> Epoch:

@@ -2,62 +2,41 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from skearlyexit.distributed._shipment import Batch, Shipment, received
-from skearlyexit.training import MultiExitNetwork, Trainer
+from skearlyexit.distributed._worker import Job, PhasedWorker
 from skearlyexit.training._layerwise import handed_on
-from skearlyexit.training._options import Execution, TrainingOptions
 from skearlyexit.training._phase_run import PhaseRun
-from skearlyexit.training._phases import Phase, StagewiseTraining
+from skearlyexit.training._phases import StagewiseTraining
 from skearlyexit.training._rows import to_device
-from skearlyexit.training._state import State, put_state, state_of
 
 
 @dataclass(frozen=True)
-class TierJob:
-    """What a worker is asked to train.
+class TierJob(Job):
+    """What the worker of a tier is asked to train.
 
     Attributes
     ----------
-    network : MultiExitNetwork
-        Stages and heads of the tier. The worker trains a copy.
     training : StagewiseTraining
         Training strategy.
-    costs : ndarray of shape (n_exits,)
-        Cost of the backbone up to each exit of the tier.
-    options, execution : TrainingOptions, Execution
-        Options of the training.
     n_rows : int
         Number of training samples.
-    seed : int
-        First seed of the phases.
     compression : str or None
         Format in which embeddings are sent to the next tier.
     is_last : bool
         Whether there is no next tier.
-    n_threads : int
-        Number of threads of torch.
     """
 
-    network: MultiExitNetwork
     training: StagewiseTraining
-    costs: np.ndarray
-    options: TrainingOptions
-    execution: Execution
     n_rows: int
-    seed: int
     compression: str | None
     is_last: bool
-    n_threads: int
 
 
 @dataclass(frozen=True)
@@ -82,26 +61,7 @@ class Epoch:
     n_sent: int
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """State of a worker after an epoch, from which another one can continue.
-
-    Attributes
-    ----------
-    network : State
-        Weights of the tier.
-    n_ended : int
-        Number of phases that have ended.
-    run : bytes or None
-        State of the phase that has not ended, with optimizer, random states and callbacks.
-    """
-
-    network: State
-    n_ended: int
-    run: bytes | None
-
-
-class TierWorker:
+class TierWorker(PhasedWorker):
     """Trains the stages and heads of one tier, epoch by epoch.
 
     Parameters
@@ -115,13 +75,13 @@ class TierWorker:
         Pickled `Checkpoint` of a worker with the same arguments, which this one continues.
     """
 
+    job: TierJob
+
     def __init__(
         self, job: TierJob, samples: Shipment | None, checkpoint: bytes | None = None
     ) -> None:
-        self.job, self.samples, self.checkpoint = job, samples, checkpoint
-        self.run: PhaseRun | None = None
-        self.n_ended = 0
-        self.has_begun = False
+        super().__init__(job, checkpoint)
+        self.samples = samples
 
     def epoch(self, arrived: Shipment | None = None) -> tuple[Epoch, Shipment | None, bytes]:
         """Train for an epoch.
@@ -141,8 +101,7 @@ class TierWorker:
         checkpoint : bytes
             State after the epoch.
         """
-        if not self.has_begun:  # not in __init__, so that errors are those of a call
-            self._begin()
+        self._begin_on_samples()
         entry, sent = None, None
         if self.run is not None:
             entry = {"phase": self.run.phase.name}
@@ -154,63 +113,28 @@ class TierWorker:
         checkpoint = self._next_checkpoint()
         n_sent = 0 if sent is None else sent.n_bytes
         report = Epoch(entry, self.run is None, self.seeds.n, n_sent)
-        return report, sent, pickle.dumps(checkpoint)
+        return report, sent, checkpoint
 
     def embeddings(self) -> tuple[int, Shipment]:
         """Embeddings of all samples by the trained stages for the next tier, and their size."""
-        if not self.has_begun:
-            self._begin()
+        self._begin_on_samples()
         through = handed_on(list(self.network.stages), self.trainer)
         sent = Shipment.of_rows(through.rows, through.validation, self.job.compression)
         return sent.n_bytes, sent
 
-    def _begin(self) -> None:
-        job = self.job
-        if torch.get_num_threads() != job.n_threads:
-            torch.set_num_threads(job.n_threads)
-        self.network = copy.deepcopy(job.network)
-        rows: Any = _Expected(job.n_rows)
+    def _begin_on_samples(self) -> None:
+        if self.has_begun:
+            return
+        rows: Any = _Expected(self.job.n_rows)
         validation = None
         if self.samples is not None:
             rows, validation = self.samples.rows()
-        self.seeds = _Seeds(job.seed)
-        self.trainer = Trainer(rows, validation, job.options, job.execution, seeds=self.seeds)
-        self.phases = job.training.phases(self.network, job.costs, self.trainer)
-        stored: Checkpoint | None = pickle.loads(self.checkpoint) if self.checkpoint else None
-        if stored is not None:
-            put_state(self.network, stored.network)
-            for _ in range(stored.n_ended):
-                next(self._trained_phases())
-                next(self.seeds)
-            self.n_ended = stored.n_ended
-        self.run = self._next_run()
-        if stored is not None and stored.run is not None:
-            assert self.run is not None
-            self.run.restore(stored.run)
-        if self.run is None and not job.training.stages_in_turn:
+        self._begin(rows, validation)
+        if self.run is None and not self.job.training.stages_in_turn:
             raise ValueError(
-                f"A tier of {job.network.n_exits} exits has no weights to train. Give an "
+                f"A tier of {self.job.network.n_exits} exits has no weights to train. Give an "
                 "'assignment' in which it also has the exits of a neighbor."
             )
-        self.has_begun = True
-
-    def _trained_phases(self) -> Iterator[Phase]:
-        return (phase for phase in self.phases if phase.view.trainable())
-
-    def _next_run(self) -> PhaseRun | None:
-        phase = next(self._trained_phases(), None)
-        return None if phase is None else PhaseRun(phase)
-
-    def _next_checkpoint(self) -> Checkpoint:
-        """State after an epoch; the next phase begins if one has ended."""
-        state = state_of(self.network, "cpu")
-        if self.run is None:
-            return Checkpoint(state, self.n_ended, None)
-        if not self.run.has_ended:
-            return Checkpoint(state, self.n_ended, self.run.checkpoint())
-        self.n_ended += 1
-        self.run = self._next_run()
-        return Checkpoint(state, self.n_ended, None)
 
     def _epoch_with_next(
         self, run: PhaseRun, arrived: Shipment | None
@@ -231,26 +155,13 @@ class TierWorker:
         return entry, Shipment.of(passed.batches[True], kept, self.job.compression)
 
 
-class _Seeds:
-    """Seeds that are counted, of which the next one can be read."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def __iter__(self) -> _Seeds:
-        return self
-
-    def __next__(self) -> int:
-        self.n += 1
-        return self.n - 1
-
-
 @dataclass(frozen=True)
 class _Expected:
     """Samples whose embeddings arrive epoch by epoch."""
 
     n_rows: int
     n_unlabeled: int = 0
+    n_batches: int | None = None
 
     def __len__(self) -> int:
         return self.n_rows

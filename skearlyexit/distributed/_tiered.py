@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.distributed._backend import SequentialBackend
+from skearlyexit.distributed._options import check_no_memory, options_of_workers
 from skearlyexit.distributed._ray_backend import RayBackend
 from skearlyexit.distributed._shipment import Shipment
 from skearlyexit.distributed._tier_line import (
@@ -21,9 +22,9 @@ from skearlyexit.distributed._tier_line import (
     Pipeline,
     hand_on,
     train_in_turn,
-    weights_in,
 )
 from skearlyexit.distributed._tier_worker import TierJob
+from skearlyexit.distributed._worker import weights_in
 from skearlyexit.tiers._compression import FORMATS
 from skearlyexit.training import (
     LayerwiseTraining,
@@ -166,10 +167,7 @@ class TieredTraining(TrainingStrategy):
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         training = self._resolved()
         check_apart(network)
-        if trainer.memory is not None:
-            raise ValueError(
-                "TieredTraining does not store its phases on disk. Give the estimator memory=None."
-            )
+        check_no_memory(trainer, self)
         bounds = _bounds(self.assignment, network.n_exits)
         options = options_of_workers(self.worker_options, len(bounds))
         with SequentialBackend() if self.backend == "sequential" else RayBackend() as backend:
@@ -221,7 +219,7 @@ class TieredTraining(TrainingStrategy):
                 costs[start:stop],
                 options,
                 # The progress of all workers is shown by this process.
-                replace(trainer.execution, progress=FitProgress()),
+                execution=replace(trainer.execution, progress=FitProgress()),
                 n_rows=len(trainer.rows),
                 seed=0,
                 compression=self.compression,
@@ -285,20 +283,6 @@ def _part(network: MultiExitNetwork, start: int, stop: int) -> MultiExitNetwork:
         given_head=network.given_head,
         n_classes=network.n_classes,
     )
-
-
-def options_of_workers(
-    options: Sequence[Mapping[str, Any]] | None, n_workers: int
-) -> Sequence[Mapping[str, Any]]:
-    """Options of the Ray actor of each worker."""
-    if options is None:
-        return [{}] * n_workers
-    if len(options) != n_workers:
-        raise ValueError(
-            f"'worker_options' must hold one dict for each of the {n_workers} workers. Got "
-            f"{len(options)} of them."
-        )
-    return options
 
 
 def _of_network(entry: dict[str, Any], first: int) -> dict[str, Any]:

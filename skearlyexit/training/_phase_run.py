@@ -14,6 +14,9 @@ from skearlyexit.training._phases import Phase
 from skearlyexit.training._state import put_state, state_of
 from skearlyexit.training._trainer import batches_of_one_named, entry_of, to_main_memory
 
+#: Distance between the seeds of streams, larger than the number of phases.
+STREAM_STEP = 1_000_003
+
 
 class PhaseRun:
     """Run of a phase, with the same result as `Trainer.fit`.
@@ -22,6 +25,8 @@ class PhaseRun:
     ----------
     phase : Phase
         Phase with parameters to train.
+    stream : int, default=0
+        Number of the stream of random numbers. That of `Trainer.fit` is 0.
 
     Attributes
     ----------
@@ -31,13 +36,14 @@ class PhaseRun:
         Batches of the trainer's samples.
     """
 
-    def __init__(self, phase: Phase) -> None:
+    def __init__(self, phase: Phase, *, stream: int = 0) -> None:
         trainer, view = phase.trainer, phase.view
         self.phase = phase
         self.parameters = view.trainable()
         self.n_epochs = trainer._n_epochs(phase.share)
         self.has_ended = False
-        self._random = RandomStream(next(trainer.seeds) % 2**32, trainer.device)
+        seed = (next(trainer.seeds) + STREAM_STEP * stream) % 2**32
+        self._random = RandomStream(seed, trainer.device)
         self._context = ExitStack()
         self._context.enter_context(trainer._prepared(view))
         with self._random.continued():
@@ -99,7 +105,7 @@ class PhaseRun:
             "loss": state_of(net.criterion_, "cpu"),
             "optimizer": to_main_memory(net.optimizer_.state_dict()),
             # Not the objects, whose classes may be those of a script or a notebook.
-            "callbacks": [vars(callback) for _, callback in net.callbacks_],
+            "callbacks": [vars(callback) for callback in self._callbacks()],
             "history": net.history,
         }
         try:
@@ -120,10 +126,15 @@ class PhaseRun:
         put_state(net.module_, state["view"])
         put_state(net.criterion_, state["loss"])
         net.optimizer_.load_state_dict(state["optimizer"])
-        for (_, callback), attributes in zip(net.callbacks_, state["callbacks"], strict=True):
+        for callback, attributes in zip(self._callbacks(), state["callbacks"], strict=True):
             vars(callback).clear()
             vars(callback).update(attributes)
         net.history = state["history"]
+
+    def _callbacks(self) -> list[Any]:
+        """Callbacks with a state that is a part of the training."""
+        first = self.phase.trainer.first_callback
+        return [callback for _, callback in self.net.callbacks_ if callback is not first]
 
     def _parts(self) -> dict[str, Any]:
         """What callbacks may refer to and is not copied with them, by name."""

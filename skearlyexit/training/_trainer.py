@@ -59,6 +59,9 @@ class Trainer:
         stores no state.
     share : float, default=1.0
         Share of ``options.max_epochs`` that is available to this trainer.
+    first_callback : skorch callback, default=None
+        Callback that is called before all others, such as one that averages the gradients of
+        several processes. It is not copied.
     history : list of dict, default=[]
         Entry of each epoch of all phases; `fit` appends to it.
 
@@ -90,6 +93,7 @@ class Trainer:
     memory: TrainingMemory | None = None
     optimizer_state: dict[str, Any] | None = None
     share: float = 1.0
+    first_callback: Any = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -265,6 +269,8 @@ class Trainer:
         shown = self.execution.progress
         progress = Progress(n_epochs * n_steps, SCHEDULES[options.lr_schedule], shown)
         callbacks: list[Any] = [("skearlyexit_progress", progress)]
+        if self.first_callback is not None:
+            callbacks.insert(0, ("skearlyexit_first", self.first_callback))
         if options.gradient_clipping is not None:
             clipping = GradientNormClipping(options.gradient_clipping)
             callbacks.append(("skearlyexit_gradient_clipping", clipping))

@@ -5,7 +5,8 @@ import os
 import numpy as np
 from skorch.callbacks import Callback
 
-from skearlyexit.distributed import TieredTraining, training_report
+from skearlyexit import MLPBackbone
+from skearlyexit.distributed import FederatedTraining, TieredTraining, training_report
 from tests._data import digits, quick, same
 
 X, Y = (part[:400] for part in digits()[:2])
@@ -38,3 +39,30 @@ def test_local_errors_with_a_process_that_ends(ray_cluster, tmp_path):
     )
     assert same(one, weights(clf.fit(X, Y)))
     assert training_report(clf).restarts.tolist() == [0, 1]
+
+
+def standardized_by(X):
+    """`MLPBackbone.build` with the standardization of all samples."""
+    build = MLPBackbone.build
+    return lambda backbone, few, n_outputs: build(backbone, X, n_outputs)
+
+
+def test_samples_that_stay_with_their_workers(ray_cluster, tmp_path, monkeypatch):
+    own, other = X[:150] / 16, X[150:] / 16
+    np.savez(tmp_path / "other.npz", X=other, y=Y[150:])
+    # In double precision and in one batch, only the rounding of sums differs.
+    clf = quick(
+        backbone=MLPBackbone(2, width=32, hidden=32, dropout=0.0),
+        exits=["stem"],
+        calibration=None,
+        dtype="float64",
+        batch_size=len(X),
+        optimizer="sgd",
+    )
+    monkeypatch.setattr(MLPBackbone, "build", standardized_by(X / 16))
+    one = weights(clf.set_params(training="joint").fit(X / 16, Y))
+    clf.set_params(training=FederatedTraining("joint", workers=[str(tmp_path / "other.npz")]))
+    np.testing.assert_allclose(weights(clf.fit(own, Y[:150])), one, rtol=1e-7, atol=1e-9)
+    report = training_report(clf)
+    assert report.bytes_sent[0] == report.bytes_sent[1] > 6 * one.nbytes
+    assert report.bytes_received[1] == report.bytes_sent[1]

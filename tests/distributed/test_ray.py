@@ -3,10 +3,12 @@
 import os
 
 import numpy as np
+import pytest
 from skorch.callbacks import Callback
 
 from skearlyexit import MLPBackbone
 from skearlyexit.distributed import FederatedTraining, TieredTraining, training_report
+from skearlyexit.distributed._ray_backend import RayBackend
 from tests._data import digits, quick, same
 
 X, Y = (part[:400] for part in digits()[:2])
@@ -66,3 +68,14 @@ def test_samples_that_stay_with_their_workers(ray_cluster, tmp_path, monkeypatch
     report = training_report(clf)
     assert report.bytes_sent[0] == report.bytes_sent[1] > 6 * one.nbytes
     assert report.bytes_received[1] == report.bytes_sent[1]
+
+
+def test_errors_are_those_of_the_worker(ray_cluster):
+    class Failing:
+        def fail(self):
+            raise ValueError("of the worker")
+
+    with RayBackend() as backend:
+        (result,) = backend.call(backend.start({}, Failing), "fail", 1)
+        with pytest.raises(ValueError, match=r"^of the worker$"):
+            backend.get(result)

@@ -81,7 +81,7 @@ class FederatedTraining(TrainingStrategy):
         Number of times at most that all workers continue from the last epoch, since one was lost.
     worker_options : sequence of dict, default=None
         Options of the Ray actor of each worker, such as ``{"resources": {"hospital": 1}}``, by
-        which Ray chooses the machine.
+        which Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU.
 
     Raises
     ------

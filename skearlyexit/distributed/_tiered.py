@@ -80,7 +80,8 @@ class TieredTraining(TrainingStrategy):
           same.
     worker_options : sequence of dict, default=None
         Options of the Ray actor of each worker, such as ``{"resources": {"edge": 1}}``, by which
-        Ray chooses the machine. Only used with Ray.
+        Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU. Only used with
+        Ray.
 
     Raises
     ------
@@ -112,7 +113,9 @@ class TieredTraining(TrainingStrategy):
 
     Entries of ``history_`` also contain the worker, the bytes of embeddings and labels that it
     received since the previous entry, those of the checkpoint, and how often the worker was
-    replaced since then. Samples without labels and the parameter `memory` are not supported.
+    replaced since then. If the training stops early, epochs that a worker was ahead are left out.
+    Each worker uses as many threads as the process that calls `fit`. Samples without labels and the
+    parameter `memory` are not supported.
 
     References
     ----------

@@ -1,5 +1,7 @@
 """Tiers that are trained by workers of their own give the model of one process."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,12 @@ def weights(clf):
     return np.concatenate([each.numpy().ravel() for part in modules for each in part.parameters()])
 
 
+@cache
+def in_one_process(name, **params):
+    """Model that the same training gives in one process."""
+    return fitted(STRATEGIES[name], **params)
+
+
 class Losing(SequentialBackend):
     """Loses the results of some calls, and the workers that were called."""
 
@@ -67,13 +75,13 @@ class TestSameModel:
     @pytest.mark.parametrize("assignment", [None, (0, 0, 1), (0, 1, 1), (0, 0, 0)])
     @pytest.mark.parametrize("name", ["layerwise", "decoupled"])
     def test_any_assignment(self, name, assignment):
-        one, several = fitted(STRATEGIES[name]), fitted(tiered(STRATEGIES[name], assignment))
+        one, several = in_one_process(name), fitted(tiered(STRATEGIES[name], assignment))
         assert same(weights(one), weights(several))
         assert same(one.predict_proba(X), several.predict_proba(X))
 
     @pytest.mark.parametrize("name", ["reconstruction", "feedback", "similarity"])
     def test_any_loss(self, name):
-        assert same(weights(fitted(STRATEGIES[name])), weights(fitted(tiered(STRATEGIES[name]))))
+        assert same(weights(in_one_process(name)), weights(fitted(tiered(STRATEGIES[name]))))
 
     @pytest.mark.parametrize("name", ["layerwise", "decoupled"])
     def test_averaged_weights_schedules_and_sample_weights(self, name):
@@ -109,7 +117,9 @@ class TestSameModel:
 
     def test_regression(self):
         fits = [
-            EarlyExitRegressor(exits=2, training=each, max_epochs=2, random_state=0).fit(X, Y)
+            EarlyExitRegressor(
+                exits=2, training=each, calibration=None, max_epochs=2, random_state=0
+            ).fit(X, Y)
             for each in ("layerwise", tiered("layerwise", None))
         ]
         assert same(fits[0].predict(X), fits[1].predict(X))
@@ -130,14 +140,14 @@ class TestLostWorkers:
     def test_layerwise_is_as_without_the_loss(self, monkeypatch, lost):
         losing(monkeypatch, *lost)
         clf = fitted(tiered("layerwise"), weight_averaging=True)
-        assert same(weights(clf), weights(fitted("layerwise", weight_averaging=True)))
+        assert same(weights(clf), weights(in_one_process("layerwise", weight_averaging=True)))
         assert training_report(clf).restarts.sum() == len(lost) - lost.count(8)
 
     @pytest.mark.parametrize("lost", [(0,), (3, 4), (7,)])
     def test_local_errors_are_as_without_the_loss(self, monkeypatch, lost):
         losing(monkeypatch, *lost)
         clf = fitted(tiered("local_error"), weight_averaging=True)
-        assert same(weights(clf), weights(fitted("local_error", weight_averaging=True)))
+        assert same(weights(clf), weights(in_one_process("decoupled", weight_averaging=True)))
         assert training_report(clf).restarts.sum() == len(lost)
 
     def test_schedulers_of_the_user_continue(self, monkeypatch):
@@ -187,7 +197,7 @@ class TestWhatIsSent:
         clf = fitted(tiered(STRATEGIES[name], compression=compression))
         times = 1 if name == "layerwise" else self.N_EPOCHS
         assert training_report(clf).bytes_received[1] == times * (n_bytes + 8) * len(X)
-        near = fitted(STRATEGIES[name])
+        near = in_one_process(name)
         assert not same(weights(near), weights(clf))
         np.testing.assert_allclose(weights(near), weights(clf), atol=0.05)
 
@@ -260,8 +270,8 @@ class TestErrors:
             fitted(tiered("layerwise", worker_options=[{}]))
 
     def test_reports_of_other_models(self):
-        with pytest.raises(ValueError, match="training='layerwise'"):
-            training_report(fitted("layerwise", max_epochs=1))
+        with pytest.raises(ValueError, match="training=LayerwiseTraining"):
+            training_report(in_one_process("layerwise"))
 
     @pytest.mark.parametrize("name", ["layerwise", "decoupled"])
     def test_divergence(self, name):

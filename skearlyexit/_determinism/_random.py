@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -71,26 +72,66 @@ class isolated_random_state:  # noqa: N801
         self.owner = threading.current_thread()
         # A thread with an inner turn may end later than this turn.
         self.before = set(threading.enumerate()) if self.shared else set()
-        self.states: dict[str, Any] = {
-            "python": random.getstate(),
-            "numpy": np.random.get_state(),
-            "torch": torch.get_rng_state(),
-        }
-        if self.device.type != "cpu":
-            module = torch.get_device_module(self.device)
-            self.states[str(self.device)] = module.get_rng_state(self.device)
+        self.states = _states(self.device)
 
     def restore(self) -> None:
         """Restore the stored states."""
-        for name, state in self.states.items():
-            if name == "python":
-                random.setstate(state)
-            elif name == "numpy":
-                np.random.set_state(state)
-            elif name == "torch":
-                torch.set_rng_state(state)
-            else:
-                torch.get_device_module(name).set_rng_state(state, name)
+        _set_states(self.states)
+
+
+def _states(device: torch.device) -> dict[str, Any]:
+    """States of the global generators."""
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+    }
+    if device.type != "cpu":
+        states[str(device)] = torch.get_device_module(device).get_rng_state(device)
+    return states
+
+
+def _set_states(states: dict[str, Any]) -> None:
+    for name, state in states.items():
+        if name == "python":
+            random.setstate(state)
+        elif name == "numpy":
+            np.random.set_state(state)
+        elif name == "torch":
+            torch.set_rng_state(state)
+        else:
+            torch.get_device_module(name).set_rng_state(state, name)
+
+
+class RandomStream:
+    """Random numbers that continue from one context to the next, isolated from all others.
+
+    Parameters
+    ----------
+    seed : int
+    device : str, default="cpu"
+        Device whose generator is used as well.
+
+    Attributes
+    ----------
+    states : dict of str to object, or None
+        States of the generators at the end of the last context. None before the first one.
+    """
+
+    def __init__(self, seed: int, device: str = "cpu") -> None:
+        self.seed, self.device = seed, device
+        self.states: dict[str, Any] | None = None
+
+    @contextmanager
+    def continued(self) -> Iterator[None]:
+        """Context in which the global generators continue this stream."""
+        with isolated_random_state(self.seed, self.device):
+            if self.states is not None:
+                _set_states(self.states)
+            try:
+                yield
+            finally:
+                self.states = _states(torch.device(self.device))
 
 
 class _Turns:

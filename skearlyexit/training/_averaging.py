@@ -37,11 +37,13 @@ class Averaging(Callback):
 
     def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self.step_ = 0
-        self.current_ = averaged_tensors(net.module_.trained_part())
-        self.mean_ = [tensor.detach().clone() for tensor in self.current_]
+        current = averaged_tensors(net.module_.trained_part())
+        self.mean_ = [tensor.detach().clone() for tensor in current]
         self.is_mean_ = False
 
     def on_epoch_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        # A training that continues from a checkpoint has other tensors than the one before.
+        self.current_ = averaged_tensors(net.module_.trained_part())
         self._exchange(mean=False)
 
     @torch.no_grad()

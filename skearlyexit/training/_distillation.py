@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._joint import SCHEDULED_WEIGHTS, exit_weights, obstacle_of_weights
 from skearlyexit.training._loss import ExitLoss, Schedule, Target
 from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._phases import Phase, PhasedTraining
 from skearlyexit.training._trainer import Trainer
 from skearlyexit.training._unlabeled import all_weights
 
 TEACHERS = {"last", "next", "later"}
 
 
-class DistillationTraining(TrainingStrategy):
+class DistillationTraining(PhasedTraining):
     """Joint training in which each exit also learns from the predictions of later exits.
 
     For each exit but the last, ``alpha * temperature**2`` times the Kullback-Leibler divergence of
@@ -97,14 +97,16 @@ class DistillationTraining(TrainingStrategy):
     def takes_unlabeled(self) -> bool:
         return self.alpha > 0
 
-    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+    def phases(
+        self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer
+    ) -> Iterator[Phase]:
         loss = self._loss(costs)
         last = network.n_exits - 1
         share = self.backbone_share if last else 0.0
         if share:
-            trainer.fit(ExitView(network, [last]), ExitLoss([1.0]), share=share, phase="backbone")
+            yield Phase(trainer, ExitView(network, [last]), ExitLoss([1.0]), "backbone", share)
         everything = ExitView(network, range(network.n_exits))
-        trainer.fit(everything, loss, share=1.0 - share, phase="distillation")
+        yield Phase(trainer, everything, loss, "distillation", 1.0 - share)
 
     def update(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         everything = ExitView(network, range(network.n_exits))

@@ -29,12 +29,12 @@ def train(net: skorch.NeuralNet, rows: Any) -> None:
     try:
         net.fit_loop(rows, None)
     except KeyboardInterrupt as interrupt:
-        if not _is_early_stop(interrupt):
+        if not is_early_stop(interrupt):
             raise
     net.notify("on_train_end", X=rows, y=None)
 
 
-def _is_early_stop(interrupt: KeyboardInterrupt) -> bool:
+def is_early_stop(interrupt: KeyboardInterrupt) -> bool:
     """Whether it was raised by skorch's early stopping itself, not by the user meanwhile."""
     traceback: Any = interrupt.__traceback__
     while traceback.tb_next is not None:

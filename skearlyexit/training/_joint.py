@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._loss import AdaptiveExitLoss, ExitLoss, ReachExitLoss, Schedule
 from skearlyexit.training._network import EquilibriumView, ExitView, MultiExitNetwork
+from skearlyexit.training._phases import Phase, PhasedTraining
 from skearlyexit.training._trainer import Trainer
 
 Weights = float | str | Sequence[float]
@@ -24,7 +24,7 @@ SCHEDULED_WEIGHTS = [
 ]
 
 
-class JointTraining(TrainingStrategy):
+class JointTraining(PhasedTraining):
     """Training that minimizes a weighted sum of the losses of all exits.
 
     Parameters
@@ -80,11 +80,13 @@ class JointTraining(TrainingStrategy):
         self.weights = weights
         self.equilibrium = equilibrium
 
-    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+    def phases(
+        self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer
+    ) -> Iterator[Phase]:
         exits = range(network.n_exits)
         view = (EquilibriumView if self.equilibrium else ExitView)(network, exits)
         loss = joint_loss(self.weights, costs, name=type(self).__name__)
-        trainer.fit(view, loss, phase="joint")
+        yield Phase(trainer, view, loss, "joint")
 
     def obstacle_to_update(self) -> str:
         return obstacle_of_weights(self.weights, name=type(self).__name__)

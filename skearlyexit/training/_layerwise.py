@@ -15,7 +15,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skearlyexit._data._streamed import StreamedRows
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.backbones._stage import arranged
-from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._cached import CACHE_BYTES, passes_of, view_of_heads
 from skearlyexit.training._local_losses import (
     LOCAL_LOSSES,
@@ -25,11 +24,12 @@ from skearlyexit.training._local_losses import (
 )
 from skearlyexit.training._loss import ExitLoss
 from skearlyexit.training._network import MultiExitNetwork, View
+from skearlyexit.training._phases import Phase, StagewiseTraining
 from skearlyexit.training._rows import Inputs, TrainingRows, take, to_device
 from skearlyexit.training._trainer import Trainer
 
 
-class LayerwiseTraining(TrainingStrategy):
+class LayerwiseTraining(StagewiseTraining):
     """Training of one stage after another, with the previous stages frozen.
 
     Each stage is trained together with its head, for all epochs, on the outputs of the previous
@@ -96,6 +96,7 @@ class LayerwiseTraining(TrainingStrategy):
         "local_share": [Interval(Real, 0, 1, closed="right")],
     }
     uses_unlabeled = True
+    stages_in_turn = True
 
     def __init__(
         self,
@@ -111,14 +112,16 @@ class LayerwiseTraining(TrainingStrategy):
     def takes_unlabeled(self) -> bool:
         return self.local is not None
 
-    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+    def phases(
+        self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer
+    ) -> Iterator[Phase]:
         for i, before, on_stage in stage_by_stage(network, trainer, self.max_cache_bytes):
             stage, head = network.stages[i], network.heads[i]
             if self.local is None:
                 view = StageView(before, stage, head, exit_=i)
-                on_stage.fit(view, ExitLoss([1.0]), phase=f"stage {i}")
+                yield Phase(on_stage, view, ExitLoss([1.0]), f"stage {i}")
             else:
-                self._fit_locally(before, stage, head, i, on_stage)
+                yield self._local_phase(before, stage, head, i, on_stage)
         if self.local is not None and self.local_share == 1:
             heads: Any = network.heads
             # Of a head that is replaced by an estimator, only the pooling is used.
@@ -130,17 +133,17 @@ class LayerwiseTraining(TrainingStrategy):
             if untrained:
                 labeled = replace(trainer, rows=replace(trainer.rows, unlabeled=None))
                 heads_view, on_heads = view_of_heads(network, untrained, labeled)
-                on_heads.fit(heads_view, ExitLoss([1.0] * len(untrained)), phase="heads")
+                yield Phase(on_heads, heads_view, ExitLoss([1.0] * len(untrained)), "heads")
 
-    def _fit_locally(
+    def _local_phase(
         self,
         before: list[torch.nn.Module],
         stage: torch.nn.Module,
         head: torch.nn.Module,
         exit_: int,
         trainer: Trainer,
-    ) -> None:
-        """Train a stage with a local loss, and with the loss of its head if it has a weight."""
+    ) -> Phase:
+        """Training of a stage with a local loss, and the loss of its head if it has a weight."""
         assert self.local is not None
         rows = trainer.rows
         tables = [rows.X, *([] if rows.unlabeled is None else [rows.unlabeled])]
@@ -154,7 +157,7 @@ class LayerwiseTraining(TrainingStrategy):
                 decoder = Decoder(embedding, floating(arranged(stage, came)))
         labeled = head if self.local_share < 1 else None
         view = LocalStageView(before, stage, labeled, standardized, decoder, exit_=exit_)
-        trainer.fit(view, LOCAL_LOSSES[self.local](self.local_share), phase=f"stage {exit_}")
+        return Phase(trainer, view, LOCAL_LOSSES[self.local](self.local_share), f"stage {exit_}")
 
 
 class StageView(View):
@@ -290,7 +293,7 @@ def stage_by_stage(
     ValueError
         If stages share weights, so that the training of one stage would change a frozen stage.
     """
-    _check_apart(network)
+    check_apart(network)
     before: list[torch.nn.Module] = []  # stages whose outputs are not stored
     for i, stage in enumerate(network.stages):
         yield i, before, trainer
@@ -298,11 +301,12 @@ def stage_by_stage(
             return
         before = [*before, stage]
         if _fits(before, trainer, max_cache_bytes):
-            trainer = _handed_on(before, trainer)
+            trainer = handed_on(before, trainer)
             before = []
 
 
-def _check_apart(network: MultiExitNetwork) -> None:
+def check_apart(network: MultiExitNetwork) -> None:
+    """Raise a ValueError if stages share weights that are trained."""
     owners: dict[torch.nn.Parameter, int] = {}
     for i, stage in enumerate(network.stages):
         for parameter in stage.parameters():
@@ -340,7 +344,7 @@ def _fits(before: list[torch.nn.Module], trainer: Trainer, max_cache_bytes: int)
     return row_bytes * n_rows <= max_cache_bytes
 
 
-def _handed_on(stages: list[torch.nn.Module], trainer: Trainer) -> Trainer:
+def handed_on(stages: list[torch.nn.Module], trainer: Trainer) -> Trainer:
     """Trainer whose inputs are the outputs of the stages."""
     for stage in stages:
         stage.to(trainer.device).eval()

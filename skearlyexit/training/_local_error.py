@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -12,16 +12,16 @@ import torch.nn.functional as F  # noqa: N812
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._determinism._layers import PaddedLinear
-from skearlyexit.training._base import TrainingStrategy
 from skearlyexit.training._loss import ExitLoss, Target
 from skearlyexit.training._network import ExitView, MultiExitNetwork
+from skearlyexit.training._phases import Phase, StagewiseTraining
 from skearlyexit.training._trainer import Trainer
 from skearlyexit.training._unlabeled import pair_error
 
 ERRORS = {"decoupled", "feedback", "similarity"}
 
 
-class LocalErrorTraining(TrainingStrategy):
+class LocalErrorTraining(StagewiseTraining):
     """Training of all stages together, each with the loss of its own exit.
 
     No gradient is propagated from one stage to the previous one.
@@ -73,6 +73,7 @@ class LocalErrorTraining(TrainingStrategy):
         "beta": [Interval(Real, 0, 1, closed="both")],
         "projected": ["boolean"],
     }
+    stages_in_turn = False
 
     def __init__(
         self, error: str = "decoupled", *, beta: float = 0.9, projected: bool = False
@@ -81,7 +82,9 @@ class LocalErrorTraining(TrainingStrategy):
         self.beta = beta
         self.projected = projected
 
-    def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
+    def phases(
+        self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer
+    ) -> Iterator[Phase]:
         exits = range(network.n_exits)
         seed = next(trainer.seeds) % 2**32
         view: LocalView
@@ -93,7 +96,7 @@ class LocalErrorTraining(TrainingStrategy):
         if self.error == "similarity":
             view.keep_embeddings = True
             loss = SimilarityLoss(len(exits), self.beta, seed if self.projected else None)
-        trainer.fit(view, loss, phase="local errors")
+        yield Phase(trainer, view, loss, "local errors")
 
     def obstacle_to_update(self) -> str:
         if self.error == "feedback" or (self.error == "similarity" and self.projected):
@@ -118,6 +121,11 @@ class LocalView(ExitView):
     """
 
     keep_embeddings = False
+
+    def forward(self, rows: Any) -> list[torch.Tensor]:
+        if isinstance(rows, list):  # embeddings of an earlier stage: skorch converts tuples
+            rows = tuple(rows)
+        return super().forward(rows)
 
     def _branch(self, exit_: int, embedding: torch.Tensor, carry: Any) -> tuple[torch.Tensor, Any]:
         if isinstance(carry, tuple):

@@ -31,12 +31,15 @@ class TrainingRows(torch.utils.data.Dataset):
         Sample weights.
     unlabeled : Tensor or StreamedRows of shape (n_unlabeled, ...), or tuple, or None, default=None
         Further training samples without labels.
+    n_batches : int or None, default=None
+        Number of batches into which they are divided. None depends on the batch size.
     """
 
     X: Inputs | StreamedRows
     y: torch.Tensor
     weight: torch.Tensor | None = None
     unlabeled: Inputs | StreamedRows | None = None
+    n_batches: int | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -71,7 +74,7 @@ class Batches:
     def __init__(self, dataset: TrainingRows, batch_size: int, shuffle: bool = False) -> None:
         self.dataset, self.shuffle = dataset, shuffle
         n_rows = len(dataset)
-        n = n_batches(n_rows, batch_size)
+        n = dataset.n_batches or n_batches(n_rows, batch_size)
         self.bounds = list(pairwise(n_rows * i // n for i in range(n + 1)))
         self.turns = _Turns(dataset.n_unlabeled)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -59,6 +59,9 @@ class Trainer:
         stores no state.
     share : float, default=1.0
         Share of ``options.max_epochs`` that is available to this trainer.
+    first_callback : skorch callback, default=None
+        Callback that is called before all others, such as one that averages the gradients of
+        several processes. It is not copied.
     history : list of dict, default=[]
         Entry of each epoch of all phases; `fit` appends to it.
 
@@ -90,6 +93,7 @@ class Trainer:
     memory: TrainingMemory | None = None
     optimizer_state: dict[str, Any] | None = None
     share: float = 1.0
+    first_callback: Any = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -140,7 +144,7 @@ class Trainer:
         parameters = module.trainable()
         if not parameters:
             return
-        n_epochs = max(1, round(self.options.max_epochs * self.share * share * self._stretch()))
+        n_epochs = self._n_epochs(share)
         # Random numbers of a phase do not depend on those that were drawn before it.
         seed = next(self.seeds) % 2**32
 
@@ -160,6 +164,10 @@ class Trainer:
             facts = [module, loss, self._facts(), n_epochs, seed]
             history = self._recall(self.memory, module, facts, run, phase)
         self.history.extend({"phase": phase, **epoch} for epoch in history)
+
+    def _n_epochs(self, share: float) -> int:
+        """Number of epochs of a phase."""
+        return max(1, round(self.options.max_epochs * self.share * share * self._stretch()))
 
     def _stretch(self) -> float:
         """Factor of the number of epochs for as many steps as with `n_rows` samples."""
@@ -213,27 +221,33 @@ class Trainer:
             # The current options, such as the learning rate, are kept.
             fresh = net.optimizer_.state_dict()
             net.optimizer_.load_state_dict({**fresh, "state": self.optimizer_state["state"]})
+        with self._prepared(module), batches_of_one_named():
+            train(net, self.rows)
+        self._check_finite(net, parameters, phase)
+        if self.optimizer_state is not None:
+            self.optimizer_state = {"kind": kind, "state": net.optimizer_.state_dict()["state"]}
+        return [entry_of(*each) for each in zip(net.history, progress.records_, strict=True)]
+
+    @contextmanager
+    def _prepared(self, module: View) -> Iterator[None]:
+        """Context in which the forward pass of a view runs as the options require."""
         single = len(self.rows) == 1 and not self.rows.n_unlabeled
-        try:
-            with (
-                settled_statistics(module) if single else nullcontext(),
-                accelerated(
-                    module,
-                    mixed_precision=self.execution.mixed_precision,
-                    compiled=self.execution.compiled,
-                    device=self.device,
-                ),
-            ):
-                train(net, self.rows)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise ValueError(
-                "A batch of one sample cannot be normalized. Give batch_size at least 2, or a "
-                "network without batch normalization and heads such as "
-                "LinearHead(normalize=False)."
-            ) from error
-        diverged = _diverged(module, parameters)
+        with (
+            settled_statistics(module) if single else nullcontext(),
+            accelerated(
+                module,
+                mixed_precision=self.execution.mixed_precision,
+                compiled=self.execution.compiled,
+                device=self.device,
+            ),
+        ):
+            yield
+
+    def _check_finite(
+        self, net: skorch.NeuralNet, parameters: Sequence[torch.nn.Parameter], phase: str
+    ) -> None:
+        """Raise an error if a phase diverged."""
+        diverged = _diverged(net.module_, parameters)
         if (
             not diverged
             and self.options.patience is None
@@ -246,13 +260,6 @@ class Trainer:
                 f"lr (it is {self.options.lr!r}), scale the features, or look for NaN in what the "
                 "backbone returns."
             )
-        if self.optimizer_state is not None:
-            self.optimizer_state = {"kind": kind, "state": net.optimizer_.state_dict()["state"]}
-        keys = ("epoch", "train_loss", "valid_loss", "dur")
-        return [
-            {key: epoch[key] for key in keys if key in epoch} | record
-            for epoch, record in zip(net.history, progress.records_, strict=True)
-        ]
 
     def _net(
         self, module: View, loss: ExitLoss, n_epochs: int
@@ -262,6 +269,8 @@ class Trainer:
         shown = self.execution.progress
         progress = Progress(n_epochs * n_steps, SCHEDULES[options.lr_schedule], shown)
         callbacks: list[Any] = [("skearlyexit_progress", progress)]
+        if self.first_callback is not None:
+            callbacks.insert(0, ("skearlyexit_first", self.first_callback))
         if options.gradient_clipping is not None:
             clipping = GradientNormClipping(options.gradient_clipping)
             callbacks.append(("skearlyexit_gradient_clipping", clipping))
@@ -298,6 +307,26 @@ class Trainer:
 
     def _split(self, rows: TrainingRows, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         return rows, self.validation
+
+
+@contextmanager
+def batches_of_one_named() -> Iterator[None]:
+    """Context in which the error of batch normalization for a single sample says what to do."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            "A batch of one sample cannot be normalized. Give batch_size at least 2, or a network "
+            "without batch normalization and heads such as LinearHead(normalize=False)."
+        ) from error
+
+
+def entry_of(epoch: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """Entry of an epoch in the history of the estimator, from skorch's and that of `Progress`."""
+    keys = ("epoch", "train_loss", "valid_loss", "dur")
+    return {key: epoch[key] for key in keys if key in epoch} | record
 
 
 def _diverged(module: View, parameters: Sequence[torch.nn.Parameter]) -> str:

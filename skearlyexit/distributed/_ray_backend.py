@@ -1,0 +1,93 @@
+"""Workers as actors of Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from skearlyexit.distributed._backend import Backend, Key, WorkerLostError
+
+
+class RayBackend(Backend):
+    """Workers as actors of Ray, each in a process of its own, possibly on another machine.
+
+    Raises
+    ------
+    ImportError
+        If Ray is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise ImportError(
+                "Workers in processes of their own require Ray. Install it by pip install "
+                "\"skearlyexit[ray]\", or give backend='sequential', which trains the same model "
+                "in this process."
+            ) from error
+        self.ray = ray
+        self._started: list[Any] = []
+
+    def put(self, value: Any) -> Any:
+        return self.ray.put(value)
+
+    def start(self, options: Mapping[str, Any], kind: type, *args: Any) -> Any:
+        worker: Any = self.ray.remote(kind).options(**options).remote(*args)
+        self._started.append(worker)
+        return worker
+
+    def start_meeting(self, kind: type, n_workers: int) -> RemoteMeeting:
+        """Start a meeting of workers, and return what they can call."""
+        # Each worker occupies a thread while it waits for the others.
+        options = {"max_concurrency": n_workers, "num_cpus": 0}
+        return RemoteMeeting(self.start(options, kind, n_workers), n_workers)
+
+    def call(self, worker: Any, method: str, n_results: int, *args: Any) -> list[Any]:
+        called = getattr(worker, method).options(num_returns=n_results).remote(*args)
+        return called if n_results > 1 else [called]
+
+    def any_ready(self, calls: Mapping[Key, list[Any]]) -> Key:
+        keys = {references[0]: key for key, references in calls.items()}
+        ready, _ = self.ray.wait(list(keys), num_returns=1)
+        return keys[ready[0]]
+
+    def get(self, reference: Any) -> Any:
+        try:
+            return self.ray.get(reference)
+        except self.ray.exceptions.RayActorError as error:
+            raise WorkerLostError(str(error)) from error
+        except self.ray.exceptions.RayTaskError as error:
+            # The error of the worker, rather than one that quotes it.
+            raise error.cause from None
+
+    def close(self) -> None:
+        for worker in self._started:
+            self.ray.kill(worker)
+        self._started.clear()
+
+
+@dataclass(frozen=True)
+class RemoteMeeting:
+    """A meeting in another process.
+
+    Attributes
+    ----------
+    actor : ray.actor.ActorHandle
+        The meeting.
+    n_workers : int
+        Number of workers.
+    """
+
+    actor: Any
+    n_workers: int
+
+    def mean(self, worker: int, weight: float, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Compute the mean of the tensors of all workers; see `Meeting`."""
+        import ray
+
+        means: list[torch.Tensor] = ray.get(self.actor.mean.remote(worker, weight, tensors))
+        return means

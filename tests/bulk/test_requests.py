@@ -21,6 +21,8 @@ from skearlyexit.bulk._sources import source_of
 from skearlyexit.runtime import OnnxCascade
 from tests._data import blobs, quick, same
 
+pytest.importorskip("ray")
+
 X, y, X_TEST, _ = blobs()
 X_TEST = X_TEST.astype(np.float32)
 NAMES = [f"f{i}" for i in range(X.shape[1])]

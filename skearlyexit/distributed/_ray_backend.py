@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from skearlyexit._utils._ray import import_ray
 from skearlyexit.distributed._backend import Backend, Key, WorkerLostError
 
 
@@ -21,15 +22,10 @@ class RayBackend(Backend):
     """
 
     def __init__(self) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise ImportError(
-                "Workers in processes of their own require Ray. Install it by pip install "
-                "\"skearlyexit[ray]\", or give backend='sequential', which trains the same model "
-                "in this process."
-            ) from error
-        self.ray = ray
+        self.ray = import_ray(
+            "workers in processes of their own",
+            otherwise=", or give backend='sequential', which trains the same model in this process",
+        )
         self._started: list[Any] = []
 
     def put(self, value: Any) -> Any:

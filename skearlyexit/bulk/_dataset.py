@@ -7,7 +7,7 @@ from typing import Any
 
 from skearlyexit.bulk._checks import check_options
 from skearlyexit.bulk._model import Request
-from skearlyexit.bulk._ray import BatchWorker, import_ray, mapped
+from skearlyexit.bulk._ray import BatchWorker, mapped, most_workers, ray_data
 from skearlyexit.calibration import Budget
 
 
@@ -72,8 +72,8 @@ def predict_dataset(
     TypeError
         If `estimator` has no exits, or `dataset` is not a Dataset of Ray.
     ValueError
-        If an argument is invalid, columns are missing, a budget is strict or cannot be met, or the
-        network is not on the CPU.
+        If an argument is invalid, columns are missing, no machine has `num_cpus` processors, a
+        budget is strict or cannot be met, or the network is not on the CPU.
 
     See Also
     --------
@@ -108,7 +108,7 @@ def predict_dataset(
         return_proba=return_proba,
         num_cpus=num_cpus,
     )
-    ray = import_ray()
+    ray = ray_data()
     if not isinstance(dataset, ray.data.Dataset):
         raise TypeError(
             "'dataset' must be a Dataset of Ray, such as ray.data.read_parquet(path) or "
@@ -118,6 +118,7 @@ def predict_dataset(
     schema = dataset.schema(fetch_if_missing=False)
     if schema is not None:
         request.of_columns(schema.names)
+    most_workers(num_cpus)  # An error if no machine has as many processors.
     return mapped(
         dataset,
         BatchWorker,

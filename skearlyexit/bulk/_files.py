@@ -11,7 +11,7 @@ from typing import Any
 
 from skearlyexit.bulk._checks import check_options
 from skearlyexit.bulk._model import Request
-from skearlyexit.bulk._ray import PartWorker, import_ray, mapped
+from skearlyexit.bulk._ray import PartWorker, mapped, most_workers, ray_data
 from skearlyexit.bulk._sources import Source, source_of
 from skearlyexit.calibration import Budget
 
@@ -67,8 +67,9 @@ def predict_files(
     return_proba : bool, default=False
         Whether to write class probabilities as well.
     batch_size : int, default=None
-        Number of samples that a worker reads at a time. None means 65,536, or fewer if these are
-        more than 16 MiB.
+        Number of samples that a worker reads at a time. None means 65,536, or as many as are about
+        16 MiB in memory if these are fewer; for files of type Parquet, this is estimated from the
+        first rows of each.
     concurrency : int, default=None
         Number of workers. None means as many as Ray has processors for.
     num_cpus : float, default=1
@@ -87,8 +88,9 @@ def predict_files(
     TypeError
         If `estimator` has no exits.
     ValueError
-        If an argument is invalid, there are no samples, columns are missing, a budget is strict or
-        cannot be met, or the network is not on the CPU.
+        If an argument is invalid, there are no samples, columns are missing, those of `keep`
+        differ between files or have names of predictions, no machine has `num_cpus` processors, a
+        budget is strict or cannot be met, or the network is not on the CPU.
 
     See Also
     --------
@@ -122,13 +124,13 @@ def predict_files(
         return_proba=return_proba,
         num_cpus=num_cpus,
     )
-    ray = import_ray()
+    ray = ray_data()
     _check_target(Path(target), Path(source), overwrite)
     files = source_of(Path(source).absolute())
     files.check(request)
-    if concurrency is None:
-        concurrency = max(1, int(ray.cluster_resources().get("CPU", 1) / num_cpus))
-    size = batch_size or max(1, min(LARGEST_BATCH, BATCH_BYTES // max(1, files.row_bytes)))
+    most = most_workers(num_cpus)
+    concurrency = concurrency or most
+    size = batch_size or max(1, min(LARGEST_BATCH, BATCH_BYTES // max(1, files.row_bytes(request))))
     parts = files.parts(_part_rows(files, size, concurrency))
     predictions = mapped(
         ray.data.from_items(

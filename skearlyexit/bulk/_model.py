@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -81,7 +82,7 @@ class Request:
         Raises
         ------
         ValueError
-            If there are no such columns.
+            If there are no such columns, or predictions have names of columns to keep.
         """
         keep = list(available) if self.keep == "all" else list(self.keep)
         missing = [name for name in keep if name not in available]
@@ -90,8 +91,21 @@ class Request:
                 f"The columns {missing[:20]}, which 'keep' names, are missing. There are "
                 f"{list(available)[:20]}."
             )
+        taken = [name for name in keep if self._is_taken(name)]
+        if taken:
+            raise ValueError(
+                f"The columns {taken[:20]} have names that columns of predictions have, too. "
+                "Rename them, or give 'keep' without them."
+            )
         names, n_features = _features(self.model)
         return chosen_columns(self.columns, available, names, n_features), keep
+
+    def _is_taken(self, name: str) -> bool:
+        """Whether a column of predictions has, or for several targets can have, this name."""
+        if not hasattr(self.model, "classes_"):
+            return re.fullmatch(r"exit|prediction(_\d+)?", name) is not None
+        labels = self.model.classes_ if self.return_proba else ()
+        return name in {"prediction", "exit", *(f"probability_{label}" for label in labels)}
 
     def read_columns(self, available: Sequence[str]) -> list[str]:
         """Columns that have to be read."""
@@ -105,17 +119,11 @@ class Request:
         Raises
         ------
         ValueError
-            If the table lacks columns, or names of predictions occur among those to keep.
+            If the table lacks columns, or predictions have names of columns to keep.
         """
         columns, keep = self.of_columns(table.column_names)
         names, _ = _features(self.model)
         predictions = self.of_samples(samples_of(table, columns, as_frame=names is not None))
-        taken = [name for name in keep if name in predictions.column_names]
-        if taken:
-            raise ValueError(
-                f"The columns {taken[:20]} have names that columns of predictions have, too. "
-                "Rename them, or give 'keep' without them."
-            )
         for name in reversed(keep):
             predictions = predictions.add_column(0, table.schema.field(name), table[name])
         return predictions

@@ -7,27 +7,40 @@ from typing import Any
 
 import torch
 
+from skearlyexit._utils._ray import import_ray
 from skearlyexit.bulk._model import Request, n_threads
 from skearlyexit.bulk._sources import Part
 
 
-def import_ray() -> Any:
-    """Import Ray with Ray Data.
+def ray_data() -> Any:
+    """Import Ray with Ray Data."""
+    return import_ray("predictions for large sets of samples", "ray.data")
+
+
+def most_workers(num_cpus: float) -> int:
+    """Number of workers for which there are processors. Ray is started unless it runs.
+
+    Parameters
+    ----------
+    num_cpus : float
+        Number of processors of each worker.
 
     Raises
     ------
-    ImportError
-        If it is not installed.
+    ValueError
+        If no machine has as many. Ray would wait for one for ever.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ImportError(
-            "Predictions for large sets of samples require Ray. You can install it with "
-            '`pip install "skearlyexit[ray]"`.'
-        ) from error
-    return ray
+    ray = ray_data()
+    if not ray.is_initialized():
+        ray.init()
+    machines = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    n_workers = sum(int(n_cpus / num_cpus) for n_cpus in machines)
+    if not n_workers:
+        raise ValueError(
+            "'num_cpus' must be at most the number of processors that Ray has on one machine. Got "
+            f"{num_cpus}, and the most that a machine has are {max(machines, default=0):g}."
+        )
+    return n_workers
 
 
 def mapped(
@@ -48,7 +61,7 @@ def mapped(
     **options : dict
         Arguments of `map_batches`.
     """
-    ray = import_ray()
+    ray = ray_data()
     ordered = type(dataset).copy(dataset, _deep_copy=True)
     ordered.context.execution_options.preserve_order = True
     # As bytes, since arrays in the store can only be read.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,9 @@ from skearlyexit.bulk._model import Request
 
 #: Bytes of each column of a Parquet file that are read at a time.
 BUFFER_BYTES = 2**16
+
+#: Number of rows of each Parquet file of which the size in memory is measured.
+MEASURED_ROWS = 100
 
 
 class Part(Protocol):
@@ -31,15 +35,15 @@ class Source(Protocol):
     ----------
     n_rows : int
         Number of samples.
-    row_bytes : int
-        Size of a sample in memory, about.
     """
 
     n_rows: int
-    row_bytes: int
 
     def check(self, request: Request) -> None:
-        """Raise a ValueError if columns are asked for that are not there."""
+        """Raise a ValueError if columns are not there, or differ between files."""
+
+    def row_bytes(self, request: Request) -> int:
+        """Size in memory of what is read for a sample, about."""
 
     def parts(self, n_rows: int) -> list[Part]:
         """Divide the files into parts of about this number of samples, in order."""
@@ -67,7 +71,7 @@ class NpyFile:
         mapped = np.load(path, mmap_mode="r")
         self._path = path
         self.n_rows = mapped.shape[0] if mapped.ndim else 0
-        self.row_bytes = mapped.itemsize * math.prod(mapped.shape[1:])
+        self._row_bytes = mapped.itemsize * math.prod(mapped.shape[1:])
 
     def check(self, request: Request) -> None:
         if request.columns is not None or request.keep:
@@ -75,6 +79,9 @@ class NpyFile:
                 "A file of type .npy has no columns: 'columns' must be None, and 'keep' empty. Got "
                 f"{request.columns!r} and {request.keep!r}."
             )
+
+    def row_bytes(self, request: Request) -> int:
+        return self._row_bytes
 
     def parts(self, n_rows: int) -> list[Part]:
         return [
@@ -92,17 +99,10 @@ class ParquetPart:
     start: int
 
     def predictions(self, request: Request, batch_size: int) -> Iterator[Any]:
-        import pyarrow
-        from pyarrow.parquet import ParquetFile
-
-        # By default, all columns of a row group are read at once.
-        with ParquetFile(self.path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
-            columns = request.read_columns(file.schema_arrow.names)
-            start = self.start
-            for batch in file.iter_batches(batch_size, self.row_groups, columns):
-                table = pyarrow.Table.from_batches([batch])
-                yield _located(request.of_table, table, self.path, start)
-                start += len(table)
+        start = self.start
+        for table in _tables(self.path, request, batch_size, self.row_groups):
+            yield _located(request.of_table, table, self.path, start)
+            start += len(table)
 
 
 class ParquetFiles:
@@ -111,14 +111,23 @@ class ParquetFiles:
     def __init__(self, paths: list[Path]) -> None:
         from pyarrow.parquet import read_metadata
 
-        self._files = {path: read_metadata(path) for path in paths}
+        files = {path: read_metadata(path) for path in paths}
+        # The types in a file without rows are often not those of the others.
+        self._files = {path: each for path, each in files.items() if each.num_rows}
         self.n_rows = sum(each.num_rows for each in self._files.values())
-        self.row_bytes = max(map(_row_bytes, self._files.values()))
 
     def check(self, request: Request) -> None:
+        first = None
         for path, metadata in self._files.items():
-            names = metadata.schema.to_arrow_schema().names
-            _noted(partial(request.of_columns, names), f"This is the file {str(path)!r}.")
+            schema = metadata.schema.to_arrow_schema()
+            note = f"This is the file {str(path)!r}."
+            _, keep = _noted(partial(request.of_columns, schema.names), note)
+            fields = [schema.field(name) for name in keep]
+            first = first or (path, fields)
+            _noted(partial(_check_same, fields, *first), note)
+
+    def row_bytes(self, request: Request) -> int:
+        return max(_row_bytes(path, request) for path in self._files)
 
     def parts(self, n_rows: int) -> list[Part]:
         parts: list[Part] = []
@@ -134,11 +143,34 @@ class ParquetFiles:
         return parts
 
 
-def _row_bytes(metadata: Any) -> int:
-    """Bytes of a row as they are stored, or of a number for each column if these are more."""
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    stored = sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows)
-    return max(stored, 8 * metadata.num_columns)
+def _tables(
+    path: Path, request: Request, batch_size: int, row_groups: Sequence[int] | None = None
+) -> Iterator[Any]:
+    """Batches of rows, as tables of pyarrow with the columns that are needed."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    # By default, all columns of a row group are read at once.
+    with ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+        columns = request.read_columns(file.schema_arrow.names)
+        for batch in file.iter_batches(batch_size, row_groups, columns):
+            yield pyarrow.Table.from_batches([batch])
+
+
+def _row_bytes(path: Path, request: Request) -> int:
+    """Mean size in memory of the first rows of a file, or of a number for each column if larger."""
+    first = next(_tables(path, request, MEASURED_ROWS))
+    return max(math.ceil(first.nbytes / len(first)), 8 * first.num_columns)
+
+
+def _check_same(fields: list[Any], path: Path, others: list[Any]) -> None:
+    """Raise a ValueError if columns to keep are not those of another file."""
+    for own, other in zip_longest(fields, others, fillvalue="nothing"):
+        if own != other:
+            raise ValueError(
+                "The columns to keep must be the same in all files, with the same types and in "
+                f"the same order. Got {own} instead of {other}, as in the file {str(path)!r}."
+            )
 
 
 def source_of(path: Path) -> Source:

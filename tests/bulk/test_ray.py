@@ -71,6 +71,8 @@ def test_a_dataset_of_unequal_blocks(ray_cluster, model, expected):
     dataset = ray_cluster.data.from_pandas([block.assign(more=1.0) for block in blocks])
     with pytest.raises(ValueError, match=r"\['f12'\] are missing"):  # before it is computed
         predict_dataset(model, dataset.drop_columns(["f12"]).materialize())
+    with pytest.raises(ValueError, match=r"'num_cpus' must be at most .*Got 9, .* has are 8"):
+        predict_dataset(model, dataset, num_cpus=9)
     predictions = predict_dataset(
         model, dataset, keep="all", return_proba=True, batch_size=20, concurrency=1
     )

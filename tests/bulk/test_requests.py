@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pyarrow.parquet import read_table, write_table
+from pyarrow.parquet import ParquetWriter, read_table, write_table
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -17,11 +17,12 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skearlyexit import Budget, CascadeClassifier, EarlyExitRegressor, MLPBackbone
 from skearlyexit.bulk import _files, predict_dataset, predict_files
 from skearlyexit.bulk._model import Request
+from skearlyexit.bulk._ray import most_workers
 from skearlyexit.bulk._sources import source_of
 from skearlyexit.runtime import OnnxCascade
 from tests._data import blobs, quick, same
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 
 X, y, X_TEST, _ = blobs()
 X_TEST = X_TEST.astype(np.float32)
@@ -218,10 +219,65 @@ def test_columns_that_are_not_there(clf, tmp_path, arguments, message):
     assert "0.parquet" in caught.value.__notes__[0]
 
 
-def test_names_that_predictions_have_cannot_be_kept(clf):
-    table = TABLE.append_column("exit", TABLE["id"])
-    with pytest.raises(ValueError, match=r"\['exit'\] have names.*'keep' without them"):
-        asked(clf, columns=NAMES, keep="all").of_table(table)
+@pytest.mark.parametrize("name", ["prediction", "exit", "probability_1"])
+def test_names_that_predictions_have_cannot_be_kept(clf, tmp_path, name):
+    table = TABLE.append_column(name, TABLE["id"])
+    write_table(table, tmp_path / "rows.parquet")
+    request = asked(clf, columns=NAMES, keep="all", return_proba=True)
+    with pytest.raises(ValueError, match=rf"\['{name}'\] have names.*'keep' without them"):
+        source_of(tmp_path / "rows.parquet").check(request)
+
+
+def test_names_that_only_other_predictions_have_can_be_kept(clf):
+    keep = ["prediction_0", "probability_1"]
+    table = TABLE.rename_columns([*NAMES[:-1], *keep])
+    found = asked(clf, columns=NAMES[:1] * len(NAMES), keep=keep).of_table(table)
+    assert found.column_names == [*keep, "prediction", "exit"]
+
+
+def test_columns_to_keep_must_have_one_type_in_all_files(clf, tmp_path):
+    saved(tmp_path)
+    path = tmp_path / "several" / "2.parquet"
+    write_table(TABLE.set_column(13, "id", TABLE["id"].cast(pa.int32())), path)
+    source = source_of(tmp_path / "several")
+    source.check(asked(clf, columns=NAMES, keep=["f0"]))
+    for keep in (["f0", "id"], "all"):
+        with pytest.raises(
+            ValueError, match=r"<id: int32> instead of .*<id: int64>.*0\.parquet"
+        ) as caught:
+            source.check(asked(clf, columns=NAMES, keep=keep))
+        assert "2.parquet" in caught.value.__notes__[0]
+
+
+def test_files_must_have_the_same_columns_if_all_are_kept(clf, tmp_path):
+    saved(tmp_path)
+    more = TABLE.append_column("more", TABLE["id"])
+    write_table(more, tmp_path / "several" / "2.parquet")
+    source = source_of(tmp_path / "several")
+    with pytest.raises(ValueError, match=r"<more: int64> instead of nothing"):
+        source.check(asked(clf, columns=NAMES, keep="all"))
+
+
+def test_files_and_row_groups_without_rows(clf, tmp_path):
+    saved(tmp_path)
+    write_table(pa.table({"id": pa.array([], pa.null())}), tmp_path / "several" / "2.parquet")
+    with ParquetWriter(tmp_path / "several" / "0.parquet", TABLE.schema) as writer:
+        writer.write_table(TABLE[:0])
+        writer.write_table(TABLE[:7])
+    request = asked(clf, columns=NAMES, keep="all")
+    found = predicted(request, tmp_path / "several", part_rows=10, batch_size=5)
+    assert found["id"].to_pylist() == [*range(8), *range(250, len(TABLE))]
+    assert source_of(tmp_path / "several").row_bytes(request) == 8 * 14
+
+
+def test_size_of_rows_in_memory_is_that_after_decoding(clf, tmp_path):
+    embedding = np.zeros((500, 1000), np.float32)  # A few bytes in the file.
+    table = pa.table({"id": np.arange(500), "embedding": list(embedding)})
+    write_table(table, tmp_path / "rows.parquet")
+    source = source_of(tmp_path / "rows.parquet")
+    # A bit for each number says whether it is there.
+    assert 4000 <= source.row_bytes(asked(clf, columns="embedding")) < 4200
+    assert source.row_bytes(asked(clf, columns="id")) in (8, 9)
 
 
 def test_columns_other_than_those_of_the_fit(tmp_path):
@@ -305,6 +361,36 @@ class TestPredictFiles:
             predict_files(clf, folder / "rows.parquet", folder / "new.parquet", **arguments)
 
 
+@pytest.fixture
+def machines(monkeypatch):
+    """Ray that does not run yet, on machines with 4 and 3 processors."""
+    started = []
+    nodes = [(4.0, True), (3.0, True), (64.0, False)]
+
+    def found():
+        assert started
+        return [{"Resources": {"CPU": cpus}, "Alive": alive} for cpus, alive in nodes]
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: bool(started))
+    monkeypatch.setattr(ray, "init", lambda: started.append(True))
+    monkeypatch.setattr(ray, "nodes", found)
+    return started
+
+
+def test_ray_is_started_once(machines):
+    assert [most_workers(num_cpus) for num_cpus in (0.5, 1, 2, 4)] == [14, 7, 3, 1]
+    assert len(machines) == 1
+
+
+def test_more_processors_than_any_machine_has(clf, machines, tmp_path):
+    saved(tmp_path)
+    message = r"'num_cpus' must be at most .*Got 5, and the most that a machine has are 4"
+    with pytest.raises(ValueError, match=message):
+        predict_files(clf, tmp_path / "X.npy", tmp_path / "new.parquet", num_cpus=5)
+    with pytest.raises(ValueError, match=message):
+        predict_files(clf, tmp_path / "X.npy", tmp_path / "new.parquet", concurrency=1, num_cpus=5)
+
+
 def test_what_is_no_dataset_is_refused(clf):
     with pytest.raises(TypeError, match=r"must be a Dataset of Ray.*Got ndarray"):
         predict_dataset(clf, X_TEST)
@@ -312,5 +398,5 @@ def test_what_is_no_dataset_is_refused(clf):
 
 def test_the_message_without_ray_says_how_to_install_it(clf, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r'pip install "skearlyexit\[ray\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'skearlyexit\[ray\]'"):
         predict_dataset(clf, X_TEST)

@@ -125,6 +125,13 @@ def test_without_a_tier_the_last_exit_before_answers(client, ray_cluster):
         ({"max_queued": 1.5}, "'max_queued' must be a positive integer. Got 1.5"),
         ({"drift_level": 2}, "'drift_level' must be in"),
         ({"simulate_links": True}, "needs the links of a TierPlan"),
+        (
+            {
+                "tiers": TierPlan([Tier("a", 1)], [], [0] * 4, answer_bytes=4),
+                "simulate_links": True,
+            },
+            "Got a plan with answer_bytes",
+        ),
         ({"tiers": [4], "replicas": [1, 2]}, r"one for each of the tiers \['tier0'\]"),
         ({"replicas": 0}, "'replicas' must be a positive integer"),
         ({"batch_wait": 20}, "'batch_wait' must be below the deadline"),

@@ -98,14 +98,18 @@ class FrontReplica:
         path = request.url.path.removeprefix(prefix)
         reply = await self._http.reply(
             Request(
-                request.method, path, dict(request.query_params), request.headers, _chunks(request)
+                request.method,
+                path,
+                dict(request.query_params),
+                request.headers,
+                read_chunks(request),
             )
         )
         return Response(reply.body, reply.status, dict(reply.headers), reply.media_type)
 
 
-async def _chunks(request: StarletteRequest) -> AsyncIterator[bytes]:
-    """Body of a request."""
+async def read_chunks(request: StarletteRequest) -> AsyncIterator[bytes]:
+    """Body of a request, unless its client leaves before it is complete."""
     try:
         async for chunk in request.stream():
             yield chunk

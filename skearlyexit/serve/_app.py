@@ -72,15 +72,17 @@ def build_app(
     tiers : sequence of int or TierPlan, default=None
         Number of exits of each tier, which are named ``"tier0"``, ``"tier1"`` and so on; or a plan,
         of which names, assignment, compression, `max_batch_size`, `max_batch_wait` and `n_workers`
-        (replicas) are used. None is a single tier. Exported models and those with a router run in
-        a single one.
+        (replicas) are used. By default, a `Tier` computes one sample at a time; give it a
+        `max_batch_size`, or give one below. None is a single tier. Exported models and those with a
+        router run in a single one.
     threshold, budget : default=None
         Operating point at the start, as in `predict`. None is that of the model.
     operating_points : mapping of str to mapping, default=None
         Names for further operating points, such as ``{"busy": {"budget": 0.2}}``.
     deadline : float, default=10.0
-        Seconds after which the last exits that have answered are final. A request may ask for an
-        earlier deadline.
+        Seconds after which the last exits that have answered are final, from when a request comes
+        in. A body that is not complete by then is refused. A request may ask for an earlier
+        deadline.
     max_batch_size : int or sequence of int, default=None
         Maximum number of samples that a tier computes together, for all tiers or for each. None is
         64, or the number of the plan.
@@ -90,7 +92,8 @@ def build_app(
     replicas : int or sequence of int, default=None
         Number of replicas of each tier. None is 1, or the number of the plan.
     max_queued : int, default=4096
-        Maximum number of samples without an answer. Further requests are refused with status 503.
+        Maximum number of samples without an answer. A request that is being read counts as one.
+        Further requests are refused with status 503.
     max_rows : int, default=1024
         Maximum number of samples of a request.
     max_request_bytes : int, default=8388608
@@ -103,7 +106,7 @@ def build_app(
         a window.
     simulate_links : bool, default=False
         Whether what is sent to a tier is delayed by the links of the plan, to see on one machine
-        how it would be on several.
+        how it would be on several. The plan must have one device a tier, and no way back.
     ray_actor_options : dict or sequence of dict, default=None
         Options of the replicas of all tiers or of each, such as ``{"num_gpus": 1}`` or
         ``{"resources": {"edge": 1}}``. By default, replicas reserve no processors, so that all of
@@ -164,6 +167,8 @@ def build_app(
     plan = tiers if isinstance(tiers, TierPlan) else None
     if simulate_links and plan is None:
         raise ValueError("'simulate_links' needs the links of a TierPlan. Give one as 'tiers'.")
+    if simulate_links and plan is not None:
+        _check_simulated(plan)
     served, works, division = divided(
         model, tiers, threshold, budget, {} if operating_points is None else operating_points
     )
@@ -204,6 +209,8 @@ def build_app(
         num_replicas=1,
         # Those that are refused are requests, too.
         max_ongoing_requests=2 * int(max_queued),
+        # Others would wait where no deadline is known.
+        max_queued_requests=int(max_queued),
         ray_actor_options={"num_cpus": 0},
         logging_config=LOGGING,
     )
@@ -228,9 +235,10 @@ def run(
     model : estimator, OnnxCascade, str or path-like
         Model, as in `build_app`.
     host : str, default="127.0.0.1"
-        Address on which requests are accepted. "0.0.0.0" accepts those of other machines.
+        Address on which requests are accepted. "0.0.0.0" accepts those of other machines. If Ray
+        Serve runs already, its own address and port stay, and Ray logs a warning if they differ.
     port : int, default=8000
-        Port for requests.
+        Port for requests, as for `host`.
     address : str, default=None
         Cluster, such as ``"auto"`` or ``"ray://head:10001"``. All its machines need this package.
         None is the cluster that the process is connected to, or else a new one on this machine,
@@ -291,6 +299,23 @@ class _Planned:
                 f"{given!r}."
             )
         return list(given)
+
+
+def _check_simulated(plan: TierPlan) -> None:
+    """Raise a ValueError if the links of a plan are not only those to the next tiers."""
+    others = {
+        "n_devices": max(tier.n_devices for tier in plan.tiers) > 1,
+        "answer_bytes": plan.answer_bytes is not None,
+        "links_back": plan.links_back is not None,
+        "local_link": plan.local_link is not None,
+    }
+    given = [name for name, is_given in others.items() if is_given]
+    if given:
+        raise ValueError(
+            "'simulate_links' delays what is sent to the next tier, and neither answers nor what "
+            f"several devices send. Got a plan with {', '.join(given)}; leave this out, or give "
+            "simulate_links=False."
+        )
 
 
 def _is_real(value: Any) -> bool:

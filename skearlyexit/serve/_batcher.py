@@ -31,7 +31,7 @@ class Batcher:
         self, work: Callable[[Sequence[Ask]], list[Any]], max_batch_size: int, max_wait: float
     ) -> None:
         self._work, self._max_batch_size, self._max_wait = work, max_batch_size, max_wait
-        self._waiting: deque[tuple[Ask, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[tuple[Ask, asyncio.Future[Any], float]] = deque()
         self._came = asyncio.Event()
         self._thread = ThreadPoolExecutor(1)
         self._task: asyncio.Task[None] | None = None
@@ -42,7 +42,7 @@ class Batcher:
         if self._task is None:
             self._task = loop.create_task(self._run())
         future = loop.create_future()
-        self._waiting.append((ask, future))
+        self._waiting.append((ask, future, loop.time()))
         self._came.set()
         return await future
 
@@ -66,16 +66,13 @@ class Batcher:
 
     async def _batch(self) -> list[tuple[Ask, asyncio.Future[Any]]]:
         """Wait for a batch, and take it from the queue."""
-        end: float | None = None
         loop = asyncio.get_running_loop()
         while True:
             while self._waiting and self._waiting[0][1].done():
                 self._waiting.popleft()
-            if not self._waiting:
-                end = None
-            elif end is None:
-                end = loop.time() + self._max_wait
-            n_waiting = sum(ask.samples.n_samples for ask, _ in self._waiting)
+            # From when it came, which may have been while the batch before was computed.
+            end = self._waiting[0][2] + self._max_wait if self._waiting else None
+            n_waiting = sum(ask.samples.n_samples for ask, _, _ in self._waiting)
             if n_waiting >= self._max_batch_size or (end is not None and loop.time() >= end):
                 break
             self._came.clear()
@@ -87,7 +84,7 @@ class Batcher:
         batch: list[tuple[Ask, asyncio.Future[Any]]] = []
         n_taken = 0
         while self._waiting:
-            ask, future = self._waiting[0]
+            ask, future, _ = self._waiting[0]
             if batch and n_taken + ask.samples.n_samples > self._max_batch_size:
                 break
             self._waiting.popleft()

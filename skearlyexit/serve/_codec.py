@@ -152,7 +152,12 @@ def read_npy(body: bytes, max_rows: int) -> np.ndarray:
         )
     _check_rows(shape[0], max_rows)
     flat = np.frombuffer(body, dtype, offset=stream.tell())
-    return flat.reshape(shape, order="F" if is_fortran else "C")
+    try:
+        return flat.reshape(shape, order="F" if is_fortran else "C")
+    except (TypeError, ValueError) as error:  # such as for too many axes
+        raise RequestError(
+            400, f"There is no array of shape {str(shape)[:100]}: {_first_line(error)}."
+        ) from None
 
 
 def _check_rows(n_rows: int, max_rows: int) -> None:
@@ -167,8 +172,14 @@ def _first_line(error: Exception) -> str:
 
 
 def write_json(content: Mapping[str, Any]) -> bytes:
-    """Body of an answer in JSON; arrays become lists."""
-    return json.dumps(content, default=lambda value: value.tolist(), allow_nan=False).encode()
+    """Body of an answer in JSON; arrays become lists, and dates and other objects texts."""
+    return json.dumps(content, default=_in_json, allow_nan=False).encode()
+
+
+def _in_json(value: Any) -> Any:
+    if getattr(value, "dtype", np.dtype(object)).kind in "mM":
+        return value.astype(str).tolist()
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def write_npy(columns: Mapping[str, np.ndarray]) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._utils._unwrap import last_step
+from skearlyexit._utils._unwrap import model_of
 from skearlyexit.calibration import CalibratedPoint
 from skearlyexit.costs import Link
 from skearlyexit.runtime import OnnxCascade
@@ -109,14 +109,15 @@ def divided(
     if isinstance(model, str | os.PathLike):
         model = _read(Path(model))
     transformers: list[Any] = []
-    if isinstance(model, Pipeline):
+    while isinstance(model, Pipeline):
         check_is_fitted(model)
         *steps, model = [step for _, step in model.steps]
-        transformers = [step for step in steps if step not in (None, "passthrough")]
+        transformers += [step for step in steps if step is not None and step != "passthrough"]
     if isinstance(model, OnnxCascade):
         asked = Asked(tiers, threshold, budget, operating_points, transformers)
         return _of_file(model, asked)
-    model, _ = last_step(model, None)
+    model = model_of(model)
+    check_is_fitted(model)
     if model.runtime != "onnx":
         return _of_estimator(model, Asked(tiers, threshold, budget, operating_points, transformers))
     with tempfile.TemporaryDirectory() as folder:

@@ -34,12 +34,10 @@ class Drift:
         Of the last test. NaN if there was none.
     is_alarm : bool
         Whether it was below the level.
-    n_alarms : int
-        Number of times that an alarm began.
     """
 
     def __init__(self, window: int, level: float) -> None:
-        self.window, self.level, self.n_alarms = window, level, 0
+        self.window, self.level = window, level
         self.start(None, 0)
 
     def start(self, rates: np.ndarray | None, n_reference: int) -> None:
@@ -80,7 +78,6 @@ class Drift:
         self._n_new = 0
         self.p_value = p_value(self.counts(), self.rates, self.n_reference)
         was_alarm, self.is_alarm = self.is_alarm, self.p_value < self.level
-        self.n_alarms += self.is_alarm and not was_alarm
         return self.is_alarm != was_alarm
 
     def counts(self) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 #: What models raise for samples that are not valid, such as numbers where texts are read.
-INVALID = (AttributeError, LookupError, TypeError, ValueError)
+INVALID = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 
 
 class RequestError(Exception):

@@ -126,7 +126,13 @@ class Front:
         self.drift.start(point.rates, point.n_reference)
 
     async def predict(
-        self, samples: OnTheWay, *, with_probabilities: bool, deadline: float
+        self,
+        samples: OnTheWay,
+        point: Point,
+        *,
+        with_probabilities: bool,
+        begin: float,
+        end: float,
     ) -> Answered:
         """Answer a request, all samples of which are under the same thresholds.
 
@@ -134,10 +140,13 @@ class Front:
         ----------
         samples : OnTheWay
             Samples before the first exit.
+        point : Point
+            Operating point when the request came in.
         with_probabilities : bool
             Whether probabilities are returned.
-        deadline : float
-            Seconds after which the last exits that have answered are final.
+        begin, end : float
+            Time of the running loop when the request came in, and after which the last exits that
+            have answered are final.
 
         Raises
         ------
@@ -145,17 +154,22 @@ class Front:
             With status 422 if the model has no valid outputs for a sample, 503 if too many samples
             are waiting or the first tier is gone, and 504 if it has not answered in time.
         """
-        point, begin = self.point, asyncio.get_running_loop().time()
-        with self._queued(samples.n_samples):
-            answered = await self._through(samples, point, with_probabilities, begin + deadline)
+        with self.queued(samples.n_samples):
+            answered = await self._through(samples, point, with_probabilities, end)
         self.metrics.answered(answered, asyncio.get_running_loop().time() - begin)
         if point is self.point and self.drift.add(answered.exits, answered.degraded):
             self._tell_drift()
         return answered
 
     @contextmanager
-    def _queued(self, n_samples: int) -> Iterator[None]:
-        """Count samples that wait for their answers, unless there are too many."""
+    def queued(self, n_samples: int) -> Iterator[None]:
+        """Count samples that wait for their answers, unless there are too many.
+
+        Raises
+        ------
+        RequestError
+            With status 503 if there are.
+        """
         if self.n_queued + n_samples > self.limits.max_queued:
             raise RequestError(
                 503,
@@ -207,15 +221,19 @@ class Front:
                     await link.sent(sent_bytes(ask.samples))
                 while True:
                     try:
-                        return await self._tiers[tier](ask)
+                        told = await self._tiers[tier](ask)
+                        if is_needed or not _is_failure(told):
+                            return told
+                        logger.error("The tier %r has failed; see its log.", name)
+                        self.metrics.failed(tier, "error")
                     except TierGoneError:
                         self.metrics.failed(tier, "gone")
                         is_gone = True
                     except Exception:
+                        self.metrics.failed(tier, "error")
                         if is_needed:
                             raise
                         logger.exception("The tier %r has failed.", name)
-                        self.metrics.failed(tier, "error")
                     if not is_needed:
                         return None
                     await asyncio.sleep(PAUSE)
@@ -250,6 +268,11 @@ class Front:
             before,
             self.drift.p_value,
         )
+
+
+def _is_failure(told: PartAnswers | Refused) -> bool:
+    """Whether a tier has failed, if the tiers before have accepted the samples."""
+    return isinstance(told, Refused) and told.not_finite is None
 
 
 def _reason(refused: Refused, rows: np.ndarray) -> str:

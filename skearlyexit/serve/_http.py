@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skearlyexit.runtime._part import OnTheWay
 from skearlyexit.serve._codec import (
     JSON,
     NPY,
@@ -111,6 +113,8 @@ class Http:
         return methods[request.method]
 
     async def _predict(self, request: Request) -> Reply:
+        # Of the time when it came in, before what may take long.
+        point, begin = self._front.point, asyncio.get_running_loop().time()
         limits, model = self._front.limits, self._front.model
         unknown = set(request.query) - {"deadline", "probabilities"}
         if unknown:
@@ -119,7 +123,7 @@ class Http:
                 f"There is no parameter {min(unknown)[:50]!r}. There are 'deadline', in seconds, "
                 "and 'probabilities'.",
             )
-        deadline = _deadline(request.query.get("deadline"), limits.deadline)
+        end = begin + _deadline(request.query.get("deadline"), limits.deadline)
         with_probabilities = _boolean(request.query.get("probabilities", "false"))
         if with_probabilities and model.classes is None:
             raise RequestError(400, "A regressor has no probabilities. Leave out 'probabilities'.")
@@ -128,11 +132,14 @@ class Http:
             raise RequestError(
                 415, f"The Content-Type must be {JSON} or {NPY}. Got {kind[:100]!r}."
             )
-        body = await read_bounded(request.headers, request.chunks, limits.max_request_bytes)
         read = read_instances if kind == JSON else read_npy
-        samples = model.samples.samples(read(body, limits.max_rows))
+        with self._front.queued(1):  # whose number of samples is not known yet
+            body = await _body(request, limits.max_request_bytes, end)
+            samples = await _converted(
+                lambda: model.samples.samples(read(body, limits.max_rows)), end
+            )
         answered = await self._front.predict(
-            samples, with_probabilities=with_probabilities, deadline=deadline
+            samples, point, with_probabilities=with_probabilities, begin=begin, end=end
         )
         if NPY in request.headers.get("accept", ""):
             return Reply(write_npy(self._columns(answered)), media_type=NPY)
@@ -180,13 +187,39 @@ class Http:
         return _described(self._front.point)
 
     async def _set_point(self, request: Request) -> Reply:
-        body = await read_bounded(request.headers, request.chunks, POINT_BYTES)
-        asked = read_json(body)
+        end = asyncio.get_running_loop().time() + self._front.limits.deadline
+        asked = read_json(await _body(request, POINT_BYTES, end))
         try:
             point = self._front.set_point(asked)
         except (TypeError, ValueError) as error:
             raise RequestError(422, str(error)) from None
+        except OverflowError:
+            raise RequestError(422, "A number is too large. In JSON, 2 is no exit.") from None
         return _described(point)
+
+
+async def _body(request: Request, max_bytes: int, end: float) -> bytes:
+    """Body of a request that is complete in time."""
+    try:
+        async with asyncio.timeout_at(end):
+            return await read_bounded(request.headers, request.chunks, max_bytes)
+    except TimeoutError:
+        raise RequestError(
+            408, "The body was not complete in time. Send fewer samples, or give a later deadline."
+        ) from None
+
+
+async def _converted(convert: Callable[[], OnTheWay], end: float) -> OnTheWay:
+    """Result of a conversion, during which other requests are answered, if it comes in time."""
+    try:
+        async with asyncio.timeout_at(end):
+            return await asyncio.to_thread(convert)
+    except TimeoutError:
+        raise RequestError(
+            504,
+            "The samples were not read and transformed in time, and no exit is before that. Send "
+            "fewer samples, or give a later deadline.",
+        ) from None
 
 
 def _described(point: Point) -> Reply:

@@ -30,7 +30,7 @@ class Point:
     n_reference : int
         Number of these samples.
     budget : float or None
-        Largest mean cost that was asked for. None if no cost was.
+        Largest mean cost that was asked for, in units of the plain network. None if no cost was.
     version : int, default=0
         How many points were in force before.
     """
@@ -151,10 +151,7 @@ class Points:
             n_reference = len(exits)
         budget = None
         if isinstance(point.request, Budget):
-            budget = point.request.value
-            if point.request.unit != "share" and rates is not None:
-                # In units of the plain network, as on the calibration samples.
-                budget = float(rates @ self.costs)
+            budget = point.request.resolved(self.unit, self.plain).value
         return Point(name, point.thresholds, rates, n_reference, budget)
 
 

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
@@ -16,7 +17,7 @@ from skearlyexit.costs import Link
 from skearlyexit.runtime._part import PartAnswers
 from skearlyexit.serve._batcher import Batcher
 from skearlyexit.serve._drift import Drift
-from skearlyexit.serve._errors import TierGoneError
+from skearlyexit.serve._errors import RequestError, TierGoneError
 from skearlyexit.serve._front import Front, Limits, ServedModel, SlowLink
 from skearlyexit.serve._http import Http, Request
 from skearlyexit.serve._work import Ask, Refused, TierWork
@@ -56,7 +57,7 @@ class TierCall:
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
                 return bool(await self._called(self._handle.is_well.remote()))
-        except (TimeoutError, TierGoneError):
+        except Exception:  # whatever it is, the tier has not answered
             return False
 
     async def _called(self, response: Any) -> Any:
@@ -65,7 +66,9 @@ class TierCall:
         except asyncio.CancelledError:
             response.cancel()
             raise
-        except (RayActorError, RayServeException) as error:
+        except RayTaskError:  # the replica has answered, by an error of its own
+            raise
+        except (RayError, RayServeException) as error:
             raise TierGoneError(str(error)) from error
 
 
@@ -93,8 +96,22 @@ class FrontReplica:
         """Reply to a request."""
         prefix = request.scope.get("root_path", "").rstrip("/")
         path = request.url.path.removeprefix(prefix)
-        chunks: AsyncIterator[bytes] = request.stream()
         reply = await self._http.reply(
-            Request(request.method, path, dict(request.query_params), request.headers, chunks)
+            Request(
+                request.method,
+                path,
+                dict(request.query_params),
+                request.headers,
+                read_chunks(request),
+            )
         )
         return Response(reply.body, reply.status, dict(reply.headers), reply.media_type)
+
+
+async def read_chunks(request: StarletteRequest) -> AsyncIterator[bytes]:
+    """Body of a request, unless its client leaves before it is complete."""
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        raise RequestError(400, "The connection was closed before the end of the body.") from None

@@ -13,6 +13,10 @@ from skearlyexit.runtime._part import OnTheWay
 from skearlyexit.runtime._row_format import GivenFormat, RowFormat
 from skearlyexit.serve._errors import INVALID, RequestError
 
+ADVICE = "Give each sample as numbers, in lists of equal lengths."
+#: Of arrays in JSON. All versions of NumPy support as many.
+MOST_AXES = 32
+
 
 @dataclass(frozen=True)
 class SampleFormat:
@@ -43,12 +47,17 @@ class SampleFormat:
         Raises
         ------
         RequestError
-            With status 422 if they are not valid for the model.
+            With status 422 if they are not valid for the model, and 413 if there is not enough
+            memory for them.
         """
         try:
             rows = self.row_format.checked(self._transformed(self._table(given)))
         except INVALID as error:
             raise RequestError(422, f"The samples are not valid: {error}") from None
+        except MemoryError:
+            raise RequestError(
+                413, "There is not enough memory for the samples. Send fewer in a request."
+            ) from None
         return OnTheWay(len(rows), getattr(rows, "content", rows))
 
     def _table(self, given: np.ndarray | list[Any]) -> Any:
@@ -80,15 +89,44 @@ class SampleFormat:
 
 def _numbers(instances: list[Any]) -> np.ndarray:
     """Values of JSON as an array of numbers."""
-    advice = "Give each sample as numbers, in lists of equal lengths."
+    # Before NumPy sees them: one long text would make all values of an array as long.
+    _check_numbers(instances, "instances")
     try:
-        found = np.asarray(instances)
-    except (ValueError, OverflowError):
-        raise ValueError(f"the instances have different shapes. {advice}") from None
-    if found.dtype.kind not in "biuf":
-        shown = repr(found.flat[0])[:50] if found.size else "none"
-        raise ValueError(f"the instances must be numbers; the first value is {shown}. {advice}")
-    return found
+        return np.asarray(instances)
+    except ValueError:
+        raise ValueError(f"the instances have different shapes. {ADVICE}") from None
+
+
+def _check_numbers(values: list[Any], position: str, n_axes: int = 1) -> None:
+    """Raise a ValueError, with the position, for the first value that is no number."""
+    types = set(map(type, values))
+    if types == {list}:
+        if n_axes == MOST_AXES:
+            raise ValueError(f"the instances have more than {MOST_AXES} axes. {ADVICE}")
+        for i, each in enumerate(values):
+            _check_numbers(each, f"{position}[{i}]", n_axes + 1)
+        return
+    if list in types:
+        raise ValueError(f"the instances have different shapes, in {position}. {ADVICE}")
+    # The loop below is slow.
+    if types <= {bool, float} or (
+        types <= {bool, int, float} and min(values) >= -(2**63) and max(values) < 2**63
+    ):
+        return
+    for i, value in enumerate(values):
+        if not isinstance(value, int | float):
+            found = repr(value) if value is None else f"{type(value).__name__} {_short(value)}"
+            raise ValueError(f"the instances must be numbers; {position}[{i}] is {found}. {ADVICE}")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(
+                f"the instances must be numbers of 64 bits; {position}[{i}] is {_short(value)}. "
+                "Write larger numbers with an exponent, such as 1e30."
+            )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 50 else f"{text[:50]}..."
 
 
 def _frame(instances: list[Any], names: list[str]) -> Any:

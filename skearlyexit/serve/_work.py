@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from skearlyexit.runtime._onnx_session import Session
 from skearlyexit.runtime._part import OnTheWay, PartAnswers
 from skearlyexit.serve._errors import INVALID
 from skearlyexit.tiers._compression import packed, unpacked
+
+logger = logging.getLogger("skearlyexit.serve")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +79,11 @@ class TierWork:
     def __call__(self, asks: Sequence[Ask]) -> list[PartAnswers | Refused]:
         """Answers for each request, in the order in which they are given."""
         found: list[PartAnswers | Refused | None] = [None] * len(asks)
-        alike: dict[tuple[bytes, bool], list[int]] = {}
+        alike: dict[tuple[Any, ...], list[int]] = {}
         for i, ask in enumerate(asks):
-            key = ask.thresholds.tobytes(), ask.with_probabilities
+            # Together, samples of different types would become samples of another one.
+            types = _dtypes(ask.samples.carry)
+            key = ask.thresholds.tobytes(), ask.with_probabilities, types
             alike.setdefault(key, []).append(i)
         for positions in alike.values():
             answers = self._of_alike([asks[i] for i in positions])
@@ -87,7 +92,7 @@ class TierWork:
         return [each for each in found if each is not None]
 
     def _of_alike(self, asks: list[Ask]) -> list[PartAnswers | Refused]:
-        """Answers for requests with the same thresholds, which are computed together."""
+        """Answers for requests with the same thresholds and types, computed together."""
         given = [replace(ask.samples, carry=unpacked(ask.samples.carry)) for ask in asks]
         try:
             found = self.run(
@@ -95,8 +100,10 @@ class TierWork:
             )
         except INVALID as error:
             if len(asks) == 1:
-                known = error if isinstance(error, OutputsNotFiniteError) else None
-                return [Refused(str(error), known)]
+                if isinstance(error, OutputsNotFiniteError):
+                    return [Refused(str(error), error)]
+                logger.warning("The model has refused samples.", exc_info=True)
+                return [Refused(str(error))]
             # One of the requests must not take the others with it.
             return [self._of_alike([ask])[0] for ask in asks]
         return [self._sent(each) for each in found]
@@ -145,6 +152,13 @@ class ExportedPart:
         return [
             PartAnswers(Answers(*each), np.arange(0), None) for each in zip(*columns, strict=True)
         ]
+
+
+def _dtypes(carry: Any) -> Any:
+    """Types of the values of samples, hashable. None if they have no such types."""
+    if isinstance(carry, tuple):
+        return tuple(map(_dtypes, carry))
+    return tuple(carry.dtypes) if hasattr(carry, "columns") else getattr(carry, "dtype", None)
 
 
 def sent_bytes(samples: OnTheWay) -> int:

@@ -33,9 +33,11 @@ class Tier:
         Number of calls that the tier executes at the same time. It matters under load only, in
         `TierPlan.simulate`.
     max_batch_size : int, default=1
-        Maximum number of samples of a call, in `TierPlan.simulate`.
+        Maximum number of samples of a call, in `TierPlan.simulate` and `skearlyexit.serve`. By
+        default, samples are not computed together.
     max_batch_wait : float, default=0.0
-        Seconds that a sample waits at most for others of its batch, in `TierPlan.simulate`.
+        Seconds that a sample waits at most for others of its batch, in `TierPlan.simulate` and
+        `skearlyexit.serve`.
     n_devices : int, default=1
         Number of devices, each of which sees one view of a sample, for a model with a
         `skearlyexit.MultiViewBackbone`. Only the first tier of a plan can have several.

@@ -4,10 +4,12 @@ import io
 import json
 import re
 import struct
+from datetime import date
 
 import numpy as np
 import pytest
 
+from skearlyexit.serve._codec import write_json
 from tests.serve._served import X_TEST, Local, instances
 
 
@@ -42,6 +44,16 @@ MALFORMED = [
     (b'{"instances": [[1, null]]}', {}, 422, "must be numbers"),
     (b'{"instances": [["a", "b"]]}', {}, 422, "must be numbers"),
     (b'{"instances": [{"a": 1}]}', {}, 422, "must be numbers"),
+    (b'{"instances": [[1, 2], [3, "four"]]}', {}, 422, r"instances\[1\]\[1\] is str 'four'"),
+    (b'{"instances": [[1, [2]]]}', {}, 422, r"different shapes, in instances\[0\]"),
+    (b'{"instances": %s1%s}' % (b"[" * 40, b"]" * 40), {}, 422, "more than 32 axes"),
+    # As an array of texts, all of the same length, these would be 100 GB.
+    (
+        b'{"instances": ["%s", %s]}' % (b"x" * 500_000, b",".join([b"1"] * 50_000)),
+        {"rows": 10**5},
+        422,
+        r"instances\[0\] is str 'xxx",
+    ),
     (b'{"instances": [[1' + b"0" * 400 + b"]]}", {}, 422, "must be numbers"),
     (b'{"instances": [1, 2]}', {}, 422, r"must be of shape \(n_samples, 13\)"),
     (instances(GOOD[:, :5]), {}, 422, r"Got an array of shape \(3, 5\)"),
@@ -71,17 +83,41 @@ MALFORMED = [
     (header("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 13), }"), NPY, 400, "-1"),
     (header("__import__('os').system('true')"), NPY, 400, "not an array"),
     (header("(" * 3000), NPY, 400, "not an array"),
+    (
+        header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({'1, ' * 71})}}") + b"0" * 8,
+        NPY,
+        400,
+        "There is no array of shape",
+    ),
+    (
+        header("{'descr': '<f8', 'fortran_order': False, 'shape': (True, 13)}") + b"0" * 104,
+        NPY,
+        400,
+        "",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("body", "headers", "status", "message"), MALFORMED)
 def test_what_is_no_request_is_refused_with_the_reason(body, headers, status, message):
-    app = Local()
+    headers = dict(headers)
+    app = Local(max_rows=headers.pop("rows", 1000))
     reply = app.reply(body, **headers)
     assert (reply.status, reply.media_type) == (status, "application/json")
     (said,) = json.loads(reply.body).values()
     assert re.search(message, said), said
     assert app.front.n_queued == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (np.array(["2020-01-01", "2021-05-06"], dtype="datetime64[ns]"), "2020-01-01T00"),
+        (np.array([date(2020, 1, 1)], dtype=object), "2020-01-01"),
+    ],
+)
+def test_labels_that_json_has_no_type_for_are_texts(labels, expected):
+    assert json.loads(write_json({"labels": labels}))["labels"][0].startswith(expected)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 from dataclasses import replace
 from functools import cache
 
@@ -13,15 +14,19 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit import CascadeClassifier, EarlyExitRegressor, Link, MLPBackbone
 from skearlyexit.calibration import Budget
 from skearlyexit.runtime import OnnxCascade
+from skearlyexit.runtime._part import OnTheWay, PartAnswers
+from skearlyexit.serve._batcher import Batcher
 from skearlyexit.serve._drift import Drift
 from skearlyexit.serve._errors import TierGoneError
 from skearlyexit.serve._front import SlowLink
+from skearlyexit.serve._http import Request
+from skearlyexit.serve._work import Ask, TierWork
 from skearlyexit.tiers import Tier, TierPlan
 from tests._data import quick
 from tests.serve._served import THRESHOLD, X_TEST, Local, X, instances, network, y
@@ -179,6 +184,85 @@ class TestDeadline:
         assert (found["labels"], found["exits"]) == expected(threshold=THRESHOLD)
         assert not any(found["degraded"])
 
+    def test_what_comes_before_the_tiers_takes_of_it_and_does_not_block(self):
+        is_free = threading.Event()
+
+        class Slow(FunctionTransformer):
+            def transform(self, X):
+                is_free.wait(30)
+                return X
+
+        pipe = make_pipeline(FunctionTransformer(), network())
+        app = Local(pipe, deadline=0.3)
+        app._served.samples.transformers[0] = Slow()
+
+        async def beside(app):
+            first = asyncio.create_task(app.send(instances(X_TEST[:1])))
+            await asyncio.sleep(0.05)
+            health = await app.send(path="/health", method="GET")
+            is_early = not first.done()
+            reply = await first
+            is_free.set()
+            return health, is_early, reply
+
+        health, is_early, reply = app.run(beside)
+        assert (health.status, is_early, reply.status) == (200, True, 504)
+
+    @pytest.mark.parametrize(
+        ("method", "path"), [("POST", "/predict"), ("PUT", "/operating-point")]
+    )
+    def test_a_body_that_does_not_end_is_refused(self, method, path):
+        async def chunks():
+            yield b"{"
+            await never(None)
+
+        async def unfinished(app):
+            reply = await app.http.reply(Request(method, path, {}, {}, chunks()))
+            return reply.status, app.front.n_queued
+
+        assert Local(deadline=0.1).run(unfinished) == (408, 0)
+
+    def test_bodies_that_are_read_are_waiting(self):
+        async def chunks():
+            await never(None)
+            yield b""
+
+        async def many(app):
+            requests = [Request("POST", "/predict", {}, {}, chunks()) for _ in range(12)]
+            return await asyncio.gather(*map(app.http.reply, requests))
+
+        replies = Local(deadline=0.2, max_queued=10).run(many)
+        assert sorted(reply.status for reply in replies) == [408] * 10 + [503] * 2
+
+    def test_a_fault_of_a_later_tier_is_not_one_of_the_samples(self, caplog):
+        app = Local()
+
+        def broken(*args, **kwargs):
+            raise AttributeError("no such kernel")
+
+        app.works[1] = TierWork(broken)
+
+        async def counted(app):
+            reply = await app.send(instances(X_TEST))
+            return reply, (await app.send(path="/metrics", method="GET")).body.decode()
+
+        reply, text = app.run(counted)
+        assert any(content(reply)["degraded"])
+        assert 'tier_failures_total{reason="error",tier="tier1"} 1.0' in text
+        assert "no such kernel" in caplog.text
+
+    def test_a_first_tier_that_fails_is_counted(self):
+        async def failing(ask):
+            raise RuntimeError("out of memory")
+
+        async def counted(app):
+            reply = await app.send(instances(X_TEST))
+            return reply.status, (await app.send(path="/metrics", method="GET")).body.decode()
+
+        status, text = Local(calls={0: failing}).run(counted)
+        assert status == 500
+        assert 'tier_failures_total{reason="error",tier="tier0"} 1.0' in text
+
     def test_a_later_tier_that_fails_is_logged(self, caplog):
         async def failing(ask):
             raise RuntimeError("out of memory")
@@ -186,6 +270,54 @@ class TestDeadline:
         app = Local(calls={1: failing})
         assert any(content(app.reply(instances(X_TEST)))["degraded"])
         assert "out of memory" in caplog.text
+
+
+def test_a_request_waits_for_others_from_when_it_came():
+    """Not from the end of the batch before, during which it has waited."""
+
+    async def timed():
+        loop, sizes = asyncio.get_running_loop(), []
+        now = [0.0]
+        loop.time, is_free = (lambda: now[0]), threading.Event()
+
+        def work(asks):
+            sizes.append(len(asks))
+            is_free.wait(30)
+            return [None] * len(asks)
+
+        batcher = Batcher(work, 2, 10.0)
+        one = Ask(OnTheWay(1, None), None, False)
+        tasks = [asyncio.create_task(batcher.answer(one)) for _ in range(3)]
+        while not sizes:
+            await asyncio.sleep(0)
+        now[0] = 11.0  # the third has waited for its time while the others are computed
+        is_free.set()
+        for _ in range(10**5):
+            if tasks[2].done():
+                break
+            await asyncio.sleep(0)
+        is_done = tasks[2].done()
+        now[0] = 1e6
+        await asyncio.gather(*tasks)
+        return is_done
+
+    assert asyncio.run(timed())
+
+
+def test_samples_of_different_types_are_not_computed_together():
+    """In one data frame, integers beside floats would become floats."""
+    pd = pytest.importorskip("pandas")
+    together = []
+
+    def run(given, thresholds, *, with_probabilities):
+        together.append([each.carry["a"].tolist() for each in given])
+        return [PartAnswers(None, None, None) for _ in given]
+
+    asks = [
+        Ask(OnTheWay(1, pd.DataFrame({"a": [value]})), np.zeros(1), False) for value in (1, 1.5, 2)
+    ]
+    assert len(TierWork(run)(asks)) == 3
+    assert together == [[[1], [2]], [[1.5]]]
 
 
 def test_back_pressure():
@@ -200,7 +332,8 @@ def test_back_pressure():
 
         app.front._tiers[0] = busy
         first = asyncio.create_task(app.send(instances(X_TEST[:90])))
-        await asyncio.sleep(0)
+        while app.front.n_queued < 90:
+            await asyncio.sleep(0.001)
         second = await app.send(instances(X_TEST[:20]))
         is_free.set()
         return await first, second, await app.send(instances(X_TEST[:20]))
@@ -251,6 +384,9 @@ class TestOperatingPoint:
             ({"budget": "low"}, "A budget is a number. Got 'low'"),
             ({"budget": True}, "A budget is a number"),
             ({"budget": -1}, "positive"),
+            ({"budget": 10**400}, "too large"),
+            ({"threshold": 10**400}, "too large"),
+            ({"threshold": [10**400, 1, 1]}, "too large"),
             ({"operating_point": "night"}, "'default'"),
             ({"operating_point": [1]}, "'default'"),
         ],
@@ -349,6 +485,12 @@ class TestMetrics:
         assert stem in before
         assert "skearlyexit_budget 0.5" in before
 
+    def test_a_budget_is_what_was_asked_for_as_a_share(self):
+        plain = network().cost_table_.plain
+        app = Local(threshold=None, budget=Budget(0.5 * plain, unit="MACs"))
+        text = app.reply(path="/metrics", method="GET").body.decode()
+        assert "skearlyexit_budget 0.5" in text
+
 
 def test_health():
     assert content(Local().reply(path="/health", method="GET")) == {
@@ -387,6 +529,15 @@ class TestModels:
         refused = app.reply(json.dumps({"instances": [{"f0": 1.0}]}).encode())
         assert refused.status == 422
         assert "must have the features ['f0'" in json.loads(refused.body)["error"]
+
+        huge = json.dumps({"instances": [dict.fromkeys(names, 10**400)]}).encode()
+        assert app.reply(huge).status == 422
+
+    def test_pipelines_in_pipelines(self):
+        nested = make_pipeline(StandardScaler(), make_pipeline(StandardScaler(), quick()))
+        nested.fit(X * 3 + 1, y)
+        found = content(Local(nested, None).reply(instances(X_TEST)))
+        assert found["labels"] == nested.predict(X_TEST, threshold=THRESHOLD).tolist()
 
     def test_estimators_in_a_row_that_read_texts(self):
         app = Local(of_texts(), [1, 1], threshold=None)

@@ -1,5 +1,6 @@
 """Applications on Ray Serve, over HTTP."""
 
+import asyncio
 import io
 import json
 import socket
@@ -7,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import skearlyexit
 from skearlyexit import Link
 from skearlyexit.serve import build_app, run
 from skearlyexit.serve.__main__ import arguments
+from skearlyexit.serve._errors import RequestError, TierGoneError
 from skearlyexit.tiers import Tier, TierPlan
 from tests.serve._served import THRESHOLD, X_TEST, instances, network
 
@@ -117,6 +120,47 @@ def test_without_a_tier_the_last_exit_before_answers(client, ray_cluster):
     assert np.array_equal(found["exits"], np.minimum(EXITS, 1))
 
 
+def test_a_client_that_leaves_is_no_fault_of_the_server():
+    pytest.importorskip("ray.serve")
+    from starlette.requests import Request
+
+    from skearlyexit.serve._replicas import read_chunks
+
+    async def left():
+        return {"type": "http.disconnect"}
+
+    async def read():
+        return [chunk async for chunk in read_chunks(Request({"type": "http"}, left))]
+
+    with pytest.raises(RequestError, match="closed before the end") as found:
+        asyncio.run(read())
+    assert found.value.status == 400
+
+
+def test_a_tier_is_gone_whatever_ray_says_of_it():
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.serve")
+    from skearlyexit.serve._replicas import TierCall
+
+    async def failing(error):
+        raise error
+
+    def call(error):
+        method = SimpleNamespace(remote=lambda *args: failing(error))
+        return TierCall(SimpleNamespace(answer=method, is_well=method))
+
+    for gone in (
+        ray.exceptions.WorkerCrashedError(),
+        ray.exceptions.ObjectLostError("0", None, ""),
+    ):
+        with pytest.raises(TierGoneError):
+            asyncio.run(call(gone)(None))
+    own = ray.exceptions.RayTaskError("answer", "traceback", ValueError("its own"))
+    with pytest.raises(ray.exceptions.RayTaskError):
+        asyncio.run(call(own)(None))
+    assert not asyncio.run(call(own).is_well())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -125,6 +169,13 @@ def test_without_a_tier_the_last_exit_before_answers(client, ray_cluster):
         ({"max_queued": 1.5}, "'max_queued' must be a positive integer. Got 1.5"),
         ({"drift_level": 2}, "'drift_level' must be in"),
         ({"simulate_links": True}, "needs the links of a TierPlan"),
+        (
+            {
+                "tiers": TierPlan([Tier("a", 1)], [], [0] * 4, answer_bytes=4),
+                "simulate_links": True,
+            },
+            "Got a plan with answer_bytes",
+        ),
         ({"tiers": [4], "replicas": [1, 2]}, r"one for each of the tiers \['tier0'\]"),
         ({"replicas": 0}, "'replicas' must be a positive integer"),
         ({"batch_wait": 20}, "'batch_wait' must be below the deadline"),

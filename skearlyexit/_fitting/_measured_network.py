@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class MeasuredNetwork:
         Function that raises an error if samples are not valid inputs; see `Network`.
     standardize : Standardize or None, default=None
         Standardization of the inputs. None if they are not standardized.
+    learned_with_exits : dict of str to str, default={}
+        Names of blocks with weights that only an exit there trains; see `Network`.
     batch_invariant : bool, default=False
         Whether predictions are to be bitwise the same in any batch; see `Network`.
     """
@@ -56,6 +58,7 @@ class MeasuredNetwork:
     notice: str = ""
     check: RowCheck | None = None
     standardize: Standardize | None = None
+    learned_with_exits: dict[str, str] = field(default_factory=dict)
     batch_invariant: bool = False
 
     @classmethod
@@ -93,6 +96,7 @@ class MeasuredNetwork:
             notice=network.notice,
             check=network.check,
             standardize=network.standardize,
+            learned_with_exits=network.learned_with_exits,
             batch_invariant=network.batch_invariant,
         )
 

@@ -90,6 +90,7 @@ class FitSpec:
         """Fitter of cascades with exits after these blocks, by another strategy if given."""
         params, plan, task = self.params, self.plan, self.task
         training = self.strategy if strategy is None else strategy
+        self._check_learned(ends, training, for_trials=strategy is not None)
         heads = resolve_heads(
             params.head, len(ends), has_own=plan.has_head, estimator_type=task.estimator_type
         )
@@ -133,6 +134,24 @@ class FitSpec:
             combination=combination,
             validation_fraction=params.validation_fraction if self.stops_early else None,
         )
+
+    def _check_learned(
+        self, ends: Sequence[int], training: TrainingStrategy, *, for_trials: bool
+    ) -> None:
+        """Raise a ValueError if weights would stay random that only an early exit trains."""
+        if training.exits_train_stages:
+            return
+        for name in [self.plan.facts.names[end] for end in ends[:-1]]:
+            if name not in self.plan.learned_with_exits:
+                continue
+            who, other = f"{type(training).__name__} trains", "another training"
+            if for_trials:
+                who = f"{type(self.placement).__name__} compares candidates with heads, but trains"
+                other = "exits by number or name"
+            raise ValueError(
+                f"{who} no stages by early exits. With an exit after {name!r}, "
+                f"{self.plan.learned_with_exits[name]}, or give {other}."
+            )
 
 
 def make_spec(

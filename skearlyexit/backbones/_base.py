@@ -36,6 +36,9 @@ class Network(metaclass=ABCMeta):
         a residual branch. None allows an exit after every block.
     obstacles : dict of str to str, default={}
         Names of modules after which no exit can be placed, with the reason.
+    learned_with_exits : dict of str to str, default={}
+        Names of blocks with weights that only an exit after the block trains, with what to do if
+        the training trains no stages by early exits. `fit` then refuses an exit there.
     standardize : torch.nn.Module or None, default=None
         Layer of the package that standardizes the input. If there is one, input in double
         precision is converted to single precision only after it is centered, where the difference
@@ -85,6 +88,7 @@ class Network(metaclass=ABCMeta):
     aliases: dict[str, int] = field(default_factory=dict)
     natural: list[bool] | None = None
     obstacles: dict[str, str] = field(default_factory=dict)
+    learned_with_exits: dict[str, str] = field(default_factory=dict)
     standardize: Standardize | None = None
     check: Callable[..., None] | None = None
     notice: str = ""

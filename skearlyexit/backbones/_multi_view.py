@@ -23,6 +23,12 @@ from skearlyexit.backbones._resolve import resolve_backbone
 from skearlyexit.backbones._stage import Block, Stage
 from skearlyexit.backbones._views import Views, means_of, rows_of_networks
 
+#: What happens, and what to do, if no exit before the merge trains the maps to the outputs.
+LEARNED_WITH_EXIT = (
+    "the maps to the outputs of the devices would stay random. Set output_size=None of "
+    "MultiViewBackbone, so that there are no such maps"
+)
+
 
 class OnDevices(Block):
     """Stage that runs on each view by itself, and what each view sends to an exit behind it.
@@ -196,7 +202,8 @@ class MultiViewBackbone(Backbone):
     missing_values : float, default=None
         A view is missing if all its values are equal to this number, such as that of a camera that
         failed, or that does not see the object. Maximum and mean are then those of the views that
-        are present, and a concatenation has zeros for the others. None takes all views as they are.
+        are present, and a concatenation has zeros for the others. NaN is not accepted, since
+        samples must be finite: use a number that no feature has. None takes all views as they are.
 
     See Also
     --------
@@ -206,8 +213,9 @@ class MultiViewBackbone(Backbone):
     -----
     **Shape**: samples (n_views, ...) or vectors of all views.
 
-    The map to the outputs is trained with the exit. ``training="separate"``, in which early exits
-    do not train the stages, needs ``output_size=None``: the map would stay random.
+    The map to the outputs is trained with the exit. With ``training="separate"``, in which early
+    exits do not train the stages, it would stay random: `fit` refuses an exit before the merge,
+    unless ``output_size=None``. So do placements that train heads separately to compare candidates.
 
     A missing view is replaced by the mean of this view in the training samples before the first
     block, since a number out of range could disturb the statistics of normalizations.
@@ -302,6 +310,7 @@ class MultiViewBackbone(Backbone):
             aliases={name: i - end for name, i in first.aliases.items() if i >= end},
             natural=first.natural and [True, *first.natural[end + 1 :]],
             obstacles=first.obstacles | _obstacles(first, end),
+            learned_with_exits={} if outputs is None else {first.names[end]: LEARNED_WITH_EXIT},
             standardize=_coarsest(networks),
             check=_check_of(views, first.check),
             notice=first.notice,

@@ -35,6 +35,10 @@ class Views:
     @classmethod
     def of(cls, row_shape: tuple[int, ...], n_views: int | None, missing: float | None) -> Views:
         """Views of samples of a shape; the other arguments are those of `MultiViewBackbone`."""
+        if missing is not None:
+            # With a Python number, numpy and torch both compare in the precision of the samples;
+            # with one of type float64, numpy would not.
+            missing = float(missing)
         if len(row_shape) == 1 and n_views is not None and row_shape[0] % n_views == 0:
             return cls(n_views, (row_shape[0] // n_views,), missing)
         if len(row_shape) == 1 or n_views not in (None, row_shape[0]):

@@ -159,15 +159,14 @@ def _back(plan: TierPlan) -> Iterator[_Transfer]:
 
 
 def _merging(plan: TierPlan, parts: ModelParts) -> Iterator[_Transfer]:
-    """Transfer of what each device sends to the one that merges, for the exit of the devices."""
+    """Transfer of what each other device sends to the first one, which merges it for their exit."""
     if plan.tiers[0].n_devices == 1:
         return
     assert parts.views is not None
     crossed = np.full(parts.n_exits, plan.tier_of_exit[0] == 0)
     largest = np.full(parts.n_exits, parts.views.output_bytes)
-    yield _Transfer(
-        plan.local_link or Link(), crossed, parts.views.n_views * largest, largest, is_merging=True
-    )
+    n_bytes = (parts.views.n_views - 1) * largest
+    yield _Transfer(plan.local_link or Link(), crossed, n_bytes, largest, is_merging=True)
 
 
 def _columns(of_transfers: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -56,8 +56,8 @@ class TierPlan:
         Link from each next tier back to this one, in the order of `links`, by which answers are
         sent back. None if they are the same as `links`.
     local_link : Link or None, default=None
-        Link by which each of several devices of the first tier sends what is merged for their exit.
-        None takes no time and costs nothing, but the bytes are counted.
+        Link by which each of several devices of the first tier, but the first one, sends to it what
+        is merged for their exit. None takes no time and costs nothing, but the bytes are counted.
 
     Attributes
     ----------
@@ -91,12 +91,13 @@ class TierPlan:
 
     **Several devices** (`Tier.n_devices`) see one view of each sample each, and the model has a
     `skearlyexit.MultiViewBackbone` with an exit before the views are merged. Each device runs the
-    first stage on its view, all of them at the same time, and sends its outputs to the first
-    device, which merges them and decides. For samples that do not exit there, each device sends its
-    embedding to the next tier over its own link. The latency is that of the slowest device. Energy,
-    price and bytes are sums over the devices. With C classes and embeddings of f bytes, a device
-    thus sends 4 C bytes for every sample, and f bytes for each one that does not exit: formula (1)
-    of Teerapittayanon et al.
+    first stage on its view, all of them at the same time. The others send their outputs to the
+    first device, which merges them and decides. For samples that do not exit there, each device
+    sends its embedding to the next tier over its own link. The latency is that of the slowest
+    device. Energy, price and bytes are sums over the devices. With C classes and embeddings of f
+    bytes, each of the others thus sends 4 C bytes for every sample, and f bytes for each one that
+    does not exit: formula (1) of Teerapittayanon et al. There, a gateway merges, to which the first
+    device sends its outputs, too.
 
     References
     ----------

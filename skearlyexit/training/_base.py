@@ -26,6 +26,8 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
     learns_gates : bool, default=False
         Whether a gate is learned at each exit but the last. A gate is a linear layer whose output
         in [0, 1] is the learned probability that a sample that reaches the exit exits there.
+    exits_train_stages : bool, default=True
+        Whether the losses of early exits train the stages before them, too.
     uses_unlabeled : bool, default=False
         Whether samples without labels can be used, at least with some parameters.
 
@@ -49,6 +51,7 @@ class TrainingStrategy(BaseEstimator, metaclass=ABCMeta):
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     keeps_given: ClassVar[bool] = False
     learns_gates: ClassVar[bool] = False
+    exits_train_stages: ClassVar[bool] = True
     uses_unlabeled: ClassVar[bool] = False
 
     def takes_unlabeled(self) -> bool:

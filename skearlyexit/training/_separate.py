@@ -49,6 +49,7 @@ class SeparateTraining(TrainingStrategy):
         "backbone_share": [Interval(Real, 0, 1, closed="neither")]
     }
     keeps_given = True
+    exits_train_stages = False
 
     def __init__(self, backbone_share: float = 0.5) -> None:
         self.backbone_share = backbone_share

@@ -14,12 +14,14 @@ from skearlyexit import (
     CNNBackbone,
     Conv1DBackbone,
     EarlyExitRegressor,
+    GreedyPlacement,
     MLPBackbone,
     MultiViewBackbone,
     RecurrentBackbone,
     Threshold,
     list_exits,
 )
+from skearlyexit.backbones._views import Views
 from skearlyexit.runtime import OnnxCascade
 from tests._data import digits, make, quick, same
 from tests._stages import check_rows_are_kept_apart, in_sixteens, run
@@ -149,6 +151,18 @@ def test_embeddings_themselves_are_merged_without_outputs():
     assert local.shape == (160, 16, 6, 6)
     assert network.devices.outputs is None
     assert network.devices.output_bytes == 4 * 16 * 6 * 6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [float, np.float32, np.float64])
+def test_missing_values_are_compared_in_the_precision_of_the_samples(kind, dtype):
+    rows = VECTORS.astype(dtype)
+    rows[5, 1] = dtype(kind(0.1))
+    views = Views.of(rows.shape[1:], None, kind(0.1))
+    expected = np.ones((len(rows), N_VIEWS), dtype=bool)
+    expected[5, 1] = False
+    assert same(views.present(rows), expected)
+    assert same(views.present(torch.tensor(rows)).numpy(), expected)
 
 
 def test_candidates_and_what_is_sent():
@@ -308,6 +322,20 @@ class TestErrors:
         clf = quick(backbone=MultiViewBackbone(MLP, merge_after="block1"), exits=["stem"])
         with pytest.raises(ValueError, match="views are merged after 'block1'"):
             clf.fit(VECTORS, np.arange(160) % 2)
+
+    def test_outputs_that_no_exit_would_train(self):
+        rows, labels = VECTORS, np.arange(160) % 2
+        clf = quick(backbone=MultiViewBackbone(MLP), exits=["stem"], max_epochs=1)
+        clf.set_params(training="separate")
+        with pytest.raises(ValueError, match=r"SeparateTraining trains no .*output_size=None"):
+            clf.fit(rows, labels)
+        compared = clone(clf).set_params(exits=GreedyPlacement(), training="joint")
+        with pytest.raises(ValueError, match=r"GreedyPlacement compares .*output_size=None"):
+            compared.fit(rows, labels)
+        # Without an exit there or without the maps, nothing stays random.
+        assert clf.set_params(exits=["block1"]).fit(rows, labels).exit_names_[0] == "block1"
+        clf.set_params(exits=["stem"], backbone__output_size=None)
+        assert clf.fit(rows, labels).exit_names_[0] == "stem"
 
     def test_a_sample_without_any_view(self):
         rows = covered(QUARTERS, 0)

@@ -38,13 +38,13 @@ class TestByHand:
 
     def test_energy_price_and_bytes_are_those_of_all_devices(self):
         seconds = 3 * 0.5 + (2.0 + 4.0 + 1.0) + 0.5
-        energy = [seconds * 3.0 + 30.0 * 0.02]
+        energy = [seconds * 3.0 + 20.0 * 0.02]  # the first device keeps its outputs
         energy.append(energy[0] + 56.0 * 0.01 + 0.5 * 7.0)
         energy.append(energy[1])
         np.testing.assert_allclose(self.by_exit.energy, energy)
         price = seconds * 0.25 + np.array([0.0, 1.0, 1.0]) * (56.0 * 0.03 + 0.5 * 0.5)
         np.testing.assert_allclose(self.by_exit.price, price)
-        np.testing.assert_allclose(self.by_exit.n_bytes, [30.0, 30.0 + 56.0, 30.0 + 56.0 + 16.0])
+        np.testing.assert_allclose(self.by_exit.n_bytes, [20.0, 20.0 + 56.0, 20.0 + 56.0 + 16.0])
 
     def test_samples_themselves_are_sent_by_all_devices(self):
         plan = TierPlan([DEVICES, EDGE], LINKS[:1], [1, 1, 1])
@@ -117,13 +117,17 @@ class TestModel:
         assert report.accuracy == pytest.approx(report.uncompressed_accuracy, abs=0.02)
 
     def test_bytes_of_a_device_are_those_of_the_formula(self):
-        """4 |C| + (1 - l) f o / 8, with f o / 8 the bytes of an embedding."""
+        """4 |C| + (1 - l) f o / 8, with f o / 8 the bytes of an embedding.
+
+        In the paper, a gateway merges the outputs of all devices. Here the first device does, and
+        keeps its own.
+        """
         plan = TierPlan(SMALL.tiers, SMALL.links, SMALL.assignment)
         report = plan.report(of_views(), self.rows, Y_TEST)
         _, exits = of_views().predict(self.rows, return_exits=True)
         exited = np.mean(exits == 0)
         assert 0.05 < exited < 0.95
-        assert report.n_bytes / 3 == pytest.approx(4 * 4 + (1 - exited) * 16 * 4)
+        assert (report.n_bytes + 4 * 4) / 3 == pytest.approx(4 * 4 + (1 - exited) * 16 * 4)
         assert report.link_names == ["devices to cloud", "within devices"]
         np.testing.assert_allclose(report.link_rate, [1 - exited, 1.0])
 

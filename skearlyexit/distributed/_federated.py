@@ -55,7 +55,9 @@ class FederatedTraining(TrainingStrategy):
 
     Each worker trains the entire network on its samples. Gradients or weights are averaged,
     weighted by the number of samples. The result is an ordinary fitted estimator. Workers are
-    actors of Ray, in processes of their own, possibly on other machines.
+    actors of Ray, in processes of their own, possibly on other machines. Without ``ray.init``, a
+    cluster that runs on this machine is joined, or one is started. It stays until
+    ``ray.shutdown()`` or the end of this process.
 
     Parameters
     ----------
@@ -84,7 +86,8 @@ class FederatedTraining(TrainingStrategy):
         was lost.
     worker_options : sequence of dict, default=None
         Options of the Ray actor of each worker, such as ``{"resources": {"hospital": 1}}``, by
-        which Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU.
+        which Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU. `fit`
+        waits until Ray has the resources of all workers at the same time.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """Workers with samples of their own learn what one machine learns from all of them."""
 
+import sys
 import threading
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from skearlyexit.distributed._backend import Backend, WorkerLostError
 from skearlyexit.distributed._federated_worker import SourceForm, rows_of_source
 from skearlyexit.distributed._meeting import Meeting, weighted_means
 from skearlyexit.distributed._normalization import synchronize
+from skearlyexit.distributed._ray_backend import RayBackend
 from skearlyexit.training import DistillationTraining, JointTraining, LayerwiseTraining
 from skearlyexit.training._rows import TrainingRows
 from tests._tiny import COSTS, C, equal, rows_of, tiny, trainer, weights_of
@@ -68,6 +70,9 @@ class Threads(Backend):
         if isinstance(called.result, Exception):
             raise called.result
         return called.result if i is None else called.result[i]
+
+    def stop(self, worker):
+        pass
 
     def close(self):
         pass
@@ -381,6 +386,13 @@ class TestSources:
     def test_too_few_samples(self):
         with pytest.raises(ValueError, match=r"an epoch has 6 steps.* Got one with 3 samples"):
             trained(federated([lambda: (self.X, self.y)]))
+
+
+def test_ray_is_not_installed(monkeypatch):
+    monkeypatch.setattr(_federated, "RayBackend", RayBackend)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r'by pip install "skearlyexit\[ray\]"\.$'):
+        trained(federated())
 
 
 class TestMean:

@@ -59,6 +59,10 @@ class Backend(metaclass=ABCMeta):
         """
 
     @abstractmethod
+    def stop(self, worker: Any) -> None:
+        """Stop a worker. The results of its calls stay."""
+
+    @abstractmethod
     def close(self) -> None:
         """Stop all workers."""
 
@@ -80,6 +84,9 @@ class SequentialBackend(Backend):
 
     def get(self, reference: Any) -> Any:
         return reference
+
+    def stop(self, worker: Any) -> None:
+        """Nothing is left behind."""
 
     def close(self) -> None:
         """Nothing is left behind."""

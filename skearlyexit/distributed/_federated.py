@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import inf
 from numbers import Integral
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,7 +55,9 @@ class FederatedTraining(TrainingStrategy):
 
     Each worker trains the entire network on its samples. Gradients or weights are averaged,
     weighted by the number of samples. The result is an ordinary fitted estimator. Workers are
-    actors of Ray, in processes of their own, possibly on other machines.
+    actors of Ray, in processes of their own, possibly on other machines. Without ``ray.init``, a
+    cluster that runs on this machine is joined, or one is started. It stays until
+    ``ray.shutdown()`` or the end of this process.
 
     Parameters
     ----------
@@ -66,8 +69,9 @@ class FederatedTraining(TrainingStrategy):
         sources of the samples of further workers, which these read themselves: the samples of `fit`
         are then those of the first worker. A source is a function without arguments that returns
         ``(X, y)``, or the path of a file of ``numpy.savez`` with the arrays ``X`` and ``y`` on the
-        machine of its worker. ``X`` has the form in which samples reach the network, and ``y``
-        contains indices in ``classes_``.
+        machine of its worker. ``X`` has the form in which samples reach the network, to which `fit`
+        converts its own: a numeric array with the same columns in the same order, without
+        categories as text. ``y`` contains indices in ``classes_``.
     average : {"gradients", "weights"}, default="gradients"
         What is averaged:
 
@@ -75,13 +79,15 @@ class FederatedTraining(TrainingStrategy):
         - ``"weights"``: the weights, after each worker made some steps by itself (federated
           averaging).
     local_steps : int, default=None
-        Number of steps after which weights are averaged. They also are at the end of each epoch,
-        and only then with None. Only used if `average` is ``"weights"``.
+        Number of steps after which weights are averaged. They are also averaged at the end of each
+        epoch; with None, only then. Only used if `average` is ``"weights"``.
     max_restarts : int, default=2
-        Number of times at most that all workers continue from the last epoch, since one was lost.
+        Maximum number of times that training resumes from the last completed epoch after a worker
+        was lost.
     worker_options : sequence of dict, default=None
         Options of the Ray actor of each worker, such as ``{"resources": {"hospital": 1}}``, by
-        which Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU.
+        which Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU. `fit`
+        waits until Ray has the resources of all workers at the same time.
 
     Raises
     ------
@@ -109,9 +115,10 @@ class FederatedTraining(TrainingStrategy):
 
     Samples are sent only to the workers among which those of `fit` are divided. Otherwise, the
     workers send weights or gradients, their number of samples, statistics of batch normalization
-    and the validation loss, and, to the process that calls `fit`, checkpoints. That nothing about a
-    sample can be concluded from these is not guaranteed. Validation samples for early stopping and
-    calibration samples are taken from the samples of `fit`.
+    and the losses of each epoch, and, to the process that calls `fit`, checkpoints. That nothing
+    about a sample can be concluded from these is not guaranteed. Validation samples for early
+    stopping and calibration samples are taken from the samples of `fit`. The losses in
+    ``history_``, by which `callbacks` may stop the training, are means over all workers.
 
     Samples without labels, `memory`, `compile` and, with sources, sample weights, regression and
     samples that are read lazily are not supported.
@@ -170,6 +177,7 @@ class FederatedTraining(TrainingStrategy):
         else:
             assert not isinstance(self.workers, int)
             sources = list(self.workers)
+            _check_sources(sources)
             parts = [trainer.rows, *[None] * len(sources)]
         job = self._job(network, costs, trainer, seed, _form(network, trainer) if sources else None)
         options = options_of_workers(self.worker_options, len(parts))
@@ -243,7 +251,7 @@ class Group:
     jobs, samples, sources, options : list
         Job, samples or None, source or None, and options of Ray of each worker.
     max_restarts : int
-        Number of times at most that all continue from the last epoch.
+        Maximum number of times that training resumes from the last completed epoch.
     entries : list of dict
         Entries of the history so far.
     """
@@ -263,12 +271,16 @@ class Group:
         shown.phase(
             f"{len(self.jobs)} workers", f"at most {self.jobs[0].options.max_epochs} epochs"
         )
-        self._start()
+        has_started = False
         while True:
             try:
+                if not has_started:
+                    self._start()
+                    has_started = True
                 ended = self._epoch()
             except _Lost as lost:
-                self._continue_without(lost)
+                self._end_without(lost)
+                has_started = False
                 continue
             shown.epoch()
             if ended:
@@ -295,6 +307,11 @@ class Group:
         self.n_rows = [counted for (counted,) in self._of_all("count", 1)]
         self.n_steps = n_batches(sum(self.n_rows), self.jobs[0].options.batch_size)
         least = min(self.n_rows)
+        if least < 2 <= n_workers:
+            raise ValueError(
+                "Each worker needs at least 2 training samples. Got one with a single sample. "
+                "Give fewer workers, or more samples."
+            )
         if least < self.n_steps:
             raise ValueError(
                 f"With {sum(self.n_rows)} samples, an epoch has {self.n_steps} steps, in each of "
@@ -321,7 +338,13 @@ class Group:
     def _epoch(self) -> bool:
         """Train for an epoch; whether the training has ended."""
         results = self._of_all("epoch", 2, self.n_steps)
-        for k, ((entry, _, n_bytes), checkpoint) in enumerate(results):
+        if len({n_ended for (_, n_ended, _, _), _ in results}) > 1:
+            raise ValueError(
+                "One of the 'callbacks' ended the training in some workers, but not in all, which "
+                "wait for one another. Give callbacks that end it by what is the same in all "
+                "workers, such as the training loss, or early_stopping=True."
+            )
+        for k, ((entry, _, _, n_bytes), checkpoint) in enumerate(results):
             self.checkpoints[k] = checkpoint
             if entry is not None:
                 self.entries.append(
@@ -335,10 +358,10 @@ class Group:
                     }
                 )
             self.received[k] = self.restarts[k] = 0
-        return all(has_ended for (_, has_ended, _), _ in results)
+        return all(has_ended for (_, _, has_ended, _), _ in results)
 
-    def _continue_without(self, lost: _Lost) -> None:
-        """Start all workers again, since those that are left wait for one that is lost."""
+    def _end_without(self, lost: _Lost) -> None:
+        """End all workers, since those that are left wait for one that is lost."""
         self.max_restarts -= 1
         if self.max_restarts < 0:
             raise RuntimeError(
@@ -348,7 +371,6 @@ class Group:
             ) from lost.__cause__
         self.restarts[lost.worker] += 1
         self.backend.close()
-        self._start()
 
 
 class _Lost(Exception):  # noqa: N818
@@ -375,6 +397,14 @@ def _divided(rows: TrainingRows, n_workers: int, seed: int) -> Iterator[Training
         chosen = order[start:stop]
         weight = None if rows.weight is None else rows.weight[chosen]
         yield TrainingRows(take(rows.X, chosen), rows.y[chosen], weight)
+
+
+def _check_sources(sources: Sequence[Any]) -> None:
+    for k, source in enumerate(sources):
+        if not callable(source) and not isinstance(source, str | PathLike):
+            raise TypeError(
+                f"Each of the 'workers' must be a function or a path. Got {source!r} at {k}."
+            )
 
 
 def _form(network: MultiExitNetwork, trainer: Trainer) -> SourceForm:

@@ -112,14 +112,15 @@ class FederatedWorker(PhasedWorker):
         )
         return len(self.rows)
 
-    def epoch(self, n_steps: int) -> tuple[tuple[dict[str, Any] | None, bool, int], bytes]:
+    def epoch(self, n_steps: int) -> tuple[tuple[dict[str, Any] | None, int, bool, int], bytes]:
         """Train for an epoch of a number of steps, after `count`.
 
         Returns
         -------
         report : tuple
-            Entry of the history, or None if there is nothing to train; whether all phases have
-            ended; and the number of bytes that were sent, and as many received.
+            Entry of the history, or None if there is nothing to train; the number of phases that
+            have ended; whether all have; and the number of bytes that were sent, and as many
+            received.
         checkpoint : bytes
             State after the epoch.
         """
@@ -127,14 +128,19 @@ class FederatedWorker(PhasedWorker):
             rows = replace(self.rows, n_batches=n_steps)
             self._begin(rows, self.validation, self.exchange)
             if self.job.local_steps is None:
-                synchronize(self.network, self.exchange.mean, self.averages.n_workers)
+                synchronize(
+                    self.network,
+                    self.exchange.mean,
+                    self.averages.n_workers,
+                    lambda: self.exchange.n_batch,
+                )
         entry = None
         self.exchange.n_bytes = 0
         if self.run is not None:
             entry = {"phase": self.run.phase.name}
             entry |= self.run.epoch(self.run.train_batches, self.run.validation_batches)
         checkpoint = self._next_checkpoint()
-        return (entry, self.run is None, self.exchange.n_bytes), checkpoint
+        return (entry, self.n_ended, self.run is None, self.exchange.n_bytes), checkpoint
 
 
 def rows_of_source(source: Source, form: SourceForm, name: str) -> TrainingRows:

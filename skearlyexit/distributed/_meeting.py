@@ -92,8 +92,8 @@ def _mean(column: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Ten
 class Exchange(Callback):
     """Callback that replaces gradients or weights by their mean over all workers.
 
-    Only these, statistics of batch normalization, the validation loss and numbers of samples are
-    sent.
+    Only these, statistics of batch normalization, the losses of each epoch and numbers of samples
+    are sent.
 
     Parameters
     ----------
@@ -103,8 +103,9 @@ class Exchange(Callback):
         Number of the worker.
     n_rows, n_validation : int
         Number of its training and validation samples.
-    local_steps : int or None
-        Number of steps after which weights are averaged. None averages the gradients of each step.
+    local_steps : int, inf or None
+        Number of steps after which weights are averaged. They also are at the end of each epoch,
+        and with infinity only then. None averages the gradients of each step.
     has_validation : bool
         Whether any worker has validation samples.
 
@@ -112,6 +113,8 @@ class Exchange(Callback):
     ----------
     n_bytes : int
         Bytes that were sent, and as many received, since it was set to 0.
+    n_batch : int
+        Number of samples of the batch.
     """
 
     def __init__(
@@ -133,17 +136,16 @@ class Exchange(Callback):
         self._n_steps = 0
         self._has_ended = False
 
-    def on_grad_computed(
-        self, net: skorch.NeuralNet, named_parameters: Any, batch: Any = None, **kwargs: Any
-    ) -> None:
+    def on_grad_computed(self, net: skorch.NeuralNet, named_parameters: Any, **kwargs: Any) -> None:
         if self.local_steps is None:
             found = [each.grad for each in net.module_.trainable() if each.grad is not None]
-            # The loss is a mean over the samples with labels of a batch.
-            self._average(found, len(batch[1][0]))
+            self._average(found, self.n_batch)
 
     def on_batch_begin(
-        self, net: skorch.NeuralNet, *, training: bool = False, **kwargs: Any
+        self, net: skorch.NeuralNet, batch: Any = None, *, training: bool = False, **kwargs: Any
     ) -> None:
+        # The loss is a mean over the samples with labels of a batch.
+        self.n_batch = len(batch[1][0])
         if not training:
             self._end_round(net)
 
@@ -154,15 +156,20 @@ class Exchange(Callback):
 
     def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self._end_round(net)
+        # Callbacks that stop the training or change the learning rate decide in all workers alike.
+        self._average_loss(net, "train_loss", self.n_rows)
         if self.has_validation:
-            loss = torch.tensor([net.history[-1].get("valid_loss", math.nan)], dtype=torch.float64)
-            self._average([loss], self.n_validation)
-            # Early stopping decides in all workers alike.
-            net.history.record("valid_loss", float(loss))
+            self._average_loss(net, "valid_loss", self.n_validation)
+
+    def _average_loss(self, net: skorch.NeuralNet, name: str, weight: float) -> None:
+        loss = torch.tensor([net.history[-1].get(name, math.nan)], dtype=torch.float64)
+        self._average([loss], weight)
+        net.history.record(name, float(loss))
 
     def _end_round(self, net: skorch.NeuralNet) -> None:
         """Average the weights after the last step of an epoch, before the validation."""
-        if self.local_steps and not self._has_ended:
+        # After a full round they are averaged already.
+        if self.local_steps and not self._has_ended and self._n_steps % self.local_steps:
             self._average(averaged_tensors(net.module_.trained_part()), self.n_rows)
         self._has_ended = True
 

@@ -15,17 +15,23 @@ from skearlyexit.distributed._backend import Backend, Key, WorkerLostError
 class RayBackend(Backend):
     """Workers as actors of Ray, each in a process of its own, possibly on another machine.
 
+    Ray is started if it is not, and stays until ``ray.shutdown()``.
+
+    Parameters
+    ----------
+    alternative : str, default=""
+        What the error says of a training without Ray, as the end of a sentence.
+
     Raises
     ------
     ImportError
         If Ray is not installed.
     """
 
-    def __init__(self) -> None:
-        self.ray = import_ray(
-            "workers in processes of their own",
-            otherwise=", or give backend='sequential', which trains the same model in this process",
-        )
+    def __init__(self, alternative: str = "") -> None:
+        self.ray = import_ray("workers in processes of their own", otherwise=alternative)
+        if not self.ray.is_initialized():
+            self.ray.init(include_dashboard=False)
         self._started: list[Any] = []
 
     def put(self, value: Any) -> Any:
@@ -52,13 +58,22 @@ class RayBackend(Backend):
         return keys[ready[0]]
 
     def get(self, reference: Any) -> Any:
+        exceptions = self.ray.exceptions
         try:
             return self.ray.get(reference)
-        except self.ray.exceptions.RayActorError as error:
+        except (
+            exceptions.RayActorError,
+            exceptions.OutOfMemoryError,
+            exceptions.NodeDiedError,
+        ) as error:
             raise WorkerLostError(str(error)) from error
-        except self.ray.exceptions.RayTaskError as error:
+        except exceptions.RayTaskError as error:
             # The error of the worker, rather than one that quotes it.
             raise error.cause from None
+
+    def stop(self, worker: Any) -> None:
+        self.ray.kill(worker)
+        self._started.remove(worker)
 
     def close(self) -> None:
         for worker in self._started:

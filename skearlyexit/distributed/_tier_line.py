@@ -131,6 +131,8 @@ def hand_on(member: Member) -> tuple[int, Any]:
             member.replace_lost(error)
             continue
         member.entries[-1]["bytes_sent"] += n_bytes
+        # The next worker may need its GPU.
+        member.backend.stop(member.worker)
         return n_bytes, references[1]
 
 
@@ -211,6 +213,13 @@ class Pipeline:
             member.replace_lost(error)
             return
         epoch = self.n_done[k]
+        if report.has_ended and epoch + 1 < self.n_epochs:
+            raise ValueError(
+                f"One of the 'callbacks' ended the training of worker {k} after {epoch + 1} "
+                "epochs. With local errors all workers train equally long. Give "
+                "early_stopping=True in its place, by which all of them stop together, or "
+                "layer-wise training."
+            )
         stored = self.backend.get(checkpoint)
         member.note(report, stored)
         self.checkpoints[k][epoch] = stored

@@ -41,14 +41,16 @@ from skearlyexit.training._state import put_state
 
 _ABLE: dict[str, type] = {"layerwise": LayerwiseTraining, "local_error": LocalErrorTraining}
 
+_WITHOUT_RAY = ", or give backend='sequential', which trains the same model in this process"
+
 
 class TieredTraining(TrainingStrategy):
     """Training of each tier by a worker of its own, which is sent embeddings only.
 
-    A tier is a number of consecutive stages with their heads, such as those on one machine. Only
-    its worker has their weights during the training. It is sent the embeddings by the tier before
-    it, with the labels, and neither samples nor gradients. The result is an ordinary fitted
-    estimator.
+    A tier is a number of consecutive stages with their heads, such as those on one machine. Of the
+    workers, only that of the tier has their weights during the training. The first tier is sent the
+    samples. Later tiers are sent neither samples nor gradients, but the embeddings by the tier
+    before, with the labels. The result is an ordinary fitted estimator.
 
     Parameters
     ----------
@@ -74,14 +76,16 @@ class TieredTraining(TrainingStrategy):
     backend : {"ray", "sequential"}, default="ray"
         Where the workers run:
 
-        - ``"ray"``: as actors of Ray, each in a process of its own. Ray is started on this machine
-          unless ``ray.init`` was called.
+        - ``"ray"``: as actors of Ray, each in a process of its own. Without ``ray.init``, a cluster
+          that runs on this machine is joined, or one is started. It stays until ``ray.shutdown()``
+          or the end of this process.
         - ``"sequential"``: in this process, one after another. The model and the bytes are the
           same.
     worker_options : sequence of dict, default=None
         Options of the Ray actor of each worker, such as ``{"resources": {"edge": 1}}``, by which
-        Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU. Only used with
-        Ray.
+        Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU. With local
+        errors, `fit` waits until Ray has the resources of all workers at the same time; layer-wise,
+        those of one worker after another. Only used with Ray.
 
     Raises
     ------
@@ -103,7 +107,8 @@ class TieredTraining(TrainingStrategy):
     than all heads in the end. With local errors, other random numbers are drawn for dropout and the
     projection of labels, and `gradient_clipping` is by the norm of the gradients of a tier. Early
     stopping considers the sum of the validation losses of all tiers, as in one process, and
-    restores the weights of all of them after the best epoch.
+    restores the weights of all of them after the best epoch. With local errors, `callbacks` that
+    end the training of a tier, such as `skorch.callbacks.EarlyStopping`, raise an error.
 
     After every epoch, a worker sends a checkpoint with weights, optimizer, random states and
     callbacks to the process that calls `fit`. If the worker's process ends, another one continues
@@ -173,7 +178,8 @@ class TieredTraining(TrainingStrategy):
         check_no_memory(trainer, self)
         bounds = _bounds(self.assignment, network.n_exits)
         options = options_of_workers(self.worker_options, len(bounds))
-        with SequentialBackend() if self.backend == "sequential" else RayBackend() as backend:
+        ray = self.backend == "ray"
+        with RayBackend(_WITHOUT_RAY) if ray else SequentialBackend() as backend:
             jobs = self._jobs(training, network, costs, trainer, bounds)
             members = [
                 Member(backend, k, options[k], job, self.max_restarts) for k, job in enumerate(jobs)

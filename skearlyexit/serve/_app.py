@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skearlyexit._utils._ray import import_ray
 from skearlyexit.tiers import TierPlan
 
 if TYPE_CHECKING:
@@ -18,17 +19,6 @@ FRONT = "front"
 BATCH_SIZE, BATCH_WAIT = 64, 0.002
 #: A line for each request takes longer than many a request.
 LOGGING = {"enable_access_log": False}
-
-
-def import_ray() -> Any:
-    """Ray, with Ray Serve."""
-    try:
-        import ray.serve
-    except ImportError as error:
-        raise ImportError(
-            "Serving requires Ray Serve. Install it with python -m pip install 'skearlyexit[ray]'."
-        ) from error
-    return ray
 
 
 def build_app(
@@ -144,7 +134,7 @@ def build_app(
     ...     MLPBackbone(2, width=16, hidden=16), exits=["stem"], random_state=0).fit(X, y)
     >>> app = build_app(clf, tiers=[1, 1], deadline=0.5)  # for ray.serve.run(app)
     """
-    serve = import_ray().serve
+    serve = import_ray("a service", "ray.serve").serve
     # They need packages that come with Ray Serve.
     from skearlyexit.serve._division import divided
     from skearlyexit.serve._front import Limits
@@ -269,7 +259,7 @@ def run(
     Traceback (most recent call last):
     FileNotFoundError: There is no file 'model.joblib'.
     """
-    ray = import_ray()
+    ray = import_ray("a service", "ray.serve")
     app = build_app(model, **options)
     if address is not None:
         ray.init(address=address, ignore_reinit_error=True)

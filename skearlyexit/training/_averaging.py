@@ -63,6 +63,7 @@ class Averaging(Callback):
 
     def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self._exchange(mean=True)
+        del self.current_  # which a checkpoint would copy
 
     @torch.no_grad()
     def _exchange(self, *, mean: bool) -> None:

@@ -1,19 +1,24 @@
 """Workers with samples of their own learn what one machine learns from all of them."""
 
+import sys
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
+from skorch.utils import noop
 
+from skearlyexit._determinism._layers import CumulativeBatchNorm
 from skearlyexit._determinism._random import RandomStream
 from skearlyexit.distributed import FederatedTraining, _federated
 from skearlyexit.distributed._backend import Backend, WorkerLostError
 from skearlyexit.distributed._federated_worker import SourceForm, rows_of_source
 from skearlyexit.distributed._meeting import Meeting, weighted_means
 from skearlyexit.distributed._normalization import synchronize
+from skearlyexit.distributed._ray_backend import RayBackend
 from skearlyexit.training import DistillationTraining, JointTraining, LayerwiseTraining
 from skearlyexit.training._rows import TrainingRows
 from tests._tiny import COSTS, C, equal, rows_of, tiny, trainer, weights_of
@@ -65,6 +70,9 @@ class Threads(Backend):
         if isinstance(called.result, Exception):
             raise called.result
         return called.result if i is None else called.result[i]
+
+    def stop(self, worker):
+        pass
 
     def close(self):
         pass
@@ -173,8 +181,13 @@ class TestFederatedAveraging:
     def test_rounds(self):
         _, entries = trained(federated(average="weights", local_steps=2), max_epochs=1)
         size = 8 * sum(each.numel() for each in weights_of(tiny()).values())
-        # After steps 2 and 4, and at the end of the 5 steps.
-        assert entries[0]["bytes_sent"] == 3 * size
+        # After steps 2 and 4, and at the end of the 5 steps, which has the loss besides.
+        assert entries[0]["bytes_sent"] == 3 * size + 8
+
+    def test_weights_are_sent_once_at_the_end_of_a_full_round(self):
+        _, entries = trained(federated(average="weights", local_steps=5), max_epochs=1)
+        size = 8 * sum(each.numel() for each in weights_of(tiny()).values())
+        assert entries[0]["bytes_sent"] == size + 8
 
     def test_running_statistics_are_averaged(self):
         network = normalized()
@@ -184,13 +197,26 @@ class TestFederatedAveraging:
         assert norm.num_batches_tracked == 15
 
 
-def normalized(momentum=0.1):
+class Observed(torch.nn.Module):
+    """Normalizes some of the samples only, by the statistics of these."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = CumulativeBatchNorm(5).double()
+
+    def forward(self, x):
+        observed = x[:, 0] > 0
+        normalized = torch.zeros_like(x)
+        normalized[observed] = self.norm(x[observed])
+        return normalized
+
+
+def normalized(momentum=0.1, own=None):
     """The network with batch normalization, of vectors and of maps."""
     network = tiny()
     first, second, _ = network.stages
-    first.layer = torch.nn.Sequential(
-        first.layer, torch.nn.BatchNorm1d(5, momentum=momentum).double()
-    )
+    norm = own() if own else torch.nn.BatchNorm1d(5, momentum=momentum)
+    first.layer = torch.nn.Sequential(first.layer, norm.double())
     second.layer = torch.nn.Sequential(
         torch.nn.Unflatten(1, (1, 5)), torch.nn.BatchNorm1d(1).double(), torch.nn.Flatten(1)
     )
@@ -198,20 +224,28 @@ def normalized(momentum=0.1):
 
 
 class TestNormalization:
-    @pytest.mark.parametrize("momentum", [0.1, None])
-    def test_by_the_statistics_of_all_workers(self, momentum):
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"momentum": 0.1},
+            {"momentum": None},
+            {"own": partial(CumulativeBatchNorm, 5)},
+            {"own": Observed},
+        ],
+    )
+    def test_by_the_statistics_of_all_workers(self, params):
         rows = rows_of(40)
         # Of 24 and 16 samples, with batches of 6 and 4 of one of 10.
         order = [*range(24)], [*range(24, 40)]
         union = [i for s in range(4) for k, n in ((0, 6), (1, 4)) for i in order[k][n * s :][:n]]
         own, other = part(rows, order[0]), part(rows, order[1])
-        one, several = normalized(momentum), normalized(momentum)
+        one, several = normalized(**params), normalized(**params)
         several.n_classes = C
         JointTraining().train(one, COSTS, trainer(part(rows, union), batch_size=10))
         source = (other.X.numpy(), other.y.numpy())
         federated([lambda: source]).train(several, COSTS, trainer(own, batch_size=10))
         first, second = one.state_dict(), several.state_dict()
-        assert first["stages.0.layer.1.num_batches_tracked"] == 12
+        assert first["stages.1.layer.1.num_batches_tracked"] == 12
         assert close(first, second)
 
     def test_other_layers_are_left_alone(self):
@@ -219,7 +253,7 @@ class TestNormalization:
             pass
 
         layer = Own(3)
-        synchronize(torch.nn.Sequential(layer), lambda tensor: tensor, 1)
+        synchronize(torch.nn.Sequential(layer), lambda tensor: tensor, 1, lambda: 3)
         assert "forward" not in vars(layer)
 
 
@@ -227,11 +261,12 @@ class TestWhatIsSent:
     def test_gradients_only(self):
         _, entries = trained(federated([lambda: (np.zeros((20, 5)), np.zeros(20, int))]))
         (meeting,) = Threads.meetings
-        assert meeting.shapes == {(5, 5), (5,), (C, 5), (C,)}  # weights and biases
+        assert meeting.shapes == {(5, 5), (5,), (C, 5), (C,), (1,)}  # weights, biases and the loss
         size = 8 * sum(each.numel() for each in weights_of(tiny()).values())
         own_samples = 40 * (5 * 8 + 8)
-        assert [each["bytes_sent"] for each in entries] == 6 * [8 * size]
-        assert [each["bytes_received"] - 8 * size for each in entries] == [own_samples, *5 * [0]]
+        sent = 8 * size + 8
+        assert [each["bytes_sent"] for each in entries] == 6 * [sent]
+        assert [each["bytes_received"] - sent for each in entries] == [own_samples, *5 * [0]]
 
     def test_validation_samples_stay(self):
         from skearlyexit.training._options import Patience
@@ -266,9 +301,49 @@ class TestLostWorkers:
         assert equal(whole, lost)
         assert sum(each["restarts"] for each in entries) == 1
 
+    def test_while_it_reads_its_samples(self):
+        readings = []
+
+        def source():
+            readings.append(1)
+            if len(readings) == 1:
+                raise WorkerLostError("it was lost")
+            return np.zeros((20, 5)), np.zeros(20, int)
+
+        _, entries = trained(federated([source]))
+        assert sum(each["restarts"] for each in entries) == 1
+        assert len(entries) == 6
+
     def test_too_often(self):
         with pytest.raises(RuntimeError, match="larger 'max_restarts'"):
             trained(federated(max_restarts=0), callbacks=[Lost()])
+
+
+class EndOne(EarlyStopping):
+    """Ends the training of the worker with 16 samples after an epoch."""
+
+    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+        self.monitor, self.patience = "epoch", 1 if len(dataset_train) == 16 else -1
+        super().on_epoch_end(net)
+
+
+class TestCallbacksThatEndTheTraining:
+    def test_by_the_loss_of_all_workers(self):
+        rows = rows_of(40)
+        stop = EarlyStopping("train_loss", patience=2, sink=noop)
+        options = {"lr": 1.0, "max_epochs": 30, "callbacks": [stop]}
+        one, history = trained(JointTraining(), part(rows, TestOneMachine.UNION), **options)
+        several, entries = trained(federated(), rows, **options)
+        assert 1 < len(history) < 30
+        assert len(entries) == 2 * len(history)
+        assert close(one, several)
+        losses = [each["train_loss"] for each in entries[::2]]
+        np.testing.assert_allclose(losses, [each["train_loss"] for each in history])
+
+    def test_of_some_workers_only(self):
+        source = rows_of(16).X.numpy(), rows_of(16).y.numpy()
+        with pytest.raises(ValueError, match="ended the training in some workers"):
+            trained(federated([lambda: source]), callbacks=[EndOne()])
 
 
 class TestSources:
@@ -300,9 +375,24 @@ class TestSources:
         with pytest.raises(ValueError, match="without sample weights"):
             trained(federated([lambda: None]), rows_of(40, weighted=True))
 
+    def test_neither_function_nor_path(self):
+        with pytest.raises(TypeError, match=r"must be a function or a path. Got 3 at 1"):
+            trained(federated(["own.npz", 3]))
+
+    def test_a_single_sample(self):
+        with pytest.raises(ValueError, match="at least 2 training samples"):
+            trained(federated([lambda: (self.X[:1], self.y[:1])]), batch_size=100)
+
     def test_too_few_samples(self):
         with pytest.raises(ValueError, match=r"an epoch has 6 steps.* Got one with 3 samples"):
             trained(federated([lambda: (self.X, self.y)]))
+
+
+def test_ray_is_not_installed(monkeypatch):
+    monkeypatch.setattr(_federated, "RayBackend", RayBackend)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'skearlyexit\[ray\]'\.$"):
+        trained(federated())
 
 
 class TestMean:

@@ -8,6 +8,7 @@ from skorch.callbacks import Callback
 
 from skearlyexit import MLPBackbone
 from skearlyexit.distributed import FederatedTraining, TieredTraining, training_report
+from skearlyexit.distributed._backend import WorkerLostError
 from skearlyexit.distributed._ray_backend import RayBackend
 from tests._data import digits, quick, same
 
@@ -68,6 +69,19 @@ def test_samples_that_stay_with_their_workers(ray_cluster, tmp_path, monkeypatch
     report = training_report(clf)
     assert report.bytes_sent[0] == report.bytes_sent[1] > 6 * one.nbytes
     assert report.bytes_received[1] == report.bytes_sent[1]
+
+
+@pytest.mark.parametrize("name", ["OutOfMemoryError", "NodeDiedError", "RayActorError"])
+def test_workers_that_are_lost_in_any_way(ray_cluster, monkeypatch, name):
+    error = getattr(ray_cluster.exceptions, name)
+
+    def lost(reference):
+        raise error() if name == "RayActorError" else error("of Ray")
+
+    with RayBackend() as backend:
+        monkeypatch.setattr(ray_cluster, "get", lost)
+        with pytest.raises(WorkerLostError):
+            backend.get("a reference")
 
 
 def test_errors_are_those_of_the_worker(ray_cluster):

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
 from skearlyexit import EarlyExitRegressor, LayerwiseTraining, LocalErrorTraining
 from skearlyexit.distributed import TieredTraining, _tiered, training_report
@@ -215,11 +215,35 @@ class TestWhatIsSent:
         assert samples.train[0][0].shape == (len(X), self.WIDTH)
         assert job.network.n_exits == 1
 
+    def test_a_checkpoint_has_one_mean_of_the_weights(self):
+        training = tiered("local_error", (0, 0, 0))
+        without, averaged = (
+            fitted(training, weight_averaging=on).history_[0]["checkpoint_bytes"]
+            for on in (False, True)
+        )
+        size = weights(in_one_process("decoupled")).nbytes
+        assert averaged - without < 1.5 * size
+
     def test_bytes_of_validation_and_weights(self):
         rows = TrainingRows(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), torch.ones(4))
         both = Shipment.of_rows(rows, rows)
         assert both.n_bytes == 2 * 4 * (3 * 4 + 8 + 4)
         assert torch.equal(both.rows()[1].X, rows.X)
+
+    def test_layerwise_workers_end_before_the_next_one_starts(self, monkeypatch):
+        calls = []
+
+        class Watching(SequentialBackend):
+            def start(self, options, kind, *args):
+                calls.append("start")
+                return super().start(options, kind, *args)
+
+            def stop(self, worker):
+                calls.append("stop")
+
+        monkeypatch.setattr(_tiered, "SequentialBackend", Watching)
+        fitted(tiered("layerwise", None))
+        assert calls == ["start", "stop", "start", "stop", "start"]
 
 
 class TestBuffer:
@@ -246,7 +270,28 @@ class TestBuffer:
         assert begun == [8, 8]
 
 
+class EndOneTier(Callback):
+    """Ends the training of the tiers whose stages receive inputs of a width."""
+
+    def __init__(self, width):
+        self.width = width
+
+    def on_batch_end(self, net, batch=None, **kwargs):
+        self.rule = EarlyStopping("epoch", patience=1 if batch[0].shape[1] == self.width else -1)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.rule.on_train_begin(net)
+        self.rule.lower_is_better = True
+        self.rule.dynamic_threshold_ = -np.inf
+        self.rule.on_epoch_end(net)
+
+
 class TestErrors:
+    @pytest.mark.parametrize(("width", "worker"), [(64, 0), (32, 1)])
+    def test_callbacks_that_end_the_training_of_a_tier(self, width, worker):
+        with pytest.raises(ValueError, match=f"ended the training of worker {worker} after 1 ep"):
+            fitted(tiered("local_error"), callbacks=[EndOneTier(width)])
+
     @pytest.mark.parametrize("assignment", [[0, 1], [0, 2, 3], [1, 1, 2], [0, 1, 0], [[0, 0, 1]]])
     def test_assignment(self, assignment):
         with pytest.raises(ValueError, match="tier of each of the 3 exits"):
@@ -280,5 +325,5 @@ class TestErrors:
 
     def test_ray_is_not_installed(self, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "ray", None)
-        with pytest.raises(ImportError, match=r"skearlyexit\[ray\]"):
+        with pytest.raises(ImportError, match=r"skearlyexit\[ray\].* backend='sequential'"):
             fitted(TieredTraining())

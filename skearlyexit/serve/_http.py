@@ -194,7 +194,9 @@ class Http:
         except (TypeError, ValueError) as error:
             raise RequestError(422, str(error)) from None
         except OverflowError:
-            raise RequestError(422, "A number is too large. In JSON, 2 is no exit.") from None
+            raise RequestError(
+                422, "A number is too large. A threshold of 2 stands for infinity."
+            ) from None
         return _described(point)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pickle import Pickler, PicklingError, Unpickler
+from types import BuiltinFunctionType
 from typing import Any
 
 from skearlyexit._determinism._random import RandomStream
@@ -16,6 +18,8 @@ from skearlyexit.training._trainer import batches_of_one_named, entry_of, to_mai
 
 #: Distance between the seeds of streams, larger than the number of phases.
 STREAM_STEP = 1_000_003
+#: Prefix of the names of functions that Python has built in, in checkpoints.
+BUILTIN = "built-in function "
 
 
 class PhaseRun:
@@ -151,6 +155,9 @@ class _Pickler(Pickler):
         self.names = {id(part): name for name, part in parts.items()}
 
     def persistent_id(self, part: Any) -> str | None:
+        if isinstance(part, BuiltinFunctionType) and part.__self__ is builtins:
+            # Ray replaces `print` by its own, and callbacks of skorch hold the original.
+            return f"{BUILTIN}{part.__name__}"
         return self.names.get(id(part))
 
 
@@ -160,4 +167,6 @@ class _Unpickler(Unpickler):
         self.parts = parts
 
     def persistent_load(self, name: str) -> Any:
+        if name.startswith(BUILTIN):
+            return getattr(builtins, name.removeprefix(BUILTIN))
         return self.parts[name]

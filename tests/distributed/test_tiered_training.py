@@ -1,5 +1,6 @@
 """Tiers that are trained by workers of their own give the model of one process."""
 
+import builtins
 from functools import cache
 
 import numpy as np
@@ -291,6 +292,13 @@ class TestErrors:
     def test_callbacks_that_end_the_training_of_a_tier(self, width, worker):
         with pytest.raises(ValueError, match=f"ended the training of worker {worker} after 1 ep"):
             fitted(tiered("local_error"), callbacks=[EndOneTier(width)])
+
+    def test_callbacks_hold_the_original_print(self, monkeypatch):
+        """Ray replaces `print` by a function of its own."""
+        stop = EarlyStopping("train_loss", patience=100)
+        monkeypatch.setattr(builtins, "print", lambda *values: None)
+        clf = fitted(tiered("local_error"), callbacks=[stop])
+        assert same(clf.predict_proba(X), fitted("local_error").predict_proba(X))
 
     @pytest.mark.parametrize("assignment", [[0, 1], [0, 2, 3], [1, 1, 2], [0, 1, 0], [[0, 0, 1]]])
     def test_assignment(self, assignment):

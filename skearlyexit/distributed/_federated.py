@@ -24,7 +24,7 @@ from skearlyexit.distributed._federated_worker import (
     SourceForm,
 )
 from skearlyexit.distributed._meeting import Meeting, weighted_means
-from skearlyexit.distributed._options import check_no_memory, options_of_workers
+from skearlyexit.distributed._options import WorkersTraining, check_no_memory, options_of_workers
 from skearlyexit.distributed._ray_backend import RayBackend
 from skearlyexit.distributed._shipment import Shipment
 from skearlyexit.distributed._worker import weights_in
@@ -35,7 +35,6 @@ from skearlyexit.training import (
     LocalErrorTraining,
     MultiExitNetwork,
     Trainer,
-    TrainingStrategy,
 )
 from skearlyexit.training._phases import PhasedTraining
 from skearlyexit.training._progress import FitProgress
@@ -50,7 +49,7 @@ _ABLE: dict[str, type] = {
 }
 
 
-class FederatedTraining(TrainingStrategy):
+class FederatedTraining(WorkersTraining):
     """Training by several workers with samples of their own, which average what they learn.
 
     Each worker trains the entire network on its samples. Gradients or weights are averaged,
@@ -198,15 +197,6 @@ class FederatedTraining(TrainingStrategy):
             state = group.train(trainer.execution.progress)
         put_state(network, state)
         trainer.history.extend(group.entries)
-
-    def obstacle_to_classification(self) -> str:
-        return self._resolved().obstacle_to_classification()
-
-    def obstacle_to_regression(self) -> str:
-        return self._resolved().obstacle_to_regression()
-
-    def obstacle_to_hinge(self) -> str:
-        return self._resolved().obstacle_to_hinge()
 
     def _resolved(self) -> PhasedTraining:
         training: PhasedTraining = resolve(self.training, _ABLE, "distillation")

@@ -1,11 +1,29 @@
-"""Checks of parameters that all trainings by several workers have."""
+"""What all trainings by several workers have in common."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skearlyexit.training import Trainer, TrainingStrategy
+
+
+class WorkersTraining(TrainingStrategy):
+    """Base class of trainings by several workers, which run the phases of another training."""
+
+    @abstractmethod
+    def _resolved(self) -> TrainingStrategy:
+        """Training whose phases are run."""
+
+    def obstacle_to_classification(self) -> str:
+        return self._resolved().obstacle_to_classification()
+
+    def obstacle_to_regression(self) -> str:
+        return self._resolved().obstacle_to_regression()
+
+    def obstacle_to_hinge(self) -> str:
+        return self._resolved().obstacle_to_hinge()
 
 
 def options_of_workers(

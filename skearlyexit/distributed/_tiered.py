@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._utils._resolve import resolve
 from skearlyexit.distributed._backend import SequentialBackend
-from skearlyexit.distributed._options import check_no_memory, options_of_workers
+from skearlyexit.distributed._options import WorkersTraining, check_no_memory, options_of_workers
 from skearlyexit.distributed._ray_backend import RayBackend
 from skearlyexit.distributed._shipment import Shipment
 from skearlyexit.distributed._tier_line import (
@@ -31,7 +31,6 @@ from skearlyexit.training import (
     LocalErrorTraining,
     MultiExitNetwork,
     Trainer,
-    TrainingStrategy,
 )
 from skearlyexit.training._layerwise import check_apart
 from skearlyexit.training._phases import StagewiseTraining
@@ -44,7 +43,7 @@ _ABLE: dict[str, type] = {"layerwise": LayerwiseTraining, "local_error": LocalEr
 _WITHOUT_RAY = ", or give backend='sequential', which trains the same model in this process"
 
 
-class TieredTraining(TrainingStrategy):
+class TieredTraining(WorkersTraining):
     """Training of each tier by a worker of its own, which is sent embeddings only.
 
     A tier is a number of consecutive stages with their heads, such as those on one machine. Of the
@@ -195,15 +194,6 @@ class TieredTraining(TrainingStrategy):
         for job, state, member, start in zip(jobs, weights, members, bounds, strict=True):
             put_state(job.network, state)
             trainer.history.extend(_of_network(entry, start[0]) for entry in member.entries)
-
-    def obstacle_to_classification(self) -> str:
-        return self._resolved().obstacle_to_classification()
-
-    def obstacle_to_regression(self) -> str:
-        return self._resolved().obstacle_to_regression()
-
-    def obstacle_to_hinge(self) -> str:
-        return self._resolved().obstacle_to_hinge()
 
     def _resolved(self) -> StagewiseTraining:
         training: StagewiseTraining = resolve(self.training, _ABLE, "layerwise")

@@ -33,6 +33,7 @@ def arguments(given: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--max-batch-size", type=_integers, help="of all tiers, or of each")
     parser.add_argument("--batch-wait", type=_floats, help="seconds, of all tiers, or of each")
     parser.add_argument("--max-queued", type=int, help="samples without an answer")
+    parser.add_argument("--max-queued-bytes", type=int, help="of requests without an answer")
     parser.add_argument("--max-rows", type=int, help="samples of a request")
     parser.add_argument("--max-request-bytes", type=int)
     parser.add_argument("--drift-window", type=int, help="samples of the test of the exit rates")

@@ -33,6 +33,7 @@ def build_app(
     batch_wait: float | Sequence[float] | None = None,
     replicas: int | Sequence[int] | None = None,
     max_queued: int = 4096,
+    max_queued_bytes: int = 2**28,
     max_rows: int = 1024,
     max_request_bytes: int = 2**23,
     drift_window: int = 1000,
@@ -84,6 +85,10 @@ def build_app(
     max_queued : int, default=4096
         Maximum number of samples without an answer. A request that is being read counts as one.
         Further requests are refused with status 503.
+    max_queued_bytes : int, default=268435456
+        Maximum number of bytes of all requests without an answer. A request counts with the length
+        that it declares, or else with what has been read. Further requests are refused with status
+        503.
     max_rows : int, default=1024
         Maximum number of samples of a request.
     max_request_bytes : int, default=8388608
@@ -142,6 +147,7 @@ def build_app(
 
     for name, whole in (
         ("max_queued", max_queued),
+        ("max_queued_bytes", max_queued_bytes),
         ("max_rows", max_rows),
         ("max_request_bytes", max_request_bytes),
         ("drift_window", drift_window),
@@ -153,6 +159,11 @@ def build_app(
         raise ValueError(
             f"A request of 'max_rows' samples must fit into the queue. Got max_rows={max_rows} "
             f"and max_queued={max_queued}."
+        )
+    if max_request_bytes > max_queued_bytes:
+        raise ValueError(
+            "A request of 'max_request_bytes' must fit into the queue. Got max_request_bytes="
+            f"{max_request_bytes} and max_queued_bytes={max_queued_bytes}."
         )
     plan = tiers if isinstance(tiers, TierPlan) else None
     if simulate_links and plan is None:
@@ -192,7 +203,13 @@ def build_app(
             division.names, works, sizes, waits, numbers, options, strict=True
         )
     ]
-    limits = Limits(float(deadline), int(max_queued), int(max_rows), int(max_request_bytes))
+    limits = Limits(
+        float(deadline),
+        int(max_queued),
+        int(max_queued_bytes),
+        int(max_rows),
+        int(max_request_bytes),
+    )
     links = division.links if simulate_links else [[] for _ in works]
     front = serve.deployment(FrontReplica).options(
         name=FRONT,

@@ -1,9 +1,12 @@
 """Answers, deadlines, back-pressure and operating points, with tiers in this process."""
 
 import asyncio
+import gc
 import json
 import logging
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 
@@ -342,6 +345,85 @@ def test_back_pressure():
     assert [reply.status for reply in replies] == [200, 503, 200]
     assert replies[1].headers["Retry-After"] == "1"
     assert "90 samples are waiting, and at most 100" in json.loads(replies[1].body)["error"]
+
+
+class TestBytes:
+    """Limit of the bytes of all requests without an answer, here of 1000."""
+
+    async def start(self, app, size, declared=None, path="/predict"):
+        """A request that has sent some bytes and goes on."""
+        has_sent = asyncio.Event()
+
+        async def chunks():
+            yield b" " * size
+            has_sent.set()
+            await never(None)
+
+        headers = {} if declared is None else {"content-length": str(declared)}
+        method = "POST" if path == "/predict" else "PUT"
+        reply = asyncio.create_task(app.http.reply(Request(method, path, {}, headers, chunks())))
+        sent = asyncio.create_task(has_sent.wait())
+        await asyncio.wait([reply, sent], return_when="FIRST_COMPLETED")
+        sent.cancel()
+        return reply
+
+    @pytest.mark.parametrize("path", ["/predict", "/operating-point"])
+    @pytest.mark.parametrize("declared", [(0, 600), (600, None), (600, 10)])
+    def test_a_length_counts_at_once_and_without_one_what_has_come(self, declared, path):
+        async def two(app):
+            first = await self.start(app, *declared, path)
+            second = await self.start(app, *declared, path)
+            other = await self.start(app, 100)
+            return [await each for each in (first, second, other)], app.front.n_queued_bytes
+
+        replies, n_left = Local(deadline=0.3, max_queued_bytes=1000).run(two)
+        assert [reply.status for reply in replies] == [408, 503, 408]
+        assert replies[1].headers["Retry-After"] == "1"
+        message = json.loads(replies[1].body)["error"]
+        assert "bytes are waiting, and at most 1000 may. Got" in message
+        assert n_left == 0
+
+    def test_bytes_count_until_the_answer(self):
+        body = instances(X_TEST[:2])
+        app = Local(max_queued_bytes=len(body))
+
+        async def too_many(app):
+            is_asked, is_free = asyncio.Event(), asyncio.Event()
+
+            async def busy(ask):
+                is_asked.set()
+                await is_free.wait()
+                return app.works[0]([ask])[0]
+
+            app.front._tiers[0] = busy
+            first = asyncio.create_task(app.send(body))
+            await is_asked.wait()
+            second = await app.send(body)
+            is_free.set()
+            return await first, second, await app.send(body)
+
+        assert [reply.status for reply in app.run(too_many)] == [200, 503, 200]
+
+    def test_a_body_that_is_read_too_late_is_not_kept(self):
+        is_free = threading.Event()
+        body = instances(X_TEST[:2])
+
+        async def late(app):
+            thread = ThreadPoolExecutor(1)
+            asyncio.get_running_loop().set_default_executor(thread)
+            thread.submit(is_free.wait, 30)
+            n_before = sys.getrefcount(body)
+
+            async def chunks():
+                yield body
+
+            reply = await app.http.reply(Request("POST", "/predict", {}, {}, chunks()))
+            gc.collect()
+            n_after = sys.getrefcount(body)
+            is_free.set()
+            return reply.status, n_after - n_before
+
+        assert Local(deadline=0.2).run(late) == (504, 0)
 
 
 class TestOperatingPoint:

@@ -166,6 +166,7 @@ def test_a_tier_is_gone_whatever_ray_says_of_it():
     [
         ({"deadline": 0}, "'deadline' must be positive. Got 0"),
         ({"max_rows": 10, "max_queued": 5}, "max_rows=10 and max_queued=5"),
+        ({"max_queued_bytes": 10}, "max_request_bytes=8388608 and max_queued_bytes=10"),
         ({"max_queued": 1.5}, "'max_queued' must be a positive integer. Got 1.5"),
         ({"drift_level": 2}, "'drift_level' must be in"),
         ({"simulate_links": True}, "needs the links of a TierPlan"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: Name of the deployment that answers over HTTP.
 FRONT = "front"
 BATCH_SIZE, BATCH_WAIT = 64, 0.002
+HOST, PORT = "127.0.0.1", 8000
 #: A line for each request takes longer than many a request.
 LOGGING = {"enable_access_log": False}
 
@@ -227,8 +228,8 @@ def build_app(
 def run(
     model: Any,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
+    host: str | None = None,
+    port: int | None = None,
     address: str | None = None,
     name: str = "skearlyexit",
     route_prefix: str = "/",
@@ -241,11 +242,11 @@ def run(
     ----------
     model : estimator, OnnxCascade, str or path-like
         Model, as in `build_app`.
-    host : str, default="127.0.0.1"
-        Address on which requests are accepted. "0.0.0.0" accepts those of other machines. If Ray
-        Serve runs already, its own address and port stay, and Ray logs a warning if they differ.
-    port : int, default=8000
-        Port for requests, as for `host`.
+    host : str, default=None
+        Address on which requests are accepted. "0.0.0.0" accepts those of other machines. None is
+        that of Ray Serve if it runs already in the cluster, or else "127.0.0.1".
+    port : int, default=None
+        Port for requests. None is that of Ray Serve if it runs already, or else 8000.
     address : str, default=None
         Cluster, such as ``"auto"`` or ``"ray://head:10001"``. All its machines need this package.
         None is the cluster that the process is connected to, or else a new one on this machine,
@@ -267,7 +268,8 @@ def run(
     Raises
     ------
     ImportError, TypeError, ValueError
-        As in `build_app`, before anything is started.
+        As in `build_app`, before anything is started. A ValueError also if Ray Serve runs already
+        with another host or port.
 
     Examples
     --------
@@ -282,8 +284,27 @@ def run(
         ray.init(address=address, ignore_reinit_error=True)
     elif not ray.is_initialized():
         ray.init(address="local", include_dashboard=False)
-    ray.serve.start(http_options={"host": host, "port": port})
+    _start_serve(ray.serve, host, port)
     return ray.serve.run(app, name=name, route_prefix=route_prefix, blocking=blocking)
+
+
+def _start_serve(serve: Any, host: str | None, port: int | None) -> None:
+    """Start Ray Serve, unless it runs already with this host and port."""
+    # Ray has no public function for the options of the one that runs.
+    client = serve.context._get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        options = {"host": HOST if host is None else host, "port": PORT if port is None else port}
+        serve.start(http_options=options)
+        return
+    runs = client.http_config
+    asked = (("host", host, runs.host), ("port", port, runs.port))
+    others = [f"{name}={given!r}" for name, given, own in asked if given not in (None, own)]
+    if others:
+        raise ValueError(
+            f"Ray Serve runs already in this cluster with host={runs.host!r} and port={runs.port}, "
+            f"which it has for all applications. Got {', '.join(others)}. Leave this out, or end "
+            "Ray Serve with all its applications by ray.serve.shutdown() before."
+        )
 
 
 class _Planned:

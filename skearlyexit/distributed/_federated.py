@@ -86,10 +86,10 @@ class FederatedTraining(WorkersTraining):
     worker_options : sequence of dict, default=None
         Options of the Ray actor of each worker, such as ``{"resources": {"hospital": 1}}``, by
         which Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU. `fit`
-        waits until Ray has the resources of all workers at the same time, for `start_timeout`.
+        waits until Ray has the resources of all workers at the same time.
     start_timeout : float, default=120.0
-        Seconds in which all workers must have started. They include the search for resources and
-        the time in which samples are sent.
+        Seconds in which all workers must have started. They include the wait for resources and the
+        time in which samples are sent.
 
     Raises
     ------

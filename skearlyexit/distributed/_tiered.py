@@ -86,8 +86,8 @@ class TieredTraining(WorkersTraining):
         errors, `fit` waits until Ray has the resources of all workers at the same time; layer-wise,
         those of one worker after another. Only used with Ray.
     start_timeout : float, default=120.0
-        Seconds in which workers must have started. They include the search for resources and the
-        time in which samples or embeddings are sent. Only used with Ray.
+        Seconds in which workers must have started. They include the wait for resources and the time
+        in which samples or embeddings are sent. Only used with Ray.
 
     Raises
     ------

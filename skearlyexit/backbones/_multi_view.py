@@ -310,7 +310,8 @@ class MultiViewBackbone(Backbone):
             aliases={name: i - end for name, i in first.aliases.items() if i >= end},
             natural=first.natural and [True, *first.natural[end + 1 :]],
             obstacles=first.obstacles | _obstacles(first, end),
-            learned_with_exits={} if outputs is None else {first.names[end]: LEARNED_WITH_EXIT},
+            learned_with_exits=first.learned_with_exits
+            | ({} if outputs is None else {first.names[end]: LEARNED_WITH_EXIT}),
             standardize=_coarsest(networks),
             check=_check_of(views, first.check),
             notice=first.notice,

@@ -41,6 +41,16 @@ class Backend(metaclass=ABCMeta):
         """Start a worker, an object of a class, with options of Ray."""
 
     @abstractmethod
+    def await_started(self) -> None:
+        """Wait until all workers have started.
+
+        Raises
+        ------
+        RuntimeError
+            If they do not in time.
+        """
+
+    @abstractmethod
     def call(self, worker: Any, method: str, n_results: int, *args: Any) -> list[Any]:
         """Call a method of a worker that returns a tuple; a reference to each item."""
 
@@ -75,6 +85,9 @@ class SequentialBackend(Backend):
 
     def start(self, options: Mapping[str, Any], kind: type, *args: Any) -> Any:
         return kind(*args)
+
+    def await_started(self) -> None:
+        """They are objects, which have."""
 
     def call(self, worker: Any, method: str, n_results: int, *args: Any) -> list[Any]:
         return list(getattr(worker, method)(*args))

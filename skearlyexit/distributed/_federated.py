@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import inf
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -87,13 +87,16 @@ class FederatedTraining(WorkersTraining):
         Options of the Ray actor of each worker, such as ``{"resources": {"hospital": 1}}``, by
         which Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU. `fit`
         waits until Ray has the resources of all workers at the same time.
+    start_timeout : float, default=120.0
+        Seconds in which all workers must have started. They include the wait for resources and the
+        time in which samples are sent.
 
     Raises
     ------
     ImportError
         If Ray is not installed.
     RuntimeError
-        If workers are lost more often than `max_restarts`.
+        If workers are lost more often than `max_restarts`, or do not start in time.
 
     See Also
     --------
@@ -142,6 +145,7 @@ class FederatedTraining(WorkersTraining):
         "local_steps": [Interval(Integral, 1, None, closed="left"), None],
         "max_restarts": [Interval(Integral, 0, None, closed="left")],
         "worker_options": ["array-like", None],
+        "start_timeout": [Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
@@ -153,6 +157,7 @@ class FederatedTraining(WorkersTraining):
         local_steps: int | None = None,
         max_restarts: int = 2,
         worker_options: Sequence[Mapping[str, Any]] | None = None,
+        start_timeout: float = 120.0,
     ) -> None:
         self.training = training
         self.workers = workers
@@ -160,6 +165,7 @@ class FederatedTraining(WorkersTraining):
         self.local_steps = local_steps
         self.max_restarts = max_restarts
         self.worker_options = worker_options
+        self.start_timeout = start_timeout
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         check_no_memory(trainer, self)
@@ -180,7 +186,7 @@ class FederatedTraining(WorkersTraining):
             parts = [trainer.rows, *[None] * len(sources)]
         job = self._job(network, costs, trainer, seed, _form(network, trainer) if sources else None)
         options = options_of_workers(self.worker_options, len(parts))
-        with RayBackend() as backend:
+        with RayBackend(self.start_timeout) as backend:
             group = Group(
                 backend,
                 [replace(job, worker=k) for k in range(len(parts))],
@@ -294,6 +300,7 @@ class Group:
             )
             for k in range(n_workers)
         ]
+        self.backend.await_started()
         self.n_rows = [counted for (counted,) in self._of_all("count", 1)]
         self.n_steps = n_batches(sum(self.n_rows), self.jobs[0].options.batch_size)
         least = min(self.n_rows)

@@ -19,6 +19,8 @@ class RayBackend(Backend):
 
     Parameters
     ----------
+    start_timeout : float
+        Seconds in which workers must have started when they are waited for.
     alternative : str, default=""
         What the error says of a training without Ray, as the end of a sentence.
 
@@ -28,11 +30,14 @@ class RayBackend(Backend):
         If Ray is not installed.
     """
 
-    def __init__(self, alternative: str = "") -> None:
+    def __init__(self, start_timeout: float, alternative: str = "") -> None:
+        self.start_timeout = start_timeout
         self.ray = import_ray("workers in processes of their own", otherwise=alternative)
         if not self.ray.is_initialized():
             self.ray.init(include_dashboard=False)
         self._started: list[Any] = []
+        #: Options of workers that may not have started, by what is ready when they have.
+        self._starting: dict[Any, Mapping[str, Any]] = {}
 
     def put(self, value: Any) -> Any:
         return self.ray.put(value)
@@ -40,7 +45,25 @@ class RayBackend(Backend):
     def start(self, options: Mapping[str, Any], kind: type, *args: Any) -> Any:
         worker: Any = self.ray.remote(kind).options(**options).remote(*args)
         self._started.append(worker)
+        self._starting[worker.__ray_ready__.remote()] = options
         return worker
+
+    def await_started(self) -> None:
+        references = list(self._starting)
+        _, missing = self.ray.wait(
+            references, num_returns=len(references), timeout=self.start_timeout
+        )
+        if missing:
+            # Without another number, Ray starts an actor where a processor is free.
+            asked = [{"num_cpus": 1, **self._starting[each]} for each in missing]
+            raise RuntimeError(
+                f"Workers have not started within {self.start_timeout:g} seconds. They need "
+                f"{asked}. The cluster has {_shown(self.ray.cluster_resources())}, of which now "
+                f"{_shown(self.ray.available_resources())} are free. Give other 'worker_options', "
+                "fewer workers, or, if the resources suffice or will be free, a larger "
+                "'start_timeout'."
+            )
+        self._starting.clear()
 
     def start_meeting(self, kind: type, n_workers: int) -> RemoteMeeting:
         """Start a meeting of workers, and return what they can call."""
@@ -79,6 +102,13 @@ class RayBackend(Backend):
         for worker in self._started:
             self.ray.kill(worker)
         self._started.clear()
+        self._starting.clear()
+
+
+def _shown(resources: Mapping[str, float]) -> dict[str, float]:
+    """Resources without those by which Ray counts objects and names machines."""
+    names = sorted(set(resources) - {"object_store_memory"})
+    return {name: resources[name] for name in names if not name.startswith("node:")}
 
 
 @dataclass(frozen=True)

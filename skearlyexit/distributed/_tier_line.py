@@ -76,6 +76,7 @@ class Member:
             ) from error
         self.n_restarts += 1
         self.start()
+        self.backend.await_started()
 
     def call_epoch(self, arrived: Any = None, n_bytes: int = 0) -> list[Any]:
         """Begin an epoch; references to its report, embeddings for the next tier, checkpoint."""
@@ -108,6 +109,7 @@ def train_in_turn(member: Member, shown: FitProgress) -> Epoch:
         Report of the last epoch.
     """
     member.start()
+    member.backend.await_started()
     while True:
         references = member.call_epoch()
         try:
@@ -179,6 +181,7 @@ class Pipeline:
         """
         for member in self.members:
             member.start()
+        self.backend.await_started()
         n_judged, has_stopped = 0, False
         while not has_stopped and n_judged < self.n_epochs:
             # A worker that begins makes room for the embeddings of the one before it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._utils._resolve import resolve
-from skearlyexit.distributed._backend import SequentialBackend
+from skearlyexit.distributed._backend import Backend, SequentialBackend
 from skearlyexit.distributed._options import WorkersTraining, check_no_memory, options_of_workers
 from skearlyexit.distributed._ray_backend import RayBackend
 from skearlyexit.distributed._shipment import Shipment
@@ -85,13 +85,16 @@ class TieredTraining(WorkersTraining):
         Ray chooses the machine, or ``{"num_gpus": 1}``, without which it has no GPU. With local
         errors, `fit` waits until Ray has the resources of all workers at the same time; layer-wise,
         those of one worker after another. Only used with Ray.
+    start_timeout : float, default=120.0
+        Seconds in which workers must have started. They include the wait for resources and the time
+        in which samples or embeddings are sent. Only used with Ray.
 
     Raises
     ------
     ImportError
         If Ray is required and not installed.
     RuntimeError
-        If the process of a worker ends more often than `max_restarts`.
+        If the process of a worker ends more often than `max_restarts`, or does not start in time.
 
     See Also
     --------
@@ -150,6 +153,7 @@ class TieredTraining(WorkersTraining):
         "max_restarts": [Interval(Integral, 0, None, closed="left")],
         "backend": [StrOptions({"ray", "sequential"})],
         "worker_options": ["array-like", None],
+        "start_timeout": [Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
@@ -162,6 +166,7 @@ class TieredTraining(WorkersTraining):
         max_restarts: int = 2,
         backend: str = "ray",
         worker_options: Sequence[Mapping[str, Any]] | None = None,
+        start_timeout: float = 120.0,
     ) -> None:
         self.training = training
         self.assignment = assignment
@@ -170,6 +175,7 @@ class TieredTraining(WorkersTraining):
         self.max_restarts = max_restarts
         self.backend = backend
         self.worker_options = worker_options
+        self.start_timeout = start_timeout
 
     def train(self, network: MultiExitNetwork, costs: np.ndarray, trainer: Trainer) -> None:
         training = self._resolved()
@@ -177,8 +183,7 @@ class TieredTraining(WorkersTraining):
         check_no_memory(trainer, self)
         bounds = _bounds(self.assignment, network.n_exits)
         options = options_of_workers(self.worker_options, len(bounds))
-        ray = self.backend == "ray"
-        with RayBackend(_WITHOUT_RAY) if ray else SequentialBackend() as backend:
+        with self._backend() as backend:
             jobs = self._jobs(training, network, costs, trainer, bounds)
             members = [
                 Member(backend, k, options[k], job, self.max_restarts) for k, job in enumerate(jobs)
@@ -194,6 +199,11 @@ class TieredTraining(WorkersTraining):
         for job, state, member, start in zip(jobs, weights, members, bounds, strict=True):
             put_state(job.network, state)
             trainer.history.extend(_of_network(entry, start[0]) for entry in member.entries)
+
+    def _backend(self) -> Backend:
+        if self.backend == "ray":
+            return RayBackend(self.start_timeout, _WITHOUT_RAY)
+        return SequentialBackend()
 
     def _resolved(self) -> StagewiseTraining:
         training: StagewiseTraining = resolve(self.training, _ABLE, "layerwise")

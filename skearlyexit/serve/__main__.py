@@ -20,8 +20,8 @@ def arguments(given: Sequence[str] | None = None) -> dict[str, Any]:
         "model", help="file of joblib.dump, which is trusted, or of to_onnx (.onnx)"
     )
     parser.add_argument("--tiers", type=_counts, help="number of exits of each tier, such as 2,2")
-    parser.add_argument("--host", help="default: 127.0.0.1")
-    parser.add_argument("--port", type=int, help="default: 8000")
+    parser.add_argument("--host", help="default: that of Ray Serve if it runs, or 127.0.0.1")
+    parser.add_argument("--port", type=int, help="default: that of Ray Serve if it runs, or 8000")
     parser.add_argument(
         "--address", help="cluster, such as auto or ray://head:10001; default: this machine"
     )
@@ -33,6 +33,7 @@ def arguments(given: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--max-batch-size", type=_integers, help="of all tiers, or of each")
     parser.add_argument("--batch-wait", type=_floats, help="seconds, of all tiers, or of each")
     parser.add_argument("--max-queued", type=int, help="samples without an answer")
+    parser.add_argument("--max-queued-bytes", type=int, help="of requests without an answer")
     parser.add_argument("--max-rows", type=int, help="samples of a request")
     parser.add_argument("--max-request-bytes", type=int)
     parser.add_argument("--drift-window", type=int, help="samples of the test of the exit rates")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: Name of the deployment that answers over HTTP.
 FRONT = "front"
 BATCH_SIZE, BATCH_WAIT = 64, 0.002
+HOST, PORT = "127.0.0.1", 8000
 #: A line for each request takes longer than many a request.
 LOGGING = {"enable_access_log": False}
 
@@ -33,6 +34,7 @@ def build_app(
     batch_wait: float | Sequence[float] | None = None,
     replicas: int | Sequence[int] | None = None,
     max_queued: int = 4096,
+    max_queued_bytes: int = 2**28,
     max_rows: int = 1024,
     max_request_bytes: int = 2**23,
     drift_window: int = 1000,
@@ -84,6 +86,10 @@ def build_app(
     max_queued : int, default=4096
         Maximum number of samples without an answer. A request that is being read counts as one.
         Further requests are refused with status 503.
+    max_queued_bytes : int, default=268435456
+        Maximum number of bytes of all requests without an answer. A request counts with the length
+        that it declares, or else with what has been read. Further requests are refused with status
+        503.
     max_rows : int, default=1024
         Maximum number of samples of a request.
     max_request_bytes : int, default=8388608
@@ -142,6 +148,7 @@ def build_app(
 
     for name, whole in (
         ("max_queued", max_queued),
+        ("max_queued_bytes", max_queued_bytes),
         ("max_rows", max_rows),
         ("max_request_bytes", max_request_bytes),
         ("drift_window", drift_window),
@@ -153,6 +160,11 @@ def build_app(
         raise ValueError(
             f"A request of 'max_rows' samples must fit into the queue. Got max_rows={max_rows} "
             f"and max_queued={max_queued}."
+        )
+    if max_request_bytes > max_queued_bytes:
+        raise ValueError(
+            "A request of 'max_request_bytes' must fit into the queue. Got max_request_bytes="
+            f"{max_request_bytes} and max_queued_bytes={max_queued_bytes}."
         )
     plan = tiers if isinstance(tiers, TierPlan) else None
     if simulate_links and plan is None:
@@ -192,7 +204,13 @@ def build_app(
             division.names, works, sizes, waits, numbers, options, strict=True
         )
     ]
-    limits = Limits(float(deadline), int(max_queued), int(max_rows), int(max_request_bytes))
+    limits = Limits(
+        float(deadline),
+        int(max_queued),
+        int(max_queued_bytes),
+        int(max_rows),
+        int(max_request_bytes),
+    )
     links = division.links if simulate_links else [[] for _ in works]
     front = serve.deployment(FrontReplica).options(
         name=FRONT,
@@ -210,8 +228,8 @@ def build_app(
 def run(
     model: Any,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
+    host: str | None = None,
+    port: int | None = None,
     address: str | None = None,
     name: str = "skearlyexit",
     route_prefix: str = "/",
@@ -224,11 +242,11 @@ def run(
     ----------
     model : estimator, OnnxCascade, str or path-like
         Model, as in `build_app`.
-    host : str, default="127.0.0.1"
-        Address on which requests are accepted. "0.0.0.0" accepts those of other machines. If Ray
-        Serve runs already, its own address and port stay, and Ray logs a warning if they differ.
-    port : int, default=8000
-        Port for requests, as for `host`.
+    host : str, default=None
+        Address on which requests are accepted. "0.0.0.0" accepts those of other machines. None is
+        that of Ray Serve if it runs already in the cluster, or else "127.0.0.1".
+    port : int, default=None
+        Port for requests. None is that of Ray Serve if it runs already, or else 8000.
     address : str, default=None
         Cluster, such as ``"auto"`` or ``"ray://head:10001"``. All its machines need this package.
         None is the cluster that the process is connected to, or else a new one on this machine,
@@ -250,7 +268,8 @@ def run(
     Raises
     ------
     ImportError, TypeError, ValueError
-        As in `build_app`, before anything is started.
+        As in `build_app`, before anything is started. A ValueError also if Ray Serve runs already
+        with another host or port.
 
     Examples
     --------
@@ -265,8 +284,27 @@ def run(
         ray.init(address=address, ignore_reinit_error=True)
     elif not ray.is_initialized():
         ray.init(address="local", include_dashboard=False)
-    ray.serve.start(http_options={"host": host, "port": port})
+    _start_serve(ray.serve, host, port)
     return ray.serve.run(app, name=name, route_prefix=route_prefix, blocking=blocking)
+
+
+def _start_serve(serve: Any, host: str | None, port: int | None) -> None:
+    """Start Ray Serve, unless it runs already with this host and port."""
+    # Ray has no public function for the options of the one that runs.
+    client = serve.context._get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        options = {"host": HOST if host is None else host, "port": PORT if port is None else port}
+        serve.start(http_options=options)
+        return
+    runs = client.http_config
+    asked = (("host", host, runs.host), ("port", port, runs.port))
+    others = [f"{name}={given!r}" for name, given, own in asked if given not in (None, own)]
+    if others:
+        raise ValueError(
+            f"Ray Serve runs already in this cluster with host={runs.host!r} and port={runs.port}, "
+            f"which it has for all applications. Got {', '.join(others)}. Leave this out, or end "
+            "Ray Serve with all its applications by ray.serve.shutdown() before."
+        )
 
 
 class _Planned:

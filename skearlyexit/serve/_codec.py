@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -18,7 +18,10 @@ HEADER_BYTES = 10_000
 
 
 async def read_bounded(
-    headers: Mapping[str, str], chunks: AsyncIterator[bytes], max_bytes: int
+    headers: Mapping[str, str],
+    chunks: AsyncIterator[bytes],
+    max_bytes: int,
+    count: Callable[[int], None],
 ) -> bytes:
     """Read a body of limited size.
 
@@ -30,6 +33,8 @@ async def read_bounded(
         The body.
     max_bytes : int
         Largest number of bytes, of which no more are read.
+    count : callable
+        Called with numbers of bytes before they are kept: the declared length, and what exceeds it.
 
     Raises
     ------
@@ -37,13 +42,18 @@ async def read_bounded(
         With status 413 if the body is larger.
     """
     declared = headers.get("content-length", "")
-    if declared.isdecimal() and len(declared) < 20 and int(declared) > max_bytes:
+    n_counted = int(declared) if declared.isdecimal() and len(declared) < 20 else 0
+    if n_counted > max_bytes:
         raise _too_large(declared, max_bytes)
+    count(n_counted)
     parts, size = [], 0
     async for chunk in chunks:
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(f"at least {size}", max_bytes)
+        if size > n_counted:
+            count(size - n_counted)
+            n_counted = size
         parts.append(chunk)
     return b"".join(parts)
 

@@ -60,6 +60,7 @@ class Limits:
 
     deadline: float
     max_queued: int
+    max_queued_bytes: int
     max_rows: int
     max_request_bytes: int
 
@@ -107,7 +108,7 @@ class Front:
         self._tiers = tiers
         self._links = links or [()] * len(tiers)
         self.metrics = Metrics(model.exit_names, model.tier_names, model.points.costs, drift)
-        self.n_queued = 0
+        self.n_queued = self.n_queued_bytes = 0
         self._set(model.points.start())
 
     def set_point(self, request: Any) -> Point:
@@ -171,17 +172,35 @@ class Front:
             With status 503 if there are.
         """
         if self.n_queued + n_samples > self.limits.max_queued:
-            raise RequestError(
-                503,
-                f"{self.n_queued} samples are waiting, and at most {self.limits.max_queued} may. "
-                f"Got {n_samples} more; try again later.",
-                {"Retry-After": str(RETRY_AFTER)},
-            )
+            raise _too_many("samples", self.n_queued, self.limits.max_queued, n_samples)
         self.n_queued += n_samples
         try:
             yield
         finally:
             self.n_queued -= n_samples
+
+    @contextmanager
+    def queued_bytes(self) -> Iterator[Callable[[int], None]]:
+        """Count the bytes of a request until it is answered, unless there are too many.
+
+        Yields
+        ------
+        count : callable
+            Counts further bytes. It raises a RequestError with status 503 if there are too many.
+        """
+        n_counted = 0
+
+        def count(n_bytes: int) -> None:
+            nonlocal n_counted
+            if self.n_queued_bytes + n_bytes > self.limits.max_queued_bytes:
+                raise _too_many("bytes", self.n_queued_bytes, self.limits.max_queued_bytes, n_bytes)
+            self.n_queued_bytes += n_bytes
+            n_counted += n_bytes
+
+        try:
+            yield count
+        finally:
+            self.n_queued_bytes -= n_counted
 
     async def _through(
         self, samples: OnTheWay, point: Point, with_probabilities: bool, end: float
@@ -268,6 +287,15 @@ class Front:
             before,
             self.drift.p_value,
         )
+
+
+def _too_many(what: str, n_queued: int, maximum: int, n_more: int) -> RequestError:
+    return RequestError(
+        503,
+        f"{n_queued} {what} are waiting, and at most {maximum} may. Got {n_more} more; try again "
+        "later.",
+        {"Retry-After": str(RETRY_AFTER)},
+    )
 
 
 def _is_failure(told: PartAnswers | Refused) -> bool:

@@ -133,14 +133,15 @@ class Http:
                 415, f"The Content-Type must be {JSON} or {NPY}. Got {kind[:100]!r}."
             )
         read = read_instances if kind == JSON else read_npy
-        with self._front.queued(1):  # whose number of samples is not known yet
-            body = await _body(request, limits.max_request_bytes, end)
-            samples = await _converted(
-                lambda: model.samples.samples(read(body, limits.max_rows)), end
+        with self._front.queued_bytes() as count:
+            with self._front.queued(1):  # whose number of samples is not known yet
+                body = await _body(request, limits.max_request_bytes, count, end)
+                samples = await _converted(
+                    lambda body: model.samples.samples(read(body, limits.max_rows)), body, end
+                )
+            answered = await self._front.predict(
+                samples, point, with_probabilities=with_probabilities, begin=begin, end=end
             )
-        answered = await self._front.predict(
-            samples, point, with_probabilities=with_probabilities, begin=begin, end=end
-        )
         if NPY in request.headers.get("accept", ""):
             return Reply(write_npy(self._columns(answered)), media_type=NPY)
         return Reply(write_json(self._content(answered)))
@@ -188,7 +189,8 @@ class Http:
 
     async def _set_point(self, request: Request) -> Reply:
         end = asyncio.get_running_loop().time() + self._front.limits.deadline
-        asked = read_json(await _body(request, POINT_BYTES, end))
+        with self._front.queued_bytes() as count:
+            asked = read_json(await _body(request, POINT_BYTES, count, end))
         try:
             point = self._front.set_point(asked)
         except (TypeError, ValueError) as error:
@@ -200,28 +202,35 @@ class Http:
         return _described(point)
 
 
-async def _body(request: Request, max_bytes: int, end: float) -> bytes:
+async def _body(
+    request: Request, max_bytes: int, count: Callable[[int], None], end: float
+) -> bytes:
     """Body of a request that is complete in time."""
     try:
         async with asyncio.timeout_at(end):
-            return await read_bounded(request.headers, request.chunks, max_bytes)
+            return await read_bounded(request.headers, request.chunks, max_bytes, count)
     except TimeoutError:
         raise RequestError(
             408, "The body was not complete in time. Send fewer samples, or give a later deadline."
         ) from None
 
 
-async def _converted(convert: Callable[[], OnTheWay], end: float) -> OnTheWay:
+async def _converted(convert: Callable[[bytes], OnTheWay], body: bytes, end: float) -> OnTheWay:
     """Result of a conversion, during which other requests are answered, if it comes in time."""
+    # What is given up stays in the queue of the threads until its turn, with this frame.
+    waiting = [body]
+    del body
     try:
         async with asyncio.timeout_at(end):
-            return await asyncio.to_thread(convert)
+            return await asyncio.to_thread(lambda: convert(waiting.pop()))
     except TimeoutError:
         raise RequestError(
             504,
             "The samples were not read and transformed in time, and no exit is before that. Send "
             "fewer samples, or give a later deadline.",
         ) from None
+    finally:
+        waiting.clear()
 
 
 def _described(point: Point) -> Reply:

@@ -337,6 +337,21 @@ class TestErrors:
         clf.set_params(exits=["stem"], backbone__output_size=None)
         assert clf.fit(rows, labels).exit_names_[0] == "stem"
 
+    def test_weights_behind_the_merge_that_no_exit_would_train(self):
+        class Learned(MLPBackbone):
+            def build(self, X, n_outputs):
+                network = super().build(X, n_outputs)
+                network.learned_with_exits = {"block2": "its map would stay random. Leave it out"}
+                return network
+
+        clf = quick(
+            backbone=MultiViewBackbone(Learned(3, width=16, hidden=16)),
+            exits=["block2"],
+            training="separate",
+        )
+        with pytest.raises(ValueError, match="an exit after 'block2', its map would stay random"):
+            clf.fit(VECTORS, np.arange(160) % 2)
+
     def test_a_sample_without_any_view(self):
         rows = covered(QUARTERS, 0)
         rows[[17, 30]] = MISSING

@@ -44,11 +44,17 @@ class Threads(Backend):
 
     meetings: list[Meeting] = []
 
+    def __init__(self, start_timeout):
+        pass
+
     def put(self, value):
         return value
 
     def start(self, options, kind, *args):
         return kind(*args)
+
+    def await_started(self):
+        pass
 
     def start_meeting(self, kind, n_workers):
         self.meetings.append(Noting(n_workers))

@@ -78,10 +78,38 @@ def test_workers_that_are_lost_in_any_way(ray_cluster, monkeypatch, name):
     def lost(reference):
         raise error() if name == "RayActorError" else error("of Ray")
 
-    with RayBackend() as backend:
+    with RayBackend(60) as backend:
         monkeypatch.setattr(ray_cluster, "get", lost)
         with pytest.raises(WorkerLostError):
             backend.get("a reference")
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        FederatedTraining("joint", worker_options=[{"num_cpus": 6}] * 2, start_timeout=1),
+        TieredTraining(
+            "local_error",
+            assignment=[0, 0, 1],
+            worker_options=[{"num_cpus": 6}] * 2,
+            start_timeout=1,
+        ),
+        TieredTraining(assignment=[0, 0, 1], worker_options=[{"num_cpus": 9}, {}], start_timeout=1),
+    ],
+)
+def test_workers_for_which_there_are_no_resources(ray_cluster, training):
+    clf = quick(training=training, calibration=None)
+    n_cpus = training.worker_options[0]["num_cpus"]
+    with pytest.raises(RuntimeError, match=rf"'num_cpus': {n_cpus}.*{{'CPU': 8") as found:
+        clf.fit(X, Y)
+    assert "not started within 1 second" in str(found.value)
+
+    # Neither a worker that was placed nor one that was not is left.
+    @ray_cluster.remote(num_cpus=8)
+    def all_of_them():
+        return True
+
+    assert ray_cluster.get(all_of_them.remote(), timeout=60)
 
 
 def test_errors_are_those_of_the_worker(ray_cluster):
@@ -89,7 +117,7 @@ def test_errors_are_those_of_the_worker(ray_cluster):
         def fail(self):
             raise ValueError("of the worker")
 
-    with RayBackend() as backend:
+    with RayBackend(60) as backend:
         (result,) = backend.call(backend.start({}, Failing), "fail", 1)
         with pytest.raises(ValueError, match=r"^of the worker$"):
             backend.get(result)

@@ -29,6 +29,7 @@ class Local:
         limits = {
             "deadline": 30.0,
             "max_queued": 2000,
+            "max_queued_bytes": 2**22,
             "max_rows": 1000,
             "max_request_bytes": 2**20,
         }

@@ -1,9 +1,12 @@
 """Answers, deadlines, back-pressure and operating points, with tiers in this process."""
 
 import asyncio
+import gc
 import json
 import logging
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 
@@ -163,7 +166,7 @@ class TestDeadline:
 
     @pytest.mark.parametrize(("missing", "status"), [(never, 504), (gone, 503)])
     def test_without_the_first_tier_there_is_no_answer(self, missing, status):
-        app = Local(calls={0: missing}, deadline=0.3)
+        app = Local(calls={0: missing}, deadline=1.0)
         reply = app.reply(instances(X_TEST))
         assert reply.status == status
         assert "'tier0' has not answered in time" in json.loads(reply.body)["error"]
@@ -342,6 +345,89 @@ def test_back_pressure():
     assert [reply.status for reply in replies] == [200, 503, 200]
     assert replies[1].headers["Retry-After"] == "1"
     assert "90 samples are waiting, and at most 100" in json.loads(replies[1].body)["error"]
+
+
+class TestBytes:
+    """Limit of the bytes of all requests without an answer, here of 1000."""
+
+    async def start(self, app, size, declared=None, path="/predict"):
+        """A request that has sent some bytes and goes on."""
+        has_sent = asyncio.Event()
+
+        async def chunks():
+            yield b" " * size
+            has_sent.set()
+            await never(None)
+
+        headers = {} if declared is None else {"content-length": str(declared)}
+        method = "POST" if path == "/predict" else "PUT"
+        reply = asyncio.create_task(app.http.reply(Request(method, path, {}, headers, chunks())))
+        sent = asyncio.create_task(has_sent.wait())
+        await asyncio.wait([reply, sent], return_when="FIRST_COMPLETED")
+        sent.cancel()
+        return reply
+
+    @pytest.mark.parametrize("path", ["/predict", "/operating-point"])
+    @pytest.mark.parametrize("declared", [(0, 600), (600, None), (600, 10)])
+    def test_a_length_counts_at_once_and_without_one_what_has_come(self, declared, path):
+        async def two(app):
+            first = await self.start(app, *declared, path)
+            second = await (await self.start(app, *declared, path))
+            other = await self.start(app, 100)
+            are_read = not first.done() and not other.done()
+            first.cancel()
+            other.cancel()
+            await asyncio.wait([first, other])
+            return second, are_read, app.front.n_queued_bytes
+
+        app = Local(deadline=1e6, max_queued_bytes=1000)
+        refused, are_read, n_left = app.run(two)
+        assert (refused.status, are_read, n_left) == (503, True, 0)
+        assert refused.headers["Retry-After"] == "1"
+        message = json.loads(refused.body)["error"]
+        assert "bytes are waiting, and at most 1000 may. Got" in message
+
+    def test_bytes_count_until_the_answer(self):
+        body = instances(X_TEST[:2])
+        app = Local(max_queued_bytes=len(body))
+
+        async def too_many(app):
+            is_asked, is_free = asyncio.Event(), asyncio.Event()
+
+            async def busy(ask):
+                is_asked.set()
+                await is_free.wait()
+                return app.works[0]([ask])[0]
+
+            app.front._tiers[0] = busy
+            first = asyncio.create_task(app.send(body))
+            await is_asked.wait()
+            second = await app.send(body)
+            is_free.set()
+            return await first, second, await app.send(body)
+
+        assert [reply.status for reply in app.run(too_many)] == [200, 503, 200]
+
+    def test_a_body_that_is_read_too_late_is_not_kept(self):
+        is_free = threading.Event()
+        body = instances(X_TEST[:2])
+
+        async def late(app):
+            thread = ThreadPoolExecutor(1)
+            asyncio.get_running_loop().set_default_executor(thread)
+            thread.submit(is_free.wait, 30)
+            n_before = sys.getrefcount(body)
+
+            async def chunks():
+                yield body
+
+            reply = await app.http.reply(Request("POST", "/predict", {}, {}, chunks()))
+            gc.collect()
+            n_after = sys.getrefcount(body)
+            is_free.set()
+            return reply.status, n_after - n_before
+
+        assert Local(deadline=0.5).run(late) == (504, 0)
 
 
 class TestOperatingPoint:

@@ -66,7 +66,9 @@ def client(port):
         ["device", "device", "cloud", "cloud"],
     )
     options = {"deadline": 30.0, "simulate_links": True, "max_request_bytes": 2**17}
-    run(network(), tiers=plan, threshold=THRESHOLD, name="a", route_prefix="/a", **options)
+    # Without a host, that of the service that runs.
+    options |= {"name": "a", "route_prefix": "/a", "port": port}
+    run(network(), tiers=plan, threshold=THRESHOLD, **options)
     return Client(port, "/a")
 
 
@@ -82,6 +84,14 @@ def test_answers_are_those_of_predict(client):
     table = np.load(io.BytesIO(body), allow_pickle=False)
     assert np.array_equal(table["label"], LABELS)
     assert np.array_equal(table["exit"], EXITS)
+
+
+def test_another_host_or_port_than_those_of_ray_serve(client, port):
+    for asked, got in (({"host": "0.0.0.0"}, "host='0.0.0.0'"), ({"port": 1}, "port=1")):
+        with pytest.raises(ValueError, match=f"port={port}.*Got {got}.*shutdown") as found:
+            run(network(), name="b", route_prefix="/b", **asked)
+        assert "host='127.0.0.1'" in str(found.value)
+    assert Client(port, "/b")("/health")[0] == 404
 
 
 def test_other_paths(client):
@@ -166,6 +176,7 @@ def test_a_tier_is_gone_whatever_ray_says_of_it():
     [
         ({"deadline": 0}, "'deadline' must be positive. Got 0"),
         ({"max_rows": 10, "max_queued": 5}, "max_rows=10 and max_queued=5"),
+        ({"max_queued_bytes": 10}, "max_request_bytes=8388608 and max_queued_bytes=10"),
         ({"max_queued": 1.5}, "'max_queued' must be a positive integer. Got 1.5"),
         ({"drift_level": 2}, "'drift_level' must be in"),
         ({"simulate_links": True}, "needs the links of a TierPlan"),

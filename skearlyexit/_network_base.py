@@ -358,9 +358,14 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     ) -> tuple[Samples, Task, np.ndarray | None]:
         """Samples with encoded y, the task, and the weights in calibration."""
 
-    @abstractmethod
+    @property
+    def _goes_on(self) -> bool:
+        """Whether `fit` continues from the network of the previous call."""
+        return bool(self.warm_start) and hasattr(self, "_network")
+
     def _start(self, task: Task) -> MultiExitNetwork | None:
-        """Network to continue training with, if any."""
+        """Network from which the training continues, if any."""
+        return self._network if self._goes_on else None
 
     def _update(self, rows: Samples, task: Task, *, first: bool) -> None:
         """Train for one pass over samples, in `partial_fit`."""

@@ -29,7 +29,7 @@ from skearlyexit.costs import Cost
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import REGRESSION_POLICIES
-from skearlyexit.training import MultiExitNetwork, TrainingStrategy
+from skearlyexit.training import TrainingStrategy
 from skearlyexit.training._criterion import REGRESSION_LOSSES
 
 
@@ -456,18 +456,11 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
     def _training_samples(
         self, X: Any, y: np.ndarray, sample_weight: Any, groups: Any
     ) -> tuple[Samples, Task, np.ndarray | None]:
+        # A network whose training continues predicts in the scale of its targets.
         known = self._task.targets if self._goes_on else None
         Regression.check_loss(self)
         samples, targets, weight = regression_rows(X, y, sample_weight, groups, known)
         return samples, Regression.of(targets, samples, self), weight
-
-    @property
-    def _goes_on(self) -> bool:
-        """Whether `fit` continues from a network, and thus with the scale of its targets."""
-        return bool(self.warm_start) and hasattr(self, "_network")
-
-    def _start(self, task: Task) -> MultiExitNetwork | None:
-        return self._network if self._goes_on else None
 
     @available_if(check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)

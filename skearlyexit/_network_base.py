@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._base import BaseEarlyExit, remembered
 from skearlyexit._cascade._cascade import FittedNetwork
-from skearlyexit._data._encode import further_rows, labeled_rows
+from skearlyexit._data._encode import check_row_shape, further_rows, labeled_rows
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._streamed import checked, in_precision
@@ -387,14 +387,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         if reset:
             self._row_shape = X.shape[1:]
         else:
-            self._check_shape(X)
+            check_row_shape(self, X, self._row_shape)
         return X, y
-
-    def _further_rows(self, X: Any, name: str) -> Any:
-        """Validated further samples for `fit`, of the shape of the training samples."""
-        X = further_rows(self, X, name)
-        self._check_shape(X)
-        return X
 
     def _validate_rows(self, X: Any) -> Any:
         """Validate samples for prediction: an array of the network's dtype, or streamed."""
@@ -423,23 +417,14 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 )
                 if np.isfinite(total):
                     return rows
-        X = further_rows(self, X)
-        self._check_shape(X)
-        return in_precision(X, dtype)
-
-    def _check_shape(self, X: Any) -> None:
-        if X.shape[1:] != self._row_shape:
-            raise ValueError(
-                f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} was fitted on "
-                f"samples of shape {self._row_shape}."
-            )
+        return in_precision(further_rows(self, X, self._row_shape), dtype)
 
     def _unlabeled_rows(self, X_unlabeled: Any) -> np.ndarray | None:
         if X_unlabeled is None:
             return None
         check_unlabeled(resolve(self.training, STRATEGIES, "distillation"))
         try:
-            return self._further_rows(X_unlabeled, "X_unlabeled")
+            return further_rows(self, X_unlabeled, self._row_shape, "X_unlabeled")
         except ValueError as error:
             raise ValueError(f"X_unlabeled must hold samples like those of X. {error}") from error
 
@@ -454,7 +439,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 "early_stopping=False. Set it to True, or use them in calibrate after fitting."
             )
         y_val = labels_of(X_val, y_val)
-        rows = self._further_rows(X_val, "X_val")
+        rows = further_rows(self, X_val, self._row_shape, "X_val")
         return Samples(rows, task.encoded(y_val, rows))
 
     def _set_fitted(self, model: FittedModel, task: Task, *, n_updates: int = 0) -> None:

@@ -209,10 +209,9 @@ def predict_and_watch(pickled: bytes, X_test: np.ndarray, n_rows: int, queue: An
     clf = pickle.loads(pickled)
     clf.predict(X_test[:64])
     X = np.resize(X_test, (n_rows, X_test.shape[1]))
-    peaks: dict[str, float] = {}
-    with watched(peaks):
+    with watched() as memory:
         clf.predict(X)
-    queue.put(peaks["all"])
+    queue.put(memory.rise("all"))
 
 
 def measure_memory(clf: Any, X_test: np.ndarray, n_rows: int) -> float:

@@ -16,10 +16,10 @@ from skearlyexit._data._given import GivenRows, copied
 from skearlyexit._determinism._estimator import (
     LARGEST_CALL,
     BatchInvariantEstimator,
+    drawn_by_weight,
     fit_weighted,
     last_step,
     set_seeds,
-    takes_weights,
 )
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._onnx._estimators import add_estimator
@@ -101,10 +101,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         rng = check_random_state(seed)
         estimator = clone(estimator)
         set_seeds(estimator, rng)
-        weight = sample_weight
-        if weight is not None and not takes_weights(estimator):
-            rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
-            X, y, weight = X[rows], y[rows], None
+        X, y, weight = drawn_by_weight(estimator, X, y, sample_weight, rng)
         if needs_probabilities and _has_to_be_calibrated(estimator):
             keep = _can_be_calibrated(estimator, y, advice)
             X, y = X[keep], y[keep]
@@ -163,8 +160,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         n_classes: int,
     ) -> BatchInvariantClassifier:
         """Fit the estimator on labels, or on indices of labels, and check that it predicts."""
-        # Copies, since some estimators change their input in place.
-        fit_weighted(estimator, copied(X), y, None if weight is None else weight.copy())
+        fit_weighted(estimator, X, y, weight)
         known = np.asarray(getattr(estimator, "classes_", np.unique(y))).tolist()
         positions = {label: i for i, label in enumerate(labels.tolist())}
         if len(set(known)) < len(known) or not set(known) <= set(positions):

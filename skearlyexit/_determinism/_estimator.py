@@ -14,7 +14,7 @@ from sklearn.calibration import _CalibratedClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from skearlyexit._data._given import GivenRows
+from skearlyexit._data._given import GivenRows, copied
 from skearlyexit._determinism._layers import GROUP
 from skearlyexit._determinism._threads import on_single_blas_thread
 from skearlyexit._onnx._graph import Graph
@@ -219,11 +219,25 @@ def takes_weights(estimator: Any) -> bool:
     return bool(has_fit_parameter(last_step(estimator), "sample_weight"))
 
 
-def fit_weighted(estimator: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+def drawn_by_weight(
+    estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None, rng: np.random.RandomState
+) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    """X, y and weights for `fit`. If it takes no weights, the samples are drawn by weight."""
+    if weight is None or takes_weights(estimator):
+        return X, y, weight
+    rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
+    return X[rows], y[rows], None
+
+
+def fit_weighted(
+    estimator: Any, X: np.ndarray | GivenRows, y: np.ndarray, weight: np.ndarray | None
+) -> None:
     """Fit with weights, which a pipeline expects under the name of its last step."""
+    X = copied(X)  # since some estimators change their input in place
     if weight is None:
         estimator.fit(X, y)
         return
+    weight = weight.copy()
     path, last = [], estimator
     while isinstance(last, Pipeline):
         name, last = last.steps[-1]

@@ -14,10 +14,10 @@ from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._estimator import (
     LARGEST_CALL,
     BatchInvariantEstimator,
+    drawn_by_weight,
     fit_weighted,
     last_step,
     set_seeds,
-    takes_weights,
 )
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._onnx._estimators import add_estimator
@@ -79,13 +79,10 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
         rng = check_random_state(seed)
         estimator = clone(estimator)
         set_seeds(estimator, rng)
-        y, weight = targets.given(y), sample_weight
-        if weight is not None and not takes_weights(estimator):
-            rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
-            X, y, weight = X[rows], y[rows], None
+        y = targets.given(y)
+        X, y, weight = drawn_by_weight(estimator, X, y, sample_weight, rng)
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
-            # Copies, since some estimators change their input in place.
-            fit_weighted(estimator, copied(X), y, None if weight is None else weight.copy())
+            fit_weighted(estimator, X, y, weight)
             return cls(estimator, targets)._tested(X, largest_call, in_any_batch)
 
     @classmethod

@@ -107,11 +107,10 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         threshold : float or sequence of float, default=None
             One threshold for all exits, or one for each exit but the last.
         budget : float or Budget, default=None
-            Maximum mean cost per sample, in the unit of `costs_`, or, with
-            costs in seconds, in a unit of time: ``Budget(2, unit="ms")``. The thresholds are looked
-            up in `frontier_`. The budget is an average over samples of the same distribution,
-            unless it is strict: ``Budget(0.4, strict=True)`` is never exceeded on the samples of a
-            call.
+            Maximum mean cost per sample, in the unit of `costs_`, or, with costs in seconds, in a
+            unit of time: ``Budget(2, unit="ms")``. The thresholds are looked up in `frontier_`. The
+            budget is an average over samples of the same distribution, unless it is strict:
+            ``Budget(0.4, strict=True)`` is never exceeded on the samples of a call.
         return_exits : bool, default=False
             Whether to return the exit of each sample as well.
 
@@ -196,8 +195,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         budget : float or Budget, default=None
             Maximum mean cost per sample, as in `predict`.
         plain : fitted estimator or array-like of shape (n_samples, ...), default=None
-            Model to compare with, or what it predicts for X. For a cascade it is the
-            last estimator, fitted by itself. For a network it is ``clone(self)`` with ``exits=1``,
+            Model to compare with, or what it predicts for X. For a cascade it is the last
+            estimator, fitted by itself. For a network it is ``clone(self)`` with ``exits=1``,
             fitted on the training samples; parameters that refer to several exits, such as a budget
             or a list of heads, are to be set as well.
         confidence_level : float, default=0.95
@@ -409,12 +408,13 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         return self._tabulated(self._validate_rows(X))
 
     def _tabulated(self, X: Any) -> Table:
+        """The same for validated samples."""
         return label_table(self.cascade_.network, self.cascade_.exit_rule, X)
 
     def _outcomes(
         self, X: Any, table: Table, point: CalibratedPoint
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Exit and cost of each of the validated samples X, which a table is of."""
+        """Exit and cost of each of the validated samples X, given their table."""
         strict_budget = point.strict_budget
         if strict_budget is None:
             return table.outcomes(point.thresholds, self.costs_)

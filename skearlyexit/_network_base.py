@@ -25,7 +25,7 @@ from skearlyexit._data._sources import labels_of
 from skearlyexit._data._streamed import checked, in_precision
 from skearlyexit._fitting._fit import FittedModel, fit_model
 from skearlyexit._fitting._options import AUTO
-from skearlyexit._fitting._partial_fit import Standing, update_model
+from skearlyexit._fitting._partial_fit import UpdateState, update_model
 from skearlyexit._task._base import Task
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
@@ -369,16 +369,16 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
 
     def _update(self, rows: Samples, task: Task, *, first: bool) -> None:
         """Train for one pass over samples, in `partial_fit`."""
-        standing = None
+        before = None
         if not first:
-            standing = Standing(
+            before = UpdateState(
                 self._network,
                 self._optimizer_state,
                 self._n_updates,
                 self.cascade_.network.dtype,
             )
-        model = update_model(self, rows, task, standing)
-        self._set_fitted(model, task, n_updates=1 + (standing.n_updates if standing else 0))
+        model = update_model(self, rows, task, before)
+        self._set_fitted(model, task, n_updates=1 + (before.n_updates if before else 0))
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
         """Validated training samples, as an array or streamed, and their labels."""

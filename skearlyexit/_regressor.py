@@ -268,8 +268,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         error on the calibration samples.
     frontier_ : Frontier or None
         Pareto-optimal thresholds for all budgets. Its `accuracies` are shares of the loss that are
-        explained, similar to R2. None without calibration samples, unless there is
-        a single exit.
+        explained, similar to R2. None without calibration samples, unless there is a single exit.
     history_ : list of dict
         Entry of each epoch of the final training, without those of the folds, with the keys:
 

@@ -237,6 +237,7 @@ def _fit_networks(
     progress, max_epochs = networks.execution.progress, networks.options.max_epochs
     progress.expect(n_folds + placed.refit)
     for i, (train, held) in enumerate(placed.splits):
+        # A fold trains for as many steps as the final network, if there is one.
         n_rows = len(samples) if placed.refit else None
         part, name = samples.take(train), f"fold {i + 1} of {n_folds}" if placed.refit else ""
         with progress.training(name, max_epochs):

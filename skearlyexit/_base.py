@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
@@ -17,6 +18,8 @@ from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
 from skearlyexit._determinism._random import ending_turns
 from skearlyexit._exit_table import exits_of
+from skearlyexit._fitting._chain_fit import ChainModel
+from skearlyexit._fitting._fit import FittedModel
 from skearlyexit._fitting._operating_point import check_routing, choose_point, requested_point
 from skearlyexit._task._base import Table, Task
 from skearlyexit._utils._gradients import gradients
@@ -45,6 +48,26 @@ PREDICTION_REQUEST = {"threshold": True, "budget": True, "return_exits": True}
 
 class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     """Base class of estimators with exits: predictions, calibration and reports."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
+        "budget": [Interval(Real, 0, None, closed="right"), Budget, None],
+        "operating_point": [OperatingPoint, None],
+        "calibration": [
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split", "get_n_splits"]),
+            StrOptions({"auto"}),
+            None,
+        ],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
 
     runtime: str
     #: Runtime that is not ONNX Runtime.
@@ -281,7 +304,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         data = self._task.calibration_data(table, encoded, self.costs_, weight)
         with naming_candidates(self._candidates, lambda: self.cost_table_):
             point, frontier = choose_point(request, self.cascade_, data, self._task)
-        self._set_point(point, frontier, remembered(data.scores))
+        self._set_point(point, frontier, _remembered(data.scores))
         return self
 
     def partial_calibrate(self, X: Any, *, window: int = REMEMBERED_ROWS) -> Self:
@@ -432,19 +455,44 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             self.__dict__ = before
             raise
 
+    def _set_fitted(
+        self, model: FittedModel | ChainModel, task: Task, exit_names: list[str], **others: Any
+    ) -> None:
+        """Set all fitted attributes, `others` among them."""
+        cascade = model.cascade
+        # Set by one operation, since an interrupt may occur between any two.
+        self.__dict__.update(
+            **task.attributes(),
+            _task=task,
+            cascade_=cascade,
+            n_exits_=cascade.n_exits,
+            exit_names_=exit_names,
+            costs_=cascade.costs,
+            cost_table_=cascade.cost_table,
+            **_of_point(model.point, model.frontier, _remembered(model.scores)),
+            **others,
+        )
+
     def _set_point(
         self, point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray
     ) -> None:
-        # Set by one operation, since an interrupt may occur between any two.
-        self.__dict__.update(
-            operating_point_=point,
-            thresholds_=point.thresholds.copy(),  # which the user may change
-            frontier_=frontier,
-            _recent_scores=recent,
-        )
+        """Set the fitted attributes that depend on the calibration, by one operation as well."""
+        self.__dict__.update(_of_point(point, frontier, recent))
 
 
-def remembered(scores: np.ndarray) -> np.ndarray:
+def _of_point(
+    point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray
+) -> dict[str, Any]:
+    """Fitted attributes that depend on the calibration."""
+    return {
+        "operating_point_": point,
+        "thresholds_": point.thresholds.copy(),  # which the user may change
+        "frontier_": frontier,
+        "_recent_scores": recent,
+    }
+
+
+def _remembered(scores: np.ndarray) -> np.ndarray:
     """Scores of some calibration samples, in random order since the first are dropped first."""
     order = np.random.RandomState(0).permutation(len(scores))[:REMEMBERED_ROWS]
     return scores[order]

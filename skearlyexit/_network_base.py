@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from joblib import Memory
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._base import BaseEarlyExit, remembered
+from skearlyexit._base import BaseEarlyExit
 from skearlyexit._cascade._cascade import FittedNetwork
 from skearlyexit._data._encode import check_row_shape, further_rows, labeled_rows
 from skearlyexit._data._samples import Samples
@@ -29,7 +29,7 @@ from skearlyexit._fitting._partial_fit import UpdateState, update_model
 from skearlyexit._task._base import Task
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
-from skearlyexit.calibration import Budget, OperatingPoint
+from skearlyexit.calibration import Budget
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
@@ -52,6 +52,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     """Base class of estimators that fit a neural network with exits."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseEarlyExit._parameter_constraints,
         "backbone": "no_validation",
         "exits": [
             Interval(Integral, 1, None, closed="left"),
@@ -62,17 +63,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "head": "no_validation",
         "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
         "combine": [StrOptions(set(COMBINATIONS)), Combination, None],
-        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
-        "budget": [Interval(Real, 0, None, closed="right"), Budget, None],
-        "operating_point": [OperatingPoint, None],
         "cost": [StrOptions(set(COSTS)), Cost],
-        "calibration": [
-            Interval(RealNotInt, 0, 1, closed="neither"),
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split", "get_n_splits"]),
-            StrOptions({"auto"}),
-            None,
-        ],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions({*SCHEDULES, "auto"})],
@@ -91,14 +82,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "device": [str],
         "dtype": [StrOptions({"float32", "float64"})],
         "memory": [str, os.PathLike, Memory, None],
-        "n_jobs": [
-            Interval(Integral, None, -1, closed="right"),
-            Interval(Integral, 1, None, closed="left"),
-            None,
-        ],
         "callbacks": [list, tuple, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     _task_class: ClassVar[type[Task]]
@@ -350,7 +334,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         start = self._start(task)
         input_dtype = None if start is None else self.cascade_.network.dtype
         model = fit_model(self, samples, task, weight, validation, start, input_dtype)
-        self._set_fitted(model, task)
+        self._set_model(model, task)
 
     @abstractmethod
     def _training_samples(
@@ -378,7 +362,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 self.cascade_.network.dtype,
             )
         model = update_model(self, rows, task, before)
-        self._set_fitted(model, task, n_updates=1 + (before.n_updates if before else 0))
+        self._set_model(model, task, n_updates=1 + (before.n_updates if before else 0))
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
         """Validated training samples, as an array or streamed, and their labels."""
@@ -442,23 +426,14 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         rows = further_rows(self, X_val, self._row_shape, "X_val")
         return Samples(rows, task.encoded(y_val, rows))
 
-    def _set_fitted(self, model: FittedModel, task: Task, *, n_updates: int = 0) -> None:
-        """Set all fitted attributes at once."""
-        point, cascade = model.point, model.cascade
-        self.__dict__.update(
-            **task.attributes(),
-            _task=task,
-            cascade_=cascade,
-            n_exits_=cascade.n_exits,
-            exit_names_=model.exit_names,
-            costs_=cascade.costs,
-            cost_table_=cascade.cost_table,
+    def _set_model(self, model: FittedModel, task: Task, *, n_updates: int = 0) -> None:
+        """Set all fitted attributes, and the state from which the training can continue."""
+        self._set_fitted(
+            model,
+            task,
+            model.exit_names,
             placement_report_=model.placement_report,
             history_=model.history,
-            operating_point_=point,
-            thresholds_=point.thresholds.copy(),
-            frontier_=model.frontier,
-            _recent_scores=remembered(model.scores),
             _candidates=model.candidates,
             _network=model.trained,
             _optimizer_state=model.optimizer_state,

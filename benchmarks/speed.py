@@ -30,7 +30,7 @@ from _harness.samples import divide
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
 from skearlyexit._determinism._layers import round_up
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit.runtime._torch import _load
+from skearlyexit.runtime._torch import load_rows
 from skearlyexit.training import MultiExitNetwork, Trainer
 from skearlyexit.training._options import TrainingOptions, cosine
 from skearlyexit.training._rows import to_rows
@@ -123,7 +123,7 @@ def section_small(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...])
     for before, how in ((np.inf, "skipped"), (1.0, "run")):
         for n_rows in (1, 4, 16, 64):
             X = X_test[:n_rows]
-            padded = _load(X, "cpu", torch.float32, round_up(len(X)))
+            padded = load_rows(X, "cpu", torch.float32, round_up(len(X)))
             functions = {
                 (kind, k): call
                 for k in depth

@@ -256,7 +256,7 @@ def _training_weight(
 
 
 def labeled_rows(
-    estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = False
+    estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool
 ) -> tuple[Any, np.ndarray]:
     """Validate training samples and their labels or targets.
 
@@ -269,7 +269,7 @@ def labeled_rows(
         None uses the labels in the items of a Dataset.
     reset : bool
         Whether to set the number of features of the estimator, rather than to check it.
-    numeric : bool, default=False
+    numeric : bool
         Whether y holds targets, which are numbers, rather than labels.
 
     Returns

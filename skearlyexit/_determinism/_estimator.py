@@ -81,9 +81,7 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
             If the estimator cannot be converted.
         """
 
-    def _tested(
-        self, X: np.ndarray | GivenRows, largest_call: int, in_any_batch: bool = True
-    ) -> Self:
+    def _tested(self, X: np.ndarray | GivenRows, largest_call: int, in_any_batch: bool) -> Self:
         """The same, running in one job, after a test of the sizes of calls."""
         run_in_one_job(self.model)
         self.model = as_stored(self.model)

@@ -161,7 +161,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
     batch_size : int or "auto", default="auto"
         Maximum number of samples in a training step. The numbers of samples in the steps of an
         epoch differ by at most one. ``"auto"`` is 256 if samples and embeddings are vectors, and
-        512 if there are at least 4000 of them, including those held out. If samples or embeddings
+        512 if there are at least 4,000 of them, including those held out. If samples or embeddings
         have several axes, as for images and series, it is 64 on the CPU and 256 otherwise.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         Optimizer of torch, with its default parameters besides the learning rate and

@@ -14,8 +14,9 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._data._given import GivenRows, copied
 from skearlyexit._determinism._estimator import (
-    LARGEST_CALL,
+    USUAL_CALLS,
     BatchInvariantEstimator,
+    Calls,
     drawn_by_weight,
     fit_weighted,
     last_step,
@@ -58,8 +59,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         needs_probabilities: bool,
         seed: int,
         advice: str,
-        largest_call: int = LARGEST_CALL,
-        in_any_batch: bool = True,
+        calls: Calls = USUAL_CALLS,
     ) -> BatchInvariantClassifier:
         """Fit a clone of a classifier or pipeline.
 
@@ -83,10 +83,8 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         seed : int
         advice : str
             Advice of error messages if there are no probabilities.
-        largest_call : int, default=1024
-            Largest number of samples in a call.
-        in_any_batch : bool, default=True
-            Whether predictions do not depend on the batch.
+        calls : Calls, default=Calls()
+            How the fitted estimator is called.
 
         Returns
         -------
@@ -110,7 +108,6 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         if np.all(y == y[0]):
             # Samples of a single class, as there may be in a small fold.
             estimator = DummyClassifier(strategy="prior")
-        calls = (largest_call, in_any_batch)
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
             fitted = cls._on_labels_it_takes(estimator, X, y, weight, classes, calls)
         if needs_probabilities and not hasattr(fitted.model, "predict_proba"):
@@ -128,13 +125,13 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         y: np.ndarray,
         weight: np.ndarray | None,
         classes: np.ndarray,
-        calls: tuple[int, bool],
+        calls: Calls,
     ) -> BatchInvariantClassifier:
         """Fit on the labels, or on the integers 0, 1, ... if the estimator fails with them."""
         every, n_classes = np.arange(len(classes)), len(classes)
         try:
             fitted = cls._fitted(clone(estimator), X, y, weight, classes, every, n_classes)
-            return fitted._tested(X, *calls)
+            return fitted._tested(X, calls)
         except Exception:
             present, codes = np.unique(np.searchsorted(classes, y), return_inverse=True)
             if y.dtype.kind in "iu" and np.array_equal(classes[present], np.arange(len(present))):
@@ -143,7 +140,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
                 encoded = encode_class_weight(clone(estimator), classes, present)
                 names = np.arange(len(present))
                 fitted = cls._fitted(encoded, X, codes, weight, names, present, n_classes)
-                return fitted._tested(X, *calls)
+                return fitted._tested(X, calls)
             except Exception:
                 pass  # the labels were not the cause
             raise
@@ -178,8 +175,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         estimator: Any,
         X: np.ndarray | GivenRows,
         classes: np.ndarray,
-        largest_call: int = LARGEST_CALL,
-        in_any_batch: bool = True,
+        calls: Calls,
     ) -> BatchInvariantClassifier:
         """Make it from a classifier that was fitted on all of these classes.
 
@@ -191,10 +187,8 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
             Samples, with some of which it is tested whether predictions depend on other samples.
         classes : ndarray of shape (n_classes,)
             Sorted labels, which are the ``classes_`` of the estimator in any order.
-        largest_call : int, default=1024
-            Largest number of samples in a call.
-        in_any_batch : bool, default=True
-            Whether predictions do not depend on the batch.
+        calls : Calls
+            How the fitted estimator is called.
 
         Returns
         -------
@@ -203,7 +197,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         labels = np.asarray(estimator.classes_)
         columns = np.searchsorted(classes, labels)
         fitted = cls(estimator, labels, columns, len(classes))
-        return fitted._tested(X, largest_call, in_any_batch)
+        return fitted._tested(X, calls)
 
     def predict_proba(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         """Predict class probabilities, which are 0 or 1 for an estimator without `predict_proba`.

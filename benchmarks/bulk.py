@@ -27,10 +27,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,9 @@ import joblib
 import numpy as np
 import torch
 from _harness.command import make_parser
-from _harness.measure import MIB, memory_is_known, seconds
+from _harness.measure import MIB, memory_is_known, seconds, status, watched
 from _harness.networks import fixed_length
-from _harness.raw import Raw, print_facts, read_raw
+from _harness.raw import Raw, print_facts, saved_or_run
 from _harness.report import table
 
 from skearlyexit import MLPBackbone
@@ -145,8 +144,9 @@ def measure(folder: Path, way: str, part: str, workers: int) -> dict[str, Any]:
         time.sleep(3)  # until processes that Ray starts in advance have done so
     found: dict[str, Any] = {}
     target = folder / "target.parquet"
-    with peak_of_all(found):
+    with watched(memory_of_all, 0.2) as memory:
         found["seconds"] = seconds(lambda: predict(clf, folder / f"{part}{kind}", target, workers))
+    found["peak"], found["rise"] = memory.peak["all"], memory.rise("all")
     from pyarrow.parquet import read_table
 
     predictions = read_table(target)
@@ -159,30 +159,10 @@ def measure(folder: Path, way: str, part: str, workers: int) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def peak_of_all(found: dict[str, Any]) -> Iterator[None]:
-    """Note the peak of the memory of this process and its descendants, and its rise, in bytes."""
-    before = _memory_of_all()
-    peak, done = [before], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.2):
-            peak[0] = max(peak[0], _memory_of_all())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        found["peak"], found["rise"] = peak[0], peak[0] - before
-
-
-def _memory_of_all() -> int:
+def memory_of_all() -> dict[str, float]:
     """Bytes of this process and its descendants, of which all share the store of Ray."""
     own, shared = zip(*map(_memory, _descendants()), strict=True)
-    return sum(own) + max(shared)
+    return {"all": sum(own) + max(shared)}
 
 
 def _descendants() -> list[int]:
@@ -199,16 +179,12 @@ def _descendants() -> list[int]:
     return found
 
 
-def _memory(process: int) -> tuple[int, int]:
+def _memory(process: int) -> tuple[float, float]:
     """Bytes of a process, without the pages of files, and those that it shares."""
     try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        own, shared = status("RssAnon", "RssShmem", process=process)
     except OSError:
-        return 0, 0
-    values = dict(line.split(":", 1) for line in lines)
-    own, shared = (
-        1024 * int(values.get(key, "0 kB").split()[0]) for key in ("RssAnon", "RssShmem")
-    )
+        return 0.0, 0.0
     return own, shared
 
 
@@ -218,6 +194,24 @@ def run_alone(folder: Path, way: str, part: str, args: argparse.Namespace) -> di
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def run(args: argparse.Namespace, raw: Raw) -> None:
+    """Measure all ways."""
+    if not memory_is_known():
+        raise SystemExit("Memory is measured on Linux only.")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fit(folder)
+        for part, divisor in PARTS.items():
+            mib = args.mib // divisor
+            write(folder, part, mib * MIB // (4 * N_FEATURES))
+            found = set()
+            for way in WAYS:
+                entry = run_alone(folder, way, part, args)
+                found.add(entry["predictions"])
+                raw.add(way=way, part=part, mib=mib, workers=args.workers, **entry)
+            assert len(found) == 1, "the ways gave different predictions"
 
 
 def report(entries: list[dict[str, Any]]) -> None:
@@ -257,26 +251,7 @@ def main() -> None:
     if args.way is not None:
         print(json.dumps(measure(args.folder, args.way, args.part, args.workers)))
         return
-    path = args.output / "bulk.json"
-    if args.print:
-        content = read_raw(path)
-    else:
-        if not memory_is_known():
-            raise SystemExit("Memory is measured on Linux only.")
-        raw = Raw(path, args)
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            fit(folder)
-            for part, divisor in PARTS.items():
-                mib = args.mib // divisor
-                write(folder, part, mib * MIB // (4 * N_FEATURES))
-                found = set()
-                for way in WAYS:
-                    entry = run_alone(folder, way, part, args)
-                    found.add(entry["predictions"])
-                    raw.add(way=way, part=part, mib=mib, workers=args.workers, **entry)
-                assert len(found) == 1, "the ways gave different predictions"
-        content = raw.content
+    content = saved_or_run("bulk", args, partial(run, args))
     report(content["entries"])
     print_facts(content)
 

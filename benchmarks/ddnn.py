@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import _harness  # noqa: F401 - before everything that starts threads
@@ -36,7 +37,7 @@ import numpy as np
 import torch
 from _harness.command import available, make_parser
 from _harness.data import SETS
-from _harness.raw import Raw, print_facts, read_raw
+from _harness.raw import Raw, print_facts, saved_or_run
 from _harness.report import spread, table
 from _harness.samples import Samples
 from scipy import ndimage
@@ -238,6 +239,15 @@ def print_report(name: str, entries: list[dict[str, Any]]) -> None:
     print(table(lines, header))
 
 
+def run(args: Any, raw: Raw) -> None:
+    """Measure all sets and seeds."""
+    warnings.simplefilter("ignore")
+    for name in available(args.sets):
+        samples = Samples(name, args.max_train, args.max_test)
+        for seed in range(args.seeds):
+            study(name, samples, seed, args, raw)
+
+
 def main() -> None:
     """Run all sets and seeds, or print what is saved."""
     parser = make_parser(__doc__, sets="digits,mnist5k", seeds=3, raw=True)
@@ -245,18 +255,8 @@ def main() -> None:
     parser.add_argument("--max-train", type=int, default=2000, help="training samples")
     parser.add_argument("--max-test", type=int, default=2000, help="test samples")
     args = parser.parse_args()
-    path = args.output / "ddnn.json"
-    if args.print:
-        content = read_raw(path)
-    else:
-        torch.set_num_threads(1)
-        warnings.simplefilter("ignore")
-        raw = Raw(path, args)
-        for name in available(args.sets):
-            samples = Samples(name, args.max_train, args.max_test)
-            for seed in range(args.seeds):
-                study(name, samples, seed, args, raw)
-        content = raw.content
+    torch.set_num_threads(1)
+    content = saved_or_run("ddnn", args, partial(run, args))
     for name in dict.fromkeys(entry["set"] for entry in content["entries"]):
         print_report(name, [entry for entry in content["entries"] if entry["set"] == name])
     print_facts(content)

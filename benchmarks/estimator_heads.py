@@ -29,7 +29,7 @@ from _harness.command import available, make_parser, some_of
 from _harness.data import SETS
 from _harness.measure import ratio, seconds
 from _harness.networks import fixed_length
-from _harness.raw import Raw, print_facts, read_raw
+from _harness.raw import Raw, print_facts, saved_or_run
 from _harness.report import table
 from _harness.samples import divide, subsample
 from sklearn.ensemble import (
@@ -152,6 +152,17 @@ def report(entries: list[dict[str, Any]]) -> None:
                 print(f"{entry['head']}: {entry['reason']}\n")
 
 
+def run(args: Any, raw: Raw) -> None:
+    """Measure all sets and kinds of heads."""
+    warnings.simplefilter("ignore")
+    for name in available(args.sets):
+        train, validation, test = divide(*SETS[name].load(), 0)
+        parts = subsample(train, args.max_train), validation, test
+        with tempfile.TemporaryDirectory() as folder:
+            for label in args.heads:
+                study(name, label, parts, folder, args, raw)
+
+
 def main() -> None:
     """Run all kinds of heads, or print what is saved."""
     parser = make_parser(__doc__, sets="pendigits", raw=True)
@@ -162,20 +173,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=500, help="with one sample")
     parser.add_argument("--threads", type=int, default=1, help="of torch and ONNX Runtime")
     args = parser.parse_args()
-    path = args.output / "estimator-heads.json"
-    if args.print:
-        content = read_raw(path)
-    else:
-        torch.set_num_threads(args.threads)
-        warnings.simplefilter("ignore")
-        raw = Raw(path, args)
-        for name in available(args.sets):
-            train, validation, test = divide(*SETS[name].load(), 0)
-            parts = subsample(train, args.max_train), validation, test
-            with tempfile.TemporaryDirectory() as folder:
-                for label in args.heads:
-                    study(name, label, parts, folder, args, raw)
-        content = raw.content
+    torch.set_num_threads(args.threads)
+    content = saved_or_run("estimator-heads", args, partial(run, args))
     report(content["entries"])
     print_facts(content)
 

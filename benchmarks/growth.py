@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from _harness.command import make_parser, numbers, some_of
 from _harness.measure import MIB, once, repeated
-from _harness.raw import Raw, print_facts, read_raw
+from _harness.raw import Raw, print_facts, saved_or_run
 from _harness.report import table
 
 from skearlyexit import EarlyExitClassifier, MLPBackbone
@@ -150,14 +150,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of torch and ONNX Runtime")
     args = parser.parse_args()
-    path = args.output / "growth.json"
-    if args.print:
-        content = read_raw(path)
-    else:
-        torch.set_num_threads(args.threads)
-        raw = Raw(path, args)
-        run(args, raw)
-        content = raw.content
+    torch.set_num_threads(args.threads)
+    content = saved_or_run("growth", args, partial(run, args))
     report(content["entries"])
     print_facts(content)
 

@@ -25,6 +25,7 @@ import os
 import signal
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from _harness.command import available, make_parser
 from _harness.data import SETS
 from _harness.measure import MIB
 from _harness.networks import SMALL_NETWORKS, fixed_length, make_backbone
-from _harness.raw import Raw, print_facts, read_raw
+from _harness.raw import Raw, print_facts, saved_or_run
 from _harness.report import table
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback
@@ -109,6 +110,9 @@ def bytes_between(clf: Any, training: Any) -> int:
 
 def run(args: Any, raw: Raw) -> None:
     """Train in all ways."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     for name in available(args.sets):
         X, y = SETS[name].load()
         X_train, X_test, y_train, y_test = train_test_split(
@@ -150,6 +154,7 @@ def run(args: Any, raw: Raw) -> None:
                 difference=np.abs(proba - alone[one]).max() if exact else None,
             )
             print(f"{name}, {way}: {entry['seconds']:.1f} s", flush=True)
+    ray.shutdown()
 
 
 def report_all(entries: list[dict[str, Any]]) -> None:
@@ -176,18 +181,8 @@ def main() -> None:
     parser = make_parser(__doc__, sets="letter", raw=True)
     parser.add_argument("--epochs", type=int, default=4)
     args = parser.parse_args()
-    path = args.output / "in_place.json"
-    if args.print:
-        content = read_raw(path)
-    else:
-        import ray
-
-        torch.set_num_threads(1)
-        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-        raw = Raw(path, args)
-        run(args, raw)
-        content = raw.content
-        ray.shutdown()
+    torch.set_num_threads(1)
+    content = saved_or_run("in_place", args, partial(run, args))
     report_all(content["entries"])
     print_facts(content)
 

@@ -47,7 +47,7 @@ from _harness.peers import (
     plain_parts,
     run_ideal,
 )
-from _harness.raw import Raw, print_facts, read_raw
+from _harness.raw import Raw, print_facts, saved_or_run
 from _harness.report import spread, table
 from _harness.samples import Samples
 from torch import nn
@@ -193,6 +193,14 @@ def report(entries: list[dict[str, Any]]) -> None:
     print(table(lines, ["", "here", "paper"]))
 
 
+def run(args: Any, raw: Raw) -> None:
+    """Measure all seeds."""
+    warnings.simplefilter("ignore")
+    samples = Samples("mnist", args.max_train, 0)
+    for seed in range(args.seeds):
+        study(samples, seed, args, raw)
+
+
 def main() -> None:
     """Run all seeds, or print what is saved."""
     parser = make_parser(__doc__, seeds=3, raw=True)
@@ -201,16 +209,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2000, help="with one sample")
     parser.add_argument("--threads", type=int, default=1, help="of torch and ONNX Runtime")
     args = parser.parse_args()
-    path = args.output / "lenet.json"
-    if args.print:
-        content = read_raw(path)
-    else:
-        torch.set_num_threads(args.threads)
-        warnings.simplefilter("ignore")
-        samples, raw = Samples("mnist", args.max_train, 0), Raw(path, args)
-        for seed in range(args.seeds):
-            study(samples, seed, args, raw)
-        content = raw.content
+    torch.set_num_threads(args.threads)
+    content = saved_or_run("lenet", args, partial(run, args))
     report(content["entries"])
     print_facts(content)
 

@@ -48,7 +48,7 @@ from _harness.data import MissingData
 from _harness.embedded import PARTS, Division, divided, embed, stages_at
 from _harness.encoders import TASKS, Task
 from _harness.measure import ratio
-from _harness.raw import Raw, print_facts, read_raw
+from _harness.raw import Raw, print_facts, saved_or_run
 from _harness.report import table
 from _harness.samples import subsample
 from _harness.store import kept
@@ -249,7 +249,7 @@ def report_times(entry: dict[str, Any]) -> None:
     print(table(rows, ["samples in a call", "whole, ms", *(f"{n}, times as fast" for n in names)]))
 
 
-def run(name: str, args: Any, raw: Raw) -> None:
+def study(name: str, args: Any, raw: Raw) -> None:
     """Measure a task."""
     task = TASKS[name]
     try:
@@ -271,24 +271,24 @@ def run(name: str, args: Any, raw: Raw) -> None:
     report([each for each in raw.content["entries"] if each["task"] == name])
 
 
+def run(args: Any, raw: Raw) -> None:
+    """Measure all tasks."""
+    warnings.simplefilter("ignore")
+    for name in args.tasks:
+        study(name, args, raw)
+
+
 def main() -> None:
     """Run all tasks, or print what is saved."""
     parser = make_parser(__doc__, seeds=3, cache=True, raw=True)
     parser.add_argument("--tasks", type=some_of(TASKS), default="fashion,department")
     parser.add_argument("--heads", type=some_of(HEADS), default="linear,MLP,logistic")
     args = parser.parse_args()
-    path = args.output / "pretrained.json"
+    torch.set_num_threads(1)
+    content = saved_or_run("pretrained", args, partial(run, args))
     if args.print:
-        content = read_raw(path)
         for name in dict.fromkeys(each["task"] for each in content["entries"]):
             report([each for each in content["entries"] if each["task"] == name])
-    else:
-        torch.set_num_threads(1)
-        warnings.simplefilter("ignore")
-        raw = Raw(path, args)
-        for name in args.tasks:
-            run(name, args, raw)
-        content = raw.content
     print_facts(content)
 
 

@@ -34,6 +34,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ import numpy as np
 import ray
 import ray.serve
 from _harness.command import make_parser, some_of
-from _harness.raw import Raw, print_facts, read_raw
+from _harness.raw import Raw, print_facts, saved_or_run
 from _harness.report import table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -350,6 +351,12 @@ def _print_links(entry: dict[str, Any]) -> None:
     )
 
 
+def answer(args: argparse.Namespace, raw: Raw) -> None:
+    """Answer the questions."""
+    for question in args.questions:
+        raw.add(question=question, **globals()[question](args))
+
+
 def main() -> None:
     """Answer the questions, or print what is saved."""
     warnings.simplefilter("ignore")
@@ -367,14 +374,7 @@ def main() -> None:
     )
     parser.add_argument("--rate", type=float, default=8.0, help="requests a second of it")
     args = parser.parse_args()
-    path = args.output / "serve_load.json"
-    if args.print:
-        content = read_raw(path)
-    else:
-        raw = Raw(path, args)
-        for question in args.questions:
-            raw.add(question=question, **globals()[question](args))
-        content = raw.content
+    content = saved_or_run("serve_load", args, partial(answer, args))
     report(content["entries"])
     print_facts(content)
 

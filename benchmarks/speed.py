@@ -30,7 +30,7 @@ from _harness.samples import divide
 from skearlyexit import Budget, EarlyExitClassifier, JointTraining, LinearHead, MLPBackbone
 from skearlyexit._determinism._layers import round_up
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit.runtime._torch import _load
+from skearlyexit.runtime._torch import load_rows
 from skearlyexit.training import MultiExitNetwork, Trainer
 from skearlyexit.training._options import TrainingOptions, cosine
 from skearlyexit.training._rows import to_rows
@@ -123,7 +123,7 @@ def section_small(args: argparse.Namespace, clf: Any, parts: tuple[Arrays, ...])
     for before, how in ((np.inf, "skipped"), (1.0, "run")):
         for n_rows in (1, 4, 16, 64):
             X = X_test[:n_rows]
-            padded = _load(X, "cpu", torch.float32, round_up(len(X)))
+            padded = load_rows(X, "cpu", torch.float32, round_up(len(X)))
             functions = {
                 (kind, k): call
                 for k in depth
@@ -209,10 +209,9 @@ def predict_and_watch(pickled: bytes, X_test: np.ndarray, n_rows: int, queue: An
     clf = pickle.loads(pickled)
     clf.predict(X_test[:64])
     X = np.resize(X_test, (n_rows, X_test.shape[1]))
-    peaks: dict[str, float] = {}
-    with watched(peaks):
+    with watched() as memory:
         clf.predict(X)
-    queue.put(peaks["all"])
+    queue.put(memory.rise("all"))
 
 
 def measure_memory(clf: Any, X_test: np.ndarray, n_rows: int) -> float:

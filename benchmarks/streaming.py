@@ -94,12 +94,13 @@ def measure(folder: Path, way: str, head: str, epochs: int) -> dict[str, Any]:
     few = mapped(folder)[:2000]
     clf.fit(np.array(few), y[:2000]).predict(few)  # loads all code
     found: dict[str, Any] = {}
-    with watched(found):
+    with watched() as memory:
         X = WAYS[way](mapped(folder))
         found["fit"] = seconds(lambda: clf.fit(X, y))
         start = time.perf_counter()
         labels = clf.predict(X)
         found["predict"] = time.perf_counter() - start
+    found |= {name: memory.rise(name) for name in ("own", "all")}
     found["accuracy"] = float((labels == y).mean())
     found["labels"] = labels.tobytes().hex()[-64:] + str(labels.sum())
     return found

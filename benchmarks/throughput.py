@@ -46,7 +46,7 @@ from _harness import peers
 from _harness.command import available, make_parser
 from _harness.data import SETS
 from _harness.measure import ratio, seconds, take_turns
-from _harness.raw import Raw, print_facts, read_raw
+from _harness.raw import Raw, print_facts, saved_or_run
 from _harness.report import table
 from _harness.samples import subsample, take_test
 from _harness.store import kept
@@ -253,13 +253,13 @@ def measure_callers(
         for name in names:
             call = prepared[name](np.ascontiguousarray(X[:n]))
 
-            def several(_: int = 0, call: Any = call) -> None:
+            def several(caller: int, call: Any = call) -> None:
                 for _ in range(n_calls):
                     call()
 
             def one_by_one(several: Any = several) -> None:
-                for _ in range(n_callers):
-                    several()
+                for caller in range(n_callers):
+                    several(caller)
 
             def at_once(several: Any = several) -> None:
                 list(pool.map(several, range(n_callers)))
@@ -274,7 +274,7 @@ def n_turns(turns: int, n: int) -> int:
     return min(turns, max(5, round(turns / n**0.5)))
 
 
-def run(name: str, args: Any, raw: Raw) -> None:
+def study(name: str, args: Any, raw: Raw) -> None:
     """Measure a data set."""
     models, X, y = load(name, args)
     clf = models[0]
@@ -379,6 +379,13 @@ def _title(name: str) -> str:
 REPORTS = {"model": report_model, "calls": report_calls, "callers": report_callers}
 
 
+def run(args: Any, raw: Raw) -> None:
+    """Measure all data sets."""
+    warnings.simplefilter("ignore")
+    for name in available(args.sets):
+        study(name, args, raw)
+
+
 def main() -> None:
     """Run all data sets, or print what is saved."""
     parser = make_parser(__doc__, sets="letter,fashion", cache=True, raw=True)
@@ -392,18 +399,11 @@ def main() -> None:
     parser.add_argument("--max-train", type=int, help="training samples at most")
     parser.add_argument("--max-epochs", type=int, help="for a trial")
     args = parser.parse_args()
-    path = args.output / "throughput.json"
+    torch.set_num_threads(args.threads)
+    content = saved_or_run("throughput", args, partial(run, args))
     if args.print:
-        content = read_raw(path)
         for entry in content["entries"]:
             REPORTS[entry["kind"]](entry)
-    else:
-        torch.set_num_threads(args.threads)
-        warnings.simplefilter("ignore")
-        raw = Raw(path, args)
-        for name in available(args.sets):
-            run(name, args, raw)
-        content = raw.content
     print_facts(content)
     if args.plot:
         plot(content["entries"], content["entries"][-1]["set"], args.plot)

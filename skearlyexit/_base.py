@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
@@ -17,6 +18,8 @@ from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
 from skearlyexit._determinism._random import ending_turns
 from skearlyexit._exit_table import exits_of
+from skearlyexit._fitting._chain_fit import ChainModel
+from skearlyexit._fitting._fit import FittedModel
 from skearlyexit._fitting._operating_point import check_routing, choose_point, requested_point
 from skearlyexit._task._base import Table, Task
 from skearlyexit._utils._gradients import gradients
@@ -45,6 +48,26 @@ PREDICTION_REQUEST = {"threshold": True, "budget": True, "return_exits": True}
 
 class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
     """Base class of estimators with exits: predictions, calibration and reports."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
+        "budget": [Interval(Real, 0, None, closed="right"), Budget, None],
+        "operating_point": [OperatingPoint, None],
+        "calibration": [
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split", "get_n_splits"]),
+            StrOptions({"auto"}),
+            None,
+        ],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
 
     runtime: str
     #: Runtime that is not ONNX Runtime.
@@ -107,11 +130,10 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         threshold : float or sequence of float, default=None
             One threshold for all exits, or one for each exit but the last.
         budget : float or Budget, default=None
-            Maximum mean cost per sample, in the unit of `costs_`, or, with
-            costs in seconds, in a unit of time: ``Budget(2, unit="ms")``. The thresholds are looked
-            up in `frontier_`. The budget is an average over samples of the same distribution,
-            unless it is strict: ``Budget(0.4, strict=True)`` is never exceeded on the samples of a
-            call.
+            Maximum mean cost per sample, in the unit of `costs_`, or, with costs in seconds, in a
+            unit of time: ``Budget(2, unit="ms")``. The thresholds are looked up in `frontier_`. The
+            budget is an average over samples of the same distribution, unless it is strict:
+            ``Budget(0.4, strict=True)`` is never exceeded on the samples of a call.
         return_exits : bool, default=False
             Whether to return the exit of each sample as well.
 
@@ -196,8 +218,8 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         budget : float or Budget, default=None
             Maximum mean cost per sample, as in `predict`.
         plain : fitted estimator or array-like of shape (n_samples, ...), default=None
-            Model to compare with, or what it predicts for X. For a cascade it is the
-            last estimator, fitted by itself. For a network it is ``clone(self)`` with ``exits=1``,
+            Model to compare with, or what it predicts for X. For a cascade it is the last
+            estimator, fitted by itself. For a network it is ``clone(self)`` with ``exits=1``,
             fitted on the training samples; parameters that refer to several exits, such as a budget
             or a list of heads, are to be set as well.
         confidence_level : float, default=0.95
@@ -282,7 +304,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         data = self._task.calibration_data(table, encoded, self.costs_, weight)
         with naming_candidates(self._candidates, lambda: self.cost_table_):
             point, frontier = choose_point(request, self.cascade_, data, self._task)
-        self._set_point(point, frontier, remembered(data.scores))
+        self._set_point(point, frontier, _remembered(data.scores))
         return self
 
     def partial_calibrate(self, X: Any, *, window: int = REMEMBERED_ROWS) -> Self:
@@ -409,12 +431,13 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         return self._tabulated(self._validate_rows(X))
 
     def _tabulated(self, X: Any) -> Table:
+        """The same for validated samples."""
         return label_table(self.cascade_.network, self.cascade_.exit_rule, X)
 
     def _outcomes(
         self, X: Any, table: Table, point: CalibratedPoint
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Exit and cost of each of the validated samples X, which a table is of."""
+        """Exit and cost of each of the validated samples X, given their table."""
         strict_budget = point.strict_budget
         if strict_budget is None:
             return table.outcomes(point.thresholds, self.costs_)
@@ -432,19 +455,44 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             self.__dict__ = before
             raise
 
+    def _set_fitted(
+        self, model: FittedModel | ChainModel, task: Task, exit_names: list[str], **others: Any
+    ) -> None:
+        """Set all fitted attributes, `others` among them."""
+        cascade = model.cascade
+        # Set by one operation, since an interrupt may occur between any two.
+        self.__dict__.update(
+            **task.attributes(),
+            _task=task,
+            cascade_=cascade,
+            n_exits_=cascade.n_exits,
+            exit_names_=exit_names,
+            costs_=cascade.costs,
+            cost_table_=cascade.cost_table,
+            **_of_point(model.point, model.frontier, _remembered(model.scores)),
+            **others,
+        )
+
     def _set_point(
         self, point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray
     ) -> None:
-        # Set by one operation, since an interrupt may occur between any two.
-        self.__dict__.update(
-            operating_point_=point,
-            thresholds_=point.thresholds.copy(),  # which the user may change
-            frontier_=frontier,
-            _recent_scores=recent,
-        )
+        """Set the fitted attributes that depend on the calibration, by one operation as well."""
+        self.__dict__.update(_of_point(point, frontier, recent))
 
 
-def remembered(scores: np.ndarray) -> np.ndarray:
+def _of_point(
+    point: CalibratedPoint, frontier: Frontier | None, recent: np.ndarray
+) -> dict[str, Any]:
+    """Fitted attributes that depend on the calibration."""
+    return {
+        "operating_point_": point,
+        "thresholds_": point.thresholds.copy(),  # which the user may change
+        "frontier_": frontier,
+        "_recent_scores": recent,
+    }
+
+
+def _remembered(scores: np.ndarray) -> np.ndarray:
     """Scores of some calibration samples, in random order since the first are dropped first."""
     order = np.random.RandomState(0).permutation(len(scores))[:REMEMBERED_ROWS]
     return scores[order]

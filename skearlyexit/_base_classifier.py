@@ -16,6 +16,7 @@ from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight, scaled
 from skearlyexit._task._base import Task
 from skearlyexit._task._classification import Classification
+from skearlyexit._utils._interrupts import quietly
 from skearlyexit.calibration import Budget
 
 
@@ -106,8 +107,7 @@ class BaseExitClassifier(ClassifierMixin, BaseEarlyExit):
         probabilities, exits = self.predict_proba(
             X, threshold=threshold, budget=budget, return_exits=True
         )
-        with np.errstate(divide="ignore"):
-            logarithms = np.log(probabilities)
+        logarithms = quietly(lambda: np.log(probabilities), "divide")
         return (logarithms, exits) if return_exits else logarithms
 
     def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:

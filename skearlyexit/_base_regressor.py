@@ -51,11 +51,10 @@ class BaseExitRegressor(RegressorMixin, BaseEarlyExit):
         threshold : float or sequence of float, default=None
             One threshold for all exits, or one for each exit but the last.
         budget : float or Budget, default=None
-            Maximum mean cost per sample, in the unit of `costs_`, or, with
-            costs in seconds, in a unit of time: ``Budget(2, unit="ms")``. The thresholds are looked
-            up in `frontier_`. The budget is an average over samples of the same distribution,
-            unless it is strict: ``Budget(0.4, strict=True)`` is never exceeded on the samples of a
-            call.
+            Maximum mean cost per sample, in the unit of `costs_`, or, with costs in seconds, in a
+            unit of time: ``Budget(2, unit="ms")``. The thresholds are looked up in `frontier_`. The
+            budget is an average over samples of the same distribution, unless it is strict:
+            ``Budget(0.4, strict=True)`` is never exceeded on the samples of a call.
         return_exits : bool, default=False
             Whether to return the exit of each sample as well.
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
-from skearlyexit._base import BaseEarlyExit, remembered
+from skearlyexit._base import BaseEarlyExit
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._chain import FittedChain
 from skearlyexit._data._given import GivenRows, given_rows
 from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._chain_columns import chosen_columns
-from skearlyexit._fitting._chain_fit import ChainModel, fit_chain
+from skearlyexit._fitting._chain_fit import fit_chain
 from skearlyexit._fitting._chain_fitter import ChainFitter
 from skearlyexit._onnx._graph import ExportError
 from skearlyexit._task._base import Task
 from skearlyexit._utils._interrupts import quietly
-from skearlyexit.calibration import Budget, OperatingPoint
+from skearlyexit.calibration import Budget
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
@@ -38,30 +37,14 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
     """Base class of estimators in a row, each of which is an exit."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseEarlyExit._parameter_constraints,
         "estimators": [list],
         "combine": [StrOptions(set(COMBINATIONS) - {"trained"}), Combination, None],
-        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
-        "budget": [Interval(Real, 0, None, closed="right"), Budget, None],
-        "operating_point": [OperatingPoint, None],
         "cost": [StrOptions(set(COSTS)), Cost, "array-like"],
-        "calibration": [
-            Interval(RealNotInt, 0, 1, closed="neither"),
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split", "get_n_splits"]),
-            StrOptions({"auto"}),
-            None,
-        ],
         "columns": [dict, None],
         "feature_costs": ["array-like", dict, None],
         "batch_invariant": ["boolean"],
         "runtime": [StrOptions({"sklearn", "onnx"})],
-        "n_jobs": [
-            Interval(Integral, None, -1, closed="right"),
-            Interval(Integral, 1, None, closed="left"),
-            None,
-        ],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     estimators: list[tuple[str, Any]]
@@ -195,7 +178,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
     def _fit_chain(self, fitter: ChainFitter, samples: Samples, weight: np.ndarray | None) -> None:
         """Fit the estimators to samples, and set the fitted attributes."""
         model = fit_chain(self, fitter, samples, weight)
-        self._set_fitted(model, fitter.names, fitter.task)
+        self._set_fitted(model, fitter.task, fitter.names, _candidates=None)
 
     def _estimators_in_use(self) -> tuple[list[str], list[Any]]:
         """Names and estimators, without those that were dropped."""
@@ -233,22 +216,4 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         """Samples as ONNX Runtime is given them, in single precision."""
         return quietly(
             lambda: validate_data(self, X, reset=False, dtype=np.float32, order="C"), "over"
-        )
-
-    def _set_fitted(self, model: ChainModel, names: list[str], task: Task) -> None:
-        """Set all fitted attributes at once."""
-        point, cascade = model.point, model.cascade
-        self.__dict__.update(
-            **task.attributes(),
-            _task=task,
-            cascade_=cascade,
-            n_exits_=cascade.n_exits,
-            exit_names_=names,
-            costs_=cascade.costs,
-            cost_table_=cascade.cost_table,
-            operating_point_=point,
-            thresholds_=point.thresholds.copy(),
-            frontier_=model.frontier,
-            _recent_scores=remembered(model.scores),
-            _candidates=None,
         )

@@ -60,12 +60,12 @@ class CascadeClassifier(BaseExitClassifier, BaseCascade):
         Whether the predicted probabilities of each estimator are calibrated by temperature scaling,
         fitted on held-out samples.
     router : ExitRouter, default=None
-        Which estimators are asked for a sample. With ``ExitRouter()``, learned from held-out
-        samples, those do not run at which the sample is too unlikely to exit, by its score at the
-        first one. None asks all of them in order. Policies and combinations that depend on several
-        estimators, parts of an ensemble, `pass_probabilities`, `feature_costs`, strict budgets and
-        `to_onnx` do not support it. With costs in seconds, it compares the operations of the
-        estimators, which must be countable.
+        Which estimators are asked for a sample. ``ExitRouter()`` is learned from held-out samples:
+        by the score of a sample at the first estimator, it omits those at which the sample is too
+        unlikely to exit. None asks all of them in order. Policies and combinations that depend on
+        several estimators, parts of an ensemble, `pass_probabilities`, `feature_costs`, strict
+        budgets and `to_onnx` do not support it. With costs in seconds, it compares the operations
+        of the estimators, which must be countable.
     threshold : float or sequence of float, default=None
         One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
         the first estimator; above 1 no sample exits early. At most one of `threshold`, `budget` and

@@ -120,10 +120,10 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         Whether the predicted probabilities of each head are calibrated by temperature scaling,
         fitted on held-out samples.
     router : ExitRouter, default=None
-        Which exits are asked for a sample. With ``ExitRouter()``, learned from held-out samples,
-        heads are not computed at which the sample is too unlikely to exit, by its score at the
-        first exit. None asks all exits in order. Policies and combinations that depend on several
-        exits, strict budgets and ONNX do not support it.
+        Which exits are asked for a sample. ``ExitRouter()`` is learned from held-out samples: by
+        the score of a sample at the first exit, it omits the heads at which the sample is too
+        unlikely to exit. None asks all exits in order. Policies and combinations that depend on
+        several exits, strict budgets and ONNX do not support it.
     threshold : float or sequence of float, default=None
         One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
         the first exit; above 1 no sample exits early. At most one of `threshold`, `budget` and
@@ -173,7 +173,7 @@ class EarlyExitClassifier(BaseNetworkClassifier):
     batch_size : int or "auto", default="auto"
         Maximum number of samples in a training step. The numbers of samples in the steps of an
         epoch differ by at most one. ``"auto"`` is 256 if samples and embeddings are vectors, and
-        512 if there are at least 4000 of them, including those held out. If samples or embeddings
+        512 if there are at least 4,000 of them, including those held out. If samples or embeddings
         have several axes, as for images and series, it is 64 on the CPU and 256 otherwise.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         Optimizer of torch, with its default parameters besides the learning rate and

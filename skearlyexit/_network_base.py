@@ -14,22 +14,22 @@ import numpy as np
 import torch
 from joblib import Memory
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skearlyexit._base import BaseEarlyExit, remembered
+from skearlyexit._base import BaseEarlyExit
 from skearlyexit._cascade._cascade import FittedNetwork
-from skearlyexit._data._encode import further_rows, labeled_rows
+from skearlyexit._data._encode import check_row_shape, further_rows, labeled_rows
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._streamed import checked, in_precision
 from skearlyexit._fitting._fit import FittedModel, fit_model
 from skearlyexit._fitting._options import AUTO
-from skearlyexit._fitting._partial_fit import Standing, update_model
+from skearlyexit._fitting._partial_fit import UpdateState, update_model
 from skearlyexit._task._base import Task
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
-from skearlyexit.calibration import Budget, OperatingPoint
+from skearlyexit.calibration import Budget
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
 from skearlyexit.costs import Cost
@@ -52,6 +52,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     """Base class of estimators that fit a neural network with exits."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseEarlyExit._parameter_constraints,
         "backbone": "no_validation",
         "exits": [
             Interval(Integral, 1, None, closed="left"),
@@ -62,17 +63,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "head": "no_validation",
         "training": [StrOptions(set(STRATEGIES)), TrainingStrategy, None],
         "combine": [StrOptions(set(COMBINATIONS)), Combination, None],
-        "threshold": [Interval(Real, 0, None, closed="both"), "array-like", None],
-        "budget": [Interval(Real, 0, None, closed="right"), Budget, None],
-        "operating_point": [OperatingPoint, None],
         "cost": [StrOptions(set(COSTS)), Cost],
-        "calibration": [
-            Interval(RealNotInt, 0, 1, closed="neither"),
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split", "get_n_splits"]),
-            StrOptions({"auto"}),
-            None,
-        ],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions({*SCHEDULES, "auto"})],
@@ -91,14 +82,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "device": [str],
         "dtype": [StrOptions({"float32", "float64"})],
         "memory": [str, os.PathLike, Memory, None],
-        "n_jobs": [
-            Interval(Integral, None, -1, closed="right"),
-            Interval(Integral, 1, None, closed="left"),
-            None,
-        ],
         "callbacks": [list, tuple, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     _task_class: ClassVar[type[Task]]
@@ -350,7 +334,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         start = self._start(task)
         input_dtype = None if start is None else self.cascade_.network.dtype
         model = fit_model(self, samples, task, weight, validation, start, input_dtype)
-        self._set_fitted(model, task)
+        self._set_model(model, task)
 
     @abstractmethod
     def _training_samples(
@@ -358,22 +342,27 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     ) -> tuple[Samples, Task, np.ndarray | None]:
         """Samples with encoded y, the task, and the weights in calibration."""
 
-    @abstractmethod
+    @property
+    def _goes_on(self) -> bool:
+        """Whether `fit` continues from the network of the previous call."""
+        return bool(self.warm_start) and hasattr(self, "_network")
+
     def _start(self, task: Task) -> MultiExitNetwork | None:
-        """Network to continue training with, if any."""
+        """Network from which the training continues, if any."""
+        return self._network if self._goes_on else None
 
     def _update(self, rows: Samples, task: Task, *, first: bool) -> None:
         """Train for one pass over samples, in `partial_fit`."""
-        standing = None
+        before = None
         if not first:
-            standing = Standing(
+            before = UpdateState(
                 self._network,
                 self._optimizer_state,
                 self._n_updates,
                 self.cascade_.network.dtype,
             )
-        model = update_model(self, rows, task, standing)
-        self._set_fitted(model, task, n_updates=1 + (standing.n_updates if standing else 0))
+        model = update_model(self, rows, task, before)
+        self._set_model(model, task, n_updates=1 + (before.n_updates if before else 0))
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
         """Validated training samples, as an array or streamed, and their labels."""
@@ -382,14 +371,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         if reset:
             self._row_shape = X.shape[1:]
         else:
-            self._check_shape(X)
+            check_row_shape(self, X, self._row_shape)
         return X, y
-
-    def _further_rows(self, X: Any, name: str) -> Any:
-        """Validated further samples for `fit`, of the shape of the training samples."""
-        X = further_rows(self, X, name)
-        self._check_shape(X)
-        return X
 
     def _validate_rows(self, X: Any) -> Any:
         """Validate samples for prediction: an array of the network's dtype, or streamed."""
@@ -418,23 +401,14 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 )
                 if np.isfinite(total):
                     return rows
-        X = further_rows(self, X)
-        self._check_shape(X)
-        return in_precision(X, dtype)
-
-    def _check_shape(self, X: Any) -> None:
-        if X.shape[1:] != self._row_shape:
-            raise ValueError(
-                f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} was fitted on "
-                f"samples of shape {self._row_shape}."
-            )
+        return in_precision(further_rows(self, X, self._row_shape), dtype)
 
     def _unlabeled_rows(self, X_unlabeled: Any) -> np.ndarray | None:
         if X_unlabeled is None:
             return None
         check_unlabeled(resolve(self.training, STRATEGIES, "distillation"))
         try:
-            return self._further_rows(X_unlabeled, "X_unlabeled")
+            return further_rows(self, X_unlabeled, self._row_shape, "X_unlabeled")
         except ValueError as error:
             raise ValueError(f"X_unlabeled must hold samples like those of X. {error}") from error
 
@@ -449,26 +423,17 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 "early_stopping=False. Set it to True, or use them in calibrate after fitting."
             )
         y_val = labels_of(X_val, y_val)
-        rows = self._further_rows(X_val, "X_val")
+        rows = further_rows(self, X_val, self._row_shape, "X_val")
         return Samples(rows, task.encoded(y_val, rows))
 
-    def _set_fitted(self, model: FittedModel, task: Task, *, n_updates: int = 0) -> None:
-        """Set all fitted attributes at once."""
-        point, cascade = model.point, model.cascade
-        self.__dict__.update(
-            **task.attributes(),
-            _task=task,
-            cascade_=cascade,
-            n_exits_=cascade.n_exits,
-            exit_names_=model.exit_names,
-            costs_=cascade.costs,
-            cost_table_=cascade.cost_table,
+    def _set_model(self, model: FittedModel, task: Task, *, n_updates: int = 0) -> None:
+        """Set all fitted attributes, and the state from which the training can continue."""
+        self._set_fitted(
+            model,
+            task,
+            model.exit_names,
             placement_report_=model.placement_report,
             history_=model.history,
-            operating_point_=point,
-            thresholds_=point.thresholds.copy(),
-            frontier_=model.frontier,
-            _recent_scores=remembered(model.scores),
             _candidates=model.candidates,
             _network=model.trained,
             _optimizer_state=model.optimizer_state,

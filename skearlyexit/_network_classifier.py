@@ -49,15 +49,12 @@ class BaseNetworkClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
         return samples, Classification(classes), weight
 
     def _start(self, task: Any) -> MultiExitNetwork | None:
-        if not (self.warm_start and hasattr(self, "_network")):
-            return None
-        known = self._task.classes
-        if not np.array_equal(task.classes, known):
+        if self._goes_on and not np.array_equal(task.classes, self._task.classes):
             raise ValueError(
                 "With warm_start=True, y must hold the classes of the previous fit, "
-                f"{known[:20].tolist()}. Got {task.classes[:20].tolist()}."
+                f"{self._task.classes[:20].tolist()}. Got {task.classes[:20].tolist()}."
             )
-        return self._network
+        return super()._start(task)
 
     @available_if(check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)

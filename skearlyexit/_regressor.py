@@ -29,7 +29,7 @@ from skearlyexit.costs import Cost
 from skearlyexit.placement import Placement
 from skearlyexit.policies import Policy
 from skearlyexit.policies._registry import REGRESSION_POLICIES
-from skearlyexit.training import MultiExitNetwork, TrainingStrategy
+from skearlyexit.training import TrainingStrategy
 from skearlyexit.training._criterion import REGRESSION_LOSSES
 
 
@@ -161,7 +161,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
     batch_size : int or "auto", default="auto"
         Maximum number of samples in a training step. The numbers of samples in the steps of an
         epoch differ by at most one. ``"auto"`` is 256 if samples and embeddings are vectors, and
-        512 if there are at least 4000 of them, including those held out. If samples or embeddings
+        512 if there are at least 4,000 of them, including those held out. If samples or embeddings
         have several axes, as for images and series, it is 64 on the CPU and 256 otherwise.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         Optimizer of torch, with its default parameters besides the learning rate and
@@ -268,8 +268,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         error on the calibration samples.
     frontier_ : Frontier or None
         Pareto-optimal thresholds for all budgets. Its `accuracies` are shares of the loss that are
-        explained, similar to R2. None without calibration samples, unless there is
-        a single exit.
+        explained, similar to R2. None without calibration samples, unless there is a single exit.
     history_ : list of dict
         Entry of each epoch of the final training, without those of the folds, with the keys:
 
@@ -456,18 +455,11 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
     def _training_samples(
         self, X: Any, y: np.ndarray, sample_weight: Any, groups: Any
     ) -> tuple[Samples, Task, np.ndarray | None]:
+        # A network whose training continues predicts in the scale of its targets.
         known = self._task.targets if self._goes_on else None
         Regression.check_loss(self)
         samples, targets, weight = regression_rows(X, y, sample_weight, groups, known)
         return samples, Regression.of(targets, samples, self), weight
-
-    @property
-    def _goes_on(self) -> bool:
-        """Whether `fit` continues from a network, and thus with the scale of its targets."""
-        return bool(self.warm_start) and hasattr(self, "_network")
-
-    def _start(self, task: Task) -> MultiExitNetwork | None:
-        return self._network if self._goes_on else None
 
     @available_if(check_goes_on)
     @_fit_context(prefer_skip_nested_validation=True)

@@ -131,14 +131,14 @@ def gains_of(points: np.ndarray) -> str:
     return f"{np.mean(points):+.2f} ± {np.std(points):.2f}, {above}"
 
 
-def title(results: Results, entry: str) -> str:
+def title(entry: str) -> str:
     model, _, point = entry.partition(", ")
     return MODELS[model].title + (f", {point}" if point else "")
 
 
 def set_row(results: Results, entry: str) -> list[str]:
     if entry not in results:
-        return [title(results, entry), "not possible", *[""] * (len(HEADER) - 2)]
+        return [title(entry), "not possible", *[""] * (len(HEADER) - 2)]
     peer = results.best_peer()
     times = results.row_seconds(entry)
     micros = ""
@@ -152,7 +152,7 @@ def set_row(results: Results, entry: str) -> list[str]:
     )
     note = "" if n_possible == n_seeds else f" ({n_possible} of {n_seeds} seeds)"
     return [
-        title(results, entry) + note,
+        title(entry) + note,
         spread(np.array([*results.accuracy(entry).values()])),
         "" if entry == "plain" else gains_of(results.difference(entry, "plain")),
         "" if peer in (None, entry) else gains_of(results.difference(entry, peer)),

@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,40 +78,63 @@ def _peak_bytes(*, reset: bool = False) -> float:
             with contextlib.suppress(OSError, AttributeError):
                 ctypes.CDLL("libc.so.6").malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmHWM")[0]
+        return status("VmHWM")[0]
     except OSError:
         return math.nan
 
 
-def _status(*keys: str) -> list[float]:
-    """Bytes that Linux reports of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def status(*keys: str, process: int | str = "self") -> list[float]:
+    """Bytes that Linux reports of a process; 0 for what it does not, as of one that has ended."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     values = dict(line.split(":", 1) for line in lines)
-    return [1024.0 * int(values[key].split()[0]) for key in keys]
+    return [1024.0 * int(values.get(key, "0 kB").split()[0]) for key in keys]
+
+
+def own_memory() -> dict[str, float]:
+    """Bytes of this process: ``own``, and ``all`` with the pages of files."""
+    own, everything = status("RssAnon", "VmRSS")
+    return {"own": own, "all": everything}
+
+
+@dataclass
+class Watched:
+    """Bytes of memory before a block of code, and their highest values in it, by name."""
+
+    before: dict[str, float]
+    peak: dict[str, float]
+
+    def rise(self, name: str) -> float:
+        """By how many bytes the memory of this name rose."""
+        return self.peak[name] - self.before[name]
 
 
 @contextlib.contextmanager
-def watched(peaks: dict[str, float]) -> Iterator[None]:
-    """Put into `peaks` by how many bytes the memory rises inside.
+def watched(
+    read: Callable[[], dict[str, float]] = own_memory, interval: float = 0.002
+) -> Iterator[Watched]:
+    """Watch the memory in a block of code.
 
-    ``own`` is the memory of the process itself, ``all`` that with the pages of files. A thread
-    reads both every two milliseconds.
+    Parameters
+    ----------
+    read : callable, default=own_memory
+        Returns bytes by name.
+    interval : float, default=0.002
+        Seconds between two calls of it, which are in a thread.
     """
-    before = np.array(_status("RssAnon", "VmRSS"))
-    peak, done = [before], threading.Event()
+    before = read()
+    found, done = Watched(before, before), threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.002):
-            peak[0] = np.maximum(peak[0], _status("RssAnon", "VmRSS"))
+        while not done.wait(interval):
+            found.peak = {name: max(found.peak[name], now) for name, now in read().items()}
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield
+        yield found
     finally:
         done.set()
         thread.join()
-        peaks["own"], peaks["all"] = (peak[0] - before).tolist()
 
 
 def memory_is_known() -> bool:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,11 +50,26 @@ class Raw:
         return entry
 
 
-def read_raw(path: Path) -> dict[str, Any]:
-    """Content of a file written by `Raw`; ends the script where there is none."""
-    if not path.exists():
-        raise SystemExit(f"There is no {path}. Run the script without --print first.")
-    return json.loads(path.read_text())
+def saved_or_run(name: str, args: argparse.Namespace, run: Callable[[Raw], None]) -> dict[str, Any]:
+    """Content of the file of a script: as it is saved with ``--print``, or else of a new run.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without its ending.
+    args : argparse.Namespace
+        Options, among them those of ``make_parser(raw=True)``.
+    run : callable
+        Adds the entries.
+    """
+    path = args.output / f"{name}.json"
+    if args.print:
+        if not path.exists():
+            raise SystemExit(f"There is no {path}. Run the script without --print first.")
+        return json.loads(path.read_text())
+    raw = Raw(path, args)
+    run(raw)
+    return raw.content
 
 
 def facts() -> dict[str, Any]:

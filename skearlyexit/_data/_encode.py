@@ -256,7 +256,7 @@ def _training_weight(
 
 
 def labeled_rows(
-    estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = False
+    estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool
 ) -> tuple[Any, np.ndarray]:
     """Validate training samples and their labels or targets.
 
@@ -269,7 +269,7 @@ def labeled_rows(
         None uses the labels in the items of a Dataset.
     reset : bool
         Whether to set the number of features of the estimator, rather than to check it.
-    numeric : bool, default=False
+    numeric : bool
         Whether y holds targets, which are numbers, rather than labels.
 
     Returns
@@ -302,13 +302,15 @@ def labeled_rows(
     return X, y
 
 
-def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
+def further_rows(estimator: Any, X: Any, row_shape: tuple[int, ...], name: str = "X") -> Any:
     """Validate samples for a fitted estimator.
 
     Parameters
     ----------
     estimator : object
     X : array-like, sparse matrix, memmap or Dataset of shape (n_samples, ...)
+    row_shape : tuple of int
+        Shape of the samples that the estimator was fitted on.
     name : str, default="X"
         Name of the argument, for error messages.
 
@@ -320,17 +322,28 @@ def further_rows(estimator: Any, X: Any, name: str = "X") -> Any:
     if is_streamed(X):
         rows = streamed(X, estimator.dtype, name)
         validate_data(estimator, rows, reset=False, skip_check_array=True)
+        check_row_shape(estimator, rows, row_shape)
         return rows
     X = plain_input(X, name)
     shape = getattr(X, "shape", None)
-    if isinstance(shape, tuple) and max(len(shape) - 1, len(estimator._row_shape)) > 1:
+    if isinstance(shape, tuple) and max(len(shape) - 1, len(row_shape)) > 1:
         # Before scikit-learn checks the number of features, which images do not have.
-        estimator._check_shape(X)
+        check_row_shape(estimator, X, row_shape)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
     validate = partial(validate_data, estimator, X, reset=False, dtype=dtype, allow_nd=True)
     X = quietly(validate, "over", "invalid")
     check_range(X, estimator.dtype, name)
+    check_row_shape(estimator, X, row_shape)
     return X
+
+
+def check_row_shape(estimator: Any, X: Any, row_shape: tuple[int, ...]) -> None:
+    """Raise a ValueError unless samples have the shape of those that an estimator was fitted on."""
+    if X.shape[1:] != row_shape:
+        raise ValueError(
+            f"X has samples of shape {X.shape[1:]}, but {type(estimator).__name__} was fitted on "
+            f"samples of shape {row_shape}."
+        )
 
 
 def checked_groups(groups: Any) -> np.ndarray:

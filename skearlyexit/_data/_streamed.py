@@ -30,8 +30,6 @@ class StreamedRows:
     source : RowSource
     dtype : dtype
         Data type of the arrays returned by indexing.
-    index : ndarray of int, default=None
-        Positions of the samples in the source. None takes all.
     name : str, default="X"
         Name of the argument, for error messages.
 
@@ -39,19 +37,19 @@ class StreamedRows:
     ----------
     shape : tuple of int
     dtype : dtype
+    index : ndarray of int or None
+        Positions of the samples in the source. None takes all.
     limit : dtype
         The first `dtype`. Values that are too large for it raise an error.
     check : callable or None
         Called with samples after reading, their positions, and the name.
     """
 
-    def __init__(
-        self, source: RowSource, dtype: Any, index: np.ndarray | None = None, name: str = "X"
-    ) -> None:
+    def __init__(self, source: RowSource, dtype: Any, name: str = "X") -> None:
         self.source = source
         self.name = name
         self.dtype = self.limit = np.dtype(dtype)
-        self.index = index
+        self.index: np.ndarray | None = None
         self.check: RowCheck | None = None
 
     @property
@@ -175,7 +173,7 @@ def is_streamed(X: Any) -> bool:
 
 def streamed(X: Any, dtype: Any, name: str = "X") -> StreamedRows:
     """Convert a memory map, sparse matrix or torch dataset to StreamedRows of a data type."""
-    return X if isinstance(X, StreamedRows) else StreamedRows(source_of(X), dtype, name=name)
+    return X if isinstance(X, StreamedRows) else StreamedRows(source_of(X), dtype, name)
 
 
 def rows_at(X: Any, index: np.ndarray) -> Any:

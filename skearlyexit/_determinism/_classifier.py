@@ -14,12 +14,13 @@ from sklearn.utils import check_random_state
 
 from skearlyexit._data._given import GivenRows, copied
 from skearlyexit._determinism._estimator import (
-    LARGEST_CALL,
+    USUAL_CALLS,
     BatchInvariantEstimator,
+    Calls,
+    drawn_by_weight,
     fit_weighted,
     last_step,
     set_seeds,
-    takes_weights,
 )
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._onnx._estimators import add_estimator
@@ -58,8 +59,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         needs_probabilities: bool,
         seed: int,
         advice: str,
-        largest_call: int = LARGEST_CALL,
-        in_any_batch: bool = True,
+        calls: Calls = USUAL_CALLS,
     ) -> BatchInvariantClassifier:
         """Fit a clone of a classifier or pipeline.
 
@@ -83,10 +83,8 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         seed : int
         advice : str
             Advice of error messages if there are no probabilities.
-        largest_call : int, default=1024
-            Largest number of samples in a call.
-        in_any_batch : bool, default=True
-            Whether predictions do not depend on the batch.
+        calls : Calls, default=Calls()
+            How the fitted estimator is called.
 
         Returns
         -------
@@ -101,10 +99,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         rng = check_random_state(seed)
         estimator = clone(estimator)
         set_seeds(estimator, rng)
-        weight = sample_weight
-        if weight is not None and not takes_weights(estimator):
-            rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
-            X, y, weight = X[rows], y[rows], None
+        X, y, weight = drawn_by_weight(estimator, X, y, sample_weight, rng)
         if needs_probabilities and _has_to_be_calibrated(estimator):
             keep = _can_be_calibrated(estimator, y, advice)
             X, y = X[keep], y[keep]
@@ -113,7 +108,6 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         if np.all(y == y[0]):
             # Samples of a single class, as there may be in a small fold.
             estimator = DummyClassifier(strategy="prior")
-        calls = (largest_call, in_any_batch)
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
             fitted = cls._on_labels_it_takes(estimator, X, y, weight, classes, calls)
         if needs_probabilities and not hasattr(fitted.model, "predict_proba"):
@@ -131,13 +125,13 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         y: np.ndarray,
         weight: np.ndarray | None,
         classes: np.ndarray,
-        calls: tuple[int, bool],
+        calls: Calls,
     ) -> BatchInvariantClassifier:
         """Fit on the labels, or on the integers 0, 1, ... if the estimator fails with them."""
         every, n_classes = np.arange(len(classes)), len(classes)
         try:
             fitted = cls._fitted(clone(estimator), X, y, weight, classes, every, n_classes)
-            return fitted._tested(X, *calls)
+            return fitted._tested(X, calls)
         except Exception:
             present, codes = np.unique(np.searchsorted(classes, y), return_inverse=True)
             if y.dtype.kind in "iu" and np.array_equal(classes[present], np.arange(len(present))):
@@ -146,7 +140,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
                 encoded = encode_class_weight(clone(estimator), classes, present)
                 names = np.arange(len(present))
                 fitted = cls._fitted(encoded, X, codes, weight, names, present, n_classes)
-                return fitted._tested(X, *calls)
+                return fitted._tested(X, calls)
             except Exception:
                 pass  # the labels were not the cause
             raise
@@ -163,8 +157,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         n_classes: int,
     ) -> BatchInvariantClassifier:
         """Fit the estimator on labels, or on indices of labels, and check that it predicts."""
-        # Copies, since some estimators change their input in place.
-        fit_weighted(estimator, copied(X), y, None if weight is None else weight.copy())
+        fit_weighted(estimator, X, y, weight)
         known = np.asarray(getattr(estimator, "classes_", np.unique(y))).tolist()
         positions = {label: i for i, label in enumerate(labels.tolist())}
         if len(set(known)) < len(known) or not set(known) <= set(positions):
@@ -182,8 +175,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         estimator: Any,
         X: np.ndarray | GivenRows,
         classes: np.ndarray,
-        largest_call: int = LARGEST_CALL,
-        in_any_batch: bool = True,
+        calls: Calls,
     ) -> BatchInvariantClassifier:
         """Make it from a classifier that was fitted on all of these classes.
 
@@ -195,10 +187,8 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
             Samples, with some of which it is tested whether predictions depend on other samples.
         classes : ndarray of shape (n_classes,)
             Sorted labels, which are the ``classes_`` of the estimator in any order.
-        largest_call : int, default=1024
-            Largest number of samples in a call.
-        in_any_batch : bool, default=True
-            Whether predictions do not depend on the batch.
+        calls : Calls
+            How the fitted estimator is called.
 
         Returns
         -------
@@ -207,7 +197,7 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
         labels = np.asarray(estimator.classes_)
         columns = np.searchsorted(classes, labels)
         fitted = cls(estimator, labels, columns, len(classes))
-        return fitted._tested(X, largest_call, in_any_batch)
+        return fitted._tested(X, calls)
 
     def predict_proba(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         """Predict class probabilities, which are 0 or 1 for an estimator without `predict_proba`.

@@ -14,15 +14,33 @@ from sklearn.calibration import _CalibratedClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from skearlyexit._data._given import GivenRows
+from skearlyexit._data._given import GivenRows, copied
 from skearlyexit._determinism._layers import GROUP
 from skearlyexit._determinism._threads import on_single_blas_thread
 from skearlyexit._onnx._graph import Graph
 
-#: Largest number of samples in a call by default, and the number in each call of a classifier whose
-#: predictions depend on it.
-LARGEST_CALL = 1024
+#: Number of samples in each call of an estimator whose predictions depend on it.
 FIXED_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How an estimator is to be called.
+
+    Attributes
+    ----------
+    largest : int, default=1024
+        Largest number of samples in a call.
+    in_any_batch : bool, default=True
+        Whether predictions are not to depend on the batch. If they may, the estimator is called
+        with the samples as they come, and on any number of threads.
+    """
+
+    largest: int = 1024
+    in_any_batch: bool = True
+
+
+USUAL_CALLS = Calls()
 
 
 @dataclass
@@ -37,19 +55,15 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
     Attributes
     ----------
     model : fitted estimator
-    largest_call : int, default=1024
-        Largest number of samples in a call, for which it is tested that predictions are the same.
+    calls : Calls, default=Calls()
+        How it is called. For the largest call it is tested that predictions are the same.
     fixed_rows : bool, default=False
         Whether the estimator is always called with the same number of samples.
-    in_any_batch : bool, default=True
-        Whether predictions do not depend on the batch. If not, the estimator is called with the
-        samples as they come, and on any number of threads.
     """
 
     model: Any
-    largest_call: int = field(default=LARGEST_CALL, kw_only=True)
+    calls: Calls = field(default=USUAL_CALLS, kw_only=True)
     fixed_rows: bool = field(default=False, kw_only=True)
-    in_any_batch: bool = field(default=True, kw_only=True)
 
     @abstractmethod
     def _predict(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
@@ -81,14 +95,12 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
             If the estimator cannot be converted.
         """
 
-    def _tested(
-        self, X: np.ndarray | GivenRows, largest_call: int, in_any_batch: bool = True
-    ) -> Self:
+    def _tested(self, X: np.ndarray | GivenRows, calls: Calls) -> Self:
         """The same, running in one job, after a test of the sizes of calls."""
         run_in_one_job(self.model)
         self.model = as_stored(self.model)
-        self.largest_call, self.in_any_batch = largest_call, in_any_batch
-        self.fixed_rows = in_any_batch and self._depends_on_others(X)
+        self.calls = calls
+        self.fixed_rows = calls.in_any_batch and self._depends_on_others(X)
         return self
 
     def outputs(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
@@ -103,16 +115,15 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
         outputs : ndarray of shape (n_samples, n_outputs)
         """
         n_rows = len(vectors)
-        if not self.in_any_batch:
-            starts = range(0, n_rows, self.largest_call)
-            return np.concatenate(
-                [self._predict(vectors[i : i + self.largest_call]) for i in starts]
-            )
+        largest = self.calls.largest
+        if not self.calls.in_any_batch:
+            starts = range(0, n_rows, largest)
+            return np.concatenate([self._predict(vectors[i : i + largest]) for i in starts])
         vectors = padded(vectors, n_rows + -n_rows % GROUP)
-        n_call = FIXED_ROWS if self.fixed_rows else self.largest_call
-        calls = [vectors[i : i + n_call] for i in range(0, len(vectors), n_call)]
+        n_call = FIXED_ROWS if self.fixed_rows else largest
+        parts = [vectors[i : i + n_call] for i in range(0, len(vectors), n_call)]
         outputs = on_single_blas_thread(
-            lambda: [self._predict_padded(call, n_call) for call in calls]
+            lambda: [self._predict_padded(part, n_call) for part in parts]
         )
         return np.concatenate(outputs)[:n_rows]
 
@@ -125,7 +136,7 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
         few = vectors[np.arange(64) % len(vectors)]
 
         def predictions() -> tuple[np.ndarray, list[np.ndarray]]:
-            in_many = self._predict(few[np.arange(self.largest_call) % len(few)])
+            in_many = self._predict(few[np.arange(self.calls.largest) % len(few)])
             return in_many, [self._predict(few[i : i + GROUP]) for i in range(0, len(few), GROUP)]
 
         in_many, by_few = on_single_blas_thread(predictions)
@@ -219,11 +230,25 @@ def takes_weights(estimator: Any) -> bool:
     return bool(has_fit_parameter(last_step(estimator), "sample_weight"))
 
 
-def fit_weighted(estimator: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+def drawn_by_weight(
+    estimator: Any, X: Any, y: np.ndarray, weight: np.ndarray | None, rng: np.random.RandomState
+) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    """X, y and weights for `fit`. If it takes no weights, the samples are drawn by weight."""
+    if weight is None or takes_weights(estimator):
+        return X, y, weight
+    rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
+    return X[rows], y[rows], None
+
+
+def fit_weighted(
+    estimator: Any, X: np.ndarray | GivenRows, y: np.ndarray, weight: np.ndarray | None
+) -> None:
     """Fit with weights, which a pipeline expects under the name of its last step."""
+    X = copied(X)  # since some estimators change their input in place
     if weight is None:
         estimator.fit(X, y)
         return
+    weight = weight.copy()
     path, last = [], estimator
     while isinstance(last, Pipeline):
         name, last = last.steps[-1]

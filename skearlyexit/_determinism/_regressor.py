@@ -12,12 +12,13 @@ from sklearn.utils import check_random_state
 from skearlyexit._data._given import GivenRows, copied
 from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._estimator import (
-    LARGEST_CALL,
+    USUAL_CALLS,
     BatchInvariantEstimator,
+    Calls,
+    drawn_by_weight,
     fit_weighted,
     last_step,
     set_seeds,
-    takes_weights,
 )
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit._onnx._estimators import add_estimator
@@ -48,8 +49,7 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
         *,
         targets: Targets,
         seed: int,
-        largest_call: int = LARGEST_CALL,
-        in_any_batch: bool = True,
+        calls: Calls = USUAL_CALLS,
     ) -> BatchInvariantRegressor:
         """Fit a clone of a regressor or pipeline.
 
@@ -67,10 +67,8 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
         targets : Targets
             Mean and scale of the targets. The regressor is fitted in the units of the user.
         seed : int
-        largest_call : int, default=1024
-            Largest number of samples in a call.
-        in_any_batch : bool, default=True
-            Whether predictions do not depend on the batch.
+        calls : Calls, default=Calls()
+            How the fitted estimator is called.
 
         Returns
         -------
@@ -79,14 +77,11 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
         rng = check_random_state(seed)
         estimator = clone(estimator)
         set_seeds(estimator, rng)
-        y, weight = targets.given(y), sample_weight
-        if weight is not None and not takes_weights(estimator):
-            rows = rng.choice(len(y), size=len(y), p=weight / weight.sum())
-            X, y, weight = X[rows], y[rows], None
+        y = targets.given(y)
+        X, y, weight = drawn_by_weight(estimator, X, y, sample_weight, rng)
         with isolated_random_state(int(rng.randint(np.iinfo(np.int32).max)), shared=True):
-            # Copies, since some estimators change their input in place.
-            fit_weighted(estimator, copied(X), y, None if weight is None else weight.copy())
-            return cls(estimator, targets)._tested(X, largest_call, in_any_batch)
+            fit_weighted(estimator, X, y, weight)
+            return cls(estimator, targets)._tested(X, calls)
 
     @classmethod
     def of_fitted(
@@ -94,8 +89,7 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
         estimator: Any,
         X: np.ndarray | GivenRows,
         targets: Targets,
-        largest_call: int = LARGEST_CALL,
-        in_any_batch: bool = True,
+        calls: Calls,
     ) -> BatchInvariantRegressor:
         """Make it from a regressor that was fitted on these targets.
 
@@ -107,16 +101,14 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
             Samples, with some of which it is tested whether predictions depend on other samples.
         targets : Targets
             Mean and scale of the targets.
-        largest_call : int, default=1024
-            Largest number of samples in a call.
-        in_any_batch : bool, default=True
-            Whether predictions do not depend on the batch.
+        calls : Calls
+            How the fitted estimator is called.
 
         Returns
         -------
         fitted : BatchInvariantRegressor
         """
-        return cls(estimator, targets)._tested(X, largest_call, in_any_batch)
+        return cls(estimator, targets)._tested(X, calls)
 
     def _predict(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         found = np.asarray(self.model.predict(copied(vectors)), dtype=np.float64)

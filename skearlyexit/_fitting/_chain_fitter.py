@@ -25,6 +25,7 @@ from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
 from skearlyexit._determinism._estimator import (
     BatchInvariantEstimator,
+    Calls,
     as_stored,
     takes_weights,
 )
@@ -64,6 +65,11 @@ class ChainFitter:
     verbose: bool
     in_any_batch: bool
     title: str
+
+    @property
+    def calls(self) -> Calls:
+        """How the fitted estimators are called."""
+        return Calls(ROWS_PER_CALL, self.in_any_batch)
 
     @property
     def is_fitted(self) -> bool:
@@ -222,14 +228,14 @@ class ChainFitter:
             seed,
             self.title,
             message,
-            self.in_any_batch,
+            self.calls,
         )
 
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         """Link of a frozen estimator, which is changed."""
         if _is_part(frozen):
             return self.task.link_of_part(frozen, rows, self.in_any_batch)
-        return Alone(self.task.of_fitted(frozen, rows, ROWS_PER_CALL, self.in_any_batch))
+        return Alone(self.task.of_fitted(frozen, rows, self.calls))
 
 
 def is_frozen(estimator: Any) -> bool:
@@ -288,7 +294,7 @@ def _fit(
     seed: int,
     title: str,
     message: str | None,
-    in_any_batch: bool,
+    calls: Calls,
 ) -> BatchInvariantEstimator:
     with _print_elapsed_time(title, message):
         try:
@@ -298,8 +304,7 @@ def _fit(
                 part.y,
                 part.weight,
                 seed=seed,
-                largest_call=ROWS_PER_CALL,
-                in_any_batch=in_any_batch,
+                calls=calls,
             )
         except Exception as error:
             error.add_note(f"The error was raised in fitting the estimator {name!r}.")

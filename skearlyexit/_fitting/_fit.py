@@ -113,8 +113,8 @@ def fit_model(
     task: Task,
     weight: np.ndarray | None,
     validation: Samples | None,
-    start: MultiExitNetwork | None = None,
-    input_dtype: torch.dtype | None = None,
+    start: MultiExitNetwork | None,
+    input_dtype: torch.dtype | None,
 ) -> FittedModel:
     """Fit a cascade, and calibrate its thresholds.
 
@@ -130,9 +130,9 @@ def fit_model(
         Sample weights in the calibration.
     validation : Samples or None
         Validation samples for early stopping. If None, a share of `samples` is used.
-    start : MultiExitNetwork or None, default=None
+    start : MultiExitNetwork or None
         Trained network from which the training starts. It is copied.
-    input_dtype : torch.dtype or None, default=None
+    input_dtype : torch.dtype or None
         Precision of the inputs of this network.
 
     Returns
@@ -237,6 +237,7 @@ def _fit_networks(
     progress, max_epochs = networks.execution.progress, networks.options.max_epochs
     progress.expect(n_folds + placed.refit)
     for i, (train, held) in enumerate(placed.splits):
+        # A fold trains for as many steps as the final network, if there is one.
         n_rows = len(samples) if placed.refit else None
         part, name = samples.take(train), f"fold {i + 1} of {n_folds}" if placed.refit else ""
         with progress.training(name, max_epochs):

@@ -132,6 +132,10 @@ class NetworkFitter:
         """Network without the exits that are removed after the training."""
         return network.with_exits(self.training.remaining_exits(network.n_exits))
 
+    def builds(self, network: MultiExitNetwork, rows: Samples) -> bool:
+        """Whether a new network for these samples has the architecture of a network."""
+        return network.is_like(self._build(rows, np.random.RandomState(0)))
+
     def _shares(self) -> np.ndarray:
         """Cost of the backbone up to each exit, as a share of the cost of the entire backbone."""
         total = np.cumsum(self.exits.plan.stage_costs)
@@ -168,10 +172,6 @@ class NetworkFitter:
             )
         network.go_on_from(start)
         return network
-
-    def builds(self, network: MultiExitNetwork, rows: Samples) -> bool:
-        """Whether a new network for these samples has the architecture of a network."""
-        return network.is_like(self._build(rows, np.random.RandomState(0)))
 
     def _build(self, rows: Samples, rng: np.random.RandomState) -> MultiExitNetwork:
         """Build the network with new weights, drawn independently for each part."""

@@ -36,7 +36,7 @@ _REASON = (
 
 
 @dataclass(frozen=True)
-class Standing:
+class UpdateState:
     """State of an incremental training.
 
     Attributes
@@ -93,7 +93,7 @@ def check_goes_on(params: Any) -> None:
 
 
 def update_model(
-    params: Any, samples: Samples, task: Task, standing: Standing | None
+    params: Any, samples: Samples, task: Task, before: UpdateState | None
 ) -> FittedModel:
     """Train a network by one pass over samples.
 
@@ -105,7 +105,7 @@ def update_model(
         Training samples.
     task : Task
         What is predicted.
-    standing : Standing or None
+    before : UpdateState or None
         State from which the training continues. None starts with a new network.
 
     Returns
@@ -115,10 +115,10 @@ def update_model(
     """
     request = requested_point(params)
     rng = check_random_state(params.random_state)
-    input_dtype = standing.dtype if standing else None
+    input_dtype = before.dtype if before else None
     spec = make_spec(params, samples, task, rng, input_dtype, stops=False, holds_out=False)
     samples = spec.rows
-    for notice in [] if standing else spec.notices:
+    for notice in [] if before else spec.notices:
         warn(notice)
     found = spec.placement.place(spec.plan.candidates, None)
     spec.cost.check(len(found.ends))
@@ -129,9 +129,9 @@ def update_model(
         fitter.exit_rule.combination.check(task.n_outputs, n_exits)
     fixed = no_early_exits(n_exits) if request is None else request.fixed_thresholds(n_exits)
     # Each pass has a different seed, even if random_state is an integer.
-    n_before = standing.n_updates if standing else 0
+    n_before = before.n_updates if before else 0
     seed = np.random.SeedSequence([rng.randint(MAX_SEED), n_before]).generate_state(1)[0]
-    start, state = (standing.network, standing.optimizer_state) if standing else (None, {})
+    start, state = (before.network, before.optimizer_state) if before else (None, {})
     fit = fitter.update(samples, int(seed % MAX_SEED), start, state)
     network = fit.network
 

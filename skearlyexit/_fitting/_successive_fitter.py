@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel
 
-from skearlyexit._cascade._chain import ROWS_PER_CALL, Alone, FittedChain, Link, State
+from skearlyexit._cascade._chain import Alone, FittedChain, Link, State
 from skearlyexit._cascade._informed import Informed, PassedOn
 from skearlyexit._data._given import GivenRows
 from skearlyexit._data._samples import Samples
@@ -98,7 +98,7 @@ class SuccessiveFitter(ChainFitter):
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         if not self.passes:
             return super()._link(frozen, rows)
-        steady = self.task.of_fitted(frozen, rows, ROWS_PER_CALL, self.in_any_batch)
+        steady = self.task.of_fitted(frozen, rows, self.calls)
         return Informed(steady, self._passed_to(0))
 
     def _passed_to(self, i: int) -> PassedOn:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skearlyexit._determinism._estimator import BatchInvariantEstimator
+from skearlyexit._determinism._estimator import BatchInvariantEstimator, Calls
 from skearlyexit._exit_table import ExitTable, LabelTable, PredictionTable
 from skearlyexit._onnx._graph import Graph, GraphOutput
 from skearlyexit._output_kind import OutputKind
@@ -157,15 +157,12 @@ class Task(metaclass=ABCMeta):
         sample_weight: np.ndarray | None,
         *,
         seed: int,
-        largest_call: int,
-        in_any_batch: bool,
+        calls: Calls,
     ) -> BatchInvariantEstimator:
         """Fit a clone of a scikit-learn estimator to samples and encoded y."""
 
     @abstractmethod
-    def of_fitted(
-        self, estimator: Any, X: Any, largest_call: int, in_any_batch: bool
-    ) -> BatchInvariantEstimator:
+    def of_fitted(self, estimator: Any, X: Any, calls: Calls) -> BatchInvariantEstimator:
         """Caller of a fitted scikit-learn estimator, tested on some samples."""
 
     @abstractmethod

@@ -10,6 +10,7 @@ import numpy as np
 
 from skearlyexit._data._labels import encode_labels
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
+from skearlyexit._determinism._estimator import Calls
 from skearlyexit._onnx._graph import ExportError, Graph, GraphOutput
 from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit._task._base import Task
@@ -113,8 +114,7 @@ class Classification(Task):
         sample_weight: np.ndarray | None,
         *,
         seed: int,
-        largest_call: int,
-        in_any_batch: bool,
+        calls: Calls,
     ) -> BatchInvariantClassifier:
         return BatchInvariantClassifier.fit(
             estimator,
@@ -125,16 +125,11 @@ class Classification(Task):
             needs_probabilities=False,
             seed=seed,
             advice="",
-            largest_call=largest_call,
-            in_any_batch=in_any_batch,
+            calls=calls,
         )
 
-    def of_fitted(
-        self, estimator: Any, X: Any, largest_call: int, in_any_batch: bool
-    ) -> BatchInvariantClassifier:
-        return BatchInvariantClassifier.of_fitted(
-            estimator, X, self.classes, largest_call, in_any_batch
-        )
+    def of_fitted(self, estimator: Any, X: Any, calls: Calls) -> BatchInvariantClassifier:
+        return BatchInvariantClassifier.of_fitted(estimator, X, self.classes, calls)
 
     def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
         return part.as_link(rows, None, in_any_batch=in_any_batch)

@@ -11,6 +11,7 @@ import torch
 
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._targets import Targets, checked_targets
+from skearlyexit._determinism._estimator import Calls
 from skearlyexit._determinism._regressor import BatchInvariantRegressor
 from skearlyexit._exit_table import PredictionTable
 from skearlyexit._onnx._graph import Graph, GraphOutput
@@ -160,8 +161,7 @@ class Regression(Task):
         sample_weight: np.ndarray | None,
         *,
         seed: int,
-        largest_call: int,
-        in_any_batch: bool,
+        calls: Calls,
     ) -> BatchInvariantRegressor:
         return BatchInvariantRegressor.fit(
             estimator,
@@ -170,16 +170,11 @@ class Regression(Task):
             sample_weight,
             targets=self.targets,
             seed=seed,
-            largest_call=largest_call,
-            in_any_batch=in_any_batch,
+            calls=calls,
         )
 
-    def of_fitted(
-        self, estimator: Any, X: Any, largest_call: int, in_any_batch: bool
-    ) -> BatchInvariantRegressor:
-        return BatchInvariantRegressor.of_fitted(
-            estimator, X, self.targets, largest_call, in_any_batch
-        )
+    def of_fitted(self, estimator: Any, X: Any, calls: Calls) -> BatchInvariantRegressor:
+        return BatchInvariantRegressor.of_fitted(estimator, X, self.targets, calls)
 
     def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
         return part.as_link(rows, self.targets, in_any_batch=in_any_batch)

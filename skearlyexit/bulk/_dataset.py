@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from skearlyexit.bulk._checks import check_options
 from skearlyexit.bulk._model import Request
 from skearlyexit.bulk._ray import BatchWorker, mapped, most_workers, ray_data
 from skearlyexit.calibration import Budget
@@ -92,13 +91,6 @@ def predict_dataset(
     >>> predictions = predict_dataset(clf, rows, keep=["id"], budget=0.4)  # doctest: +SKIP
     >>> predictions.write_parquet("s3://bucket/predictions")  # doctest: +SKIP
     """
-    check_options(
-        "predict_dataset",
-        return_proba=return_proba,
-        batch_size=batch_size,
-        concurrency=concurrency,
-        num_cpus=num_cpus,
-    )
     request = Request.made(
         estimator,
         threshold=threshold,
@@ -107,6 +99,9 @@ def predict_dataset(
         keep=keep,
         return_proba=return_proba,
         num_cpus=num_cpus,
+        batch_size=batch_size,
+        concurrency=concurrency,
+        caller="predict_dataset",
     )
     ray = ray_data()
     if not isinstance(dataset, ray.data.Dataset):

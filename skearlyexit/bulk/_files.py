@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from skearlyexit.bulk._checks import check_options
 from skearlyexit.bulk._model import Request
 from skearlyexit.bulk._ray import PartWorker, mapped, most_workers, ray_data
 from skearlyexit.bulk._sources import Source, source_of
@@ -107,14 +106,6 @@ def predict_files(
     >>> predict_files(clf, "rows.parquet", "predictions.parquet", keep=["id"], budget=0.4)
     ... # doctest: +SKIP
     """
-    check_options(
-        "predict_files",
-        return_proba=return_proba,
-        batch_size=batch_size,
-        concurrency=concurrency,
-        num_cpus=num_cpus,
-        overwrite=overwrite,
-    )
     request = Request.made(
         estimator,
         threshold=threshold,
@@ -123,6 +114,10 @@ def predict_files(
         keep=keep,
         return_proba=return_proba,
         num_cpus=num_cpus,
+        batch_size=batch_size,
+        concurrency=concurrency,
+        overwrite=overwrite,
+        caller="predict_files",
     )
     ray = ray_data()
     _check_target(Path(target), Path(source), overwrite)

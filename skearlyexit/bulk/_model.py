@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from skearlyexit._utils._unwrap import last_step, model_of
+from skearlyexit.bulk._checks import check_options
 from skearlyexit.bulk._columns import Columns, chosen_columns, samples_of
-from skearlyexit.runtime._onnx_cascade import OnnxCascade
+from skearlyexit.bulk._fitted import ExportedModel, FittedEstimator, fitted_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Request:
 
     Attributes
     ----------
-    model : estimator, Pipeline or OnnxCascade
+    model : FittedEstimator or ExportedModel
         Fitted model.
     thresholds : ndarray of shape (n_exits - 1,)
         Thresholds in use.
@@ -33,7 +32,7 @@ class Request:
         Whether there are columns with probabilities.
     """
 
-    model: Any
+    model: FittedEstimator | ExportedModel
     thresholds: np.ndarray
     columns: Columns | None
     keep: str | list[str]
@@ -50,26 +49,36 @@ class Request:
         keep: str | Sequence[str],
         return_proba: bool,
         num_cpus: float,
+        caller: str = "Request",
+        **options: Any,
     ) -> Self:
         """Check the arguments of the user.
+
+        Parameters
+        ----------
+        model, threshold, budget, columns, keep, return_proba, num_cpus
+            Arguments of `predict_dataset`.
+        caller : str, default="Request"
+            Name of the function of the user, for error messages.
+        **options : dict
+            Further options of this function by name, which are only checked.
 
         Raises
         ------
         TypeError, ValueError
             If an argument is invalid, or a budget is strict.
         """
-        if isinstance(model, str | os.PathLike):
-            # A worker may be in another folder.
-            model = OnnxCascade(os.path.abspath(model), n_threads=n_threads(num_cpus))
-        thresholds = _thresholds(model, threshold, budget)
-        if return_proba and not hasattr(model, "classes_"):
+        check_options(caller, return_proba=return_proba, num_cpus=num_cpus, **options)
+        fitted = fitted_of(model, n_threads(num_cpus))
+        thresholds = fitted.thresholds(threshold, budget)
+        if return_proba and fitted.classes is None:
             raise ValueError(
                 "'return_proba' must be False for a regressor, which predicts no probabilities."
             )
         if isinstance(keep, str) and keep != "all":
             raise ValueError(f"'keep' must be a list of names of columns or 'all'; got {keep!r}.")
         return cls(
-            model,
+            fitted,
             thresholds,
             columns if columns is None or isinstance(columns, str) else list(columns),
             keep if isinstance(keep, str) else list(keep),
@@ -97,14 +106,15 @@ class Request:
                 f"The columns {taken[:20]} have names that columns of predictions have, too. "
                 "Rename them, or give 'keep' without them."
             )
-        names, n_features = _features(self.model)
+        names, n_features = self.model.feature_names, self.model.n_features
         return chosen_columns(self.columns, available, names, n_features), keep
 
     def _is_taken(self, name: str) -> bool:
         """Whether a column of predictions has, or for several targets can have, this name."""
-        if not hasattr(self.model, "classes_"):
+        classes = self.model.classes
+        if classes is None:
             return re.fullmatch(r"exit|prediction(_\d+)?", name) is not None
-        labels = self.model.classes_ if self.return_proba else ()
+        labels = classes if self.return_proba else ()
         return name in {"prediction", "exit", *(f"probability_{label}" for label in labels)}
 
     def read_columns(self, available: Sequence[str]) -> list[str]:
@@ -122,8 +132,8 @@ class Request:
             If the table lacks columns, or predictions have names of columns to keep.
         """
         columns, keep = self.of_columns(table.column_names)
-        names, _ = _features(self.model)
-        predictions = self.of_samples(samples_of(table, columns, as_frame=names is not None))
+        as_frame = self.model.feature_names is not None
+        predictions = self.of_samples(samples_of(table, columns, as_frame=as_frame))
         for name in reversed(keep):
             predictions = predictions.add_column(0, table.schema.field(name), table[name])
         return predictions
@@ -132,23 +142,14 @@ class Request:
         """Predictions for samples, as a table of pyarrow."""
         import pyarrow
 
-        predicted, exits, probabilities = self._answers(X)
-        columns = _named("prediction", predicted, range(predicted.shape[-1])) | {"exit": exits}
-        if probabilities is not None:
-            columns |= _named("probability", probabilities, self.model.classes_)
+        found = self.model.answers(X, self.thresholds, with_probabilities=self.return_proba)
+        columns = _named("prediction", found.labels, range(found.labels.shape[-1]))
+        columns["exit"] = found.exits
+        if found.probabilities is not None:
+            columns |= _named("probability", found.probabilities, self.model.classes)
         return pyarrow.table(
             {name: pyarrow.array(np.ascontiguousarray(each)) for name, each in columns.items()}
         )
-
-    def _answers(self, X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Predictions, exits and, if they are asked for, probabilities."""
-        asked = {"with_probabilities": self.return_proba}
-        if isinstance(self.model, OnnxCascade):
-            answers = self.model._run(X, self.thresholds, None, **asked)
-            return self.model._decoded(answers.labels), answers.exits, answers.probabilities
-        model, rows = last_step(self.model, X)
-        answers = model._run(rows, model._point(self.thresholds, None), **asked)
-        return model._task.decoded(answers.labels), answers.exits, answers.probabilities
 
 
 def n_threads(num_cpus: float) -> int:
@@ -161,31 +162,3 @@ def _named(name: str, values: np.ndarray, parts: Any) -> dict[str, np.ndarray]:
     if values.ndim == 1:
         return {name: values}
     return {f"{name}_{part}": column for part, column in zip(parts, values.T, strict=True)}
-
-
-def _thresholds(model: Any, threshold: Any, budget: Any) -> np.ndarray:
-    """Thresholds for the arguments of a prediction, the same for all batches."""
-    if isinstance(model, OnnxCascade):
-        return model._thresholds(threshold, budget)
-    last = model_of(model)
-    point = last._point(threshold, budget)
-    if point.strict_budget is not None:
-        raise ValueError(
-            "A strict budget is kept on the samples of one call, and the samples are predicted in "
-            "many calls here. Give a budget that is not strict, or a threshold."
-        )
-    device = getattr(last.cascade_.network, "device", "cpu")
-    if device != "cpu":
-        raise ValueError(
-            f"The model computes on the device {device!r}, and workers are given processors only. "
-            "Fit it with device='cpu', or export it with to_onnx and give the path of the file."
-        )
-    return point.thresholds
-
-
-def _features(model: Any) -> tuple[list[str] | None, int | None]:
-    """Names and number of the features in the fit, as far as there are any."""
-    if isinstance(model, OnnxCascade):
-        return model.metadata_["feature_names"], model.metadata_["row_shape"][0]
-    names = getattr(model, "feature_names_in_", None)
-    return None if names is None else list(names), getattr(model, "n_features_in_", None)

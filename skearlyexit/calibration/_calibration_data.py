@@ -140,7 +140,7 @@ class CalibrationData:
         if isinstance(table, ExitTable):
             if np.isnan(table.probabilities).any():
                 raise ValueError("Probabilities predicted for the calibration samples are NaN.")
-            # They are not copied for nothing: no other array is as large.
+            # Not copied without need, since no other array is as large.
             probabilities = table.probabilities if used.all() else table.probabilities[used]
             classes = np.arange(probabilities.shape[2]) if classes is None else classes
         labels, y = table.labels[used], y[used]
@@ -370,12 +370,12 @@ class CalibrationData:
         accuracy : float
             Weighted accuracy.
         """
-        right = self.gains[np.arange(len(exits)), exits]
+        gains = self.gains[np.arange(len(exits)), exits]
         # As numpy.average, which is slow for as many calls as a search needs.
         total = self._total_weight
         return (
             float((paid * self.weight).sum() / total),
-            float((right * self.weight).sum() / total),
+            float((gains * self.weight).sum() / total),
         )
 
     def shares(self, thresholds: np.ndarray) -> np.ndarray:

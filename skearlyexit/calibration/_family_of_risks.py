@@ -6,6 +6,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from skearlyexit._utils._interrupts import quietly
+
 #: Scores closer than this to 0 or 1 count as this close, so that their log-odds are finite.
 NEAREST = 1e-6
 #: Precision of the prior of the logarithm of the slope. Its mean is 0: if the score is the
@@ -63,7 +65,6 @@ def _thresholds(
         return value, np.array([error.sum(), -slope * (error @ x) + PRIOR * log_slope])
 
     intercept, log_slope = minimize(objective, np.zeros(2), jac=True, method="BFGS").x
-    with np.errstate(divide="ignore"):
-        least = (intercept - logit(levels)) / np.exp(log_slope)
+    least = quietly(lambda: (intercept - logit(levels)) / np.exp(log_slope), "divide")
     furthest = logit(1 - NEAREST)
     return np.where(least > furthest, np.inf, np.where(least <= -furthest, 0.0, expit(least)))

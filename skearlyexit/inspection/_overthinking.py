@@ -97,9 +97,14 @@ class OverthinkingDisplay(Display):
             ("kept", at, kept, 0.0, f"right at the end: {kept.sum():.1f} %"),
             ("lost", at, lost, kept, f"wrong at the end: {lost.sum():.1f} %"),
             # Apart from the exits, because it is none.
-            ("never", [n_exits + 0.5], [100 * found.never], 0.0, None),
+            (
+                "never",
+                [n_exits + 0.5],
+                [100 * found.never],
+                0.0,
+                f"right nowhere: {100 * found.never:.1f} %",
+            ),
         ):
-            label = f"right nowhere: {100 * found.never:.1f} %" if label is None else label
             style = {"width": 0.75, "color": COLORS[kind], "label": label, **kwargs}
             self.bars_[kind] = ax.bar(where, height, bottom=bottom, **style)
         slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}

@@ -186,6 +186,41 @@ class Placed:
     report: PlacementReport
 
 
+def placed_at(
+    kept: Sequence[int],
+    places: Sequence[int] | np.ndarray,
+    candidates: Candidates,
+    method: str,
+    reasons: list[str],
+    figures: dict[str, np.ndarray] | None = None,
+) -> Placed:
+    """Result of a placement that has chosen among some candidates.
+
+    Parameters
+    ----------
+    kept : sequence of int
+        Positions in `places` of the exits, in ascending order, including the last one.
+    places : sequence of int
+        Indices of the blocks among which it has chosen, in ascending order, including the last
+        block.
+    candidates : Candidates
+        All candidates.
+    method, reasons, figures
+        As in `PlacementReport`, for the blocks of `places`.
+    """
+    places = np.asarray(places)
+    cumulative = candidates.cumulative
+    report = PlacementReport(
+        method,
+        [candidates.names[i] for i in places],
+        cumulative[places] / max(cumulative[-1], 1e-300),
+        np.isin(np.arange(len(places)), list(kept)),
+        reasons,
+        figures or {},
+    )
+    return Placed(places[list(kept)].tolist(), report)
+
+
 class Placement(BaseEstimator, metaclass=ABCMeta):
     """Base class of placements, which choose the exits among the candidates.
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
-from skearlyexit.placement._report import PlacementReport
+from skearlyexit.placement._base import Candidates, Placed, Placement, Probe, placed_at
 
 
 class CostRatio(Placement):
@@ -64,11 +62,4 @@ class CostRatio(Placement):
                 kept.append(i)
                 least = cost * self.ratio
         kept.append(len(places) - 1)
-        report = PlacementReport(
-            repr(self),
-            [candidates.names[i] for i in places],
-            cumulative / max(total, 1e-300),
-            np.isin(np.arange(len(places)), kept),
-            [*reasons, "the end"],
-        )
-        return Placed([int(places[i]) for i in kept], report)
+        return placed_at(kept, places, candidates, repr(self), [*reasons, "the end"])

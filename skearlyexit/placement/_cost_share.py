@@ -10,8 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._utils._warnings import warn
-from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
-from skearlyexit.placement._report import PlacementReport
+from skearlyexit.placement._base import Candidates, Placed, Placement, Probe, placed_at
 
 _GOLDEN = (1 + 5**0.5) / 2
 
@@ -97,14 +96,7 @@ class CostShare(Placement):
             for i, share in zip(kept, shares, strict=True):
                 reasons[i] = f"nearest to {share:.1%}"
             kept.append(len(places) - 1)
-        report = PlacementReport(
-            repr(self),
-            [candidates.names[i] for i in places],
-            cumulative / max(total, 1e-300),
-            np.isin(np.arange(len(places)), kept),
-            [*reasons, "the end"],
-        )
-        return Placed([int(places[i]) for i in kept], report)
+        return placed_at(kept, places, candidates, repr(self), [*reasons, "the end"])
 
     def _shares(self) -> np.ndarray:
         """Shares of the early exits."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-import numpy as np
-
 from skearlyexit._utils._names import block_index
-from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
-from skearlyexit.placement._report import PlacementReport
+from skearlyexit.placement._base import Candidates, Placed, Placement, Probe, placed_at
 
 #: Largest number of names that an error message lists.
 MAX_NAMES = 40
@@ -60,14 +57,9 @@ class FixedExits(Placement):
                 f"{in_order!r}."
             )
         ends = sorted({*asked, end})
-        report = PlacementReport(
-            f"exits={list(self.blocks)!r}",
-            [candidates.names[i] for i in ends],
-            candidates.cumulative[ends] / max(candidates.cumulative[-1], 1e-300),
-            np.ones(len(ends), dtype=bool),
-            [f"asked for as {asked[i]!r}" if i in asked else "the end" for i in ends],
-        )
-        return Placed(ends, report)
+        reasons = [f"asked for as {asked[i]!r}" if i in asked else "the end" for i in ends]
+        method = f"exits={list(self.blocks)!r}"
+        return placed_at(range(len(ends)), ends, candidates, method, reasons)
 
     def _index(self, block: int | str, candidates: Candidates) -> int:
         names = candidates.names

@@ -9,10 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from skearlyexit.placement._base import Candidates, Placed, Placement, Probe
+from skearlyexit.placement._base import Candidates, Placed, Placement, Probe, placed_at
 from skearlyexit.placement._held_out import HeldOut
 from skearlyexit.placement._places import places_to_probe
-from skearlyexit.placement._report import PlacementReport
 
 
 @dataclass(frozen=True)
@@ -53,19 +52,12 @@ class ProbingPlacement(Placement):
         if len(places) > 1:  # otherwise there is nothing to choose, and no head to train
             choice = self._choose(HeldOut.of(probe(places)))
         kept = [*choice.chosen, len(places) - 1]
-        cumulative = candidates.cumulative
-        report = PlacementReport(
-            repr(self),
-            [candidates.names[place] for place in places],
-            cumulative[places] / max(cumulative[-1], 1e-300),
-            np.isin(np.arange(len(places)), kept),
-            [*choice.reasons, "the end"],
-            {
-                title: np.array([*(figures[title] for figures in choice.figures), np.nan])
-                for title in (choice.figures[0] if choice.figures else ())
-            },
-        )
-        return Placed([places[i] for i in kept], report)
+        reasons = [*choice.reasons, "the end"]
+        figures = {
+            title: np.array([*(each[title] for each in choice.figures), np.nan])
+            for title in (choice.figures[0] if choice.figures else ())
+        }
+        return placed_at(kept, places, candidates, repr(self), reasons, figures)
 
     def _check_number(self, n_places: int) -> None:
         """Raise a ValueError, before any head is trained, if the number is not possible."""

@@ -131,7 +131,7 @@ class Run:
         self, X: np.ndarray, *, with_probabilities: bool = False, slab_rows: int | None = None
     ) -> Answers:
         """Predict for all samples; see `run`."""
-        answers = self.room(len(X), with_probabilities=with_probabilities)
+        answers = self.empty_answers(len(X), with_probabilities=with_probabilities)
         rule, thresholds, strict = self.exit_rule, self.thresholds, self.strict_budget
         routes = None if self.least is None else Routes(self.least, len(X))
         visit(
@@ -147,8 +147,8 @@ class Run:
         )
         return answers
 
-    def room(self, n_samples: int, *, with_probabilities: bool) -> Answers:
-        """Arrays for the predictions of so many samples, not initialized."""
+    def empty_answers(self, n_samples: int, *, with_probabilities: bool) -> Answers:
+        """Arrays for the predictions of so many samples, which are not initialized."""
         labels = self.executor.kind.empty((n_samples,), self.executor.n_classes)
         exits = np.empty(n_samples, dtype=np.intp)
         shape = n_samples, self.executor.n_classes
@@ -319,7 +319,7 @@ def visit(
     exit_rule: ExitRule | None,
     X: np.ndarray,
     used: np.ndarray,
-    visitor: Callable[[int], Visitor],
+    new_visitor: Callable[[int], Visitor],
     slab_rows: int | None,
     *,
     by_slab: bool = False,
@@ -338,7 +338,7 @@ def visit(
         Samples.
     used : ndarray of shape (n_exits,), bool
         Heads that are computed.
-    visitor : callable
+    new_visitor : callable
         Returns a visitor for a number of samples.
     slab_rows : int or None
         Number of samples of a slab. None chooses it by memory.
@@ -363,8 +363,8 @@ def visit(
         for start in range(0, len(X), slab_rows):
             rows = np.arange(start, min(start + slab_rows, len(X)))
             if flow is None or by_slab:
-                visiting = visitor(len(rows))
-                flow = Flow(executor, used, visiting, slab_rows, only_largest, failed, routes)
+                visitor = new_visitor(len(rows))
+                flow = Flow(executor, used, visitor, slab_rows, only_largest, failed, routes)
             last = by_slab or start + slab_rows >= len(X)
             flow.enter(rows, X[start : start + slab_rows], last=last)
     if failed:

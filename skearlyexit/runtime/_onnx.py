@@ -198,19 +198,19 @@ def write(
             f"'path' must be that of a file in an existing folder; got {os.fspath(path)!r}."
         )
     content = to_model(
-        cascade.network,
+        network,
         cascade.exit_rule,
-        description.row_shape,
+        row_shape,
         description.task,
         description.thresholds,
         description.metadata(cascade),
     ).SerializeToString()
-    part = goal.with_name(f".{goal.name}.{uuid4().hex}")
+    unfinished = goal.with_name(f".{goal.name}.{uuid4().hex}")
     try:
-        part.write_bytes(content)
-        os.replace(part, goal)
+        unfinished.write_bytes(content)
+        os.replace(unfinished, goal)
     finally:
-        part.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def check_rule(exit_rule: ExitRule) -> None:
@@ -268,6 +268,7 @@ def to_model(
     graph.nodes += [helper.make_node("Identity", [each.tensor], [each.name]) for each in found]
 
     def info(name: str, of: Any, shape: Sequence[Any]) -> Any:
+        """Name, precision and shape of an input or output."""
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(of))
         return helper.make_tensor_value_info(name, kind, shape)
 
@@ -297,7 +298,6 @@ def to_model(
 #: the exit rule, and of the policy. None without a memory, and at the first exit.
 States = list[str | None]
 NO_STATES: States = [None, None, None]
-
 
 #: Adds a part to a graph, given the names of its inputs, and returns those of its outputs.
 Adder = Callable[[Graph, list[str]], list[str]]

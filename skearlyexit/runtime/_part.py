@@ -118,7 +118,7 @@ class CascadePart:
         run = Run.prepared(executor, rule, thresholds, None, self.last_exits)
         sizes = [each.n_samples for each in given]
         n_samples, first = sum(sizes), self.exits[0]
-        answers = run.room(n_samples, with_probabilities=with_probabilities)
+        answers = run.empty_answers(n_samples, with_probabilities=with_probabilities)
         routes = None if run.least is None else Routes(run.least, n_samples)
         visitor = ExitVisitor(rule, thresholds, None, n_samples, answers, routes, self.exits[-1])
         only_largest = rule.needs_only_largest and not with_probabilities and has_largest(executor)

@@ -80,7 +80,7 @@ class TorchExecutor(Executor):
 
     def load(self, X: np.ndarray) -> list[Any]:
         size = self.size(len(X), self.small.stages[0])
-        rows = _load(X, self.network.device, self.network.dtype, size)
+        rows = load_rows(X, self.network.device, self.network.dtype, size)
         return _batches(rows, self.batch_rows)
 
     def batches(self, exit_: int, carry: list[Any], n_rows: int) -> list[tuple[Any, int]]:
@@ -246,7 +246,7 @@ def embed(
     with torch.inference_mode():
         for start in range(0, len(X), slab_rows):
             slab = X[start : start + slab_rows]
-            rows = _load(slab, device, dtype, round_up(len(slab)))
+            rows = load_rows(slab, device, dtype, round_up(len(slab)))
             for first in range(0, len(slab), batch_rows):
                 carry: Any = rows[first : first + batch_rows]
                 for i, stage in enumerate(islice(stages, max(poolings) + 1)):
@@ -279,7 +279,7 @@ def with_small_batches(network: FittedNetwork, X: Any) -> FittedNetwork:
         return network
     # From all parts of the data, which may be sorted.
     chosen = np.linspace(0, len(X) - 1, N_TESTED).astype(int)
-    carry: Any = _load(np.asarray(X[chosen]), network.device, network.dtype, N_TESTED)
+    carry: Any = load_rows(np.asarray(X[chosen]), network.device, network.dtype, N_TESTED)
     found = SmallBatches.untested(network.n_exits)
     with torch.inference_mode():
         for i, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
@@ -304,7 +304,7 @@ def _multiple(n_rows: int, smallest: int, largest: int) -> int:
     return max(smallest, min(largest, n_rows // GROUP * GROUP))
 
 
-def _load(X: np.ndarray, device: str, dtype: torch.dtype, size: int) -> torch.Tensor:
+def load_rows(X: np.ndarray, device: str, dtype: torch.dtype, size: int) -> torch.Tensor:
     """Samples as a padded tensor of a size in memory allocated by torch."""
     # NumPy's memory may be aligned or not, on which the kernels that are used depend.
     tensor = torch.empty((size, *X.shape[1:]), dtype=dtype)

@@ -56,8 +56,9 @@ class TierPlan:
         Link from each next tier back to this one, in the order of `links`, by which answers are
         sent back. None if they are the same as `links`.
     local_link : Link or None, default=None
-        Link by which each of several devices of the first tier, but the first one, sends to it what
-        is merged for their exit. None takes no time and costs nothing, but the bytes are counted.
+        Link by which the devices of the first tier, if there are several, send what is merged for
+        their exit to the first of them. None takes no time and costs nothing, but the bytes are
+        counted.
 
     Attributes
     ----------

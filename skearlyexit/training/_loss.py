@@ -15,6 +15,9 @@ Schedule = Callable[[float], Sequence[float]]
 #: Target of a batch: (y,) or (y, sample_weight).
 Target = Sequence[torch.Tensor]
 
+#: Least weight of a sample in `ReachExitLoss`, before the division by the mean.
+LEAST_REACH = 0.1
+
 
 class ExitLoss(torch.nn.Module):
     """Weighted sum of the losses of the exits.
@@ -189,21 +192,18 @@ class ReachExitLoss(ExitLoss):
     """Sum of the losses of all exits, in which samples count by their chance to reach the exit.
 
     The chance to reach an exit is the product of the probabilities that the predictions of all
-    exits before it are wrong, according to the network itself, and at least `floor`. It is divided
-    by its mean over the batch, so that the exits have the same weight. The validation loss is the
-    sum of the losses without weights, so that epochs are comparable.
+    exits before it are wrong, according to the network itself, and at least `LEAST_REACH`. It is
+    divided by its mean over the batch, so that the exits have the same weight. The validation loss
+    is the sum of the losses without weights, so that epochs are comparable.
 
     Parameters
     ----------
     n_exits : int
         Number of exits.
-    floor : float, default=0.1
-        Least weight of a sample before the division, above 0.
     """
 
-    def __init__(self, n_exits: int, *, floor: float = 0.1) -> None:
+    def __init__(self, n_exits: int) -> None:
         super().__init__([1.0] * n_exits)
-        self.floor = floor
 
     def _means(self, stacked: torch.Tensor, target: Target) -> torch.Tensor:
         if not self.training:
@@ -212,6 +212,6 @@ class ReachExitLoss(ExitLoss):
             n_labeled = len(target[0])
             doubt = 1 - torch.softmax(stacked[:-1, :n_labeled], dim=2).amax(dim=2)
             reach = torch.cat([stacked.new_ones(1, n_labeled), doubt.cumprod(dim=0)])
-            reach = reach.clamp_min(self.floor)
+            reach = reach.clamp_min(LEAST_REACH)
             reach /= reach.mean(dim=1, keepdim=True)
         return self._mean_losses(stacked, target, reach)

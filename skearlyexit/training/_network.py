@@ -126,8 +126,8 @@ class MultiExitNetwork(torch.nn.Module):
         other : MultiExitNetwork
             Network to copy from.
         """
-        for own, parts in zip(self._parts(), other._parts(), strict=True):
-            put_state(own, state_of(parts))
+        for own, theirs in zip(self._parts(), other._parts(), strict=True):
+            put_state(own, state_of(theirs))
         self.combiner = copy.deepcopy(other.combiner)
 
     def _parts(self) -> list[torch.nn.ModuleList]:
@@ -383,6 +383,8 @@ class EquilibriumView(ExitView):
 
 
 class _ScaledGradient(torch.autograd.Function):
+    """Identity whose gradient is multiplied by a factor."""
+
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, factor: float) -> torch.Tensor:
         ctx.factor = factor

@@ -15,14 +15,17 @@ from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
 
+#: Standard errors of a one-sided bound at a confidence of 95 %.
+N_ERRORS = 1.645
+
 
 class ErrorRise(OperatingPoint):
     """Maximum rise of the error compared with the last exit, on the calibration samples.
 
     It is for regression. Among the thresholds of the frontier that satisfy the criterion, those
     with the lowest mean cost are chosen. Since they are chosen and evaluated on the same samples,
-    the rise on new samples would be larger on average: it has to be below the maximum by a standard
-    error.
+    the rise on new samples would be larger on average: a one-sided confidence bound of the rise has
+    to be at most the maximum.
 
     Parameters
     ----------
@@ -38,8 +41,9 @@ class ErrorRise(OperatingPoint):
         the `loss` of the estimator: the root of the mean squared error, or the mean of the loss if
         it is not the squared error.
     standard_errors : float, default=None
-        Number of standard errors of the rise that are added to it. None is 1, and 0 with a
-        `metric`, for which there is no standard error. This is no guarantee: see the Notes.
+        Number of standard errors of the rise that are added to it. None is 1.645, a confidence of
+        95 %, and 0 with a `metric`, for which there is no standard error. This is no guarantee: see
+        the Notes.
 
     See Also
     --------
@@ -49,8 +53,9 @@ class ErrorRise(OperatingPoint):
     Notes
     -----
     The standard error is that of the difference of the errors of the same samples, by the delta
-    method. It does not account for the choice among many thresholds. Without it, the rise on new
-    samples is larger than asked for more often than not.
+    method. It does not account for the choice among many thresholds, nor for the final model, whose
+    last exit may have gained more from the samples of all folds than the exits before it. Without
+    it, the rise on new samples is larger than asked for more often than not.
 
     Examples
     --------
@@ -104,7 +109,7 @@ class ErrorRise(OperatingPoint):
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         last_exit = np.full(len(data.scores), data.n_exits - 1)
         if self.metric is None:
-            n_errors = 1.0 if self.standard_errors is None else self.standard_errors
+            n_errors = N_ERRORS if self.standard_errors is None else self.standard_errors
             for thresholds in frontier.thresholds:  # by increasing cost
                 rise, standard_error = self._rise(data, data.exits(thresholds))
                 if rise + n_errors * standard_error <= self.value + 1e-12:

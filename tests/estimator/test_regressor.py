@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
+from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import make_regression
@@ -358,6 +359,13 @@ class TestOperatingPoints:
         assert costs[0] < costs[-1]
         with pytest.raises(ValueError, match="give only one of them"):
             reg.calibrate(X_NEW, Y_NEW, ErrorRise(metric="r2", standard_errors=2))
+
+    def test_the_default_bounds_the_rise_with_a_confidence_of_95_percent(self):
+        reg = quick(policy="change").fit(X, Y)
+        for value in (0.02, 0.05, 0.1, 0.2):
+            point = reg.calibrate(X_NEW, Y_NEW, ErrorRise(value)).operating_point_
+            bound = ErrorRise(value, standard_errors=norm.ppf(0.95))
+            assert point.cost == reg.calibrate(X_NEW, Y_NEW, bound).operating_point_.cost
 
     def test_other_metrics(self):
         reg = quick(policy="change").fit(X, Y)

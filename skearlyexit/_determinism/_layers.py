@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from skearlyexit._data._chunks import channel_moments
 from skearlyexit._onnx._graph import Graph
-from skearlyexit._onnx._modules import converts
+from skearlyexit._onnx._modules import converts, is_changed
 
 #: Matrix kernels process rows, and terms of a product, in groups of up to this size. An incomplete
 #: group is summed in another order, which changes the last bits.
@@ -150,13 +150,12 @@ def to_layers_of_torch(module: torch.nn.Module) -> None:
     ----------
     module : torch.nn.Module
         Module whose layers `PaddedLinear` and `Convolution` become those of torch, in place.
+        Layers of derived classes or with hooks are kept: they may compute something else.
     """
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, PaddedLinear):
-                setattr(parent, name, _unpadded(layer))
-            elif isinstance(layer, Convolution):
-                setattr(parent, name, _convolution_of_torch(layer))
+            if type(layer) in _OF_TORCH and not is_changed(layer):
+                setattr(parent, name, _OF_TORCH[type(layer)](layer))
 
 
 def _unpadded(layer: PaddedLinear) -> torch.nn.Linear:
@@ -174,6 +173,13 @@ def _convolution_of_torch(layer: Any) -> torch.nn.Conv2d:
     )
     found.weight, found.bias = layer.weight, layer.bias
     return found.train(layer.training)
+
+
+#: Functions that return the layer of torch, by the class of the layer.
+_OF_TORCH: dict[type, Callable[[Any], torch.nn.Module]] = {
+    PaddedLinear: _unpadded,
+    Convolution: _convolution_of_torch,
+}
 
 
 class CumulativeBatchNorm(torch.nn.BatchNorm1d):

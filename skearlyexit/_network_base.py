@@ -246,7 +246,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             that ``skl2onnx`` does not support are not converted, nor policies and combinations
             with a `step` of their own, unless they define the method `onnx`.
         FileNotFoundError
-            If the folder does not exist, or `path` is a folder.
+            If the folder does not exist, or `path` is a folder or a device.
         ImportError
             If the packages of ``skearlyexit[onnx]`` are not installed.
         ValueError

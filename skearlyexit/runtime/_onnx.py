@@ -193,7 +193,8 @@ def write(
     cascade = replace(fitted.cascade_, network=network)
     description = Description.of(fitted, row_shape, point)
     goal = Path(path)
-    if goal.is_dir() or not goal.parent.is_dir():
+    is_other = goal.exists() and not goal.is_file()  # a folder or a device, for example
+    if is_other or not goal.parent.is_dir():
         raise FileNotFoundError(
             f"'path' must be that of a file in an existing folder; got {os.fspath(path)!r}."
         )

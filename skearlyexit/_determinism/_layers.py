@@ -107,11 +107,12 @@ class PaddedLinear(torch.nn.Module):
 def with_padding(module: Module) -> Module:
     """Copy of a trained module whose layers `PaddedLinear` have all their zeros stored.
 
-    To pad the parameters in each call would take longer than the product of a few samples.
+    To pad the parameters in each call would take longer than the product of a few samples. Layers
+    of derived classes, which may use their parameters otherwise, still do.
     """
     module = copy.deepcopy(module)
     for layer in module.modules():
-        if isinstance(layer, PaddedLinear) and len(layer.bias) == layer.out_features:
+        if type(layer) is PaddedLinear and len(layer.bias) == layer.out_features:
             weight, bias = layer._padded()
             layer.weight = torch.nn.Parameter(weight.detach(), layer.weight.requires_grad)
             layer.bias = torch.nn.Parameter(bias.detach(), layer.bias.requires_grad)
@@ -269,6 +270,11 @@ class Normalized(torch.nn.Module):
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         return self.body(self.normalization(vectors))
+
+    @property
+    def can_be_folded(self) -> bool:
+        """Whether the first layer computes nothing but the product, as a derived one may."""
+        return type(self.body[0]) is PaddedLinear and not is_changed(self.body[0])
 
     @torch.no_grad()
     def folded(self) -> torch.nn.Sequential:

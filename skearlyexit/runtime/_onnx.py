@@ -450,7 +450,8 @@ class _Converter:
         if self.rule.scaling is not None:
             answer = self.rule.scaling.onnx(graph, answer, exit_)
         answer, combined = self.rule.combination.onnx(graph, states[1], answer, exit_, gates)
-        answer = graph.op("Add", answer, _none(graph, outputs))
+        if answer != outputs:  # they are not the same tensor
+            answer = graph.op("Add", answer, _none(graph, outputs))
         return answer, gates, [learned, combined, states[2]]
 
     @staticmethod

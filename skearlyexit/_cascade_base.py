@@ -91,7 +91,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
             and estimators that see what others predict are not converted, nor regressors that
             predict values whose mean is more than about 1,000 times their standard deviation.
         FileNotFoundError
-            If the folder does not exist, or `path` is a folder.
+            If the folder does not exist, or `path` is a folder or a device.
         ImportError
             If the packages of ``skearlyexit[onnx]`` are not installed.
         ValueError

@@ -211,7 +211,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         ``"probabilities"``, or ``"predictions"`` of a regressor, in the units and the shape of y,
         and ``"exits"``. Stages after the exit of a sample are not computed for it, and heads whose
         threshold is above 1 are not computed at all, unless the scores or predictions at later
-        exits depend on them. `OnnxCascade` predicts from the file.
+        exits depend on them. A sample for which the outputs of a head are not finite exits there,
+        and its outputs are NaN. `OnnxCascade` predicts from the file.
 
         Parameters
         ----------
@@ -230,7 +231,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             that ``skl2onnx`` does not support are not converted, nor policies and combinations
             with a `step` of their own, unless they define the method `onnx`.
         FileNotFoundError
-            If the folder does not exist, or `path` is a folder.
+            If the folder does not exist, or `path` is a folder or a device.
         ImportError
             If the packages of ``skearlyexit[onnx]`` are not installed.
         ValueError

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from skearlyexit._determinism._layers import Normalized, PaddedLinear
 from skearlyexit._onnx._graph import Graph
-from skearlyexit._onnx._modules import converts
+from skearlyexit._onnx._modules import converts, is_changed
 
 
 class Copy(torch.nn.Module):
@@ -64,7 +64,6 @@ def _steps(modules: Iterable[torch.nn.Module]) -> Iterator[torch.nn.Module]:
 
 def _is_known(module: torch.nn.Module) -> bool:
     """Whether the operations of a module itself do not change its input in place."""
-    changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     return type(module).__module__.startswith(_KNOWN) and not (
-        changed or getattr(module, "inplace", False)
+        is_changed(module) or getattr(module, "inplace", False)
     )

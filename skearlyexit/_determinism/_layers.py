@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from skearlyexit._data._chunks import channel_moments
 from skearlyexit._onnx._graph import Graph
-from skearlyexit._onnx._modules import converts
+from skearlyexit._onnx._modules import converts, is_changed
 
 #: Matrix kernels process rows, and terms of a product, in groups of up to this size. An incomplete
 #: group is summed in another order, which changes the last bits.
@@ -107,11 +107,12 @@ class PaddedLinear(torch.nn.Module):
 def with_padding(module: Module) -> Module:
     """Copy of a trained module whose layers `PaddedLinear` have all their zeros stored.
 
-    To pad the parameters in each call would take longer than the product of a few samples.
+    To pad the parameters in each call would take longer than the product of a few samples. Layers
+    of derived classes, which may use their parameters otherwise, still do.
     """
     module = copy.deepcopy(module)
     for layer in module.modules():
-        if isinstance(layer, PaddedLinear) and len(layer.bias) == layer.out_features:
+        if type(layer) is PaddedLinear and len(layer.bias) == layer.out_features:
             weight, bias = layer._padded()
             layer.weight = torch.nn.Parameter(weight.detach(), layer.weight.requires_grad)
             layer.bias = torch.nn.Parameter(bias.detach(), layer.bias.requires_grad)
@@ -150,13 +151,12 @@ def to_layers_of_torch(module: torch.nn.Module) -> None:
     ----------
     module : torch.nn.Module
         Module whose layers `PaddedLinear` and `Convolution` become those of torch, in place.
+        Layers of derived classes or with hooks are kept: they may compute something else.
     """
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, PaddedLinear):
-                setattr(parent, name, _unpadded(layer))
-            elif isinstance(layer, Convolution):
-                setattr(parent, name, _convolution_of_torch(layer))
+            if type(layer) in _OF_TORCH and not is_changed(layer):
+                setattr(parent, name, _OF_TORCH[type(layer)](layer))
 
 
 def _unpadded(layer: PaddedLinear) -> torch.nn.Linear:
@@ -174,6 +174,13 @@ def _convolution_of_torch(layer: Any) -> torch.nn.Conv2d:
     )
     found.weight, found.bias = layer.weight, layer.bias
     return found.train(layer.training)
+
+
+#: Functions that return the layer of torch, by the class of the layer.
+_OF_TORCH: dict[type, Callable[[Any], torch.nn.Module]] = {
+    PaddedLinear: _unpadded,
+    Convolution: _convolution_of_torch,
+}
 
 
 class CumulativeBatchNorm(torch.nn.BatchNorm1d):
@@ -263,6 +270,11 @@ class Normalized(torch.nn.Module):
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         return self.body(self.normalization(vectors))
+
+    @property
+    def can_be_folded(self) -> bool:
+        """Whether the first layer computes nothing but the product, as a derived one may."""
+        return type(self.body[0]) is PaddedLinear and not is_changed(self.body[0])
 
     @torch.no_grad()
     def folded(self) -> torch.nn.Sequential:

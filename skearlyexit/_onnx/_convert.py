@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from skearlyexit._utils._locks import ForkSafeLock
 
 #: The exporter of torch changes the state of the process.
 _exporting = ForkSafeLock()
+
+#: Factor of the samples on which modules are compared as well: some conversions, such as that of
+#: the logarithm of a sigmoid, are not precise for large numbers.
+LARGER = 30.0
 
 
 def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
@@ -86,38 +91,78 @@ def _errors_only() -> Iterator[None]:
 
 def _compare(model: Any, module: torch.nn.Module, example: Any, what: str) -> None:
     """Raise an error if a converted module does not compute the same in batches of any size."""
-    parts = example if isinstance(example, tuple) else (example,)
-    session = open_session(model)
+    session = open_session(model, what)
     names = [each.name for each in session.get_inputs()]
-    for rows in batches(len(parts[0])):
-        batch = [part[rows] for part in parts]
+
+    def compare(batch: Any) -> None:
+        size = len(_parts(batch)[0])
         try:
-            with torch.no_grad():
-                expected = module(tuple(batch) if isinstance(example, tuple) else batch[0])
-            given = (each.numpy() for each in batch)
+            given = [each.numpy().copy() for each in _parts(batch)]  # the module may write into it
+            expected = _results(module, batch)
             found = session.run(None, dict(zip(names, given, strict=True)))
         except Exception as error:
-            raise ExportError(f"{what} fails for a batch of {len(rows)}: {error}") from error
-        if isinstance(expected, torch.Tensor):
-            expected = (expected,)
+            raise ExportError(f"{what} fails for a batch of {size}: {error}") from error
         for here, there in zip(expected, found, strict=True):
-            if not are_close(here.numpy(), there):
+            if not are_close(here, there):
                 raise ExportError(
-                    f"{what} was converted to ONNX, but its results for a batch of {len(rows)} "
+                    f"{what} was converted to ONNX, but its results for a batch of {size} "
                     "random samples differ from those of torch. A module must map samples "
                     "independently of their number, and compute the same when torch exports it."
                 )
 
+    for rows in batches(len(_parts(example)[0])):
+        compare(_each(example, itemgetter(rows)))
+    larger = _each(example, lambda part: part * LARGER if part.is_floating_point() else part)
+    if _is_finite(module, larger):
+        compare(larger)
 
-def open_session(model: Any) -> Any:
-    """Session of ONNX Runtime in which a model is compared with the original."""
+
+def _parts(batch: Any) -> tuple[torch.Tensor, ...]:
+    """The tensors of a tensor, or of a tuple of them."""
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
+def _each(batch: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The result for a tensor, or a tuple of those for the tensors of a tuple."""
+    return tuple(map(function, batch)) if isinstance(batch, tuple) else function(batch)
+
+
+def _results(module: torch.nn.Module, batch: Any) -> list[np.ndarray]:
+    """Results of a module, which may write into the batch."""
+    with torch.no_grad():
+        return [each.numpy() for each in _parts(module(batch))]
+
+
+def _is_finite(module: torch.nn.Module, batch: Any) -> bool:
+    """Whether a module takes a batch, with results that are finite."""
+    try:
+        found = _results(module, _each(batch, torch.clone))
+    except Exception:
+        return False
+    return all(np.isfinite(each).all() for each in found)
+
+
+def open_session(model: Any, what: str) -> Any:
+    """Session of ONNX Runtime in which a model is compared with the original.
+
+    Raises
+    ------
+    ExportError
+        If ONNX Runtime cannot run the model.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise ExportError(
+            f"{what} was converted to ONNX, but ONNX Runtime cannot run it. Some layers are "
+            f"implemented in single precision only (dtype='float32'): {error}"
+        ) from error
 
 
 def batches(n_rows: int) -> list[np.ndarray]:

@@ -120,7 +120,7 @@ def _compare(
     scale: np.ndarray | None,
 ) -> None:
     """Raise an error if the results of a converted estimator are not the same."""
-    session = open_session(model)
+    session = open_session(model, what)
 
     def results(rows: np.ndarray) -> list[np.ndarray]:
         try:

@@ -36,6 +36,12 @@ def converts(*kinds: type) -> Callable[[_Converter], _Converter]:
     return register
 
 
+def is_changed(module: torch.nn.Module) -> bool:
+    """Whether a hook or a function of its own makes a module compute more than its class does."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return bool(hooked) or "forward" in vars(module)
+
+
 def add_module(graph: Graph, module: torch.nn.Module, tensor: str, example: torch.Tensor) -> Any:
     """Add a module in evaluation mode to a graph.
 
@@ -61,8 +67,7 @@ def add_module(graph: Graph, module: torch.nn.Module, tensor: str, example: torc
         If no converter is registered for its type, or the module was changed by a hook or a
         function of its own.
     """
-    changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    if type(module) not in _CONVERTERS or changed:
+    if type(module) not in _CONVERTERS or is_changed(module):
         raise UnknownModuleError(type(module).__name__)
     return _CONVERTERS[type(module)](module, graph, tensor, example)
 
@@ -182,11 +187,8 @@ def _(module: Any, graph: Graph, tensor: str, example: torch.Tensor) -> str:
     if module.running_mean is None:
         raise UnknownModuleError("a normalization by the batch")
     mean, variance = module.running_mean, module.running_var
-    scale, shift = (
-        (module.weight, module.bias)
-        if module.affine
-        else (torch.ones_like(mean), torch.zeros_like(mean))
-    )
+    scale = torch.ones_like(mean) if module.weight is None else module.weight
+    shift = torch.zeros_like(mean) if module.bias is None else module.bias
     values = (constant(graph, each) for each in (scale, shift, mean, variance))
     return graph.op("BatchNormalization", tensor, *values, epsilon=module.eps)
 

@@ -95,7 +95,8 @@ class Classification(Task):
         return replace(predicted, tensor=labels, dtype=classes.dtype)
 
     def metadata(self) -> dict[str, Any]:
-        return {"predicted_dtype": str(self.classes.dtype), "classes": self.classes.tolist()}
+        classes = _storable(self.classes).tolist()
+        return {"predicted_dtype": str(self.classes.dtype), "classes": classes}
 
     def told(self, table: Any) -> Any:
         return table

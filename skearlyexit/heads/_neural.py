@@ -137,7 +137,8 @@ class NeuralHead(Head):
         -------
         body : torch.nn.Sequential
             Module that maps vectors of shape (n, n_features) to logits of shape (n, n_classes). Its
-            first layer must be a `PaddedLinear`.
+            first layer must be a `PaddedLinear`. If it is of a derived class, parametrized or has
+            hooks, normalization is not merged into it.
         """
 
     def build(self, embedding: torch.Tensor, n_classes: int) -> PooledModule:
@@ -194,7 +195,7 @@ def _add_module(
 
 
 def _for_prediction(module: PooledModule) -> PooledModule:
-    """Copy of a trained module, with its normalization in the first layer."""
-    if isinstance(module.body, Normalized):
+    """Copy of a trained module, with its normalization in the first layer if this is possible."""
+    if isinstance(module.body, Normalized) and module.body.can_be_folded:
         module = PooledModule(module.pooling, module.body.folded()).eval()
     return with_padding(module)

@@ -193,7 +193,8 @@ def write(
     cascade = replace(fitted.cascade_, network=network)
     description = Description.of(fitted, row_shape, point)
     goal = Path(path)
-    if goal.is_dir() or not goal.parent.is_dir():
+    is_other = goal.exists() and not goal.is_file()  # a folder or a device, for example
+    if is_other or not goal.parent.is_dir():
         raise FileNotFoundError(
             f"'path' must be that of a file in an existing folder; got {os.fspath(path)!r}."
         )
@@ -423,6 +424,10 @@ class _Converter:
             score = graph.op("ReduceMax", shares, graph.constant([1]), keepdims=0)
         else:
             score, states[-1] = self.rule.policy.onnx(graph, states[-1], answer, exit_, gates)
+            score = graph.op("Unsqueeze", score, graph.constant([1]))
+            score = graph.op("Add", score, _none(graph, answer))
+            answer = graph.op("Add", answer, _none(graph, score))
+            score = graph.op("Squeeze", score, graph.constant([1]))
         return answer, graph.op("Less", score, threshold), states
 
     def _answer(
@@ -433,7 +438,7 @@ class _Converter:
         check_converts(head, ["predict_proba", "outputs"], FittedHead)
         if self.late_softmax:
             return head.onnx_logits(graph, embedding, self.embeddings[exit_]), None, [*NO_STATES]
-        answer = head.onnx(graph, embedding, self.embeddings[exit_])
+        answer = outputs = head.onnx(graph, embedding, self.embeddings[exit_])
         gates, learned = None, None
         if network.gates and exit_ < network.n_exits - 1:
             gates = network.gates[exit_].onnx(graph, embedding, self.embeddings[exit_])
@@ -445,6 +450,8 @@ class _Converter:
         if self.rule.scaling is not None:
             answer = self.rule.scaling.onnx(graph, answer, exit_)
         answer, combined = self.rule.combination.onnx(graph, states[1], answer, exit_, gates)
+        if answer != outputs:  # they are not the same tensor
+            answer = graph.op("Add", answer, _none(graph, outputs))
         return answer, gates, [learned, combined, states[2]]
 
     @staticmethod
@@ -452,6 +459,16 @@ class _Converter:
         """Index of the exit for each sample."""
         n_rows = graph.op("Shape", answer, start=0, end=1)
         return graph.op("Expand", graph.constant(np.int64(exit_)), n_rows)
+
+
+def _none(graph: Graph, outputs: str) -> str:
+    """Add what is 0 for samples whose outputs are finite, and NaN for others, shape (n, 1).
+
+    Added to scores and answers, it lets these samples exit at once with an answer that is NaN, even
+    if a combination or a policy ignores NaN: they must not exit later as if all was well.
+    """
+    total = graph.op("ReduceSum", outputs, graph.constant([1]), keepdims=1)
+    return graph.op("Sub", total, total)
 
 
 @singledispatch

@@ -9,9 +9,11 @@ from sklearn.datasets import load_digits
 from skearlyexit import EarlyExitClassifier, EarlyExitRegressor, MLPHead
 from skearlyexit._onnx._convert import from_module
 from skearlyexit._onnx._modules import known_module
+from skearlyexit.backbones import PaddedLinear
 from skearlyexit.backbones._images import ImageLayout, Images
 from skearlyexit.backbones._mlp import PeriodicFeatures, SmoothClip
-from skearlyexit.heads import GlobalAveragePooling, QuarterPooling
+from skearlyexit.heads import GlobalAveragePooling, NeuralHead, QuarterPooling
+from tests._data import make
 
 X, y = load_digits(return_X_y=True)
 X = X[:300].astype(np.float32)
@@ -37,6 +39,14 @@ MODULES = {
             torch.nn.Conv2d(6, 2, 1, bias=False),
         ),
         (4, 9, 7),
+    ),
+    "normalizations without a shift": (
+        torch.nn.Sequential(
+            torch.nn.BatchNorm2d(3, bias=False),
+            torch.nn.Flatten(),
+            torch.nn.BatchNorm1d(12, bias=False),
+        ),
+        (3, 2, 2),
     ),
     "quarters of odd sides": (QuarterPooling(), (3, 5, 7)),
     "quarters of even sides": (QuarterPooling(), (3, 2, 6)),
@@ -65,6 +75,8 @@ def _trained(module):
         if isinstance(each, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
             each.running_mean.copy_(torch.linspace(-1, 1, each.num_features))
             each.running_var.copy_(torch.linspace(0.5, 2, each.num_features))
+            if each.weight is not None:
+                each.weight.data.copy_(torch.linspace(2, 1, each.num_features))
     return module.eval()
 
 
@@ -141,3 +153,43 @@ def _patched():
 )
 def test_other_modules_are_left_to_the_exporter(module):
     assert known_module(torch.nn.Sequential(module), torch.zeros(2, 3)) is None
+
+
+class _DoubledPadded(PaddedLinear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class _HookedPadded(torch.nn.Sequential):
+    def __init__(self, n_in, n_out):
+        super().__init__(PaddedLinear(n_in, n_out))
+        self[0].register_forward_hook(_doubled)
+
+
+def _doubled(module, given, output):
+    return 2 * output
+
+
+class _OwnHead(NeuralHead):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def body(self, n_features, n_classes):
+        return torch.nn.Sequential(self.layer(n_features, n_classes))
+
+
+@pytest.mark.parametrize("layer", [_DoubledPadded, _HookedPadded], ids=["derived", "hook"])
+def test_layers_that_compute_more_than_those_of_the_package(layer):
+    """They are not replaced by layers of torch, neither in a stage nor in a head."""
+    tanh = torch.nn.Tanh()
+    backbone = make(
+        lambda: torch.nn.Sequential(layer(64, 20), tanh, layer(20, 20), tanh, layer(20, 10))
+    )
+    clf = EarlyExitClassifier(backbone, exits=2, head=_OwnHead(layer), calibration=None)
+    clf.set_params(max_epochs=1, random_state=0).fit(X, y)
+    expected = clf.predict_proba(X, threshold=0.3)
+    without_padding = clf.to_predictor(threshold=0.3, batch_invariant=False)
+    np.testing.assert_allclose(without_padding.predict_proba(X), expected, atol=1e-5)
+    clf.set_params(runtime="onnx")
+    np.testing.assert_allclose(clf.predict_proba(X, threshold=0.3), expected, atol=1e-5)

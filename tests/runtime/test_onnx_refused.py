@@ -1,5 +1,7 @@
 """Conversions to ONNX are compared with torch and scikit-learn, or refused."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,28 @@ class OfPairs(nn.Module):
         return torch.cat([self.linear(part) for part in rows.split(2)])
 
 
+class Series(nn.Module):
+    """A convolution, which ONNX Runtime implements in single precision only."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv1d(1, 16, 13)
+
+    def forward(self, rows):
+        return self.convolution(rows.unsqueeze(1)).flatten(1)
+
+
+class LargeOnly(nn.Module):
+    """ONNX Runtime computes the logarithm of 0 for numbers below about -17."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(13, 16)
+
+    def forward(self, rows):
+        return self.linear(nn.functional.logsigmoid(rows))
+
+
 class OtherwiseExported(nn.Module):
     """What is exported is the same for zeros only."""
 
@@ -129,6 +153,14 @@ class OtherwiseExported(nn.Module):
         ),
         ({"backbone": OfPairs, "exits": 1, "calibration": None}, "Stage 0 cannot be converted"),
         ({"backbone": Squeezed, "exits": 1, "calibration": None}, "Stage 0 .* a batch of 1"),
+        (
+            {"backbone": Series, "exits": 1, "calibration": None, "dtype": "float64"},
+            "Stage 0 was converted .* cannot run it.* in single precision only .*Conv",
+        ),
+        (
+            {"backbone": LargeOnly, "exits": 1, "calibration": None},
+            "Stage 0 was converted .* random samples differ",
+        ),
         (
             {"backbone": OtherwiseExported, "exits": 1, "calibration": None},
             "Stage 0 was converted .* random samples differ",
@@ -182,6 +214,26 @@ def test_regressors_that_are_refused(model, shift, message):
     for targets in (Targets.of(y), Targets.exact(y)):
         with pytest.raises(ExportError, match=message):
             BatchInvariantRegressor(model, targets).onnx(Graph(), "vectors", X[:10], "It")
+
+
+def test_classes_that_onnx_cannot_store(tmp_path):
+    X, y, _, _ = blobs()
+    dates = np.array(["2020-01-01", "2021-01-01", "2022-01-01", "2023-01-01"], "datetime64[D]")
+    clf = quick(exits=1, calibration=None).fit(X, dates[y])
+    with pytest.raises(ExportError, match=r"datetime64\[D\] cannot be stored"):
+        clf.to_onnx(tmp_path / "dates.onnx")
+
+
+def test_only_files_are_replaced(tmp_path):
+    X, y, _, _ = blobs()
+    clf = quick(exits=1, calibration=None).fit(X, y)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(FileNotFoundError, match="'path' must be that of a file"):
+            clf.to_onnx(path)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 class Halving(NeuralRegression):

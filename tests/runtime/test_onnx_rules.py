@@ -14,6 +14,7 @@ from sklearn.tree import DecisionTreeRegressor
 from skearlyexit import (
     ChangePolicy,
     CostSensitivePolicy,
+    EarlyExitRegressor,
     EntropyPolicy,
     LearnedConfidencePolicy,
     LearnedErrorPolicy,
@@ -25,6 +26,7 @@ from skearlyexit import (
 )
 from skearlyexit._exit_table import Outputs
 from skearlyexit._onnx._graph import Graph, import_onnx
+from skearlyexit.backbones import Block
 from skearlyexit.combination import (
     CostWeightedCombination,
     GeometricCombination,
@@ -274,3 +276,33 @@ def test_classifiers(name, tmp_path_factory):
         near = np.abs(table.scores[:, :-1] - thresholds).min(axis=1) < 1e-4
         np.testing.assert_array_equal(found_exits[~near], exits[~near])
         np.testing.assert_allclose(found[~near], expected[~near], atol=1e-5)
+
+
+class Roots(Block):
+    """Its head gets NaN for negative numbers, while the next block gets the numbers themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(13, 16)
+
+    def forward(self, rows):
+        return rows.abs(), self.linear(rows.sqrt())
+
+
+@pytest.mark.parametrize(
+    "model",
+    [quick(policy="patience"), EarlyExitRegressor(max_epochs=2, random_state=0)],
+    ids=["patience", "regressor"],
+)
+def test_samples_without_an_answer_do_not_exit_later(model, tmp_path):
+    X, y, X_test, _ = blobs()
+    layers = make(lambda: [Roots(), torch.nn.Linear(13, 16), torch.nn.ReLU()])
+    model.set_params(backbone=layers, exits=2, calibration=None)
+    model.fit(abs(X), y).to_onnx(tmp_path / "roots.onnx")
+    rows = abs(X_test[:9])
+    rows[[2, 5], 3] = -1
+    cascade = OnnxCascade(tmp_path / "roots.onnx")
+    for threshold in (0.5, 1.0):
+        for each in (model, cascade):
+            with pytest.raises(ValueError, match=r"NaN .* 2 samples, the first of them X\[2\]"):
+                each.predict(rows, threshold=threshold)

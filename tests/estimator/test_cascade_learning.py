@@ -5,7 +5,6 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import KFold
 from sklearn.tree import DecisionTreeClassifier
 
@@ -46,17 +45,6 @@ def test_exit_rules_see_no_sample_an_estimator_was_fitted_on():
         random_state=0,
     ).fit(rows, labels)
     assert clf.exit_table(np.random.RandomState(1).randn(50, 3)).scores[:, 0].max() < 0.1
-
-
-@pytest.mark.parametrize("params", [{}, {"pass_probabilities": True, "train_share": 0.7}])
-def test_same_seed_same_model_in_any_number_of_jobs(params):
-    estimators = [("small", RandomForestClassifier(3)), ("large", RandomForestClassifier(9))]
-    clf = CascadeClassifier(estimators, cost=[1, 3], budget=0.9, random_state=0, **params)
-    found = [
-        clone(clf).set_params(n_jobs=n_jobs).fit(X, y).predict_proba(X_TEST) for n_jobs in (1, 1, 2)
-    ]
-    assert same(found[0], found[1])
-    assert same(found[0], found[2])
 
 
 def test_objects_of_the_user_are_not_changed():

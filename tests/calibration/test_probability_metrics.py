@@ -43,7 +43,7 @@ def value(data, thresholds, function):
 @pytest.mark.parametrize(("n_classes", "metric", "function"), CASES)
 class TestValues:
     def test_a_budget_is_best_by_it(self, n_classes, metric, function):
-        data = labeled(3, n_classes=n_classes)
+        data = labeled(3, n_rows=200, n_classes=n_classes)
         frontier = compute_frontier(data)
         common = [np.full(2, t) for t in np.quantile(data.scores[:, :-1], np.linspace(0, 1, 30))]
         for budget in (0.5, 0.7):
@@ -55,14 +55,14 @@ class TestValues:
             assert value(data, found, function) >= best - 0.01 * abs(best)
 
     def test_a_drop_is_kept(self, n_classes, metric, function):
-        data = labeled(4, n_classes=n_classes)
+        data = labeled(4, n_rows=300, n_classes=n_classes)
         end = value(data, np.full(2, np.inf), function)
         found = AccuracyDrop(0.03, metric=metric).thresholds(data, compute_frontier(data))
         assert value(data, found, function) >= end - 0.03 - 1e-9
         assert data.evaluate(found)[0] < 1.0
 
     def test_a_target(self, n_classes, metric, function):
-        data = labeled(5, n_classes=n_classes)
+        data = labeled(5, n_rows=300, n_classes=n_classes)
         target = value(data, np.full(2, np.inf), function) - 0.05
         found = TargetAccuracy(target, metric=metric).thresholds(data, compute_frontier(data))
         assert value(data, found, function) >= target - 1e-12
@@ -100,11 +100,12 @@ def test_weights_are_repetitions():
 def test_of_a_fitted_model(metric, params):
     # Only some scorers of scikit-learn find the positive class among labels that are words.
     labels = WORDS if metric in ("roc_auc", "neg_log_loss") else np.array([0, 1])
-    clf = quick(operating_point=Budget(0.8, metric=metric), **params).fit(X, labels[y % 2])
+    clf = quick(operating_point=Budget(0.8, metric=metric), **params)
+    clf.fit(X[:200], labels[y[:200] % 2])
     assert clf.operating_point_.cost <= 0.8
-    clf.calibrate(X_TEST, labels[Y_TEST % 2])
-    table = clf.exit_table(X_TEST)
-    data = CalibrationData.from_table(table, Y_TEST % 2, clf.costs_, classes=clf.classes_)
+    rows, truth = X_TEST[:100], Y_TEST[:100] % 2
+    clf.calibrate(rows, labels[truth])
+    data = CalibrationData.from_table(clf.exit_table(rows), truth, clf.costs_, classes=clf.classes_)
     assert same(
         clf.thresholds_, Budget(0.8, metric=metric).thresholds(data, compute_frontier(data))
     )

@@ -62,7 +62,7 @@ CONFIGURATIONS = {
     "images": {"backbone": CNNBackbone((5, 9), n_blocks=1), "exits": 2, "images": (8, 8)},
     "two carries": {"backbone": TransformerBackbone(2, width=16), "exits": 2, "images": (8, 8)},
     "patience": {"exits": ["stem", "block1"], "policy": "patience"},
-    "recurrent": {"backbone": RecurrentBackbone(width=16), "exits": 2, "images": (8, 8)},
+    "recurrent": {"backbone": RecurrentBackbone(width=16), "exits": 2, "images": (16, 4)},
 }
 
 

@@ -169,7 +169,7 @@ def test_fixed_thresholds_leave_the_assignment():
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "neg_log_loss"])
 def test_other_metrics(metric):
     point, rows, truth = AccuracyDrop(0.02, metric=metric), X_TEST[:150], Y_TEST[:150]
-    choice = choose_plan(TIERS, LINKS, network(), rows, truth, operating_point=point)
+    choice = choose_plan(TIERS[:2], LINKS[:1], network(), rows, truth, operating_point=point)
     score = get_scorer(metric)
     model = deepcopy(network())
     model.thresholds_ = choice.thresholds

@@ -20,6 +20,9 @@ from skearlyexit.heads._neural import NeuralExit
 from tests._data import digits, make, quick, same
 from tests._padded import Padded
 
+X, y, X_TEST, _ = digits()
+X, y, X_TEST = X[:200], y[:200], X_TEST[:60].astype(np.float32)
+
 
 @given(n_rows=st.integers(1, 1000), smallest=st.sampled_from([1, 2, 4, 8, 16]))
 def test_sizes_are_those_that_are_tested(n_rows, smallest):
@@ -42,10 +45,6 @@ def test_the_last_bits_decide(smallest):
         return (first, (first.numpy(), second * (1 + bits[:, None])))
 
     assert smallest_batch(off_in_small_batches, (rows, rows)) == smallest
-
-
-X, y, X_TEST, _ = digits()
-X, y, X_TEST = X[:200], y[:200], X_TEST[:60].astype(np.float32)
 
 
 def fit_to_images(**params):

@@ -27,6 +27,8 @@ CONFIGURATIONS = [
         training="separate",
         policy="change",
         budget=0.9,
+        max_epochs=8,
+        lr=0.05,
     ),
     small(
         loss="huber",

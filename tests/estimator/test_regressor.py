@@ -171,7 +171,7 @@ class TestLosses:
 
     def test_quantiles(self):
         low, high = (
-            quick(loss="quantile", quantile=q, max_epochs=30).fit(X, Y) for q in (0.2, 0.8)
+            quick(loss="quantile", quantile=q, max_epochs=20).fit(X, Y) for q in (0.2, 0.8)
         )
         shares = [np.mean(reg.predict(X_NEW) > Y_NEW) for reg in (low, high)]
         assert shares[0] < 0.4 < 0.6 < shares[1]
@@ -180,8 +180,7 @@ class TestLosses:
         wild = Y.copy()
         wild[::20] += 50 * Y.std()
         square, absolute = (
-            quick(loss=loss, max_epochs=30).fit(X, wild)
-            for loss in ("squared_error", "absolute_error")
+            quick(loss=loss).fit(X, wild) for loss in ("squared_error", "absolute_error")
         )
         errors = [np.median(np.abs(reg.predict(X_NEW) - Y_NEW)) for reg in (square, absolute)]
         assert errors[1] < errors[0]
@@ -245,7 +244,7 @@ class TestTrainings:
         ],
     )
     def test_those_that_need_a_loss_only(self, training):
-        reg = quick(training=training).fit(X, Y)
+        reg = quick(training=training, max_epochs=10).fit(X, Y)
         assert reg.score(X_NEW, Y_NEW, threshold=np.inf) > 0.6
 
     @pytest.mark.parametrize(
@@ -291,7 +290,7 @@ class TestTrainings:
 
     def test_partial_fit(self):
         reg = quick()
-        for _ in range(30):
+        for _ in range(15):
             reg.partial_fit(X, Y)
         assert reg.score(X_NEW, Y_NEW) > 0.8
         before = reg._task.targets
@@ -425,7 +424,7 @@ class TestPolicies:
         assert scores.max() <= 1
 
     def test_the_learned_one_saves_more_than_chance(self):
-        reg = quick(max_epochs=30).fit(X, Y)
+        reg = quick().fit(X, Y)
         table = reg.exit_table(X_NEW)
         away = np.abs(table.predictions[:, 0] - table.predictions[:, -1])
         assert np.corrcoef(table.scores[:, 0], away)[0, 1] < -0.1

@@ -40,13 +40,13 @@ def counting(folder, **params):
 
 def check_images_and_memory(training, folder):
     """A network for images learns, and is the same with a memory and read from it."""
-    X, y, X_test, y_test = (part[:400] for part in digits())
+    X, y, X_test, y_test = (part[:240] for part in digits())
     params = {
         "backbone": CNNBackbone((6, 12), n_blocks=1, image_shape=(8, 8)),
         "exits": 2,
         "training": training,
-        "batch_size": 64,
-        "lr": 0.01,
+        "batch_size": 48,
+        "lr": 0.015,
     }
     clf = quick(**params).fit(X, y)
     assert clf.score(X_test, y_test) > 0.5  # of ten classes

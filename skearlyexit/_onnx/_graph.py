@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -94,6 +94,7 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self._numbers: count[int] = count() if around is None else around._numbers
+        self._converted: dict[Any, Any] = {} if around is None else around._converted
 
     def branch(self) -> Graph:
         """Return an empty branch."""
@@ -150,6 +151,22 @@ class Graph:
             )
         )
         return names
+
+    def once(self, part: Any, convert: Callable[[], Any]) -> Any:
+        """Return the model that `convert()` makes of a part which stands in several places.
+
+        It is called once for the graph and its branches, since the exporter of torch takes seconds.
+
+        Parameters
+        ----------
+        part : object
+            The same object in all places, such as a module.
+        convert : callable
+            Function that returns the onnx.ModelProto.
+        """
+        if part not in self._converted:
+            self._converted[part] = convert()
+        return self._converted[part]
 
     def insert(self, model: Any, inputs: Sequence[str]) -> list[str]:
         """Insert the nodes of a model, and return the names of its outputs.

@@ -114,5 +114,8 @@ def metric_frontier(
     )
     found = [data.outcomes(row) for row in candidates]
     costs = np.array([np.average(paid, weights=data.weight) for _, paid in found])
-    values = np.array([metric_value(data, exits, metric) for exits, _ in found])
-    return Frontier.of(candidates, costs, values)
+    # Of a few samples, many thresholds mean the same exits, and a scorer takes a millisecond.
+    distinct = {exits.tobytes(): exits for exits, _ in found}
+    values = {key: metric_value(data, exits, metric) for key, exits in distinct.items()}
+    of_each = np.array([values[exits.tobytes()] for exits, _ in found])
+    return Frontier.of(candidates, costs, of_each)

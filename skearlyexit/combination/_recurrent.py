@@ -129,7 +129,8 @@ class RecurrentCombination(Combination):
             for size in (self.reader.n_classes, width)
         )
         example = torch.log_softmax(logits, dim=1), torch.tanh(remembered)
-        model = from_module(_OfPair(self.reader), example, "The combination of training='combiner'")
+        what = "The combination of training='combiner'"
+        model = graph.once(self.reader, lambda: from_module(_OfPair(self.reader), example, what))
         precision = str(dtype).removeprefix("torch.")
         read = [graph.cast(name, precision) for name in (add_logs(graph, probabilities), state)]
         answer, state = (graph.cast(name, np.float64) for name in graph.insert(model, read))

@@ -345,7 +345,7 @@ class TestOtherMetrics:
         return METRICS[metric](data.y, labels)
 
     def test_budget_is_best_by_it(self, metric):
-        data = labeled(3)
+        data = labeled(3, n_rows=300)
         frontier = compute_frontier(data)
         for budget in (0.5, 0.7):
             found = Budget(budget, metric=metric).thresholds(data, frontier)
@@ -355,14 +355,14 @@ class TestOtherMetrics:
             assert ours >= theirs - 1e-12
 
     def test_drop_is_kept(self, metric):
-        data = labeled(4)
+        data = labeled(4, n_rows=300)
         end = self.value(data, np.full(2, np.inf), metric)
         found = AccuracyDrop(0.03, metric=metric).thresholds(data, compute_frontier(data))
         assert self.value(data, found, metric) >= end - 0.03 - 1e-9
         assert data.evaluate(found)[0] < 1.0
 
     def test_target(self, metric):
-        data = labeled(5)
+        data = labeled(5, n_rows=300)
         scorer = make_scorer(METRICS[metric])
         found = TargetAccuracy(0.6, metric=scorer).thresholds(data, compute_frontier(data))
         assert self.value(data, found, metric) >= 0.6

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 
 from skearlyexit import AccuracyDrop, Budget, EstimatorHead, RiskControl, TargetAccuracy
 from skearlyexit.calibration import CalibrationData, compute_frontier
-from skearlyexit.calibration._metric import value_at
+from skearlyexit.calibration._metric import metric_frontier, value_at
 from tests._calibration_data import labeled
 from tests._data import blobs, quick, same
 
@@ -43,7 +43,7 @@ def value(data, thresholds, function):
 @pytest.mark.parametrize(("n_classes", "metric", "function"), CASES)
 class TestValues:
     def test_a_budget_is_best_by_it(self, n_classes, metric, function):
-        data = labeled(3, n_classes=n_classes)
+        data = labeled(3, n_rows=120, n_classes=n_classes)
         frontier = compute_frontier(data)
         common = [np.full(2, t) for t in np.quantile(data.scores[:, :-1], np.linspace(0, 1, 30))]
         for budget in (0.5, 0.7):
@@ -55,14 +55,14 @@ class TestValues:
             assert value(data, found, function) >= best - 0.01 * abs(best)
 
     def test_a_drop_is_kept(self, n_classes, metric, function):
-        data = labeled(4, n_classes=n_classes)
+        data = labeled(4, n_rows=120, n_classes=n_classes)
         end = value(data, np.full(2, np.inf), function)
         found = AccuracyDrop(0.03, metric=metric).thresholds(data, compute_frontier(data))
         assert value(data, found, function) >= end - 0.03 - 1e-9
         assert data.evaluate(found)[0] < 1.0
 
     def test_a_target(self, n_classes, metric, function):
-        data = labeled(5, n_classes=n_classes)
+        data = labeled(5, n_rows=120, n_classes=n_classes)
         target = value(data, np.full(2, np.inf), function) - 0.05
         found = TargetAccuracy(target, metric=metric).thresholds(data, compute_frontier(data))
         assert value(data, found, function) >= target - 1e-12
@@ -100,11 +100,13 @@ def test_weights_are_repetitions():
 def test_of_a_fitted_model(metric, params):
     # Only some scorers of scikit-learn find the positive class among labels that are words.
     labels = WORDS if metric in ("roc_auc", "neg_log_loss") else np.array([0, 1])
-    clf = quick(operating_point=Budget(0.8, metric=metric), **params).fit(X, labels[y % 2])
+    # Few samples and exits: a scorer takes a millisecond for each choice of exits.
+    clf = quick(operating_point=Budget(0.8, metric=metric), exits=2, **params)
+    clf.fit(X[:100], labels[y[:100] % 2])
     assert clf.operating_point_.cost <= 0.8
-    clf.calibrate(X_TEST, labels[Y_TEST % 2])
-    table = clf.exit_table(X_TEST)
-    data = CalibrationData.from_table(table, Y_TEST % 2, clf.costs_, classes=clf.classes_)
+    rows, truth = X_TEST[:60], Y_TEST[:60] % 2
+    clf.calibrate(rows, labels[truth])
+    data = CalibrationData.from_table(clf.exit_table(rows), truth, clf.costs_, classes=clf.classes_)
     assert same(
         clf.thresholds_, Budget(0.8, metric=metric).thresholds(data, compute_frontier(data))
     )
@@ -148,6 +150,17 @@ class TestBeforeTraining:
         weight = np.linspace(1, 2, len(y))
         with pytest.raises(ValueError, match=r"4 classes, with weights\..*sample_weight"):
             quick(operating_point=kind(0.8, metric=scorer)).fit(X, y, sample_weight=weight)
+
+
+def test_a_metric_is_asked_once_for_the_same_exits():
+    data, seen = labeled(3, n_rows=60), []
+
+    def own(estimator, rows, truth):
+        seen.append(estimator.predict_proba(rows).tobytes())
+        return 0.5
+
+    metric_frontier(data, compute_frontier(data), own)
+    assert len(seen) == len(set(seen)) > 10
 
 
 def test_a_scorer_that_is_any_function():

@@ -13,7 +13,7 @@ from tests._contract import checked, small
 pytestmark = pytest.mark.changes("numpy random state")
 
 
-@checked([EarlyExitClassifier(max_epochs=6, lr=0.03)])
+@checked([EarlyExitClassifier(max_epochs=3, lr=0.03)])
 def test_default(estimator, check):
     check(estimator)
 

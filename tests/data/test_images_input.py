@@ -53,6 +53,14 @@ def reference():
     return quick().fit(FIRST, y)
 
 
+@pytest.fixture(scope="module")
+def wanted():
+    """Answers of a model whose rows are read in more than one block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks_module, "BLOCK_VALUES", 5000)
+        return quick().fit(FIRST, y).predict_proba(FIRST)
+
+
 def mapped(path, rows):
     np.save(path / "rows.npy", rows)
     return np.load(path / "rows.npy", mmap_mode="r")
@@ -62,8 +70,8 @@ KINDS = ["array", "doubles", "transposed view", "list", "PIL", "memmap", "datase
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_channels_last_are_answered_like_channels_first(reference, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks_module, "BLOCK_VALUES", 5000)  # more than one
+def test_channels_last_are_answered_like_channels_first(wanted, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks_module, "BLOCK_VALUES", 5000)
     rows = {
         "array": LAST,
         "doubles": LAST.astype(float),
@@ -77,7 +85,6 @@ def test_channels_last_are_answered_like_channels_first(reference, kind, tmp_pat
     clf = quick()
     if kind == "flat":
         clf.set_params(backbone__image_shape=(8, 6, 3))
-    wanted = quick().fit(FIRST, y).predict_proba(FIRST)
     with pytest.warns(UserWarning, match="8 x 6 pixels with 3 channels, which come last") as said:
         clf.fit(rows, y)
     assert len(said) == 1

@@ -1,6 +1,6 @@
 """Rows of mapped files and torch datasets: the same answers, and never all of them in memory."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -26,9 +26,12 @@ from skearlyexit._data._streamed import StreamedRows, streamed
 from skearlyexit._determinism._small_batches import N_TESTED
 from skearlyexit._fitting._network_fitter import TRIAL_ROWS
 from skearlyexit.runtime import _torch as runtime_module
-from tests._data import Items, blobs, make, quick, same
+from tests import _data
+from tests._data import Items, blobs, make, same
 
 X, y, X_NEW, Y_NEW = (part.astype(np.float32) if part.ndim > 1 else part for part in blobs())
+
+quick = partial(_data.quick, max_epochs=2)
 
 
 @pytest.fixture
@@ -82,14 +85,14 @@ CONFIGURATIONS = {
         "exits": 1,
     },
     "transformer": {
-        "backbone": TransformerBackbone(n_blocks=2, width=16), "exits": 1, "max_epochs": 2},
+        "backbone": TransformerBackbone(n_blocks=2, width=16), "exits": 1},
     "graph": {"backbone": GraphConvBackbone(np.eye(13), n_hops=2, width=16), "exits": 2},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_mapped_file_is_fitted_like_the_array(mapped, name):
-    params = {"max_epochs": 2, **CONFIGURATIONS[name]}
+    params = CONFIGURATIONS[name]
     reference = quick(**params).fit(X, y)
     clf = quick(**params).fit(mapped(X), y)
     assert_alike(clf, mapped(X_NEW), reference, X_NEW)
@@ -136,7 +139,7 @@ def test_images_and_masked_series(mapped, monkeypatch):
         (images[:, 0], CNNBackbone((8,), n_blocks=1)),
         (series, Conv1DBackbone((8, 16), n_blocks=1, masked=True)),
     ):
-        params = {"backbone": backbone, "exits": 1, "max_epochs": 2}
+        params = {"backbone": backbone, "exits": 1}
         clf = quick(**params).fit(mapped(rows), y)
         assert_alike(clf, mapped(rows[:90]), quick(**params).fit(rows, y), rows[:90])
 
@@ -175,7 +178,7 @@ DATASETS = {
 @cache
 def on_arrays(head):
     """Not to be changed."""
-    return quick(head=head, max_epochs=2).fit(X, y)
+    return quick(head=head).fit(X, y)
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -185,9 +188,8 @@ def test_a_dataset_is_fitted_like_the_array(name, head):
         dataset = Items([(np.array(row), label) for row, label in zip(X, y, strict=True)])
     else:
         dataset = DATASETS[name]
-    params = {"head": head, "max_epochs": 2}
     reference = on_arrays(head)
-    for clf in (quick(**params).fit(dataset), quick(**params).fit(dataset, y)):
+    for clf in (quick(head=head).fit(dataset), quick(head=head).fit(dataset, y)):
         assert clf.n_features_in_ == 13
         assert same(clf.predict_proba(dataset), reference.predict_proba(X))
         assert same(clf.predict(dataset, threshold=0.5), reference.predict(X, threshold=0.5))
@@ -245,7 +247,7 @@ def test_no_more_than_a_slab_is_read_at_once(mapped, asked, tmp_path, kind, para
     # Three times as many rows as a slab, so that any part of the fit is more than one.
     rows, labels = np.tile(X, (3, 1)), np.tile(y, 3)
     given = mapped(rows) if kind == "memmap" else Items(rows, labels)
-    clf = quick(**{"calibration": 0.3, "max_epochs": 2, "memory": tmp_path / "memory", **params})
+    clf = quick(**{"memory": tmp_path / "memory", **params})
     clf.fit(given, labels)
     for method in (clf.predict, clf.predict_proba, clf.exit_table, clf.embed):
         method(given)

@@ -1,16 +1,20 @@
-"""Frozen estimators that are not as those of scikit-learn."""
+"""Frozen estimators in a row, also those that are not as scikit-learn's are."""
 
+import pickle
 import threading
 
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
 
 from skearlyexit import CascadeClassifier
+from skearlyexit.costs import estimator_macs
 from tests._data import blobs, same
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -90,3 +94,50 @@ def test_one_that_cannot_be_copied(passing):
     frozen = FrozenEstimator(Locked().fit(X, y))
     with pytest.raises(ValueError, match=r"'first' \(Locked\) cannot be copied.*lock.*deepcopy"):
         chain(frozen, pass_probabilities=passing).fit(X, y)
+
+
+class TestThoseOfScikitLearn:
+    small = GaussianNB().fit(X[:200], y[:200])
+    large = RandomForestClassifier(20, random_state=0, n_jobs=2).fit(X[:200], y[:200])
+
+    def chain(self, **params):
+        estimators = [
+            ("small", FrozenEstimator(self.small)),
+            ("large", FrozenEstimator(self.large)),
+        ]
+        return CascadeClassifier(estimators, **{"cost": [1, 10], "random_state": 0, **params})
+
+    @pytest.mark.parametrize("calibration", ["auto", 0.2, 3])
+    def test_nothing_is_fitted_and_all_samples_are_used(self, calibration):
+        before = pickle.dumps((self.small, self.large))
+        clf = self.chain(budget=0.5, calibration=calibration).fit(X[200:], y[200:])
+        assert pickle.dumps((self.small, self.large)) == before
+        assert clf.operating_point_.n_samples == 300
+        first, last = clf.staged_predict(X_TEST)
+        assert same(first, self.small.predict(X_TEST))
+        assert same(last, self.large.predict(X_TEST))
+
+    def test_one_frozen_and_one_not(self):
+        estimators = [("small", FrozenEstimator(self.small)), ("large", GaussianNB())]
+        clf = CascadeClassifier(estimators, cost=[1, 10], random_state=0).fit(X[200:], y[200:])
+        assert same(next(clf.staged_predict(X_TEST)), self.small.predict(X_TEST))
+        assert clf.operating_point_.n_samples == 300
+
+    def test_classes_are_those_of_the_frozen(self):
+        rows = X[200:][y[200:] != 3]
+        clf = self.chain(budget=0.5).fit(rows, y[200:][y[200:] != 3])
+        assert clf.classes_.tolist() == [0, 1, 2, 3]
+
+    def test_a_count_of_operations(self):
+        assert estimator_macs(FrozenEstimator(self.large)) == estimator_macs(self.large)
+
+    def test_bad_ones(self):
+        other = GaussianNB().fit(X[:50], y[:50] + 1)
+        estimators = [("small", FrozenEstimator(self.small)), ("other", FrozenEstimator(other))]
+        with pytest.raises(ValueError, match=r"fitted on the same classes.*'small'.*'other'"):
+            CascadeClassifier(estimators).fit(X, y)
+        with pytest.raises(ValueError, match="not seen in fit"):
+            self.chain().fit(X, y + 1)
+        estimators = [("small", FrozenEstimator(GaussianNB())), ("large", GaussianNB())]
+        with pytest.raises(NotFittedError):
+            CascadeClassifier(estimators).fit(X, y)

@@ -1,8 +1,6 @@
 """The trees of gradient boosting in a row."""
 
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -268,17 +266,3 @@ def test_an_ensemble_with_other_members_is_refused():
         ensemble.set_params(**{name: 9}).fit(X[:300], y[:300])
         with pytest.raises(ValueError, match="has 9 members, and had 20"):
             clone(clf).fit(X[300:], y[300:])
-
-
-def test_packages_are_imported_only_for_their_ensembles():
-    code = """
-import sys
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.datasets import load_iris
-from skearlyexit import CascadeClassifier
-X, y = load_iris(return_X_y=True)
-boosting = HistGradientBoostingClassifier(max_iter=3, random_state=0).fit(X, y)
-CascadeClassifier.from_ensemble(boosting, [1], cost=[1, 2], random_state=0).fit(X, y)
-assert not {"lightgbm", "xgboost"} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -25,7 +25,7 @@ GROUPS = np.arange(len(y)) % 50
 def three(**params):
     estimators = [
         ("bayes", GaussianNB()),
-        ("logistic", LogisticRegression(max_iter=2000)),
+        ("logistic", LogisticRegression(C=0.1, max_iter=500)),
         ("tree", DecisionTreeClassifier(max_depth=5, random_state=0)),
     ]
     defaults = {"pass_probabilities": True, "cost": [1, 4, 15], "random_state": 0}

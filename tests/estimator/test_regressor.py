@@ -50,13 +50,19 @@ def quick(**params):
     defaults = {
         "backbone": MLPBackbone(3, width=32, hidden=32, dropout=0.0),
         "exits": 3,
-        "max_epochs": 20,
-        "batch_size": 128,
+        "max_epochs": 15,
+        # Two steps an epoch, not four, which take all the time.
+        "batch_size": 256,
+        "lr": 0.01,
         "early_stopping": False,
         "calibration": 0.3,
         "random_state": 0,
     }
     return EarlyExitRegressor(**{**defaults, **params})
+
+
+#: Where more than a few large steps matter.
+SLOWLY = {"max_epochs": 20, "batch_size": 128, "lr": 0.005}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +120,7 @@ class TestPredictions:
     @pytest.mark.parametrize("shape", ["flat", "column", "two"])
     def test_shapes_of_targets(self, shape):
         y = {"flat": Y, "column": Y[:, None], "two": TWO}[shape]
-        reg = quick().fit(X, y)
+        reg = quick(max_epochs=2).fit(X, y)
         assert reg.predict(X_NEW).shape == (len(X_NEW), *y.shape[1:])
         assert reg.n_outputs_ == (2 if shape == "two" else 1)
         assert reg.exit_table(X_NEW).predictions.shape == (len(X_NEW), 3, *y.shape[1:])
@@ -131,7 +137,7 @@ class TestPredictions:
             layers = [torch.nn.Conv2d(2, 8, 1), torch.nn.ReLU(), torch.nn.Flatten()]
             return torch.nn.Sequential(*layers, torch.nn.Linear(32, 16), torch.nn.Linear(16, 1))
 
-        reg = quick(backbone=make(build), exits=["2"], max_epochs=40).fit(images, Y)
+        reg = quick(backbone=make(build), exits=["2"], max_epochs=25).fit(images, Y)
         assert "Linear(in_features=16, out_features=1" in str(reg.heads_[-1])  # its own last layer
         assert reg.score(X_NEW.reshape(-1, 2, 2, 2), Y_NEW) > 0.5
 
@@ -166,7 +172,7 @@ class TestLosses:
 
     def test_quantiles(self):
         low, high = (
-            quick(loss="quantile", quantile=q, max_epochs=60).fit(X, Y) for q in (0.2, 0.8)
+            quick(loss="quantile", quantile=q, max_epochs=20).fit(X, Y) for q in (0.2, 0.8)
         )
         shares = [np.mean(reg.predict(X_NEW) > Y_NEW) for reg in (low, high)]
         assert shares[0] < 0.4 < 0.6 < shares[1]
@@ -175,8 +181,7 @@ class TestLosses:
         wild = Y.copy()
         wild[::20] += 50 * Y.std()
         square, absolute = (
-            quick(loss=loss, max_epochs=60).fit(X, wild)
-            for loss in ("squared_error", "absolute_error")
+            quick(loss=loss).fit(X, wild) for loss in ("squared_error", "absolute_error")
         )
         errors = [np.median(np.abs(reg.predict(X_NEW) - Y_NEW)) for reg in (square, absolute)]
         assert errors[1] < errors[0]
@@ -240,7 +245,7 @@ class TestTrainings:
         ],
     )
     def test_those_that_need_a_loss_only(self, training):
-        reg = quick(training=training, max_epochs=30).fit(X, Y)
+        reg = quick(training=training, max_epochs=10).fit(X, Y)
         assert reg.score(X_NEW, Y_NEW, threshold=np.inf) > 0.6
 
     @pytest.mark.parametrize(
@@ -268,7 +273,7 @@ class TestTrainings:
         apart, near = (
             np.stack(
                 list(
-                    quick(training=DistillationTraining(alpha=alpha), calibration=None)
+                    quick(training=DistillationTraining(alpha=alpha), calibration=None, **SLOWLY)
                     .fit(X, Y)
                     .staged_predict(X)
                 )
@@ -286,7 +291,7 @@ class TestTrainings:
 
     def test_partial_fit(self):
         reg = quick()
-        for _ in range(60):
+        for _ in range(15):
             reg.partial_fit(X, Y)
         assert reg.score(X_NEW, Y_NEW) > 0.8
         before = reg._task.targets
@@ -304,7 +309,8 @@ class TestTrainings:
 
     def test_groups_stay_together(self):
         groups = np.arange(len(X)) % 20
-        assert quick(calibration=5).fit(X, Y, groups=groups).operating_point_.n_samples == len(X)
+        reg = quick(calibration=5, max_epochs=1).fit(X, Y, groups=groups)
+        assert reg.operating_point_.n_samples == len(X)
 
 
 class TestOperatingPoints:
@@ -350,7 +356,7 @@ class TestOperatingPoints:
         assert standard_error == pytest.approx(np.std(drawn), rel=0.25)
 
     def test_more_standard_errors_let_fewer_samples_exit(self):
-        reg = quick(policy="change").fit(X, Y)
+        reg = quick(policy="change", lr=0.005).fit(X, Y)
         costs = []
         for n_errors in (0, 1, 5):
             reg.calibrate(X_NEW, Y_NEW, ErrorRise(0.1, standard_errors=n_errors))
@@ -426,7 +432,7 @@ class TestPolicies:
         assert scores.max() <= 1
 
     def test_the_learned_one_saves_more_than_chance(self):
-        reg = quick(max_epochs=60).fit(X, Y)
+        reg = quick().fit(X, Y)
         table = reg.exit_table(X_NEW)
         away = np.abs(table.predictions[:, 0] - table.predictions[:, -1])
         assert np.corrcoef(table.scores[:, 0], away)[0, 1] < -0.1
@@ -458,7 +464,9 @@ class TestEcosystem:
     def test_in_other_estimators(self):
         stack = StackingRegressor([("early", quick(max_epochs=3)), ("ridge", Ridge())], cv=2)
         assert stack.fit(X, Y).score(X_NEW, Y_NEW) > 0.5
-        logs = TransformedTargetRegressor(quick(), func=np.arcsinh, inverse_func=np.sinh)
+        logs = TransformedTargetRegressor(
+            quick(max_epochs=3), func=np.arcsinh, inverse_func=np.sinh
+        )
         assert logs.fit(X, Y).predict(X_NEW).shape == Y_NEW.shape
         each = MultiOutputRegressor(quick(max_epochs=3)).fit(X, TWO)
         assert each.predict(X_NEW).shape == TWO_NEW.shape
@@ -479,7 +487,7 @@ def test_counts_reach_the_heads_without_rounding(seed):
 
 
 def test_explained_share_after_partial_fit():
-    reg = quick(calibration=None, policy="change").fit(X, Y)
+    reg = quick(calibration=None, policy="change", **SLOWLY).fit(X, Y)
     before = reg.calibrate(X_NEW, Y_NEW, Budget(1.0)).operating_point_.accuracy
     after = reg.partial_fit(X[:2], Y[:2]).calibrate(X_NEW, Y_NEW, Budget(1.0)).operating_point_
     assert after.accuracy == pytest.approx(before, abs=0.3)

@@ -50,7 +50,7 @@ class TestExact:
     @pytest.mark.parametrize("n_exits", [1, 2, 3])
     @pytest.mark.parametrize("seed", range(3))
     def test_equals_brute_force(self, seed, n_exits, policy):
-        probed = simulated(seed, 40, 4, policy=policy, weighted=seed == 1)
+        probed = simulated(seed, 25, 4, policy=policy, weighted=seed == 1)
         for budget in (0.5, 0.8, 1.2):
             every = brute_force(probed, n_exits, budget)
             placement = ExactPlacement(n_exits, budget=budget)

@@ -2,6 +2,8 @@
 
 import pytest
 from joblib import parallel_config
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -9,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+from skearlyexit import CascadeClassifier
 from tests._data import blobs, quick, same
 from tests._trainings import counting, searched
 
@@ -21,6 +24,17 @@ HEADS = ["linear", DecisionTreeClassifier(max_depth=3), KNeighborsClassifier(5)]
 def test_any_number_of_jobs(head):
     one, two = (quick(head=head, n_jobs=n, max_epochs=2).fit(X, y) for n in (1, 2))
     assert same(one.predict_proba(X_TEST), two.predict_proba(X_TEST))
+
+
+@pytest.mark.parametrize("params", [{}, {"pass_probabilities": True, "train_share": 0.7}])
+def test_estimators_in_a_row_in_any_number_of_jobs(params):
+    estimators = [("small", RandomForestClassifier(3)), ("large", RandomForestClassifier(9))]
+    clf = CascadeClassifier(estimators, cost=[1, 3], budget=0.9, random_state=0, **params)
+    found = [
+        clone(clf).set_params(n_jobs=n_jobs).fit(X, y).predict_proba(X_TEST) for n_jobs in (1, 1, 2)
+    ]
+    assert same(found[0], found[1])
+    assert same(found[0], found[2])
 
 
 @pytest.fixture(scope="module")

@@ -112,9 +112,8 @@ def fitted(name):
     params = dict(CONFIGURATIONS[name])
     n_classes = params.pop("n_classes", 4)
     X, y, X_test, _ = digits() if params.pop("images", False) else blobs(n_classes=n_classes)
-    X, y = X[:500], y[:500]
-    clf = quick(**params).fit(X, y)
-    X_test = X_test[:300].astype(clf.dtype)
+    clf = quick(**params).fit(X[:300], y[:300])
+    X_test = X_test[:200].astype(clf.dtype)
     return clf, X_test, np.quantile(clf.exit_table(X_test).scores[:, :-1], 0.5, axis=0)
 
 
@@ -173,6 +172,42 @@ def test_the_answer_for_a_row_is_its_own(name, data):
     assert same(answers.probabilities, reference.probabilities[rows])
     assert same(answers.labels, answers.probabilities.argmax(axis=1))
     assert same(table.exits(thresholds), reference.exits[rows])
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+@settings(max_examples=5, deadline=None)
+@given(n_rows=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_a_predictor_predicts_the_same_to_the_last_bit(name, n_rows, seed):
+    clf, X, thresholds = fitted(name)
+    expected, _ = of_all_rows(name)
+    predictor = clf.to_predictor(threshold=thresholds)
+    rows = np.random.RandomState(seed).permutation(len(X))[:n_rows]
+    labels, exits = predictor.predict(X[rows], return_exits=True)
+    assert same(labels, clf.classes_[expected.labels[rows]])
+    assert same(exits, expected.exits[rows])
+    probabilities, exits = predictor.predict_proba(X[rows], return_exits=True)
+    assert same(probabilities, expected.probabilities[rows])
+    assert same(exits, expected.exits[rows])
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+@settings(max_examples=5, deadline=None)
+@given(n_rows=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_without_padding_a_predictor_differs_by_rounding_only(name, n_rows, seed):
+    clf, X, _ = fitted(name)
+    table = of_all_rows(name)[1]
+    # Far from the scores, so that rounding does not decide.
+    scores = np.sort(table.scores[:, :-1], axis=0)
+    gaps = np.diff(scores, axis=0)
+    places = gaps.argmax(axis=0), np.arange(gaps.shape[1])
+    thresholds = scores[places] + gaps[places] / 2
+    predictor = clf.to_predictor(threshold=thresholds, batch_invariant=False)
+    rows = np.random.RandomState(seed).permutation(len(X))[:n_rows]
+    found, exits = predictor.predict_proba(X[rows], return_exits=True)
+    expected = table.exits(thresholds)[rows]
+    assert same(exits, expected)
+    tolerance = 1e-9 if clf.dtype == "float64" else 1e-4
+    np.testing.assert_allclose(found, table.probabilities[rows, expected], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

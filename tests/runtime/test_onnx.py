@@ -60,9 +60,14 @@ CONFIGURATIONS = {
     },
     "one exit": {"exits": 1, "calibration": None},
     "images": {"backbone": CNNBackbone((5, 9), n_blocks=1), "exits": 2, "images": (8, 8)},
-    "two carries": {"backbone": TransformerBackbone(2, width=16), "exits": 2, "images": (8, 8)},
+    "transformer": {
+        "backbone": TransformerBackbone(1, width=16),
+        "exits": ["stem"],
+        "images": (8, 8),
+    },
     "patience": {"exits": ["stem", "block1"], "policy": "patience"},
-    "recurrent": {"backbone": RecurrentBackbone(width=16), "exits": 2, "images": (8, 8)},
+    # Of four steps, each of which the exporter of torch goes through, and with three carries.
+    "recurrent": {"backbone": RecurrentBackbone(width=16), "exits": 2, "images": (16, 4)},
 }
 
 

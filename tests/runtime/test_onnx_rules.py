@@ -230,6 +230,15 @@ def test_combinations(name, n_rows, seed, concentration):
     np.testing.assert_allclose(run(session, probabilities, gates), expected, rtol=0, atol=1e-5)
 
 
+def test_a_part_in_several_places_is_converted_once():
+    """For a reader, that is seconds at each exit."""
+    part, made = object(), []
+    graph = Graph()
+    for each in (graph, graph.branch(), graph, Graph()):
+        assert each.once(part, lambda: made.append("model") or made[-1]) == "model"
+    assert len(made) == 2
+
+
 def test_temperature_scaling():
     probabilities, gates = outputs(20, 0, 0.3)
     scaling = TemperatureScaling().fit(*held_out(), np.ones(300))

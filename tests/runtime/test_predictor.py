@@ -1,4 +1,7 @@
-"""Predictors predict what their classifier predicts, and check little."""
+"""Predictors predict what their classifier predicts, and check little.
+
+That it is the same to the last bit is held against all configurations in `tests.promises`.
+"""
 
 import copy
 import pickle
@@ -8,8 +11,6 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -25,7 +26,6 @@ from skearlyexit import (
     TransformerBackbone,
 )
 from tests._data import blobs, digits, quick, same
-from tests.promises.test_promises import CONFIGURATIONS, fitted
 
 X, Y, X_TEST, _ = blobs()
 X_TEST = X_TEST.astype(np.float32)
@@ -39,45 +39,6 @@ def fitted_once():
 @pytest.fixture
 def clf():
     return copy.copy(fitted_once())
-
-
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-@settings(max_examples=5, deadline=None)
-@given(n_rows=st.integers(1, 40), seed=st.integers(0, 1000))
-def test_it_predicts_the_same_to_the_last_bit(name, n_rows, seed):
-    clf, rows, thresholds = fitted(name)
-    predictor = clf.to_predictor(threshold=thresholds)
-    chosen = rows[np.random.RandomState(seed).permutation(len(rows))[:n_rows]]
-    labels, exits = clf.predict(rows, threshold=thresholds, return_exits=True)
-    probabilities = clf.predict_proba(rows, threshold=thresholds)
-    rows_of = {row.tobytes(): i for i, row in enumerate(rows)}
-    index = [rows_of[row.tobytes()] for row in chosen]
-    found, found_exits = predictor.predict(chosen, return_exits=True)
-    assert same(found, labels[index])
-    assert same(found_exits, exits[index])
-    found, found_exits = predictor.predict_proba(chosen, return_exits=True)
-    assert same(found, probabilities[index])
-    assert same(found_exits, exits[index])
-
-
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-@settings(max_examples=5, deadline=None)
-@given(n_rows=st.integers(1, 40), seed=st.integers(0, 1000))
-def test_without_padding_it_predicts_the_same_but_for_rounding(name, n_rows, seed):
-    clf, rows, thresholds = fitted(name)
-    # Far from the scores, so that rounding does not decide.
-    scores = np.sort(clf.exit_table(rows).scores[:, :-1], axis=0)
-    gaps = np.diff(scores, axis=0)
-    places = gaps.argmax(axis=0), np.arange(gaps.shape[1])
-    thresholds = scores[places] + gaps[places] / 2
-    predictor = clf.to_predictor(threshold=thresholds, batch_invariant=False)
-    chosen = rows[np.random.RandomState(seed).permutation(len(rows))[:n_rows]]
-    exits = clf.predict(chosen, threshold=thresholds, return_exits=True)[1]
-    found, found_exits = predictor.predict_proba(chosen, return_exits=True)
-    assert same(found_exits, exits)
-    tolerance = 1e-9 if clf.dtype == "float64" else 1e-4
-    expected = clf.predict_proba(chosen, threshold=thresholds)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 def sizes_seen(clf, **options):

@@ -20,6 +20,9 @@ from skearlyexit.heads._neural import NeuralExit
 from tests._data import digits, make, quick, same
 from tests._padded import Padded
 
+X, y, X_TEST, _ = digits()
+X, y, X_TEST = X[:200], y[:200], X_TEST[:60].astype(np.float32)
+
 
 @given(n_rows=st.integers(1, 1000), smallest=st.sampled_from([1, 2, 4, 8, 16]))
 def test_sizes_are_those_that_are_tested(n_rows, smallest):
@@ -44,11 +47,22 @@ def test_the_last_bits_decide(smallest):
     assert smallest_batch(off_in_small_batches, (rows, rows)) == smallest
 
 
+def fit_to_images(**params):
+    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
+    return quick(backbone=backbone, exits=2, max_epochs=2, **params).fit(X, y)
+
+
 @cache
 def of_images():
-    X, y, X_test, _ = digits()
-    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
-    return quick(backbone=backbone, exits=2).fit(X, y), X_test.astype(np.float32)
+    return fit_to_images()
+
+
+def assert_alone_as_together(clf, rows):
+    """The answers where half of the rows leave at the first exit."""
+    threshold = np.median(clf.exit_table(rows).scores[:, 0])
+    together = clf.predict_proba(rows, threshold=threshold)
+    alone = [clf.predict_proba(row[None], threshold=threshold) for row in rows]
+    assert same(together, np.concatenate(alone))
 
 
 def sizes_seen(clf, X):
@@ -65,10 +79,10 @@ def sizes_seen(clf, X):
 
 
 def test_a_single_image_is_not_padded():
-    clf, X = of_images()
-    assert sizes_seen(clf, X[:1]) == [1, 1]
-    assert sizes_seen(clf, X[:3]) == [4, 4]
-    assert sizes_seen(clf, X[:17]) == [32, 32]
+    clf = of_images()
+    assert sizes_seen(clf, X_TEST[:1]) == [1, 1]
+    assert sizes_seen(clf, X_TEST[:3]) == [4, 4]
+    assert sizes_seen(clf, X_TEST[:17]) == [32, 32]
 
 
 def pooled(clf, X):
@@ -87,29 +101,19 @@ def pooled(clf, X):
 @pytest.mark.parametrize("head", ["linear", "mlp", DecisionTreeClassifier(max_depth=4)])
 @pytest.mark.parametrize("pooling", ["quarters", "average", "flatten"])
 def test_heads_pool_no_copies_of_a_sample(head, pooling):
-    X, y, X_test, _ = digits()
     heads = {"linear": LinearHead, "mlp": MLPHead}
     head = heads[head](pooling=pooling) if head in heads else EstimatorHead(head, pooling=pooling)
-    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
-    clf = quick(backbone=backbone, exits=2, head=head).fit(X, y)
-    X_test = X_test[:60].astype(np.float32)
-    assert pooled(clf, X_test[:1]) == [1, 1]
-    assert pooled(clf, X_test[:3]) == [4, 4]
-    together = clf.predict_proba(X_test, threshold=0.3)
-    alone = np.concatenate([clf.predict_proba(row[None], threshold=0.3) for row in X_test])
-    assert same(together, alone)
+    clf = fit_to_images(head=head)
+    assert pooled(clf, X_TEST[:1]) == [1, 1]
+    assert pooled(clf, X_TEST[:3]) == [4, 4]
+    assert_alone_as_together(clf, X_TEST)
 
 
 def test_poolings_with_weights_are_padded():
-    X, y, X_test, _ = digits()
     pooling = make(lambda: nn.Sequential(nn.Conv2d(16, 3, 3), nn.Flatten(), nn.LazyLinear(16)))
-    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
-    clf = quick(backbone=backbone, exits=2, head=LinearHead(pooling=pooling)).fit(X, y)
-    X_test = X_test[:60].astype(np.float32)
-    assert pooled(clf, X_test[:1]) == [16, 16]
-    together = clf.predict_proba(X_test, threshold=0.3)
-    alone = np.concatenate([clf.predict_proba(row[None], threshold=0.3) for row in X_test])
-    assert same(together, alone)
+    clf = fit_to_images(head=LinearHead(pooling=pooling))
+    assert pooled(clf, X_TEST[:1]) == [16, 16]
+    assert_alone_as_together(clf, X_TEST)
 
 
 class Rows(nn.Module):
@@ -127,11 +131,8 @@ class Inherited(QuarterPooling):
 
 
 def test_derived_poolings_see_the_axes_in_order():
-    X, y, *_ = digits()
-    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
     own, ours = (
-        quick(backbone=backbone, exits=2, head=LinearHead(pooling=pooling)).fit(X, y)
-        for pooling in (Inherited(), "quarters")
+        fit_to_images(head=LinearHead(pooling=pooling)) for pooling in (Inherited(), "quarters")
     )
     assert own.score(X, y) == ours.score(X, y)
     maps = make(lambda: torch.randn(16, 16, 8, 8)).to(memory_format=torch.channels_last)
@@ -142,34 +143,26 @@ def test_derived_poolings_see_the_axes_in_order():
 @pytest.mark.parametrize("training", ["joint", "separate"])
 @pytest.mark.parametrize("head", [LinearHead(), EstimatorHead(DecisionTreeClassifier(max_depth=4))])
 def test_poolings_of_the_user_see_the_axes_in_order(head, training):
-    X, y, X_test, _ = digits()
-    X_test = X_test[:40].astype(np.float32)
-    backbone = CNNBackbone((5, 9), n_blocks=1, image_shape=(8, 8))
     own, flat = (
-        quick(
-            backbone=backbone,
-            exits=2,
-            head=clone(head).set_params(pooling=pooling),
-            training=training,
-        ).fit(X, y)
+        fit_to_images(head=clone(head).set_params(pooling=pooling), training=training)
         for pooling in (Rows(), "flatten")
     )
-    maps = own.stages_[0](torch.tensor(X_test))[1]
+    maps = own.stages_[0](torch.tensor(X_TEST))[1]
     assert not maps.is_contiguous()  # but for the conversion, `view` would raise an error
-    assert same(own.predict_proba(X_test), flat.predict_proba(X_test))
-    assert same(own.embed(X_test, exit=0), flat.embed(X_test, exit=0))
+    assert same(own.predict_proba(X_TEST), flat.predict_proba(X_TEST))
+    assert same(own.embed(X_TEST, exit=0), flat.embed(X_TEST, exit=0))
 
 
 def test_a_model_from_a_machine_with_other_kernels_is_padded(monkeypatch):
-    clf, X = of_images()
-    expected = clf.predict_proba(X[:5], threshold=np.inf)
+    clf = of_images()
+    expected = clf.predict_proba(X_TEST[:5], threshold=np.inf)
     stored = pickle.dumps(clf)
-    assert sizes_seen(pickle.loads(stored), X[:1]) == [1, 1]
+    assert sizes_seen(pickle.loads(stored), X_TEST[:1]) == [1, 1]
     monkeypatch.setattr(_small_batches, "_kernels", lambda: ("another release", "other"))
     restored = pickle.loads(stored)
-    assert sizes_seen(restored, X[:1]) == [16, 16]
-    assert pooled(restored, X[:1]) == [16, 16]
-    assert same(restored.predict_proba(X[:5], threshold=np.inf), expected)
+    assert sizes_seen(restored, X_TEST[:1]) == [16, 16]
+    assert pooled(restored, X_TEST[:1]) == [16, 16]
+    assert same(restored.predict_proba(X_TEST[:5], threshold=np.inf), expected)
 
 
 @pytest.mark.parametrize("zeros", [slice(300), np.linspace(0, 399, N_TESTED).astype(int)])
@@ -182,9 +175,7 @@ def test_rows_that_are_alike_show_nothing(zeros):
     X, X_test = X[:, None], X_test[:60, None].astype(np.float32)
     backbone = make(lambda: Padded([nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32)]))
     clf = quick(backbone=backbone, exits=[1]).fit(X, y)
-    together = clf.predict_proba(X_test, threshold=0.3)
-    alone = np.concatenate([clf.predict_proba(row[None], threshold=0.3) for row in X_test])
-    assert same(together, alone)
+    assert_alone_as_together(clf, X_test)
 
 
 def test_stages_that_depend_on_the_size_of_the_batch_are_padded():
@@ -199,11 +190,8 @@ def test_stages_that_depend_on_the_size_of_the_batch_are_padded():
             out = self.convolution(torch.nn.functional.pad(rows, (0,) * 7 + (-len(rows) % 16,)))
             return out[: len(rows)] * (1 + (len(rows) < 4) * torch.finfo(torch.float32).eps)
 
-    X, y, X_test, _ = digits()
-    X, X_test = X.reshape(-1, 1, 8, 8), X_test[:40].reshape(-1, 1, 8, 8).astype(np.float32)
     backbone = make(lambda: Padded([Counted(), nn.ReLU(), nn.Conv2d(16, 16, 3)]))
-    clf = quick(backbone=backbone, exits=[1]).fit(X, y)
-    assert sizes_seen(clf, X_test[:1])[0] == 4
-    together = clf.predict_proba(X_test, threshold=0.5)
-    alone = np.concatenate([clf.predict_proba(row[None], threshold=0.5) for row in X_test])
-    assert same(together, alone)
+    clf = quick(backbone=backbone, exits=[1], max_epochs=2).fit(X.reshape(-1, 1, 8, 8), y)
+    rows = X_TEST.reshape(-1, 1, 8, 8)
+    assert sizes_seen(clf, rows[:1])[0] == 4
+    assert_alone_as_together(clf, rows)

@@ -7,9 +7,9 @@ import pytest
 
 from skearlyexit import Link, MLPBackbone, MultiViewBackbone, Threshold
 from skearlyexit.tiers import ModelParts, Tier, TierPlan, ViewParts, choose_plan
-from skearlyexit.tiers._simulation import Faults, simulated
 from tests._data import quick
 from tests.tiers._models import X_TEST, Y_TEST, X, network, y
+from tests.tiers._requests import run
 
 #: Three exits; the views of 3 devices are merged behind the first one.
 PARTS = ModelParts(
@@ -160,31 +160,16 @@ class TestModel:
 class TestSimulation:
     n = 40_000
 
-    def run(self, exits, arrivals, **faults):
-        given = {"loss": 0.0, "n_retries": 0, "outages": None, **faults}
-        exits = np.asarray(exits)
-        return simulated(
-            PLAN,
-            PARTS,
-            exits,
-            np.arange(len(exits)),
-            np.asarray(arrivals, dtype=float),
-            Faults.of(PLAN, **given),
-            np.ones((len(exits), 3)),
-            np.random.RandomState(0),
-        )
-
     def test_devices_begin_the_next_sample_when_the_exit_is_decided(self):
-        found = self.run([0, 0, 0], [0.0, 0.0, 0.0])
+        found = run(PLAN, [0, 0, 0], [0.0, 0.0, 0.0], PARTS)
         alone = PLAN.by_exit(PARTS).latency[0]
         np.testing.assert_allclose(found.latencies, alone * np.array([1, 2, 3]))
 
     def test_the_transmission_of_each_device_can_be_lost(self):
-        found = self.run(np.ones(self.n, dtype=int), np.arange(self.n) * 99.0, loss=[0.1, 0.0])
+        exits, arrivals = np.ones(self.n, dtype=int), np.arange(self.n) * 99.0
+        found = run(PLAN, exits, arrivals, PARTS, loss=[0.1, 0.0])
         assert found.degraded_rate == pytest.approx(1 - 0.9**3, abs=0.01)
-        again = self.run(
-            np.ones(self.n, dtype=int), np.arange(self.n) * 99.0, loss=[0.1, 0.0], n_retries=1
-        )
+        again = run(PLAN, exits, arrivals, PARTS, loss=[0.1, 0.0], n_retries=1)
         assert again.degraded_rate == pytest.approx(1 - (1 - 0.1**2) ** 3, abs=0.005)
         # A repetition takes as long as that of the device that needs it.
         repeated = ~again.is_degraded & (again.latencies > again.latencies.min() + 1e-9)

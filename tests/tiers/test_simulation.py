@@ -5,8 +5,9 @@ import pytest
 
 from skearlyexit import Link
 from skearlyexit.tiers import Tier, TierPlan
-from skearlyexit.tiers._simulation import Faults, drawn_requests, simulated
-from tests.tiers._models import PARTS, X_TEST, Y_TEST, X, network
+from skearlyexit.tiers._simulation import drawn_requests
+from tests.tiers._models import X_TEST, Y_TEST, X, network
+from tests.tiers._requests import run
 
 N = 60_000
 #: Latencies of the exits: 3, 8, 15 and 26 seconds, without links.
@@ -22,20 +23,6 @@ SMALL = TierPlan(
     [Link(bandwidth=1e4, latency=0.01)],
     ["device", "device", "cloud"],
 )
-
-
-def run(plan, exits, arrivals, seed=0, loss=0.0, n_retries=0, outages=None, gains=None):
-    exits = np.asarray(exits)
-    return simulated(
-        plan,
-        PARTS,
-        exits,
-        np.arange(len(exits)),
-        np.asarray(arrivals, dtype=float),
-        Faults.of(plan, loss, n_retries, outages),
-        np.ones((len(exits), 4)) if gains is None else gains,
-        np.random.RandomState(seed),
-    )
 
 
 def poisson(rate, n_requests=N, seed=1):

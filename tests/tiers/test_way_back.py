@@ -5,8 +5,8 @@ import pytest
 
 from skearlyexit import Link
 from skearlyexit.tiers import Tier, TierPlan, choose_plan
-from skearlyexit.tiers._simulation import Faults, simulated
 from tests.tiers._models import PARTS, X_TEST, Y_TEST, network
+from tests.tiers._requests import run
 
 TIERS = [
     Tier("device", rate=2.0, power=3.0),
@@ -22,20 +22,6 @@ BACK = [
     Link(bandwidth=8.0, latency=0.75, price=2.0),
 ]
 ASSIGNMENTS = [[0, 0, 1, 2], [0, 0, 2, 2], [1, 1, 1, 2], [2] * 4, [0] * 4]
-
-
-def run(plan, exits, arrivals, loss=0.0, n_retries=0, outages=None):
-    exits = np.asarray(exits)
-    return simulated(
-        plan,
-        PARTS,
-        exits,
-        np.arange(len(exits)),
-        np.asarray(arrivals, dtype=float),
-        Faults.of(plan, loss, n_retries, outages),
-        np.ones((len(exits), 4)),
-        np.random.RandomState(0),
-    )
 
 
 @pytest.mark.parametrize("links_back", [None, BACK], ids=["symmetrical", "given"])

@@ -36,7 +36,7 @@ def counted(tmp_path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Such a classifier, not to be changed, whose training is kept."""
-    clf, count = counting(tmp_path_factory.mktemp("trained"), max_epochs=2)
+    clf, count = counting(tmp_path_factory.mktemp("trained"), max_epochs=1)
     return clf.fit(X, y), count
 
 
@@ -79,7 +79,7 @@ def test_what_is_read_answers_like_what_was_trained(tmp_path, training, head):
     "change",
     [
         {"lr": 0.004},
-        {"max_epochs": 3},
+        {"max_epochs": 2},
         {"batch_size": 64},
         {"optimizer": "sgd"},
         {"lr_schedule": "constant"},

@@ -330,12 +330,12 @@ STRATEGY = [
 @pytest.mark.parametrize("training", STRATEGY, ids=str)
 class TestFit:
     def test_they_change_what_is_learned(self, training, tmp_path):
-        model = quick(training=training, memory=tmp_path)
+        model = quick(training=training, memory=tmp_path, max_epochs=2)
         plain = model.fit(X_BLOBS, Y_BLOBS).exit_table(X_TEST)
         other = model.fit(X_BLOBS, Y_BLOBS, X_unlabeled=X_TEST).exit_table(X_TEST)
         assert not same(plain.scores, other.scores)
         # From memory, in which they are part of the key.
-        again = quick(training=training, memory=tmp_path)
+        again = quick(training=training, memory=tmp_path, max_epochs=2)
         found = again.fit(X_BLOBS, Y_BLOBS, X_unlabeled=X_TEST).exit_table(X_TEST)
         assert same(found.scores, other.scores)
         found = again.fit(X_BLOBS, Y_BLOBS).exit_table(X_TEST)
@@ -351,9 +351,9 @@ class TestFit:
 
 @pytest.mark.parametrize("training", STRATEGY, ids=str)
 def test_images(training):
-    X, y, X_test, y_test = (part[:400] for part in digits())
+    X, y, X_test, y_test = (part[:240] for part in digits())
     backbone = CNNBackbone((6, 12), n_blocks=1, image_shape=(8, 8))
-    params = {"max_epochs": 6, "lr": 0.01, "batch_size": 64}
+    params = {"max_epochs": 4, "lr": 0.015, "batch_size": 48}
     model = quick(backbone=backbone, exits=2, training=training, **params)
     assert model.fit(X, y, X_unlabeled=X_test).score(X_test, y_test) > 0.3  # of ten classes
 

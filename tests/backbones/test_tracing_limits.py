@@ -2,6 +2,7 @@
 
 import operator
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -61,6 +62,11 @@ class TestLeaf:
         assert network.names == ["by_numpy", "first"]
         stage = pickle.loads(pickle.dumps(network.cut([0, 1])[0]))
         np.testing.assert_array_equal(stage(torch.tensor(VECTORS))[0], np.abs(VECTORS))
+
+    def test_functions_are_found_although_an_import_is_blocked(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "blocked", None)
+        module = odd(lambda self, x: self.second(self.first(by_numpy(x))))
+        assert network_of(module, VECTORS, leaf=[by_numpy]).names == ["by_numpy", "first"]
 
     def test_an_earlier_end(self):
         module = odd(lambda self, x: {"logits": self.second(self.first(x).relu())})

@@ -386,7 +386,9 @@ def _modules_with(functions: Sequence[Callable[..., Any]]) -> list[ModuleType]:
     return [
         module
         for module in (list(sys.modules.values()) if functions else [])
-        if any(value is each for value in list(vars(module).values()) for each in functions)
+        # None blocks an import.
+        if isinstance(module, ModuleType)
+        and any(value is each for value in list(vars(module).values()) for each in functions)
     ]
 
 

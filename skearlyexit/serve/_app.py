@@ -290,7 +290,9 @@ def run(
 
 def _start_serve(serve: Any, host: str | None, port: int | None) -> None:
     """Start Ray Serve, unless it runs already with this host and port."""
-    # Ray has no public function for the options of the one that runs.
+    # Ray has no public function for the options of the one that runs. It may still hold a client of
+    # a cluster that was shut down.
+    serve.context._set_global_client(None)
     client = serve.context._get_global_client(raise_if_no_controller_running=False)
     if client is None:
         options = {"host": HOST if host is None else host, "port": PORT if port is None else port}

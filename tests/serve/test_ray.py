@@ -94,6 +94,14 @@ def test_another_host_or_port_than_those_of_ray_serve(client, port):
     assert Client(port, "/b")("/health")[0] == 404
 
 
+def test_ray_serve_of_a_cluster_that_was_shut_down_does_not_run(client, port):
+    # Ray compares numbers of jobs, and the first job of each cluster has the same.
+    context = import_module("ray.serve.context")
+    context._set_global_client(SimpleNamespace(http_config=SimpleNamespace(host="a", port=1)))
+    with pytest.raises(ValueError, match=f"port={port}.*Got port=1"):
+        run(network(), name="b", route_prefix="/b", port=1)
+
+
 def test_other_paths(client):
     assert json.loads(client("/health")[1]) == {
         "status": "ok",

@@ -18,7 +18,6 @@ COMMAND = re.compile(r"python\s+benchmarks/(\w+)\.py")
 NOT_KEPT = {
     "architectures",
     "hard_case",
-    "memory",
     "training_families",
 }
 UNITS = "%|times|points?|ms|us|s|seconds|milliseconds|microseconds|minutes|MiB|GiB"

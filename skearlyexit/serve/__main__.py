@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from skearlyexit.serve._app import run
 
+PROGRAM = "python -m skearlyexit.serve"
+
 
 def arguments(given: Sequence[str] | None = None) -> dict[str, Any]:
     """Arguments of `run` from those of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m skearlyexit.serve",
+        prog=PROGRAM,
         description="Serve a fitted model over HTTP, with one deployment for each tier of exits.",
         argument_default=argparse.SUPPRESS,
     )
@@ -57,7 +60,11 @@ def _floats(text: str) -> float | list[float]:
 
 def main() -> None:
     """Serve until the process is interrupted."""
-    run(**arguments(), blocking=True)
+    try:
+        run(**arguments(), blocking=True)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        # Their messages say what to do, and a traceback would only hide them.
+        sys.exit(f"{PROGRAM}: error: {error}")
 
 
 if __name__ == "__main__":

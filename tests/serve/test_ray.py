@@ -16,7 +16,7 @@ import pytest
 import skearlyexit
 from skearlyexit import Link
 from skearlyexit.serve import build_app, run
-from skearlyexit.serve.__main__ import arguments
+from skearlyexit.serve.__main__ import arguments, main
 from skearlyexit.serve._errors import RequestError, TierGoneError
 from skearlyexit.tiers import Tier, TierPlan
 from tests.serve._served import THRESHOLD, X_TEST, instances, network
@@ -219,6 +219,13 @@ def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
     module = import_module("skearlyexit.serve")
     with pytest.raises(ImportError, match=r"pip install 'skearlyexit\[ray\]'"):
         module.build_app(network())
+
+
+def test_the_command_line_tells_errors_without_a_traceback(monkeypatch):
+    pytest.importorskip("ray.serve")
+    monkeypatch.setattr(sys, "argv", ["serve", "missing.joblib"])
+    with pytest.raises(SystemExit, match=r"serve: error: There is no file 'missing.joblib'"):
+        main()
 
 
 def test_the_command_line_is_that_of_run():

@@ -367,11 +367,16 @@ class TestOperatingPoints:
             reg.calibrate(X_NEW, Y_NEW, ErrorRise(metric="r2", standard_errors=2))
 
     def test_the_default_bounds_the_rise_with_a_confidence_of_95_percent(self):
-        reg = quick(policy="change").fit(X, Y)
-        for value in (0.02, 0.05, 0.1, 0.2):
-            point = reg.calibrate(X_NEW, Y_NEW, ErrorRise(value)).operating_point_
-            bound = ErrorRise(value, standard_errors=norm.ppf(0.95))
-            assert point.cost == reg.calibrate(X_NEW, Y_NEW, bound).operating_point_.cost
+        reg = quick(policy="change", lr=0.005).fit(X, Y)
+        for value in (0.01, 0.05, 0.1):
+            asked = {"default": None, "bound": norm.ppf(0.95), "less": 1.0, "more": 2.0}
+            cost = {
+                name: reg.calibrate(
+                    X_NEW, Y_NEW, ErrorRise(value, standard_errors=number)
+                ).operating_point_.cost
+                for name, number in asked.items()
+            }
+            assert cost["less"] < cost["default"] == cost["bound"] < cost["more"]
 
     def test_other_metrics(self):
         reg = quick(policy="change").fit(X, Y)

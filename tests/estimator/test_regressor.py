@@ -80,10 +80,12 @@ class TestPredictions:
         assert same(np.stack(list(fitted.staged_predict(X_NEW)), axis=1), table.predictions)
 
     def test_a_sample_is_predicted_as_its_own(self, fitted):
-        values, exits = fitted.predict(X_NEW, return_exits=True)
+        asked = {"threshold": 0.9, "return_exits": True}
+        values, exits = fitted.predict(X_NEW, **asked)
+        assert set(exits[:20]) == {0, 1, 2}
         order = np.random.RandomState(0).permutation(len(X_NEW))
-        assert same(fitted.predict(X_NEW[order]), values[order])
-        alone = [fitted.predict(row[None], return_exits=True) for row in X_NEW[:20]]
+        assert same(fitted.predict(X_NEW[order], **asked)[0], values[order])
+        alone = [fitted.predict(row[None], **asked) for row in X_NEW[:20]]
         assert same(np.concatenate([value for value, _ in alone]), values[:20])
         assert same(np.concatenate([exit_ for _, exit_ in alone]), exits[:20])
 

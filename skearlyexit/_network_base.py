@@ -211,8 +211,9 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         ``"probabilities"``, or ``"predictions"`` of a regressor, in the units and the shape of y,
         and ``"exits"``. Stages after the exit of a sample are not computed for it, and heads whose
         threshold is above 1 are not computed at all, unless the scores or predictions at later
-        exits depend on them. A sample for which the outputs of a head are not finite exits there,
-        and its outputs are NaN. `OnnxCascade` predicts from the file.
+        exits depend on them. A sample for which the outputs of a head are not finite exits there:
+        its probabilities or predictions are NaN, and its label is arbitrary. `OnnxCascade` predicts
+        from the file, and raises an error for such samples.
 
         Parameters
         ----------

@@ -129,8 +129,8 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         Criterion by which the thresholds are chosen: `Budget`, `ErrorRise`, `Threshold`, or
         `RiskControl` and `ConformalRiskControl` with a function as the `risk`. If none of the three
         parameters is given, it is ``ErrorRise(0.01)``: the lowest mean cost at which the root mean
-        squared error on the calibration samples, plus a standard error of the difference, is at
-        most 1 % above that of the last exit, or the mean loss if another `loss` is given.
+        squared error on the calibration samples, plus 1.645 standard errors of the difference, is
+        at most 1 % above that of the last exit, or the mean loss if another `loss` is given.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
         Unit of costs: counted multiply-accumulate operations (MACs), seconds measured on this
         machine in the `runtime`, bytes of parameters, or a cost object such as `GivenCost`.

@@ -26,9 +26,10 @@ import pytest
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Thousands of tests are objects that stay: nobody looks for garbage among them.
+    """Collect the tests without a search for garbage, and leave them out of later ones.
 
-    That took a third of the time of the collection, and some in every test.
+    They are thousands of objects that stay to the end. To look through them took a third of the
+    time of the collection, and some in every test.
     """
     gc.disable()
     try:

@@ -78,7 +78,7 @@ def _peak_bytes(*, reset: bool = False) -> float:
             with contextlib.suppress(OSError, AttributeError):
                 ctypes.CDLL("libc.so.6").malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
-        return status("VmHWM")[0]
+        return status("VmHWM")[0] or math.nan
     except OSError:
         return math.nan
 

@@ -322,27 +322,27 @@ def further_rows(estimator: Any, X: Any, row_shape: tuple[int, ...], name: str =
     if is_streamed(X):
         rows = streamed(X, estimator.dtype, name)
         validate_data(estimator, rows, reset=False, skip_check_array=True)
-        check_row_shape(estimator, rows, row_shape)
+        check_row_shape(estimator, rows, row_shape, name)
         return rows
     X = plain_input(X, name)
     shape = getattr(X, "shape", None)
     if isinstance(shape, tuple) and max(len(shape) - 1, len(row_shape)) > 1:
         # Before scikit-learn checks the number of features, which images do not have.
-        check_row_shape(estimator, X, row_shape)
+        check_row_shape(estimator, X, row_shape, name)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
     validate = partial(validate_data, estimator, X, reset=False, dtype=dtype, allow_nd=True)
     X = quietly(validate, "over", "invalid")
     check_range(X, estimator.dtype, name)
-    check_row_shape(estimator, X, row_shape)
+    check_row_shape(estimator, X, row_shape, name)
     return X
 
 
-def check_row_shape(estimator: Any, X: Any, row_shape: tuple[int, ...]) -> None:
+def check_row_shape(estimator: Any, X: Any, row_shape: tuple[int, ...], name: str = "X") -> None:
     """Raise a ValueError unless samples have the shape of those that an estimator was fitted on."""
     if X.shape[1:] != row_shape:
         raise ValueError(
-            f"X has samples of shape {X.shape[1:]}, but {type(estimator).__name__} was fitted on "
-            f"samples of shape {row_shape}."
+            f"{name} has samples of shape {X.shape[1:]}, but {type(estimator).__name__} was fitted "
+            f"on samples of shape {row_shape}."
         )
 
 

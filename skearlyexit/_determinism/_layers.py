@@ -6,7 +6,7 @@ import copy
 import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -108,15 +108,20 @@ def with_padding(module: Module) -> Module:
     """Copy of a trained module whose layers `PaddedLinear` have all their zeros stored.
 
     To pad the parameters in each call would take longer than the product of a few samples. Layers
-    of derived classes, which may use their parameters otherwise, still do.
+    of derived classes or with hooks, which may use their parameters otherwise, still do.
     """
     module = copy.deepcopy(module)
     for layer in module.modules():
-        if type(layer) is PaddedLinear and len(layer.bias) == layer.out_features:
+        if _is_plain(layer) and len(layer.bias) == layer.out_features:
             weight, bias = layer._padded()
             layer.weight = torch.nn.Parameter(weight.detach(), layer.weight.requires_grad)
             layer.bias = torch.nn.Parameter(bias.detach(), layer.bias.requires_grad)
     return module
+
+
+def _is_plain(layer: torch.nn.Module) -> TypeGuard[PaddedLinear]:
+    """Whether a layer is a `PaddedLinear` that computes nothing but the product."""
+    return type(layer) is PaddedLinear and not is_changed(layer)
 
 
 class Convolution(torch.nn.Conv2d):
@@ -273,8 +278,8 @@ class Normalized(torch.nn.Module):
 
     @property
     def can_be_folded(self) -> bool:
-        """Whether the first layer computes nothing but the product, as a derived one may."""
-        return type(self.body[0]) is PaddedLinear and not is_changed(self.body[0])
+        """Whether the first layer computes nothing but the product."""
+        return _is_plain(self.body[0])
 
     @torch.no_grad()
     def folded(self) -> torch.nn.Sequential:

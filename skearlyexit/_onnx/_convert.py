@@ -94,7 +94,7 @@ def _compare(model: Any, module: torch.nn.Module, example: Any, what: str) -> No
     session = open_session(model, what)
     names = [each.name for each in session.get_inputs()]
 
-    def compare(batch: Any) -> None:
+    def compare(batch: Any, samples: str, advice: str) -> None:
         size = len(_parts(batch)[0])
         try:
             given = [each.numpy().copy() for each in _parts(batch)]  # the module may write into it
@@ -106,15 +106,22 @@ def _compare(model: Any, module: torch.nn.Module, example: Any, what: str) -> No
             if not are_close(here, there):
                 raise ExportError(
                     f"{what} was converted to ONNX, but its results for a batch of {size} "
-                    "random samples differ from those of torch. A module must map samples "
-                    "independently of their number, and compute the same when torch exports it."
+                    f"{samples} differ from those of torch. {advice}"
                 )
 
+    alike = (
+        "A module must map samples independently of their number, and compute the same when torch "
+        "exports it."
+    )
     for rows in batches(len(_parts(example)[0])):
-        compare(_each(example, itemgetter(rows)))
+        compare(_each(example, itemgetter(rows)), "random samples", alike)
     larger = _each(example, lambda part: part * LARGER if part.is_floating_point() else part)
     if _is_finite(module, larger):
-        compare(larger)
+        precise = (
+            "Some operations, such as the logarithm of a sigmoid, are not precise for large "
+            "numbers in ONNX Runtime. Give a module without them."
+        )
+        compare(larger, f"samples of numbers {LARGER:g} times as large", precise)
 
 
 def _parts(batch: Any) -> tuple[torch.Tensor, ...]:

@@ -15,8 +15,8 @@ from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
 
-#: Standard errors of a one-sided bound at a confidence of 95 %.
-N_ERRORS = 1.645
+#: Standard errors by default: those of a one-sided bound at a confidence of 95 %.
+N_STANDARD_ERRORS = 1.645
 
 
 class ErrorRise(OperatingPoint):
@@ -54,8 +54,8 @@ class ErrorRise(OperatingPoint):
     -----
     The standard error is that of the difference of the errors of the same samples, by the delta
     method. It does not account for the choice among many thresholds, nor for the final model, whose
-    last exit may have gained more from the samples of all folds than the exits before it. Without
-    it, the rise on new samples is larger than asked for more often than not.
+    last exit may have gained more from the samples of all folds than the exits before it. With
+    ``standard_errors=0``, the rise on new samples is larger than asked for more often than not.
 
     Examples
     --------
@@ -109,7 +109,8 @@ class ErrorRise(OperatingPoint):
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         last_exit = np.full(len(data.scores), data.n_exits - 1)
         if self.metric is None:
-            n_errors = N_ERRORS if self.standard_errors is None else self.standard_errors
+            given = self.standard_errors
+            n_errors = N_STANDARD_ERRORS if given is None else given
             for thresholds in frontier.thresholds:  # by increasing cost
                 rise, standard_error = self._rise(data, data.exits(thresholds))
                 if rise + n_errors * standard_error <= self.value + 1e-12:

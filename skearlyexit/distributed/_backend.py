@@ -87,7 +87,7 @@ class SequentialBackend(Backend):
         return kind(*args)
 
     def await_started(self) -> None:
-        """They are objects, which have."""
+        """They are objects, which start at once."""
 
     def call(self, worker: Any, method: str, n_results: int, *args: Any) -> list[Any]:
         return list(getattr(worker, method)(*args))

@@ -425,8 +425,8 @@ class _Converter:
         else:
             score, states[-1] = self.rule.policy.onnx(graph, states[-1], answer, exit_, gates)
             score = graph.op("Unsqueeze", score, graph.constant([1]))
-            score = graph.op("Add", score, _none(graph, answer))
-            answer = graph.op("Add", answer, _none(graph, score))
+            score = graph.op("Add", score, _nan_or_zero(graph, answer))
+            answer = graph.op("Add", answer, _nan_or_zero(graph, score))
             score = graph.op("Squeeze", score, graph.constant([1]))
         return answer, graph.op("Less", score, threshold), states
 
@@ -451,7 +451,7 @@ class _Converter:
             answer = self.rule.scaling.onnx(graph, answer, exit_)
         answer, combined = self.rule.combination.onnx(graph, states[1], answer, exit_, gates)
         if answer != outputs:  # they are not the same tensor
-            answer = graph.op("Add", answer, _none(graph, outputs))
+            answer = graph.op("Add", answer, _nan_or_zero(graph, outputs))
         return answer, gates, [learned, combined, states[2]]
 
     @staticmethod
@@ -461,11 +461,12 @@ class _Converter:
         return graph.op("Expand", graph.constant(np.int64(exit_)), n_rows)
 
 
-def _none(graph: Graph, outputs: str) -> str:
-    """Add what is 0 for samples whose outputs are finite, and NaN for others, shape (n, 1).
+def _nan_or_zero(graph: Graph, outputs: str) -> str:
+    """Add a column that is 0 for samples whose outputs are finite, and NaN for others.
 
-    Added to scores and answers, it lets these samples exit at once with an answer that is NaN, even
-    if a combination or a policy ignores NaN: they must not exit later as if all was well.
+    Added to scores and answers, it lets the others exit with an answer that is NaN. A combination
+    or a policy that ignores NaN would otherwise let a later exit answer, where torch raises an
+    error.
     """
     total = graph.op("ReduceSum", outputs, graph.constant([1]), keepdims=1)
     return graph.op("Sub", total, total)

@@ -217,7 +217,8 @@ async def _body(
 
 async def _converted(convert: Callable[[bytes], OnTheWay], body: bytes, end: float) -> OnTheWay:
     """Result of a conversion, during which other requests are answered, if it comes in time."""
-    # What is given up stays in the queue of the threads until its turn, with this frame.
+    # A conversion that is given up stays in the queue of the threads until its turn. It must not
+    # keep the body, which is no longer counted.
     waiting = [body]
     del body
     try:

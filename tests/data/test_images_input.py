@@ -166,6 +166,8 @@ def test_images_of_another_shape_than_in_fit(reference):
     for rows, shape in (flat, r"\(144,\)"), (small, r"\(5, 5, 3\)"), (FIRST[:, 0], r"\(8, 6\)"):
         with pytest.raises(ValueError, match=rf"samples of shape {shape}, but .* on samples of"):
             reference.predict(rows)
+    with pytest.raises(ValueError, match=r"^X_val has samples of shape \(8, 6\)"):
+        quick(early_stopping=True).fit(FIRST, y, X_val=FIRST[:, 0], y_val=y)
 
 
 @pytest.mark.parametrize(

@@ -439,7 +439,7 @@ def test_folds_are_trained_for_as_many_steps_as_the_final_model(training, n_rows
     # What has made fewer steps is less sure of itself, and its thresholds would be too low.
     Steps.counts.clear()
     X, y, *_ = blobs()
-    clf = quick(training=training, calibration=3, max_epochs=4, batch_size=40, callbacks=[Steps()])
+    clf = quick(training=training, calibration=3, max_epochs=6, batch_size=40, callbacks=[Steps()])
     clf.fit(X[:n_rows], y[:n_rows])
     *folds, final = np.reshape(Steps.counts, (4, -1))
     # To half an epoch of each phase.

@@ -80,10 +80,12 @@ class TestPredictions:
         assert same(np.stack(list(fitted.staged_predict(X_NEW)), axis=1), table.predictions)
 
     def test_a_sample_is_predicted_as_its_own(self, fitted):
-        values, exits = fitted.predict(X_NEW, return_exits=True)
+        asked = {"threshold": 0.9, "return_exits": True}
+        values, exits = fitted.predict(X_NEW, **asked)
+        assert set(exits[:20]) == {0, 1, 2}
         order = np.random.RandomState(0).permutation(len(X_NEW))
-        assert same(fitted.predict(X_NEW[order]), values[order])
-        alone = [fitted.predict(row[None], return_exits=True) for row in X_NEW[:20]]
+        assert same(fitted.predict(X_NEW[order], **asked)[0], values[order])
+        alone = [fitted.predict(row[None], **asked) for row in X_NEW[:20]]
         assert same(np.concatenate([value for value, _ in alone]), values[:20])
         assert same(np.concatenate([exit_ for _, exit_ in alone]), exits[:20])
 
@@ -367,11 +369,16 @@ class TestOperatingPoints:
             reg.calibrate(X_NEW, Y_NEW, ErrorRise(metric="r2", standard_errors=2))
 
     def test_the_default_bounds_the_rise_with_a_confidence_of_95_percent(self):
-        reg = quick(policy="change").fit(X, Y)
-        for value in (0.02, 0.05, 0.1, 0.2):
-            point = reg.calibrate(X_NEW, Y_NEW, ErrorRise(value)).operating_point_
-            bound = ErrorRise(value, standard_errors=norm.ppf(0.95))
-            assert point.cost == reg.calibrate(X_NEW, Y_NEW, bound).operating_point_.cost
+        reg = quick(policy="change", lr=0.005).fit(X, Y)
+        for value in (0.01, 0.05, 0.1):
+            asked = {"default": None, "bound": norm.ppf(0.95), "less": 1.0, "more": 2.0}
+            cost = {
+                name: reg.calibrate(
+                    X_NEW, Y_NEW, ErrorRise(value, standard_errors=number)
+                ).operating_point_.cost
+                for name, number in asked.items()
+            }
+            assert cost["less"] < cost["default"] == cost["bound"] < cost["more"]
 
     def test_other_metrics(self):
         reg = quick(policy="change").fit(X, Y)

@@ -113,7 +113,8 @@ def fitted(name):
     n_classes = params.pop("n_classes", 4)
     X, y, X_test, _ = digits() if params.pop("images", False) else blobs(n_classes=n_classes)
     clf = quick(**params).fit(X[:300], y[:300])
-    X_test = X_test[:200].astype(clf.dtype)
+    # More than a slab, and than a call of a head that depends on the number of rows, each of 256.
+    X_test = X_test[:300].astype(clf.dtype)
     return clf, X_test, np.quantile(clf.exit_table(X_test).scores[:, :-1], 0.5, axis=0)
 
 

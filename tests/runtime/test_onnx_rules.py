@@ -300,8 +300,8 @@ class Roots(Block):
 
 @pytest.mark.parametrize(
     "model",
-    [quick(policy="patience"), EarlyExitRegressor(max_epochs=2, random_state=0)],
-    ids=["patience", "regressor"],
+    [quick(), quick(policy="patience"), EarlyExitRegressor(max_epochs=2, random_state=0)],
+    ids=["confidence", "patience", "regressor"],
 )
 def test_samples_without_an_answer_do_not_exit_later(model, tmp_path):
     X, y, X_test, _ = blobs()

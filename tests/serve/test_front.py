@@ -425,9 +425,22 @@ class TestBytes:
             gc.collect()
             n_after = sys.getrefcount(body)
             is_free.set()
-            return reply.status, n_after - n_before
+            return reply.status, n_after - n_before, app.front.n_queued_bytes
 
-        assert Local(deadline=0.5).run(late) == (504, 0)
+        assert Local(deadline=0.5).run(late) == (504, 0, 0)
+
+    def test_bytes_of_requests_that_fail_are_given_back(self):
+        async def fails(ask):
+            raise OSError
+
+        async def failed(app):
+            bodies = b"{", b" " * 2001, instances(X_TEST[:2])
+            statuses = [(await app.send(body)).status for body in bodies]
+            statuses.append((await app.send(b"{", "/operating-point", "PUT")).status)
+            return statuses, app.front.n_queued_bytes
+
+        app = Local(calls={0: fails}, max_request_bytes=2000, deadline=0.5)
+        assert app.run(failed) == ([400, 413, 500, 400], 0)
 
 
 class TestOperatingPoint:

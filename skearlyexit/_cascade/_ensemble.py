@@ -56,7 +56,9 @@ class EnsemblePart(BaseEstimator):
         """Return the part as it is."""
         return self
 
-    def as_link(self, rows: GivenRows, targets: Targets | None, *, in_any_batch: bool) -> PartLink:
+    def as_link(
+        self, rows: GivenRows, targets: Targets | None, *, batch_invariant: bool
+    ) -> PartLink:
         """Fitted estimator in a row.
 
         Parameters
@@ -65,7 +67,7 @@ class EnsemblePart(BaseEstimator):
             Samples, with some of which it is tested whether predictions depend on other samples.
         targets : Targets or None
             Scale of the targets in regression.
-        in_any_batch : bool
+        batch_invariant : bool
             Whether predictions are not to depend on the batch.
 
         Returns
@@ -81,7 +83,7 @@ class EnsemblePart(BaseEstimator):
         members.run_in_one_job()
         link = PartLink(self, members, targets)
         link.check(rows)
-        if members.is_by_sample or not in_any_batch:
+        if members.is_by_sample or not batch_invariant:
             return link
         link = replace(link, multiple=GROUP)
         return replace(link, multiple=FIXED_ROWS) if link.depends_on_others(rows) else link

@@ -31,13 +31,13 @@ class Calls:
     ----------
     largest : int, default=1024
         Largest number of samples in a call.
-    in_any_batch : bool, default=True
+    batch_invariant : bool, default=True
         Whether predictions are not to depend on the batch. If they may, the estimator is called
         with the samples as they come, and on any number of threads.
     """
 
     largest: int = 1024
-    in_any_batch: bool = True
+    batch_invariant: bool = True
 
 
 USUAL_CALLS = Calls()
@@ -100,7 +100,7 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
         run_in_one_job(self.model)
         self.model = as_stored(self.model)
         self.calls = calls
-        self.fixed_rows = calls.in_any_batch and self._depends_on_others(X)
+        self.fixed_rows = calls.batch_invariant and self._depends_on_others(X)
         return self
 
     def outputs(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
@@ -116,7 +116,7 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
         """
         n_rows = len(vectors)
         largest = self.calls.largest
-        if not self.calls.in_any_batch:
+        if not self.calls.batch_invariant:
             starts = range(0, n_rows, largest)
             return np.concatenate([self._predict(vectors[i : i + largest]) for i in starts])
         vectors = padded(vectors, n_rows + -n_rows % GROUP)

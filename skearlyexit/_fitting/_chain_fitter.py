@@ -51,7 +51,7 @@ class ChainFitter:
         Number of estimators that are fitted in parallel.
     verbose : bool
         Whether the time of each fit is printed.
-    in_any_batch : bool
+    batch_invariant : bool
         Whether predictions do not depend on the batch.
     title : str
         Name of the cascade, which is printed with the time.
@@ -63,13 +63,13 @@ class ChainFitter:
     task: Task
     n_jobs: int | None
     verbose: bool
-    in_any_batch: bool
+    batch_invariant: bool
     title: str
 
     @property
     def calls(self) -> Calls:
         """How the fitted estimators are called."""
-        return Calls(ROWS_PER_CALL, self.in_any_batch)
+        return Calls(ROWS_PER_CALL, self.batch_invariant)
 
     @property
     def is_fitted(self) -> bool:
@@ -234,7 +234,7 @@ class ChainFitter:
     def _link(self, frozen: Any, rows: GivenRows) -> Link:
         """Link of a frozen estimator, which is changed."""
         if _is_part(frozen):
-            return self.task.link_of_part(frozen, rows, self.in_any_batch)
+            return self.task.link_of_part(frozen, rows, self.batch_invariant)
         return Alone(self.task.of_fitted(frozen, rows, self.calls))
 
 

@@ -166,7 +166,7 @@ class Task(metaclass=ABCMeta):
         """Caller of a fitted scikit-learn estimator, tested on some samples."""
 
     @abstractmethod
-    def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
+    def link_of_part(self, part: Any, rows: Any, batch_invariant: bool) -> Any:
         """Link of a part of a fitted ensemble, tested on some samples."""
 
     @abstractmethod

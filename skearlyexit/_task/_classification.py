@@ -132,8 +132,8 @@ class Classification(Task):
     def of_fitted(self, estimator: Any, X: Any, calls: Calls) -> BatchInvariantClassifier:
         return BatchInvariantClassifier.of_fitted(estimator, X, self.classes, calls)
 
-    def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
-        return part.as_link(rows, None, in_any_batch=in_any_batch)
+    def link_of_part(self, part: Any, rows: Any, batch_invariant: bool) -> Any:
+        return part.as_link(rows, None, batch_invariant=batch_invariant)
 
     def plain_policy(self) -> Policy:
         return ConfidencePolicy()

@@ -176,8 +176,8 @@ class Regression(Task):
     def of_fitted(self, estimator: Any, X: Any, calls: Calls) -> BatchInvariantRegressor:
         return BatchInvariantRegressor.of_fitted(estimator, X, self.targets, calls)
 
-    def link_of_part(self, part: Any, rows: Any, in_any_batch: bool) -> Any:
-        return part.as_link(rows, self.targets, in_any_batch=in_any_batch)
+    def link_of_part(self, part: Any, rows: Any, batch_invariant: bool) -> Any:
+        return part.as_link(rows, self.targets, batch_invariant=batch_invariant)
 
     def plain_policy(self) -> Policy:
         return ConstantPolicy()

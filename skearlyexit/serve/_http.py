@@ -181,7 +181,8 @@ class Http:
         return Reply(body, 200 if found[0] else 503)
 
     async def _metrics(self, request: Request) -> Reply:
-        text = self._front.metrics.text(self._front.point, self._front.n_queued)
+        front = self._front
+        text = front.metrics.text(front.point, front.n_queued, front.n_queued_bytes)
         return Reply(text, media_type=METRICS_TYPE)
 
     async def _point(self, request: Request) -> Reply:

@@ -78,6 +78,7 @@ class Metrics:
             registry=self.registry,
         )
         self._queued = self._gauge("queued_samples", "Samples without an answer.")
+        self._queued_bytes = self._gauge("queued_bytes", "Bytes of requests without an answer.")
         self._rate = self._gauge("exit_rate", "Share of recent samples at an exit.", "exit")
         self._expected = self._gauge(
             "expected_exit_rate", "Share of the calibration samples at an exit.", "exit"
@@ -122,9 +123,10 @@ class Metrics:
         """Count an alarm."""
         self._alarms.inc()
 
-    def text(self, point: Point, n_queued: int) -> bytes:
+    def text(self, point: Point, n_queued: int, n_queued_bytes: int) -> bytes:
         """All metrics, with the state of the application at this time."""
         self._queued.set(n_queued)
+        self._queued_bytes.set(n_queued_bytes)
         self._version.set(point.version)
         self._budget.set(np.nan if point.budget is None else point.budget)
         for name, threshold in zip(self._exits, point.thresholds, strict=False):

@@ -119,7 +119,7 @@ def test_probabilities_are_predicted_out_of_fold():
     assert np.mean(clf.predict(new) == (new[:, 0] > 0)) > 0.9
 
 
-def test_run_equals_table_in_any_batch():
+def test_run_equals_table_batch_invariant():
     clf = three().fit(X, y)
     table = clf.exit_table(X_TEST)
     thresholds = np.quantile(table.scores[:, :2], 0.5, axis=0, method="nearest")

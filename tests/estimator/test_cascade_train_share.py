@@ -89,7 +89,7 @@ def test_all_of_them_is_the_default():
 
 
 @pytest.mark.parametrize("pass_probabilities", [False, True])
-def test_run_equals_table_in_any_batch(pass_probabilities):
+def test_run_equals_table_batch_invariant(pass_probabilities):
     clf = two(pass_probabilities=pass_probabilities, columns={"first": [1, 2, 3]}).fit(X, y)
     table = clf.exit_table(X_TEST)
     found, exits = clf.predict_proba(X_TEST, threshold=0.5, return_exits=True)

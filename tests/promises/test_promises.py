@@ -108,7 +108,7 @@ for _training, _policy, _more in (
 
 @cache
 def fitted(name):
-    """Classifier of that configuration, test rows, and thresholds at which half of them leave."""
+    """Classifier of that configuration, test rows, and medians of their scores as thresholds."""
     params = dict(CONFIGURATIONS[name])
     n_classes = params.pop("n_classes", 4)
     X, y, X_test, _ = digits() if params.pop("images", False) else blobs(n_classes=n_classes)

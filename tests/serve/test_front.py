@@ -375,6 +375,8 @@ class TestBytes:
             second = await (await self.start(app, *declared, path))
             other = await self.start(app, 100)
             are_read = not first.done() and not other.done()
+            text = (await app.send(path="/metrics", method="GET")).body.decode()
+            assert "skearlyexit_queued_bytes 700.0" in text
             first.cancel()
             other.cancel()
             await asyncio.wait([first, other])

@@ -386,8 +386,8 @@ def _modules_with(functions: Sequence[Callable[..., Any]]) -> list[ModuleType]:
     return [
         module
         for module in (list(sys.modules.values()) if functions else [])
-        # None blocks an import.
-        if isinstance(module, ModuleType)
+        # None blocks an import, and has no namespace.
+        if hasattr(module, "__dict__")
         and any(value is each for value in list(vars(module).values()) for each in functions)
     ]
 

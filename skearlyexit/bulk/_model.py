@@ -49,7 +49,7 @@ class Request:
         keep: str | Sequence[str],
         return_proba: bool,
         num_cpus: float,
-        caller: str = "Request",
+        caller: str,
         **options: Any,
     ) -> Self:
         """Check the arguments of the user.
@@ -58,7 +58,7 @@ class Request:
         ----------
         model, threshold, budget, columns, keep, return_proba, num_cpus
             Arguments of `predict_dataset`.
-        caller : str, default="Request"
+        caller : str
             Name of the function of the user, for error messages.
         **options : dict
             Further options of this function by name, which are only checked.

@@ -43,6 +43,7 @@ def asked(model, **arguments):
         "keep": (),
         "return_proba": False,
         "num_cpus": 1,
+        "caller": "predict_dataset",
     }
     return Request.made(model, **{**defaults, **arguments})
 

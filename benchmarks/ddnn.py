@@ -113,6 +113,7 @@ def classifier(backbone: Any, seed: int, args: Any, **params: Any) -> EarlyExitC
         backbone,
         training="joint",
         early_stopping=False,
+        optimizer="adamw",
         calibration=None,
         max_epochs=args.epochs,
         random_state=seed,

@@ -95,6 +95,7 @@ def fit(with_exit: bool, X: np.ndarray, y: np.ndarray, seed: int, args: Any) -> 
         head=[early, last] if with_exit else [last],
         training="joint",
         early_stopping=False,
+        optimizer="adamw",
         policy="entropy",
         calibration=None,
         max_epochs=args.epochs,

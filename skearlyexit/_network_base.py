@@ -68,7 +68,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         "lr": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions({*SCHEDULES, "auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "optimizer": [StrOptions({*OPTIMIZERS, "auto"}), callable],
         "weight_decay": [Interval(Real, 0, None, closed="left"), None],
         "gradient_clipping": [Interval(Real, 0, None, closed="neither"), None],
         "weight_averaging": ["boolean"],

@@ -163,13 +163,22 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         epoch differ by at most one. ``"auto"`` is 256 if samples and embeddings are vectors, and
         512 if there are at least 4,000 of them, including those held out. If samples or embeddings
         have several axes, as for images and series, it is 64 on the CPU and 256 otherwise.
-    optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
-        Optimizer of torch, with its default parameters besides the learning rate and
-        `weight_decay`. A callable is called as ``optimizer(parameters, lr=lr)`` and returns an
-        optimizer.
+    optimizer : {"auto", "adamw", "muon", "adam", "sgd"} or callable, default="auto"
+        Optimizer, with the default parameters of torch besides the learning rate and
+        `weight_decay`:
+
+        - ``"auto"``: Muon for `MLPBackbone`, if there are at least 4,000 samples, including those
+          held out, and for `CNNBackbone`, `Conv1DBackbone` and `TransformerBackbone`. AdamW for
+          fewer vectors, in `partial_fit` for all vectors, and for other networks.
+        - ``"muon"``: Muon for the weights of linear and convolutional layers in the stages, and
+          AdamW for everything else, such as heads and biases. The steps of Muon are orthogonalized
+          momentum. It needs fewer of them, each of which takes longer, for wide layers on the CPU
+          several times.
+        - ``"adamw"``, ``"adam"``, ``"sgd"``: optimizer of torch.
+        - callable: called as ``optimizer(parameters, lr=lr)``, and returns an optimizer.
     weight_decay : float, default=None
-        Weight decay of the optimizer, if it is given by name. None is the default of torch: 0.01
-        for ``"adamw"``, and 0 for the others.
+        Weight decay of the optimizer, if it is given by name. None is 0.01 for ``"adamw"`` and
+        ``"muon"``, and 0 for the others.
     gradient_clipping : float, default=None
         Maximum norm of the gradient of all parameters together. None does not clip gradients.
     weight_averaging : bool, default=True
@@ -188,7 +197,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         calibration samples. Only used with early stopping, if no `X_val` is given.
     n_iter_no_change : int or "auto", default="auto"
         Number of epochs after which a phase ends if none of them improved the lowest validation
-        loss by more than 0.01 %. ``"auto"`` is as many epochs as have 30 steps, at least 5. Only
+        loss by more than 0.01 %. ``"auto"`` is as many epochs as have 30 steps, at least 3. Only
         used with early stopping.
     warm_start : bool, default=False
         Whether `fit` continues from the weights of the previous call, with all phases of the
@@ -296,7 +305,8 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
     References
     ----------
     Scardapane, Scarpiniti, Baccarelli, Uncini, "Why should we add early exits to neural
-    networks?", Cognitive Computation 12, 2020.
+    networks?", Cognitive Computation 12, 2020. ``"muon"``: Jordan et al., "Muon: An optimizer for
+    hidden layers in neural networks", 2024; Liu et al., "Muon is scalable for LLM training", 2025.
 
     Examples
     --------
@@ -339,7 +349,7 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         lr: float = 0.005,
         lr_schedule: str = "auto",
         batch_size: int | str = "auto",
-        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "auto",
         weight_decay: float | None = None,
         gradient_clipping: float | None = None,
         weight_averaging: bool = True,

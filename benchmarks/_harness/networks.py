@@ -32,6 +32,7 @@ FIXED_LENGTH: Params = {
     "weight_averaging": False,
     "label_smoothing": 0.0,
     "lr_schedule": "cosine",
+    "optimizer": "adamw",
     "lr": 0.003,
     "batch_size": 128,
     "max_epochs": 40,

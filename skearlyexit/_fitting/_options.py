@@ -9,6 +9,7 @@ import torch
 
 from skearlyexit._data._samples import Samples
 from skearlyexit._task._base import Task
+from skearlyexit.backbones import Backbone
 from skearlyexit.backbones._measure import BlockFacts
 from skearlyexit.training._options import Patience, TrainingOptions
 
@@ -23,6 +24,7 @@ LEAST_PER_CLASS = 3
 #: Values of batch_size="auto". The time of a step on a GPU, or of a small network for vectors, is
 #: mostly overhead, so there are more samples in it, and more still of many vectors. The time of a
 #: step with images or series on the CPU is that of its samples, and small steps need fewer epochs.
+#: Of as many vectors, optimizer="auto" is Muon, which also fits the noise of few vectors faster.
 BATCH_SIZE = 256
 MANY_SAMPLES, BATCH_SIZE_OF_MANY = 4000, 512
 BATCH_SIZE_OF_IMAGES = 64
@@ -65,9 +67,16 @@ def stops_early(params: Any, samples: Samples, *, has_validation: bool) -> bool:
 
 
 def training_options(
-    params: Any, samples: Samples, facts: BlockFacts, task: Task, *, stops: bool
+    params: Any,
+    samples: Samples,
+    facts: BlockFacts,
+    task: Task,
+    backbone: Backbone,
+    *,
+    stops: bool,
+    partial: bool,
 ) -> TrainingOptions:
-    """Options of the training of a network."""
+    """Options of the training of a network, on all samples or on a part of them."""
     patience = None
     if stops:
         given = params.n_iter_no_change
@@ -78,6 +87,9 @@ def training_options(
     batch_size = params.batch_size
     if batch_size == AUTO:
         batch_size = _batch_size(samples, facts, params.device)
+    optimizer = params.optimizer
+    if optimizer == AUTO:
+        optimizer = _optimizer(samples, facts, backbone, partial=partial)
     lr_schedule = params.lr_schedule
     if lr_schedule == AUTO:
         # One that decreases with the progress of the training would rarely reach its end.
@@ -86,7 +98,7 @@ def training_options(
         max_epochs=max_epochs,
         batch_size=batch_size,
         lr=params.lr,
-        optimizer=params.optimizer,
+        optimizer=optimizer,
         lr_schedule=lr_schedule,
         weight_decay=params.weight_decay,
         criterion=task.criterion(params),
@@ -99,6 +111,20 @@ def training_options(
 
 def _batch_size(samples: Samples, facts: BlockFacts, device: str) -> int:
     """Value of batch_size="auto"."""
-    if samples.X.ndim == 2 and all(each.ndim == 2 for each in facts.embeddings):
+    if _are_vectors(samples, facts):
         return BATCH_SIZE if len(samples) < MANY_SAMPLES else BATCH_SIZE_OF_MANY
     return BATCH_SIZE_OF_IMAGES if torch.device(device).type == "cpu" else BATCH_SIZE
+
+
+def _optimizer(samples: Samples, facts: BlockFacts, backbone: Backbone, *, partial: bool) -> str:
+    """Value of optimizer="auto"."""
+    # Calls of partial_fit have any number of samples, and continue with the same optimizer.
+    few = partial or len(samples) < MANY_SAMPLES
+    if not backbone.suits_muon or (few and _are_vectors(samples, facts)):
+        return "adamw"
+    return "muon"
+
+
+def _are_vectors(samples: Samples, facts: BlockFacts) -> bool:
+    """Whether samples and all embeddings are vectors."""
+    return samples.X.ndim == 2 and all(each.ndim == 2 for each in facts.embeddings)

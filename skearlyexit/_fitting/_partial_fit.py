@@ -116,7 +116,7 @@ def update_model(
     request = requested_point(params)
     rng = check_random_state(params.random_state)
     input_dtype = before.dtype if before else None
-    spec = make_spec(params, samples, task, rng, input_dtype, stops=False, holds_out=False)
+    spec = make_spec(params, samples, task, rng, input_dtype, stops=False, partial=True)
     samples = spec.rows
     for notice in [] if before else spec.notices:
         warn(notice)

@@ -65,6 +65,8 @@ class FitSpec:
         Cost of the parts of the network.
     stops_early : bool
         Whether the training uses early stopping.
+    partial : bool
+        Whether further samples may follow.
     notices : list of str
         Warnings for the user.
     progress : FitProgress
@@ -81,6 +83,7 @@ class FitSpec:
     exit_rule: ExitRule
     cost: Cost
     stops_early: bool
+    partial: bool
     notices: list[str]
     progress: FitProgress
 
@@ -112,7 +115,13 @@ class FitSpec:
                 training=training,
                 keep_given=self.strategy.keeps_given,
                 options=training_options(
-                    params, self.rows, plan.facts, task, stops=self.stops_early
+                    params,
+                    self.rows,
+                    plan.facts,
+                    task,
+                    self.backbone,
+                    stops=self.stops_early,
+                    partial=self.partial,
                 ),
                 execution=Execution(
                     params.device, params.mixed_precision, params.compile, self.progress
@@ -162,7 +171,7 @@ def make_spec(
     input_dtype: torch.dtype | None = None,
     *,
     stops: bool,
-    holds_out: bool = True,
+    partial: bool = False,
 ) -> FitSpec:
     """Validate the parameters of an estimator, and make the specification of its fit.
 
@@ -180,8 +189,8 @@ def make_spec(
         Precision of the inputs of the network from which the training starts, if any.
     stops : bool
         Whether the training uses early stopping.
-    holds_out : bool, default=True
-        Whether samples may be held out for calibration.
+    partial : bool, default=False
+        Whether further samples may follow. None are held out for calibration then.
 
     Returns
     -------
@@ -197,7 +206,7 @@ def make_spec(
     seed = rng.randint(MAX_SEED)
     strategy = resolve(params.training, STRATEGIES, "distillation")
     n_held = 0
-    if holds_out and params.calibration is not None:
+    if not partial and params.calibration is not None:
         share = params.calibration if isinstance(params.calibration, float) else 1.0
         n_held = round(share * len(given))
     exit_rule = _exit_rule(params, strategy, task, n_held)
@@ -223,6 +232,7 @@ def make_spec(
         exit_rule,
         cost,
         stops,
+        partial,
         said,
         FitProgress(params.verbose),
     )

@@ -144,6 +144,11 @@ class Backbone(BaseEstimator, metaclass=ABCMeta):
     A backbone is an estimator in the sense of scikit-learn: it has parameters, which a search can
     set, and no weights.
 
+    Attributes
+    ----------
+    suits_muon : bool, default=False
+        Whether Muon may be the default optimizer. Its steps take long for wide layers.
+
     Examples
     --------
     >>> from sklearn.datasets import make_classification
@@ -165,6 +170,7 @@ class Backbone(BaseEstimator, metaclass=ABCMeta):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    suits_muon: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, X: np.ndarray, n_classes: int) -> Network:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from skearlyexit.training._criterion import Criterion, CrossEntropy
+from skearlyexit.training._muon import Muon, hidden_matrices
+from skearlyexit.training._network import View
 from skearlyexit.training._progress import FitProgress
 
 
@@ -28,6 +30,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "cosine"
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
+    "muon": Muon,
     "sgd": torch.optim.SGD,
 }
 
@@ -37,7 +40,7 @@ LEAST_HORIZON = 20
 #: Number of steps without a lower validation loss after which `n_iter_no_change="auto"` stops, if
 #: `LEAST_EPOCHS` epochs have fewer.
 LEAST_STEPS = 30
-LEAST_EPOCHS = 5
+LEAST_EPOCHS = 3
 
 
 @dataclass(frozen=True)
@@ -90,20 +93,23 @@ class TrainingOptions:
     patience: Patience | None = None
     callbacks: Sequence[Any] = ()
 
-    def make_optimizer(
-        self, groups: list[list[torch.nn.Parameter]], _: Any, lr: float
-    ) -> torch.optim.Optimizer:
-        """Make an optimizer of groups of parameters.
+    def make_optimizer(self, module: View, _: Any, lr: float) -> torch.optim.Optimizer:
+        """Make an optimizer of the groups of parameters of a view.
 
         The parameters of the module, which skorch passes, are ignored: some may be frozen.
         """
+        groups = module.groups()
         parameters: Any = groups[0]
         if len(groups) > 1:
             parameters = [{"params": group} for group in groups]
         if not isinstance(self.optimizer, str):
             return self.optimizer(parameters, lr=lr)
-        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
-        return OPTIMIZERS[self.optimizer](parameters, lr=lr, fused=True, **decay)
+        options: dict[str, Any] = {"fused": True}
+        if self.weight_decay is not None:
+            options["weight_decay"] = self.weight_decay
+        if self.optimizer == "muon":
+            options["matrices"] = hidden_matrices(module)
+        return OPTIMIZERS[self.optimizer](parameters, lr=lr, **options)
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,7 @@ class Trainer:
         net = skorch.NeuralNet(
             module,
             criterion=loss,
-            optimizer=partial(options.make_optimizer, module.groups()),
+            optimizer=partial(options.make_optimizer, module),
             lr=options.lr,
             max_epochs=n_epochs,
             batch_size=options.batch_size,

@@ -110,6 +110,34 @@ def test_default_number_of_samples_in_a_step():
         assert max(sizes) - min(sizes) <= 1
 
 
+def test_default_optimizer():
+    class Watch(Callback):
+        def __deepcopy__(self, memo):
+            return self
+
+        def on_train_begin(self, net, **kwargs):
+            self.seen = type(net.optimizer_).__name__
+
+    watch = Watch()
+    params = {"optimizer": "auto", "max_epochs": 1, "calibration": None, "callbacks": [watch]}
+    many = np.tile(X, (8, 1)), np.tile(y, 8)
+    image_params = {**params, "backbone": CNNBackbone((16,), n_blocks=1), "exits": 1}
+    images = X[:, :12].reshape(-1, 3, 4)
+    layers = make(lambda: [nn.Linear(X.shape[1], 16), nn.ReLU(), nn.Linear(16, 16)])
+    for fit, expected in (
+        (lambda: quick(**params).fit(many[0][:3999], many[1][:3999]), "AdamW"),
+        (lambda: quick(**params).fit(*many), "Muon"),
+        (lambda: quick(**{**params, "calibration": 0.5}).fit(*many), "Muon"),
+        (lambda: quick(**params).partial_fit(*many, classes=np.unique(y)), "AdamW"),
+        (lambda: quick(**image_params).fit(images, y), "Muon"),
+        (lambda: quick(**image_params).partial_fit(images, y, classes=np.unique(y)), "Muon"),
+        (lambda: quick(**{**params, "optimizer": "adamw"}).fit(*many), "AdamW"),
+        (lambda: quick(**{**params, "backbone": layers, "exits": 1}).fit(*many), "AdamW"),
+    ):
+        fit()
+        assert watch.seen == expected
+
+
 @pytest.mark.parametrize(
     "validation", [{}, {"X_val": X_TEST, "y_val": Y_TEST}], ids=["own", "given"]
 )
@@ -198,7 +226,7 @@ def test_default_number_of_epochs():
     assert len(clf.fit(X[:110], y[:110]).history_) == 200
 
 
-@pytest.mark.parametrize(("n_steps", "n_epochs"), [(1, 30), (4, 8), (16, 5), (1000, 5)])
+@pytest.mark.parametrize(("n_steps", "n_epochs"), [(1, 30), (4, 8), (9, 4), (16, 3), (1000, 3)])
 def test_default_patience(n_steps, n_epochs):
     assert Patience(None).epochs(n_steps) == n_epochs
     assert Patience(7).epochs(n_steps) == 7

@@ -119,7 +119,8 @@ def test_gradients_are_clipped():
 def test_weight_decay_is_that_of_the_optimizer():
     watch = Watch(lambda net: [group["weight_decay"] for group in net.optimizer_.param_groups])
     for optimizer, decay, expected in (
-        ("adamw", None, 0.01), ("adam", None, 0), ("sgd", None, 0), ("adam", 0.3, 0.3)
+        ("adamw", None, 0.01), ("adam", None, 0), ("sgd", None, 0), ("adam", 0.3, 0.3),
+        ("muon", None, 0.01), ("muon", 0.3, 0.3),
     ):  # fmt: skip
         params = {"optimizer": optimizer, "weight_decay": decay, "max_epochs": 1}
         quick(**params, callbacks=[watch]).fit(X, y)

@@ -27,6 +27,7 @@ from _harness.command import available, make_parser, numbers
 from _harness.data import SETS
 from _harness.lines import read_lines
 from _harness.report import Ranks, table
+from _harness.samples import limited
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -40,7 +41,6 @@ TABLES = (
     "adult,magic,letter,pendigits,satimage,spambase,phoneme,marketing,house,contraceptive,german,"
     "saheart"
 )
-MAX_TEST = 4000
 PEERS = {
     "logistic regression": lambda seed: LogisticRegression(max_iter=1000),
     "boosting": lambda seed: HistGradientBoostingClassifier(random_state=seed),
@@ -57,16 +57,6 @@ else:
     )
     PEERS["TabM"] = lambda seed: TabM_D_Classifier(device="cpu", random_state=seed, n_threads=1)
 OURS = ("last exit", "early exits")
-
-
-def split(X: np.ndarray, y: np.ndarray, size: int, seed: int) -> list[np.ndarray]:
-    """Training and test samples, of classes that occur in the training samples."""
-    order = np.random.RandomState(seed).permutation(len(X))
-    X, y = X[order], y[order]
-    n_test = min(MAX_TEST, len(X) // 4)
-    stop = min(n_test + size, len(X))
-    known = np.isin(y[:n_test], y[n_test:stop])
-    return [X[n_test:stop], y[n_test:stop], X[:n_test][known], y[:n_test][known]]
 
 
 def measured(probabilities: np.ndarray, classes: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -117,7 +107,7 @@ def run(path: Path, names: list[str], sizes: list[int], seeds: int, peers: dict[
             X, y = SETS[name].load()
             for size in sizes:
                 for seed in range(seeds):
-                    parts = split(X, y, size, seed)
+                    parts = limited(X, y, size, seed)
                     facts = {"set": name, "size": size, "rows": len(parts[0]), "seed": seed}
                     found: dict[str, dict[str, float]] = {}
                     for model, make in peers.items():

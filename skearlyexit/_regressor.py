@@ -164,17 +164,16 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         512 if there are at least 4,000 of them, including those held out. If samples or embeddings
         have several axes, as for images and series, it is 64 on the CPU and 256 otherwise.
     optimizer : {"auto", "adamw", "muon", "adam", "sgd"} or callable, default="auto"
-        Optimizer, with the default parameters of torch besides the learning rate and
-        `weight_decay`:
+        Optimizer:
 
-        - ``"auto"``: Muon for `MLPBackbone`, if there are at least 4,000 samples, including those
-          held out, and for `CNNBackbone`, `Conv1DBackbone` and `TransformerBackbone`. AdamW for
-          fewer vectors, in `partial_fit` for all vectors, and for other networks.
+        - ``"auto"``: Muon for `CNNBackbone`, `Conv1DBackbone` and `TransformerBackbone`, and for
+          `MLPBackbone` if there are at least 4,000 samples, including those held out, except in
+          `partial_fit`. AdamW otherwise, also if a callable returns one of these backbones.
         - ``"muon"``: Muon for the weights of linear and convolutional layers in the stages, and
           AdamW for everything else, such as heads and biases. The steps of Muon are orthogonalized
-          momentum. It needs fewer of them, each of which takes longer, for wide layers on the CPU
-          several times.
-        - ``"adamw"``, ``"adam"``, ``"sgd"``: optimizer of torch.
+          momentum. They take longer than those of AdamW, above all if layers are wide.
+        - ``"adamw"``, ``"adam"``, ``"sgd"``: optimizer of torch, with its default parameters
+          besides the learning rate and `weight_decay`.
         - callable: called as ``optimizer(parameters, lr=lr)``, and returns an optimizer.
     weight_decay : float, default=None
         Weight decay of the optimizer, if it is given by name. None is 0.01 for ``"adamw"`` and

@@ -53,6 +53,16 @@ def subsample(samples: Arrays, n_samples: int, seed: int = 0) -> Arrays:
     return _split(samples, seed, n_samples)[1]
 
 
+def limited(X: np.ndarray, y: np.ndarray, size: int, seed: int) -> list[np.ndarray]:
+    """At most so many training samples, and a quarter or 4,000 test samples of their classes."""
+    order = np.random.RandomState(seed).permutation(len(X))
+    X, y = X[order], y[order]
+    n_test = min(4000, len(X) // 4)
+    stop = min(n_test + size, len(X))
+    known = np.isin(y[:n_test], y[n_test:stop])
+    return [X[n_test:stop], y[n_test:stop], X[:n_test][known], y[:n_test][known]]
+
+
 def _split(
     samples: Arrays, seed: int, sizes: tuple[int, int] | float | None
 ) -> tuple[Arrays, Arrays]:

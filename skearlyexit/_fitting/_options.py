@@ -24,7 +24,6 @@ LEAST_PER_CLASS = 3
 #: Values of batch_size="auto". The time of a step on a GPU, or of a small network for vectors, is
 #: mostly overhead, so there are more samples in it, and more still of many vectors. The time of a
 #: step with images or series on the CPU is that of its samples, and small steps need fewer epochs.
-#: Of as many vectors, optimizer="auto" is Muon, which also fits the noise of few vectors faster.
 BATCH_SIZE = 256
 MANY_SAMPLES, BATCH_SIZE_OF_MANY = 4000, 512
 BATCH_SIZE_OF_IMAGES = 64
@@ -89,7 +88,7 @@ def training_options(
         batch_size = _batch_size(samples, facts, params.device)
     optimizer = params.optimizer
     if optimizer == AUTO:
-        optimizer = _optimizer(samples, facts, backbone, partial=partial)
+        optimizer = _optimizer(samples, backbone, partial=partial)
     lr_schedule = params.lr_schedule
     if lr_schedule == AUTO:
         # One that decreases with the progress of the training would rarely reach its end.
@@ -111,20 +110,13 @@ def training_options(
 
 def _batch_size(samples: Samples, facts: BlockFacts, device: str) -> int:
     """Value of batch_size="auto"."""
-    if _are_vectors(samples, facts):
+    if samples.X.ndim == 2 and all(each.ndim == 2 for each in facts.embeddings):
         return BATCH_SIZE if len(samples) < MANY_SAMPLES else BATCH_SIZE_OF_MANY
     return BATCH_SIZE_OF_IMAGES if torch.device(device).type == "cpu" else BATCH_SIZE
 
 
-def _optimizer(samples: Samples, facts: BlockFacts, backbone: Backbone, *, partial: bool) -> str:
+def _optimizer(samples: Samples, backbone: Backbone, *, partial: bool) -> str:
     """Value of optimizer="auto"."""
     # Calls of partial_fit have any number of samples, and continue with the same optimizer.
-    few = partial or len(samples) < MANY_SAMPLES
-    if not backbone.suits_muon or (few and _are_vectors(samples, facts)):
-        return "adamw"
-    return "muon"
-
-
-def _are_vectors(samples: Samples, facts: BlockFacts) -> bool:
-    """Whether samples and all embeddings are vectors."""
-    return samples.X.ndim == 2 and all(each.ndim == 2 for each in facts.embeddings)
+    n_samples = 0 if partial else len(samples)
+    return "muon" if backbone.muon_from is not None and n_samples >= backbone.muon_from else "adamw"

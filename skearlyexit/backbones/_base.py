@@ -146,8 +146,9 @@ class Backbone(BaseEstimator, metaclass=ABCMeta):
 
     Attributes
     ----------
-    suits_muon : bool, default=False
-        Whether Muon may be the default optimizer. Its steps take long for wide layers.
+    muon_from : int or None, default=None
+        Number of samples from which on Muon is the default optimizer. None is never: its steps take
+        long if layers are wide.
 
     Examples
     --------
@@ -170,7 +171,7 @@ class Backbone(BaseEstimator, metaclass=ABCMeta):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
-    suits_muon: ClassVar[bool] = False
+    muon_from: ClassVar[int | None] = None
 
     @abstractmethod
     def build(self, X: np.ndarray, n_classes: int) -> Network:

@@ -162,7 +162,7 @@ class CNNBackbone(Backbone):
     ['stem', 'group1.block1', 'group2.block1']
     """
 
-    suits_muon: ClassVar[bool] = True
+    muon_from: ClassVar[int | None] = 0
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "widths": ["array-like"],
         "n_blocks": [Interval(Integral, 1, None, closed="left")],

@@ -212,7 +212,7 @@ class TransformerBackbone(Backbone):
     ['stem', 'block1', 'block2']
     """
 
-    suits_muon: ClassVar[bool] = True
+    muon_from: ClassVar[int | None] = 0
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_blocks": [Interval(Integral, 0, None, closed="left")],
         "width": [Interval(Integral, 1, None, closed="left")],

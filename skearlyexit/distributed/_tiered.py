@@ -107,7 +107,9 @@ class TieredTraining(WorkersTraining):
     number of threads, to the last bit, however long each worker takes. There are exceptions.
     Layer-wise training with ``local_share=1`` trains the heads of a tier after its stages, rather
     than all heads in the end. With local errors, other random numbers are drawn for dropout and the
-    projection of labels, and `gradient_clipping` is by the norm of the gradients of a tier. Early
+    projection of labels, `gradient_clipping` is by the norm of the gradients of a tier, and with
+    several threads the last bits of the steps of Muon depend on the other tiers of one process.
+    Early
     stopping considers the sum of the validation losses of all tiers, as in one process, and
     restores the weights of all of them after the best epoch. With local errors, `callbacks` that
     end the training of a tier, such as `skorch.callbacks.EarlyStopping`, raise an error.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from skearlyexit._determinism._layers import PaddedLinear
-from skearlyexit.heads._base import PooledModule
+from skearlyexit.backbones import Block
 
 MOMENTUM = 0.95
 
@@ -104,11 +104,12 @@ class Muon(torch.optim.AdamW):
         steps = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # as Nesterov
         torch._foreach_mul_(matrices, 1 - lr * weight_decay)
         of_shape: dict[tuple[int, ...], list[int]] = {}
-        for i, matrix in enumerate(matrices):
-            of_shape.setdefault(matrix.flatten(1).shape, []).append(i)
+        flat = [step.flatten(1) for step in steps]
+        for i, each in enumerate(flat):
+            of_shape.setdefault(each.shape, []).append(i)
         for shape, alike in of_shape.items():
             # Together, since a call takes longer than the operations for a small matrix.
-            together = orthogonalized(torch.stack([steps[i].flatten(1) for i in alike]))
+            together = orthogonalized(torch.stack([flat[i] for i in alike]))
             for i, step in zip(alike, together.unbind(), strict=True):
                 scale = 0.2 * math.sqrt(max(shape))
                 matrices[i].add_(step.reshape(matrices[i].shape), alpha=-lr * scale)
@@ -148,19 +149,22 @@ def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def hidden_matrices(module: torch.nn.Module) -> set[torch.nn.Parameter]:
-    """Weights of the linear and convolutional layers of a module, besides those of heads.
+    """Weights of the linear and convolutional layers in the stages of a module.
 
     Those of convolutions in groups are left out: their kernels do not mix all channels.
     """
-    found: set[Any] = set()
-    in_heads: set[Any] = set()
-    for part in module.modules():
-        if isinstance(part, PooledModule):
-            in_heads.update(part.parameters())
-        elif isinstance(part, torch.nn.Linear | PaddedLinear) or (
-            isinstance(part, torch.nn.modules.conv._ConvNd)
-            and part.groups == 1
-            and not part.transposed
-        ):
-            found.add(part.weight)
-    return found - in_heads
+    found = set()
+    for stage in module.modules():
+        for part in stage.modules() if isinstance(stage, Block) else ():
+            # Not by attribute, which would compute a parametrized weight.
+            weight = part._parameters.get("weight")
+            if weight is not None and _mixes_all(part):
+                found.add(weight)
+    return found
+
+
+def _mixes_all(layer: torch.nn.Module) -> bool:
+    """Whether the weight of a layer is a matrix, or kernel, from all inputs to each output."""
+    if isinstance(layer, torch.nn.modules.conv._ConvNd):
+        return layer.groups == 1 and not layer.transposed
+    return isinstance(layer, torch.nn.Linear | PaddedLinear)

@@ -108,7 +108,7 @@ class TrainingOptions:
         if self.weight_decay is not None:
             options["weight_decay"] = self.weight_decay
         if self.optimizer == "muon":
-            options["matrices"] = hidden_matrices(module)
+            options["matrices"] = hidden_matrices(module.trained_part())
         return OPTIMIZERS[self.optimizer](parameters, lr=lr, **options)
 
 

@@ -131,6 +131,7 @@ def test_default_optimizer():
         (lambda: quick(**params).partial_fit(*many, classes=np.unique(y)), "AdamW"),
         (lambda: quick(**image_params).fit(images, y), "Muon"),
         (lambda: quick(**image_params).partial_fit(images, y, classes=np.unique(y)), "Muon"),
+        (lambda: quick(**params).fit(images, y), "AdamW"),
         (lambda: quick(**{**params, "optimizer": "adamw"}).fit(*many), "AdamW"),
         (lambda: quick(**{**params, "backbone": layers, "exits": 1}).fit(*many), "AdamW"),
     ):

@@ -42,7 +42,7 @@ def test_most_singular_values_become_nearly_equal():
     assert 0.6 < after.min() <= after.max() < 1.3
 
 
-def test_no_gradient_no_step():
+def test_a_gradient_of_zero_is_no_step():
     assert torch.equal(orthogonalized(torch.zeros(1, 3, 5)), torch.zeros(1, 3, 5))
 
 
@@ -98,8 +98,10 @@ def test_a_kernel_is_a_matrix_with_a_row_for_each_output():
     assert torch.equal(kernel.flatten(1), flat)
 
 
-def test_steps_do_not_depend_on_other_matrices_of_the_shape():
-    alone, beside = ([nn.Parameter(random(64, 32, seed=i)) for i in range(n)] for n in (1, 3))
+def test_on_one_thread_steps_do_not_depend_on_other_matrices_of_the_shape():
+    alone, beside = (
+        [nn.Parameter(random(128, 64, seed=i).float()) for i in range(n)] for n in (1, 3)
+    )
     for each in (alone, beside):
         descend(Muon(each, 0.1, matrices=each), each)
     assert torch.equal(alone[0], beside[0])
@@ -110,6 +112,16 @@ def test_gradients_are_kept():
     optimizer = Muon(own, 0.1, matrices=own[:1])
     descend(optimizer, own)
     assert all(each.grad is not None for each in own)
+
+
+def test_a_matrix_without_a_gradient_stays():
+    own = [nn.Parameter(random(4, 4, seed=i)) for i in range(2)]
+    before = own[0].detach().clone()
+    optimizer = Muon(own, 0.1, matrices=own)
+    own[1].sum().backward()
+    optimizer.step()
+    assert torch.equal(own[0], before)
+    assert not torch.equal(own[1], random(4, 4, seed=1))
 
 
 def test_it_continues_from_its_state():
@@ -188,8 +200,11 @@ def test_partial_fit_keeps_its_momentum():
         )  # fmt: skip
         for _ in range(3):
             clf.partial_fit(X, y, classes=np.unique(y))
-            if forget:
-                clf._optimizer_state = {}
+            state = clf._optimizer_state["state"]
+            momenta = [each["momentum"] for each in state.values() if "momentum" in each]
+            assert len(momenta) == 3 < len(state)  # of the stem and a block
+            for momentum in momenta if forget else ():
+                momentum.zero_()
         return clf.predict_proba(X_TEST, threshold=np.inf)
 
     assert not np.allclose(run(False), run(True))

@@ -5,6 +5,7 @@ trainings of a fit. Seconds are those of the processor, the two in turns. The di
 Muon to AdamW, a mean over the seeds with its standard error.
 
     python benchmarks/optimizers.py
+    python benchmarks/optimizers.py --size 1000
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def main() -> None:
         everything.append(found)
     rows.append(["all", *cells(np.concatenate(everything))])
     header = ["", "accuracy, AdamW", "Muon", "difference", "steps", "Muon", "CPU s", "Muon"]
-    print(table(rows, header))
+    print(f"At most {args.size:,} training samples, {args.seeds} seeds\n\n" + table(rows, header))
 
 
 def cells(found: np.ndarray) -> list[str]:

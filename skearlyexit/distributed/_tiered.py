@@ -109,8 +109,7 @@ class TieredTraining(WorkersTraining):
     than all heads in the end. With local errors, other random numbers are drawn for dropout and the
     projection of labels, `gradient_clipping` is by the norm of the gradients of a tier, and with
     several threads the last bits of the steps of Muon depend on the other tiers of one process.
-    Early
-    stopping considers the sum of the validation losses of all tiers, as in one process, and
+    Early stopping considers the sum of the validation losses of all tiers, as in one process, and
     restores the weights of all of them after the best epoch. With local errors, `callbacks` that
     end the training of a tier, such as `skorch.callbacks.EarlyStopping`, raise an error.
 

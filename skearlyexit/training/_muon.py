@@ -13,8 +13,8 @@ from skearlyexit.backbones import Block
 
 MOMENTUM = 0.95
 
-#: Coefficients of the quintic polynomial, and number of iterations: after three of them most
-#: singular values are near 1, and more did not make networks more accurate.
+#: Coefficients of the quintic polynomial, and number of iterations. Three bring most singular
+#: values near 1.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 N_ITERATIONS = 3
 
@@ -27,8 +27,8 @@ class Muon(torch.optim.AdamW):
     AdamW. Learning rate and weight decay have the same meaning for both then. The kernel of a
     convolution is a matrix with a row for each output channel.
 
-    Unlike `torch.optim.Muon`, it orthogonalizes in the precision of the parameters, which is faster
-    for small matrices on the CPU, and supports kernels of convolutions.
+    Unlike `torch.optim.Muon`, it orthogonalizes in the precision of the parameters, all matrices of
+    the same shape together, and supports kernels of convolutions.
 
     Parameters
     ----------

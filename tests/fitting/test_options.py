@@ -115,8 +115,9 @@ def test_default_optimizer():
         def __deepcopy__(self, memo):
             return self
 
-        def on_train_begin(self, net, **kwargs):
+        def on_train_end(self, net, **kwargs):
             self.seen = type(net.optimizer_).__name__
+            self.n_matrices = sum("momentum" in each for each in net.optimizer_.state.values())
 
     watch = Watch()
     params = {"optimizer": "auto", "max_epochs": 1, "calibration": None, "callbacks": [watch]}
@@ -137,6 +138,7 @@ def test_default_optimizer():
     ):
         fit()
         assert watch.seen == expected
+        assert (watch.n_matrices > 0) is (expected == "Muon")
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,10 @@ class Dropout(torch.nn.Module):
         n_patterns = (len(x) + N_SHARING - 1) // N_SHARING
         # Not in the precision of x: with 8 bits, a rate of 0.01 would be 0.012.
         kept = torch.rand(n_patterns, *x.shape[1:], device=x.device).ge_(self.rate).to(x.dtype)
-        factor = kept.mul_(1 / (1 - self.rate)).repeat(N_SHARING, *[1] * (x.ndim - 1))
-        return x * factor[: len(x)]
+        factor = kept.mul_(1 / (1 - self.rate)).expand(N_SHARING, *kept.shape)
+        if len(x) % N_SHARING:
+            return x * factor.flatten(0, 1)[: len(x)]
+        return (x.reshape(factor.shape) * factor).reshape(x.shape)  # the factor is not copied
 
     def extra_repr(self) -> str:
         return f"p={self.rate}"

@@ -157,9 +157,19 @@ class TestDropout:
         x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
         assert torch.equal(Dropout(0.5).eval()(x), x)
 
+    @pytest.mark.parametrize("n", [1, 8, 13, 256])
+    def test_at_most_eight_samples_share_dropped_units(self, n):
+        with isolated_random_state(0):
+            out = Dropout(0.5)(torch.ones(n, 64))
+        patterns, counts = out.unique(dim=0, return_counts=True)
+        assert out.shape == (n, 64)
+        assert len(patterns) == -(-n // 8)
+        assert int(counts.max()) <= 8
+
+    @pytest.mark.parametrize("n", [16, 13])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_gradient(self, dtype):
-        x = torch.ones(16, 3, dtype=dtype, requires_grad=True)
+    def test_gradient(self, dtype, n):
+        x = torch.ones(n, 3, dtype=dtype, requires_grad=True)
         with isolated_random_state(0):
             out = Dropout(0.5)(x)
         out.sum().backward()

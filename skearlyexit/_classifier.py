@@ -153,9 +153,9 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         - int or splitter: number of folds, or a splitter of scikit-learn. For each fold, a network
           is trained on the other folds, for as many steps as the final one if there is no early
           stopping, and its outputs for the samples of the fold are used. The final network is
-          trained on all samples. With early stopping and at least 2,500 samples, its training
-          continues that of the last fold, and the network of the fold is kept if it has the lower
-          validation loss.
+          trained on all samples. With at least 2,500 samples, its training continues that of
+          the last fold if early stopping ended it, and the network of the fold is kept if it has
+          the lower validation loss.
         - ``"auto"``: with less than 2,500 samples, cross-fitting with as many of 3 folds as contain
           600 samples, or with all. With less than 15,000 samples, cross-fitting with one of 5
           folds. With more, 3,000 samples are held out, and not used for training.
@@ -163,7 +163,8 @@ class EarlyExitClassifier(BaseNetworkClassifier):
     max_epochs : int or "auto", default="auto"
         Number of epochs, divided between the phases of the training. Strategies that train stage by
         stage, such as ``"layerwise"``, use this number for each stage. ``"auto"`` is 200 with early
-        stopping, and 40 without.
+        stopping, and 40 without. A final training that continues that of a fold, see
+        `calibration`, has up to as many epochs again.
     lr : float, default=0.005
         Learning rate.
     lr_schedule : {"auto", "cosine", "constant"}, default="auto"
@@ -179,8 +180,10 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         Optimizer:
 
         - ``"auto"``: Muon for `CNNBackbone`, `Conv1DBackbone` and `TransformerBackbone`, and for
-          `MLPBackbone` if there are at least 4,000 samples, including those held out, except in
-          `partial_fit`. AdamW otherwise, also if a callable returns one of these backbones.
+          `MLPBackbone` if there are at least 4,000 samples, including those held out. `partial_fit`
+          uses AdamW for `MLPBackbone`. AdamW otherwise, also if a callable returns one of these
+          backbones. In a search, folds with fewer samples may get another optimizer than the final
+          fit: give it by name if other parameters, such as `lr`, are tuned.
         - ``"muon"``: Muon for the weights of linear and convolutional layers in the stages, and
           AdamW for everything else, such as heads and biases. The steps of Muon are orthogonalized
           momentum. They take longer than those of AdamW, above all if layers are wide.

@@ -36,6 +36,8 @@ class Fit:
         Entry of each epoch.
     trained : MultiExitNetwork
         Network with all exits and heads of the training, from which a training can continue.
+    stopped : bool, default=False
+        Whether early stopping ended all phases of the training.
     optimizer_state : dict or None, default=None
         State of the optimizer, with which `update` continues. None after `fit`.
     validation : Samples or None, default=None
@@ -46,6 +48,7 @@ class Fit:
     network: FittedNetwork
     history: list[dict[str, Any]]
     trained: MultiExitNetwork
+    stopped: bool = False
     optimizer_state: dict[str, Any] | None = None
     validation: Samples | None = None
 
@@ -149,7 +152,7 @@ class CascadeFitter:
             validation = held_out
         n_rows = len(rows) if n_rows is None else n_rows
         seed = rng.randint(MAX_SEED)
-        whole, history = self.networks.fit(rows, validation, seed, n_rows, start)
+        whole, trainer = self.networks.fit(rows, validation, seed, n_rows, start)
         network = self.networks.kept(whole)
         embeddings = self.heads.embed(network, rows)
         heads = self.exits.heads
@@ -157,16 +160,24 @@ class CascadeFitter:
             embeddings |= self._cross_fit(n_folds, embeddings, rows, validation, seed, n_rows)
         head_seeds = rng.randint(MAX_SEED, size=len(heads))
         fitted = self.heads.fit(network, embeddings, rows, head_seeds)
-        return Fit(self._fitted(network, fitted, rows), history, whole, validation=held_out)
+        return Fit(
+            self._fitted(network, fitted, rows),
+            trainer.history,
+            whole,
+            stopped=all(trainer.stopped),
+            validation=held_out,
+        )
 
     def can_continue(self, fit: Fit, rows: Samples) -> bool:
         """Whether the training of a network can go on with further samples.
 
-        It requires early stopping, since otherwise the number of steps is fixed, and a network that
-        is the same for these samples. Cross-fitted heads need networks with the same initial
-        weights that were not trained on all samples.
+        It requires that early stopping ended all phases. Otherwise the number of steps is fixed,
+        and with further ones the network would be more confident than that of a fold, on which
+        thresholds are calibrated: samples would exit too early. The network has to be the same for
+        these samples. Cross-fitted heads need networks with the same initial weights that were not
+        trained on all samples.
         """
-        if self.validation_fraction is None or not fit.history:
+        if self.validation_fraction is None or not fit.history or not fit.stopped:
             return False
         if any(head.cross_fit for head in self.exits.heads):
             return False
@@ -202,7 +213,7 @@ class CascadeFitter:
         network = self.networks.kept(whole)
         seeds = rng.randint(MAX_SEED, size=len(self.exits.heads))
         fitted = self._fitted(network, self.heads.fit(network, {}, rows, seeds), rows)
-        return Fit(fitted, trainer.history, whole, trainer.optimizer_state)
+        return Fit(fitted, trainer.history, whole, optimizer_state=trainer.optimizer_state)
 
     def _cross_fit(
         self,

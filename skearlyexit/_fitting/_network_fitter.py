@@ -75,15 +75,15 @@ class NetworkFitter:
         seed: int,
         n_rows: int,
         start: MultiExitNetwork | None = None,
-    ) -> tuple[MultiExitNetwork, list[dict[str, Any]]]:
+    ) -> tuple[MultiExitNetwork, Trainer]:
         """Train a network; see `CascadeFitter.fit`.
 
         Returns
         -------
         network : MultiExitNetwork
             Trained network, in evaluation mode, with all exits that were trained.
-        history : list of dict
-            Entry of each epoch.
+        trainer : Trainer
+            Holds the history of the training.
         """
         rng = check_random_state(seed)
         network = self._initial_network(rows, rng, start)
@@ -98,7 +98,7 @@ class NetworkFitter:
             memory=self.memory,
         )
         self.training.train(network, self._shares(), trainer)
-        return self._prepared(network, rows), trainer.history
+        return self._prepared(network, rows), trainer
 
     def update(
         self,

@@ -152,7 +152,7 @@ class Exchange(Callback):
     def on_batch_end(self, net: skorch.NeuralNet, *, training: bool = False, **kwargs: Any) -> None:
         self._n_steps += training
         if training and self.local_steps and self._n_steps % self.local_steps == 0:
-            self._average(averaged_tensors(net.module_.trained_part()), self.n_rows)
+            self._average(_trained_values(net), self.n_rows)
 
     def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self._end_round(net)
@@ -170,7 +170,7 @@ class Exchange(Callback):
         """Average the weights after the last step of an epoch, before the validation."""
         # After a full round they are averaged already.
         if self.local_steps and not self._has_ended and self._n_steps % self.local_steps:
-            self._average(averaged_tensors(net.module_.trained_part()), self.n_rows)
+            self._average(_trained_values(net), self.n_rows)
         self._has_ended = True
 
     def mean(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -186,3 +186,8 @@ class Exchange(Callback):
         means = self.averages.mean(self.worker, weight, sent)
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean)
+
+
+def _trained_values(net: skorch.NeuralNet) -> list[torch.Tensor]:
+    """Parameters that are trained, and running statistics."""
+    return [*averaged_tensors(net.module_.trained_part()).values()]

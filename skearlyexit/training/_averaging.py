@@ -16,7 +16,8 @@ class Averaging(Callback):
 
     The validation loss is that of the mean, and so are the weights after an epoch; the next epoch
     continues from the weights themselves. Besides the parameters, the running statistics of batch
-    normalization are averaged.
+    normalization are averaged. Parameters that are frozen when the training begins are left out,
+    also if a callback unfreezes them.
 
     Parameters
     ----------
@@ -38,12 +39,15 @@ class Averaging(Callback):
     def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self.step_ = 0
         current = averaged_tensors(net.module_.trained_part())
-        self.mean_ = [tensor.detach().clone() for tensor in current]
+        # A callback of the user may freeze parameters later.
+        self.names_ = [*current]
+        self.mean_ = [tensor.clone() for tensor in current.values()]
         self.is_mean_ = False
 
     def on_epoch_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         # A training that continues from a checkpoint has other tensors than the one before.
-        self.current_ = averaged_tensors(net.module_.trained_part())
+        current = tensors_by_name(net.module_.trained_part())
+        self.current_ = [current[name].detach() for name in self.names_]
         self._exchange(mean=False)
 
     @torch.no_grad()
@@ -76,11 +80,21 @@ class Averaging(Callback):
         self.is_mean_ = mean
 
 
-def averaged_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Parameters that are trained, and running statistics of batch normalization."""
-    found: list[torch.Tensor] = [each for each in module.parameters() if each.requires_grad]
-    for part in module.modules():
+def averaged_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters that are trained, and running statistics of batch normalization, by name."""
+    return {
+        name: each.detach()
+        for name, each in tensors_by_name(module).items()
+        if each.requires_grad or not isinstance(each, torch.nn.Parameter)
+    }
+
+
+def tensors_by_name(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All parameters, and running statistics of batch normalization."""
+    found: dict[str, torch.Tensor] = dict(module.named_parameters())
+    for prefix, part in module.named_modules():
         if isinstance(part, torch.nn.modules.batchnorm._NormBase):
-            statistics = (part.running_mean, part.running_var)
-            found += [each for each in statistics if each is not None]
-    return [each.detach() for each in found]
+            for name in ("running_mean", "running_var"):
+                if (each := getattr(part, name)) is not None:
+                    found[f"{prefix}.{name}"] = each
+    return found

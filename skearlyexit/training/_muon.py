@@ -158,7 +158,7 @@ def hidden_matrices(module: torch.nn.Module) -> set[torch.nn.Parameter]:
         for part in stage.modules() if isinstance(stage, Block) else ():
             # Not by attribute, which would compute a parametrized weight.
             weight = part._parameters.get("weight")
-            if weight is not None and _mixes_all(part):
+            if weight is not None and weight.ndim >= 2 and _mixes_all(part):
                 found.add(weight)
     return found
 

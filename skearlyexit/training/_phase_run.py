@@ -14,7 +14,7 @@ from skearlyexit._determinism._random import RandomStream
 from skearlyexit.training._interrupts import is_early_stop
 from skearlyexit.training._phases import Phase
 from skearlyexit.training._state import put_state, state_of
-from skearlyexit.training._trainer import batches_of_one_named, entry_of, to_main_memory
+from skearlyexit.training._trainer import batches_of_one_named, to_main_memory
 
 #: Distance between the seeds of streams, larger than the number of phases.
 STREAM_STEP = 1_000_003
@@ -92,7 +92,7 @@ class PhaseRun:
                 net.notify("on_train_end", X=trainer.rows, y=None)
         if self.has_ended:
             self._end()
-        return entry_of(net.history[-1], self._progress.records_[-1])
+        return self._progress.records_[-1]
 
     def _end(self) -> None:
         self.phase.trainer._check_finite(self.net, self.parameters, self.phase.name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import skorch
@@ -11,9 +12,17 @@ from skorch.callbacks import Callback, EarlyStopping
 from skearlyexit.training._progress import FitProgress
 from skearlyexit.training._state import State, put_state, state_of
 
+#: What the history of the estimator has in common with that of skorch.
+COMMON_KEYS = ("epoch", "train_loss", "valid_loss", "dur")
+#: Share of the loss by which it has to decrease for early stopping.
+THRESHOLD = 1e-4
+
 
 class Progress(Callback):
-    """Callback that sets progress and learning rate, and records losses and accuracies of exits."""
+    """Callback that sets progress and learning rate, and records the history of the estimator.
+
+    A callback of the user may replace the history of skorch by that of a checkpoint.
+    """
 
     def __init__(self, n_steps: int, factor: Callable[[float], float], shown: FitProgress) -> None:
         self.n_steps = n_steps
@@ -45,7 +54,9 @@ class Progress(Callback):
     def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         exits = list(net.module_.exits)
         tallies = net.criterion_.tallies
-        record: dict[str, Any] = {"exits": exits}
+        epoch = net.history[-1]
+        record: dict[str, Any] = {key: epoch[key] for key in COMMON_KEYS if key in epoch}
+        record["exits"] = exits
         for training, part in ((True, "train"), (False, "valid")):
             record |= tallies[training].take(part, len(exits))
         self.records_.append(record)
@@ -53,7 +64,10 @@ class Progress(Callback):
 
 
 class Stopping(EarlyStopping):
-    """Early stopping that restores the full state of the network, not only its `state_dict`."""
+    """Early stopping that restores the full state of the network, not only its `state_dict`.
+
+    A loss may be negative.
+    """
 
     def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         super().on_train_begin(net, **kwargs)
@@ -64,6 +78,26 @@ class Stopping(EarlyStopping):
         if self.best_epoch_ == net.history[-1, "epoch"]:
             self.best_ = state_of(net.module_)
 
+    def _calc_new_threshold(self, score: float) -> float:
+        # That of skorch is above a negative score, so that a larger one would be lower.
+        return _below(score)
+
     def on_train_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         if self.best_ is not None and self.best_epoch_ != net.history[-1, "epoch"]:
             put_state(net.module_, self.best_)
+
+
+def _below(loss: float) -> float:
+    """Value below which a loss is an improvement."""
+    return loss - THRESHOLD * abs(loss)
+
+
+def n_without_improvement(losses: Sequence[float]) -> int:
+    """Number of epochs since the last improvement, as `Stopping` counts them."""
+    n_epochs, threshold = 0, math.inf
+    for loss in losses:
+        if loss < threshold:
+            n_epochs, threshold = 0, _below(loss)
+        else:
+            n_epochs += 1
+    return n_epochs

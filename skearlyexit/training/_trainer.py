@@ -25,7 +25,7 @@ from skearlyexit.training._memory import TrainingMemory, outcome_of, restore
 from skearlyexit.training._network import View, settled_statistics
 from skearlyexit.training._options import SCHEDULES, Execution, TrainingOptions
 from skearlyexit.training._rows import Batches, TrainingRows, n_batches
-from skearlyexit.training._skorch import Progress, Stopping
+from skearlyexit.training._skorch import Progress, Stopping, n_without_improvement
 
 
 @dataclass
@@ -64,6 +64,8 @@ class Trainer:
         several processes. It is not copied.
     history : list of dict, default=[]
         Entry of each epoch of all phases; `fit` appends to it.
+    stopped : list of bool, default=[]
+        Whether each phase reached the patience of early stopping; `fit` appends to it.
 
     Examples
     --------
@@ -95,6 +97,7 @@ class Trainer:
     share: float = 1.0
     first_callback: Any = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: list[bool] = field(default_factory=list)
 
     @property
     def device(self) -> str:
@@ -112,7 +115,7 @@ class Trainer:
         Returns
         -------
         trainer : Trainer
-            Trainer with the same samples, which appends to the same history.
+            Trainer with the same samples, which appends to the same history and `stopped`.
         """
         return replace(self, share=self.share * share)
 
@@ -164,6 +167,15 @@ class Trainer:
             facts = [module, loss, self._facts(), n_epochs, seed]
             history = self._recall(self.memory, module, facts, run, phase)
         self.history.extend({"phase": phase, **epoch} for epoch in history)
+        self.stopped.append(self._has_stopped(history))
+
+    def _has_stopped(self, history: list[dict[str, Any]]) -> bool:
+        """Whether early stopping ended a phase, not its last epoch or another callback."""
+        if self.options.patience is None:
+            return False
+        n_steps = len(Batches(self.rows, self.options.batch_size))
+        losses = [epoch["valid_loss"] for epoch in history]
+        return n_without_improvement(losses) >= self.options.patience.epochs(n_steps)
 
     def _n_epochs(self, share: float) -> int:
         """Number of epochs of a phase."""
@@ -226,7 +238,7 @@ class Trainer:
         self._check_finite(net, parameters, phase)
         if self.optimizer_state is not None:
             self.optimizer_state = {"kind": kind, "state": net.optimizer_.state_dict()["state"]}
-        return [entry_of(*each) for each in zip(net.history, progress.records_, strict=True)]
+        return progress.records_
 
     @contextmanager
     def _prepared(self, module: View) -> Iterator[None]:
@@ -321,12 +333,6 @@ def batches_of_one_named() -> Iterator[None]:
             "A batch of one sample cannot be normalized. Give batch_size at least 2, or a network "
             "without batch normalization and heads such as LinearHead(normalize=False)."
         ) from error
-
-
-def entry_of(epoch: Any, record: dict[str, Any]) -> dict[str, Any]:
-    """Entry of an epoch in the history of the estimator, from skorch's and that of `Progress`."""
-    keys = ("epoch", "train_loss", "valid_loss", "dur")
-    return {key: epoch[key] for key in keys if key in epoch} | record
 
 
 def _diverged(module: View, parameters: Sequence[torch.nn.Parameter]) -> str:

@@ -13,6 +13,8 @@ from skearlyexit.training._options import Patience
 from tests._data import blobs, make, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
+#: Options with which early stopping ends the training, and not its last epoch.
+STOPS = {"max_epochs": 60, "n_iter_no_change": 1, "lr": 0.05}
 
 
 def stops(n, clf=None, **given):
@@ -78,9 +80,13 @@ class TestEarlyStopping:
         quick(**params, callbacks=[Watch()]).fit(X, y)
         assert watched == [(225, True), (225, True), (450, True)]
         watched.clear()
-        # Of many samples, the final network goes on with the validation samples of the last fold.
+        # Of many samples, the final network goes on with the validation samples of the last fold,
+        # if early stopping ended it.
         many = np.tile(X, (5, 1)), np.tile(y, 5)
         quick(**params, callbacks=[Watch()]).fit(*many)
+        assert watched == [(1125, True), (1125, True), (2250, True)]
+        watched.clear()
+        quick(**params | STOPS, callbacks=[Watch()]).fit(*many)
         assert watched == [(1125, True), (1125, True), (2375, True)]
 
 
@@ -168,7 +174,7 @@ class TestTheFinalNetworkStartsAnew:
     """With many samples, wherever it cannot continue the training of the last fold."""
 
     MANY = np.tile(X, (6, 1)), np.tile(y, 6)
-    AUTO = {"early_stopping": "auto", "calibration": "auto", "max_epochs": 2}
+    AUTO = {"early_stopping": "auto", "calibration": "auto", **STOPS}
 
     def test_if_nothing_is_trained(self):
         layers = make(lambda: [nn.Linear(X.shape[1], 16), nn.ReLU(), nn.Linear(16, 16)])
@@ -205,7 +211,7 @@ class TestTheFinalNetworkStartsAnew:
 def test_the_fold_is_kept_if_it_is_better(monkeypatch):
     monkeypatch.setattr(_fit, "_least_loss", lambda fit: -len(fit.validation or ()))
     many = np.tile(X, (6, 1)), np.tile(y, 6)
-    params = {"early_stopping": "auto", "calibration": "auto", "max_epochs": 2}
+    params = {"early_stopping": "auto", "calibration": "auto", **STOPS}
     clf = quick(**params).fit(*many)
     alone = quick(**params, verbose=0)
     seen = []

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from skearlyexit import EarlyExitClassifier, MLPBackbone
+from skearlyexit import EarlyExitClassifier, MLPBackbone, SequentialBackbone
 from skearlyexit.backbones import Chain
 from skearlyexit.heads import LinearHead
 from skearlyexit.training import ExitView, MultiExitNetwork
@@ -208,3 +208,22 @@ def test_partial_fit_keeps_its_momentum():
         return clf.predict_proba(X_TEST, threshold=np.inf)
 
     assert not np.allclose(run(False), run(True))
+
+
+class _Scale(nn.Linear):
+    """A layer of a derived class, with a weight that is a vector."""
+
+    def __init__(self, n):
+        super().__init__(n, n)
+        self.weight = nn.Parameter(torch.ones(n))
+
+    def forward(self, x):
+        return x * self.weight + self.bias
+
+
+def test_a_weight_that_is_no_matrix_is_trained_by_adamw():
+    n = X.shape[1]
+    blocks = make(lambda: [_Scale(n), nn.Linear(n, 16)])
+    clf = quick(backbone=SequentialBackbone(blocks), exits=1, optimizer="muon").fit(X, y)
+    scale = next(each for each in clf.stages_[0].modules() if isinstance(each, _Scale))
+    assert not torch.equal(scale.weight, torch.ones(n))

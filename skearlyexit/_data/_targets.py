@@ -22,7 +22,8 @@ class Targets:
     scale : ndarray of shape (n_targets,)
         Value of each target that is standardized to 1.
     deviation : ndarray of shape (n_targets,)
-        Standard deviation of each target, or 1 if it is constant. The same as `scale`, or near it.
+        Standard deviation of each target, or a negligible number if it is constant. The same as
+        `scale`, or near it.
     flat : bool
         Whether the user gives one target as an array of shape (n_samples,).
     """
@@ -61,10 +62,13 @@ class Targets:
             )
         # Relative to the largest, whose square may overflow or underflow. The deviation of a
         # constant target may differ from 0 by rounding.
-        constant = largest <= 1e-14 * np.abs(mean)
+        rounding = 1e-14 * np.abs(mean)
+        constant = largest <= rounding
         largest = np.where(constant, 1.0, largest)
         spread = np.sqrt(np.square(centered / largest).mean(axis=0))
-        deviation = np.where(constant, 1.0, largest * spread)
+        # With the scale 1, predictions of a constant target would vary by about 1.
+        negligible = np.maximum(rounding, np.finfo(np.float64).tiny)
+        deviation = np.where(constant, negligible, largest * spread)
         return cls(mean, deviation, deviation, y.ndim == 1)
 
     @classmethod

@@ -17,7 +17,7 @@ COMMAND = re.compile(r"python\s+benchmarks/(\w+)\.py")
 #: Their results were printed before results were kept. Remove a name when its file is added.
 NOT_KEPT = {
     "hard_case",
-    "training_families",
+    "layerwise",
 }
 UNITS = "%|times|points?|ms|us|s|seconds|milliseconds|microseconds|minutes|MiB|GiB"
 NUMBER = r"(?<![\w.,/])[-+]?\d[\d,]*(?:\.\d+)?(?![\w/])"

@@ -168,10 +168,10 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         Optimizer:
 
         - ``"auto"``: Muon for `CNNBackbone`, `Conv1DBackbone` and `TransformerBackbone`, and for
-          `MLPBackbone` if there are at least 4,000 samples, including those held out. `partial_fit`
-          uses AdamW for `MLPBackbone`. AdamW otherwise, also if a callable returns one of these
-          backbones. In a search, folds with fewer samples may get another optimizer than the final
-          fit: give it by name if other parameters, such as `lr`, are tuned.
+          `MLPBackbone` if there are at least 4,000 samples, including those held out.
+          AdamW otherwise: for `MLPBackbone` in `partial_fit`, for other networks, and if a callable
+          returns one of these backbones. In a search, folds with fewer samples may get another
+          optimizer than the final fit: give it by name if `lr` is tuned, for example.
         - ``"muon"``: Muon for the weights of linear and convolutional layers in the stages, and
           AdamW for everything else, such as heads and biases. The steps of Muon are orthogonalized
           momentum. They take longer than those of AdamW, above all if layers are wide.

@@ -164,7 +164,8 @@ class CascadeFitter:
             self._fitted(network, fitted, rows),
             trainer.history,
             whole,
-            stopped=all(trainer.stopped),
+            # Not known of trainings in other processes.
+            stopped=bool(trainer.stopped) and all(trainer.stopped),
             validation=held_out,
         )
 

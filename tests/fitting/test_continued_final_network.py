@@ -1,5 +1,6 @@
 """Final networks whose training continues that of the last fold."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.history import History
 from torch.nn import BatchNorm1d
 
-from skearlyexit import LayerwiseTraining, MixedTraining
+from skearlyexit import JointTraining, LayerwiseTraining, MixedTraining
 from skearlyexit._fitting import _fit
 from skearlyexit.training._skorch import Stopping, n_without_improvement
 from tests._data import blobs, quick
@@ -30,6 +31,23 @@ def test_a_fold_that_the_number_of_epochs_ended_is_not_continued(monkeypatch, tr
     """After further steps it would be more confident than the folds of the thresholds."""
     anew, continued = (
         probabilities(monkeypatch, each, training=training, max_epochs=3, n_iter_no_change=10)
+        for each in (ANEW, CONTINUED)
+    )
+    assert np.array_equal(anew, continued)
+
+
+class _Elsewhere(JointTraining):
+    """Training of which only the history becomes known, as of processes of their own."""
+
+    def train(self, network, costs, trainer):
+        other = replace(trainer, history=[], stopped=[])
+        super().train(network, costs, other)
+        trainer.history.extend(other.history)
+
+
+def test_a_fold_that_was_trained_elsewhere_is_not_continued(monkeypatch):
+    anew, continued = (
+        probabilities(monkeypatch, each, training=_Elsewhere(), max_epochs=3, n_iter_no_change=10)
         for each in (ANEW, CONTINUED)
     )
     assert np.array_equal(anew, continued)

@@ -22,8 +22,7 @@ class Targets:
     scale : ndarray of shape (n_targets,)
         Value of each target that is standardized to 1.
     deviation : ndarray of shape (n_targets,)
-        Standard deviation of each target, or a negligible number if it is constant. The same as
-        `scale`, or near it.
+        Standard deviation of each target, or 1 if it is constant. The same as `scale`, or near it.
     flat : bool
         Whether the user gives one target as an array of shape (n_samples,).
     """
@@ -62,13 +61,10 @@ class Targets:
             )
         # Relative to the largest, whose square may overflow or underflow. The deviation of a
         # constant target may differ from 0 by rounding.
-        rounding = 1e-14 * np.abs(mean)
-        constant = largest <= rounding
+        constant = largest <= 1e-14 * np.abs(mean)
         largest = np.where(constant, 1.0, largest)
         spread = np.sqrt(np.square(centered / largest).mean(axis=0))
-        # With the scale 1, predictions of a constant target would vary by about 1.
-        negligible = np.maximum(rounding, np.finfo(np.float64).tiny)
-        deviation = np.where(constant, negligible, largest * spread)
+        deviation = np.where(constant, 1.0, largest * spread)
         return cls(mean, deviation, deviation, y.ndim == 1)
 
     @classmethod

@@ -21,7 +21,7 @@ def uncompiled(module: Any) -> Any:
 
 
 def check_copyable(value: Any) -> None:
-    """Raise a ValueError if torch cannot copy a module, or one module of a sequence."""
+    """Raise a ValueError if a module, or one of a sequence, is lost in part when it is copied."""
     if isinstance(value, list | tuple):
         for each in value:
             check_copyable(each)
@@ -31,6 +31,13 @@ def check_copyable(value: Any) -> None:
                 f"A {type(each).__name__} of the backbone has torch.nn.utils.weight_norm, which "
                 "torch cannot copy. Use torch.nn.utils.parametrizations.weight_norm instead."
             )
+        for name, tensor in [*each._parameters.items(), *each._buffers.items()]:
+            if tensor is not None and tensor.is_complex():
+                raise ValueError(
+                    f"{name!r} of a {type(each).__name__} of the backbone is complex, and would "
+                    "lose its imaginary part in the precision of the samples. Store it as "
+                    "torch.view_as_real(...), and use torch.view_as_complex(...) in forward."
+                )
         for name, parameter in each._parameters.items():
             if parameter is not None and (
                 parameter._backward_hooks or parameter._post_accumulate_grad_hooks

@@ -135,7 +135,7 @@ def check_budget(budget: float, least: float) -> None:
 
     It is an `UnmetBudgetError` if the budget is a lower number.
     """
-    if not isinstance(budget, Real) or not budget > 0:
+    if isinstance(budget, bool) or not isinstance(budget, Real) or not budget > 0:
         raise ValueError(
             "The 'budget' parameter must be a positive number, a mean cost per sample in units of "
             f"the cost of the plain network. Got {budget!r} instead."

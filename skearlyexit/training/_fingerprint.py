@@ -9,6 +9,7 @@ import pickle
 import site
 import sys
 import sysconfig
+import threading
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ _ERRORS = (
     RecursionError,
     ValueError,
 )
+
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
 
 
 def fingerprint(value: Any) -> str:
@@ -136,6 +139,8 @@ def _parts(obj: Any) -> list[Any] | None:
         return [*arguments, obj.co_code, obj.co_exceptiontable, *names, list(obj.co_consts)]
     if isinstance(obj, types.ModuleType):
         return ["module", obj.__name__]
+    if isinstance(obj, _LOCKS):
+        return [type(obj).__name__]  # the result of a training does not depend on who holds it
     if isinstance(obj, frozenset):
         return ["frozenset", set(obj)]
     return None

@@ -228,7 +228,7 @@ class Trainer:
     ) -> list[dict[str, Any]]:
         """Train for some epochs, and return their history."""
         net, progress = self._net(module, loss, n_epochs)
-        kind = [type(net.optimizer_), _names(module)]
+        kind = [type(net.optimizer_), _layout(net.optimizer_), _names(module)]
         if self.optimizer_state and self.optimizer_state["kind"] == kind:
             # The current options, such as the learning rate, are kept.
             fresh = net.optimizer_.state_dict()
@@ -353,6 +353,18 @@ def to_main_memory(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: to_main_memory(value) for key, value in state.items()}
     return state
+
+
+def _layout(optimizer: torch.optim.Optimizer) -> list[dict[str, bool]]:
+    """Options that determine which tensors the state of an optimizer holds, such as ``amsgrad``."""
+    return [
+        {
+            name: bool(value)
+            for name, value in group.items()
+            if isinstance(value, bool) or name == "momentum"
+        }
+        for group in optimizer.param_groups
+    ]
 
 
 def _names(module: View) -> list[str]:

@@ -129,6 +129,19 @@ def test_parametrized_modules(kind, traced):
     assert same(clone(clf).fit(X, y).predict_proba(X_NEW), clf.predict_proba(X_NEW))
 
 
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("is_parameter", [False, True])
+def test_complex_weights_are_refused(traced, is_parameter):
+    network = make(lambda: nn.Sequential(nn.Linear(13, 8), nn.ReLU(), nn.Linear(8, 4)))
+    values = torch.ones(3, dtype=torch.complex64)
+    if is_parameter:
+        network[0].waves = nn.Parameter(values)
+    else:
+        network[0].register_buffer("waves", values)
+    with pytest.raises(ValueError, match=r"'waves' of a Linear of the backbone is complex.*real"):
+        quick(backbone=TracedBackbone(network) if traced else network, exits=[0]).fit(X, y)
+
+
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 @pytest.mark.parametrize("traced", [False, True])
 def test_weight_norm_by_hooks(traced):

@@ -232,6 +232,7 @@ def clf():
         ({"budget": 0.01}, r"Got 0\.01 instead; the first exit alone costs 0\.\d+"),
         ({"budget": -1}, "positive number.*-1"),
         ({"budget": "low"}, "positive number.*'low'"),
+        ({"budget": True}, "positive number.*True"),
     ],
     ids=repr,
 )

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -150,6 +151,20 @@ class TestPartialFit:
         assert adamw.score(X_test, y_test) > 0.4
         other = copy.deepcopy(clf).set_params(training="combined").partial_fit(X, y)
         assert isinstance(other.cascade_.network.combiner, WeightedCombination)
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (torch.optim.AdamW, partial(torch.optim.AdamW, amsgrad=True)),
+            (torch.optim.RMSprop, partial(torch.optim.RMSprop, centered=True)),
+            (torch.optim.RMSprop, partial(torch.optim.RMSprop, momentum=0.9)),
+        ],
+    )
+    def test_an_optimizer_with_another_state_starts_anew(self, before, after):
+        clf = streaming(optimizer=before).partial_fit(X, y, classes=CLASSES)
+        weights_ = weights(clf)
+        clf.set_params(optimizer=after).partial_fit(X, y)
+        assert not torch.equal(weights(clf), weights_)
 
     def test_settings_of_the_optimizer_are_those_of_now(self):
         def decaying(parameters, lr):

@@ -174,10 +174,23 @@ def test_a_function_may_refer_to_itself():
     assert fingerprint(build(1)) != fingerprint(build(2))
 
 
-@pytest.mark.parametrize("nested", [lambda lock: {"a": {"b": lock}}, lambda lock: [{"a": [lock]}]])
+@pytest.mark.parametrize("nested", [lambda file: {"a": {"b": file}}, lambda file: [{"a": [file]}]])
 def test_what_cannot_be_pickled_has_no_key_at_any_depth(nested):
-    with pytest.raises(ValueError, match="cannot pickle"):
-        fingerprint(nested(threading.Lock()))
+    with open(__file__) as file, pytest.raises(ValueError, match="cannot pickle"):
+        fingerprint(nested(file))
+
+
+@pytest.mark.parametrize("kind", [threading.Lock, threading.RLock])
+def test_keys_of_code_that_waits_for_a_lock(kind):
+    def build(lock, value):
+        def guarded():
+            with lock:
+                return value
+
+        return guarded
+
+    assert fingerprint(build(kind(), 1)) == fingerprint(build(kind(), 1))
+    assert fingerprint(build(kind(), 1)) != fingerprint(build(kind(), 2))
 
 
 def test_keys_of_a_dict_need_no_order():

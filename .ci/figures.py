@@ -16,7 +16,6 @@ PRINTED = ROOT / "benchmarks" / "printed"
 COMMAND = re.compile(r"python\s+benchmarks/(\w+)\.py")
 #: Their results were printed before results were kept. Remove a name when its file is added.
 NOT_KEPT = {
-    "hard_case",
     "layerwise",
 }
 UNITS = "%|times|points?|ms|us|s|seconds|milliseconds|microseconds|minutes|MiB|GiB"

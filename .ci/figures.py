@@ -3,8 +3,7 @@
 A section that names a command ``python benchmarks/<name>.py`` reports its results. Every decimal
 number, percentage and number with a unit in such a section has to be printed, as precisely or more
 precisely, in ``benchmarks/printed/<name>.txt`` of one of the commands that the section names. Code
-and settings in backquotes are left out. Commands of `NOT_KEPT` have no file; their figures are not
-compared.
+and settings in backquotes are left out.
 """
 
 import pathlib
@@ -14,10 +13,6 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 PRINTED = ROOT / "benchmarks" / "printed"
 COMMAND = re.compile(r"python\s+benchmarks/(\w+)\.py")
-#: Their results were printed before results were kept. Remove a name when its file is added.
-NOT_KEPT = {
-    "layerwise",
-}
 UNITS = "%|times|points?|ms|us|s|seconds|milliseconds|microseconds|minutes|MiB|GiB"
 NUMBER = r"(?<![\w.,/])[-+]?\d[\d,]*(?:\.\d+)?(?![\w/])"
 FIGURE = re.compile(rf"({NUMBER})(?:\s+({UNITS})\b|\s*(%))?")
@@ -58,7 +53,7 @@ def missing(path: pathlib.Path) -> list[str]:
         commands = dict.fromkeys(COMMAND.findall(text))
         files = [PRINTED / f"{name}.txt" for name in commands]
         absent = [file.name for file in files if not file.exists()]
-        if {pathlib.Path(name).stem for name in absent} - NOT_KEPT:
+        if absent:
             found.append(f"{path.name}, {title!r}: no printed results {', '.join(absent)}")
         printed = numbers("\n".join(file.read_text() for file in files if file.exists()))
         for figure, unit, percent in FIGURE.findall(prose(text)) if commands and not absent else []:

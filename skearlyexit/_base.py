@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, St
 from sklearn.utils.validation import check_is_fitted
 
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
+from skearlyexit._data._encode import checked_groups
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
 from skearlyexit._determinism._random import ending_turns
@@ -254,6 +255,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         operating_point: OperatingPoint | None = None,
         *,
         sample_weight: Any = None,
+        groups: Any = None,
     ) -> Self:
         """Calibrate the thresholds on new labeled samples.
 
@@ -272,6 +274,9 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             else the default for the number of these samples.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights, as in `fit`.
+        groups : array-like of shape (n_samples,), default=None
+            Group of each sample, such as the patient. A guarantee is then one for new groups, and
+            depends on their number. If None, all samples are independent.
 
         Returns
         -------
@@ -290,6 +295,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         y, X = labels_of(X, y), self._validate_rows(X)
         encoded = self._task.encoded(y, X)
         weight = None if sample_weight is None else checked_weight(sample_weight, X)
+        groups = None if groups is None else checked_groups(groups, X)
         request = requested_point(self) if operating_point is None else operating_point
         if request is not None:
             if not isinstance(request, OperatingPoint):
@@ -301,7 +307,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
             check_routing(request, self.cascade_.exit_rule)
         needs_probabilities = request is not None and request.needs_probabilities
         table = tabulate(self.cascade_, X) if needs_probabilities else self._tabulated(X)
-        data = self._task.calibration_data(table, encoded, self.costs_, weight)
+        data = self._task.calibration_data(table, encoded, self.costs_, weight, groups=groups)
         with naming_candidates(self._candidates, lambda: self.cost_table_):
             point, frontier = choose_point(request, self.cascade_, data, self._task)
         self._set_point(point, frontier, _remembered(data.scores))

@@ -97,8 +97,8 @@ default="seconds"
           estimators are fitted on the other folds, and their predictions for the samples of the
           fold are used. The final estimators are fitted on all samples.
         - ``"auto"``: with less than 2,500 samples, cross-fitting with as many of 3 folds as contain
-          600 samples, or with all. With less than 15,000 samples, cross-fitting with one of 5
-          folds. With more, 3,000 samples are held out, and not used for training.
+          600 samples (or groups), or with all. With less than 15,000 samples, cross-fitting with
+          one of 5 folds. With more, 3,000 samples are held out, and not used for training.
         - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
 
         If all estimators are frozen, there is nothing to fit, and all samples are used.
@@ -363,7 +363,8 @@ default="seconds"
             `ConformalRiskControl` support different weights only with `max_weight`. Samples of
             weight 0 are ignored.
         groups : array-like of shape (n_samples,), default=None
-            Group labels. Samples of a group are never split between training and calibration.
+            Group labels. Samples of a group are never split between training and calibration, and
+            a guarantee depends on the number of groups.
 
         Returns
         -------

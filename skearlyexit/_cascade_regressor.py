@@ -308,7 +308,8 @@ default="seconds"
             divided by their mean. They are used in calibration too. Samples of weight 0 are
             ignored.
         groups : array-like of shape (n_samples,), default=None
-            Group labels. Samples of a group are never split between training and calibration.
+            Group labels. Samples of a group are never split between training and calibration, and
+            a guarantee depends on the number of groups.
 
         Returns
         -------

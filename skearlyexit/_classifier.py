@@ -157,8 +157,8 @@ class EarlyExitClassifier(BaseNetworkClassifier):
           the last fold if early stopping ended it, and the network of the fold is kept if it has
           the lower validation loss.
         - ``"auto"``: with less than 2,500 samples, cross-fitting with as many of 3 folds as contain
-          600 samples, or with all. With less than 15,000 samples, cross-fitting with one of 5
-          folds. With more, 3,000 samples are held out, and not used for training.
+          600 samples (or groups), or with all. With less than 15,000 samples, cross-fitting with
+          one of 5 folds. With more, 3,000 samples are held out, and not used for training.
         - None: no samples. Until `calibrate` is called, thresholds can only be set by `threshold`.
     max_epochs : int or "auto", default="auto"
         Number of epochs, divided between the phases of the training. Strategies that train stage by
@@ -472,7 +472,7 @@ class EarlyExitClassifier(BaseNetworkClassifier):
             ``(sample, label)``.
         groups : array-like of shape (n_samples,), default=None
             Group labels. Samples of a group are never split between training, validation and
-            calibration.
+            calibration, and a guarantee depends on the number of groups.
         X_unlabeled : array-like of shape (n_unlabeled, ...), default=None
             Samples without labels, for a `training` that can learn from them, such as
             `DistillationTraining`. Each batch contains as many of them as labeled samples. They are

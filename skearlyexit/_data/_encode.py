@@ -64,8 +64,7 @@ def classification_rows(
     ValueError
         If labels, weights or groups do not fit, or fewer than two classes are left.
     """
-    groups = None if groups is None else checked_groups(groups)
-    check_consistent_length(X, groups)
+    groups = None if groups is None else checked_groups(groups, X)
     check_classification_targets(y)
     if classes is None:
         classes, encoded = np.unique(y, return_inverse=True)
@@ -123,8 +122,7 @@ def regression_rows(
     ValueError
         If targets, weights or groups do not fit.
     """
-    groups = None if groups is None else checked_groups(groups)
-    check_consistent_length(X, groups)
+    groups = None if groups is None else checked_groups(groups, X)
     weight = None if sample_weight is None else checked_weight(sample_weight, X)
     index = None
     if weight is not None:
@@ -346,10 +344,11 @@ def check_row_shape(estimator: Any, X: Any, row_shape: tuple[int, ...], name: st
         )
 
 
-def checked_groups(groups: Any) -> np.ndarray:
-    """Check that no group is missing, and return the groups as an array."""
+def checked_groups(groups: Any, X: Any) -> np.ndarray:
+    """Check that there is a group for each of the samples, and return the groups as an array."""
     check_labels(groups, "groups")
     found: np.ndarray = column_or_1d(groups)
+    check_consistent_length(X, found)
     missing = np.isnan(found) if found.dtype.kind == "f" else np.zeros(len(found), dtype=bool)
     if missing.any():
         raise ValueError(

@@ -107,7 +107,7 @@ def calibration_splits(
     if calibration == "auto":
         if len(y) < AUTO_CROSS_FIT_BELOW:
             splits = list(cross_fitting_splits(AUTO_FOLDS, y, groups, rng))
-            n_held = np.cumsum([len(held) for _, held in splits])
+            n_held = np.cumsum([_n_independent(held, groups) for _, held in splits])
             return splits[: int(np.searchsorted(n_held, ENOUGH_CROSS_FITTED)) + 1], True
         share = min(AUTO_SHARE, ENOUGH_HELD_OUT / len(y))
         return [hold_out(y, share, groups, rng)], len(y) < AUTO_REFIT_BELOW
@@ -142,6 +142,11 @@ def calibration_splits(
         splits.append((train, once[unseen[once]]))
         unseen[held] = False
     return [(train, held) for train, held in splits if len(held)], True
+
+
+def _n_independent(held: np.ndarray, groups: np.ndarray | None) -> int:
+    """Number of samples that are independent of each other, on which a guarantee depends."""
+    return len(held) if groups is None else len(np.unique(groups[held]))
 
 
 def cross_fitting_splits(

@@ -116,4 +116,6 @@ def calibration_data(
     if table.routing is not None:
         # The costs were measured after the router was fitted.
         table = replace(table, routing=replace(table.routing, savings=savings))
-    return task.calibration_data(table, judged.y, cascade.costs, weight, weights.largest)
+    return task.calibration_data(
+        table, judged.y, cascade.costs, weight, weights.largest, judged.groups
+    )

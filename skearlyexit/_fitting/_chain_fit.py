@@ -117,7 +117,7 @@ def fit_chain(
         exit_rule,
         n_exits,
         held,
-        samples.y,
+        samples,
         task,
         weights,
         holds_out=params.calibration is not None,

@@ -179,7 +179,7 @@ def _fit_spec(
         fitter.exit_rule,
         len(fitter.exits.heads),
         placed.held,
-        samples.y,
+        samples,
         task,
         weights,
         holds_out=params.calibration is not None,

@@ -9,6 +9,7 @@ import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade
 from skearlyexit._cascade._exit_rule import ExitRule
+from skearlyexit._data._samples import Samples
 from skearlyexit._data._weights import scaled
 from skearlyexit._task._base import Task
 from skearlyexit.calibration import (
@@ -88,7 +89,7 @@ def check_request(
     exit_rule: ExitRule,
     n_exits: int,
     held: np.ndarray,
-    y: np.ndarray,
+    samples: Samples,
     task: Task,
     weights: CalibrationWeights,
     *,
@@ -108,8 +109,8 @@ def check_request(
         Number of exits, including the last one.
     held : ndarray of int
         Indices of the calibration samples, which may be none.
-    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-        Encoded labels or targets of all samples.
+    samples : Samples
+        All samples.
     task : Task
         What is predicted.
     weights : CalibrationWeights
@@ -133,10 +134,11 @@ def check_request(
     if len(held):
         if request is not None:
             weight = weights.at(held)
-            request.check_samples(len(held), weight, weights.largest)
+            groups = None if samples.groups is None else samples.groups[held]
+            request.check_samples(len(held), weight, weights.largest, groups)
             weight = np.ones(len(held)) if weight is None else weight
             used = weight > 0
-            task.check_metric(request, y[held[used]], weight[used])
+            task.check_metric(request, samples.y[held[used]], weight[used])
         return
     needed = [*exit_rule.learned_parts]
     if request is not None and request.needs_samples:
@@ -181,7 +183,7 @@ def choose_point(
     frontier = compute_frontier(data)
     if asked is not None:
         return replace(asked.calibrate(data, frontier), request=request), frontier
-    default = task.default_point(len(data.weight))
+    default = task.default_point(data.n_draws)
     try:
         return default.calibrate(data, frontier), frontier
     except NotCertifiedError as error:

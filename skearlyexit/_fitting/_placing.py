@@ -102,7 +102,7 @@ def _check_probe(params: Any, spec: FitSpec) -> None:
             spec.exit_rule,
             2,  # or more: their number is not known yet
             np.arange(0),
-            spec.rows.y,
+            spec.rows,
             spec.task,
             CalibrationWeights(),
             holds_out=False,

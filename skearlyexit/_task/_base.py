@@ -189,5 +189,6 @@ class Task(metaclass=ABCMeta):
         costs: np.ndarray,
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
+        groups: np.ndarray | None = None,
     ) -> CalibrationData:
         """Calibration data of a table with encoded predictions, and of encoded y."""

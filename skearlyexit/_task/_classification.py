@@ -151,8 +151,11 @@ class Classification(Task):
         costs: np.ndarray,
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
+        groups: np.ndarray | None = None,
     ) -> CalibrationData:
-        return CalibrationData.from_table(table, y, costs, weight, self.classes, largest_weight)
+        return CalibrationData.from_table(
+            table, y, costs, weight, self.classes, largest_weight, groups
+        )
 
 
 def _storable(classes: np.ndarray) -> np.ndarray:

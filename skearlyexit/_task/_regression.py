@@ -220,6 +220,7 @@ class Regression(Task):
         costs: np.ndarray,
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
+        groups: np.ndarray | None = None,
     ) -> CalibrationData:
         return CalibrationData.from_predictions(
             self.decoded(table.predictions),
@@ -230,6 +231,7 @@ class Regression(Task):
             self.error_scale,
             weight,
             largest_weight,
+            groups,
         )
 
 

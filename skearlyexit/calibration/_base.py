@@ -216,6 +216,7 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         n_samples: int,
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
         """Check before training whether the calibration samples can be sufficient.
 
@@ -227,6 +228,8 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
             Sample weights. If None, all are equal.
         largest_weight : float, default=None
             Largest sample weight, as in `CalibrationData`.
+        groups : ndarray of shape (n_samples,), default=None
+            Group of each sample. If None, all samples are independent.
 
         Raises
         ------
@@ -365,6 +368,8 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         """
         thresholds = self.thresholds(data, frontier)
         certified, reason = self.certify()
+        if certified and data.n_draws < len(data.scores):
+            reason += " This is a mean over groups of samples, each of which counts once."
         cost, accuracy = data.evaluate(thresholds)
         return CalibratedPoint(
             self,

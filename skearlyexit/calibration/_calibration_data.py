@@ -68,6 +68,9 @@ class CalibrationData:
         Conversion of a mean of these losses to an error. Required with `losses`.
     routing : Routing, default=None
         Which exits samples skip; see `ExitTable`. None if all are asked.
+    groups : ndarray of shape (n_samples,), default=None
+        Group of each sample. Samples of different groups are independent of each other. If None,
+        all samples are.
 
     Examples
     --------
@@ -94,6 +97,7 @@ class CalibrationData:
     losses: np.ndarray | None = None
     error_scale: ErrorScale | None = None
     routing: Routing | None = None
+    groups: np.ndarray | None = None
 
     @classmethod
     def from_table(
@@ -104,6 +108,7 @@ class CalibrationData:
         weight: np.ndarray | None = None,
         classes: np.ndarray | None = None,
         largest_weight: float | None = None,
+        groups: np.ndarray | None = None,
     ) -> CalibrationData:
         """Make calibration data from an exit table.
 
@@ -123,6 +128,8 @@ class CalibrationData:
         largest_weight : float, default=None
             Largest sample weight, as in the class. If None, it is the largest of `weight`, which is
             then divided by a power of two.
+        groups : ndarray of shape (n_samples,), default=None
+            Group of each sample, as in the class.
 
         Returns
         -------
@@ -158,6 +165,7 @@ class CalibrationData:
             probabilities,
             classes,
             routing=None if table.routing is None else table.routing[used],
+            groups=None if groups is None else groups[used],
         )
 
     @classmethod
@@ -171,6 +179,7 @@ class CalibrationData:
         error_scale: ErrorScale,
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
+        groups: np.ndarray | None = None,
     ) -> CalibrationData:
         """Make calibration data of a regression.
 
@@ -192,6 +201,8 @@ class CalibrationData:
             Sample weights. Samples of weight 0 are left out. If None, all are 1.
         largest_weight : float, default=None
             Largest sample weight, as in `from_table`.
+        groups : ndarray of shape (n_samples,), default=None
+            Group of each sample, as in the class.
 
         Returns
         -------
@@ -210,11 +221,16 @@ class CalibrationData:
             largest,
             losses=losses[used],
             error_scale=error_scale,
+            groups=None if groups is None else groups[used],
         )
 
     @classmethod
     def before_training(
-        cls, n_samples: int, weight: np.ndarray | None, largest_weight: float | None
+        cls,
+        n_samples: int,
+        weight: np.ndarray | None,
+        largest_weight: float | None,
+        groups: np.ndarray | None = None,
     ) -> CalibrationData:
         """Make calibration data before training, of two exits that are always correct.
 
@@ -228,6 +244,8 @@ class CalibrationData:
             Sample weights. If None, all are 1.
         largest_weight : float or None
             Largest sample weight, as in `from_table`.
+        groups : ndarray of shape (n_samples,), default=None
+            Group of each sample, as in the class.
 
         Returns
         -------
@@ -236,7 +254,8 @@ class CalibrationData:
         """
         weight, largest = _scaled(n_samples, weight, largest_weight)
         best = np.ones((n_samples, 2))
-        return cls(best, best.astype(bool), np.ones(2), weight, largest_weight=largest)
+        right = best.astype(bool)
+        return cls(best, right, np.ones(2), weight, largest_weight=largest, groups=groups)
 
     @cached_property
     def gains(self) -> np.ndarray:
@@ -259,6 +278,11 @@ class CalibrationData:
     def n_exits(self) -> int:
         """Number of exits, the last included."""
         return int(self.scores.shape[1])
+
+    @cached_property
+    def n_draws(self) -> int:
+        """Number of groups, or of samples if all samples are independent."""
+        return len(self.weight) if self.groups is None else len(np.unique(self.groups))
 
     @property
     def weight_shares(self) -> tuple[np.ndarray, float]:
@@ -304,6 +328,7 @@ class CalibrationData:
             probabilities=part(self.probabilities),
             losses=part(self.losses),
             routing=part(self.routing),
+            groups=part(self.groups),
         )
 
     def exits(self, thresholds: np.ndarray) -> np.ndarray:

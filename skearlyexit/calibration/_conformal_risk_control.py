@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
 from skearlyexit.calibration._base import NotCertifiedError
+from skearlyexit.calibration._draws import Draws
 from skearlyexit.calibration._over_family import OverFamily, Tested, rounded_up
 from skearlyexit.calibration._risks import Risk
 
@@ -109,21 +110,23 @@ class ConformalRiskControl(OverFamily):
 
     def _bounds(self, tested: Tested) -> np.ndarray:
         """Lowest level that each threshold of the family satisfies."""
-        weight = self._bounded_weight(tested.data)
-        total = weight.sum()
+        draws = self._draws(tested.data)
+        total = draws.weight.sum()
         # The mean of weight * (loss - level), with one additional sample of the largest weight and
         # loss, is at most 0 if and only if this bound is at most the level.
-        return np.asarray((total * tested.losses.monotone().means(weight) + 1) / (total + 1))
+        means = tested.losses.monotone().means(draws.sample_weight)
+        return np.asarray((total * means + 1) / (total + 1))
 
-    def _refusal(self, n_samples: int, least: float | None) -> NotCertifiedError:
+    def _refusal(self, draws: Draws, least: float | None) -> NotCertifiedError:
+        noun = draws.noun
         if least is None:
             return NotCertifiedError(
                 f"{self.description} cannot be met, nor can any other target_level with "
-                f"{n_samples} calibration samples. Give more samples."
+                f"{len(draws)} {noun}. Give more {noun}."
             )
         return NotCertifiedError(
-            f"{self.description} cannot be met: the least target_level for {n_samples} calibration "
-            f"samples is {least:g}. Give more samples, or at least this level."
+            f"{self.description} cannot be met: the least target_level for {len(draws)} {noun} is "
+            f"{least:g}. Give more {noun}, or at least this level."
         )
 
     def certify(self) -> tuple[bool | None, str]:

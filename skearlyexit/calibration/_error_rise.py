@@ -52,10 +52,11 @@ class ErrorRise(OperatingPoint):
 
     Notes
     -----
-    The standard error is that of the difference of the errors of the same samples, by the delta
-    method. It does not account for the choice among many thresholds, nor for the final model, whose
-    last exit may have gained more from the samples of all folds than the exits before it. With
-    ``standard_errors=0``, the rise on new samples is larger than asked for more often than not.
+    The standard error is that of the difference of the errors of the same samples, or groups if
+    there are any, by the delta method. It does not account for the choice among many thresholds,
+    nor for the final model, whose last exit may have gained more from the samples of all folds than
+    the exits before it. With ``standard_errors=0``, the rise on new samples is larger than asked
+    for more often than not.
 
     Examples
     --------
@@ -138,7 +139,11 @@ class ErrorRise(OperatingPoint):
             rise, changes = error / at_end - 1.0, error / at_end * (change - at_end_change)
         else:
             rise, changes = error - at_end, error * change - at_end * at_end_change
-        return rise, float(np.sqrt(np.sum(np.square(weight * changes))))
+        terms = weight * changes
+        if data.groups is not None:  # of which the samples are not independent
+            _, group_of = np.unique(data.groups, return_inverse=True)
+            terms = np.bincount(group_of, terms)
+        return rise, float(np.sqrt(np.sum(np.square(terms))))
 
     def _allowed(self, error: float) -> float:
         """Largest error that is allowed, given that of the last exit."""

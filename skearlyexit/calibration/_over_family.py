@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import NotCertifiedError, OperatingPoint
 from skearlyexit.calibration._calibration_data import CalibrationData
+from skearlyexit.calibration._draws import Draws
 from skearlyexit.calibration._family_of_risks import family_of_risks
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._risks import RISKS, FamilyLosses, Risk, exit_losses
@@ -23,7 +24,7 @@ LEVELS = (np.arange(501) / 500) ** 3
 #: Common thresholds, independent of the samples, from the highest down. They are dense near 1,
 #: where most scores of accurate heads are.
 FAMILY = 1.0 - LEVELS
-#: Share of the calibration samples on which the risk is estimated, and seed of their choice. On
+#: Share of the draws on which the risk is estimated, and seed of their choice. On
 #: 24 models of twelve tables, the mean cost was 0.283 with a fifth, and 0.289 with a third.
 LEARNING_SHARE, SEED = 0.2, 0
 
@@ -112,19 +113,19 @@ class OverFamily(OperatingPoint):
         ------
         NotCertifiedError
             If not even the highest thresholds can be certified, or the weights are different and
-            `max_weight` is None.
+            `max_weight` is None or there are groups.
         ValueError
             If `risk` returns invalid losses, or some for which the test is not valid, or a weight
             is larger than `max_weight`.
         """
-        self._bounded_weight(data)  # raises for weights that are not covered
+        draws = self._draws(data)
         losses = exit_losses(data, self.risk)
-        n_learning = int(LEARNING_SHARE * len(losses)) if self._learns() else 0
+        n_learning = int(LEARNING_SHARE * len(draws)) if self._learns() else 0
         if not n_learning:
             tested = Tested.of(self._common_family(), data, losses)
-            return self._certified(tested, len(losses), lambda: self._least_level(tested))
-        drawn = np.random.RandomState(SEED).permutation(len(losses))
-        learning, rest = np.sort(drawn[:n_learning]), np.sort(drawn[n_learning:])
+            return self._certified(tested, draws, lambda: self._least_level(tested))
+        drawn = np.random.RandomState(SEED).permutation(len(draws))
+        learning, rest = draws.rows(drawn[:n_learning]), draws.rows(drawn[n_learning:])
         remaining = data.take(rest)
         family = family_of_risks(
             data.scores[learning], losses[learning], data.weight[learning], LEVELS
@@ -135,7 +136,7 @@ class OverFamily(OperatingPoint):
         # What is tested depends on the number of samples and on their weights, not on the losses.
         best = Tested.of(np.array([np.inf]), remaining, np.zeros_like(losses[rest]))
         if self._n_passed(best):
-            return self._certified(learned, len(losses), lambda: self._least_level(learned))
+            return self._certified(learned, draws, lambda: self._least_level(learned))
         common = Tested.of(FAMILY, data, losses)
 
         def least() -> float | None:
@@ -145,7 +146,7 @@ class OverFamily(OperatingPoint):
             level = self._least_level(learned)
             return None if level is None or enough is None else max(level, enough)
 
-        return self._certified(common, len(losses), least)
+        return self._certified(common, draws, least)
 
     def _learns(self) -> bool:
         """Whether the family is learned on a part of the samples."""
@@ -154,12 +155,12 @@ class OverFamily(OperatingPoint):
         return isinstance(self.family, str) and self.family == "auto"
 
     def _certified(
-        self, tested: Tested, n_samples: int, least: Callable[[], float | None]
+        self, tested: Tested, draws: Draws, least: Callable[[], float | None]
     ) -> np.ndarray:
-        """Lowest certified thresholds, or an error that names the least level for the samples."""
+        """Lowest certified thresholds, or an error that names the least level for the draws."""
         n_passed = self._n_passed(tested)
         if not n_passed:
-            raise self._refusal(n_samples, least())
+            raise self._refusal(draws, least())
         chosen = tested.family[n_passed - 1]
         return np.array(np.broadcast_to(chosen, tested.data.n_exits - 1))
 
@@ -168,6 +169,7 @@ class OverFamily(OperatingPoint):
         n_samples: int,
         weight: np.ndarray | None = None,
         largest_weight: float | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
         """Check before training whether the calibration samples can be sufficient.
 
@@ -179,21 +181,23 @@ class OverFamily(OperatingPoint):
             Sample weights. If None, all are equal.
         largest_weight : float, default=None
             Largest sample weight, as in `CalibrationData`.
+        groups : ndarray of shape (n_samples,), default=None
+            Group of each sample. If None, all samples are independent.
 
         Raises
         ------
         NotCertifiedError
             If no threshold could be certified even with the lowest possible losses, or the weights
-            are different and `max_weight` is None.
+            are different and `max_weight` is None or there are groups.
         ValueError
             If a weight is larger than `max_weight`.
         """
-        data = CalibrationData.before_training(n_samples, weight, largest_weight)
+        data = CalibrationData.before_training(n_samples, weight, largest_weight, groups)
         best = np.zeros_like(data.scores)
         if self.risk == "accuracy_drop":
             best[:, 0] = -1.0
         tested = Tested.of(self._common_family(), data, best)
-        self._certified(tested, n_samples, lambda: self._least_level(tested))
+        self._certified(tested, self._draws(data), lambda: self._least_level(tested))
 
     @abstractmethod
     def _n_passed(self, tested: Tested) -> int:
@@ -204,7 +208,7 @@ class OverFamily(OperatingPoint):
         """Least level at which the highest thresholds are certified, rounded up."""
 
     @abstractmethod
-    def _refusal(self, n_samples: int, least: float | None) -> NotCertifiedError:
+    def _refusal(self, draws: Draws, least: float | None) -> NotCertifiedError:
         """Error that names the least level that can be certified, if there is one."""
 
     def _common_family(self) -> np.ndarray:
@@ -213,12 +217,21 @@ class OverFamily(OperatingPoint):
             return FAMILY
         return np.sort(np.asarray(self.family, dtype=np.float64))[::-1]
 
-    def _bounded_weight(self, data: CalibrationData) -> np.ndarray:
-        """Weights divided by an upper bound of the weight of any sample."""
+    def _draws(self, data: CalibrationData) -> Draws:
+        """Independent draws, with weights divided by an upper bound of the weight of any draw."""
         shares, largest = data.weight_shares
+        is_equal = bool((shares > 1 - 1e-9).all())  # up to rounding
+        if data.n_draws < len(shares):
+            if is_equal and self.max_weight is None:
+                return Draws.of_groups(data)
+            raise NotCertifiedError(
+                f"{self.description} cannot be certified: the samples have groups and weights, and "
+                "every group counts once. Calibrate without groups if all samples are independent, "
+                "or else without sample weights and max_weight."
+            )
         if self.max_weight is None:
-            if (shares > 1 - 1e-9).all():  # equal up to rounding
-                return np.ones_like(shares)
+            if is_equal:
+                return Draws.of_samples(np.ones_like(shares))
             raise NotCertifiedError(
                 f"{self.description} cannot be certified: the samples have different weights, and "
                 "a guarantee for them depends on the largest weight that can occur, which cannot "
@@ -230,7 +243,7 @@ class OverFamily(OperatingPoint):
                 f"can occur, in the units of sample_weight. Got {self.max_weight!r}, and a sample "
                 f"of weight {largest:g}."
             )
-        return shares * (largest / self.max_weight)
+        return Draws.of_samples(shares * (largest / self.max_weight))
 
     def _sentence(self) -> str:
         samples = "new samples"

@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import NotCertifiedError
+from skearlyexit.calibration._draws import Draws
 from skearlyexit.calibration._over_family import OverFamily, Tested, percent, rounded_up
 from skearlyexit.calibration._p_values import (
     betting_p_value,
@@ -90,9 +91,12 @@ class RiskControl(OverFamily):
     Notes
     -----
     The guarantee assumes that calibration samples and new samples are drawn independently from the
-    same distribution; samples of the same group are not independent. With cross-fitted calibration
-    samples, it holds for the models of the folds, and for the final model only if it behaves like
-    them.
+    same distribution. With cross-fitted calibration samples, it holds for the models of the folds,
+    and for the final model only if it behaves like them.
+
+    Samples of the same group are not independent. If groups are given, they are what is drawn: the
+    loss of a group is the mean of those of its samples, the risk is the mean over groups, and the
+    number of groups is what the test depends on.
 
     If samples have different weights, the risk is the weighted mean of the losses,
     ``E[weight * loss] / E[weight]``. A weight too rare to occur among the calibration samples may
@@ -162,48 +166,53 @@ class RiskControl(OverFamily):
             )
 
     def _n_passed(self, tested: Tested) -> int:
-        losses, weight = tested.losses, self._bounded_weight(tested.data)
+        losses, draws = tested.losses, self._draws(tested.data)
         if self.method == "ucb":
             losses = losses.monotone()
-        test = self._test_of(losses)
+        test = self._test_of(losses, draws)
         delta = 1 - self.confidence_level
         if test == "betting":
             n_passed = 0
             while n_passed < losses.n_thresholds:
                 if n_passed == 0 or losses.changes[n_passed]:
-                    found = self._p_values(test, losses, weight, n_passed)(self.target_level)
+                    found = self._p_values(test, losses, draws, n_passed)(self.target_level)
                 # Written such that a p-value of NaN certifies nothing.
                 if not found <= delta:
                     break
                 n_passed += 1
         else:
-            p_values = self._p_values(test, losses, weight, slice(None))(self.target_level)
+            p_values = self._p_values(test, losses, draws, slice(None))(self.target_level)
             failed = ~(p_values <= delta)
             n_passed = int(np.argmax(failed)) if failed.any() else losses.n_thresholds
         return n_passed
 
     def _least_level(self, tested: Tested) -> float | None:
-        losses, weight = tested.losses, self._bounded_weight(tested.data)
+        losses, draws = tested.losses, self._draws(tested.data)
         if self.method == "ucb":
             losses = losses.monotone()
-        p_value = self._p_values(self._test_of(losses), losses, weight, 0)
+        p_value = self._p_values(self._test_of(losses, draws), losses, draws, 0)
         return _least_level(p_value, 1 - self.confidence_level)
 
     def _p_values(
-        self, test: str, losses: FamilyLosses, weight: np.ndarray, at: Any
+        self, test: str, losses: FamilyLosses, draws: Draws, at: Any
     ) -> Callable[[float], Any]:
         """Function from a level to the p-values of some thresholds."""
         # Losses from -1 to 1 are rescaled to [0, 1].
         low, span = (-1.0, 2.0) if self.risk == "accuracy_drop" else (0.0, 1.0)
         if test == "betting":
-            column = (losses.at(at) - low) / span
-            return lambda level: betting_p_value(column, (level - low) / span, weight)
-        means = (losses.means(weight)[at] - low) / span
+            column = (draws.losses(losses.at(at)) - low) / span
+            return lambda level: betting_p_value(column, (level - low) / span, draws.weight)
+        means = (losses.means(draws.sample_weight)[at] - low) / span
         p_value = binomial_p_value if test == "binomial" else hoeffding_bentkus_p_value
-        return lambda level: p_value(means, len(weight), (level - low) / span)
+        return lambda level: p_value(means, len(draws), (level - low) / span)
 
-    def _test_of(self, losses: FamilyLosses) -> str:
+    def _test_of(self, losses: FamilyLosses, draws: Draws) -> str:
         zero_one = bool(np.all((losses.losses == 0) | (losses.losses == 1)))
+        if self.test == "binomial" and draws.group_of is not None:
+            raise ValueError(
+                "The 'test' of RiskControl must not be 'binomial' for samples with groups, whose "
+                "losses are means. Give 'auto'."
+            )
         if self.test == "binomial" and not zero_one:
             raise ValueError(
                 "The 'test' of RiskControl must not be 'binomial' for losses other than 0 and 1, "
@@ -211,20 +220,20 @@ class RiskControl(OverFamily):
             )
         if self.test != "auto":
             return self.test
-        if self.max_weight is not None:
+        if self.max_weight is not None or draws.group_of is not None:
             return "betting"
         return "binomial" if zero_one and self.risk != "accuracy_drop" else "betting"
 
-    def _refusal(self, n_samples: int, least: float | None) -> NotCertifiedError:
+    def _refusal(self, draws: Draws, least: float | None) -> NotCertifiedError:
+        noun = draws.noun
         if least is None:
             return NotCertifiedError(
                 f"{self.description} cannot be certified, nor can any other target_level with "
-                f"{n_samples} calibration samples. Give more samples, or a lower confidence_level."
+                f"{len(draws)} {noun}. Give more {noun}, or a lower confidence_level."
             )
         return NotCertifiedError(
-            f"{self.description} cannot be certified: the least target_level that {n_samples} "
-            f"calibration samples can certify is {least:g}. Give more samples, or at least this "
-            "level."
+            f"{self.description} cannot be certified: the least target_level that {len(draws)} "
+            f"{noun} can certify is {least:g}. Give more {noun}, or at least this level."
         )
 
     def certify(self) -> tuple[bool | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
@@ -34,12 +35,16 @@ ENOUGH_HELD_OUT = 3000
 
 
 def hold_out(
-    y: np.ndarray, share: float, groups: np.ndarray | None, rng: np.random.RandomState
+    y: np.ndarray,
+    share: float,
+    groups: np.ndarray | None,
+    rng: np.random.RandomState,
+    *,
+    representative: bool = False,
 ) -> Split:
     """Hold out a share of the samples.
 
-    Without groups, the split is stratified by class, and at least one sample of each class remains
-    for training.
+    Without groups, the split is stratified by class.
 
     Parameters
     ----------
@@ -50,6 +55,10 @@ def hold_out(
     groups : ndarray of shape (n_samples,) or None
         Groups of samples that are not split.
     rng : RandomState
+    representative : bool, default=False
+        Whether every sample is held out with the same probability, on which guarantees depend. The
+        only sample of a class may then be held out. Otherwise, at least one of each class remains
+        for training, and rare classes are held out too seldom.
 
     Returns
     -------
@@ -65,18 +74,35 @@ def hold_out(
         train, held = next(splitter.split(y, y, groups))
         return np.sort(train), np.sort(held)
     labels, counts = np.unique(y, return_counts=True)
-    exact = share * counts
-    n_held = np.floor(exact).astype(int)
-    # Samples lost by rounding down are added to the classes with the largest remainders.
-    n_over = int(np.ceil(share * len(y) - 1e-9)) - n_held.sum()
-    n_held[np.argsort(n_held - exact, kind="stable")[:n_over]] += 1
-    n_held = np.minimum(n_held, counts - 1)
-    chosen = [
-        rng.permutation(np.flatnonzero(y == label))[:n]
-        for label, n in zip(labels, n_held, strict=True)
-    ]
-    held = np.sort(np.concatenate(chosen))
+    shuffled = [rng.permutation(np.flatnonzero(y == label)) for label in labels]
+    total = int(np.ceil(share * len(y) - 1e-9))
+    if representative:
+        # A copy of the generator: what is drawn after the split does not depend on the rounding.
+        n_held = _rounded_at_random(total / len(y) * counts, copy.deepcopy(rng))
+    else:
+        exact = share * counts
+        n_held = np.floor(exact).astype(int)
+        # Samples lost by rounding down are added to the classes with the largest remainders.
+        n_over = total - n_held.sum()
+        n_held[np.argsort(n_held - exact, kind="stable")[:n_over]] += 1
+        n_held = np.minimum(n_held, counts - 1)
+    held = np.sort(np.concatenate([rows[:n] for rows, n in zip(shuffled, n_held, strict=True)]))
     return np.setdiff1d(np.arange(len(y)), held), held
+
+
+def _rounded_at_random(exact: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Integers whose expected values are these numbers, and whose sum is the same.
+
+    Each number is rounded down or up; their sum must be an integer up to rounding errors.
+    """
+    order = rng.permutation(len(exact))
+    # Systematic sampling: of marks at distances of 1, those that fall into each number.
+    ends = np.cumsum(exact[order])
+    ends[-1] = np.round(ends[-1])
+    marks = np.floor(ends + rng.uniform(1e-6, 1 - 1e-6)).astype(int)
+    found = np.empty(len(exact), dtype=int)
+    found[order] = np.diff(marks, prepend=0)
+    return found
 
 
 def calibration_splits(
@@ -110,21 +136,23 @@ def calibration_splits(
             n_held = np.cumsum([_n_independent(held, groups) for _, held in splits])
             return splits[: int(np.searchsorted(n_held, ENOUGH_CROSS_FITTED)) + 1], True
         share = min(AUTO_SHARE, ENOUGH_HELD_OUT / len(y))
-        return [hold_out(y, share, groups, rng)], len(y) < AUTO_REFIT_BELOW
+        split = hold_out(y, share, groups, rng, representative=True)
+        return [split], len(y) < AUTO_REFIT_BELOW
     if isinstance(calibration, Integral):
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
         splitter = kind(int(calibration), shuffle=True, random_state=rng)
         return list(splitter.split(y, y, groups)), True
     if isinstance(calibration, Real):
-        train, held = hold_out(y, float(calibration), groups, rng)
-        if not len(held):
+        train, held = hold_out(y, float(calibration), groups, rng, representative=True)
+        if not len(train):
             raise ValueError(
-                f"calibration={calibration} holds out none of {len(y)} samples. Give a larger "
-                "share, an integer for cross-fitting, or more samples."
+                f"calibration={calibration} leaves none of {len(y)} samples to train on. Give a "
+                "smaller share, an integer for cross-fitting, or more samples."
             )
         return [(train, held)], False
     splits = []
     unseen = np.ones(len(y), dtype=bool)
+    members = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
     for train, held in check_cv(calibration, y, classifier=True).split(y, y, groups):
         if not len(train):
             raise ValueError(
@@ -137,6 +165,13 @@ def calibration_splits(
                 f"The 'calibration' splitter {calibration!r} holds out {n_both} samples that it "
                 "also trains on, on which nothing can be calibrated. Give one whose parts do not "
                 "overlap."
+            )
+        n_divided = len(np.intersect1d(members[train], members[held]))
+        if n_divided:
+            raise ValueError(
+                f"The 'calibration' splitter {calibration!r} divides {n_divided} groups between "
+                "training and calibration, whose samples are not independent. Give one that keeps "
+                "groups together, such as GroupKFold, or no groups."
             )
         once = held[np.sort(np.unique(held, return_index=True)[1])]
         splits.append((train, once[unseen[once]]))

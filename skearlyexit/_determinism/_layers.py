@@ -125,28 +125,34 @@ def _is_plain(layer: torch.nn.Module) -> TypeGuard[PaddedLinear]:
 
 
 class Convolution(torch.nn.Conv2d):
-    """Convolution that is computed for a single sample as for several.
+    """Convolution whose result for a sample does not depend on the others, nor on its position.
 
     For a single small image on the CPU, torch uses another algorithm than for several, which
-    changes the last bits.
+    changes the last bits. In double precision with channels last, they depend on where the image
+    begins in memory.
     """
 
     def _conv_forward(
         self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        if (
-            self.training
-            or torch.compiler.is_compiling()
-            or len(input) > 1
-            or input.device.type != "cpu"
-            or input.dtype != torch.float32
-            or not torch.backends.mkldnn.is_available()
-        ):
+        if self.training or torch.compiler.is_compiling() or input.device.type != "cpu":
+            return super()._conv_forward(input, weight, bias)
+        if input.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+            return super()._conv_forward(_channels_first(input), _channels_first(weight), bias)
+        if len(input) > 1:
             return super()._conv_forward(input, weight, bias)
         assert isinstance(self.padding, tuple)
         return torch.mkldnn_convolution(
             input, weight, bias, self.padding, self.stride, self.dilation, self.groups
         )
+
+
+def _channels_first(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values with the strides of channels first, also if there is a single channel.
+
+    By the strides, torch takes a tensor of a single channel for one with channels last.
+    """
+    return tensor.contiguous().view(-1).view(tensor.shape)
 
 
 def to_layers_of_torch(module: torch.nn.Module) -> None:

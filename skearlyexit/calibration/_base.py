@@ -43,8 +43,8 @@ class CalibratedPoint:
     reason : str, default=""
         Explanation in words, such as the guarantee, or why none is given.
     shares : ndarray of shape (n_exits,), default=None
-        Exit rates: share of the calibration samples that exits at each exit. None without
-        calibration samples.
+        Exit rates: share of the calibration samples that exits at each exit, whatever their
+        weights. None without calibration samples.
     strict_budget : StrictBudget, default=None
         Rule that enforces a strict budget. None for all other requests.
     error : float, default=nan

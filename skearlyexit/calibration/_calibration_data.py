@@ -414,7 +414,7 @@ class CalibrationData:
         Returns
         -------
         shares : ndarray of shape (n_exits,)
-            Weighted share of the samples that exits at each exit.
+            Share of the samples that exits at each exit, whatever their weights.
         """
         return self.exit_rates(self.exits(thresholds))
 
@@ -429,10 +429,10 @@ class CalibrationData:
         Returns
         -------
         shares : ndarray of shape (n_exits,)
-            Weighted share of the samples that exits at each exit.
+            Share of the samples that exits at each exit. Each counts once, whatever its weight:
+            they are compared with those of new samples, which have no weights.
         """
-        left = np.bincount(exits, self.weight, self.n_exits)
-        return np.asarray(left / self._total_weight)
+        return np.bincount(exits, minlength=self.n_exits) / len(exits)
 
 
 def _scaled(

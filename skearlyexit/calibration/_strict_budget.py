@@ -33,7 +33,7 @@ class StrictBudget:
         Parameters
         ----------
         budget : float
-            At least the mean cost of these exit rates.
+            At least the mean cost of these exit rates, unless they are those of weighted samples.
         costs, shares : ndarray of shape (n_exits,)
             Cumulative costs and exit rates.
         """

@@ -223,6 +223,21 @@ class TestSharesOfLeaving:
 
 
 class TestDrift:
+    def test_samples_of_any_weight_count_once(self, clf):
+        """New samples have no weights, so that the same samples again are no drift."""
+        weight = np.where(Y_TEST == 0, 10.0, 1.0)
+        weighted = copy.deepcopy(clf).calibrate(X_TEST, Y_TEST, Budget(0.8), sample_weight=weight)
+        _, exits = weighted.predict(X_TEST, return_exits=True)
+        shares = np.bincount(exits, minlength=weighted.n_exits_) / len(exits)
+        np.testing.assert_allclose(weighted.operating_point_.shares, shares)
+        frontier = weighted.frontier_
+        for thresholds, found in zip(frontier.thresholds, frontier.shares, strict=True):
+            _, exits = weighted.predict(X_TEST, threshold=thresholds, return_exits=True)
+            np.testing.assert_allclose(found, np.bincount(exits, minlength=len(found)) / len(exits))
+        before = weighted.predict(X_TEST, return_exits=True)[1]
+        weighted.partial_calibrate(X_TEST, window=len(X_TEST))
+        assert same(weighted.predict(X_TEST, return_exits=True)[1], before)
+
     def test_the_budget_is_kept(self, clf):
         drifting = copy.deepcopy(clf)
         harder = X_TEST * 0.3

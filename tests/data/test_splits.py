@@ -96,11 +96,45 @@ class TestCalibrationSplits:
         assert not refit
         assert not set(self.groups[train]) & set(self.groups[held])
 
-    def test_share_that_holds_nothing_out(self):
+    def test_share_that_leaves_nothing_to_train_on(self):
         with pytest.raises(
-            ValueError, match=r"calibration=0\.2 holds out none of 5 samples\. Give"
+            ValueError, match=r"calibration=0\.9 leaves none of 5 samples to train on\. Give"
         ):
-            calibration_splits(0.2, np.arange(5), None, rng())
+            calibration_splits(0.9, np.arange(5), None, rng())
+
+    @pytest.mark.parametrize("calibration", ["auto", 0.3])
+    def test_samples_of_rare_classes_are_held_out_as_often_as_others(self, calibration):
+        """A guarantee for new samples is one for samples of rare classes, too."""
+        n_frequent, n_draws = (16_000, 20) if calibration == "auto" else (100, 200)
+        y = np.concatenate([np.arange(60), np.arange(60, 90).repeat(2), np.full(n_frequent, 90)])
+        often = np.zeros(len(y))
+        for seed in range(n_draws):
+            [(train, held)], _ = calibration_splits(calibration, y, None, rng(seed))
+            assert_partition((train, held), len(y))
+            often[held] += 1
+        share = len(held) / len(y)
+        for rows in (np.arange(60), np.arange(60, 120)):
+            deviation = np.sqrt(share * (1 - share) / (n_draws * len(rows)))
+            assert abs(often[rows].mean() / n_draws - share) < 5 * deviation
+        assert np.abs(often / n_draws - share).max() < 6 * np.sqrt(share * (1 - share) / n_draws)
+
+    @settings(deadline=None)
+    @given(counts_of_classes, st.integers(1, 99), st.integers(0, 100))
+    def test_shares_are_stratified(self, counts, percent, seed):
+        y = labels(counts, seed)
+        train, held = hold_out(y, percent / 100, None, rng(seed), representative=True)
+        assert_partition((train, held), len(y))
+        assert len(held) == ceil(Fraction(percent * len(y), 100))
+        share = Fraction(len(held), len(y))
+        for n, count in zip(np.bincount(y[held], minlength=len(counts)), counts, strict=True):
+            assert floor(share * count) <= n <= ceil(share * count)
+
+    @pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
+    def test_a_splitter_must_not_divide_groups(self):
+        with pytest.raises(ValueError, match="divides 15 groups between training and calibration"):
+            calibration_splits(KFold(3), self.y, self.groups, rng())
+        splits, _ = calibration_splits(GroupKFold(3), self.y, self.groups, rng())
+        assert_cross_fitted(splits, 120)
 
     @pytest.mark.parametrize("n_folds", [2, 5, np.int64(4)])
     def test_number_of_folds(self, n_folds):

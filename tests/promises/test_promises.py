@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import skorch
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -246,6 +246,8 @@ def test_any_width_keeps_rows_apart(n_features, n_classes, width, hidden, seed):
     width=st.integers(1, 9),
     dtype=st.sampled_from(["float32", "float64"]),
 )
+@example(channels=1, height=3, width=3, dtype="float64")
+@example(channels=3, height=5, width=5, dtype="float64")
 def test_images_of_any_shape_are_kept_apart(channels, height, width, dtype):
     rng = np.random.RandomState(0)
     X, y = rng.randn(40, channels, height, width), np.arange(40) % 3

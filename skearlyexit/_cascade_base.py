@@ -71,8 +71,9 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
 
         The file runs in any ONNX runtime, and `OnnxCascade` predicts from it, as from one of
         `EarlyExitClassifier.to_onnx`, where its inputs and outputs are described. The estimators
-        are converted by ``skl2onnx``. Samples are in single precision, and the outputs for those
-        with missing values are NaN.
+        are converted by ``skl2onnx``. Samples are in single precision. The probabilities, or
+        values, predicted for those with missing values are NaN, also if the estimators support
+        them; their labels have no meaning.
 
         Parameters
         ----------

@@ -28,6 +28,11 @@ class GivenRows:
     """
 
     def __init__(self, content: Any) -> None:
+        if isinstance(content, str | bytes):
+            raise ValueError(
+                f"X must be samples, such as a list of texts. Got a single text, {content[:50]!r}; "
+                "give [X]."
+            )
         if sparse.issparse(content):
             content = content.tocsr()
         elif not hasattr(content, "__getitem__"):

@@ -88,7 +88,8 @@ class NotCertifiedError(ValueError):
     ... except NotCertifiedError as error:
     ...     print(error)  # doctest: +NORMALIZE_WHITESPACE
     RiskControl(target_level=0.01, confidence_level=0.9) cannot be certified: the least target_level
-    that 100 calibration samples can certify is 0.023. Give more samples, or at least this level.
+    that 100 calibration samples can certify is 0.023. Give more calibration samples, or at least
+    this level.
     """
 
 

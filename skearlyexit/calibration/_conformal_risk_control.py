@@ -25,7 +25,9 @@ class ConformalRiskControl(OverFamily):
     calibration samples. For a single calibration it may be larger; `RiskControl` bounds it with a
     given confidence, and usually lets fewer samples exit early.
 
-    If not even the highest thresholds satisfy the criterion, `NotCertifiedError` is raised.
+    If not even the highest thresholds satisfy the criterion, `NotCertifiedError` is raised. In the
+    average, this counts as a risk of 0, so that the risk of the calibrations that succeed is larger
+    if others fail.
 
     Parameters
     ----------

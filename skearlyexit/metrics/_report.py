@@ -26,7 +26,8 @@ class ExitReport:
     """Accuracy and cost of an early-exit model on samples that it was not fitted or calibrated on.
 
     It is printed as a page of text, and shown as tables in a notebook. Each interval holds for its
-    own figure: of the intervals of twenty classes at 95 %, one is expected to miss its figure.
+    own figure: of the intervals of twenty classes at 95 %, one is expected to miss its figure. They
+    assume that the samples are independent, and are too narrow for samples in groups.
 
     Attributes
     ----------

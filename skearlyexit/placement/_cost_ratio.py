@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval
 
+from skearlyexit._utils._warnings import warn
 from skearlyexit.placement._base import Candidates, Placed, Placement, Probe, placed_at
 
 
@@ -61,5 +62,11 @@ class CostRatio(Placement):
                 reasons.append(before or "the first")
                 kept.append(i)
                 least = cost * self.ratio
+        if not kept:
+            warn(
+                "No sample exits early: the backbone has no candidate for an exit with a cost "
+                "before its end. list_exits(backbone, X) lists candidates, and "
+                "TracedBackbone(module) finds those inside of a module, such as one of a chain."
+            )
         kept.append(len(places) - 1)
         return placed_at(kept, places, candidates, repr(self), [*reasons, "the end"])

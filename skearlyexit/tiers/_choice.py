@@ -164,6 +164,7 @@ def choose_plan(
     minimize: str = "latency",
     operating_point: OperatingPoint | None = None,
     sample_weight: Any = None,
+    groups: Any = None,
     sample_bytes: float | None = None,
     compression: str | None = None,
     answer_bytes: float | None = None,
@@ -198,6 +199,8 @@ def choose_plan(
         thresholds. None is ``AccuracyDrop(0.01)``, and ``ErrorRise(0.01)`` in regression.
     sample_weight : array-like of shape (n_samples,), default=None
         Sample weights. Samples of weight 0 are ignored.
+    groups : array-like of shape (n_samples,), default=None
+        Group of each sample, as in `EarlyExitClassifier.calibrate`.
     sample_bytes : float, default=None
         Size of a sample as it is sent, as in `ModelParts.of`.
     compression : {"float16", "int8"} or None, default=None
@@ -253,7 +256,7 @@ def choose_plan(
     model, X = last_step(estimator, X)
     point = _requested(operating_point, model)
     check_compression(compression)
-    labeled = LabeledRows.of(model, X, y, sample_weight)
+    labeled = LabeledRows.of(model, X, y, sample_weight, groups)
     parts = parts_of(model, labeled.rows, sample_bytes, compression)
 
     @cache

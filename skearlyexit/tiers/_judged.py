@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade
+from skearlyexit._data._encode import checked_groups
 from skearlyexit._data._sources import labels_of
 from skearlyexit._data._weights import checked_weight
 from skearlyexit._utils._unwrap import last_step
@@ -68,18 +69,23 @@ class LabeledRows:
         Encoded labels or values.
     weight : ndarray of shape (n_samples,)
         Sample weights.
+    groups : ndarray of shape (n_samples,) or None, default=None
+        Group of each sample. None if all are independent.
     """
 
     model: Any
     rows: Any
     y: np.ndarray
     weight: np.ndarray
+    groups: np.ndarray | None = None
 
     @classmethod
-    def of(cls, model: Any, X: Any, y: Any, sample_weight: Any) -> LabeledRows:
+    def of(cls, model: Any, X: Any, y: Any, sample_weight: Any, groups: Any = None) -> LabeledRows:
         """Validate samples for a model."""
         y, rows = labels_of(X, y), model._validate_rows(X)
-        return cls(model, rows, model._task.encoded(y, rows), checked_weight(sample_weight, rows))
+        weight = checked_weight(sample_weight, rows)
+        groups = None if groups is None else checked_groups(groups, rows)
+        return cls(model, rows, model._task.encoded(y, rows), weight, groups)
 
     def data(self, cascade: Cascade, *, with_probabilities: bool = False) -> CalibrationData:
         """Outputs of all exits for the samples of positive weight."""
@@ -88,7 +94,9 @@ class LabeledRows:
             table = tabulate(cascade, self.rows)
         else:
             table = label_table(cascade.network, cascade.exit_rule, self.rows)
-        return self.model._task.calibration_data(table, self.y, self.model.costs_, self.weight)
+        return self.model._task.calibration_data(
+            table, self.y, self.model.costs_, self.weight, groups=self.groups
+        )
 
     def exits(self, cascade: Cascade, data: CalibrationData, point: CalibratedPoint) -> np.ndarray:
         """Exit of each sample of positive weight at an operating point."""

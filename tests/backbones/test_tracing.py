@@ -159,6 +159,14 @@ class TestTheSame:
         assert all(p.requires_grad and p.grad is None for p in module.parameters())
 
 
+def states(cell, x):
+    """Last state of a recurrent cell that reads one column after the other."""
+    h, c = x.new_zeros(x.shape[0], 4), x.new_zeros(x.shape[0], 4)
+    for i in range(x.shape[1]):
+        h, c = cell(x[:, i : i + 1], (h, c))
+    return h
+
+
 class TestNames:
     def test_submodules_aliases_and_operations(self):
         network = network_of(make(nets.Counted).double(), VECTORS)
@@ -182,6 +190,27 @@ class TestNames:
         natural = [name for name, ok in zip(network.names, network.natural, strict=True) if ok]
         assert {"stem", "layer1.0", "layer1", "layer2.0", "layer2", "pool"} <= {*natural}
         assert not {"layer1.0.conv1", "layer2.0.shortcut", "layer2.1.norm2"} & {*natural}
+
+    def test_parts_of_the_input_are_no_natural_places(self):
+        """Where all operations pass on more than one value, as in a loop over time."""
+        module = odd(
+            lambda self, x: self.out(states(self.cell, x)),
+            cell=make(lambda: nn.LSTMCell(1, 4)),
+            out=make(lambda: nn.Linear(4, 2)),
+        )
+        network = network_of(module, VECTORS[:, :6], n_classes=2)
+        natural = [name for name, ok in zip(network.names, network.natural, strict=True) if ok]
+        assert any("getitem" in name for name in network.names)
+        assert {"cell", "cell:2", "cell:5"} <= {*natural}
+        assert not any("new_zeros" in name for name in natural)
+        layout = network.layout
+        of_input = {
+            name
+            for name, place in zip(network.names, network.places, strict=True)
+            if not layout.is_learned(layout.nodes[place.position])
+        }
+        assert of_input
+        assert not of_input & {*natural}
 
     def test_a_table_by_hand(self):
         places = list_exits(make(nets.Counted), VECTORS[:3], n_classes=3)

@@ -29,6 +29,7 @@ from skearlyexit import (
     PatiencePolicy,
     RiskControl,
     SeparateTraining,
+    TracedBackbone,
 )
 from tests._data import blobs, make, quick
 
@@ -41,6 +42,15 @@ class Pooled(nn.Module):
 class Twins(nn.Module):
     def forward(self, rows):
         return rows, rows
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(13, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.second(torch.relu(self.first(x)))))
 
 
 class NoBatch(nn.Module):
@@ -346,6 +356,13 @@ class TestSensibleAnswers:
     def test_more_exits_than_the_backbone_holds(self):
         with pytest.warns(UserWarning, match="holds 4 of the 9 exits asked for"):
             assert quick(exits=9).fit(X, y).n_exits_ == 4
+
+    def test_a_network_inside_of_a_chain_has_no_exits(self):
+        chain = nn.Sequential(nn.Identity(), make(Nested))
+        with pytest.warns(UserWarning, match=r"No sample exits early.*TracedBackbone\(module\)"):
+            assert quick(backbone=chain, exits="auto").fit(X, y).n_exits_ == 1
+        traced = quick(backbone=TracedBackbone(chain), exits="auto").fit(X, y)
+        assert traced.n_exits_ == 2
 
     @pytest.mark.parametrize("training", ["joint", "mixed", "separate"])
     def test_frozen_network(self, training):

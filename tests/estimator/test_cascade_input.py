@@ -149,6 +149,8 @@ class TestKinds:
         ]
         clf = CascadeClassifier(estimators, cost=[1, 2], random_state=0).fit(texts, y)
         assert clf.predict(texts[:3], threshold=0.9).shape == (3,)
+        with pytest.raises(ValueError, match=r"Got a single text, 'red green'; give \[X\]"):
+            clf.predict("red green")
         assert not hasattr(clf, "n_features_in_")
         # Nothing is left of a fit on samples with features.
         again = self.chain().fit(self.frame, y).set_params(size=estimators[0][1], all="drop")

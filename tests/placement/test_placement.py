@@ -92,6 +92,7 @@ class TestCostShare:
 
 
 class TestCostRatio:
+    @pytest.mark.filterwarnings("ignore:No sample exits early")
     @settings(deadline=None, max_examples=300)
     @given(block_costs, st.floats(1, 4), st.floats(0, 0.5))
     def test_costs_grow_by_the_ratio(self, macs, ratio, first):

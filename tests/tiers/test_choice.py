@@ -1,7 +1,7 @@
 """The best assignment and thresholds, against a search by brute force."""
 
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
@@ -18,6 +18,7 @@ from skearlyexit import (
     RiskControl,
     Threshold,
 )
+from skearlyexit.calibration import NotCertifiedError
 from skearlyexit.tiers import ModelParts, Tier, TierPlan, choose_plan
 from tests.tiers._models import X_TEST, Y_TEST, X, network
 
@@ -153,6 +154,20 @@ def test_thresholds_with_a_guarantee_are_those_of_the_calibration():
     for ranked in choice.ranking:
         np.testing.assert_array_equal(ranked.thresholds, expected)
     assert "RiskControl(target_level=0.1, confidence_level=0.8)" in str(choice)
+
+
+def test_a_guarantee_for_groups_depends_on_their_number():
+    point = RiskControl(0.1, confidence_level=0.8)
+    for n_groups in (5, 100):
+        groups = np.arange(len(X_TEST)) % n_groups
+        choose = partial(choose_plan, operating_point=point, groups=groups)
+        if n_groups == 5:
+            with pytest.raises(NotCertifiedError, match="5 groups of calibration samples"):
+                choose(TIERS, LINKS, network(), X_TEST, Y_TEST)
+        else:
+            choice = choose(TIERS, LINKS, network(), X_TEST, Y_TEST)
+            model = deepcopy(network()).calibrate(X_TEST, Y_TEST, point, groups=groups)
+            np.testing.assert_array_equal(choice.thresholds, model.thresholds_)
 
 
 def test_fixed_thresholds_leave_the_assignment():

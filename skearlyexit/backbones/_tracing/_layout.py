@@ -30,6 +30,7 @@ class Layout:
         self.position = {node: i for i, node in enumerate(self.nodes)}
         self.values: dict[fx.Node, Value] = {node: node.meta["value"] for node in self.nodes}
         self._free: dict[fx.Node, bool] = {}
+        self._learned: dict[fx.Node, bool] = {}
 
     @cached_property
     def last_use(self) -> list[int]:
@@ -91,6 +92,15 @@ class Layout:
         if node not in self._free:
             self._free[node] = self._can_be_made_anew(node)
         return self._free[node]
+
+    def is_learned(self, node: fx.Node) -> bool:
+        """Whether a value depends on a submodule or an attribute of the network."""
+        if not self._learned:
+            for each in self.nodes:  # the inputs of an operation come before it
+                self._learned[each] = each.op in ("call_module", "get_attr") or any(
+                    self._learned.get(given, True) for given in each.all_input_nodes
+                )
+        return self._learned[node]
 
     def _can_be_made_anew(self, node: fx.Node) -> bool:
         value = self.values[node]

@@ -60,8 +60,14 @@ class TracedNetwork(Network):
     in_evaluation: set[str]
 
     def __post_init__(self) -> None:
-        natural = [place.carried == [self.layout.nodes[place.position]] for place in self.places]
-        # The end is always natural. If it is the only one, all candidates are considered.
+        embeddings = [self.layout.nodes[place.position] for place in self.places]
+        natural = [
+            place.carried == [each] for place, each in zip(self.places, embeddings, strict=True)
+        ]
+        # The end is always natural. If it is the only one, all candidates are considered at which
+        # something has been learned, which parts of the input, for later stages, have not.
+        if sum(natural) <= 1:
+            natural = [self.layout.is_learned(each) for each in embeddings]
         self.natural = natural if sum(natural) > 1 else None
 
     def cut(self, ends: Sequence[int]) -> list[Block]:

@@ -69,7 +69,8 @@ class CascadeClassifier(BaseExitClassifier, BaseCascade):
     threshold : float or sequence of float, default=None
         One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
         the first estimator; above 1 no sample exits early. At most one of `threshold`, `budget` and
-        `operating_point` may be given.
+        `operating_point` may be given. They are used in `fit` and `calibrate`; to set them later
+        has no effect on `predict`, whose arguments are for that.
     budget : float or Budget, default=None
         Maximum mean cost per sample. A float is in units of the cost of the last estimator alone;
         ``Budget(2, unit="ms")`` is in milliseconds, which requires costs in seconds. Among the

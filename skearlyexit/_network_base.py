@@ -137,8 +137,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             if nested and name in own and not hasattr(value, "set_params"):
                 raise ValueError(
                     f"{key!r} sets {inner!r} of the object given as {name!r}, and that is "
-                    f"{value!r}. Give an object first, such as "
-                    f"{type(self).__name__}(backbone=MLPBackbone()) for parameters of a backbone."
+                    f"{value!r}. Give an object as {name!r} first, as in "
+                    f"{type(self).__name__}(backbone=MLPBackbone()) for backbone__width."
                 )
         return super().set_params(**params)
 

@@ -119,7 +119,8 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
     threshold : float or sequence of float, default=None
         One threshold for all exits, or one for each exit but the last. At 0 every sample exits at
         the first exit; above 1 no sample exits early. At most one of `threshold`, `budget` and
-        `operating_point` may be given.
+        `operating_point` may be given. They are used in `fit` and `calibrate`; to set them later
+        has no effect on `predict`, whose arguments are for that.
     budget : float or Budget, default=None
         Maximum mean cost per sample. A float is in units of the cost of the plain network, that is
         the network with its last head and no other exit; ``Budget(2, unit="ms")`` is in
@@ -434,7 +435,8 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
             too, where `RiskControl` and `ConformalRiskControl` support different weights only with
             `max_weight`. Samples of weight 0 are ignored.
         X_val : array-like of shape (n_validation, ...), default=None
-            Validation samples for early stopping, instead of a share of X.
+            Validation samples for early stopping, instead of a share of X. The steps of a pipeline
+            transform them only if its `transform_input` contains ``"X_val"``.
         y_val : array-like of shape (n_validation,) or (n_validation, n_targets), default=None
             Values of the targets for `X_val`. May be None only if `X_val` is a Dataset whose items
             are ``(sample, value)``.

@@ -144,7 +144,8 @@ def test_clone_keeps_the_parameters():
 )
 def test_parameters_of_an_object_that_was_not_given(key):
     clf = EarlyExitClassifier()
-    with pytest.raises(ValueError, match=r"that is None\. Give an object first, such as"):
+    name = key.split("__")[0]
+    with pytest.raises(ValueError, match=rf"that is None\. Give an object as '{name}' first"):
         clf.set_params(max_epochs=3, **{key: 32})
     assert clf.max_epochs == EarlyExitClassifier().max_epochs
     assert clf.set_params(backbone=MLPBackbone(), backbone__width=32).backbone.width == 32

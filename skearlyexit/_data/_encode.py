@@ -347,7 +347,7 @@ def check_row_shape(estimator: Any, X: Any, row_shape: tuple[int, ...], name: st
 def checked_groups(groups: Any, X: Any) -> np.ndarray:
     """Check that there is a group for each of the samples, and return the groups as an array."""
     check_labels(groups, "groups")
-    found: np.ndarray = column_or_1d(groups)
+    found: np.ndarray = column_or_1d(groups, input_name="groups")
     check_consistent_length(X, found)
     missing = np.isnan(found) if found.dtype.kind == "f" else np.zeros(len(found), dtype=bool)
     if missing.any():

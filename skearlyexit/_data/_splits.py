@@ -32,6 +32,8 @@ AUTO_REFIT_BELOW = 15_000
 #: of 10,000. Each further fold is another training.
 ENOUGH_CROSS_FITTED = 600
 ENOUGH_HELD_OUT = 3000
+#: Number of groups from which this can be certified at all.
+LEAST_GROUPS = 310
 
 
 def hold_out(
@@ -56,9 +58,9 @@ def hold_out(
         Groups of samples that are not split.
     rng : RandomState
     representative : bool, default=False
-        Whether every sample is held out with the same probability, on which guarantees depend. The
-        only sample of a class may then be held out. Otherwise, at least one of each class remains
-        for training, and rare classes are held out too seldom.
+        Whether every sample is held out with the same probability, as guarantees require. The only
+        sample of a class may then be held out. Otherwise, at least one of each class remains for
+        training, so that samples of rare classes are held out less often.
 
     Returns
     -------
@@ -131,11 +133,12 @@ def calibration_splits(
     if calibration is None:
         return [], True
     if calibration == "auto":
-        if len(y) < AUTO_CROSS_FIT_BELOW:
+        n = _n_independent(np.arange(len(y)), groups)
+        if len(y) < AUTO_CROSS_FIT_BELOW or LEAST_GROUPS <= n < AUTO_CROSS_FIT_BELOW:
             splits = list(cross_fitting_splits(AUTO_FOLDS, y, groups, rng))
             n_held = np.cumsum([_n_independent(held, groups) for _, held in splits])
             return splits[: int(np.searchsorted(n_held, ENOUGH_CROSS_FITTED)) + 1], True
-        share = min(AUTO_SHARE, ENOUGH_HELD_OUT / len(y))
+        share = min(AUTO_SHARE, ENOUGH_HELD_OUT / n)
         split = hold_out(y, share, groups, rng, representative=True)
         return [split], len(y) < AUTO_REFIT_BELOW
     if isinstance(calibration, Integral):
@@ -152,7 +155,6 @@ def calibration_splits(
         return [(train, held)], False
     splits = []
     unseen = np.ones(len(y), dtype=bool)
-    members = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
     for train, held in check_cv(calibration, y, classifier=True).split(y, y, groups):
         if not len(train):
             raise ValueError(
@@ -166,7 +168,7 @@ def calibration_splits(
                 "also trains on, on which nothing can be calibrated. Give one whose parts do not "
                 "overlap."
             )
-        n_divided = len(np.intersect1d(members[train], members[held]))
+        n_divided = 0 if groups is None else len(np.intersect1d(groups[train], groups[held]))
         if n_divided:
             raise ValueError(
                 f"The 'calibration' splitter {calibration!r} divides {n_divided} groups between "
@@ -191,7 +193,9 @@ def cross_fitting_splits(
     if groups is not None:
         n_groups = len(np.unique(groups))
         if n_groups >= 2:
-            yield from GroupKFold(min(n_folds, n_groups)).split(y, y, groups)
+            # Drawn, since the order of groups may have a meaning, and some folds may not be used.
+            splitter = GroupKFold(min(n_folds, n_groups), shuffle=True, random_state=rng)
+            yield from splitter.split(y, y, groups)
     elif np.bincount(y)[np.unique(y)].min() >= n_folds:
         yield from StratifiedKFold(n_folds, shuffle=True, random_state=rng).split(y, y)
     elif len(y) >= n_folds:

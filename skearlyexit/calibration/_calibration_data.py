@@ -280,9 +280,16 @@ class CalibrationData:
         return int(self.scores.shape[1])
 
     @cached_property
+    def group_of(self) -> np.ndarray | None:
+        """Index of the group of each sample, from 0 on. None if all samples are independent."""
+        if self.groups is None:
+            return None
+        return np.asarray(np.unique(self.groups, return_inverse=True)[1])
+
+    @property
     def n_draws(self) -> int:
         """Number of groups, or of samples if all samples are independent."""
-        return len(self.weight) if self.groups is None else len(np.unique(self.groups))
+        return len(self.weight) if self.group_of is None else int(self.group_of.max()) + 1
 
     @property
     def weight_shares(self) -> tuple[np.ndarray, float]:

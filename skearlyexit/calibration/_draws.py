@@ -18,7 +18,7 @@ class Draws:
     weight : ndarray of shape (n_draws,)
         Weights divided by an upper bound of the weight of any draw. Those of groups are 1.
     sample_weight : ndarray of shape (n_samples,)
-        Weights with which a mean over the samples is the weighted mean over the draws.
+        Weights of the samples. Those of a group add up to the weight of the group.
     group_of : ndarray of shape (n_samples,) or None
         Index of the group of each sample. None if each sample is a draw.
     """
@@ -35,9 +35,9 @@ class Draws:
     @classmethod
     def of_groups(cls, data: CalibrationData) -> Draws:
         """Make each group a draw, whose loss is the mean of those of its samples."""
-        assert data.groups is not None
-        _, group_of, sizes = np.unique(data.groups, return_inverse=True, return_counts=True)
-        return cls(np.ones(len(sizes)), 1.0 / sizes[group_of], group_of)
+        assert data.group_of is not None
+        sizes = np.bincount(data.group_of)
+        return cls(np.ones(len(sizes)), 1.0 / sizes[data.group_of], data.group_of)
 
     def __len__(self) -> int:
         return len(self.weight)

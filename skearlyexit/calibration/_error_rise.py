@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.stats import t
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit._utils._scoring import is_accuracy
@@ -15,8 +16,8 @@ from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._frontier import Frontier
 from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
 
-#: Standard errors by default: those of a one-sided bound at a confidence of 95 %.
-N_STANDARD_ERRORS = 1.645
+#: Standard errors by default: those of a one-sided bound at this confidence.
+N_STANDARD_ERRORS, CONFIDENCE = 1.645, 0.95
 
 
 class ErrorRise(OperatingPoint):
@@ -42,8 +43,8 @@ class ErrorRise(OperatingPoint):
         it is not the squared error.
     standard_errors : float, default=None
         Number of standard errors of the rise that are added to it. None is 1.645, a confidence of
-        95 %, and 0 with a `metric`, for which there is no standard error. This is no guarantee: see
-        the Notes.
+        95 %, or with groups the quantile of Student's distribution for their number, and 0 with a
+        `metric`, for which there is no standard error. This is no guarantee: see the Notes.
 
     See Also
     --------
@@ -110,8 +111,11 @@ class ErrorRise(OperatingPoint):
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         last_exit = np.full(len(data.scores), data.n_exits - 1)
         if self.metric is None:
-            given = self.standard_errors
-            n_errors = N_STANDARD_ERRORS if given is None else given
+            n_errors = self.standard_errors
+            if n_errors is None:
+                n_errors = N_STANDARD_ERRORS
+                if data.group_of is not None:
+                    n_errors = float(t.ppf(CONFIDENCE, max(data.n_draws - 1, 1)))
             for thresholds in frontier.thresholds:  # by increasing cost
                 rise, standard_error = self._rise(data, data.exits(thresholds))
                 if rise + n_errors * standard_error <= self.value + 1e-12:
@@ -139,11 +143,13 @@ class ErrorRise(OperatingPoint):
             rise, changes = error / at_end - 1.0, error / at_end * (change - at_end_change)
         else:
             rise, changes = error - at_end, error * change - at_end * at_end_change
-        terms = weight * changes
-        if data.groups is not None:  # of which the samples are not independent
-            _, group_of = np.unique(data.groups, return_inverse=True)
-            terms = np.bincount(group_of, terms)
-        return rise, float(np.sqrt(np.sum(np.square(terms))))
+        terms, factor = weight * changes, 1.0
+        if data.group_of is not None:  # of which the samples are not independent
+            if data.n_draws == 1:
+                return rise, np.inf
+            terms = np.bincount(data.group_of, terms)
+            factor = data.n_draws / (data.n_draws - 1)  # as for a variance of few values
+        return rise, float(np.sqrt(factor * np.sum(np.square(terms))))
 
     def _allowed(self, error: float) -> float:
         """Largest error that is allowed, given that of the last exit."""

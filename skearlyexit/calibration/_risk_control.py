@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import NotCertifiedError
+from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._draws import Draws
 from skearlyexit.calibration._over_family import OverFamily, Tested, percent, rounded_up
 from skearlyexit.calibration._p_values import (
@@ -206,13 +207,17 @@ class RiskControl(OverFamily):
         p_value = binomial_p_value if test == "binomial" else hoeffding_bentkus_p_value
         return lambda level: p_value(means, len(draws), (level - low) / span)
 
-    def _test_of(self, losses: FamilyLosses, draws: Draws) -> str:
-        zero_one = bool(np.all((losses.losses == 0) | (losses.losses == 1)))
+    def _draws(self, data: CalibrationData) -> Draws:
+        draws = super()._draws(data)
         if self.test == "binomial" and draws.group_of is not None:
             raise ValueError(
                 "The 'test' of RiskControl must not be 'binomial' for samples with groups, whose "
                 "losses are means. Give 'auto'."
             )
+        return draws
+
+    def _test_of(self, losses: FamilyLosses, draws: Draws) -> str:
+        zero_one = bool(np.all((losses.losses == 0) | (losses.losses == 1)))
         if self.test == "binomial" and not zero_one:
             raise ValueError(
                 "The 'test' of RiskControl must not be 'binomial' for losses other than 0 and 1, "

@@ -64,9 +64,11 @@ class CostRatio(Placement):
                 least = cost * self.ratio
         if not kept:
             warn(
-                "No sample exits early: the backbone has no candidate for an exit with a cost "
-                "before its end. list_exits(backbone, X) lists candidates, and "
-                "TracedBackbone(module) finds those inside of a module, such as one of a chain."
+                "No sample exits early: the backbone has no candidate for an exit at a cost of "
+                f"{self.first:.3g} (first) to {1 / self.ratio:.3g} (1 / ratio) times that of its "
+                "end. "
+                "list_exits(backbone, X) lists candidates, and TracedBackbone(module) finds those "
+                "inside of a module, such as one of a chain."
             )
         kept.append(len(places) - 1)
         return placed_at(kept, places, candidates, repr(self), [*reasons, "the end"])

@@ -361,7 +361,7 @@ def _layout(optimizer: torch.optim.Optimizer) -> list[dict[str, bool]]:
         {
             name: bool(value)
             for name, value in group.items()
-            if isinstance(value, bool) or name == "momentum"
+            if name in ("amsgrad", "centered", "momentum")
         }
         for group in optimizer.param_groups
     ]

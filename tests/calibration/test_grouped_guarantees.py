@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
+from skorch.callbacks import Callback
 
-from skearlyexit import CascadeClassifier
+from skearlyexit import CascadeClassifier, CascadeRegressor, EarlyExitRegressor, MLPBackbone
 from skearlyexit.calibration import (
     CalibrationData,
     ConformalRiskControl,
@@ -126,7 +128,48 @@ def test_what_is_not_valid_for_groups_is_refused():
             point.thresholds(samples, None)
 
 
+class NeverTrains(Callback):
+    def on_train_begin(self, net, **kwargs):
+        raise AssertionError("a network was trained")
+
+
 class TestEstimators:
+    def test_regression(self):
+        reg = EarlyExitRegressor(
+            MLPBackbone(2, width=16, hidden=16),
+            exits=["stem"],
+            policy="change",
+            random_state=0,
+            max_epochs=5,
+            calibration=0.5,
+        )
+        far = RiskControl(0.5, risk=lambda y, early, last: (np.abs(early - last) > 0.5) * 1.0)
+        reg.set_params(operating_point=far).fit(X, X[:, 0], groups=np.arange(len(X)) % 60)
+        assert "mean over groups" in reg.operating_point_.reason
+        chain = CascadeRegressor(
+            [("a", LinearRegression()), ("b", LinearRegression())], cost=[1, 2]
+        )
+        chain.set_params(operating_point=far, policy="change", calibration=0.5, random_state=0)
+        chain.fit(X, X[:, 0], groups=np.arange(len(X)) % 60)
+        assert "mean over groups" in chain.operating_point_.reason
+
+    def test_samples_of_weight_0_leave_their_group(self):
+        weight, groups = np.ones(len(X_NEW)), np.arange(len(X_NEW)) // 2
+        weight[::2] = 0
+        clf = quick(calibration=None).fit(X, y)
+        point = clf.calibrate(X_NEW, y_new, RiskControl(0.2), sample_weight=weight, groups=groups)
+        expected = quick(calibration=None).fit(X, y)
+        expected.calibrate(X_NEW[1::2], y_new[1::2], RiskControl(0.2))
+        np.testing.assert_array_equal(point.thresholds_, expected.thresholds_)
+        assert point.operating_point_.reason == expected.operating_point_.reason
+
+    def test_the_default_is_that_for_the_number_of_groups(self):
+        rows = np.arange(5000) % len(X_NEW)
+        clf = quick(calibration=None).fit(X, y)
+        for groups, level in ((None, 0.005), (np.arange(5000) // 4, 0.01)):
+            clf.calibrate(X_NEW[rows], y_new[rows], groups=groups)
+            assert clf.operating_point_.request.target_level == level
+
     def test_fit_and_calibrate(self):
         groups = np.arange(len(X)) // 2
         clf = quick(operating_point=RiskControl(0.1), calibration=0.5).fit(X, y, groups=groups)
@@ -156,7 +199,7 @@ class TestEstimators:
         assert np.isinf(model.thresholds_).all()
 
     def test_what_cannot_be_certified_is_known_before_training(self):
-        clf = quick(operating_point=RiskControl(0.05), max_epochs=10**6)
+        clf = quick(operating_point=RiskControl(0.05), callbacks=[NeverTrains()])
         with pytest.raises(NotCertifiedError, match="10 groups of calibration samples"):
             clf.set_params(calibration=5).fit(X, y, groups=np.arange(len(X)) // 50)
 
@@ -171,5 +214,8 @@ def test_standard_error_of_groups():
     ten = one.take(np.tile(np.arange(200), 10))
     grouped = replace(ten, groups=np.tile(np.arange(200), 10))
     rise, error = ErrorRise()._rise(one, exits)
-    np.testing.assert_allclose(ErrorRise()._rise(grouped, np.tile(exits, 10)), (rise, error))
+    found = ErrorRise()._rise(grouped, np.tile(exits, 10))
+    np.testing.assert_allclose(found, (rise, error * np.sqrt(200 / 199)))
+    of_one_group = replace(ten, groups=np.zeros(2000, dtype=int))
+    assert ErrorRise()._rise(of_one_group, np.tile(exits, 10))[1] == np.inf
     assert ErrorRise()._rise(ten, np.tile(exits, 10))[1] < 0.5 * error

@@ -129,6 +129,27 @@ class TestCalibrationSplits:
         for n, count in zip(np.bincount(y[held], minlength=len(counts)), counts, strict=True):
             assert floor(share * count) <= n <= ceil(share * count)
 
+    @pytest.mark.parametrize(
+        ("n", "n_groups", "n_splits", "n_held", "refits"),
+        [
+            (2400, 2400, 1, 800, True),
+            (1200, 600, 3, 600, True),
+            (6000, 2000, 1, 667, True),
+            (20_000, 1000, 2, 667, True),
+            (20_000, 5000, 1, 1000, False),
+            (20_000, 40, 1, 8, False),
+        ],
+    )
+    def test_auto_counts_groups(self, n, n_groups, n_splits, n_held, refits):
+        groups = np.arange(n) % n_groups
+        splits, refit = calibration_splits("auto", np.zeros(n, dtype=int), groups, rng())
+        assert refit is refits
+        assert len(splits) == n_splits
+        found = {*groups[np.concatenate([held for _, held in splits])]}
+        assert abs(len(found) - n_held) <= 1
+        other, _ = calibration_splits("auto", np.zeros(n, dtype=int), groups, rng(1))
+        assert {*groups[other[0][1]]} != {*groups[splits[0][1]]}
+
     @pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
     def test_a_splitter_must_not_divide_groups(self):
         with pytest.raises(ValueError, match="divides 15 groups between training and calibration"):

@@ -118,7 +118,9 @@ class ErrorRise(OperatingPoint):
                     n_errors = float(t.ppf(CONFIDENCE, max(data.n_draws - 1, 1)))
             for thresholds in frontier.thresholds:  # by increasing cost
                 rise, standard_error = self._rise(data, data.exits(thresholds))
-                if rise + n_errors * standard_error <= self.value + 1e-12:
+                # The standard error of a single group is not known, and not asked for with 0.
+                bound = rise + n_errors * standard_error if n_errors else rise
+                if bound <= self.value + 1e-12:
                     return thresholds
             return no_early_exits(data.n_exits)
         best = metric_frontier(data, frontier, self.metric)

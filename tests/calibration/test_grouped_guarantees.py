@@ -218,4 +218,8 @@ def test_standard_error_of_groups():
     np.testing.assert_allclose(found, (rise, error * np.sqrt(200 / 199)))
     of_one_group = replace(ten, groups=np.zeros(2000, dtype=int))
     assert ErrorRise()._rise(of_one_group, np.tile(exits, 10))[1] == np.inf
+    frontier = compute_frontier(of_one_group)
+    assert np.isinf(ErrorRise(10.0).thresholds(of_one_group, frontier)).all()
+    chosen = ErrorRise(10.0, standard_errors=0).thresholds(of_one_group, frontier)
+    np.testing.assert_array_equal(chosen, frontier.thresholds[0])
     assert ErrorRise()._rise(ten, np.tile(exits, 10))[1] < 0.5 * error

@@ -135,7 +135,7 @@ def calibration_splits(
     if calibration == "auto":
         n = _n_independent(np.arange(len(y)), groups)
         if len(y) < AUTO_CROSS_FIT_BELOW or LEAST_GROUPS <= n < AUTO_CROSS_FIT_BELOW:
-            splits = list(cross_fitting_splits(AUTO_FOLDS, y, groups, rng))
+            splits = list(cross_fitting_splits(AUTO_FOLDS, y, groups, rng, drawn=True))
             n_held = np.cumsum([_n_independent(held, groups) for _, held in splits])
             return splits[: int(np.searchsorted(n_held, ENOUGH_CROSS_FITTED)) + 1], True
         share = min(AUTO_SHARE, ENOUGH_HELD_OUT / n)
@@ -187,15 +187,23 @@ def _n_independent(held: np.ndarray, groups: np.ndarray | None) -> int:
 
 
 def cross_fitting_splits(
-    n_folds: int, y: np.ndarray, groups: np.ndarray | None, rng: np.random.RandomState
+    n_folds: int,
+    y: np.ndarray,
+    groups: np.ndarray | None,
+    rng: np.random.RandomState,
+    *,
+    drawn: bool = False,
 ) -> Iterator[Split]:
-    """Folds, stratified if every class has enough samples; none if there are too few samples."""
+    """Folds, stratified if every class has enough samples; none if there are too few samples.
+
+    Groups are drawn at random if `drawn` is True, as they must be if not all folds are used.
+    Otherwise, folds are balanced.
+    """
     if groups is not None:
         n_groups = len(np.unique(groups))
         if n_groups >= 2:
-            # Drawn, since the order of groups may have a meaning, and some folds may not be used.
-            splitter = GroupKFold(min(n_folds, n_groups), shuffle=True, random_state=rng)
-            yield from splitter.split(y, y, groups)
+            options = {"shuffle": True, "random_state": rng} if drawn else {}
+            yield from GroupKFold(min(n_folds, n_groups), **options).split(y, y, groups)
     elif np.bincount(y)[np.unique(y)].min() >= n_folds:
         yield from StratifiedKFold(n_folds, shuffle=True, random_state=rng).split(y, y)
     elif len(y) >= n_folds:

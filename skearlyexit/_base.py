@@ -288,8 +288,9 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         TypeError
             If `operating_point` is not an operating point.
         ValueError
-            If X or y is invalid, or no thresholds satisfy `operating_point`. It is a
-            `NotCertifiedError` if a guarantee was requested and cannot be given.
+            If X, y, `sample_weight` or `groups` is invalid, or no thresholds satisfy
+            `operating_point`. It is a `NotCertifiedError` if a guarantee was requested and cannot
+            be given.
         """
         check_is_fitted(self)
         y, X = labels_of(X, y), self._validate_rows(X)

@@ -38,7 +38,7 @@ from skearlyexit.metrics import ExitReport, RegressionReport, exit_report
 from skearlyexit.placement import Candidates
 from skearlyexit.placement._cheaper import naming_candidates
 from skearlyexit.runtime._driver import Answers, label_table, run, tabulate
-from skearlyexit.runtime._onnx_session import Session, check_point, session_of
+from skearlyexit.runtime._onnx_session import Session, check_point, session_of, sessions_at
 from skearlyexit.runtime._row_format import GivenFormat, RowFormat
 
 #: Number of calibration samples whose scores are stored for `partial_calibrate`.
@@ -418,6 +418,11 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         """Session of ONNX Runtime, compiled in the first call, that can run at a point."""
         check_point(point, self._own_runtime)
         return session_of(self.cascade_, self._convertible)
+
+    def _sessions(self, point: CalibratedPoint) -> tuple[Session, Session]:
+        """Session of ONNX Runtime, and another one for a single sample at this point."""
+        check_point(point, self._own_runtime)
+        return sessions_at(self.cascade_, self._convertible, point.thresholds)
 
     def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
         if self.runtime == "onnx":

@@ -66,6 +66,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         *,
         threshold: float | Sequence[float] | None = None,
         budget: float | Budget | None = None,
+        single_sample: bool = False,
     ) -> None:
         """Export the fitted cascade to a single file in the ONNX format, if its X are numbers.
 
@@ -84,6 +85,9 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         budget : float or Budget, default=None
             Maximum mean cost per sample for which thresholds are stored as the default, as in
             `predict`. It must not be strict.
+        single_sample : bool, default=False
+            Whether the file is for one sample at a time. Its thresholds are then fixed, and there
+            is no input for them. A small network takes a fifth to a half less time.
 
         Raises
         ------
@@ -99,7 +103,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
             If `threshold` or `budget` is invalid.
         """
         point = self._point(threshold, budget)
-        write(self, *self._convertible(), point, path)
+        write(self, *self._convertible(), point, path, single_sample=single_sample)
 
     def to_predictor(
         self,
@@ -111,7 +115,8 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
 
         It predicts the same as `predict`, at an operating point that is determined here, without
         the validation of scikit-learn, but for that of the estimators. Later changes of the cascade
-        do not change it.
+        do not change it. With ``runtime="onnx"``, a graph for single samples at this operating
+        point is compiled, besides that of `predict` for batches.
 
         Parameters
         ----------
@@ -137,9 +142,9 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         point = self._point(threshold, budget)
         given = self._row_format()
         if self.runtime == "onnx":
-            session, row_shape = self._session(point), self._row_shape()
+            sessions, row_shape = self._sessions(point), self._row_shape()
             row_format = RowFormat(row_shape, np.dtype(np.float32), given.feature_names)
-            return onnx_predictor(session, self.costs_, self._task, point, row_format)
+            return onnx_predictor(sessions, self.costs_, self._task, point, row_format)
         return own_predictor(self.cascade_, self._task, point, given)
 
     def _row_format(self) -> GivenFormat:

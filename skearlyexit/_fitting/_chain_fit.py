@@ -31,8 +31,8 @@ from skearlyexit._utils._resolve import resolve
 from skearlyexit.calibration import CalibratedPoint, Frontier
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
-from skearlyexit.runtime._onnx import check_rule
 from skearlyexit.runtime._onnx_chain import not_alone
+from skearlyexit.runtime._onnx_parts import check_rule
 
 #: Number of held-out groups from which the default policy may be one that is learned from them.
 LEAST_GROUPS = 5

@@ -33,7 +33,7 @@ from skearlyexit.calibration import CalibratedPoint, Frontier, OperatingPoint
 from skearlyexit.costs import CostTable
 from skearlyexit.placement import Candidates, PlacementReport
 from skearlyexit.placement._cheaper import naming_candidates
-from skearlyexit.runtime._onnx import check_rule
+from skearlyexit.runtime._onnx_parts import check_rule
 from skearlyexit.runtime._torch import with_small_batches
 from skearlyexit.training import MultiExitNetwork
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
@@ -53,6 +53,24 @@ def from_module(module: torch.nn.Module, example: Any, what: str) -> Any:
         model = _exported(module, example, what)
     _compare(model, module, example, what)
     return model
+
+
+def insert_module(
+    graph: Graph, inputs: Sequence[str], module: torch.nn.Module, example: torch.Tensor, what: str
+) -> list[str]:
+    """Convert a module, unless this graph knows it, and insert it; names of its outputs.
+
+    Parameters
+    ----------
+    graph : Graph
+        Builder of the graph.
+    inputs : sequence of str
+        Names of the inputs of the module.
+    module, example, what
+        As in `from_module`.
+    """
+    model = graph.once(module, lambda: from_module(module, example, what), example.shape)
+    return graph.insert(model, inputs)
 
 
 def _exported(module: torch.nn.Module, example: Any, what: str) -> Any:

@@ -53,7 +53,10 @@ def add_estimator(
     ExportError
         If ``skl2onnx`` does not support the estimator, or results differ.
     """
-    model = from_estimator(estimator, method, example.astype(np.float32), what, scale)
+    rows = example.astype(np.float32)
+    model = graph.once(
+        estimator, lambda: from_estimator(estimator, method, rows, what, scale), method
+    )
     try:
         *_, found = graph.insert(model, [graph.cast(vectors, np.float32)])
     except ExportError as error:

@@ -94,7 +94,7 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self._numbers: count[int] = count() if around is None else around._numbers
-        self._converted: dict[Any, Any] = {} if around is None else around._converted
+        self._converted: dict[Any, tuple[Any, Any]] = {} if around is None else around._converted
 
     def branch(self) -> Graph:
         """Return an empty branch."""
@@ -152,10 +152,10 @@ class Graph:
         )
         return names
 
-    def once(self, part: Any, convert: Callable[[], Any]) -> Any:
+    def once(self, part: Any, convert: Callable[[], Any], *details: Any) -> Any:
         """Return the model that `convert()` makes of a part which stands in several places.
 
-        It is called once for the graph and its branches, since the exporter of torch takes seconds.
+        It is called once for the graph and its branches, since a conversion can take seconds.
 
         Parameters
         ----------
@@ -163,10 +163,13 @@ class Graph:
             The same object in all places, such as a module.
         convert : callable
             Function that returns the onnx.ModelProto.
+        *details : object
+            What else the model depends on, such as the shape of the input.
         """
-        if part not in self._converted:
-            self._converted[part] = convert()
-        return self._converted[part]
+        key = id(part), *details  # an estimator of a user may not be hashable
+        if key not in self._converted:
+            self._converted[key] = part, convert()
+        return self._converted[key][1]
 
     def insert(self, model: Any, inputs: Sequence[str]) -> list[str]:
         """Insert the nodes of a model, and return the names of its outputs.

@@ -16,7 +16,7 @@ from skearlyexit._data._targets import Targets
 from skearlyexit._determinism._classifier import BatchInvariantClassifier
 from skearlyexit._determinism._estimator import BatchInvariantEstimator
 from skearlyexit._determinism._regressor import BatchInvariantRegressor
-from skearlyexit._onnx._convert import from_module
+from skearlyexit._onnx._convert import insert_module
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._base import FittedHead, Head, PooledModule, RegressionExit
@@ -99,7 +99,7 @@ def _add_pooled(
     example: torch.Tensor,
 ) -> str:
     """Add pooling and estimator of a head to a graph; see `FittedHead.onnx`."""
-    (vectors,) = graph.insert(from_module(head.pooling, example, "A pooling"), [embedding])
+    (vectors,) = insert_module(graph, [embedding], head.pooling, example, "A pooling")
     with torch.no_grad():
         pooled = head.pooling(example).numpy()
     return add_finite(graph, vectors, steady, pooled, f"The head {type(head.model).__name__}")

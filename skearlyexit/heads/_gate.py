@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skearlyexit._onnx._convert import from_module
+from skearlyexit._onnx._convert import insert_module
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.costs import CostInput
 from skearlyexit.heads._base import PooledModule
@@ -56,8 +56,7 @@ class FittedGate:
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         """Add this gate to a graph in the ONNX format; see `FittedHead.onnx`."""
-        model = from_module(self.model, example, "A gate")
-        (logits,) = graph.insert(model, [embedding])
+        (logits,) = insert_module(graph, [embedding], self.model, example, "A gate")
         gate = graph.op("Sigmoid", graph.cast(logits, np.float64))
         return graph.op("Squeeze", gate, graph.constant([1]))
 

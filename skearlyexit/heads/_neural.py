@@ -10,7 +10,7 @@ import torch
 
 from skearlyexit._determinism._layers import Normalized, with_padding
 from skearlyexit._determinism._softmax import largest_of_softmax, softmax
-from skearlyexit._onnx._convert import add_softmax, from_module
+from skearlyexit._onnx._convert import add_softmax, insert_module
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.heads._base import FittedHead, Head, PooledModule, RegressionExit
 from skearlyexit.heads._pooling import resolve_pooling
@@ -189,8 +189,8 @@ def _add_module(
     graph: Graph, embedding: str, module: torch.nn.Module, example: torch.Tensor
 ) -> str:
     """Add a module to a graph; name of its outputs, in the precision of the network."""
-    model = from_module(module, example, f"A head {type(module).__name__}")
-    (outputs,) = graph.insert(model, [embedding])
+    what = f"A head {type(module).__name__}"
+    (outputs,) = insert_module(graph, [embedding], module, example, what)
     return outputs
 
 

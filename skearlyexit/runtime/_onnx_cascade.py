@@ -23,7 +23,9 @@ class OnnxCascade:
 
     The file is one that `to_onnx` of `EarlyExitClassifier`, `EarlyExitRegressor`,
     `CascadeClassifier` or `CascadeRegressor` has written. Stages or estimators after the exit of a
-    sample are not computed for it. Several threads may call the methods of one object.
+    sample are not computed for it. Several threads may call the methods of one object. From a file
+    that was written with ``single_sample=True``, samples are predicted one by one, at its
+    thresholds only.
 
     Parameters
     ----------
@@ -164,7 +166,8 @@ class OnnxCascade:
         Raises
         ------
         ValueError
-            If X or an argument is invalid, or outputs are NaN.
+            If X or an argument is invalid, or outputs are NaN. If a threshold or a budget is given,
+            and those of the file are fixed.
         """
         answers = self._run(X, threshold, budget)
         predicted = self._decoded(answers.labels)
@@ -266,6 +269,12 @@ class OnnxCascade:
 
     def _thresholds(self, threshold: Any, budget: Any) -> np.ndarray:
         """Thresholds for the arguments of a prediction."""
+        if self._session.is_single and not (threshold is None and budget is None):
+            raise ValueError(
+                "'threshold' and 'budget' must be None: the file was written by to_onnx with "
+                f"single_sample=True, and its thresholds are fixed. They are {self.thresholds_}. "
+                "Write another file for others, or one with single_sample=False."
+            )
         if threshold is not None and budget is not None:
             raise ValueError("At most one of 'threshold' and 'budget' may be given; got both.")
         if threshold is not None:

@@ -14,7 +14,7 @@ from skearlyexit._cascade._cascade import FittedNetwork
 from skearlyexit._cascade._chain import Alone, FittedChain, Link, OfColumns
 from skearlyexit._onnx._graph import ExportError, Graph
 from skearlyexit.heads._estimator import EstimatorExit, add_finite
-from skearlyexit.runtime._onnx import Adder, stage_adder
+from skearlyexit.runtime._onnx_parts import Adder, stage_adder
 
 
 def as_network(chain: FittedChain, names: list[str], n_features: int) -> FittedNetwork:

@@ -19,7 +19,15 @@ from skearlyexit._utils._not_finite import OutputsNotFiniteError, relocated
 from skearlyexit.calibration import CalibratedPoint
 from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.runtime._driver import Answers
-from skearlyexit.runtime._onnx import INPUT, LOGITS, METADATA, THRESHOLDS, as_metadata, to_model
+from skearlyexit.runtime._onnx import METADATA, as_metadata
+from skearlyexit.runtime._onnx_graphs import (
+    INPUT,
+    THRESHOLDS,
+    BatchGraph,
+    CascadeGraph,
+    SampleGraph,
+)
+from skearlyexit.runtime._onnx_parts import LOGITS, ConvertedParts
 
 #: Maximum size of the largest embeddings or outputs of the samples of a call of ONNX Runtime, and
 #: bounds of their number. For images of 28 x 28, calls of 4,096 samples took 1.3 times as long as
@@ -44,6 +52,8 @@ class Session:
     ----------
     metadata : dict of str to object
         Metadata of the file. Empty if it was written by something else.
+    is_single : bool
+        Whether the model takes one sample in a call, and its thresholds are fixed.
 
     Raises
     ------
@@ -80,6 +90,9 @@ class Session:
         self._has_logits = LOGITS in self._outputs
         n_rows = CALL_BYTES // self.metadata.get("row_bytes", CALL_BYTES)
         self._n_rows = max(SMALLEST_CALL, min(LARGEST_CALL, n_rows))
+        self.is_single = self._session.get_inputs()[0].shape[:1] == [1]
+        if self.is_single:
+            self._n_rows = 1
 
     def run(self, X: Any, thresholds: np.ndarray, *, with_probabilities: bool = False) -> Answers:
         """Predict for all samples.
@@ -89,7 +102,7 @@ class Session:
         X : ndarray of shape (n_samples, ...)
             At least one sample, of the shape and precision of the model.
         thresholds : ndarray of shape (n_exits - 1,)
-            Thresholds of all exits but the last.
+            Thresholds of all exits but the last. Not used if those of the model are fixed.
         with_probabilities : bool, default=False
             Whether to return predicted probabilities in addition to labels.
 
@@ -103,23 +116,31 @@ class Session:
         OutputsNotFiniteError
             If outputs are not valid. It contains all such samples.
         """
-        given = {THRESHOLDS: thresholds} if len(thresholds) else {}
+        given = {THRESHOLDS: thresholds} if len(thresholds) and not self.is_single else {}
+        if len(X) <= self._n_rows:
+            return Answers(*self._called(X, given, with_probabilities))
         calls, failed = [], []
         for start in range(0, len(X), self._n_rows):
-            rows = np.ascontiguousarray(X[start : start + self._n_rows])
-            returned = self._session.run(self._outputs, {INPUT: rows, **given})
-            *_, outputs, exits = returned  # the outputs are the predictions if nothing else is
+            rows = X[start : start + self._n_rows]
             try:
-                outputs = self._checked(outputs, with_probabilities)
+                calls.append(self._called(rows, given, with_probabilities))
             except OutputsNotFiniteError as error:
                 failed.append(relocated(error, np.arange(start, start + len(rows))))
-            # Those of all samples take most of the memory if there are many classes.
-            calls.append((returned[0], exits, *([outputs] if with_probabilities else [])))
         if failed:
             positions = np.concatenate([error.positions for error in failed])
             raise OutputsNotFiniteError(failed[0].what, positions)
-        columns = zip(*calls, strict=True)
-        return Answers(*(calls[0] if len(calls) == 1 else map(np.concatenate, columns)))
+        return Answers(*map(np.concatenate, zip(*calls, strict=True)))
+
+    def _called(
+        self, rows: np.ndarray, given: dict[str, np.ndarray], with_probabilities: bool
+    ) -> tuple[np.ndarray, ...]:
+        """Predictions, exits and, if requested, probabilities for the samples of one call."""
+        given = {INPUT: np.ascontiguousarray(rows), **given}
+        returned = self._session.run(self._outputs, given)
+        *_, outputs, exits = returned  # the outputs are the predictions if nothing else is
+        outputs = self._checked(outputs, with_probabilities)
+        # Those of all samples take most of the memory if there are many classes.
+        return (returned[0], exits, outputs) if with_probabilities else (returned[0], exits)
 
     def _checked(self, found: np.ndarray, with_probabilities: bool) -> np.ndarray:
         """Outputs, or what the session returned for them if they are not needed.
@@ -146,14 +167,17 @@ def compiled(network: FittedNetwork, exit_rule: ExitRule, row_shape: tuple[int, 
     ExportError
         If a part cannot be converted.
     """
-    model = to_model(
-        network,
-        exit_rule,
-        row_shape,
-        None,
-        no_early_exits(network.n_exits),
-        as_metadata(network, {}),
-    )
+    return _of_any(ConvertedParts(network, exit_rule, row_shape))
+
+
+def _of_any(parts: ConvertedParts) -> Session:
+    """Session for any number of samples."""
+    return _opened(BatchGraph(parts, no_early_exits(parts.n_exits)))
+
+
+def _opened(graph: CascadeGraph) -> Session:
+    """Session whose predictions are not decoded."""
+    model = graph.model(None, as_metadata(graph.parts.network, {}))
     return Session(model.SerializeToString(), torch.get_num_threads())
 
 
@@ -187,11 +211,48 @@ def session_of(
     ExportError
         If a part cannot be converted.
     """
-    known = cascade.compiled
-    if "onnx" not in known:
-        with _compiling:
-            if "onnx" not in known:
-                network, row_shape = convertible()
-                known["onnx"] = compiled(network, cascade.exit_rule, row_shape)
-    session: Session = known["onnx"]
+    session: Session = _kept(cascade, "onnx", lambda: compiled(*_to_convert(cascade, convertible)))
     return session
+
+
+def sessions_at(
+    cascade: Cascade,
+    convertible: Callable[[], tuple[FittedNetwork, tuple[int, ...]]],
+    thresholds: np.ndarray,
+) -> tuple[Session, Session]:
+    """Session of a cascade, and another one for a single sample at some thresholds.
+
+    Parameters
+    ----------
+    cascade, convertible
+        As in `session_of`. What is converted is kept in the cascade, too, for other thresholds.
+    thresholds : ndarray of shape (n_exits - 1,)
+        Thresholds of the second session.
+
+    Raises
+    ------
+    ExportError
+        If a part cannot be converted.
+    """
+    parts: ConvertedParts = _kept(
+        cascade, "onnx parts", lambda: ConvertedParts(*_to_convert(cascade, convertible))
+    )
+    of_any: Session = _kept(cascade, "onnx", lambda: _of_any(parts))
+    return of_any, _opened(SampleGraph(parts, thresholds))
+
+
+def _to_convert(
+    cascade: Cascade, convertible: Callable[[], tuple[FittedNetwork, tuple[int, ...]]]
+) -> tuple[FittedNetwork, ExitRule, tuple[int, ...]]:
+    network, row_shape = convertible()
+    return network, cascade.exit_rule, row_shape
+
+
+def _kept(cascade: Cascade, name: str, make: Callable[[], Any]) -> Any:
+    """What is kept in a cascade by its name, and is made if there is none, by one thread."""
+    known = cascade.compiled
+    if name not in known:
+        with _compiling:
+            if name not in known:
+                known[name] = make()
+    return known[name]

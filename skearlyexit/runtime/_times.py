@@ -15,7 +15,7 @@ from skearlyexit._exit_table import Outputs
 from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.runtime._driver import Answers, ExitVisitor, visit
 from skearlyexit.runtime._executor import Executor, Largest, Store, executor_of
-from skearlyexit.runtime._onnx import UNREACHED
+from skearlyexit.runtime._onnx_graphs import UNREACHED
 from skearlyexit.runtime._onnx_session import Session
 from skearlyexit.runtime._routes import Routes
 

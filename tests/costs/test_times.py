@@ -14,7 +14,7 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime import _times
 from skearlyexit.runtime._driver import tabulate
-from skearlyexit.runtime._onnx import UNREACHED
+from skearlyexit.runtime._onnx_graphs import UNREACHED
 from tests._data import Items, blobs, make, quick
 from tests._padded import Padded
 

@@ -37,7 +37,8 @@ from skearlyexit.backbones import RecurrentBackbone, TransformerBackbone
 from skearlyexit.heads import FittedHead
 from skearlyexit.heads._neural import NeuralExit
 from skearlyexit.runtime import OnnxCascade, _onnx_session
-from skearlyexit.runtime._onnx import UNREACHED
+from skearlyexit.runtime._onnx_graphs import UNREACHED, SampleGraph
+from skearlyexit.runtime._onnx_parts import ConvertedParts
 from tests._data import blobs, digits, make, quick
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -144,6 +145,62 @@ def test_defaults_and_budgets_are_those_of_the_classifier(folder):
     assert cascade.predict_log_proba(X[:2]).shape == (2, 4)
     clf.to_onnx(path.with_name("cheap.onnx"), budget=float(clf.costs_[0]))
     assert not OnnxCascade(path.with_name("cheap.onnx")).predict(X, return_exits=True)[1].any()
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_single_samples_are_predicted_as_in_a_batch(name):
+    clf, X = fitted(name)
+    fast = copy.deepcopy(clf).set_params(runtime="onnx")
+    scores = clf.exit_table(X).scores[:, :-1]
+    # Between two scores, at a score, and without the head of an exit.
+    median = np.median(scores, axis=0)
+    for thresholds in (median + 1e-4, scores[0], np.where(np.arange(len(median)), median, np.inf)):
+        predictor = fast.to_predictor(threshold=thresholds)
+        expected, exits = predictor.predict_proba(X[:30], return_exits=True)
+        for i in range(30):
+            if (np.abs(scores[i] - thresholds) < 1e-5).any() and i:  # rounding decides
+                continue
+            found, exit_ = predictor.predict_proba(X[i : i + 1], return_exits=True)
+            np.testing.assert_array_equal(exit_, exits[i : i + 1])
+            np.testing.assert_allclose(found, expected[i : i + 1], atol=5e-6)
+            assert predictor.predict(X[i : i + 1]) == clf.classes_[found.argmax()]
+
+
+@pytest.mark.parametrize("name", ["neural", "estimators", "one exit"])
+def test_a_file_for_single_samples(name, tmp_path):
+    clf, X = fitted(name)
+    path = tmp_path / "single.onnx"
+    threshold = None if clf.n_exits_ == 1 else 0.6
+    clf.to_onnx(path, threshold=threshold, single_sample=True)
+    session = onnxruntime.InferenceSession(str(path), quiet())
+    assert [each.name for each in session.get_inputs()] == ["X"]
+    cascade = OnnxCascade(path)
+    labels, exits = clf.predict(X, threshold=threshold, return_exits=True)
+    for i in range(5):
+        found = session.run(["labels", "exits"], {"X": X[i : i + 1]})
+        assert (found[0][0], found[1][0]) == (labels[i], exits[i])
+    found, found_exits = cascade.predict(X, return_exits=True)
+    np.testing.assert_array_equal(found, labels)
+    np.testing.assert_array_equal(found_exits, exits)
+    np.testing.assert_allclose(
+        cascade.predict_proba(X), clf.predict_proba(X, threshold=threshold), atol=5e-6
+    )
+    for asked in ({"threshold": 0.5}, {"budget": 0.9}):
+        with pytest.raises(ValueError, match=r"single_sample=True, and its thresholds are fixed"):
+            cascade.predict(X, **asked)
+
+
+def test_a_single_sample_without_an_answer_is_an_error():
+    X, y, _, _ = blobs()
+    network = make(lambda: nn.Sequential(Root(), nn.Linear(13, 16), nn.ReLU(), nn.Linear(16, 4)))
+    clf = quick(backbone=network, exits=1, calibration=None, runtime="onnx").fit(abs(X), y)
+    predictor = clf.to_predictor()
+    rows = abs(X[:2]).astype(np.float32)
+    rows[1, 0] = -1.0
+    assert predictor.predict(rows[:1]) == clf.predict(rows[:1])
+    for predict in (predictor.predict, predictor.predict_proba):
+        with pytest.raises(ValueError, match=r"NaN or negative for 1 sample"):
+            predict(rows[1:])
 
 
 def test_as_the_runtime_of_a_classifier(folder):
@@ -271,13 +328,13 @@ def quiet():
     return options
 
 
-def nodes_run(path, X, thresholds, folder):
+def nodes_run(path, given, folder):
     """Kinds of the nodes that ONNX Runtime executes, with repetitions."""
     options = quiet()
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
     session = onnxruntime.InferenceSession(str(path), options)
-    session.run(None, {"X": X, "thresholds": thresholds})
+    session.run(None, given)
     with open(session.end_profiling()) as file:
         events = json.load(file)
     return [
@@ -291,7 +348,7 @@ def test_stages_and_heads_that_nobody_needs_do_not_run(folder):
     _, _, X, path = exported("images", folder)
 
     def count(threshold, kinds):
-        kinds_run = nodes_run(path, X, np.array([threshold]), folder)
+        kinds_run = nodes_run(path, {"X": X, "thresholds": np.array([threshold])}, folder)
         return sum(kind.startswith(kinds) for kind in kinds_run)
 
     convolutions = ("Conv", "FusedConv")
@@ -306,7 +363,8 @@ def test_heads_run_as_long_as_a_later_score_depends_on_them(folder):
     _, _, X, path = exported("patience", folder)
 
     def n_heads(thresholds):
-        return nodes_run(path, X, np.array(thresholds), folder).count("Softmax")
+        given = {"X": X, "thresholds": np.array(thresholds)}
+        return nodes_run(path, given, folder).count("Softmax")
 
     assert n_heads([2.0, 2.0]) == 1  # the last one
     assert n_heads([2.0, 0.0]) == 2
@@ -314,9 +372,29 @@ def test_heads_run_as_long_as_a_later_score_depends_on_them(folder):
     assert n_heads([1.0, 2.0]) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "thresholds", "n_heads"),
+    [
+        ("patience", [2.0, 2.0], 1),
+        ("patience", [2.0, 0.0], 2),
+        ("patience", [0.0, 2.0], 1),
+        ("patience", [1.0, 2.0], 2),
+        ("margin, float64", [2.0], 1),
+        ("margin, float64", [0.0], 1),
+        ("margin, float64", [1.0], 2),
+    ],
+)
+def test_heads_that_run_for_a_single_sample(name, thresholds, n_heads, folder):
+    clf, X = fitted(name)
+    parts = ConvertedParts(clf.cascade_.network, clf.cascade_.exit_rule, X.shape[1:])
+    path = folder / "single.onnx"
+    path.write_bytes(SampleGraph(parts, np.array(thresholds)).model(None, {}).SerializeToString())
+    assert nodes_run(path, {"X": X[:1]}, folder).count("Softmax") == n_heads
+
+
 def test_what_only_torch_needs_is_not_in_the_file(folder):
     _, _, X, path = exported("neural", folder)  # 13 features, which torch pads
-    kinds = nodes_run(path, X, np.array([1.0, 1.0]), folder)
+    kinds = nodes_run(path, {"X": X, "thresholds": np.array([1.0, 1.0])}, folder)
     assert {"Pad", "Slice", "BatchNormalization"}.isdisjoint(kinds)
 
 
@@ -324,7 +402,7 @@ def test_probabilities_are_computed_once_where_the_largest_decides(folder):
     _, _, X, path = exported("neural", folder)
 
     def count(kind, thresholds):
-        return nodes_run(path, X, np.array(thresholds), folder).count(kind)
+        return nodes_run(path, {"X": X, "thresholds": np.array(thresholds)}, folder).count(kind)
 
     assert count("Softmax", [1.0, 1.0]) == 3  # two scores, and the probabilities
     assert count("ReduceSum", [1.0, 1.0]) == count("Softmax", [2.0, 2.0]) == 1

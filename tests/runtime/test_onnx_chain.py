@@ -130,6 +130,8 @@ def test_operating_points(tmp_path):
     assert same(cascade.thresholds_, clf.thresholds_)
     check(clf, tmp_path, budget=0.3)
     assert exported(clf, tmp_path, threshold=0.6).thresholds_.tolist() == [0.6]
+    single = exported(clf, tmp_path, threshold=0.6, single_sample=True)
+    assert same(single.predict(X_TEST), clf.predict(X_TEST, threshold=0.6))
     with pytest.raises(ValueError, match="strict budget cannot be exported"):
         clf.to_onnx(tmp_path / "cascade.onnx", budget=Budget(0.5, strict=True))
 

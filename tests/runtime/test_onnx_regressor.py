@@ -48,6 +48,16 @@ def test_values_are_those_of_the_regressor_in_the_units_of_y(of_two_targets):
         np.testing.assert_array_equal(found == 0, scores[:, 0] >= threshold)
 
 
+def test_a_file_for_single_samples(of_two_targets, tmp_path):
+    reg, cascade, _ = of_two_targets
+    reg.to_onnx(tmp_path / "single.onnx", budget=0.97, single_sample=True)
+    X = regression.X_NEW[:20]
+    single, exits = OnnxCascade(tmp_path / "single.onnx").predict(X, return_exits=True)
+    expected, expected_exits = cascade.predict(X, return_exits=True)
+    np.testing.assert_array_equal(exits, expected_exits)
+    np.testing.assert_allclose(single, expected, rtol=1e-6)
+
+
 def test_the_file_of_a_regressor_has_no_classes(of_two_targets):
     _, cascade, _ = of_two_targets
     with pytest.raises(AttributeError, match="of a regressor, which has no classes"):

@@ -1,5 +1,6 @@
 """Policies, combinations and gates in the ONNX format, compared with those in NumPy."""
 
+import copy
 from functools import cache, partial
 
 import numpy as np
@@ -278,6 +279,7 @@ def whole(name, folder):
 def test_classifiers(name, tmp_path_factory):
     clf, cascade, X = whole(name, tmp_path_factory.mktemp("onnx"))
     table = clf.exit_table(X)
+    fast = copy.deepcopy(clf).set_params(runtime="onnx")
     low, median = np.quantile(table.scores[:, :-1], [0.2, 0.5], axis=0)
     for thresholds in (median + 1e-4, low + 1e-4, [np.inf, low[1] + 1e-4], [median[0], np.inf]):
         expected, exits = clf.predict_proba(X, threshold=thresholds, return_exits=True)
@@ -285,6 +287,11 @@ def test_classifiers(name, tmp_path_factory):
         near = np.abs(table.scores[:, :-1] - thresholds).min(axis=1) < 1e-4
         np.testing.assert_array_equal(found_exits[~near], exits[~near])
         np.testing.assert_allclose(found[~near], expected[~near], atol=1e-5)
+        predict_proba = fast.to_predictor(threshold=thresholds).predict_proba
+        single = [predict_proba(X[i : i + 1], return_exits=True) for i in range(50)]
+        alone, exits_alone = (np.concatenate(each) for each in zip(*single, strict=True))
+        np.testing.assert_array_equal(exits_alone[~near[:50]], exits[:50][~near[:50]])
+        np.testing.assert_allclose(alone[~near[:50]], expected[:50][~near[:50]], atol=1e-5)
 
 
 class Roots(Block):

@@ -9,9 +9,10 @@ Thresholds are chosen on validation samples: the cheapest with which the accurac
 0.1 points below that of LeNet, or, where B-LeNet does not reach this, that of its own last exit.
 Accuracies and exit rates are those of the test samples. Operations are multiply-accumulates of all
 stages and all heads, those of the early exit counted for every sample; the ratio is that of LeNet
-to B-LeNet. Ratios of times are medians over turns, with their quartiles, of LeNet to `predict` for
+to B-LeNet. Ratios of times are medians over turns, with their quartiles, of LeNet to B-LeNet for
 calls with one and with 512 test samples: LeNet in torch without anything else against
-``runtime="torch"``, and in ONNX Runtime against ``runtime="onnx"``. Above 1 is faster. "ideal" are
+``runtime="torch"``, and in ONNX Runtime against ``runtime="onnx"``. Above 1 is faster. B-LeNet is
+called by `predict`, and by that of `to_predictor`, which is meant for single samples. "ideal" are
 the stages and heads of B-LeNet in torch without decisions, the least that it could take there.
 
 The paper states 99.20 % for LeNet and 99.25 % for B-LeNet, with 94.3 % of the samples at the first
@@ -56,6 +57,14 @@ from skearlyexit import EarlyExitClassifier, LinearHead, SequentialBackbone, Tar
 
 SIZES = (1, 512)
 RUNTIMES = ("torch", "onnx")
+#: Ways to run B-LeNet, and the runtime of the LeNet that each is compared with.
+COMPARED = [
+    ("torch", "torch"),
+    ("torch, predictor", "torch"),
+    ("ideal", "torch"),
+    ("onnx", "onnx"),
+    ("onnx, predictor", "onnx"),
+]
 DROP = 0.001
 
 
@@ -114,7 +123,9 @@ def measure_times(
         "LeNet, onnx": partial(by_session, session, n),
     }
     for runtime in RUNTIMES:
-        functions[f"B-LeNet, {runtime}"] = copy.deepcopy(clf).set_params(runtime=runtime).predict
+        model = copy.deepcopy(clf).set_params(runtime=runtime)
+        functions[f"B-LeNet, {runtime}"] = model.predict
+        functions[f"B-LeNet, {runtime}, predictor"] = model.to_predictor().predict
     parts = plain_parts(clf)
     names = [*functions, "B-LeNet, ideal"]
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -178,7 +189,7 @@ def report(entries: list[dict[str, Any]]) -> None:
         ["operations, ratio", column("macs_ratio", 1, 2), ""],
     ]
     for n in SIZES:
-        for ours, against in [("torch", "torch"), ("ideal", "torch"), ("onnx", "onnx")]:
+        for ours, against in COMPARED:
             of_plain, of_ours = (
                 np.concatenate([entry["times"][str(n)][name] for entry in entries])
                 for name in (f"LeNet, {against}", f"B-LeNet, {ours}")

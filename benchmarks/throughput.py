@@ -21,6 +21,9 @@ samples, and multiplied. Ratios are medians over the turns of the time of the pl
 to that of the other, with quartiles: above 1 is faster. Accuracies are those of test samples in
 calls of 256.
 
+Calls of single samples are then also timed in loops, in which a way is called with one sample after
+the other, so that model and code stay in the caches of the processor.
+
 Then several threads of Python call at once: as many calls one after the other take so many times
 as long.
 
@@ -63,6 +66,8 @@ MANY = 10_000
 BATCHES = (16, 64, 256, 1024, 4096)
 #: Samples of the loop over single samples, and of a call whose accuracy is measured.
 N_LOOP, N_CALL = 256, 256
+#: Calls of single samples in a row, of which the first are not timed, and repetitions of all.
+N_FIRST, N_ROW, N_ROWS = 20, 100, 15
 PLAIN, MLP, BOOSTING = "plain, torch", "MLPClassifier", "HistGradientBoosting"
 MAX_TRAIN = {"tabular": 16_000, "image": 5000}
 
@@ -240,6 +245,21 @@ def measure_calls(
     return times, batch_sizes
 
 
+def measure_rows(ways: Ways, X: np.ndarray) -> dict[str, list[float]]:
+    """Mean seconds of calls of single samples, of several rows of calls of every way."""
+    rng = np.random.RandomState(0)
+    calls = ways.calls(ways.batch_sizes(1, X[:1]))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(N_ROWS):
+        samples = X[rng.choice(len(X), N_FIRST + N_ROW)]
+        for name in rng.permutation(list(calls)):
+            prepared = [calls[name](samples[i : i + 1]) for i in range(len(samples))]
+            for call in prepared[:N_FIRST]:
+                call()
+            times[name].append(np.mean([seconds(call) for call in prepared[N_FIRST:]]))
+    return times
+
+
 def measure_callers(
     ways: Ways, X: np.ndarray, n: int, n_callers: int, turns: int
 ) -> dict[str, list[float]]:
@@ -301,6 +321,7 @@ def study(name: str, args: Any, raw: Raw) -> None:
             report_calls(
                 raw.add(kind="calls", **common, samples=n, times=times, batch_sizes=batch_sizes)
             )
+        report_rows(raw.add(kind="rows", **common, times=measure_rows(ways, X)))
         for n in (1, 256):
             ratios = measure_callers(ways, X, n, args.callers, n_turns(args.turns, 4096))
             report_callers(
@@ -332,6 +353,17 @@ def report_calls(entry: dict[str, Any]) -> None:
         lines.append([name, str(size), *cells, speed, ratio(plain, times)[1]])
     header = [f"{n:,} samples, {len(plain)} turns", "batch size", "p50, ms", "p95", "p99"]
     print(table(lines, [*header, "samples/s", "times as fast as the plain network"]), flush=True)
+
+
+def report_rows(entry: dict[str, Any]) -> None:
+    """Print the times of single samples in a loop."""
+    plain = np.array(entry["times"][PLAIN])
+    lines = [
+        [name, f"{1e6 * np.median(values):.1f}", ratio(plain, np.array(values))[1]]
+        for name, values in entry["times"].items()
+    ]
+    header = [f"single samples in a loop, {N_ROWS} times {N_ROW}", "mean, microseconds"]
+    print(table(lines, [*header, "times as fast as the plain network"]), flush=True)
 
 
 def report_callers(entry: dict[str, Any]) -> None:
@@ -376,7 +408,12 @@ def _title(name: str) -> str:
     return titles.get(name, name)
 
 
-REPORTS = {"model": report_model, "calls": report_calls, "callers": report_callers}
+REPORTS = {
+    "model": report_model,
+    "calls": report_calls,
+    "rows": report_rows,
+    "callers": report_callers,
+}
 
 
 def run(args: Any, raw: Raw) -> None:

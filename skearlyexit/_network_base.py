@@ -96,6 +96,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     _network: MultiExitNetwork
     _optimizer_state: dict[str, Any]
     _n_updates: int
+    _is_fitted: bool
     _row_shape: tuple[int, ...]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -367,10 +368,16 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 self._network,
                 self._optimizer_state,
                 self._n_updates,
+                self._is_fitted,
                 self.cascade_.network.dtype,
             )
         model = update_model(self, rows, task, before)
-        self._set_model(model, task, n_updates=1 + (before.n_updates if before else 0))
+        self._set_model(
+            model,
+            task,
+            n_updates=1 + (before.n_updates if before else 0),
+            is_fitted=before is not None and before.is_fitted,
+        )
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
         """Validated training samples, as an array or streamed, and their labels."""
@@ -434,7 +441,9 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         rows = further_rows(self, X_val, self._row_shape, "X_val")
         return Samples(rows, task.encoded(y_val, rows))
 
-    def _set_model(self, model: FittedModel, task: Task, *, n_updates: int = 0) -> None:
+    def _set_model(
+        self, model: FittedModel, task: Task, *, n_updates: int = 0, is_fitted: bool = True
+    ) -> None:
         """Set all fitted attributes, and the state from which the training can continue."""
         self._set_fitted(
             model,
@@ -446,6 +455,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             _network=model.trained,
             _optimizer_state=model.optimizer_state,
             _n_updates=n_updates,
+            _is_fitted=is_fitted,
         )
 
 

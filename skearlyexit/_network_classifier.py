@@ -64,7 +64,8 @@ class BaseNetworkClassifier(BaseExitClassifier, BaseEarlyExitNetwork):
         """Train for one pass over the given samples.
 
         Training continues from the weights of `fit` or of the previous call, at a constant learning
-        rate. Thresholds calibrated before are discarded, since the network has changed: unless the
+        rate: `lr`, or a tenth of it after a fit, whose weights larger steps would make worse.
+        Thresholds calibrated before are discarded, since the network has changed: unless the
         parameter `threshold` is set, no sample exits early until `calibrate` is called with samples
         that the network has not been trained on.
 

@@ -481,10 +481,11 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         """Train for one pass over the given samples.
 
         Training continues from the weights of `fit` or of the previous call, at a constant learning
-        rate. The targets are standardized as in `fit`, or as in the first call without one.
-        Thresholds calibrated before are discarded, since the network has changed: unless the
-        parameter `threshold` is set, no sample exits early until `calibrate` is called with samples
-        that the network has not been trained on.
+        rate: `lr`, or a tenth of it after a fit, whose weights larger steps would make worse. The
+        targets are standardized as in `fit`, or as in the first call without one. Thresholds
+        calibrated before are discarded, since the network has changed: unless the parameter
+        `threshold` is set, no sample exits early until `calibrate` is called with samples that the
+        network has not been trained on.
 
         Parameters
         ----------

@@ -190,6 +190,7 @@ class CascadeFitter:
         seed: int,
         start: MultiExitNetwork | None,
         optimizer_state: dict[str, Any],
+        rate: float,
     ) -> Fit:
         """Continue the training of a network by one pass over samples.
 
@@ -203,6 +204,8 @@ class CascadeFitter:
             Trained network, which is copied. None starts with a new network.
         optimizer_state : dict
             State of its optimizer, which is copied. Empty for a new optimizer.
+        rate : float
+            Factor of the learning rate.
 
         Returns
         -------
@@ -210,7 +213,7 @@ class CascadeFitter:
             Fitted network.
         """
         rng = check_random_state(seed)
-        whole, trainer = self.networks.update(rows, rng, start, optimizer_state)
+        whole, trainer = self.networks.update(rows, rng, start, optimizer_state, rate)
         network = self.networks.kept(whole)
         seeds = rng.randint(MAX_SEED, size=len(self.exits.heads))
         fitted = self._fitted(network, self.heads.fit(network, {}, rows, seeds), rows)

@@ -106,6 +106,7 @@ class NetworkFitter:
         rng: np.random.RandomState,
         start: MultiExitNetwork | None,
         optimizer_state: dict[str, Any],
+        rate: float,
     ) -> tuple[MultiExitNetwork, Trainer]:
         """Train by one pass over samples; see `CascadeFitter.update`."""
         network = self._initial_network(rows, rng, start)
@@ -117,6 +118,7 @@ class NetworkFitter:
             replace(
                 self.options,
                 max_epochs=1,
+                lr=rate * self.options.lr,
                 lr_schedule="constant",
                 patience=None,
                 weight_averaging=False,

@@ -90,6 +90,23 @@ class TestPartialFit:
         assert 0 < (weights(clf) - before).abs().max() < 0.5
         assert torch.equal(weights(kept), before)
 
+    def test_after_a_fit_steps_are_smaller_than_from_new_weights(self):
+        """A step of Adam changes a weight by the learning rate, if it has no moments yet."""
+
+        def largest_change(clf):
+            before = weights(clf)
+            return float((weights(clf.partial_fit(X[:100], y[:100])) - before).abs().max())
+
+        options = {"lr": 0.004, "optimizer": "adam", "batch_size": 100}
+        clf = streaming(max_epochs=3, **options).fit(X, y)
+        for expected in (0.0004, 0.0004):  # also after another call, with a new optimizer
+            assert largest_change(clf) == pytest.approx(expected, rel=0.05)
+            clf._optimizer_state = {}
+        clf = streaming(**options).partial_fit(X[:100], y[:100], classes=CLASSES)
+        clf._optimizer_state = {}
+        assert largest_change(clf) == pytest.approx(0.004, rel=0.05)
+        assert largest_change(clf.fit(X, y)) == pytest.approx(0.0004, rel=0.05)
+
     def test_no_training_rows_judge_the_thresholds(self):
         clf = quick(training="joint", budget=0.6).fit(X, y)
         assert clf.frontier_ is not None

@@ -376,7 +376,8 @@ def report_callers(entry: dict[str, Any]) -> None:
 def plot(entries: list[dict[str, Any]], name: str, path: str) -> None:
     """Draw the median times of a sample at the default operating point.
 
-    The loop, which is slow, and the predictors, which are as fast as `predict` here, are left out.
+    The loop, which is slow, and the predictors in torch, which are hardly faster than `predict`, are
+    left out.
     """
     import matplotlib.pyplot as plt
 
@@ -384,7 +385,7 @@ def plot(entries: list[dict[str, Any]], name: str, path: str) -> None:
     accuracies = next(each["accuracies"] for each in chosen if each["kind"] == "model")
     calls = {each["samples"]: each["times"] for each in chosen if each["kind"] == "calls"}
     sizes = (min(calls), max(calls))
-    left_out = ("early exits, loop", "predictor")
+    left_out = ("early exits, loop", 'predictor, "torch"', "predictor, not padded")
     names = [each for each in accuracies if not each.startswith(left_out)][::-1]
     figure, axes = plt.subplots(1, len(sizes), figsize=(9, 3.2), sharey=True, layout="constrained")
     for axis, n in zip(axes, sizes, strict=True):
@@ -404,6 +405,7 @@ def _title(name: str) -> str:
     titles = {
         'predict, "torch"': "early exits, torch",
         'predict, "onnx"': "early exits, ONNX Runtime",
+        'predictor, "onnx"': "the same, to_predictor",
     }
     return titles.get(name, name)
 

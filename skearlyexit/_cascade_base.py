@@ -87,7 +87,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
             `predict`. It must not be strict.
         single_sample : bool, default=False
             Whether the file is for one sample at a time. Its thresholds are then fixed, and there
-            is no input for them. A small network takes a fifth to a half less time.
+            is no input for them. Small networks take considerably less time.
 
         Raises
         ------
@@ -116,7 +116,8 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         It predicts the same as `predict`, at an operating point that is determined here, without
         the validation of scikit-learn, but for that of the estimators. Later changes of the cascade
         do not change it. With ``runtime="onnx"``, a graph for single samples at this operating
-        point is compiled, besides that of `predict` for batches.
+        point is compiled, besides that of `predict` for batches, and holds the estimators once
+        more.
 
         Parameters
         ----------

@@ -96,7 +96,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
     _network: MultiExitNetwork
     _optimizer_state: dict[str, Any]
     _n_updates: int
-    _is_fitted: bool
+    _had_fit: bool
     _row_shape: tuple[int, ...]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             `predict`. It must not be strict.
         single_sample : bool, default=False
             Whether the file is for one sample at a time. Its thresholds are then fixed, and there
-            is no input for them. A small network takes a fifth to a half less time.
+            is no input for them. Small networks take considerably less time.
 
         Raises
         ------
@@ -270,7 +270,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         It predicts the same as `predict`, at an operating point that is determined here, without
         the validation of scikit-learn. Later changes of the estimator do not change it. With
         ``runtime="onnx"``, a graph for single samples at this operating point is compiled, besides
-        that of `predict` for batches.
+        that of `predict` for batches, and holds the weights once more.
 
         Parameters
         ----------
@@ -368,7 +368,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 self._network,
                 self._optimizer_state,
                 self._n_updates,
-                self._is_fitted,
+                self._had_fit,
                 self.cascade_.network.dtype,
             )
         model = update_model(self, rows, task, before)
@@ -376,7 +376,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             model,
             task,
             n_updates=1 + (before.n_updates if before else 0),
-            is_fitted=before is not None and before.is_fitted,
+            had_fit=before is not None and before.had_fit,
         )
 
     def _checked_rows(self, X: Any, y: Any, *, reset: bool = True) -> tuple[Any, np.ndarray]:
@@ -442,7 +442,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         return Samples(rows, task.encoded(y_val, rows))
 
     def _set_model(
-        self, model: FittedModel, task: Task, *, n_updates: int = 0, is_fitted: bool = True
+        self, model: FittedModel, task: Task, *, n_updates: int = 0, had_fit: bool = True
     ) -> None:
         """Set all fitted attributes, and the state from which the training can continue."""
         self._set_fitted(
@@ -455,7 +455,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
             _network=model.trained,
             _optimizer_state=model.optimizer_state,
             _n_updates=n_updates,
-            _is_fitted=is_fitted,
+            _had_fit=had_fit,
         )
 
 

@@ -481,11 +481,13 @@ class EarlyExitRegressor(BaseExitRegressor, BaseEarlyExitNetwork):
         """Train for one pass over the given samples.
 
         Training continues from the weights of `fit` or of the previous call, at a constant learning
-        rate: `lr`, or a tenth of it after a fit, whose weights larger steps would make worse. The
-        targets are standardized as in `fit`, or as in the first call without one. Thresholds
-        calibrated before are discarded, since the network has changed: unless the parameter
-        `threshold` is set, no sample exits early until `calibrate` is called with samples that the
-        network has not been trained on.
+        rate, which is `lr`, or a tenth of it after a fit: its weights are means over many steps,
+        and large steps would make them less accurate. If the further samples are more than those of
+        the fit, or follow another distribution, set `lr` ten times as high before. The targets are
+        standardized as in `fit`, or as in the first call without one. Thresholds calibrated before
+        are discarded, since the network has changed: unless the parameter `threshold` is set, no
+        sample exits early until `calibrate` is called with samples that the network has not been
+        trained on.
 
         Parameters
         ----------

@@ -118,7 +118,7 @@ class NetworkFitter:
             replace(
                 self.options,
                 max_epochs=1,
-                lr=rate * self.options.lr,
+                rate=rate,
                 lr_schedule="constant",
                 patience=None,
                 weight_averaging=False,

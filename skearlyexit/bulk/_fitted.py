@@ -85,7 +85,7 @@ class ExportedModel:
         return self.cascade._thresholds(threshold, budget)
 
     def answers(self, X: Any, thresholds: np.ndarray, *, with_probabilities: bool) -> Answers:
-        found = self.cascade._run(X, thresholds, None, with_probabilities=with_probabilities)
+        found = self.cascade._answers(X, thresholds, with_probabilities=with_probabilities)
         return replace(found, labels=self.cascade._decoded(found.labels))
 
 

@@ -260,6 +260,10 @@ class OnnxCascade:
     ) -> Answers:
         """Predictions and exits of all samples."""
         thresholds = self._thresholds(threshold, budget)
+        return self._answers(X, thresholds, with_probabilities=with_probabilities)
+
+    def _answers(self, X: Any, thresholds: np.ndarray, *, with_probabilities: bool) -> Answers:
+        """Predictions and exits at thresholds that `_thresholds` returned."""
         rows = self._row_format.checked(X)
         return self._session.run(rows, thresholds, with_probabilities=with_probabilities)
 

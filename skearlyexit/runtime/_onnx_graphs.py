@@ -210,7 +210,7 @@ class SampleGraph(CascadeGraph):
             answer, _, _ = parts.answer(graph, exit_, embedding, states)
             return answer, graph.constant(np.array([exit_]))
         deciding = parts.heads_from(exit_)
-        if deciding and self.thresholds[deciding].min() > UNREACHED:
+        if deciding and self.thresholds[deciding].min() > 1:
             return self._from(graph, exit_ + 1, carry, states)
         bound = self.thresholds[exit_]
         bound = bound - TOLERANCE if bound <= 1 else UNBOUNDED

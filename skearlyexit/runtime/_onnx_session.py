@@ -190,12 +190,14 @@ def check_point(point: CalibratedPoint, other: str) -> None:
         )
 
 
+#: Conversions change the state of the process, so that one thread converts at a time.
 _compiling = ForkSafeLock()
 
+#: Returns the network of a cascade, or its estimators as a network, and the shape of a sample.
+Convertible = Callable[[], tuple[FittedNetwork, tuple[int, ...]]]
 
-def session_of(
-    cascade: Cascade, convertible: Callable[[], tuple[FittedNetwork, tuple[int, ...]]]
-) -> Session:
+
+def session_of(cascade: Cascade, convertible: Convertible) -> Session:
     """Session of a cascade, which is compiled in the first call, by one of several threads.
 
     Parameters
@@ -203,56 +205,47 @@ def session_of(
     cascade : Cascade
         Fitted cascade, in which the session is kept.
     convertible : callable
-        Returns the network of the cascade, or its estimators as a network, and the shape of a
-        sample.
+        Returns what is converted.
 
     Raises
     ------
     ExportError
         If a part cannot be converted.
     """
-    session: Session = _kept(cascade, "onnx", lambda: compiled(*_to_convert(cascade, convertible)))
+    known = cascade.compiled
+    if "onnx" not in known:
+        with _compiling:
+            if "onnx" not in known:
+                network, row_shape = convertible()
+                known["onnx"] = compiled(network, cascade.exit_rule, row_shape)
+    session: Session = known["onnx"]
     return session
 
 
 def sessions_at(
-    cascade: Cascade,
-    convertible: Callable[[], tuple[FittedNetwork, tuple[int, ...]]],
-    thresholds: np.ndarray,
+    cascade: Cascade, convertible: Convertible, thresholds: np.ndarray
 ) -> tuple[Session, Session]:
     """Session of a cascade, and another one for a single sample at some thresholds.
 
     Parameters
     ----------
     cascade, convertible
-        As in `session_of`. What is converted is kept in the cascade, too, for other thresholds.
+        As in `session_of`. The second session is not kept.
     thresholds : ndarray of shape (n_exits - 1,)
-        Thresholds of the second session.
+        Thresholds of the second session. Without early exits, it is the first one.
 
     Raises
     ------
     ExportError
         If a part cannot be converted.
     """
-    parts: ConvertedParts = _kept(
-        cascade, "onnx parts", lambda: ConvertedParts(*_to_convert(cascade, convertible))
-    )
-    of_any: Session = _kept(cascade, "onnx", lambda: _of_any(parts))
-    return of_any, _opened(SampleGraph(parts, thresholds))
-
-
-def _to_convert(
-    cascade: Cascade, convertible: Callable[[], tuple[FittedNetwork, tuple[int, ...]]]
-) -> tuple[FittedNetwork, ExitRule, tuple[int, ...]]:
-    network, row_shape = convertible()
-    return network, cascade.exit_rule, row_shape
-
-
-def _kept(cascade: Cascade, name: str, make: Callable[[], Any]) -> Any:
-    """What is kept in a cascade by its name, and is made if there is none, by one thread."""
+    if not len(thresholds):
+        session = session_of(cascade, convertible)
+        return session, session
     known = cascade.compiled
-    if name not in known:
-        with _compiling:
-            if name not in known:
-                known[name] = make()
-    return known[name]
+    with _compiling:
+        network, row_shape = convertible()
+        parts = ConvertedParts(network, cascade.exit_rule, row_shape)
+        if "onnx" not in known:
+            known["onnx"] = _of_any(parts)
+        return known["onnx"], _opened(SampleGraph(parts, thresholds))

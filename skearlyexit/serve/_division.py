@@ -193,6 +193,12 @@ def _of_file(model: OnnxCascade, asked: Asked) -> tuple[ServedModel, list[TierWo
             f"{len(division.exits)} tiers; give tiers=None, or the fitted estimator with "
             "runtime='torch'."
         )
+    if model._session.is_single:
+        raise ValueError(
+            "A service takes several samples in a request, and its operating point can be changed, "
+            f"but {model._path!r} was written with single_sample=True. Export the model with "
+            "single_sample=False."
+        )
     metadata = model.metadata_
     thresholds = model._thresholds(asked.threshold, asked.budget)
     frontier = model.frontier_

@@ -79,6 +79,8 @@ class TrainingOptions:
         trains for all epochs.
     callbacks : sequence of skorch callbacks, default=()
         Callbacks, which are copied for each phase.
+    rate : float, default=1.0
+        Factor of the learning rate.
     """
 
     max_epochs: int
@@ -92,6 +94,7 @@ class TrainingOptions:
     weight_averaging: bool = False
     patience: Patience | None = None
     callbacks: Sequence[Any] = ()
+    rate: float = 1.0
 
     def make_optimizer(self, module: View, _: Any, lr: float) -> torch.optim.Optimizer:
         """Make an optimizer of the groups of parameters of a view.

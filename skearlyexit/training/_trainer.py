@@ -297,7 +297,7 @@ class Trainer:
             module,
             criterion=loss,
             optimizer=partial(options.make_optimizer, module),
-            lr=options.lr,
+            lr=options.rate * options.lr,
             max_epochs=n_epochs,
             batch_size=options.batch_size,
             iterator_train=Batches,

@@ -105,6 +105,10 @@ def test_an_exported_file(tmp_path):
     table = asked(path, budget=0.6).of_samples(X_TEST)
     assert same(table["exit"].to_numpy(), exits)
     assert same(table["prediction"].to_numpy(), labels)
+    model.to_onnx(tmp_path / "single.onnx", budget=0.6, single_sample=True)
+    assert asked(tmp_path / "single.onnx").of_samples(X_TEST).equals(table)
+    with pytest.raises(ValueError, match="single_sample=True, and its thresholds are fixed"):
+        asked(tmp_path / "single.onnx", budget=0.7)
     # All columns, since there are as many as features.
     found = asked(path, budget=0.6).of_table(TABLE.drop_columns(["id"]))
     assert found.equals(table)

@@ -174,6 +174,7 @@ def test_a_file_for_single_samples(name, tmp_path):
     clf.to_onnx(path, threshold=threshold, single_sample=True)
     session = onnxruntime.InferenceSession(str(path), quiet())
     assert [each.name for each in session.get_inputs()] == ["X"]
+    assert not session.get_overridable_initializers()  # as the thresholds of other files are
     cascade = OnnxCascade(path)
     labels, exits = clf.predict(X, threshold=threshold, return_exits=True)
     for i in range(5):
@@ -188,6 +189,43 @@ def test_a_file_for_single_samples(name, tmp_path):
     for asked in ({"threshold": 0.5}, {"budget": 0.9}):
         with pytest.raises(ValueError, match=r"single_sample=True, and its thresholds are fixed"):
             cascade.predict(X, **asked)
+
+
+def test_single_samples_do_not_go_through_the_graph_for_batches():
+    clf, X = fitted("neural")
+    predictor = copy.deepcopy(clf).set_params(runtime="onnx").to_predictor(threshold=0.6)
+    object.__setattr__(predictor._run, "session", None)
+    assert predictor.predict(X[:1]) == clf.predict(X[:1], threshold=0.6)
+    with pytest.raises(AttributeError):
+        predictor.predict(X[:2])
+    # Without early exits, there is nothing to save.
+    plain = copy.deepcopy(fitted("one exit")[0]).set_params(runtime="onnx").to_predictor()
+    assert plain._run.of_one is plain._run.session
+
+
+def test_a_predictor_leaves_the_network_as_it_is():
+    clf, X = fitted("images")
+    clf = copy.deepcopy(clf)
+    kinds = [type(module) for module in clf.cascade_.network.modules()]
+    probabilities = clf.predict_proba(X)
+    clf.set_params(runtime="onnx").to_predictor()
+    assert [type(module) for module in clf.cascade_.network.modules()] == kinds
+    np.testing.assert_array_equal(clf.set_params(runtime="torch").predict_proba(X), probabilities)
+
+
+@pytest.mark.parametrize("training", ["gated", "combiner"])
+def test_predictors_of_several_threads_at_once(training):
+    """The exporter of torch, which converts gates and readers, runs in one thread at a time."""
+    X, y, X_test, _ = blobs()
+    backbone = MLPBackbone(2, width=16, hidden=16)
+    clf = quick(backbone=backbone, exits=["stem", "block1"], training=training, combine="trained")
+    clf.fit(X, y).set_params(runtime="onnx").predict(X_test[:1])
+    thresholds = [0.5, 0.6, 0.7, 0.8]
+    with ThreadPoolExecutor(4) as pool:
+        predictors = list(pool.map(lambda each: clf.to_predictor(threshold=each), thresholds))
+    clf.set_params(runtime="torch")
+    for predictor, threshold in zip(predictors, thresholds, strict=True):
+        assert predictor.predict(X_test[:1]) == clf.predict(X_test[:1], threshold=threshold)
 
 
 def test_a_single_sample_without_an_answer_is_an_error():
@@ -556,5 +594,11 @@ def test_a_score_that_equals_a_threshold_exits(name, folder):
 def test_no_sample_exits_at_a_threshold_just_above_1(folder):
     clf, cascade, X, _ = exported("estimators", folder)
     assert clf.exit_table(X).scores[:, 1].max() == 1
-    _, exits = cascade.predict(X, threshold=np.nextafter(1.0, 2.0), return_exits=True)
+    above = np.nextafter(1.0, 2.0)
+    _, exits = cascade.predict(X, threshold=above, return_exits=True)
     assert (exits == 2).all()
+    row = clf.exit_table(X).scores[:, 1].argmax()
+    single = copy.deepcopy(clf).set_params(runtime="onnx")
+    for threshold, expected in ((above, 2), ([np.inf, 1.0], 1)):
+        predictor = single.to_predictor(threshold=threshold)
+        assert predictor.predict(X[row : row + 1], return_exits=True)[1] == expected

@@ -238,6 +238,9 @@ def test_a_part_in_several_places_is_converted_once():
     for each in (graph, graph.branch(), graph, Graph()):
         assert each.once(part, lambda: made.append("model") or made[-1]) == "model"
     assert len(made) == 2
+    # The conversion of a pooling depends on the shape of the map.
+    shapes = [graph.once(part, lambda s=shape: s, shape) for shape in ((4, 4), (6, 6), (4, 4))]
+    assert shapes == [(4, 4), (6, 6), (4, 4)]
 
 
 def test_temperature_scaling():

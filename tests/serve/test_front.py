@@ -671,6 +671,9 @@ class TestModels:
         assert np.shape(found["probabilities"]) == (400, 4)
         with pytest.raises(ValueError, match=r"in one tier\. Got 2 tiers"):
             Local(path, [1, 1])
+        clf.to_onnx(path, single_sample=True)
+        with pytest.raises(ValueError, match=r"written with single_sample=True"):
+            Local(path, None)
 
     def test_estimators_that_run_in_onnx_runtime_are_one_tier(self):
         stages = [("tree", DecisionTreeClassifier(max_depth=3)), ("linear", LogisticRegression())]

@@ -414,6 +414,17 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         with naming_candidates(self._candidates, lambda: table):
             return look_up(budget, self.frontier_, self.costs_, table.unit, table.plain)
 
+    @property
+    def _in_onnx(self) -> bool:
+        """Whether predictions run in ONNX Runtime; `runtime` may have been set after `fit`."""
+        known = (self._own_runtime, "onnx")
+        if self.runtime not in known:
+            raise ValueError(
+                f"The 'runtime' parameter of {type(self).__name__} must be {known[0]!r} or "
+                f"{known[1]!r}. Got {self.runtime!r} instead."
+            )
+        return self.runtime == "onnx"
+
     def _session(self, point: CalibratedPoint) -> Session:
         """Session of ONNX Runtime, compiled in the first call, that can run at a point."""
         check_point(point, self._own_runtime)
@@ -425,7 +436,7 @@ class BaseEarlyExit(BaseEstimator, metaclass=ABCMeta):
         return sessions_at(self.cascade_, self._convertible, point.thresholds)
 
     def _run(self, X: Any, point: CalibratedPoint, *, with_probabilities: bool = False) -> Answers:
-        if self.runtime == "onnx":
+        if self._in_onnx:
             session, rows = self._session(point), self._validate_dense(X)
             return session.run(rows, point.thresholds, with_probabilities=with_probabilities)
         X = self._validate_rows(X)

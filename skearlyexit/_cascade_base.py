@@ -142,7 +142,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         """
         point = self._point(threshold, budget)
         given = self._row_format()
-        if self.runtime == "onnx":
+        if self._in_onnx:
             sessions, row_shape = self._sessions(point), self._row_shape()
             row_format = RowFormat(row_shape, np.dtype(np.float32), given.feature_names)
             return onnx_predictor(sessions, self.costs_, self._task, point, row_format)
@@ -203,7 +203,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
             # Of a fit before. Samples without a second axis do not set them.
             self.__dict__.pop(name, None)
         validate_data(self, X, y, skip_check_array=True)
-        if self.runtime == "onnx":
+        if self._in_onnx:
             self._row_shape()
             self._validate_dense(X)  # an error before training
         return rows

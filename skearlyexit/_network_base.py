@@ -302,7 +302,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         point = self._point(threshold, budget)
         cascade = self.cascade_
         row_format = self._row_format()
-        if self.runtime == "torch":
+        if not self._in_onnx:
             invariant = batch_invariant is None or batch_invariant
             executor = TorchExecutor if invariant else unpadded_executor
             return own_predictor(cascade, self._task, point, row_format, executor)

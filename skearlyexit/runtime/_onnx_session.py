@@ -118,7 +118,8 @@ class Session:
         """
         given = {THRESHOLDS: thresholds} if len(thresholds) and not self.is_single else {}
         if len(X) <= self._n_rows:
-            return Answers(*self._called(X, given, with_probabilities))
+            # Samples that are read as they are needed are arrays once they are sliced.
+            return Answers(*self._called(X[: len(X)], given, with_probabilities))
         calls, failed = [], []
         for start in range(0, len(X), self._n_rows):
             rows = X[start : start + self._n_rows]

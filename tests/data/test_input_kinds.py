@@ -1,5 +1,7 @@
 """What X and y may be given as: every kind is answered like the plain array, or refused clearly."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,6 +58,10 @@ def test_fit_and_every_method_take_it(reference, name):
     assert same(reference.exit_table(new).scores, reference.exit_table(X_NEW).scores)
     assert same(reference.embed(new), reference.embed(X_NEW))
     assert reference.score(new, Y_NEW) == reference.score(X_NEW, Y_NEW)
+    fast = copy.deepcopy(reference).set_params(runtime="onnx")
+    for some in (1, len(X_NEW)):
+        alone = new if some > 1 else LAYOUTS[name](X_NEW[:1])
+        np.testing.assert_array_equal(fast.predict(alone), reference.predict(X_NEW[:some]))
     thresholds = clf.calibrate(new, Y_NEW).thresholds_
     assert same(thresholds, clf.calibrate(X_NEW, Y_NEW).thresholds_)
 

@@ -198,6 +198,13 @@ def test_the_network_checks_its_input():
     assert str(found.value) == str(expected.value)
 
 
+def test_a_runtime_that_is_set_after_fit_is_checked(clf):
+    clf.set_params(runtime="ONNX")
+    for call in (lambda: clf.predict(X_TEST), clf.to_predictor):
+        with pytest.raises(ValueError, match=r"must be 'torch' or 'onnx'\. Got 'ONNX' instead"):
+            call()
+
+
 def test_arguments_are_checked(clf):
     with pytest.raises(ValueError, match="At most one of 'threshold' and 'budget'"):
         clf.to_predictor(threshold=0.5, budget=0.5)

@@ -15,6 +15,7 @@ from skearlyexit._base import BaseEarlyExit
 from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._chain import FittedChain
 from skearlyexit._data._given import GivenRows, given_rows
+from skearlyexit._data._input import check_not_masked
 from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._chain_columns import chosen_columns
 from skearlyexit._fitting._chain_fit import fit_chain
@@ -221,6 +222,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
 
     def _validate_dense(self, X: Any) -> np.ndarray:
         """Samples as ONNX Runtime is given them, in single precision."""
+        check_not_masked(X, "X")
         return quietly(
             lambda: validate_data(self, X, reset=False, dtype=np.float32, order="C"), "over"
         )

@@ -12,6 +12,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 from torch.utils.data import DataLoader, Dataset
 
+from skearlyexit._data._input import check_not_masked
 from skearlyexit._utils._frames import import_pandas
 
 
@@ -165,13 +166,14 @@ def given_rows(X: Any) -> GivenRows:
     TypeError
         If X is of a type of torch, which estimators of scikit-learn do not support.
     ValueError
-        If there are no samples.
+        If there are no samples, or X is an array with masked entries.
     """
     if isinstance(X, Dataset | DataLoader):
         raise TypeError(
             f"X is a torch {type(X).__name__}, and estimators in a row are given samples as "
             "scikit-learn knows them. Give an array, a data frame, a sparse matrix or a list."
         )
+    check_not_masked(X, "X")
     rows = GivenRows(X)
     if not len(rows):
         shape = getattr(X, "shape", (0,))

@@ -155,16 +155,21 @@ def _dtypes(X: Any) -> Iterable[tuple[str, Any]]:
 
 def _refuse_what_looks_like_numbers(X: Any, name: str) -> None:
     """Raise a ValueError for dates and masked entries, which NumPy would convert to numbers."""
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
-        raise ValueError(
-            f"{name} is an array with masked entries, whose masked values would be used. "
-            "Fill them in, for example by its method 'filled' or an imputer."
-        )
+    check_not_masked(X, name)
     dates = _dates(X)
     if dates:
         raise ValueError(
             f"{name} must hold numbers. Got dates or times in {dates}; give a number in their "
             "place, such as the seconds since a fixed date."
+        )
+
+
+def check_not_masked(X: Any, name: str) -> None:
+    """Raise a ValueError for an array with masked entries, whose values would be used."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"{name} is an array with masked entries, whose masked values would be used. "
+            "Fill them in, for example by its method 'filled' or an imputer."
         )
 
 

@@ -242,7 +242,11 @@ class BatchInvariantClassifier(BatchInvariantEstimator):
             n_rows = graph.op("Shape", vectors, start=0, end=1)
             shape = graph.op("Concat", n_rows, graph.constant([self.n_classes]), axis=0)
             return graph.op("Expand", graph.constant(columns), shape)
-        known = add_estimator(graph, vectors, self.model, "predict_proba", example, what)
+        known = add_estimator(
+            graph, vectors, self.model, "predict_proba", self._examples(example), what
+        )
+        # The sums of a forest in single precision can be below 0.
+        known = graph.op("Max", known, graph.constant(0.0))
         return graph.op("MatMul", known, graph.constant(columns))
 
 

@@ -21,6 +21,9 @@ from skearlyexit._onnx._graph import Graph
 
 #: Number of samples in each call of an estimator whose predictions depend on it.
 FIXED_ROWS = 256
+#: Number of samples from which mean and standard deviation of the features are computed, and of
+#: those that are drawn with them to compare a conversion.
+N_FOR_MOMENTS, N_DRAWN = 1000, 64
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,14 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
         How it is called. For the largest call it is tested that predictions are the same.
     fixed_rows : bool, default=False
         Whether the estimator is always called with the same number of samples.
+    moments : tuple of ndarray of shape (n_features,), or None
+        Mean and standard deviation of the features. None if they are not known to be numbers.
     """
 
     model: Any
     calls: Calls = field(default=USUAL_CALLS, kw_only=True)
     fixed_rows: bool = field(default=False, kw_only=True)
+    moments: tuple[np.ndarray, np.ndarray] | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def _predict(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
@@ -100,8 +106,21 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
         run_in_one_job(self.model)
         self.model = as_stored(self.model)
         self.calls = calls
+        self.moments = _moments(X)
         self.fixed_rows = calls.batch_invariant and self._depends_on_others(X)
         return self
+
+    def _examples(self, example: np.ndarray) -> np.ndarray:
+        """Vectors on which a conversion is compared: the given ones, and some like those of `fit`.
+
+        Far from the samples of `fit`, the predictions of many estimators are constant, so that a
+        conversion that is wrong would not be noticed.
+        """
+        if self.moments is None:
+            return example
+        mean, deviation = self.moments
+        drawn = np.random.default_rng(0).standard_normal((N_DRAWN, len(mean)))
+        return np.concatenate([example, mean + deviation * drawn])
 
     def outputs(self, vectors: np.ndarray | GivenRows) -> np.ndarray:
         """Compute the outputs of the estimator.
@@ -141,6 +160,20 @@ class BatchInvariantEstimator(metaclass=ABCMeta):
 
         in_many, by_few = on_single_blas_thread(predictions)
         return not np.array_equal(in_many[: len(few)], np.concatenate(by_few))
+
+
+def _moments(X: np.ndarray | GivenRows) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean and standard deviation of the features of some samples, if these are numbers."""
+    rows: Any = X[np.linspace(0, len(X) - 1, min(len(X), N_FOR_MOMENTS)).astype(int)]
+    rows = rows.content if isinstance(rows, GivenRows) else rows
+    rows = rows.toarray() if hasattr(rows, "toarray") else rows
+    try:
+        values = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    if values.ndim != 2 or not np.isfinite(values).all():
+        return None
+    return values.mean(axis=0), values.std(axis=0)
 
 
 def padded(rows: Any, n_rows: int) -> Any:

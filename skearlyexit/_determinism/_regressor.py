@@ -124,7 +124,13 @@ class BatchInvariantRegressor(BatchInvariantEstimator):
     def onnx(self, graph: Graph, vectors: str, example: np.ndarray, what: str) -> str:
         targets = self.targets
         found = add_estimator(
-            graph, vectors, self.model, "predict", example, what, scale=targets.scale
+            graph,
+            vectors,
+            self.model,
+            "predict",
+            self._examples(example),
+            what,
+            scale=targets.scale,
         )
         # Some conversions return the values of several targets in one column.
         columns = graph.op("Reshape", found, graph.constant([-1, targets.n_targets]))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._data._given import GivenRows, given_rows
+from skearlyexit._data._input import check_not_masked
 from skearlyexit._utils._interrupts import quietly
 
 
@@ -66,6 +67,7 @@ class RowFormat:
 
     def _converted(self, X: Any) -> np.ndarray:
         check_names(X, self.feature_names)
+        check_not_masked(X, "X")
         if hasattr(X, "toarray"):
             raise ValueError(
                 f"X must be dense; got {type(X).__name__}. Give X.toarray(), in parts if need be."

@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
@@ -17,7 +20,8 @@ from sklearn.ensemble import (
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.naive_bayes import MultinomialNB
+from sklearn.naive_bayes import GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -40,8 +44,11 @@ VALUES = X[:, 0] ** 2 + 30 * np.tanh(X[:, 1])
 
 def two(first=None, last=None, **params):
     estimators = [
-        ("first", first or make_pipeline(StandardScaler(), LogisticRegression())),
-        ("last", last or RandomForestClassifier(20, max_depth=6)),
+        (
+            "first",
+            make_pipeline(StandardScaler(), LogisticRegression()) if first is None else first,
+        ),
+        ("last", RandomForestClassifier(20, max_depth=6) if last is None else last),
     ]
     defaults = {"cost": [1, 9], "random_state": 0, "threshold": 0.8, "calibration": 0.3}
     return CascadeClassifier(estimators, **{**defaults, **params})
@@ -155,6 +162,44 @@ class Unknown(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X):
         return np.full((len(X), len(self.classes_)), 1 / len(self.classes_))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LinearDiscriminantAnalysis(),  # whose decision function skl2onnx doubles for two classes
+        KNeighborsClassifier(weights="distance"),
+        CalibratedClassifierCV(GaussianNB(), method="isotonic", cv=3),
+    ],
+    ids=str,
+)
+def test_conversions_that_are_wrong_near_the_samples_only(model, tmp_path):
+    """Standard normal samples are so far from those of this table that probabilities are 0 or 1."""
+    X, y = load_breast_cancer(return_X_y=True)
+    clf = two(GaussianNB(), model, calibration=None).fit(X, y)
+    with pytest.raises(ExportError, match=r"'last' .* predictions for 76 random samples differ"):
+        clf.to_onnx(tmp_path / "cascade.onnx")
+
+
+@pytest.mark.parametrize("n_trees", [18, 20, 22, 36])
+def test_sums_of_a_forest_are_not_below_0(n_trees):
+    X, y = load_breast_cancer(return_X_y=True)
+    forest = RandomForestClassifier(n_trees, random_state=0)
+    clf = two(GaussianNB(), forest, calibration=None, threshold=2.0).fit(X[::2], y[::2])
+    rows = X.astype(np.float32).astype(np.float64)
+    expected = clf.predict_proba(rows)
+    found = clf.set_params(runtime="onnx").predict_proba(rows)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.min() >= 0
+
+
+def test_masked_samples_are_refused():
+    clf = two().fit(X, y)
+    masked = np.ma.array(X_TEST, mask=X_TEST > 2)
+    fast = copy.deepcopy(clf).set_params(runtime="onnx")
+    for each in (clf, clf.to_predictor(), fast, fast.to_predictor()):
+        with pytest.raises(ValueError, match="X is an array with masked entries"):
+            each.predict(masked)
 
 
 def test_what_cannot_be_converted(tmp_path):

@@ -5,7 +5,8 @@ and "early exits" the same model at its default operating point. Of each set at 
 or a quarter, are test samples. Peers that are not installed are left out: RealMLP is
 `RealMLP_TD_S_Classifier` and TabM `TabM_D_Classifier` of ``pytabkit``, with their own scaling. TabM
 takes minutes for 5,000 samples. Every result is kept in a file, and a run that was interrupted goes
-on. Means are those of the blocks, a set and a seed each, that all models in a table have.
+on. "Our fit, times as long" is the median of the ratios of seconds, with the lowest and highest.
+Means are those of the blocks, a set and a seed each, that all models in a table have.
 
     python benchmarks/defaults.py
     python benchmarks/defaults.py --sizes 1000,5000 --seeds 2 --without TabM
@@ -166,6 +167,7 @@ def report_blocks(
     lines = []
     for i, model in enumerate(models):
         cost = column(model, "cost").mean()
+        times = column(OURS[0], "cpu") / column(model, "cpu")
         lines.append(
             [
                 model,
@@ -174,9 +176,13 @@ def report_blocks(
                 f"{column(model, 'log loss').mean():.3f}",
                 "" if np.isnan(cost) else f"{cost:.2f}",
                 f"{column(model, 'cpu').mean():.2f}",
+                ""
+                if model in OURS
+                else f"{np.median(times):.2g} [{times.min():.2g} .. {times.max():.2g}]",
             ]
         )
     header = ["", "accuracy in %", "mean rank", "log loss", "mean cost", "CPU s of fit"]
+    header.append("our fit, times as long")
     print(table(lines, header))
     lines = []
     for name in sorted({block[0] for block in blocks}) if by_set else []:

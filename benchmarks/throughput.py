@@ -376,8 +376,8 @@ def report_callers(entry: dict[str, Any]) -> None:
 def plot(entries: list[dict[str, Any]], name: str, path: str) -> None:
     """Draw the median times of a sample at the default operating point.
 
-    The loop, which is slow, and the predictors in torch, which are hardly faster than `predict`, are
-    left out.
+    The loop, which is slow, and the predictors in torch, which are hardly faster than `predict`,
+    are left out.
     """
     import matplotlib.pyplot as plt
 

@@ -14,6 +14,8 @@ from skearlyexit.placement._cheaper import cheapest_exit
 
 #: Gain in accuracy up to which later exits count as useless, the default level of `RiskControl`.
 MARGIN = 0.01
+#: Loss of accuracy of a class from which on this is said.
+LOST = 0.05
 #: Share of a budget that is left unused from which on this is said.
 UNUSED = 0.1
 
@@ -65,6 +67,37 @@ def on_exits(outcomes: Outcomes, names: list[str]) -> list[str]:
         f"of {100 * outcomes.level:g} %, the exits behind it add at most {100 * MARGIN:g} "
         f"percentage point of accuracy, and its cost is {share:.0f} % of that of the last exit. A "
         "threshold of 0 at this exit does so without a new fit."
+    ]
+
+
+def on_classes(outcomes: Outcomes, y_index: np.ndarray, classes: np.ndarray) -> list[str]:
+    """Advise to calibrate by another metric where a class loses much by exiting early.
+
+    The confidence level of the report is divided among the classes.
+
+    Parameters
+    ----------
+    outcomes : Outcomes
+    y_index : ndarray of shape (n_samples,)
+        True classes, as indices.
+    classes : ndarray of shape (n_classes,)
+        Labels of the classes.
+    """
+    last = outcomes.correct[:, -1].astype(np.float64)
+    lost = last - outcomes.correct[np.arange(len(last)), outcomes.exits]
+    level = 1 - (1 - outcomes.level) / len(classes)
+    bounds = np.zeros(len(classes))
+    for i in np.flatnonzero(np.bincount(y_index, minlength=len(classes))):
+        own = y_index == i
+        bounds[i], _ = mean_interval(lost[own], -1.0, 1.0, level, weight=outcomes.weight[own])
+    worst = int(bounds.argmax())
+    if bounds[worst] <= LOST:
+        return []
+    return [
+        f"Class {classes.tolist()[worst]!r} loses at least {100 * bounds[worst]:.0f} percentage "
+        f"points of accuracy by exiting early, with a confidence of {100 * outcomes.level:g} %. "
+        "Calibrate by a metric in which all classes count, such as "
+        "AccuracyDrop(0.01, metric='balanced_accuracy')."
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from skearlyexit._data._weights import scaled
 from skearlyexit._exit_table import ExitTable, LabelTable
-from skearlyexit.metrics._advice import on_exits
+from skearlyexit.metrics._advice import on_classes, on_exits
 from skearlyexit.metrics._figures import (
     ClassFigures,
     ExitFigures,
@@ -232,7 +232,11 @@ class ExitReport:
             cost_unit=cost_unit,
             plain_cost=plain_cost,
             plain_name=plain_name,
-            advice=[*on_exits(outcomes, list(exit_names)), *advice],
+            advice=[
+                *on_exits(outcomes, list(exit_names)),
+                *on_classes(outcomes, y_index, np.asarray(classes)),
+                *advice,
+            ],
         )
 
     def to_frame(self, part: str = "exits") -> Any:

@@ -29,6 +29,36 @@ def correct_of(n, *shares):
     return np.arange(n)[:, None] < np.round(n * np.array(shares))
 
 
+class TestClasses:
+    """Of 1,000 samples, some are of a rare class, and all exit at the first exit."""
+
+    def report(self, n_rare, n_lost, **params):
+        y = np.repeat([0, 1], [1000 - n_rare, n_rare])
+        labels = np.repeat(y[:, None], 3, axis=1)
+        labels[1000 - n_lost :, 0] = 0  # the first exit does not know the class
+        table = table_of(labels, np.ones((1000, 3)), 2)
+        params = {"classes": np.array(["common", "rare"]), "exit_names": NAMES, **params}
+        return ExitReport.from_table(table, y, np.zeros(2), COSTS, **params)
+
+    def about_classes(self, *args, **params):
+        return [each for each in self.report(*args, **params).advice if each.startswith("Class")]
+
+    def test_a_rare_class_is_lost(self):
+        (sentence,) = self.about_classes(30, 30)
+        bound = int(re.search(r"'rare' loses at least (\d+) percentage points", sentence)[1])
+        assert 50 < bound < 100
+        assert "AccuracyDrop(0.01, metric='balanced_accuracy')" in sentence
+        assert self.report(30, 30).overall.drop == pytest.approx(0.03)
+
+    def test_only_what_is_certain_is_said(self):
+        assert not self.about_classes(30, 0)
+        assert not self.about_classes(30, 3)
+        assert not self.about_classes(2, 2)
+        assert not self.about_classes(200, 12)
+        assert self.about_classes(200, 25)
+        assert not self.about_classes(200, 25, confidence_level=0.99999)
+
+
 class TestCut:
     def test_nothing_is_gained_behind_an_exit(self):
         report = report_of(correct_of(2000, 0.5, 0.9, 0.9))

@@ -342,7 +342,8 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         validation = self._validation_rows(X_val, y_val, task)
         start = self._start(task)
         input_dtype = None if start is None else self.cascade_.network.dtype
-        model = fit_model(self, samples, task, weight, validation, start, input_dtype)
+        known = None if start is None else self._candidates
+        model = fit_model(self, samples, task, weight, validation, start, input_dtype, known)
         self._set_model(model, task)
 
     @abstractmethod
@@ -370,6 +371,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 self._n_updates,
                 self._had_fit,
                 self.cascade_.network.dtype,
+                self._candidates,
             )
         model = update_model(self, rows, task, before)
         self._set_model(

@@ -97,7 +97,7 @@ class FittedModel:
             cascade,
             placed.fitter.exits.plan.names,
             placed.report,
-            placed.fitter.exits.plan.candidates,
+            placed.candidates,
             fit.history,
             fit.trained,
             fit.optimizer_state or {},
@@ -115,6 +115,7 @@ def fit_model(
     validation: Samples | None,
     start: MultiExitNetwork | None,
     input_dtype: torch.dtype | None,
+    known: Candidates | None,
 ) -> FittedModel:
     """Fit a cascade, and calibrate its thresholds.
 
@@ -134,6 +135,8 @@ def fit_model(
         Trained network from which the training starts. It is copied.
     input_dtype : torch.dtype or None
         Precision of the inputs of this network.
+    known : Candidates or None
+        Candidates for exits of this network.
 
     Returns
     -------
@@ -153,7 +156,7 @@ def fit_model(
         validation = validation.cast(samples.X.dtype)
         look_through(validation.X, spec.plan.check, "X_val")
     with spec.progress:
-        return _fit_spec(params, spec, weights, validation, start, request, rng)
+        return _fit_spec(params, spec, weights, validation, start, request, rng, known)
 
 
 def _fit_spec(
@@ -164,10 +167,11 @@ def _fit_spec(
     start: MultiExitNetwork | None,
     request: OperatingPoint | None,
     rng: np.random.RandomState,
+    known: Candidates | None,
 ) -> FittedModel:
     """Place the exits, train the networks, fit the exit rule and choose the thresholds."""
     samples, task = spec.rows, spec.task
-    placed = place_exits(params, spec, validation, rng)
+    placed = place_exits(params, spec, validation, rng, known)
     fitter = placed.fitter
     if params.warm_start:
         _check_warm(params, placed, validation)

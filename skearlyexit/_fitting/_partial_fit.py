@@ -15,7 +15,7 @@ from skearlyexit._fitting._fit import FittedModel
 from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import requested_point
 from skearlyexit._fitting._options import always_stops_early
-from skearlyexit._fitting._placing import PlacedFit
+from skearlyexit._fitting._placing import PlacedFit, known_candidates
 from skearlyexit._fitting._spec import make_spec
 from skearlyexit._task._base import Task
 from skearlyexit._utils._resolve import resolve
@@ -25,6 +25,7 @@ from skearlyexit.calibration._base import no_early_exits
 from skearlyexit.combination._registry import COMBINATIONS, DEFAULT
 from skearlyexit.costs._compose import RoutedCosts
 from skearlyexit.heads._resolve import resolve_head
+from skearlyexit.placement import Candidates
 from skearlyexit.placement._resolve import resolve_placement
 from skearlyexit.training import MultiExitNetwork
 from skearlyexit.training._registry import STRATEGIES
@@ -57,6 +58,8 @@ class UpdateState:
         Whether there was a fit before these passes.
     dtype : torch.dtype
         Precision of the inputs of the network.
+    candidates : Candidates or None
+        Candidates for its exits.
     """
 
     network: MultiExitNetwork
@@ -64,6 +67,7 @@ class UpdateState:
     n_updates: int
     had_fit: bool
     dtype: torch.dtype
+    candidates: Candidates | None
 
 
 def check_goes_on(params: Any) -> None:
@@ -129,9 +133,10 @@ def update_model(
     samples = spec.rows
     for notice in [] if before else spec.notices:
         warn(notice)
-    found = spec.placement.place(spec.plan.candidates, None)
+    candidates = known_candidates(spec, before.candidates if before else None)
+    found = spec.placement.place(candidates, None)
     spec.cost.check(len(found.ends))
-    placed = PlacedFit(spec.fitter(found.ends), found.report, [], refit=True)
+    placed = PlacedFit(spec.fitter(found.ends), candidates, found.report, [], refit=True)
     fitter = placed.fitter
     n_exits = len(fitter.exits.heads)
     if n_exits > 1:

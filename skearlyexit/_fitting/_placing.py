@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from skearlyexit._fitting._operating_point import (
     requested_point,
 )
 from skearlyexit._fitting._spec import FitSpec
-from skearlyexit.placement import PlacementReport
+from skearlyexit.placement import Candidates, PlacementReport
 from skearlyexit.training import SeparateTraining
 
 
@@ -31,8 +31,10 @@ class PlacedFit:
     ----------
     fitter : CascadeFitter
         Fits cascades with these exits.
+    candidates : Candidates
+        Candidates for exits.
     report : PlacementReport
-        Candidates for exits, and the reasons for the choice.
+        Candidates that were considered, and the reasons for the choice.
     splits : list of (train, held)
         Indices of training and calibration samples. Empty without calibration.
     refit : bool
@@ -40,6 +42,7 @@ class PlacedFit:
     """
 
     fitter: CascadeFitter
+    candidates: Candidates
     report: PlacementReport
     splits: list[Split]
     refit: bool
@@ -55,6 +58,7 @@ def place_exits(
     spec: FitSpec,
     validation: Samples | None,
     rng: np.random.RandomState,
+    known: Candidates | None,
 ) -> PlacedFit:
     """Choose the exits, by training heads at all candidates if the placement requires it."""
     samples, placement = spec.rows, spec.placement
@@ -73,8 +77,9 @@ def place_exits(
             *probing,
             rng.randint(MAX_SEED),
         )
+    candidates = known_candidates(spec, known)
     with spec.progress.training("placement", 0) if probe else nullcontext():
-        placed = placement.place(spec.plan.candidates, probe)
+        placed = placement.place(candidates, probe)
     spec.cost.check(len(placed.ends))
     n_exits = len(spec.strategy.remaining_exits(len(placed.ends)))
     if n_exits > 1:
@@ -83,7 +88,18 @@ def place_exits(
         splits, refit = calibration_splits(params.calibration, samples.strata, samples.groups, rng)
     if n_exits == 1:
         splits, refit = [], True
-    return PlacedFit(spec.fitter(placed.ends), placed.report, splits, refit)
+    return PlacedFit(spec.fitter(placed.ends), candidates, placed.report, splits, refit)
+
+
+def known_candidates(spec: FitSpec, known: Candidates | None) -> Candidates:
+    """Candidates for exits, with the costs of the fit that is continued, if any.
+
+    Times that are measured anew would place the exits elsewhere now and then.
+    """
+    candidates = spec.plan.candidates
+    if known is None or known.names != candidates.names:
+        return candidates
+    return replace(candidates, costs=known.costs)
 
 
 def _check_probe(params: Any, spec: FitSpec) -> None:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ from skearlyexit import (
     MaxCombination,
     MixedTraining,
     MLPBackbone,
+    SecondsCost,
     WeightedCombination,
 )
 from skearlyexit.backbones._mlp import Dropout
 from skearlyexit.combination._recurrent import RecurrentCombination
+from skearlyexit.costs import CostMeasurement
 from skearlyexit.experimental import BottleneckTraining
 from tests._data import blobs, quick
 
@@ -117,6 +120,24 @@ class TestPartialFit:
         assert "calibrate" in clf.operating_point_.reason
         clf.calibrate(X_test[:200], y_test[:200])
         assert clf.operating_point_.cost <= 0.6
+
+    @pytest.mark.parametrize("warm", [False, True])
+    def test_exits_stay_where_they_are_although_times_differ(self, warm, monkeypatch):
+        """In each measurement, another block takes most of the time."""
+        measurements, usual = count(), SecondsCost.read
+
+        def read(cost, parts):
+            found, i = usual(cost, parts), next(measurements) % len(parts)
+            return [*found[:i], CostMeasurement.exactly(1.0, "measured"), *found[i + 1 :]]
+
+        monkeypatch.setattr(SecondsCost, "read", read)
+        clf = streaming(backbone=MLPBackbone(6, width=16, hidden=16), exits=3, cost="seconds")
+        names = clf.set_params(max_epochs=1, warm_start=warm).fit(X, y).exit_names_
+        for _ in range(4):
+            clf = clf.fit(X, y) if warm else clf.partial_fit(X, y)
+            assert clf.exit_names_ == names
+        with pytest.raises(ValueError, match="the parameters describe another network"):
+            clf.set_params(exits=["block1"]).partial_fit(X, y)
 
     def test_a_threshold_by_hand_stays(self):
         clf = streaming(threshold=0.0).partial_fit(X, y, classes=CLASSES)

@@ -89,6 +89,8 @@ def measure_blocks(
             carries.append(carry)
             embeddings.append(embedding)
         _check_apart(blocks, network.names, sample, embeddings)
+        for _ in run_blocks(blocks, network.names, few[:1]):
+            pass  # some networks lose the first axis of a single sample
         parts = [
             CostInput(block.to(device), _moved(carry, device), block)
             for block, carry in zip(blocks, carries[:-1], strict=True)
@@ -240,6 +242,8 @@ def _check(name: str, part: Any, n_rows: int, n_axes: int) -> None:
         if isinstance(part, tuple | list):
             what += f" of {len(part)}"
         raise ValueError(f"Block {name!r} of the backbone returned {what}. {advice}")
+    if n_rows == 1:
+        advice += " If there is a single sample, squeeze() removes it; flatten(1) does not."
     if part.ndim < n_axes or len(part) != n_rows:
         raise ValueError(
             f"Block {name!r} of the backbone turned {n_rows} samples into a tensor of shape "

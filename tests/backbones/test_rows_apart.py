@@ -138,3 +138,24 @@ def test_functions_of_each_row_are_taken(function, scale):
 
     clf = quick(backbone=make(build), exits=[0], max_epochs=1).fit(X * scale, y)
     assert clf.n_exits_ == 2
+
+
+class Squeezing(nn.Module):
+    """It pools images, and removes the axis of the samples if there is a single one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 16, 3, padding=1)
+        self.second = nn.Linear(16, 10)
+
+    def forward(self, images):
+        return self.second(self.first(images).relu().mean((2, 3), keepdim=True).squeeze())
+
+
+def test_a_network_that_loses_the_axis_of_a_single_sample_is_refused():
+    images = np.random.default_rng(0).random((60, 1, 6, 6), dtype=np.float32)
+    clf = quick(backbone=make(Squeezing), exits=1, calibration=None, max_epochs=1)
+    with pytest.raises(
+        ValueError, match=r"turned 1 samples into .*\(16,\).* flatten\(1\) does not"
+    ):
+        clf.fit(images, np.arange(60) % 10)

@@ -9,9 +9,11 @@ from typing import Any, Self
 
 import numpy as np
 import sklearn
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.calibration import _CalibratedClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import has_fit_parameter
 
 from skearlyexit._data._given import GivenRows, copied
@@ -23,7 +25,7 @@ from skearlyexit._onnx._graph import Graph
 FIXED_ROWS = 256
 #: Number of samples from which mean and standard deviation of the features are computed, and of
 #: those that are drawn with them to compare a conversion.
-N_FOR_MOMENTS, N_DRAWN = 1000, 64
+N_FOR_MOMENTS, N_DRAWN = 256, 64
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,10 @@ def _moments(X: np.ndarray | GivenRows) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean and standard deviation of the features of some samples, if these are numbers."""
     rows: Any = X[np.linspace(0, len(X) - 1, min(len(X), N_FOR_MOMENTS)).astype(int)]
     rows = rows.content if isinstance(rows, GivenRows) else rows
-    rows = rows.toarray() if hasattr(rows, "toarray") else rows
+    if sparse.issparse(rows):  # which may have too many columns for a dense array
+        rows = rows.tocsr().astype(np.float64)
+        mean, variance = mean_variance_axis(rows, axis=0)
+        return (mean, np.sqrt(variance)) if np.isfinite(rows.data).all() else None
     try:
         values = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError):

@@ -32,8 +32,8 @@ from skearlyexit.training._registry import STRATEGIES
 
 #: Learning rate after a fit, as a share of `lr`. By default, the fitted weights are a mean of those
 #: of many steps. Where a fit had 3,300 samples, a pass over 1,700 further ones at the full rate
-#: lowered the accuracy by 1 to 5 points on five tables, and did not at a tenth of it. It is the
-#: better rate where the further samples are more than those of the fit.
+#: lowered the accuracy by 1 to 5 points on five tables, and did not at a tenth of it. The full rate
+#: is the better one where the further samples are more than those of the fit.
 AFTER_FIT = 0.1
 
 _REASON = (

@@ -68,6 +68,11 @@ def insert_module(
         Names of the inputs of the module.
     module, example, what
         As in `from_module`.
+
+    Raises
+    ------
+    ExportError
+        As in `from_module`.
     """
     model = graph.once(module, lambda: from_module(module, example, what), example.shape)
     return graph.insert(model, inputs)

@@ -87,7 +87,7 @@ def on_classes(outcomes: Outcomes, y_index: np.ndarray, classes: np.ndarray) -> 
     lost = last - outcomes.correct[np.arange(len(last)), outcomes.exits]
     level = 1 - (1 - outcomes.level) / len(classes)
     bounds = np.zeros(len(classes))
-    for i in np.flatnonzero(np.bincount(y_index, minlength=len(classes))):
+    for i in np.unique(y_index[lost > 0]):
         own = y_index == i
         bounds[i], _ = mean_interval(lost[own], -1.0, 1.0, level, weight=outcomes.weight[own])
     worst = int(bounds.argmax())

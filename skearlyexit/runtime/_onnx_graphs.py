@@ -157,7 +157,7 @@ class BatchGraph(CascadeGraph):
     ) -> tuple[str, str, States]:
         """Answers at an exit, which samples stay, and states; no head if none is needed."""
         parts = self.parts
-        deciding = parts.heads_from(exit_)
+        deciding = parts.deciding_exits(exit_)
         if not deciding:
             return self._judged(graph, exit_, embedding, states)
         least = graph.op("Gather", THRESHOLDS, graph.constant(exit_))
@@ -209,7 +209,7 @@ class SampleGraph(CascadeGraph):
         if exit_ == parts.n_exits - 1:
             answer, _, _ = parts.answer(graph, exit_, embedding, states)
             return answer, graph.constant(np.array([exit_]))
-        deciding = parts.heads_from(exit_)
+        deciding = parts.deciding_exits(exit_)
         if deciding and self.thresholds[deciding].min() > 1:
             return self._from(graph, exit_ + 1, carry, states)
         bound = self.thresholds[exit_]

@@ -112,7 +112,7 @@ class ConvertedParts:
             answers = add_softmax(graph, answers)
         return GraphOutput(answers, self.network.kind.noun, np.float64, shape)
 
-    def heads_from(self, exit_: int) -> list[int]:
+    def deciding_exits(self, exit_: int) -> list[int]:
         """Exits whose thresholds determine whether the head at an exit is computed.
 
         Empty if it always is, since answers at later exits depend on it.

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -28,6 +29,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from skearlyexit import Budget, CascadeClassifier, CascadeRegressor
+from skearlyexit._data._given import GivenRows
+from skearlyexit._determinism._estimator import _moments
 from skearlyexit.policies import ConfidencePolicy
 from skearlyexit.runtime import ExportError, OnnxCascade
 from tests._data import blobs, same
@@ -179,6 +182,15 @@ def test_conversions_that_are_wrong_near_the_samples_only(model, tmp_path):
     clf = two(GaussianNB(), model, calibration=None).fit(X, y)
     with pytest.raises(ExportError, match=r"'last' .* predictions for 76 random samples differ"):
         clf.to_onnx(tmp_path / "cascade.onnx")
+
+
+def test_moments_of_sparse_samples_are_computed_without_a_dense_array(monkeypatch):
+    rows = scipy.sparse.random_array((300, 50), density=0.1, format="csr", rng=0)
+    some = rows[np.linspace(0, 299, 256).astype(int)].toarray()
+    monkeypatch.setattr(scipy.sparse.csr_array, "toarray", None)
+    mean, deviation = _moments(GivenRows(rows))
+    np.testing.assert_allclose(mean, some.mean(axis=0))
+    np.testing.assert_allclose(deviation, some.std(axis=0))
 
 
 @pytest.mark.parametrize("n_trees", [18, 20, 22, 36])

@@ -43,6 +43,27 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return probabilities
 
 
+def softmax_of_one(logits: np.ndarray) -> np.ndarray:
+    """`softmax` for a single sample, to the last bit.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_classes,)
+        Logits of the sample.
+
+    Returns
+    -------
+    probabilities : ndarray of shape (n_classes,), float64
+        Probability of each class.
+    """
+    terms = logits.astype(np.float64)
+    terms -= np.maximum.reduce(terms)
+    np.exp(terms, out=terms)
+    # One class after the other, as for many samples.
+    terms /= np.add.accumulate(terms)[-1]
+    return terms
+
+
 def largest_of_softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Largest probability of `softmax`, to the last bit, without the other probabilities.
 

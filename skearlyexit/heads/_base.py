@@ -160,6 +160,21 @@ class FittedHead(metaclass=ABCMeta):
         """
         return largest_of(self.predict_proba(vectors))
 
+    def predict_one(self, vectors: torch.Tensor) -> np.ndarray:
+        """Predict class probabilities of a single sample.
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (n, n_features)
+            Pooled embeddings of the sample, followed by copies of it, as in `predict_proba`.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_classes,), float64
+            Probability of each class, to the last bit that of `predict_proba`.
+        """
+        return self.predict_proba(vectors)[0]
+
     def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Return the input of the measurement of the cost of this head.
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from skearlyexit._determinism._layers import Normalized, with_padding
-from skearlyexit._determinism._softmax import largest_of_softmax, softmax
+from skearlyexit._determinism._softmax import largest_of_softmax, softmax, softmax_of_one
 from skearlyexit._onnx._convert import add_softmax, insert_module
 from skearlyexit._onnx._graph import Graph
 from skearlyexit.heads._base import FittedHead, Head, PooledModule, RegressionExit
@@ -65,6 +65,10 @@ class NeuralExit(FittedHead):
     def predict_largest(self, vectors: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Largest value of the softmax; see `FittedHead.predict_largest`."""
         return largest_of_softmax(self.model.body(vectors).cpu().numpy())
+
+    def predict_one(self, vectors: torch.Tensor) -> np.ndarray:
+        """Softmax of the logits of the first sample; see `FittedHead.predict_one`."""
+        return softmax_of_one(self.model.body(vectors).cpu().numpy()[0])
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         return add_softmax(graph, self.onnx_logits(graph, embedding, example))

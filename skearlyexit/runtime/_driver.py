@@ -76,9 +76,24 @@ def run(
     answers : Answers
         Predictions and exits.
     """
-    executor = executor_of(cascade.network)
-    prepared = Run.prepared(executor, cascade.exit_rule, thresholds, strict_budget)
+    prepared = _prepared(cascade, thresholds, strict_budget)
     return prepared(X, with_probabilities=with_probabilities, slab_rows=slab_rows)
+
+
+def _prepared(cascade: Cascade, thresholds: np.ndarray, strict_budget: StrictBudget | None) -> Run:
+    """Run of a cascade with these thresholds: that of the last call, if it had the same."""
+    network, rule = cascade.network, cascade.exit_rule
+    of, last = cascade.compiled.get("own", (None, None))
+    if (
+        of is not network
+        or last.exit_rule is not rule
+        or last.strict_budget is not strict_budget
+        or not np.array_equal(last.thresholds, thresholds)
+    ):
+        last = Run.prepared(executor_of(network), rule, thresholds.copy(), strict_budget)
+        cascade.compiled["own"] = network, last
+    found: Run = last
+    return found
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,8 @@ class Run:
         Mask of the heads that are computed.
     least : ndarray of shape (n_exits,) or None
         Least score at the first exit with which each exit is asked. None without a router.
+    of_one : RunOfOne or None, default=None
+        The same for a single sample, if the confidence of each exit alone decides.
     """
 
     executor: Executor
@@ -107,6 +124,7 @@ class Run:
     strict_budget: StrictBudget | None
     used: np.ndarray
     least: np.ndarray | None
+    of_one: RunOfOne | None = None
 
     @classmethod
     def prepared(
@@ -125,12 +143,24 @@ class Run:
             used &= least < np.inf
             # Which samples skip an exit depends on their scores at the first one.
             used[0] |= (used & (least > -np.inf)).any()
-        return cls(executor, exit_rule, thresholds, strict_budget, used, least)
+        of_one = None
+        if (
+            exit_rule.needs_only_largest
+            and has_largest(executor)
+            and strict_budget is None
+            and least is None
+        ):
+            of_one = RunOfOne(executor, thresholds, used)
+        return cls(executor, exit_rule, thresholds, strict_budget, used, least, of_one)
 
     def __call__(
         self, X: np.ndarray, *, with_probabilities: bool = False, slab_rows: int | None = None
     ) -> Answers:
         """Predict for all samples; see `run`."""
+        if self.of_one is not None and len(X) == 1:
+            answers = self.of_one(X)
+            if answers is not None:
+                return answers
         answers = self.empty_answers(len(X), with_probabilities=with_probabilities)
         rule, thresholds, strict = self.exit_rule, self.thresholds, self.strict_budget
         routes = None if self.least is None else Routes(self.least, len(X))
@@ -153,6 +183,41 @@ class Run:
         exits = np.empty(n_samples, dtype=np.intp)
         shape = n_samples, self.executor.n_classes
         return Answers(labels, exits, np.empty(shape) if with_probabilities else None)
+
+
+class RunOfOne:
+    """A run of a cascade for a single sample, without what many samples need.
+
+    The confidence of each exit must be all that decides. Answers are those of `Run`, to the last
+    bit.
+
+    Parameters
+    ----------
+    executor : Executor
+        What executes stages and heads.
+    thresholds : ndarray of shape (n_exits - 1,)
+        As in `run`.
+    used : ndarray of shape (n_exits,), bool
+        Mask of the heads that are computed.
+    """
+
+    def __init__(self, executor: Executor, thresholds: np.ndarray, used: np.ndarray) -> None:
+        self.executor, self.used = executor, used.tolist()
+        self.thresholds = [*thresholds.tolist(), -np.inf]
+
+    def __call__(self, X: np.ndarray) -> Answers | None:
+        """Predict for the sample. None if an output is not valid."""
+        with self.executor.context():
+            outputs = self.executor.outputs_of_one(X, self.used)
+            for exit_, probabilities in enumerate(outputs):
+                if probabilities is None:
+                    continue
+                if not np.minimum.reduce(probabilities) >= 0:  # NaN, too
+                    return None
+                answer, label = probabilities, probabilities.argmax()
+                if answer[label] >= self.thresholds[exit_]:
+                    break
+        return Answers(np.array([label]), np.array([exit_]), answer[None])
 
 
 def outputs(network: FittedExits, X: np.ndarray, *, slab_rows: int | None = None) -> Outputs:

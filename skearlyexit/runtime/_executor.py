@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import singledispatch
@@ -167,6 +167,38 @@ class Executor(metaclass=ABCMeta):
     def largest(self, exit_: int, inputs: list[Any], n_rows: int) -> Largest:
         """Most probable class, and its probability, of the head at an exit; see `output`."""
         return Largest(*largest_of(self.output(exit_, inputs, n_rows).probabilities))
+
+    def outputs_of_one(self, X: Any, used: Sequence[bool]) -> Iterator[np.ndarray | None]:
+        """Compute the stages and heads for a single sample, one exit after the other.
+
+        There must be neither gates nor a combination that was learned with the network.
+
+        Parameters
+        ----------
+        X : ndarray of shape (1, ...)
+            The sample.
+        used : sequence of bool
+            Whether the head at each exit is computed.
+
+        Yields
+        ------
+        probabilities : ndarray of shape (n_classes,) or None
+            Class probabilities at the next exit, to the last bit those of `output`. None if the
+            head is not computed.
+        """
+        carry = self.load(X)
+        for exit_, is_used in enumerate(used):
+            ((batch, _),) = self.batches(exit_, carry, 1)
+            onward, embedding = self.stage_of_batch(exit_, batch)
+            if is_used:
+                yield self.output_of_one(exit_, self.input_of_batch(exit_, embedding, 1))
+            else:
+                yield None
+            carry = [onward]
+
+    def output_of_one(self, exit_: int, input_: Any) -> np.ndarray:
+        """Class probabilities of a single sample at an exit; see `outputs_of_one`."""
+        return self.output(exit_, [input_], 1).probabilities[0]
 
     @abstractmethod
     def store(self, exit_: int, n_rows: int) -> Store:

@@ -119,6 +119,9 @@ class TorchExecutor(Executor):
         labels, probabilities = self.network.heads[exit_].predict_largest(self.vectors(inputs))
         return Largest(labels[:n_rows], probabilities[:n_rows])
 
+    def output_of_one(self, exit_: int, input_: Input) -> np.ndarray:
+        return self.network.heads[exit_].predict_one(input_[0])
+
     def vectors(self, inputs: list[Input]) -> torch.Tensor:
         """Vectors of all batches, padded after the last one.
 
@@ -379,6 +382,8 @@ def _padded(carry: Any, size: int) -> Any:
         return carry
     if isinstance(carry, tuple):
         return tuple(_padded(part, size) for part in carry)
+    if n_missing == size - 1:
+        return _empty(carry, size).copy_(carry)
     copies = carry[:1].expand(n_missing, *carry.shape[1:])
     return torch.cat([carry, copies], out=_empty(carry, size))
 

@@ -1,4 +1,4 @@
-"""The largest probability alone is, to the last bit, that of the softmax."""
+"""The largest probability alone, and a sample alone, are those of the softmax to the last bit."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from skearlyexit._determinism import _softmax
-from skearlyexit._determinism._softmax import largest_of_softmax, softmax
+from skearlyexit._determinism._softmax import largest_of_softmax, softmax, softmax_of_one
 from tests._data import same
 
 #: Ties, logits so close that their probabilities are rounded to the same, and extremes.
@@ -19,6 +19,8 @@ def assert_same(logits):
     labels, largest = largest_of_softmax(logits)
     assert same(labels, probabilities.argmax(axis=1))
     assert same(largest, probabilities.max(axis=1))
+    for row, expected in zip(logits, probabilities, strict=True):
+        assert same(softmax_of_one(row), np.ascontiguousarray(expected))
 
 
 @given(

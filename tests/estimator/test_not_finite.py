@@ -88,6 +88,16 @@ def test_samples_that_exit_before_have_an_answer(clf):
     assert same(labels[others], clf.predict(X_TEST, threshold=0.99)[others])
 
 
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_a_sample_alone(clf, method):
+    alone, says = BAD[7:8], r"exit [12] are NaN or negative for 1 sample, X\[0\]"
+    with pytest.raises(ValueError, match=says):
+        getattr(clf, method)(alone, threshold=np.inf)
+    with pytest.raises(ValueError, match=says):
+        getattr(clf.to_predictor(threshold=np.inf), method)(alone)
+    assert getattr(clf, method)(alone, threshold=0, return_exits=True)[1] == 0
+
+
 def test_all_slabs_are_counted(clf):
     rows = np.repeat(X_TEST, 100, axis=0)
     rows[[20_000, 39_000]] = 1e9

@@ -176,6 +176,19 @@ def test_the_answer_for_a_row_is_its_own(name, data):
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_rows_one_by_one(name):
+    """A single sample has a path of its own."""
+    clf, X, thresholds = fitted(name)
+    expected, _ = of_all_rows(name)
+    for i in range(20):
+        label, exit_ = clf.predict(X[i : i + 1], threshold=thresholds, return_exits=True)
+        assert same(label, clf.classes_[expected.labels[i : i + 1]])
+        assert same(exit_, expected.exits[i : i + 1])
+        found = clf.predict_proba(X[i : i + 1], threshold=thresholds)
+        assert same(found, expected.probabilities[i : i + 1])
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
 @settings(max_examples=5, deadline=None)
 @given(n_rows=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_a_predictor_predicts_the_same_to_the_last_bit(name, n_rows, seed):

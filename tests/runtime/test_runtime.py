@@ -1,6 +1,7 @@
 """Execution: slabs, carries of several tensors, memory."""
 
 import copy
+import pickle
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -90,6 +91,21 @@ def test_no_more_than_a_slab_is_in_memory():
     for hook in hooks:
         hook.remove()
     assert max(sizes) == 256
+
+
+def test_what_is_kept_between_calls_has_the_thresholds_of_the_last_one():
+    clf = quick(calibration=None, threshold=0.8).fit(X, y)
+    _, expected = clf.predict(X_TEST, return_exits=True)
+    last = clf.n_exits_ - 1
+    thresholds = np.full(last, np.inf)
+    for n_rows in (1, len(X_TEST)):
+        rows = X_TEST[:n_rows]
+        assert set(clf.predict(rows, threshold=thresholds, return_exits=True)[1]) == {last}
+        thresholds[:] = 0
+        assert set(clf.predict(rows, threshold=thresholds, return_exits=True)[1]) == {0}
+        thresholds[:] = np.inf
+        assert same(clf.predict(rows, return_exits=True)[1], expected[:n_rows])
+    assert not pickle.loads(pickle.dumps(clf)).cascade_.compiled
 
 
 def test_rows_come_back_in_their_order():

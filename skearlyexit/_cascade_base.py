@@ -101,7 +101,7 @@ class BaseCascade(BaseEarlyExit, _BaseHeterogeneousEnsemble):
         ImportError
             If the packages of ``skearlyexit[onnx]`` are not installed.
         ValueError
-            If `threshold` or `budget` is invalid.
+            If an argument is invalid.
         """
         point = self._point(threshold, budget)
         write(self, *self._convertible(), point, path, single_sample=single_sample)

@@ -241,7 +241,7 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         ImportError
             If the packages of ``skearlyexit[onnx]`` are not installed.
         ValueError
-            If `threshold` or `budget` is invalid.
+            If an argument is invalid.
 
         Notes
         -----
@@ -299,6 +299,10 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
         ValueError
             If an argument is invalid.
         """
+        if batch_invariant is not None and not isinstance(batch_invariant, bool | np.bool_):
+            raise ValueError(
+                f"'batch_invariant' must be True, False or None; got {batch_invariant!r}."
+            )
         point = self._point(threshold, budget)
         cascade = self.cascade_
         row_format = self._row_format()

@@ -48,19 +48,19 @@ def softmax_of_one(logits: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    logits : ndarray of shape (n_classes,)
+    logits : ndarray of shape (1, n_classes)
         Logits of the sample.
 
     Returns
     -------
-    probabilities : ndarray of shape (n_classes,), float64
+    probabilities : ndarray of shape (1, n_classes), float64
         Probability of each class.
     """
     terms = logits.astype(np.float64)
-    terms -= np.maximum.reduce(terms)
+    terms -= np.maximum.reduce(terms, axis=None)
     np.exp(terms, out=terms)
     # One class after the other, as for many samples.
-    terms /= np.add.accumulate(terms)[-1]
+    terms /= np.add.accumulate(terms, axis=1)[0, -1]
     return terms
 
 

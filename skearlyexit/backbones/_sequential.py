@@ -12,7 +12,13 @@ from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._copies import copied, uncompiled
 from skearlyexit.backbones._images import notice_of_convolutions
-from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
+from skearlyexit.backbones._logits import (
+    NO_LAYERS,
+    PROBABILITIES,
+    Log,
+    are_probabilities,
+    notice_of_outputs,
+)
 from skearlyexit.backbones._measure import run_network, trial_rows
 from skearlyexit.backbones._tracing._tracer import has_hooks
 
@@ -78,6 +84,8 @@ class SequentialBackbone(Backbone):
         }
         modules = chain.from_iterable(block.modules() for block in blocks)
         notice = notice_of_convolutions(modules, X.shape[1:])
+        if head is None:
+            notice = notice or notice_of_outputs(output.shape, n_classes)
         return Chain(blocks, names=names, head=head, given=True, obstacles=obstacles, notice=notice)
 
 

@@ -56,7 +56,7 @@ class Threshold(OperatingPoint):
         ValueError
             If there is another number of thresholds, or one is negative or NaN.
         """
-        if isinstance(self.value, Real):
+        if isinstance(self.value, Real) and not isinstance(self.value, bool):
             thresholds = np.full(n_exits - 1, float(self.value))
         else:
             try:

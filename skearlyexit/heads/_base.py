@@ -160,8 +160,8 @@ class FittedHead(metaclass=ABCMeta):
         """
         return largest_of(self.predict_proba(vectors))
 
-    def predict_one(self, vectors: torch.Tensor) -> np.ndarray:
-        """Predict class probabilities of a single sample.
+    def outputs_of_one(self, vectors: torch.Tensor) -> np.ndarray:
+        """Compute `outputs` for a single sample.
 
         Parameters
         ----------
@@ -170,10 +170,10 @@ class FittedHead(metaclass=ABCMeta):
 
         Returns
         -------
-        probabilities : ndarray of shape (n_classes,), float64
-            Probability of each class, to the last bit that of `predict_proba`.
+        outputs : ndarray of shape (1, n_outputs), float64
+            Those of `outputs` for the sample, to the last bit.
         """
-        return self.predict_proba(vectors)[0]
+        return self.outputs(vectors)[:1]
 
     def cost_input(self, embedding: torch.Tensor) -> CostInput:
         """Return the input of the measurement of the cost of this head.

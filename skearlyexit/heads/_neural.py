@@ -62,13 +62,23 @@ class NeuralExit(FittedHead):
         """Softmax of the logits; see `FittedHead.predict_proba`."""
         return softmax(self.model.body(vectors).cpu().numpy())
 
+    @property
+    def is_softmax(self) -> bool:
+        """Whether the probabilities are the softmax of the logits; a derived class may differ."""
+        cls = type(self)
+        return cls.predict_proba is NeuralExit.predict_proba and cls.outputs is FittedHead.outputs
+
     def predict_largest(self, vectors: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Largest value of the softmax; see `FittedHead.predict_largest`."""
+        if not self.is_softmax:
+            return super().predict_largest(vectors)
         return largest_of_softmax(self.model.body(vectors).cpu().numpy())
 
-    def predict_one(self, vectors: torch.Tensor) -> np.ndarray:
-        """Softmax of the logits of the first sample; see `FittedHead.predict_one`."""
-        return softmax_of_one(self.model.body(vectors).cpu().numpy()[0])
+    def outputs_of_one(self, vectors: torch.Tensor) -> np.ndarray:
+        """Softmax of the logits of a single sample; see `FittedHead.outputs_of_one`."""
+        if not self.is_softmax:
+            return super().outputs_of_one(vectors)
+        return softmax_of_one(self.model.body(vectors).cpu().numpy()[:1])
 
     def onnx(self, graph: Graph, embedding: str, example: torch.Tensor) -> str:
         return add_softmax(graph, self.onnx_logits(graph, embedding, example))

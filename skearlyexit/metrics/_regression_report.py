@@ -292,14 +292,16 @@ class RegressionReport:
                 f"{exits.thresholds[i]:.4g}" if i < len(exits.thresholds) else "-",
                 percent_of(exits.explained_alone[i]),
                 *both(exits, "error_alone", i, form=_figure),
-                *both(exits, "reach_rate", i),
-                *both(exits, "exit_rate", i),
+                percent_of(exits.reach_rate[i]),
+                percent_of(exits.exit_rate[i]),
                 *both(exits, "error_exiting", i, form=_figure),
             ]
             for i, name in enumerate(exits.names)
         ]
-        pairs = pairs_of("error alone", "reach", "exit", "error of these")
-        header = ["exit", "cost", *([unit.name] if unit else []), "threshold", "explained", *pairs]
+        header = [
+            *("exit", "cost", *([unit.name] if unit else []), "threshold", "explained"),
+            *(*pairs_of("error alone"), "reach", "exit", *pairs_of("error of these")),
+        ]
         return Grid("Exits (shares in %)", header, rows)
 
     def __str__(self) -> str:

@@ -125,7 +125,8 @@ def as_frame(report: ExitReport, part: str) -> Any:
     if part == "exits":
         exits = report.exits
         columns = {"cost": exits.costs, "threshold": np.append(exits.thresholds, np.nan)}
-        rates = ["reach_rate", *_skip_rate(exits), "exit_rate"]
+        skip = [] if exits.skip_rate is None else ["skip_rate"]
+        rates = ["reach_rate", *skip, "exit_rate"]
         for name in ("accuracy_alone", *rates, "accuracy_exiting"):
             columns |= with_limits(exits, name)
         return pd.DataFrame(columns, index=pd.Index(exits.names, name="exit"))
@@ -213,7 +214,9 @@ def _overall(report: ExitReport, unit: Unit | None) -> Grid:
 
 
 def _exits(exits: ExitFigures, unit: Unit | None) -> Grid:
-    """Table of the figures of each exit."""
+    """Table of the figures of each exit. Intervals of shares would make its lines too long."""
+    skip = {} if exits.skip_rate is None else {"skip": exits.skip_rate}
+    shares = {"reach": exits.reach_rate, **skip, "exit": exits.exit_rate}
     rows = [
         [
             name,
@@ -221,22 +224,16 @@ def _exits(exits: ExitFigures, unit: Unit | None) -> Grid:
             *([unit(exits.costs[i])] if unit else []),
             f"{exits.thresholds[i]:.4g}" if i < len(exits.thresholds) else "-",
             *both(exits, "accuracy_alone", i),
-            *both(exits, "reach_rate", i),
-            *(cell for rate in _skip_rate(exits) for cell in both(exits, rate, i)),
-            *both(exits, "exit_rate", i),
+            *(percent_of(rates[i]) for rates in shares.values()),
             *both(exits, "accuracy_exiting", i),
         ]
         for i, name in enumerate(exits.names)
     ]
-    skip = ["skip" for _ in _skip_rate(exits)]
-    pairs = pairs_of("accuracy alone", "reach", *skip, "exit", "of these right")
-    header = ["exit", "cost", *([unit.name] if unit else []), "threshold", *pairs]
+    header = [
+        *("exit", "cost", *([unit.name] if unit else []), "threshold"),
+        *(*pairs_of("accuracy alone"), *shares, *pairs_of("of these right")),
+    ]
     return Grid("Exits (shares and accuracy in %)", header, rows)
-
-
-def _skip_rate(exits: ExitFigures) -> list[str]:
-    """Name of the figure that says how many samples skip an exit, if there is a router."""
-    return [] if exits.skip_rate is None else ["skip_rate"]
 
 
 def _classes(classes: ClassFigures) -> Grid:

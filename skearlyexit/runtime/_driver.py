@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skearlyexit._cascade._cascade import Cascade, FittedExits
-from skearlyexit._cascade._exit_rule import ExitRule, State
+from skearlyexit._cascade._exit_rule import NO_STATE, ExitRule, State
 from skearlyexit._exit_table import ExitTable, LabelTable, Outputs, PredictionTable
 from skearlyexit._output_kind import OutputKind
 from skearlyexit._utils._not_finite import OutputsNotFiniteError
@@ -115,7 +115,7 @@ class Run:
     least : ndarray of shape (n_exits,) or None
         Least score at the first exit with which each exit is asked. None without a router.
     of_one : RunOfOne or None, default=None
-        The same for a single sample, if the confidence of each exit alone decides.
+        The same for a single sample, where it can be had.
     """
 
     executor: Executor
@@ -144,13 +144,8 @@ class Run:
             # Which samples skip an exit depends on their scores at the first one.
             used[0] |= (used & (least > -np.inf)).any()
         of_one = None
-        if (
-            exit_rule.needs_only_largest
-            and has_largest(executor)
-            and strict_budget is None
-            and least is None
-        ):
-            of_one = RunOfOne(executor, thresholds, used)
+        if strict_budget is None and least is None and is_simple(executor):
+            of_one = RunOfOne(executor, exit_rule, thresholds, used)
         return cls(executor, exit_rule, thresholds, strict_budget, used, least, of_one)
 
     def __call__(
@@ -188,36 +183,54 @@ class Run:
 class RunOfOne:
     """A run of a cascade for a single sample, without what many samples need.
 
-    The confidence of each exit must be all that decides. Answers are those of `Run`, to the last
-    bit.
+    There must be no strict budget, router, gates or combination that was learned with the network.
+    Answers are those of `Run`, to the last bit.
 
     Parameters
     ----------
     executor : Executor
         What executes stages and heads.
+    exit_rule : ExitRule
+        Fitted exit rule.
     thresholds : ndarray of shape (n_exits - 1,)
         As in `run`.
     used : ndarray of shape (n_exits,), bool
         Mask of the heads that are computed.
     """
 
-    def __init__(self, executor: Executor, thresholds: np.ndarray, used: np.ndarray) -> None:
-        self.executor, self.used = executor, used.tolist()
-        self.thresholds = [*thresholds.tolist(), -np.inf]
+    def __init__(
+        self, executor: Executor, exit_rule: ExitRule, thresholds: np.ndarray, used: np.ndarray
+    ) -> None:
+        self.executor, self.exit_rule = executor, exit_rule
+        self.thresholds, self.used = thresholds.tolist(), used.tolist()
 
-    def __call__(self, X: np.ndarray) -> Answers | None:
+    def __call__(self, X: Any) -> Answers | None:
         """Predict for the sample. None if an output is not valid."""
+        try:
+            answer, exit_ = self._answered(X)
+        except OutputsNotFiniteError:
+            return None
+        return Answers(self.exit_rule.kind.predicted(answer), np.array([exit_]), answer)
+
+    def _answered(self, X: Any) -> tuple[np.ndarray, int]:
+        """Outputs for the sample where it exits, and the index of this exit."""
+        rule, state, last = self.exit_rule, NO_STATE, len(self.thresholds)
+        only_largest, check = rule.needs_only_largest, rule.kind.check
         with self.executor.context():
-            outputs = self.executor.outputs_of_one(X, self.used)
-            for exit_, probabilities in enumerate(outputs):
-                if probabilities is None:
+            for exit_, found in enumerate(self.executor.outputs_of_one(X, self.used)):
+                if found is None:
                     continue
-                if not np.minimum.reduce(probabilities) >= 0:  # NaN, too
-                    return None
-                answer, label = probabilities, probabilities.argmax()
-                if answer[label] >= self.thresholds[exit_]:
+                check(found, "The outputs are")
+                if only_largest:
+                    answer = found
+                    score = 1.0 if exit_ == last else np.maximum.reduce(found, axis=None)
+                elif exit_ == last:
+                    answer, _ = rule.answer(state, Outputs(found), exit_)
+                else:
+                    answer, (score,), state = rule.step(state, Outputs(found), exit_)
+                if exit_ == last or score >= self.thresholds[exit_]:
                     break
-        return Answers(np.array([label]), np.array([exit_]), answer[None])
+        return answer, exit_
 
 
 def outputs(network: FittedExits, X: np.ndarray, *, slab_rows: int | None = None) -> Outputs:
@@ -422,7 +435,7 @@ def visit(
     output_bytes = _output_bytes(executor, exit_rule)
     slab_rows = slab_rows or executor.slab_rows(output_bytes, large=by_slab)
     failed: list[OutputsNotFiniteError] = []
-    only_largest = only_largest and has_largest(executor)
+    only_largest = only_largest and is_simple(executor)
     flow: Flow | None = None
     with executor.context():
         for start in range(0, len(X), slab_rows):
@@ -437,8 +450,8 @@ def visit(
         raise OutputsNotFiniteError(failed[0].what, positions, failed[0].advice)
 
 
-def has_largest(executor: Executor) -> bool:
-    """Whether the largest probability of a head may be computed without the others."""
+def is_simple(executor: Executor) -> bool:
+    """Whether the outputs at an exit are those of its head alone."""
     return executor.combiner is None and not executor.has_gates
 
 

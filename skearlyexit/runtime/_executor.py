@@ -182,9 +182,9 @@ class Executor(metaclass=ABCMeta):
 
         Yields
         ------
-        probabilities : ndarray of shape (n_classes,) or None
-            Class probabilities at the next exit, to the last bit those of `output`. None if the
-            head is not computed.
+        outputs : ndarray of shape (1, n_classes) or None
+            Outputs at the next exit, to the last bit those of `output`. None if the head is not
+            computed.
         """
         carry = self.load(X)
         for exit_, is_used in enumerate(used):
@@ -197,8 +197,8 @@ class Executor(metaclass=ABCMeta):
             carry = [onward]
 
     def output_of_one(self, exit_: int, input_: Any) -> np.ndarray:
-        """Class probabilities of a single sample at an exit; see `outputs_of_one`."""
-        return self.output(exit_, [input_], 1).probabilities[0]
+        """Outputs for a single sample at an exit; see `outputs_of_one`."""
+        return self.output(exit_, [input_], 1).probabilities
 
     @abstractmethod
     def store(self, exit_: int, n_rows: int) -> Store:

@@ -160,10 +160,14 @@ def write(
     ExportError, FileNotFoundError, ImportError, ValueError
         As in `EarlyExitClassifier.to_onnx`.
     """
+    if not isinstance(single_sample, bool | np.bool_):
+        raise ValueError(f"'single_sample' must be True or False; got {single_sample!r}.")
     cascade = replace(fitted.cascade_, network=network)
     description = Description.of(fitted, row_shape, point)
     goal = Path(path)
-    is_other = goal.exists() and not goal.is_file()  # a folder or a device, for example
+    # A folder or a device, for example.
+    is_other = goal.exists() and not goal.is_file()
+    is_other = is_other or os.fspath(path).endswith(tuple(filter(None, (os.sep, os.altsep))))
     if is_other or not goal.parent.is_dir():
         raise FileNotFoundError(
             f"'path' must be that of a file in an existing folder; got {os.fspath(path)!r}."

@@ -1,6 +1,7 @@
 """Networks as users may hold them: classes, compiled and parametrized modules."""
 
 import re
+import warnings
 
 import pytest
 import torch
@@ -150,3 +151,19 @@ def test_weight_norm_by_hooks(traced):
     )
     with pytest.raises(ValueError, match=r"Use torch\.nn\.utils\.parametrizations\.weight_norm"):
         quick(backbone=TracedBackbone(network) if traced else network, exits=[0]).fit(X, y)
+
+
+@pytest.mark.parametrize("wrap", [SequentialBackbone, TracedBackbone])
+def test_fewer_outputs_than_classes_are_said(wrap):
+    def network(n_outputs):
+        return wrap(
+            make(lambda: nn.Sequential(nn.Linear(13, 16), nn.ReLU(), nn.Linear(16, n_outputs)))
+        )
+
+    with pytest.warns(UserWarning, match="returns 3 values for a sample, and 4 outputs are needed"):
+        clf = quick(backbone=network(3), exits=1, max_epochs=1).fit(X, y)
+    assert clf.predict_proba(X[:2]).shape == (2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for n_outputs in (4, 5):  # a classifier, and embeddings
+            quick(backbone=network(n_outputs), exits=1, max_epochs=1).fit(X, y)

@@ -34,12 +34,11 @@ from skearlyexit._determinism._softmax import softmax
 from skearlyexit._onnx import _graph
 from skearlyexit._onnx._convert import add_softmax
 from skearlyexit.backbones import RecurrentBackbone, TransformerBackbone
-from skearlyexit.heads import FittedHead
 from skearlyexit.heads._neural import NeuralExit
 from skearlyexit.runtime import OnnxCascade, _onnx_session
 from skearlyexit.runtime._onnx_graphs import UNREACHED, SampleGraph
 from skearlyexit.runtime._onnx_parts import ConvertedParts
-from tests._data import blobs, digits, make, quick
+from tests._data import blobs, digits, make, quick, same
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -452,9 +451,6 @@ class Softened(NeuralExit):
     def predict_proba(self, vectors):
         return softmax(self.model.body(vectors).numpy() / 4)
 
-    def predict_largest(self, vectors):
-        return FittedHead.predict_largest(self, vectors)
-
     def onnx(self, graph, embedding, example):
         logits = self.onnx_logits(graph, embedding, example)
         return add_softmax(graph, graph.op("Div", logits, graph.constant(np.float32(4))))
@@ -470,6 +466,9 @@ def test_the_conversion_of_a_derived_head_is_its_own():
     thresholds = [score[at : at + 2].mean(), 2.0]
     expected, exits = clf.predict_proba(X, threshold=thresholds, return_exits=True)
     assert 0 < exits.mean() < 2
+    for i in range(20):
+        assert same(clf.predict_proba(X[i : i + 1], threshold=thresholds), expected[i : i + 1])
+    assert same(clf.predict(X, threshold=thresholds), clf.classes_[expected.argmax(axis=1)])
     clf.set_params(runtime="onnx")
     found, found_exits = clf.predict_proba(X, threshold=thresholds, return_exits=True)
     np.testing.assert_array_equal(found_exits, exits)
@@ -547,6 +546,10 @@ def test_bad_arguments(folder, monkeypatch, tmp_path):
             OnnxCascade(path, n_threads=n_threads)
     with pytest.raises(FileNotFoundError, match="existing folder"):
         clf.to_onnx(tmp_path / "missing" / "cascade.onnx")
+    with pytest.raises(FileNotFoundError, match="existing folder"):
+        clf.to_onnx(f"{tmp_path}/new/")
+    with pytest.raises(ValueError, match="'single_sample' must be True or False; got 'no'"):
+        clf.to_onnx(tmp_path / "single.onnx", single_sample="no")
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r"skearlyexit\[onnx\]"):
         clf.to_onnx(tmp_path / "missing.onnx")

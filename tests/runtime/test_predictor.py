@@ -103,6 +103,11 @@ def test_a_strict_budget_holds_for_each_call(clf):
         clf.to_predictor(budget=budget)
 
 
+def test_batch_invariant_is_true_false_or_none(clf):
+    with pytest.raises(ValueError, match="'batch_invariant' must be True, False or None; got 'no'"):
+        clf.to_predictor(batch_invariant="no")
+
+
 def test_onnx_runtime_is_not_batch_invariant(clf):
     clf.set_params(runtime="onnx")
     assert same(

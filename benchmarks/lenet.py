@@ -128,7 +128,8 @@ def measure_times(
         model = copy.deepcopy(clf).set_params(runtime=runtime)
         functions[f"B-LeNet, {runtime}"] = model.predict
         functions[f"B-LeNet, {runtime}, predictor"] = model.to_predictor().predict
-    functions["B-LeNet, onnx, all exit early"] = model.to_predictor(threshold=0).predict
+    in_onnx = copy.deepcopy(clf).set_params(runtime="onnx")
+    functions["B-LeNet, onnx, all exit early"] = in_onnx.to_predictor(threshold=0).predict
     parts = plain_parts(clf)
     names = [*functions, "B-LeNet, ideal"]
     times: dict[str, list[float]] = {name: [] for name in names}

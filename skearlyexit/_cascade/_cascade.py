@@ -152,8 +152,8 @@ class Cascade(Generic[Fitted]):
     cost_table : CostTable
         Costs of all parts.
     compiled : dict of str to object, default={}
-        What was compiled from this cascade, by the name of the runtime. It is neither copied nor
-        pickled.
+        What was compiled from this cascade, by the name of the runtime, and as ``"own"`` the run of
+        the last prediction. It is neither copied nor pickled.
     """
 
     network: Fitted

@@ -44,7 +44,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def softmax_of_one(logits: np.ndarray) -> np.ndarray:
-    """`softmax` for a single sample, to the last bit.
+    """`softmax` for a single sample, to the last bit as for it among 16.
 
     Parameters
     ----------

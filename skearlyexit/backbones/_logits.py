@@ -23,24 +23,24 @@ def are_probabilities(output: torch.Tensor) -> bool:
 
 
 def notice_of_outputs(shape: tuple[int, ...], n_outputs: int) -> str:
-    """Warning that a network without a classifier may have one for fewer classes.
+    """Warning that the last layer of a network may be a classifier for fewer classes.
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of what the network returns.
+        Shape of what the last layer returns.
     n_outputs : int
         Number of classes, or of targets in regression.
 
     Returns
     -------
     notice : str
-        Empty if the network returns at least as many values for a sample.
+        Empty if the layer has at least as many outputs.
     """
     if len(shape) != 2 or shape[1] >= n_outputs:
         return ""
     return (
-        f"The network given as backbone returns {shape[1]} values for a sample, and {n_outputs} "
-        "outputs are needed. It is taken for a network without a classifier, and a head is added "
-        f"after these values. If its last layer is the classifier, give it {n_outputs} outputs."
+        f"The last layer of the network given as backbone has outputs of size {shape[1]}, and "
+        f"{n_outputs} are needed. It is not taken for the classifier, and a head is added after "
+        f"it. If it is the classifier, give it {n_outputs} outputs."
     )

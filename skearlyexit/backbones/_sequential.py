@@ -84,8 +84,8 @@ class SequentialBackbone(Backbone):
         }
         modules = chain.from_iterable(block.modules() for block in blocks)
         notice = notice_of_convolutions(modules, X.shape[1:])
-        if head is None:
-            notice = notice or notice_of_outputs(output.shape, n_classes)
+        if head is None and start is not None:
+            notice = f"{notice} {notice_of_outputs(output.shape, n_classes)}".strip()
         return Chain(blocks, names=names, head=head, given=True, obstacles=obstacles, notice=notice)
 
 

@@ -15,7 +15,6 @@ from skearlyexit._determinism._random import ending_turns
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._copies import copied
 from skearlyexit.backbones._images import hint_of_channels, notice_of_convolutions
-from skearlyexit.backbones._logits import notice_of_outputs
 from skearlyexit.backbones._measure import are_close, trial_rows
 from skearlyexit.backbones._tracing._layout import Layout
 from skearlyexit.backbones._tracing._trace import Trace, trace
@@ -128,9 +127,6 @@ class TracedBackbone(Backbone):
         network.notice = notice_of_convolutions(root.modules(), X.shape[1:])
         network.obstacles = _obstacles(network, root, traced, layout)
         network.split_off_head(traced.calls, n_classes, rows)
-        if network.head is None:
-            returned = layout.values[layout.returned].on_two
-            network.notice = network.notice or notice_of_outputs(returned, n_classes)
         behind = {*names, *aliases} - {*network.names, *network.aliases}
         reason = "it belongs to the network's own classifier, or its softmax, behind the last exit."
         network.obstacles |= dict.fromkeys(behind, reason)

@@ -9,29 +9,36 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skearlyexit.calibration._base import OperatingPoint
+from skearlyexit.calibration._base import OperatingPoint, no_early_exits
 from skearlyexit.calibration._calibration_data import CalibrationData
+from skearlyexit.calibration._compute_frontier import frontier_by
 from skearlyexit.calibration._feedback import feedback_threshold
 from skearlyexit.calibration._frontier import Frontier
-from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
+from skearlyexit.calibration._metric import (
+    METRIC_CONSTRAINT,
+    cheapest,
+    metric_frontier,
+    value_at,
+)
 
 
 class AccuracyDrop(OperatingPoint):
     """Maximum loss of accuracy compared with the last exit, on the calibration samples.
 
     Among the thresholds that satisfy the criterion, those with the lowest mean cost are chosen.
-    Since they are chosen and evaluated on the same samples, the loss on new samples is larger, by
-    about one percentage point with a few hundred calibration samples. `RiskControl` guarantees a
-    bound for new samples.
+    Since they are chosen and evaluated on the same samples, the loss on new samples may be larger.
+    `RiskControl` guarantees a bound for new samples.
 
     Parameters
     ----------
     value : float, default=0.0
         Maximum loss of accuracy, in [0, 1]; 0.01 is one percentage point.
-    method : {"search", "feedback"}, default="search"
+    method : {"frontier", "search", "feedback"}, default="frontier"
         How the thresholds are chosen:
 
-        - ``"search"``: the cheapest thresholds of the frontier.
+        - ``"frontier"``: the cheapest thresholds of the frontier; see `compute_frontier`.
+        - ``"search"``: the cheapest of all that a search finds. With few samples, the loss on new
+          samples is considerably larger than that on the calibration samples.
         - ``"feedback"``: one threshold for all exits. It is changed in steps proportional to the
           difference between the target and the accuracy under the current threshold. The lowest
           threshold tried that satisfies the criterion is used.
@@ -65,7 +72,7 @@ class AccuracyDrop(OperatingPoint):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "value": [Interval(Real, 0, 1, closed="both")],
-        "method": [StrOptions({"search", "feedback"})],
+        "method": [StrOptions({"frontier", "search", "feedback"})],
         "metric": METRIC_CONSTRAINT,
     }
 
@@ -73,7 +80,7 @@ class AccuracyDrop(OperatingPoint):
         self,
         value: float = 0.0,
         *,
-        method: str = "search",
+        method: str = "frontier",
         metric: str | Callable[..., float] = "accuracy",
     ) -> None:
         self.value = value
@@ -88,5 +95,6 @@ class AccuracyDrop(OperatingPoint):
         target = value_at(data, last_exit, self.metric) - self.value
         if self.method == "feedback":
             return feedback_threshold(data, target, self.metric)
-        best = metric_frontier(data, frontier, self.metric)
-        return best.thresholds[best.at_accuracy(target)]
+        best = metric_frontier(data, frontier_by(self.method, data, frontier), self.metric)
+        found = cheapest(data, best, self.metric, target)
+        return no_early_exits(data.n_exits) if found is None else found

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skearlyexit._utils._scoring import is_accuracy
 from skearlyexit.calibration._base import CalibratedPoint, OperatingPoint
 from skearlyexit.calibration._calibration_data import CalibrationData
+from skearlyexit.calibration._compute_frontier import frontier_by
 from skearlyexit.calibration._frontier import ROUNDING, Frontier, check_budget
 from skearlyexit.calibration._geometric import geometric_budget
 from skearlyexit.calibration._metric import (
@@ -31,7 +32,7 @@ class Budget(OperatingPoint):
     """Maximum mean cost per sample.
 
     Among the thresholds with at most this mean cost on the calibration samples, those with the
-    highest accuracy are chosen.
+    highest estimated accuracy are chosen.
 
     Parameters
     ----------
@@ -57,11 +58,13 @@ class Budget(OperatingPoint):
         so the prediction for a sample depends on the other samples of the call. If False, the
         budget is kept on the calibration samples, and within sampling error on new samples from the
         same distribution.
-    method : {"search", "geometric"}, default="search"
+    method : {"frontier", "search", "geometric"}, default="frontier"
         How the thresholds are chosen:
 
-        - ``"search"``: the best thresholds found. On the calibration samples they are at least as
-          good as those of ``"geometric"``.
+        - ``"frontier"``: the best thresholds of the frontier; see `compute_frontier`.
+        - ``"search"``: the best of all that a search finds. On the calibration samples they are at
+          least as good as those of the other methods. With few samples, they are in part the best
+          by chance.
         - ``"geometric"``: the exit rates decrease or increase by a constant factor from exit to
           exit. The factor is chosen such that the mean cost is closest to the budget without
           exceeding it.
@@ -90,7 +93,7 @@ class Budget(OperatingPoint):
         "unit": [str],
         "rate": [Interval(Real, 0, None, closed="neither"), None],
         "strict": ["boolean"],
-        "method": [StrOptions({"search", "geometric"})],
+        "method": [StrOptions({"frontier", "search", "geometric"})],
         "metric": METRIC_CONSTRAINT,
     }
 
@@ -101,7 +104,7 @@ class Budget(OperatingPoint):
         unit: str = "share",
         rate: float | None = None,
         strict: bool = False,
-        method: str = "search",
+        method: str = "frontier",
         metric: str | Callable[..., float] = "accuracy",
     ) -> None:
         self.value = value
@@ -122,7 +125,7 @@ class Budget(OperatingPoint):
         if self.method == "geometric" and not is_accuracy(self.metric):
             raise ValueError(
                 "Budget(method='geometric') uses exit rates and no metric. Got "
-                f"metric={self.metric!r}; give method='search'."
+                f"metric={self.metric!r}; give method='frontier'."
             )
 
     def resolved(self, unit: str, plain: float, least_cost: float = 0.0) -> Budget:
@@ -213,7 +216,7 @@ class Budget(OperatingPoint):
             `resolved`.
         """
         self._validate_params()
-        if self.method != "search" or not is_accuracy(self.metric):
+        if self.method != "frontier" or not is_accuracy(self.metric):
             raise ValueError(
                 "A budget for a single prediction is looked up in the frontier of accuracy. Got "
                 f"{self!r}; give it to calibrate instead."
@@ -222,13 +225,18 @@ class Budget(OperatingPoint):
 
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
         check_budget(self.value, frontier.costs[0])
-        geometric = lowest_equivalent(data, geometric_budget(data, self.value))
         if self.method == "geometric":
-            return geometric
-        best = metric_frontier(data, frontier, self.metric)
+            return self._geometric(data)
+        best = metric_frontier(data, frontier_by(self.method, data, frontier), self.metric)
         index = best.at_budget(self.value)
-        value = value_at(data, data.exits(geometric), self.metric)
-        return geometric if value > best.accuracies[index] else best.thresholds[index]
+        if self.method == "search":
+            geometric = self._geometric(data)
+            if value_at(data, data.exits(geometric), self.metric) > best.accuracies[index]:
+                return geometric
+        return np.asarray(best.thresholds[index])
+
+    def _geometric(self, data: CalibrationData) -> np.ndarray:
+        return lowest_equivalent(data, geometric_budget(data, self.value))
 
     def strict_budget(self, data: CalibrationData, thresholds: np.ndarray) -> StrictBudget | None:
         if not self.strict:

@@ -83,6 +83,36 @@ def value_at(data: CalibrationData, exits: np.ndarray, metric: str | Callable[..
     return metric_value(data, exits, metric)
 
 
+def cheapest(
+    data: CalibrationData, frontier: Frontier, metric: str | Callable[..., float], value: float
+) -> np.ndarray | None:
+    """Cheapest thresholds of a frontier with a value of the metric, estimated and on the samples.
+
+    Parameters
+    ----------
+    data : CalibrationData
+    frontier : Frontier
+        Frontier of the metric, whose values may be estimates.
+    metric : str or callable
+        As in `metric_value`.
+    value : float
+        Least value of the metric.
+
+    Returns
+    -------
+    thresholds : ndarray of shape (n_exits - 1,) or None
+        None if there are no such thresholds.
+    """
+    least = value - 1e-12  # as in `Frontier.at_accuracy`
+    for index in range(frontier.at_accuracy(value), len(frontier)):
+        thresholds = frontier.thresholds[index]
+        if frontier.accuracies[index] < least:
+            return None
+        if value_at(data, data.exits(thresholds), metric) >= least:
+            return np.asarray(thresholds)
+    return None
+
+
 def metric_frontier(
     data: CalibrationData, frontier: Frontier, metric: str | Callable[..., float]
 ) -> Frontier:

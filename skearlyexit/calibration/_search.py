@@ -23,48 +23,8 @@ MAX_ROUNDS, POINTS_A_ROUND, MAX_POINTS = 8, 40, 500
 SEARCHED_SAMPLES = 10_000
 
 
-def compute_frontier(data: CalibrationData) -> Frontier:
-    """Search for the Pareto-optimal thresholds, by mean cost and accuracy.
-
-    With at most four exits, all combinations of thresholds on a grid are tried; with more exits, a
-    coordinate search is run from several starting points. The grid of an exit consists of quantiles
-    of its scores, 0 and infinity. Other candidates are thresholds under which the exit rates
-    decrease or increase by a constant factor from exit to exit. If all calibration samples have
-    exited by an exit, its threshold is set to 0, so all new samples exit by this exit, too.
-
-    Parameters
-    ----------
-    data : CalibrationData
-        Scores and correctness of the exits on the calibration samples.
-
-    Returns
-    -------
-    frontier : Frontier
-        Pareto-optimal points among the candidates.
-
-    Notes
-    -----
-    With more than 10,000 samples and more than four exits, the coordinate search uses 10,000 of the
-    samples, drawn with a fixed seed. The mean costs and accuracies of the frontier are computed on
-    all samples, so a budget is kept on all of them; only accuracy at the same cost may be lost. The
-    standard error of the accuracy of a point on the drawn samples is at most 0.5 / sqrt(10,000), or
-    half a percentage point, and that of the difference of two points with similar predictions is
-    much smaller. On 100,000 simulated samples, the accuracy found by a search over all samples was
-    higher by at most 0.06 percentage points with eight exits, and by 0.11 with sixteen
-    (``benchmarks/frontier.py``). With unequal weights, the effective number of drawn samples
-    replaces 10,000.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skearlyexit.calibration import CalibrationData, compute_frontier
-    >>> scores = np.array([[0.9, 1.0], [0.8, 1.0], [0.7, 1.0], [0.6, 1.0]])
-    >>> correct = np.array([[True, True], [True, True], [False, True], [True, True]])
-    >>> data = CalibrationData(scores, correct, costs=np.array([0.5, 1.0]), weight=np.ones(4))
-    >>> frontier = compute_frontier(data)
-    >>> frontier.costs, frontier.accuracies
-    (array([0.5 , 0.75]), array([0.75, 1.  ]))
-    """
+def search_frontier(data: CalibrationData) -> Frontier:
+    """Search for the Pareto-optimal thresholds on the samples; see `compute_frontier`."""
     n_choices = data.n_exits - 1
     candidates = [np.full((1, n_choices), np.inf)]
     if n_choices:
@@ -80,7 +40,7 @@ def compute_frontier(data: CalibrationData) -> Frontier:
     for row in thresholds:
         exits, paid = data.outcomes(row)
         outcomes.append(data.means(exits, paid))
-        lowest.append(_lowest(data, row, exits))
+        lowest.append(lowest_for_exits(data, row, exits))
         shares.append(data.exit_rates(exits))
     costs, accuracies = np.array(outcomes).T
     keep = efficient(costs, accuracies)
@@ -102,10 +62,13 @@ def lowest_equivalent(data: CalibrationData, thresholds: np.ndarray) -> np.ndarr
     A new sample with a lower score than all calibration samples would otherwise continue to exits
     without calibration samples, and cost more than requested.
     """
-    return _lowest(data, thresholds, data.exits(thresholds))
+    return lowest_for_exits(data, thresholds, data.exits(thresholds))
 
 
-def _lowest(data: CalibrationData, thresholds: np.ndarray, exits: np.ndarray) -> np.ndarray:
+def lowest_for_exits(
+    data: CalibrationData, thresholds: np.ndarray, exits: np.ndarray
+) -> np.ndarray:
+    """`lowest_equivalent`, given the exits of the samples under these thresholds."""
     if data.routing is not None:
         return thresholds  # which exits are skipped depends on all of them
     lowest = thresholds.copy()

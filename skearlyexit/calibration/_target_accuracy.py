@@ -11,9 +11,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit.calibration._base import OperatingPoint
 from skearlyexit.calibration._calibration_data import CalibrationData
+from skearlyexit.calibration._compute_frontier import frontier_by
 from skearlyexit.calibration._feedback import feedback_threshold
 from skearlyexit.calibration._frontier import Frontier
-from skearlyexit.calibration._metric import METRIC_CONSTRAINT, metric_frontier, value_at
+from skearlyexit.calibration._metric import METRIC_CONSTRAINT, cheapest, metric_frontier, value_at
 
 #: Number of bins with equally many scores at an exit, and minimum number of samples in each.
 N_BINS, LEAST_ROWS = 20, 10
@@ -31,10 +32,12 @@ class TargetAccuracy(OperatingPoint):
     value : float
         Minimum accuracy, or minimum value of `metric`. If no thresholds reach it on the calibration
         samples, an error is raised.
-    method : {"search", "feedback", "bins"}, default="search"
+    method : {"frontier", "search", "feedback", "bins"}, default="frontier"
         How the thresholds are chosen:
 
-        - ``"search"``: the cheapest thresholds of the frontier.
+        - ``"frontier"``: the cheapest thresholds of the frontier; see `compute_frontier`.
+        - ``"search"``: the cheapest of all that a search finds. With few samples, the accuracy on
+          new samples is considerably lower than that on the calibration samples.
         - ``"feedback"``: one threshold for all exits. It is changed in steps proportional to the
           difference between the target and the accuracy under the current threshold. The lowest
           threshold tried that satisfies the criterion is used.
@@ -76,7 +79,7 @@ class TargetAccuracy(OperatingPoint):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "value": [Interval(Real, None, None, closed="neither")],
-        "method": [StrOptions({"search", "feedback", "bins"})],
+        "method": [StrOptions({"frontier", "search", "feedback", "bins"})],
         "metric": METRIC_CONSTRAINT,
     }
 
@@ -84,7 +87,7 @@ class TargetAccuracy(OperatingPoint):
         self,
         value: float,
         *,
-        method: str = "search",
+        method: str = "frontier",
         metric: str | Callable[..., float] = "accuracy",
     ) -> None:
         self.value = value
@@ -96,22 +99,27 @@ class TargetAccuracy(OperatingPoint):
         if self.method == "bins" and self.metric != "accuracy":
             raise ValueError(
                 "The 'metric' of TargetAccuracy must be 'accuracy' with method='bins'. Got "
-                f"{self.metric!r} instead; give method='search'."
+                f"{self.metric!r} instead; give method='frontier'."
             )
 
     def obstacle_to_regression(self) -> str:
         return "there is no accuracy; give ErrorRise(0.01)"
 
     def thresholds(self, data: CalibrationData, frontier: Frontier) -> np.ndarray:
-        best = metric_frontier(data, frontier, self.metric)
-        if best.accuracies[-1] < self.value - 1e-12:
+        best = metric_frontier(data, frontier_by(self.method, data, frontier), self.metric)
+        found = cheapest(data, best, self.metric, self.value)
+        if found is None:
+            values = [value_at(data, data.exits(row), self.metric) for row in best.thresholds]
+            # A point with this value is found if it is asked for.
+            reached = np.minimum(values, best.accuracies)
+            at = int(reached.argmax())
             raise ValueError(
                 f"TargetAccuracy({self.value}) cannot be met on the calibration samples: the best "
-                f"that any thresholds reach is {best.accuracies[-1]:.4f}, at a cost of "
-                f"{best.costs[-1]:.3f} of the plain network. Give at most this value."
+                f"that any thresholds reach is {reached[at]:.4f}, at a cost of "
+                f"{best.costs[at]:.3f} of the plain network. Give at most this value."
             )
-        if self.method == "search":
-            return best.thresholds[best.at_accuracy(self.value)]
+        if self.method in ("frontier", "search"):
+            return found
         if self.method == "feedback":
             last_exit = np.full(len(data.scores), data.n_exits - 1)
             at_the_end = value_at(data, last_exit, self.metric)
@@ -119,7 +127,7 @@ class TargetAccuracy(OperatingPoint):
                 raise ValueError(
                     f"TargetAccuracy({self.value}, method='feedback') cannot be met by one "
                     f"threshold for all exits: the last exit reaches {at_the_end:.4f}. Give "
-                    "method='search', or at most this value."
+                    "method='frontier', or at most this value."
                 )
             return feedback_threshold(data, self.value, self.metric)
         return np.array([_threshold_of_bins(data, i, self.value) for i in range(data.n_exits - 1)])

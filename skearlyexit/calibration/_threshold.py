@@ -56,13 +56,15 @@ class Threshold(OperatingPoint):
         ValueError
             If there is another number of thresholds, or one is negative or NaN.
         """
-        if isinstance(self.value, Real) and not isinstance(self.value, bool):
+        if np.asarray(self.value).dtype == bool:
+            thresholds = np.array(np.nan)  # rejected below because of its shape
+        elif isinstance(self.value, Real):
             thresholds = np.full(n_exits - 1, float(self.value))
         else:
             try:
                 thresholds = np.asarray(self.value, dtype=np.float64)
             except (TypeError, ValueError):
-                thresholds = np.array(np.nan)  # rejected below because of its shape
+                thresholds = np.array(np.nan)
         if thresholds.shape != (n_exits - 1,):
             raise ValueError(
                 f"The 'threshold' parameter must be a number or {n_exits - 1} of them, one for "

@@ -158,7 +158,7 @@ class FittedHead(metaclass=ABCMeta):
             Largest probability, to the last bit that of `predict_proba`. NaN or negative if any
             probability is.
         """
-        return largest_of(self.predict_proba(vectors))
+        return largest_of(self.outputs(vectors))
 
     def outputs_of_one(self, vectors: torch.Tensor) -> np.ndarray:
         """Compute `outputs` for a single sample.
@@ -166,7 +166,7 @@ class FittedHead(metaclass=ABCMeta):
         Parameters
         ----------
         vectors : Tensor of shape (n, n_features)
-            Pooled embeddings of the sample, followed by copies of it, as in `predict_proba`.
+            Pooled embeddings of the sample, followed by copies of it if batches are padded.
 
         Returns
         -------

@@ -82,18 +82,16 @@ def run(
 
 def _prepared(cascade: Cascade, thresholds: np.ndarray, strict_budget: StrictBudget | None) -> Run:
     """Run of a cascade with these thresholds: that of the last call, if it had the same."""
-    network, rule = cascade.network, cascade.exit_rule
-    of, last = cascade.compiled.get("own", (None, None))
+    last: Run | None = cascade.compiled.get("own")
     if (
-        of is not network
-        or last.exit_rule is not rule
+        last is None
         or last.strict_budget is not strict_budget
         or not np.array_equal(last.thresholds, thresholds)
     ):
-        last = Run.prepared(executor_of(network), rule, thresholds.copy(), strict_budget)
-        cascade.compiled["own"] = network, last
-    found: Run = last
-    return found
+        executor, thresholds = executor_of(cascade.network), thresholds.copy()
+        last = Run.prepared(executor, cascade.exit_rule, thresholds, strict_budget)
+        cascade.compiled["own"] = last
+    return last
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,9 @@ class Run:
         Mask of the heads that are computed.
     least : ndarray of shape (n_exits,) or None
         Least score at the first exit with which each exit is asked. None without a router.
-    of_one : RunOfOne or None, default=None
-        The same for a single sample, where it can be had.
+    of_one : RunOfOne or None
+        The same for a single sample. None with a strict budget, a router, gates or a combination
+        that was learned with the network.
     """
 
     executor: Executor
@@ -124,7 +123,7 @@ class Run:
     strict_budget: StrictBudget | None
     used: np.ndarray
     least: np.ndarray | None
-    of_one: RunOfOne | None = None
+    of_one: RunOfOne | None
 
     @classmethod
     def prepared(
@@ -144,7 +143,7 @@ class Run:
             # Which samples skip an exit depends on their scores at the first one.
             used[0] |= (used & (least > -np.inf)).any()
         of_one = None
-        if strict_budget is None and least is None and is_simple(executor):
+        if strict_budget is None and least is None and heads_decide(executor):
             of_one = RunOfOne(executor, exit_rule, thresholds, used)
         return cls(executor, exit_rule, thresholds, strict_budget, used, least, of_one)
 
@@ -152,11 +151,9 @@ class Run:
         self, X: np.ndarray, *, with_probabilities: bool = False, slab_rows: int | None = None
     ) -> Answers:
         """Predict for all samples; see `run`."""
-        if self.of_one is not None and len(X) == 1:
-            answers = self.of_one(X)
-            if answers is not None:
-                return answers
         answers = self.empty_answers(len(X), with_probabilities=with_probabilities)
+        if self.of_one is not None and len(X) == 1 and self.of_one(X, answers):
+            return answers
         rule, thresholds, strict = self.exit_rule, self.thresholds, self.strict_budget
         routes = None if self.least is None else Routes(self.least, len(X))
         visit(
@@ -184,7 +181,7 @@ class RunOfOne:
     """A run of a cascade for a single sample, without what many samples need.
 
     There must be no strict budget, router, gates or combination that was learned with the network.
-    Answers are those of `Run`, to the last bit.
+    If batches are padded, answers are those of `Run` to the last bit.
 
     Parameters
     ----------
@@ -202,15 +199,19 @@ class RunOfOne:
         self, executor: Executor, exit_rule: ExitRule, thresholds: np.ndarray, used: np.ndarray
     ) -> None:
         self.executor, self.exit_rule = executor, exit_rule
-        self.thresholds, self.used = thresholds.tolist(), used.tolist()
+        self.thresholds, self.used = thresholds, used.tolist()
 
-    def __call__(self, X: Any) -> Answers | None:
-        """Predict for the sample. None if an output is not valid."""
+    def __call__(self, X: Any, answers: Answers) -> bool:
+        """Store the answers for the sample. False if an output is not valid."""
         try:
             answer, exit_ = self._answered(X)
         except OutputsNotFiniteError:
-            return None
-        return Answers(self.exit_rule.kind.predicted(answer), np.array([exit_]), answer)
+            return False
+        answers.labels[:] = self.exit_rule.kind.predicted(answer)
+        answers.exits[:] = exit_
+        if answers.probabilities is not None:
+            answers.probabilities[:] = answer
+        return True
 
     def _answered(self, X: Any) -> tuple[np.ndarray, int]:
         """Outputs for the sample where it exits, and the index of this exit."""
@@ -220,10 +221,9 @@ class RunOfOne:
             for exit_, found in enumerate(self.executor.outputs_of_one(X, self.used)):
                 if found is None:
                     continue
-                check(found, "The outputs are")
+                check(found, "")  # `Run` raises the error that says more
                 if only_largest:
-                    answer = found
-                    score = 1.0 if exit_ == last else np.maximum.reduce(found, axis=None)
+                    answer, score = found, np.maximum.reduce(found, axis=None)
                 elif exit_ == last:
                     answer, _ = rule.answer(state, Outputs(found), exit_)
                 else:
@@ -435,7 +435,7 @@ def visit(
     output_bytes = _output_bytes(executor, exit_rule)
     slab_rows = slab_rows or executor.slab_rows(output_bytes, large=by_slab)
     failed: list[OutputsNotFiniteError] = []
-    only_largest = only_largest and is_simple(executor)
+    only_largest = only_largest and heads_decide(executor)
     flow: Flow | None = None
     with executor.context():
         for start in range(0, len(X), slab_rows):
@@ -450,7 +450,7 @@ def visit(
         raise OutputsNotFiniteError(failed[0].what, positions, failed[0].advice)
 
 
-def is_simple(executor: Executor) -> bool:
+def heads_decide(executor: Executor) -> bool:
     """Whether the outputs at an exit are those of its head alone."""
     return executor.combiner is None and not executor.has_gates
 

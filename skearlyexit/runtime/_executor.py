@@ -186,7 +186,7 @@ class Executor(metaclass=ABCMeta):
             Outputs at the next exit, to the last bit those of `output`. None if the head is not
             computed.
         """
-        carry = self.load(X)
+        carry = self.load(X[:1])  # X may be read only when it is sliced
         for exit_, is_used in enumerate(used):
             ((batch, _),) = self.batches(exit_, carry, 1)
             onward, embedding = self.stage_of_batch(exit_, batch)

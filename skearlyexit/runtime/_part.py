@@ -14,7 +14,7 @@ from skearlyexit._cascade._cascade import Cascade, FittedNetwork
 from skearlyexit._cascade._chain import FittedChain
 from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._utils._not_finite import OutputsNotFiniteError
-from skearlyexit.runtime._driver import Answers, ExitVisitor, Run, is_simple
+from skearlyexit.runtime._driver import Answers, ExitVisitor, Run, heads_decide
 from skearlyexit.runtime._executor import Executor, executor_of
 from skearlyexit.runtime._flow import START, Flow, Left, State, joined_states
 from skearlyexit.runtime._routes import Routes
@@ -121,7 +121,7 @@ class CascadePart:
         answers = run.empty_answers(n_samples, with_probabilities=with_probabilities)
         routes = None if run.least is None else Routes(run.least, n_samples)
         visitor = ExitVisitor(rule, thresholds, None, n_samples, answers, routes, self.exits[-1])
-        only_largest = rule.needs_only_largest and not with_probabilities and is_simple(executor)
+        only_largest = rule.needs_only_largest and not with_probabilities and heads_decide(executor)
         failed: list[OutputsNotFiniteError] = []
         flow = Flow(
             executor, run.used, visitor, n_samples, only_largest, failed, routes, self.exits.stop

@@ -120,7 +120,7 @@ class TorchExecutor(Executor):
         return Largest(labels[:n_rows], probabilities[:n_rows])
 
     def output_of_one(self, exit_: int, input_: Input) -> np.ndarray:
-        return self.network.heads[exit_].outputs_of_one(input_[0])
+        return np.ascontiguousarray(self.network.heads[exit_].outputs_of_one(input_[0]))
 
     def vectors(self, inputs: list[Input]) -> torch.Tensor:
         """Vectors of all batches, padded after the last one.

@@ -160,7 +160,7 @@ def test_fewer_outputs_than_classes_are_said(wrap):
             make(lambda: nn.Sequential(nn.Linear(13, 16), nn.ReLU(), nn.Linear(16, n_outputs)))
         )
 
-    with pytest.warns(UserWarning, match="returns 3 values for a sample, and 4 outputs are needed"):
+    with pytest.warns(UserWarning, match="outputs of size 3, and 4 are needed"):
         clf = quick(backbone=network(3), exits=1, max_epochs=1).fit(X, y)
     assert clf.predict_proba(X[:2]).shape == (2, 4)
     with warnings.catch_warnings():

@@ -140,7 +140,9 @@ class TestThreshold:
     def test_one_exit_needs_none(self):
         assert Threshold(0.5).fixed_thresholds(1).shape == (0,)
 
-    @pytest.mark.parametrize("value", [[0.5], [0.1, 0.2, 0.3], [[0.5, 0.5]], [], True])
+    @pytest.mark.parametrize(
+        "value", [[0.5], [0.1, 0.2, 0.3], [[0.5, 0.5]], [], True, [True, False]]
+    )
     def test_wrong_number(self, value):
         with pytest.raises(ValueError, match="a number or 2 of them, one for each of the 3 exits"):
             Threshold(value).fixed_thresholds(3)

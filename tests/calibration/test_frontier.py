@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skearlyexit._exit_table import ExitTable
-from skearlyexit.calibration import CalibrationData, Frontier, compute_frontier
+from skearlyexit.calibration import CalibrationData, Frontier
 from skearlyexit.calibration._geometric import geometric_thresholds
 from skearlyexit.calibration._search import (
     GRID_SIZES,
     quantile_grid,
     search_all,
     search_coordinates,
+    search_frontier,
 )
 from tests._calibration_data import (
     assert_same_frontier,
@@ -86,12 +87,12 @@ class TestEvidence:
         for t in product([0.0, 0.3, 0.6, 0.9, np.inf], repeat=n_exits - 1):
             assert weighted.evaluate(np.array(t)) == pytest.approx(repeated.evaluate(np.array(t)))
         # Every score is on the grid, so that both search the same thresholds.
-        found, expected = compute_frontier(weighted), compute_frontier(repeated)
+        found, expected = search_frontier(weighted), search_frontier(repeated)
         assert_same_frontier((found.costs, found.accuracies), expected.costs, expected.accuracies)
         assert_same_frontier((expected.costs, expected.accuracies), found.costs, found.accuracies)
 
 
-class TestFrontier:
+class TestSearch:
     @pytest.mark.parametrize("weighted", [False, True])
     @pytest.mark.parametrize(
         ("n_exits", "n_rows", "decimals"),
@@ -103,7 +104,7 @@ class TestFrontier:
         assert len(np.unique(data.scores[:, 0])) <= GRID_SIZES[n_exits - 1]
         scores = [np.append(np.unique(column), np.inf) for column in data.scores[:, :-1].T]
         every = brute_force(data, np.array(list(product(*scores))))
-        frontier = compute_frontier(data)
+        frontier = search_frontier(data)
         assert_same_frontier((frontier.costs, frontier.accuracies), *every)
 
     @pytest.mark.parametrize("n_exits", [2, 3])
@@ -116,7 +117,7 @@ class TestFrontier:
             *(geometric_thresholds(data, ratio) for ratio in np.geomspace(1e-3, 1e3, 61)),
         ]
         every = brute_force(data, np.array(tried))
-        frontier = compute_frontier(data)
+        frontier = search_frontier(data)
         assert_same_frontier((frontier.costs, frontier.accuracies), *every)
 
     @pytest.mark.parametrize("seed", range(3))
@@ -149,7 +150,7 @@ class TestFrontier:
     @settings(deadline=None, max_examples=30)
     @given(evidences())
     def test_no_point_dominates_another_and_each_is_true(self, data):
-        frontier = compute_frontier(data)
+        frontier = search_frontier(data)
         assert len(frontier) == len(frontier.thresholds)
         assert np.all(np.diff(frontier.costs) > 0)
         assert np.all(np.diff(frontier.accuracies) > 0)
@@ -161,7 +162,7 @@ class TestFrontier:
     @settings(deadline=None, max_examples=30)
     @given(evidences())
     def test_reaches_from_the_first_exit_to_the_accuracy_of_the_last(self, data):
-        frontier = compute_frontier(data)
+        frontier = search_frontier(data)
         assert frontier.costs[0] == pytest.approx(data.costs[0])
         last = np.average(data.correct[:, -1], weights=data.weight)
         assert frontier.accuracies[-1] >= last - 1e-12

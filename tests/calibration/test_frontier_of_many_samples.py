@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skearlyexit import Budget
-from skearlyexit.calibration import _search, compute_frontier
+from skearlyexit.calibration import _search
 from tests._calibration_data import naive_evaluate, simulated
 
 N_EXITS = 5
@@ -17,10 +17,10 @@ def frontiers():
     """Samples with weights, and the frontiers of a search over some and over all of them."""
     data = simulated(0, 1200, N_EXITS, weighted=True)
     with patch.object(_search, "SEARCHED_SAMPLES", 400):
-        some = compute_frontier(data)
-        again = compute_frontier(data)
+        some = _search.search_frontier(data)
+        again = _search.search_frontier(data)
     assert np.array_equal(some.thresholds, again.thresholds)
-    return data, some, compute_frontier(data)
+    return data, some, _search.search_frontier(data)
 
 
 def test_costs_and_accuracies_are_those_of_all_samples(frontiers):

@@ -6,6 +6,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from sklearn.base import clone
 
 from skearlyexit import Budget, MLPBackbone
 from skearlyexit.calibration._frontier import ROUNDING
@@ -51,7 +52,8 @@ def test_ties_that_move_a_later_threshold_to_infinity():
     assert [len(first), len(second), len(never)] == [4, 4, 2]
     calibration = np.concatenate([first, second, never])
     budget = Budget(float(np.repeat(clf.costs_[1:], [4, 4, 2]).mean()), strict=True)
-    clf.calibrate(X_NEW[calibration], answers[calibration, -1], budget)
+    searched = clone(budget).set_params(method="search")
+    clf.calibrate(X_NEW[calibration], answers[calibration, -1], searched)
     assert clf.thresholds_.tolist() == [np.inf, 1.0, 1.0]
     # Now so many exit together at the second exit that none has to exit at the third.
     clf.partial_calibrate(X_NEW[np.concatenate([first, first, never])], window=10)

@@ -57,6 +57,15 @@ class TestPredictions:
         assert labels.tolist() == clf.classes_[table.labels[np.arange(len(exits)), exits]].tolist()
 
     @pytest.mark.parametrize("kind", ["chain", "network"])
+    def test_a_sample_alone_skips_the_same_exits(self, kind, request):
+        clf = request.getfixturevalue(kind)
+        thresholds = dividing(clf)
+        labels, exits = clf.predict(X_TEST[:30], threshold=thresholds, return_exits=True)
+        for i in range(30):
+            alone = clf.predict(X_TEST[i : i + 1], threshold=thresholds, return_exits=True)
+            assert (alone[0], alone[1]) == (labels[i], exits[i])
+
+    @pytest.mark.parametrize("kind", ["chain", "network"])
     def test_some_samples_skip_and_others_do_not(self, kind, request):
         clf = request.getfixturevalue(kind)
         thresholds = dividing(clf)

@@ -11,7 +11,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import fx
 
 from skearlyexit.backbones._base import Network
-from skearlyexit.backbones._logits import NO_LAYERS, PROBABILITIES, Log, are_probabilities
+from skearlyexit.backbones._logits import (
+    NO_LAYERS,
+    PROBABILITIES,
+    Log,
+    are_probabilities,
+    notice_of_outputs,
+)
 from skearlyexit.backbones._stage import Block
 from skearlyexit.backbones._tracing._graph_part import GraphPart, GraphStage
 from skearlyexit.backbones._tracing._layout import Layout
@@ -103,6 +109,9 @@ class TracedNetwork(Network):
                         self.head = torch.nn.Sequential(self.head, Log())
                 self._end_at(position)
                 return
+        if embedding is not None:
+            said = notice_of_outputs(layout.values[last].on_two, n_classes)
+            self.notice = f"{self.notice} {said}".strip()
         if layout.position[last] < end:
             self._end_at(layout.position[last])
 

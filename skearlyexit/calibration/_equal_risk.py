@@ -1,0 +1,52 @@
+"""The frontier of thresholds with the same estimated risk at all exits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skearlyexit.calibration._calibration_data import CalibrationData
+from skearlyexit.calibration._family_of_risks import family_of_risks
+from skearlyexit.calibration._frontier import Frontier, efficient
+from skearlyexit.calibration._risks import exit_losses
+from skearlyexit.calibration._search import lowest_for_exits
+
+#: Levels of the estimated risk.
+LEVELS = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, 500)])
+
+
+def equal_risk_frontier(data: CalibrationData) -> Frontier:
+    """Frontier of the family of `family_of_risks`, with estimates of the accuracies.
+
+    The best of many thresholds on some samples are in part the best by chance: on new samples they
+    lose accuracy, mostly those with many early exits. The family has a single parameter. Along it,
+    also the highest accuracy is one by chance, and a cost above it would never be spent, so that
+    the accuracies are made to increase with the cost.
+
+    Parameters
+    ----------
+    data : CalibrationData
+        Of classification, without a router.
+    """
+    losses = exit_losses(data, "performance_gap")
+    family = family_of_risks(data.scores, losses, data.weight, LEVELS)[::-1]
+    differs = np.ones(len(family), dtype=bool)
+    differs[1:] = (family[1:] != family[:-1]).any(axis=1)
+    family = family[differs]
+    found = [data.outcomes(row) for row in family]
+    costs, accuracies = np.array([data.means(*each) for each in found]).T
+    estimates = increasing(accuracies)
+    keep = efficient(costs, estimates)
+    exits = [found[i][0] for i in keep]
+    return Frontier(
+        np.array([lowest_for_exits(data, family[i], e) for i, e in zip(keep, exits, strict=True)]),
+        costs[keep],
+        estimates[keep],
+        np.array([data.exit_rates(each) for each in exits]),
+    )
+
+
+def increasing(values: np.ndarray) -> np.ndarray:
+    """Values that never decrease, halfway between the highest such below and the lowest above."""
+    above = np.maximum.accumulate(values)
+    below = np.minimum.accumulate(values[::-1])[::-1]
+    return np.asarray((above + below) / 2)

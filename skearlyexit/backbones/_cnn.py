@@ -32,6 +32,8 @@ from skearlyexit.backbones._images import (
 
 #: Pixels of a side from which the first convolution has a stride of 2 by default.
 LARGE_SIDE = 24
+#: Pixels of the longer side from which on images of a single row may rather be series.
+LONG_SIDE = 16
 
 
 class _ResidualBlock(Mergeable):
@@ -215,7 +217,14 @@ class CNNBackbone(Backbone):
         return ImageLayout(shape, self.data_format == "channels_last")
 
     def _notice(self, layout: ImageLayout) -> str:
-        """Warning that the last axis is taken for the channels, or an empty string."""
+        """Warning that samples may be no images, or have channels first, or an empty string."""
+        sides = layout.shape[:2] if layout.channels_last else layout.shape[1:]
+        if self.data_format == "auto" and min(sides) == 1 and max(sides) >= LONG_SIDE:
+            return (
+                f"Samples are taken for images of {sides[0]} x {sides[1]} pixels. If they are "
+                "series, give backbone=Conv1DBackbone() or RecurrentBackbone(), and else "
+                "CNNBackbone(data_format='channels_first') or 'channels_last'."
+            )
         if not (self.data_format == "auto" and layout.channels_last):
             return ""
         height, width, n_channels = layout.shape

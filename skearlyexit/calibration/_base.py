@@ -369,6 +369,11 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         """
         thresholds = self.thresholds(data, frontier)
         certified, reason = self.certify()
+        if self.needs_samples and len(thresholds) and np.isinf(thresholds).all():
+            reason = reason or (
+                f"No sample exits early: on the {len(data.scores)} calibration samples, none of "
+                f"the cheaper thresholds that were tried satisfies {self.description}."
+            )
         if certified and data.n_draws < len(data.scores):
             reason += " This is a mean over groups of samples, each of which counts once."
         cost, accuracy = data.evaluate(thresholds)

@@ -70,6 +70,17 @@ def on_exits(outcomes: Outcomes, names: list[str]) -> list[str]:
     ]
 
 
+def on_cost(outcomes: Outcomes, plain_name: str) -> list[str]:
+    """Advise on the operating point if a sample costs more than without early exits."""
+    mean = float(np.average(outcomes.paid, weights=outcomes.weight))
+    if mean <= ROUNDING:
+        return []
+    return [
+        f"Nothing is saved: a sample costs {mean:.3g} times the {plain_name} on average. A budget, "
+        "or an operating point that allows a larger loss, lets more samples exit early."
+    ]
+
+
 def on_classes(outcomes: Outcomes, y_index: np.ndarray, classes: np.ndarray) -> list[str]:
     """Advise to calibrate by another metric where a class loses much by exiting early.
 

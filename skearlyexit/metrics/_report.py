@@ -10,7 +10,7 @@ import numpy as np
 
 from skearlyexit._data._weights import scaled
 from skearlyexit._exit_table import ExitTable, LabelTable
-from skearlyexit.metrics._advice import on_classes, on_exits
+from skearlyexit.metrics._advice import on_classes, on_cost, on_exits
 from skearlyexit.metrics._figures import (
     ClassFigures,
     ExitFigures,
@@ -233,6 +233,7 @@ class ExitReport:
             plain_cost=plain_cost,
             plain_name=plain_name,
             advice=[
+                *on_cost(outcomes, plain_name),
                 *on_exits(outcomes, list(exit_names)),
                 *on_classes(outcomes, y_index, np.asarray(classes)),
                 *advice,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from skearlyexit._utils._warnings import warn
@@ -66,9 +67,20 @@ class CostRatio(Placement):
             warn(
                 "No sample exits early: the backbone has no candidate for an exit at a cost of "
                 f"{self.first:.3g} (first) to {1 / self.ratio:.3g} (1 / ratio) times that of its "
-                "end. "
-                "list_exits(backbone, X) lists candidates, and TracedBackbone(module) finds those "
-                "inside of a module, such as one of a chain."
+                f"end. {self._remedy(candidates.names[places[0]], cumulative)}"
             )
         kept.append(len(places) - 1)
         return placed_at(kept, places, candidates, repr(self), [*reasons, "the end"])
+
+    def _remedy(self, first: str, cumulative: np.ndarray) -> str:
+        """What to do where there is no candidate, given the name of the first and all costs."""
+        if len(cumulative) > 1 and cumulative[0] * self.ratio > cumulative[-1]:
+            return (
+                f"The first candidate, {first!r}, has {cumulative[0] / cumulative[-1]:.0%} of it. "
+                "Give fewer features, as by feature selection or TruncatedSVD, or a backbone with "
+                "more layers behind it."
+            )
+        return (
+            "list_exits(backbone, X) lists candidates, and TracedBackbone(module) finds those "
+            "inside of a module, such as one of a chain."
+        )

@@ -1,5 +1,7 @@
 """The frontier of thresholds with the same estimated risk at all exits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 from skearlyexit import AccuracyDrop, Budget, TargetAccuracy
 from skearlyexit.calibration import compute_frontier
 from skearlyexit.calibration._equal_risk import increasing
+from skearlyexit.calibration._search import search_frontier
 from tests._calibration_data import evidences, naive_evaluate, simulated
+from tests._data import same
 
 
 @settings(deadline=None, max_examples=30)
@@ -108,3 +112,17 @@ def test_method():
     assert len(compute_frontier(data, method="search")) != len(compute_frontier(data))
     with pytest.raises(ValueError, match=r"'method' must be one of .*; got 'fast'"):
         compute_frontier(data, method="fast")
+    losses = replace(data, losses=1.0 - data.correct, correct=None)
+    assert same(compute_frontier(losses).thresholds, search_frontier(data).thresholds)
+    with pytest.raises(ValueError, match="'search' or 'auto' in regression and with a router"):
+        compute_frontier(losses, method="risk")
+
+
+def test_a_reason_is_given_where_no_sample_exits_early():
+    data = simulated(0, 200, 3)
+    never = replace(data, correct=np.tile([False, False, True], (200, 1)))
+    point = AccuracyDrop(0.01).calibrate(never, compute_frontier(never))
+    assert np.isinf(point.thresholds).all()
+    assert point.reason.startswith("No sample exits early: on the 200 calibration samples")
+    assert "AccuracyDrop(value=0.01)" in point.reason
+    assert not AccuracyDrop(0.5).calibrate(data, compute_frontier(data)).reason

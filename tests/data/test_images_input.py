@@ -254,3 +254,9 @@ class TestNetworksOfTheUser:
             warnings.simplefilter("error")
             clf = quick(backbone=make(Own), exits=1, max_epochs=1).fit(LAST, y)
         assert clf.predict(LAST).shape == y.shape
+
+
+def test_series_may_be_taken_for_images():
+    series = FIRST.reshape(120, 1, -1)[:, :, :20]
+    with pytest.warns(UserWarning, match=r"images of 1 x 20 pixels\. If they are series, give"):
+        quick().fit(series, y)

@@ -59,6 +59,21 @@ class TestClasses:
         assert not self.about_classes(200, 25, confidence_level=0.99999)
 
 
+class TestCost:
+    def test_a_sample_that_costs_more_than_without_exits(self):
+        correct, scores = correct_of(100, 0.5, 0.9, 1.0), np.zeros((100, 3))
+        scores[:30] = 1.0
+        report = report_of(correct, (2.0, 1.0), scores)
+        assert not [each for each in report.advice if each.startswith("Nothing is saved")]
+        table = table_of(1 - correct.astype(int), scores, 2)
+        y, params = np.zeros(100, dtype=int), {"classes": np.array(["a", "b"])}
+        dear = ExitReport.from_table(
+            table, y, np.array([2.0, 1.0]), np.array([0.5, 0.9, 1.1]), exit_names=NAMES, **params
+        )
+        assert dear.overall.mean_cost == pytest.approx(1.04)
+        assert dear.advice[0].startswith("Nothing is saved: a sample costs 1.04 times the plain")
+
+
 class TestCut:
     def test_nothing_is_gained_behind_an_exit(self):
         report = report_of(correct_of(2000, 0.5, 0.9, 0.9))

@@ -112,6 +112,18 @@ class TestCostRatio:
             early = max(near, first * spent[-1])
             assert spent[end] <= early * (1 + 1e-9) or spent[end] * ratio >= spent[-1] * (1 - 1e-9)
 
+    @pytest.mark.parametrize(
+        ("macs", "says"),
+        [
+            ([90, 5, 5], r"The first candidate, 'block0', has 90% of it\. Give fewer features"),
+            ([100], "list_exits"),
+            ([0, 100], "list_exits"),
+        ],
+    )
+    def test_what_to_do_without_a_candidate(self, macs, says):
+        with pytest.warns(UserWarning, match=says):
+            CostRatio().place(candidates(macs))
+
     def test_report(self):
         report = CostRatio(2, first=0.1).place(candidates([5, 10, 5, 40, 40])).report
         assert str(report) == "\n".join(

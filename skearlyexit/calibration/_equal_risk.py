@@ -8,7 +8,7 @@ from skearlyexit.calibration._calibration_data import CalibrationData
 from skearlyexit.calibration._family_of_risks import family_of_risks
 from skearlyexit.calibration._frontier import Frontier, efficient
 from skearlyexit.calibration._risks import exit_losses
-from skearlyexit.calibration._search import lowest_for_exits
+from skearlyexit.calibration._search import lowest_equivalent
 
 #: Levels of the estimated risk.
 LEVELS = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, 500)])
@@ -32,16 +32,14 @@ def equal_risk_frontier(data: CalibrationData) -> Frontier:
     differs = np.ones(len(family), dtype=bool)
     differs[1:] = (family[1:] != family[:-1]).any(axis=1)
     family = family[differs]
-    found = [data.outcomes(row) for row in family]
-    costs, accuracies = np.array([data.means(*each) for each in found]).T
+    costs, accuracies = np.array([data.evaluate(row) for row in family]).T
     estimates = increasing(accuracies)
     keep = efficient(costs, estimates)
-    exits = [found[i][0] for i in keep]
     return Frontier(
-        np.array([lowest_for_exits(data, family[i], e) for i, e in zip(keep, exits, strict=True)]),
+        np.array([lowest_equivalent(data, row) for row in family[keep]]),
         costs[keep],
         estimates[keep],
-        np.array([data.exit_rates(each) for each in exits]),
+        np.array([data.shares(row) for row in family[keep]]),
     )
 
 

@@ -40,7 +40,7 @@ def search_frontier(data: CalibrationData) -> Frontier:
     for row in thresholds:
         exits, paid = data.outcomes(row)
         outcomes.append(data.means(exits, paid))
-        lowest.append(lowest_for_exits(data, row, exits))
+        lowest.append(_lowest(data, row, exits))
         shares.append(data.exit_rates(exits))
     costs, accuracies = np.array(outcomes).T
     keep = efficient(costs, accuracies)
@@ -62,13 +62,10 @@ def lowest_equivalent(data: CalibrationData, thresholds: np.ndarray) -> np.ndarr
     A new sample with a lower score than all calibration samples would otherwise continue to exits
     without calibration samples, and cost more than requested.
     """
-    return lowest_for_exits(data, thresholds, data.exits(thresholds))
+    return _lowest(data, thresholds, data.exits(thresholds))
 
 
-def lowest_for_exits(
-    data: CalibrationData, thresholds: np.ndarray, exits: np.ndarray
-) -> np.ndarray:
-    """`lowest_equivalent`, given the exits of the samples under these thresholds."""
+def _lowest(data: CalibrationData, thresholds: np.ndarray, exits: np.ndarray) -> np.ndarray:
     if data.routing is not None:
         return thresholds  # which exits are skipped depends on all of them
     lowest = thresholds.copy()

@@ -56,15 +56,19 @@ class Threshold(OperatingPoint):
         ValueError
             If there is another number of thresholds, or one is negative or NaN.
         """
-        if np.asarray(self.value).dtype == bool:
-            thresholds = np.array(np.nan)  # rejected below because of its shape
-        elif isinstance(self.value, Real):
+        if isinstance(self.value, Real) and not isinstance(self.value, bool):
             thresholds = np.full(n_exits - 1, float(self.value))
         else:
             try:
+                given = np.asarray(self.value)
                 thresholds = np.asarray(self.value, dtype=np.float64)
             except (TypeError, ValueError):
-                thresholds = np.array(np.nan)
+                given = thresholds = np.array(np.nan)  # rejected below because of its shape
+            if given.dtype == bool:
+                raise ValueError(
+                    f"The 'threshold' parameter must be a number or {n_exits - 1} of them, one for "
+                    f"each of the {n_exits} exits but the last. Got {self.value!r} instead."
+                )
         if thresholds.shape != (n_exits - 1,):
             raise ValueError(
                 f"The 'threshold' parameter must be a number or {n_exits - 1} of them, one for "

@@ -22,7 +22,8 @@ class Frontier:
     costs : ndarray of shape (n_points,)
         Mean cost of each point on the calibration samples, increasing.
     accuracies : ndarray of shape (n_points,)
-        Accuracy of each point on the calibration samples, increasing.
+        Accuracy of each point, increasing: that on the calibration samples, or an estimate of it;
+        see `compute_frontier`.
     shares : ndarray of shape (n_points, n_exits), default=None
         Exit rates of each point: share of the calibration samples that exits at each exit.
 

@@ -371,8 +371,8 @@ class OperatingPoint(BaseEstimator, metaclass=ABCMeta):
         certified, reason = self.certify()
         if self.needs_samples and len(thresholds) and np.isinf(thresholds).all():
             reason = reason or (
-                f"No sample exits early: on the {len(data.scores)} calibration samples, none of "
-                f"the cheaper thresholds that were tried satisfies {self.description}."
+                f"No sample exits early: on the {len(data.scores)} calibration samples, all "
+                f"cheaper thresholds that were tried do worse by {self.description}."
             )
         if certified and data.n_draws < len(data.scores):
             reason += " This is a mean over groups of samples, each of which counts once."

@@ -155,7 +155,7 @@ class FittedHead(metaclass=ABCMeta):
         labels : ndarray of shape (n,)
             Index of the first class with the largest probability.
         probabilities : ndarray of shape (n,), float64
-            Largest probability, to the last bit that of `predict_proba`. NaN or negative if any
+            Largest probability, to the last bit that of `outputs`. NaN or negative if any
             probability is.
         """
         return largest_of(self.outputs(vectors))

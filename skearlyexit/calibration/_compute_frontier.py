@@ -22,12 +22,14 @@ def compute_frontier(data: CalibrationData, *, method: str = "auto") -> Frontier
 
         - ``"risk"``: thresholds at which the estimated risk of exiting is the same at all exits.
           The risk is the probability that a sample is misclassified at the exit and not at the
-          last one. It is estimated by logistic regression on the log-odds of the score.
+          last one, or in regression the mean distance of the predicted value from that of the last
+          one. It is estimated by logistic regression on the log-odds of the score.
         - ``"search"``: with at most four exits, all combinations of thresholds on a grid; with more
           exits, a coordinate search from several starting points. The grid of an exit consists of
           quantiles of its scores, 0 and infinity. Other candidates are thresholds under which the
           exit rates decrease or increase by a constant factor from exit to exit.
-        - ``"auto"``: ``"risk"`` in classification without a router, and ``"search"`` otherwise.
+        - ``"auto"``: ``"search"`` with a router, or in regression without `labels`, and ``"risk"``
+          otherwise.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def compute_frontier(data: CalibrationData, *, method: str = "auto") -> Frontier
     Raises
     ------
     ValueError
-        If `method` is not valid, or is ``"risk"`` in regression or with a router.
+        If `method` is not valid, or is ``"risk"`` with a router, or in regression without `labels`.
 
     Notes
     -----
@@ -74,10 +76,11 @@ def compute_frontier(data: CalibrationData, *, method: str = "auto") -> Frontier
     """
     if method not in METHODS:
         raise ValueError(f"'method' must be one of {METHODS}; got {method!r}.")
-    can_estimate = data.losses is None and data.routing is None
+    can_estimate = data.routing is None and (data.losses is None or data.labels is not None)
     if method == "risk" and not can_estimate:
         raise ValueError(
-            "'method' must be 'search' or 'auto' in regression and with a router; got 'risk'."
+            "'method' must be 'search' or 'auto' with a router, and in regression without "
+            "'labels'; got 'risk'."
         )
     if can_estimate and method != "search":
         return equal_risk_frontier(data)

@@ -54,7 +54,7 @@ class ErrorRise(OperatingPoint):
     Notes
     -----
     The standard error is that of the difference of the errors of the same samples, or groups if
-    there are any, by the delta method. It does not account for the choice among many thresholds,
+    there are any, by the delta method. It does not account for the choice among several thresholds,
     nor for the final model, whose last exit may have gained more from the samples of all folds than
     the exits before it. With ``standard_errors=0``, the rise on new samples is larger than asked
     for more often than not.

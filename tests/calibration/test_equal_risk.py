@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skearlyexit import AccuracyDrop, Budget, TargetAccuracy
-from skearlyexit.calibration import compute_frontier
+from skearlyexit import AccuracyDrop, Budget, ErrorRise, TargetAccuracy
+from skearlyexit.calibration import CalibrationData, compute_frontier
+from skearlyexit.calibration._calibration_data import ErrorScale
 from skearlyexit.calibration._equal_risk import increasing
 from skearlyexit.calibration._search import search_frontier
 from tests._calibration_data import evidences, naive_evaluate, simulated
@@ -114,7 +115,7 @@ def test_method():
         compute_frontier(data, method="fast")
     losses = replace(data, losses=1.0 - data.correct, correct=None)
     assert same(compute_frontier(losses).thresholds, search_frontier(data).thresholds)
-    with pytest.raises(ValueError, match="'search' or 'auto' in regression and with a router"):
+    with pytest.raises(ValueError, match="'search' or 'auto' with a router, and in"):
         compute_frontier(losses, method="risk")
 
 
@@ -126,3 +127,65 @@ def test_a_reason_is_given_where_no_sample_exits_early():
     assert point.reason.startswith("No sample exits early: on the 200 calibration samples")
     assert "AccuracyDrop(value=0.01)" in point.reason
     assert not AccuracyDrop(0.5).calibrate(data, compute_frontier(data)).reason
+
+
+def of_regression(seed, n_samples, n_targets=1):
+    """Values of three exits, whose errors are known up to noise by the scores."""
+    rng = np.random.default_rng(seed)
+    sure = rng.random((n_samples, 3))
+    size = np.array([1.0, 0.5, 0.0]) * (1 - sure)
+    last = rng.normal(size=(n_samples, 1, n_targets))
+    values = last + size[..., None] * rng.normal(size=(n_samples, 3, n_targets))
+    y = last[:, 0] + rng.normal(size=(n_samples, n_targets))
+    losses = np.square(values - y[:, None]).mean(axis=2)
+    return CalibrationData(
+        np.clip(sure + 0.1 * rng.normal(size=sure.shape), 0, 1),
+        None,
+        np.array([0.2, 0.5, 1.0]),
+        np.ones(n_samples),
+        labels=values,
+        y=y,
+        losses=losses / y.var(),
+        error_scale=ErrorScale(True, float(y.std())),
+    )
+
+
+def test_in_regression_the_error_rises_less_on_new_samples_than_by_a_search():
+    rises = {"auto": [], "search": []}
+    for seed in range(20):
+        known, new = of_regression(seed, 200), of_regression(1000 + seed, 5000)
+        at_end = np.sqrt(new.losses[:, -1].mean())
+        for method, found in rises.items():
+            frontier = compute_frontier(known, method=method)
+            thresholds = ErrorRise(0.02).thresholds(known, frontier)
+            found.append(np.sqrt(1 - new.evaluate(thresholds)[1]) / at_end - 1)
+    assert np.mean(rises["auto"]) < 0.02
+    assert np.mean(rises["auto"]) < 0.7 * np.mean(rises["search"])
+
+
+def test_in_regression_all_targets_count_alike_whatever_their_unit():
+    data = of_regression(0, 400, n_targets=2)
+    other = replace(data, labels=data.labels * [1.0, 2.0**10])
+    assert same(compute_frontier(data).thresholds, compute_frontier(other).thresholds)
+    # A target that all exits predict alike changes nothing.
+    alone = replace(data, labels=data.labels[..., :1])
+    constant = replace(data, labels=data.labels * [1.0, 0.0])
+    found = [compute_frontier(each).thresholds for each in (alone, constant)]
+    assert len(found[0]) > 10
+    assert found[1].max(where=np.isfinite(found[1]), initial=0) > 0.3
+
+
+@pytest.mark.parametrize("n_exits", [1, 3])
+def test_in_regression_exits_may_all_be_equal(n_exits):
+    data = of_regression(0, 50)
+    data = replace(
+        data,
+        scores=data.scores[:, :n_exits],
+        costs=data.costs[-n_exits:],
+        labels=np.repeat(data.labels[:, -1:], n_exits, axis=1),
+        losses=np.repeat(data.losses[:, -1:], n_exits, axis=1),
+    )
+    frontier = compute_frontier(data)
+    assert frontier.costs[0] == pytest.approx(data.costs[0])
+    cost, _ = data.evaluate(ErrorRise(0.0).thresholds(data, frontier))
+    assert cost == pytest.approx(data.costs[0])

@@ -1,12 +1,13 @@
-"""Estimators with their default parameters, on twelve tables of three sizes.
+"""Estimators with their default parameters, on fifteen tables of four sizes.
 
 All of them get standardized features. "last exit" is `EarlyExitClassifier()` without early exits,
 and "early exits" the same model at its default operating point. Of each set at most 4,000 samples,
-or a quarter, are test samples. Peers that are not installed are left out: RealMLP is
-`RealMLP_TD_S_Classifier` and TabM `TabM_D_Classifier` of ``pytabkit``, with their own scaling. TabM
-takes minutes for 5,000 samples. Every result is kept in a file, and a run that was interrupted goes
-on. "Our fit, times as long" is the median of the ratios of seconds, with the lowest and highest.
-Means are those of the blocks, a set and a seed each, that all models in a table have.
+or a quarter, are test samples. Peers that are not installed are left out: LightGBM, and of
+``pytabkit`` RealMLP, `RealMLP_TD_S_Classifier`, and TabM, `TabM_D_Classifier`, with their own
+scaling. TabM takes minutes for 5,000 samples. A set is in the tables of the sizes for which it has
+enough samples. Every result is kept in a file, and a run that was interrupted goes on. "Our fit,
+times as long" is the median of the ratios of seconds, with the lowest and highest. Means are those
+of the blocks, a set and a seed each, that all models in a table have.
 
     python benchmarks/defaults.py
     python benchmarks/defaults.py --sizes 1000,5000 --seeds 2 --without TabM
@@ -39,8 +40,8 @@ from sklearn.preprocessing import StandardScaler
 from skearlyexit import EarlyExitClassifier
 
 TABLES = (
-    "adult,magic,letter,pendigits,satimage,spambase,phoneme,marketing,house,contraceptive,german,"
-    "saheart"
+    "adult,magic,letter,pendigits,satimage,optdigits,spambase,phoneme,segment,banana,marketing,"
+    "house,contraceptive,german,saheart"
 )
 PEERS = {
     "logistic regression": lambda seed: LogisticRegression(max_iter=1000),
@@ -48,6 +49,12 @@ PEERS = {
     "MLP": lambda seed: MLPClassifier(random_state=seed),
     "MLP, early stopping": lambda seed: MLPClassifier(early_stopping=True, random_state=seed),
 }
+try:
+    from lightgbm import LGBMClassifier
+except ImportError:
+    pass
+else:
+    PEERS["LightGBM"] = lambda seed: LGBMClassifier(random_state=seed, n_jobs=1, verbose=-1)
 try:
     from pytabkit import RealMLP_TD_S_Classifier, TabM_D_Classifier
 except ImportError:
@@ -198,7 +205,7 @@ def report_blocks(
 def main() -> None:
     """Run the comparison, and print it."""
     parser = make_parser(__doc__, sets=TABLES, seeds=5, output=True)
-    parser.add_argument("--sizes", type=numbers, default="1000,5000,30000")
+    parser.add_argument("--sizes", type=numbers, default="500,1000,5000,30000")
     parser.add_argument("--without", default="", help="peers to leave out, separated by commas")
     parser.add_argument("--report", action="store_true", help="only print what is saved")
     args = parser.parse_args()

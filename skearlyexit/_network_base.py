@@ -29,6 +29,7 @@ from skearlyexit._fitting._partial_fit import UpdateState, update_model
 from skearlyexit._task._base import Task
 from skearlyexit._utils._interrupts import quietly
 from skearlyexit._utils._resolve import resolve
+from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import Budget
 from skearlyexit.combination import Combination
 from skearlyexit.combination._registry import COMBINATIONS
@@ -378,6 +379,13 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 self._candidates,
             )
         model = update_model(self, rows, task, before)
+        if before and np.isfinite(self.thresholds_).any() and np.isinf(model.point.thresholds).all():
+            # Before the model is replaced, since a warning may be an error.
+            warn(
+                "The thresholds were chosen for the network before this call of partial_fit, so "
+                "that no sample exits early from now on. Call calibrate(X, y) with samples on "
+                "which it was not trained."
+            )
         self._set_model(
             model,
             task,

@@ -114,7 +114,13 @@ class TestPartialFit:
     def test_no_training_rows_judge_the_thresholds(self):
         clf = quick(training="joint", budget=0.6).fit(X, y)
         assert clf.frontier_ is not None
-        clf.partial_fit(X, y)
+        before = clf.predict_proba(X_test)
+        with pytest.raises(UserWarning, match="no sample exits early from now on"):
+            clf.partial_fit(X, y)
+        np.testing.assert_array_equal(clf.predict_proba(X_test), before)
+        with pytest.warns(UserWarning, match="no sample exits early from now on"):
+            clf.partial_fit(X, y)
+        clf.partial_fit(X, y)  # no sample has exited early before
         assert clf.frontier_ is None
         assert (clf.predict(X_test, return_exits=True)[1] == clf.n_exits_ - 1).all()
         assert "calibrate" in clf.operating_point_.reason

@@ -208,11 +208,28 @@ def summary(all_results: Sequence[Results]) -> str:
         speed = results.speed(entry)
         return text + (f" ({np.median(speed):.2g}x)" if len(speed) and entry != "plain" else "")
 
+    def mean(entry: str) -> str:
+        if not all(entry in results for results in all_results):
+            return ""
+        accuracy = np.mean([np.mean([*r.accuracy(entry).values()]) for r in all_results])
+        cost = np.mean([r.cost(entry) for r in all_results])
+        return f"{accuracy:.2f}" + (f" @ {cost:.2f}" if entry in (OURS, "smaller") else "")
+
     rows = [[r.title, *(cell(r, entry) for entry in entries.values())] for r in all_results]
-    return table(rows, ["data set", *entries]) + (
+    if len(all_results) > 1:
+        rows.append(["mean", *map(mean, entries.values())])
+    text = table(rows, ["data set", *entries]) + (
         f"\nTest accuracy in %, @ mean cost in units of the plain network, and in brackets how "
         f"many times as fast as it by the clock. Early exits: {OURS}.\n"
     )
+    differences = [results.difference(OURS, "smaller") for results in all_results]
+    gains = np.array([points.mean() for points in differences if len(points)])
+    if len(gains):
+        text += (
+            f"They are above the smaller network on {np.sum(gains > 0)} of {len(gains)} sets, by "
+            f"{gains.mean():+.2f} points in the mean.\n"
+        )
+    return text
 
 
 def claims(results: Results) -> list[str]:

@@ -379,7 +379,11 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 self._candidates,
             )
         model = update_model(self, rows, task, before)
-        if before and np.isfinite(self.thresholds_).any() and np.isinf(model.point.thresholds).all():
+        if (
+            before
+            and np.isfinite(self.thresholds_).any()
+            and np.isinf(model.point.thresholds).all()
+        ):
             # Before the model is replaced, since a warning may be an error.
             warn(
                 "The thresholds were chosen for the network before this call of partial_fit, so "

@@ -15,6 +15,7 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._data._streamed import look_through
 from skearlyexit._fitting._calibrating import calibration_data, fit_rule, found_at_exits
 from skearlyexit._fitting._cascade_fitter import CascadeFitter, Fit
+from skearlyexit._fitting._final_model import difference_from_folds
 from skearlyexit._fitting._network_fitter import MAX_SEED
 from skearlyexit._fitting._operating_point import (
     CalibrationWeights,
@@ -22,6 +23,7 @@ from skearlyexit._fitting._operating_point import (
     choose_point,
     of_folds,
     requested_point,
+    unlike_folds,
 )
 from skearlyexit._fitting._options import always_stops_early, stops_early
 from skearlyexit._fitting._placing import PlacedFit, place_exits
@@ -207,6 +209,11 @@ def _fit_spec(
     data = None if judged is None else calibration_data(judged, cascade, weights, task)
     with naming_candidates(spec.plan.candidates, lambda: cascade.cost_table):
         point, frontier = choose_point(request, cascade, data, task)
+    if placed.refit and data is not None and frontier is not None:
+        assert judged is not None
+        difference = difference_from_folds(cascade, samples, judged, data, weights, task)
+        if difference:
+            point = unlike_folds(point, request, difference, data, frontier)
     if placed.refit or fitter.exit_rule.n_learned:
         point = of_folds(point)
     scores = None if data is None else data.scores

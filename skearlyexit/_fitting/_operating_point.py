@@ -12,6 +12,7 @@ from skearlyexit._cascade._exit_rule import ExitRule
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._weights import scaled
 from skearlyexit._task._base import Task
+from skearlyexit._utils._warnings import warn
 from skearlyexit.calibration import (
     Budget,
     CalibratedPoint,
@@ -27,6 +28,11 @@ from skearlyexit.calibration._base import no_early_exits
 _CROSS_FITTED = (
     "It holds for the models that were fitted without each fold, and for the final model only if "
     "it behaves like them."
+)
+
+_UNLIKE = (
+    "The thresholds, which are those for the models of the folds, do not hold for it. Give another "
+    "random_state, more samples, or calibration=0.3, or call calibrate(X, y) with other samples."
 )
 
 
@@ -187,10 +193,39 @@ def choose_point(
     try:
         return default.calibrate(data, frontier), frontier
     except NotCertifiedError as error:
-        # No operating point was requested: without a guarantee, no sample exits early.
-        point = Threshold(np.inf).calibrate(data, frontier)
-        reason = f"No sample exits early: {error}"
-        return replace(point, request=default, certified=False, reason=reason), frontier
+        return _without_guarantee(default, str(error), data, frontier), frontier
+
+
+def _without_guarantee(
+    default: OperatingPoint, why: str, data: CalibrationData, frontier: Frontier
+) -> CalibratedPoint:
+    """No operating point was requested: without a guarantee, no sample exits early."""
+    point = Threshold(np.inf).calibrate(data, frontier)
+    return replace(point, request=default, certified=False, reason=f"No sample exits early: {why}")
+
+
+def unlike_folds(
+    point: CalibratedPoint,
+    request: OperatingPoint | None,
+    difference: str,
+    data: CalibrationData,
+    frontier: Frontier,
+) -> CalibratedPoint:
+    """Operating point of a final model that does not behave like the models of the folds.
+
+    A guarantee that was requested is refused, and without the default one no sample exits early.
+    For other requests, a warning is issued.
+    """
+    why = f"{difference} {_UNLIKE}"
+    if point.certified and request is not None:
+        raise NotCertifiedError(f"{request.description} cannot be certified. {why}")
+    if point.certified:
+        assert point.request is not None
+        point = _without_guarantee(point.request, why, data, frontier)
+        warn(point.reason)
+    else:
+        warn(why)
+    return point
 
 
 def of_folds(point: CalibratedPoint) -> CalibratedPoint:

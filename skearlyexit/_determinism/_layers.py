@@ -213,9 +213,15 @@ class CumulativeBatchNorm(torch.nn.BatchNorm1d):
             self.weight,
             self.bias,
             training=True,
-            momentum=max(0.1, 1 / int(self.num_batches_tracked)),
+            momentum=self.rate,
             eps=self.eps,
         )
+
+    @property
+    def rate(self) -> float:
+        """Weight of the current batch in the running statistics; with momentum None, their mean."""
+        cumulative = 1 / int(self.num_batches_tracked)
+        return cumulative if self.momentum is None else max(self.momentum, cumulative)
 
 
 def scale_and_shift(trained: _BatchNorm) -> tuple[torch.Tensor, torch.Tensor]:

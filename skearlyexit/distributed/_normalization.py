@@ -63,12 +63,12 @@ def _forward(
 def _track(layer: Any, center: torch.Tensor, variance: torch.Tensor, n_values: float) -> None:
     """Update the running statistics, as the layer does."""
     layer.num_batches_tracked.add_(1)
-    rate = layer.momentum
-    cumulative = 1 / float(layer.num_batches_tracked)
     if isinstance(layer, CumulativeBatchNorm):
-        rate = max(0.1, cumulative)
-    elif rate is None:
-        rate = cumulative
+        rate = layer.rate
+    else:
+        rate = layer.momentum
+        if rate is None:
+            rate = 1 / float(layer.num_batches_tracked)
     unbiased = variance * (n_values / max(n_values - 1, 1))
     layer.running_mean.lerp_(center.to(layer.running_mean), rate)
     layer.running_var.lerp_(unbiased.to(layer.running_var), rate)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import skorch
 import torch
 from skorch.callbacks import Callback
+from torch.nn.modules.batchnorm import _NormBase
 
 from skearlyexit.training._options import LEAST_HORIZON
 
@@ -25,6 +29,9 @@ class Averaging(Callback):
         Number of steps in an epoch. The weight of a step in the mean decreases by a factor of e in
         so many steps, at least `LEAST_HORIZON`, or in a tenth of all steps so far if these are
         fewer.
+    n_renewing : int, default=0
+        Number of batches, the last ones of an epoch, from which the statistics of batch
+        normalization are computed anew for the mean. With 0, they are averaged.
 
     References
     ----------
@@ -33,11 +40,13 @@ class Averaging(Callback):
     generalization", UAI 2018.
     """
 
-    def __init__(self, n_steps: int) -> None:
+    def __init__(self, n_steps: int, n_renewing: int = 0) -> None:
         self.n_steps = n_steps
+        self.n_renewing = n_renewing
 
     def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         self.step_ = 0
+        self.recent_: deque[Any] = deque(maxlen=self.n_renewing)
         current = averaged_tensors(net.module_.trained_part())
         # A callback of the user may freeze parameters later.
         self.names_ = [*current]
@@ -60,14 +69,33 @@ class Averaging(Callback):
         torch._foreach_lerp_(self.mean_, self.current_, 1 / max(1.0, horizon))
 
     def on_batch_begin(
-        self, net: skorch.NeuralNet, *, training: bool = False, **kwargs: Any
+        self, net: skorch.NeuralNet, batch: Any = None, *, training: bool = False, **kwargs: Any
     ) -> None:
-        if not training:
-            self._exchange(mean=True)
+        if training:
+            self.recent_.append(batch)
+        else:
+            self._take_mean(net)
 
     def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
-        self._exchange(mean=True)
+        self._take_mean(net)
+        self.recent_.clear()
         del self.current_  # which a checkpoint would copy
+
+    def _take_mean(self, net: skorch.NeuralNet) -> None:
+        """Put the mean into the network after the last step of an epoch."""
+        if self.is_mean_:
+            return
+        self._exchange(mean=True)
+        if not self.recent_:
+            return
+        was_training = net.module_.training
+        net.module_.train()
+        # Others keep their statistics, such as all of them with a single sample.
+        norms = [norm for norm in norms_of(net.module_.trained_part()) if norm.training]
+        with torch.no_grad(), statistics_of_batches(norms):
+            for batch in self.recent_ if norms else ():
+                net.infer(batch[0])
+        net.module_.train(was_training)
 
     @torch.no_grad()
     def _exchange(self, *, mean: bool) -> None:
@@ -89,11 +117,30 @@ def averaged_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def norms_of(module: torch.nn.Module) -> list[Any]:
+    """Layers of batch normalization with running statistics."""
+    parts = module.modules()
+    return [p for p in parts if isinstance(p, _NormBase) and p.running_mean is not None]
+
+
+@contextmanager
+def statistics_of_batches(norms: Sequence[Any]) -> Iterator[None]:
+    """Context in which running statistics are the mean of those of the batches so far."""
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    yield
+    for norm, (momentum, n_batches) in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        norm.num_batches_tracked.copy_(n_batches)
+
+
 def tensors_by_name(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """All parameters, and running statistics of batch normalization."""
     found: dict[str, torch.Tensor] = dict(module.named_parameters())
     for prefix, part in module.named_modules():
-        if isinstance(part, torch.nn.modules.batchnorm._NormBase):
+        if isinstance(part, _NormBase):
             for name in ("running_mean", "running_var"):
                 if (each := getattr(part, name)) is not None:
                     found[f"{prefix}.{name}"] = each

@@ -7,7 +7,7 @@ from skorch.callbacks import Callback
 
 from skearlyexit import EarlyExitClassifier
 from skearlyexit._determinism._random import isolated_random_state
-from skearlyexit.backbones import MLPBackbone
+from skearlyexit.backbones import Conv1DBackbone, MLPBackbone
 from skearlyexit.backbones._mlp import Dropout, SmoothClip
 from tests._data import blobs, quick, same
 
@@ -79,6 +79,39 @@ class TestAveraging:
         normed = norms[0](clf.stages_[0](torch.tensor(X, dtype=torch.float32))[0])
         assert normed.mean(dim=0).abs().max() < 0.3
         assert (normed.std(dim=0) - 1).abs().max() < 0.3
+
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    def test_series_are_normalized_by_statistics_of_the_final_weights(self, early_stopping):
+        rng = np.random.default_rng(0)
+        classes = np.arange(120) % 3
+        times = np.linspace(0, 2 * np.pi, 40) * (1 + classes)[:, None]
+        series = np.sin(times + rng.uniform(0, 6, (120, 1))) + 0.3 * rng.normal(size=(120, 40))
+        series = series[:, None].astype(np.float32)
+        backbone = Conv1DBackbone((16, 32), n_blocks=1)
+        clf = quick(
+            **{**self.params, "backbone": backbone, "batch_size": 16, "max_epochs": 6},
+            early_stopping=early_stopping,
+        ).fit(series, classes)
+        normalizations = [
+            part
+            for stage in clf.stages_
+            for part in stage.modules()
+            if isinstance(part, torch.nn.BatchNorm1d)
+        ]
+        far = []
+
+        def measure(layer, inputs):
+            shift = inputs[0].mean(dim=(0, 2)) - layer.running_mean
+            far.append(float((shift / layer.running_var.sqrt()).abs().max()))
+
+        for layer in normalizations:
+            layer.register_forward_pre_hook(measure)
+        with torch.inference_mode():
+            carry = torch.from_numpy(series)
+            for stage in clf.stages_:
+                carry, _ = stage(carry)
+        assert len(far) == len(normalizations) == 6
+        assert max(far) < 0.08
 
     def test_validation_loss_is_that_of_the_mean(self):
         clf = quick(

@@ -220,6 +220,7 @@ class CumulativeBatchNorm(torch.nn.BatchNorm1d):
     @property
     def rate(self) -> float:
         """Weight of the current batch in the running statistics; with momentum None, their mean."""
+        assert self.num_batches_tracked is not None
         cumulative = 1 / int(self.num_batches_tracked)
         return cumulative if self.momentum is None else max(self.momentum, cumulative)
 

@@ -27,12 +27,12 @@ def difference_from_folds(
     weights: CalibrationWeights,
     task: Task,
 ) -> str:
-    """Say where the final model is less accurate than the models of the folds, if anywhere.
+    """Say at which early exit the final model is worse than the models of the folds, if at any.
 
     Thresholds from the folds hold for the final model if it behaves like their models. It was
     trained on the samples that these have not seen, on which it should be at least as accurate as
-    they are. It is not if a training went wrong, for instance where statistics of batch
-    normalization are those of earlier weights.
+    they are, at early exits as at the last one. It is not if a training went wrong, for instance
+    where statistics of batch normalization are those of earlier weights.
 
     Parameters
     ----------
@@ -63,18 +63,26 @@ def difference_from_folds(
     own = label_table(cascade.network, cascade.exit_rule, samples.take(rows).X)
     folds = data.take(chosen)
     final = calibration_data(judged.take(tested, own), cascade, weights, task)
-    weight = folds.weight / folds.weight.sum()
     changes = final.gains.astype(np.float64) - folds.gains
-    means = weight @ changes
-    errors = np.sqrt(np.square(weight) @ np.square(changes - means))
-    exit_ = int(np.argmin(means))
-    if means[exit_] > -max(LEAST_DIFFERENCE, N_STANDARD_ERRORS * errors[exit_]):
+    beyond_last = changes[:, :-1] - changes[:, -1:]
+    # A training on few steps may be less successful than others at all exits, and thresholds hold.
+    worse = _is_negative(changes[:, :-1], folds.weight) & _is_negative(beyond_last, folds.weight)
+    if not worse.any():
         return ""
+    exit_ = int(np.argmin(np.where(worse, np.average(beyond_last, 0, folds.weight), np.inf)))
     return (
         f"At exit {exit_}, the final model predicts its training samples with {_said(final, exit_)}"
         f", and the models of the folds predict the same samples, which they have not seen, with "
         f"{_said(folds, exit_)}."
     )
+
+
+def _is_negative(changes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Whether the mean of each column is negative, by more than chance explains."""
+    weight = weight / weight.sum()
+    means = weight @ changes
+    errors = np.sqrt(np.square(weight) @ np.square(changes - means))
+    return np.asarray(means < -np.maximum(LEAST_DIFFERENCE, N_STANDARD_ERRORS * errors))
 
 
 def _said(data: CalibrationData, exit_: int) -> str:

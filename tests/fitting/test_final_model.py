@@ -10,6 +10,7 @@ from skearlyexit import (
     EarlyExitClassifier,
     EarlyExitRegressor,
     ErrorRise,
+    LinearHead,
     MLPBackbone,
     RiskControl,
 )
@@ -39,10 +40,9 @@ class WorseRegressorOnAll(LinearRegression):
 
 
 def quick(head, cls=EarlyExitClassifier, **params):
-    # As accurate as the last exit before the final fit.
     settings = {"exits": ["block1"], "calibration": 3, "max_epochs": 20, "early_stopping": False}
     backbone = MLPBackbone(2, width=16, hidden=16)
-    return cls(backbone, head=head, random_state=0, **settings | params)
+    return cls(backbone, head=[head, LinearHead()], random_state=0, **settings | params)
 
 
 WORSE = (
@@ -81,6 +81,14 @@ def test_regression():
     reg = quick(WorseRegressorOnAll(), EarlyExitRegressor, operating_point=ErrorRise(0.5))
     with pytest.warns(UserWarning, match=r"At exit \d, the final model predicts .* an error of"):
         reg.fit(*values)
+
+
+def test_nothing_is_said_of_a_final_model_that_is_worse_at_all_exits():
+    head = WorseOnAll()
+    clf = quick(head, operating_point=Budget(0.9)).set_params(head=head)
+    clf.fit(X, y)
+    assert clf.score(X, y, threshold=0) < 0.6
+    assert clf.score(X, y, threshold=np.inf) < 0.6
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -379,16 +379,22 @@ class BaseEarlyExitNetwork(BaseEarlyExit):
                 self._candidates,
             )
         model = update_model(self, rows, task, before)
+        is_first = before is not None and not before.n_updates
         if (
-            before
-            and np.isfinite(self.thresholds_).any()
-            and np.isinf(model.point.thresholds).all()
+            is_first
+            and self.operating_point_.n_samples
+            and not np.array_equal(self.thresholds_, model.point.thresholds)
         ):
             # Before the model is replaced, since a warning may be an error.
             warn(
-                "The thresholds were chosen for the network before this call of partial_fit, so "
-                "that no sample exits early from now on. Call calibrate(X, y) with samples on "
-                "which it was not trained."
+                "The thresholds were calibrated before this call of partial_fit, and do not hold "
+                "for the updated network. Until calibrate(X, y) is called with samples on which it "
+                "was not trained, "
+                + (
+                    "no sample exits early."
+                    if np.isinf(model.point.thresholds).all()
+                    else "those of the parameters are used."
+                )
             )
         self._set_model(
             model,

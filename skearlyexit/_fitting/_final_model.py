@@ -9,14 +9,16 @@ from skearlyexit._data._samples import Samples
 from skearlyexit._fitting._calibrating import calibration_data
 from skearlyexit._fitting._operating_point import CalibrationWeights
 from skearlyexit._task._base import Task
+from skearlyexit._utils._not_finite import ADVICE_IN_FIT, located
 from skearlyexit.calibration import CalibrationData
 from skearlyexit.runtime._driver import label_table
 
 #: Maximum number of samples that are used.
 N_TESTED = 2000
-#: Difference of the accuracies, and number of its standard errors, from which on it counts. Nothing
-#: but chance makes the final model less accurate on samples that it was trained on.
+#: Difference of the accuracies, and number of its standard errors, from which on it counts.
 LEAST_DIFFERENCE, N_STANDARD_ERRORS = 0.02, 4.0
+#: Effective number of samples from which on standard errors mean something.
+LEAST_SAMPLES = 30
 
 
 def difference_from_folds(
@@ -60,7 +62,8 @@ def difference_from_folds(
     chosen = np.unique(np.linspace(0, len(used) - 1, N_TESTED).astype(int))
     tested = used[chosen]
     rows = np.searchsorted(samples.positions, judged.positions[tested])
-    own = label_table(cascade.network, cascade.exit_rule, samples.take(rows).X)
+    with located(judged.positions[tested], ADVICE_IN_FIT):
+        own = label_table(cascade.network, cascade.exit_rule, samples.take(rows).X)
     folds = data.take(chosen)
     final = calibration_data(judged.take(tested, own), cascade, weights, task)
     changes = final.gains.astype(np.float64) - folds.gains
@@ -80,6 +83,8 @@ def difference_from_folds(
 def _is_negative(changes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Whether the mean of each column is negative, by more than chance explains."""
     weight = weight / weight.sum()
+    if 1 / np.square(weight).sum() < LEAST_SAMPLES:
+        return np.zeros(changes.shape[1], dtype=bool)
     means = weight @ changes
     errors = np.sqrt(np.square(weight) @ np.square(changes - means))
     return np.asarray(means < -np.maximum(LEAST_DIFFERENCE, N_STANDARD_ERRORS * errors))

@@ -31,8 +31,8 @@ _CROSS_FITTED = (
 )
 
 _UNLIKE = (
-    "The thresholds, which are those for the models of the folds, do not hold for it. Give another "
-    "random_state, more samples, or calibration=0.3, or call calibrate(X, y) with other samples."
+    "The thresholds, which were chosen for the models of the folds, do not hold for the final "
+    "model. Give another random_state, more samples, or calibration=0.3"
 )
 
 
@@ -201,7 +201,8 @@ def _without_guarantee(
 ) -> CalibratedPoint:
     """No operating point was requested: without a guarantee, no sample exits early."""
     point = Threshold(np.inf).calibrate(data, frontier)
-    return replace(point, request=default, certified=False, reason=f"No sample exits early: {why}")
+    reason = f"No sample exits early: {why}"
+    return replace(point, request=default, certified=False, reason=reason)
 
 
 def unlike_folds(
@@ -213,19 +214,20 @@ def unlike_folds(
 ) -> CalibratedPoint:
     """Operating point of a final model that does not behave like the models of the folds.
 
-    A guarantee that was requested is refused, and without the default one no sample exits early.
-    For other requests, a warning is issued.
+    A guarantee that was requested is refused, and a warning is issued for other requests. Without a
+    request, no sample exits early.
     """
-    why = f"{difference} {_UNLIKE}"
     if point.certified and request is not None:
-        raise NotCertifiedError(f"{request.description} cannot be certified. {why}")
-    if point.certified:
+        raise NotCertifiedError(
+            f"{request.description} cannot be certified. {difference} {_UNLIKE}, or give "
+            "calibration=None, and call calibrate(X, y, operating_point) with other samples."
+        )
+    why = f"{difference} {_UNLIKE}, or call calibrate(X, y) with other samples."
+    warn(why)
+    if request is None:
         assert point.request is not None
-        point = _without_guarantee(point.request, why, data, frontier)
-        warn(point.reason)
-    else:
-        warn(why)
-    return point
+        return _without_guarantee(point.request, why[0].lower() + why[1:], data, frontier)
+    return replace(point, reason=f"{point.reason} {why}".strip())
 
 
 def of_folds(point: CalibratedPoint) -> CalibratedPoint:

@@ -10,7 +10,7 @@ from typing import Any
 import skorch
 import torch
 from skorch.callbacks import Callback
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from skearlyexit.training._options import LEAST_HORIZON
 
@@ -86,16 +86,23 @@ class Averaging(Callback):
         if self.is_mean_:
             return
         self._exchange(mean=True)
-        if not self.recent_:
-            return
+        if self.recent_:
+            self._renew(net)
+
+    @torch.no_grad()
+    def _renew(self, net: skorch.NeuralNet) -> None:
+        """Compute the statistics of batch normalization anew."""
         was_training = net.module_.training
         net.module_.train()
-        # Others keep their statistics, such as all of them with a single sample.
-        norms = [norm for norm in norms_of(net.module_.trained_part()) if norm.training]
-        with torch.no_grad(), statistics_of_batches(norms):
-            for batch in self.recent_ if norms else ():
-                net.infer(batch[0])
-        net.module_.train(was_training)
+        try:
+            # Those of frozen layers are kept, and so are all with a single sample.
+            norms = [norm for norm in norms_of(net.module_.trained_part()) if norm.training]
+            if norms:
+                with statistics_of_batches(norms):
+                    for batch in self.recent_:
+                        net.infer(batch[0])
+        finally:
+            net.module_.train(was_training)
 
     @torch.no_grad()
     def _exchange(self, *, mean: bool) -> None:
@@ -120,20 +127,33 @@ def averaged_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 def norms_of(module: torch.nn.Module) -> list[Any]:
     """Layers of batch normalization with running statistics."""
     parts = module.modules()
-    return [p for p in parts if isinstance(p, _NormBase) and p.running_mean is not None]
+    return [p for p in parts if isinstance(p, _BatchNorm) and p.running_mean is not None]
 
 
 @contextmanager
 def statistics_of_batches(norms: Sequence[Any]) -> Iterator[None]:
-    """Context in which running statistics are the mean of those of the batches so far."""
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-    yield
-    for norm, (momentum, n_batches) in zip(norms, before, strict=True):
-        norm.momentum = momentum
-        norm.num_batches_tracked.copy_(n_batches)
+    """Context in which running statistics are the mean of those of the batches so far.
+
+    A layer through which no batch passes, such as one that is skipped at random, keeps its own.
+    """
+    before = [(norm.momentum, *(each.clone() for each in statistics_of(norm))) for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        yield
+    finally:
+        for norm, (momentum, mean, variance, n_batches) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            if not norm.num_batches_tracked:
+                norm.running_mean.copy_(mean)
+                norm.running_var.copy_(variance)
+            norm.num_batches_tracked.copy_(n_batches)
+
+
+def statistics_of(norm: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Running mean and variance, and the number of batches that they are from."""
+    return norm.running_mean, norm.running_var, norm.num_batches_tracked
 
 
 def tensors_by_name(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -328,10 +328,13 @@ class Trainer:
 
     def _n_renewing(self) -> int:
         """Number of batches from which statistics of batch normalization are computed anew."""
-        # Workers have different numbers of batches, and exchange their statistics in each.
-        if self.first_callback is not None or isinstance(self.rows.X, tuple):
+        if isinstance(self.rows.X, tuple) or len(self.rows.X.shape) != SERIES_AXES:
             return 0
-        return N_RENEWING if len(self.rows.X.shape) == SERIES_AXES else 0
+        # Workers have different numbers of batches, and exchange their statistics in each. A
+        # compiled network would be compiled again for it.
+        if self.first_callback is not None or self.execution.compiled:
+            return 0
+        return N_RENEWING
 
     def _split(self, rows: TrainingRows, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         return rows, self.validation

@@ -13,6 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skorch.callbacks import Callback
 
 from skearlyexit import (
+    Budget,
     CombinedTraining,
     EstimatorHead,
     ExactPlacement,
@@ -115,17 +116,25 @@ class TestPartialFit:
         clf = quick(training="joint", budget=0.6).fit(X, y)
         assert clf.frontier_ is not None
         before = clf.predict_proba(X_test)
-        with pytest.raises(UserWarning, match="no sample exits early from now on"):
+        with pytest.raises(UserWarning, match=r"updated network\. .*no sample exits early"):
             clf.partial_fit(X, y)
         np.testing.assert_array_equal(clf.predict_proba(X_test), before)
-        with pytest.warns(UserWarning, match="no sample exits early from now on"):
+        with pytest.warns(UserWarning, match=r"updated network\. .*no sample exits early"):
             clf.partial_fit(X, y)
-        clf.partial_fit(X, y)  # no sample has exited early before
+        clf.partial_fit(X, y)  # said once
         assert clf.frontier_ is None
         assert (clf.predict(X_test, return_exits=True)[1] == clf.n_exits_ - 1).all()
         assert "calibrate" in clf.operating_point_.reason
         clf.calibrate(X_test[:200], y_test[:200])
         assert clf.operating_point_.cost <= 0.6
+        clf.partial_fit(X, y)
+
+    def test_calibrated_thresholds_are_not_replaced_by_those_of_a_parameter_without_a_word(self):
+        clf = quick(training="joint", threshold=0.6, calibration=None).fit(X, y)
+        clf.calibrate(X_test, y_test, Budget(0.8))
+        with pytest.warns(UserWarning, match=r"updated network\. .*those of the parameters"):
+            clf.partial_fit(X, y)
+        assert (clf.thresholds_ == 0.6).all()
 
     @pytest.mark.parametrize("warm", [False, True])
     def test_exits_stay_where_they_are_although_times_differ(self, warm, monkeypatch):

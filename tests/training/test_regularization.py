@@ -5,7 +5,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
-from skearlyexit import EarlyExitClassifier
+from skearlyexit import EarlyExitClassifier, LinearHead
 from skearlyexit._determinism._random import isolated_random_state
 from skearlyexit.backbones import Conv1DBackbone, MLPBackbone
 from skearlyexit.backbones._mlp import Dropout, SmoothClip
@@ -36,6 +36,20 @@ def parameters(module):
 def weights(clf):
     modules = [*clf.stages_, *clf.heads_]
     return torch.cat([parameters(each) for each in modules])
+
+
+class Branch(torch.nn.Module):
+    """Normalization that only the first batches pass, or one of each sample by itself."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.n_calls = kind, 0
+        norms = {"skipped": torch.nn.BatchNorm1d, "instance": torch.nn.InstanceNorm1d}
+        self.norm = norms[kind](8, track_running_stats=True)
+
+    def forward(self, x):
+        self.n_calls += self.training
+        return x if self.kind == "skipped" and self.n_calls > 3 else self.norm(x)
 
 
 class TestAveraging:
@@ -112,6 +126,26 @@ class TestAveraging:
                 carry, _ = stage(carry)
         assert len(far) == len(normalizations) == 6
         assert max(far) < 0.08
+
+    @pytest.mark.parametrize("kind", ["skipped", "instance"])
+    def test_statistics_of_layers_that_are_not_renewed_are_kept(self, kind):
+        with isolated_random_state(0):
+            network = torch.nn.Sequential(torch.nn.Conv1d(2, 8, 3), Branch(kind))
+        head = LinearHead(normalize=False)
+        clf = quick(
+            **{**self.params, "backbone": network, "exits": 1, "max_epochs": 6, "head": head},
+        )
+        rng = np.random.default_rng(0)
+        clf.fit(20 + rng.normal(size=(60, 2, 12)).astype(np.float32), np.arange(60) % 3)
+        norms = [
+            part
+            for stage in clf.stages_
+            for part in stage.modules()
+            if isinstance(part, torch.nn.BatchNorm1d | torch.nn.InstanceNorm1d)
+        ]
+        assert len(norms) == 1
+        assert norms[0].running_mean.abs().min() > 0.01
+        assert norms[0].momentum == 0.1
 
     def test_validation_loss_is_that_of_the_mean(self):
         clf = quick(

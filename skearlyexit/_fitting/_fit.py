@@ -209,9 +209,9 @@ def _fit_spec(
     data = None if judged is None else calibration_data(judged, cascade, weights, task)
     with naming_candidates(spec.plan.candidates, lambda: cascade.cost_table):
         point, frontier = choose_point(request, cascade, data, task)
-    chosen = request is None or request.needs_samples
-    if placed.refit and data is not None and chosen and np.isfinite(point.thresholds).any():
+    if placed.refit and point.certified:
         assert judged is not None
+        assert data is not None
         assert frontier is not None
         difference = difference_from_folds(cascade, samples, judged, data, weights, task)
         if difference:

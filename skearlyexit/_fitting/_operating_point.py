@@ -214,20 +214,18 @@ def unlike_folds(
 ) -> CalibratedPoint:
     """Operating point of a final model that does not behave like the models of the folds.
 
-    A guarantee that was requested is refused, and a warning is issued for other requests. Without a
-    request, no sample exits early.
+    A guarantee that was requested is refused. Without a request, a warning is issued, and no sample
+    exits early.
     """
-    if point.certified and request is not None:
+    if request is not None:
         raise NotCertifiedError(
             f"{request.description} cannot be certified. {difference} {_UNLIKE}, or give "
             "calibration=None, and call calibrate(X, y, operating_point) with other samples."
         )
     why = f"{difference} {_UNLIKE}, or call calibrate(X, y) with other samples."
     warn(why)
-    if request is None:
-        assert point.request is not None
-        return _without_guarantee(point.request, why[0].lower() + why[1:], data, frontier)
-    return replace(point, reason=f"{point.reason} {why}".strip())
+    assert point.request is not None
+    return _without_guarantee(point.request, why[0].lower() + why[1:], data, frontier)
 
 
 def of_folds(point: CalibratedPoint) -> CalibratedPoint:

@@ -106,6 +106,8 @@ class PhasedWorker:
             job.execution,
             seeds=self.seeds,
             first_callback=first_callback,
+            # Workers have different numbers of batches, and exchange statistics in each.
+            renews_statistics=False,
         )
         phases = job.training.phases(self.network, job.costs, self.trainer)
         self._phases = (phase for phase in phases if phase.view.trainable())

@@ -70,6 +70,9 @@ class Trainer:
     first_callback : skorch callback, default=None
         Callback that is called before all others, such as one that averages the gradients of
         several processes. It is not copied.
+    renews_statistics : bool, default=True
+        Whether statistics of batch normalization are computed anew for averaged weights, if the
+        samples are series and the network is not compiled.
     history : list of dict, default=[]
         Entry of each epoch of all phases; `fit` appends to it.
     stopped : list of bool, default=[]
@@ -104,6 +107,7 @@ class Trainer:
     optimizer_state: dict[str, Any] | None = None
     share: float = 1.0
     first_callback: Any = None
+    renews_statistics: bool = True
     history: list[dict[str, Any]] = field(default_factory=list)
     stopped: list[bool] = field(default_factory=list)
 
@@ -328,13 +332,12 @@ class Trainer:
 
     def _n_renewing(self) -> int:
         """Number of batches from which statistics of batch normalization are computed anew."""
-        if isinstance(self.rows.X, tuple) or len(self.rows.X.shape) != SERIES_AXES:
+        # A compiled network would be compiled again for it.
+        if not self.renews_statistics or self.execution.compiled:
             return 0
-        # Workers have different numbers of batches, and exchange their statistics in each. A
-        # compiled network would be compiled again for it.
-        if self.first_callback is not None or self.execution.compiled:
-            return 0
-        return N_RENEWING
+        X = self.rows.X
+        is_series = not isinstance(X, tuple) and len(X.shape) == SERIES_AXES
+        return N_RENEWING if is_series else 0
 
     def _split(self, rows: TrainingRows, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         return rows, self.validation

@@ -8,10 +8,8 @@ from sklearn.datasets import make_classification, make_regression
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from skearlyexit import (
-    Budget,
     EarlyExitClassifier,
     EarlyExitRegressor,
-    ErrorRise,
     LinearHead,
     MLPBackbone,
     RiskControl,
@@ -72,28 +70,23 @@ def test_a_guarantee_is_refused():
     assert clf.set_params(calibration=0.3).fit(X, y).operating_point_.certified
 
 
-def test_a_budget_causes_a_warning():
-    with pytest.warns(UserWarning, match=WORSE):
-        clf = quick(WorseOnAll(), operating_point=Budget(0.9)).fit(X, y)
-    assert np.isfinite(clf.thresholds_).all()
-    assert re.search(WORSE, clf.operating_point_.reason)
-    # The user has chosen these, not by samples.
-    assert (quick(WorseOnAll(), threshold=0.8).fit(X, y).thresholds_ == 0.8).all()
-
-
 def test_regression():
-    values = make_regression(N_SAMPLES, n_features=8, n_informative=3, random_state=0)
-    reg = quick(WorseRegressorOnAll(), EarlyExitRegressor, operating_point=ErrorRise(0.5))
-    with pytest.warns(UserWarning, match=r"At exit \d, the final model predicts .* an error of"):
-        reg.fit(*values)
-    reg.set_params(operating_point=None)
-    with pytest.warns(UserWarning, match=r"At exit \d, the final model predicts .* an error of"):
-        assert np.isinf(reg.fit(*values).thresholds_).all()
+    X_reg, y_reg = make_regression(N_SAMPLES, n_features=8, n_informative=3, random_state=0)
+
+    def risk(y, at_exit, at_last):
+        return np.minimum(np.abs(at_exit - at_last) / (100 * y_reg.std()), 1)
+
+    reg = quick(
+        WorseRegressorOnAll(), EarlyExitRegressor, operating_point=RiskControl(0.1, risk=risk)
+    )
+    with pytest.raises(
+        NotCertifiedError, match=r"At exit 0, the final .* an error of \d+.* and .* an error of \d"
+    ):
+        reg.fit(X_reg, y_reg)
 
 
 def test_nothing_is_said_of_a_final_model_that_is_worse_at_all_exits():
-    head = WorseOnAll()
-    clf = quick(head, operating_point=Budget(0.9)).set_params(head=head)
+    clf = quick(None, operating_point=RiskControl(0.5)).set_params(head=WorseOnAll())
     clf.fit(X, y)
     assert clf.score(X, y, threshold=0) < 0.6
     assert clf.score(X, y, threshold=np.inf) < 0.6
@@ -103,6 +96,8 @@ def test_nothing_is_said_of_a_final_model_that_is_worse_at_all_exits():
 def test_nothing_is_said_of_a_final_model_like_those_of_the_folds(weighted):
     rng = np.random.default_rng(0)
     weight = rng.integers(0, 3, N_SAMPLES).astype(float) if weighted else None
-    clf = quick(LogisticRegression(), operating_point=Budget(0.9))
-    clf.fit(X, y, sample_weight=weight)
-    assert clf.operating_point_.n_samples == (N_SAMPLES if weight is None else (weight > 0).sum())
+    point = RiskControl(0.1, max_weight=2.0 if weighted else None)
+    clf = quick(LogisticRegression(), operating_point=point)
+    found = clf.fit(X, y, sample_weight=weight).operating_point_
+    assert found.certified
+    assert found.n_samples == (N_SAMPLES if weight is None else (weight > 0).sum())

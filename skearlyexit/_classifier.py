@@ -203,8 +203,8 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         Whether the weights at the end of a phase, and those on which the validation loss is
         computed, are an exponential running mean over the last steps: about one epoch and at least
         20 steps, but at most a tenth of all steps so far. It replaces a decrease of the learning
-        rate, at any time at which the training may stop. `partial_fit` does not use it. For series,
-        that is samples with two axes, statistics of batch normalization are computed anew for these
+        rate, at any time at which the training may stop. `partial_fit` does not use it. In networks
+        with convolutions over time, statistics of batch normalization are computed anew for these
         weights, unless the training is compiled or distributed.
     early_stopping : bool or "auto", default="auto"
         Whether to end a phase of the training when the validation loss is not improving, and to

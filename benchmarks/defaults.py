@@ -147,6 +147,8 @@ def report_size(entries: list[dict[str, Any]], size: int) -> None:
     by_model: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
     for entry in entries:
         by_model.setdefault(entry["model"], {})[_key(entry)[:3]] = entry
+    order = {model: i for i, model in enumerate([*PEERS, *OURS])}
+    by_model = {model: by_model[model] for model in sorted(by_model, key=lambda m: order.get(m, 0))}
     blocks = set(by_model[OURS[0]])
     complete = {model: found for model, found in by_model.items() if set(found) >= blocks}
     print(f"## At most {size:,} training samples\n")

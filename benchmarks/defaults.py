@@ -1,16 +1,18 @@
 """Estimators with their default parameters, on fifteen tables of four sizes.
 
-All of them get standardized features. "last exit" is `EarlyExitClassifier()` without early exits,
-and "early exits" the same model at its default operating point. Of each set at most 4,000 samples,
-or a quarter, are test samples. Peers that are not installed are left out: LightGBM, and of
-``pytabkit`` RealMLP, `RealMLP_TD_S_Classifier`, and TabM, `TabM_D_Classifier`, with their own
-scaling. TabM takes minutes for 5,000 samples. A set is in the tables of the sizes for which it has
-enough samples. Every result is kept in a file, and a run that was interrupted goes on. "Our fit,
-times as long" is the median of the ratios of seconds, with the lowest and highest. Means are those
-of the blocks, a set and a seed each, that all models in a table have.
+All of them get standardized features, or the pixels of images, of which `EarlyExitClassifier` gets
+the shape. "last exit" is `EarlyExitClassifier()` without early exits, and "early exits" the same
+model at its default operating point. Of each set at most 4,000 samples, or a quarter, are test
+samples. Peers that are not installed are left out: LightGBM, and of ``pytabkit`` RealMLP,
+`RealMLP_TD_S_Classifier`, and TabM, `TabM_D_Classifier`, with their own scaling. TabM takes minutes
+for 5,000 samples. A set is in the tables of the sizes for which it has enough samples. Every result
+is kept in a file, and a run that was interrupted goes on. "Our fit, times as long" is the median of
+the ratios of seconds, with the lowest and highest. Means are those of the blocks, a set and a seed
+each, that all models in a table have.
 
     python benchmarks/defaults.py
     python benchmarks/defaults.py --sizes 1000,5000 --seeds 2 --without TabM
+    python benchmarks/defaults.py --sets mnist5k,fashion,mnist --sizes 2500 --seeds 3
     python benchmarks/defaults.py --report
 """
 
@@ -26,7 +28,7 @@ import _harness  # noqa: F401 - before everything that starts threads
 import numpy as np
 import torch
 from _harness.command import available, make_parser, numbers
-from _harness.data import SETS
+from _harness.data import SETS, DataSet
 from _harness.lines import read_lines
 from _harness.report import Ranks, table
 from _harness.samples import limited
@@ -76,20 +78,27 @@ def measured(probabilities: np.ndarray, classes: np.ndarray, y: np.ndarray) -> d
     return {"accuracy": float(np.mean(labels == y)), "log loss": float(loss)}
 
 
-def of_peer(make: Any, seed: int, parts: list[np.ndarray]) -> dict[str, float]:
+def scaled(model: Any, data: DataSet) -> Any:
+    """Model of standardized features, or of the pixels of images, which are in [0, 1]."""
+    return make_pipeline("passthrough" if data.image_shape else StandardScaler(), model)
+
+
+def of_peer(make: Any, seed: int, parts: list[np.ndarray], data: DataSet) -> dict[str, float]:
     """Results of another estimator."""
     X, y, X_test, y_test = parts
-    model = make_pipeline(StandardScaler(), make(seed))
+    model = scaled(make(seed), data)
     start = time.process_time()
     model.fit(X, y)
     cpu = time.process_time() - start
     return {"cpu": cpu, **measured(model.predict_proba(X_test), model.classes_, y_test)}
 
 
-def of_ours(seed: int, parts: list[np.ndarray]) -> dict[str, dict[str, float]]:
+def of_ours(seed: int, parts: list[np.ndarray], data: DataSet) -> dict[str, dict[str, float]]:
     """Results at the last exit, and at the default operating point."""
     X, y, X_test, y_test = parts
-    model = make_pipeline(StandardScaler(), EarlyExitClassifier(random_state=seed))
+    if data.image_shape:
+        X, X_test = (each.reshape(-1, 1, *data.image_shape) for each in (X, X_test))
+    model = scaled(EarlyExitClassifier(random_state=seed), data)
     start = time.process_time()
     model.fit(X, y)
     cpu = time.process_time() - start
@@ -120,9 +129,9 @@ def run(path: Path, names: list[str], sizes: list[int], seeds: int, peers: dict[
                     found: dict[str, dict[str, float]] = {}
                     for model, make in peers.items():
                         if _key({**facts, "model": model}) not in done:
-                            found[model] = of_peer(make, seed, parts)
+                            found[model] = of_peer(make, seed, parts, SETS[name])
                     if _key({**facts, "model": OURS[0]}) not in done:
-                        found |= of_ours(seed, parts)
+                        found |= of_ours(seed, parts, SETS[name])
                     for model, result in found.items():
                         entry = {**facts, "model": model, **result}
                         file.write(json.dumps(entry) + "\n")

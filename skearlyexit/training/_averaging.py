@@ -136,7 +136,10 @@ def statistics_of_batches(norms: Sequence[Any]) -> Iterator[None]:
 
     A layer through which no batch passes, such as one that is skipped at random, keeps its own.
     """
-    before = [(norm.momentum, *(each.clone() for each in statistics_of(norm))) for norm in norms]
+    before = [
+        (n.momentum, n.running_mean.clone(), n.running_var.clone(), n.num_batches_tracked.clone())
+        for n in norms
+    ]
     try:
         for norm in norms:
             norm.reset_running_stats()
@@ -149,11 +152,6 @@ def statistics_of_batches(norms: Sequence[Any]) -> Iterator[None]:
                 norm.running_mean.copy_(mean)
                 norm.running_var.copy_(variance)
             norm.num_batches_tracked.copy_(n_batches)
-
-
-def statistics_of(norm: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Running mean and variance, and the number of batches that they are from."""
-    return norm.running_mean, norm.running_var, norm.num_batches_tracked
 
 
 def tensors_by_name(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -167,12 +167,12 @@ def test_in_regression_all_targets_count_alike_whatever_their_unit():
     data = of_regression(0, 400, n_targets=2)
     other = replace(data, labels=data.labels * [1.0, 2.0**10])
     assert same(compute_frontier(data).thresholds, compute_frontier(other).thresholds)
-    # A target that all exits predict alike changes nothing.
+    # A target that all exits predict alike changes little.
     alone = replace(data, labels=data.labels[..., :1])
     constant = replace(data, labels=data.labels * [1.0, 0.0])
-    found = [compute_frontier(each).thresholds for each in (alone, constant)]
-    assert len(found[0]) > 10
-    assert found[1].max(where=np.isfinite(found[1]), initial=0) > 0.3
+    found = [Budget(0.6).thresholds(each, compute_frontier(each)) for each in (alone, constant)]
+    assert ((found[0] > 0.1) & (found[0] < 1)).all()
+    np.testing.assert_allclose(found[1], found[0], atol=0.05)
 
 
 @pytest.mark.parametrize("n_exits", [1, 3])

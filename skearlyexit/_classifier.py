@@ -140,10 +140,10 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         given, it is ``RiskControl(0.01, confidence_level=0.9)``: the lowest thresholds, of the same
         estimated risk at each exit, for which it is guaranteed, with a confidence of 90 %, that at
         most 1 % of new samples are misclassified at their exit and would have been classified
-        correctly at the last exit. With at least 2,500 calibration samples, it is
-        ``RiskControl(0.005, confidence_level=0.9)``. If no guarantee can be given, for example from
-        too few samples or from samples with different weights, no sample exits early, and
-        ``operating_point_.reason`` says so.
+        correctly at the last exit. With at least 2,500 calibration samples the level is 0.005, with
+        less than 230 it is 0.02. If no guarantee can be given, for example from less than 114
+        samples or from samples with different weights, no sample exits early, which a warning and
+        ``operating_point_.reason`` say.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"
         Unit of costs: counted multiply-accumulate operations (MACs), seconds measured on this
         machine in the `runtime`, bytes of parameters, or a cost object such as `GivenCost`.

@@ -17,7 +17,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skearlyexit._data._input import check_range, given_dtype, plain_input
+from skearlyexit._data._input import advice_for_text, check_range, given_dtype, plain_input
 from skearlyexit._data._labels import check_labels, encode_labels
 from skearlyexit._data._samples import Samples
 from skearlyexit._data._sources import labels_of
@@ -295,7 +295,7 @@ def labeled_rows(
     validate = partial(
         validate_data, estimator, X, y, reset=reset, dtype=dtype, allow_nd=True, **options
     )
-    X, y = quietly(validate, "over", "invalid")
+    X, y = _numbers(validate, X)
     check_range(X, estimator.dtype)
     return X, y
 
@@ -329,10 +329,20 @@ def further_rows(estimator: Any, X: Any, row_shape: tuple[int, ...], name: str =
         check_row_shape(estimator, X, row_shape, name)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
     validate = partial(validate_data, estimator, X, reset=False, dtype=dtype, allow_nd=True)
-    X = quietly(validate, "over", "invalid")
+    X = _numbers(validate, X)
     check_range(X, estimator.dtype, name)
     check_row_shape(estimator, X, row_shape, name)
     return X
+
+
+def _numbers(validate: Callable[[], Any], X: Any) -> Any:
+    """Result of a validation, whose error for text says what to do."""
+    try:
+        return quietly(validate, "over", "invalid")
+    except ValueError as error:
+        if "could not convert string" not in str(error):
+            raise
+        raise ValueError(f"{error}. {advice_for_text(X)}") from error
 
 
 def check_row_shape(estimator: Any, X: Any, row_shape: tuple[int, ...], name: str = "X") -> None:

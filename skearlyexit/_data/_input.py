@@ -122,6 +122,23 @@ def check_range(X: np.ndarray, dtype: str, name: str = "X") -> None:
         )
 
 
+def advice_for_text(X: Any, name: str = "X") -> str:
+    """Sentences about the columns of a data frame, or the array, that are not of numbers."""
+    found = [where for where, dtype in _dtypes(X) if not _is_numeric(dtype)]
+    where = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    return (
+        (f"{name} holds text or categories in {where}. " if found else "")
+        + "Encode them as numbers, for example by a OneHotEncoder for these columns, with "
+        "make_column_transformer, in a pipeline before the estimator."
+    )
+
+
+def _is_numeric(dtype: Any) -> bool:
+    """Whether a dtype of NumPy, pandas or polars is one of numbers."""
+    of_polars = getattr(dtype, "is_numeric", None)
+    return of_polars() if callable(of_polars) else getattr(dtype, "kind", "") in "biufc"
+
+
 def _refuse_slice(X: tuple[torch.Tensor, ...], name: str) -> None:
     """Raise a ValueError if a tuple of tensors seems to be a slice of a TensorDataset."""
     columns = len({part.shape for part in X}) > 1 and len({part.shape[:1] for part in X}) == 1

@@ -189,11 +189,13 @@ def choose_point(
     frontier = compute_frontier(data)
     if asked is not None:
         return replace(asked.calibrate(data, frontier), request=request), frontier
-    default = task.default_point(data.n_draws)
+    default = task.default_point(data)
     try:
         return default.calibrate(data, frontier), frontier
     except NotCertifiedError as error:
-        return _without_guarantee(default, str(error), data, frontier), frontier
+        point = _without_guarantee(default, str(error), data, frontier)
+        warn(f"{point.reason} A budget or a threshold needs no guarantee.")
+        return point, frontier
 
 
 def _without_guarantee(

@@ -174,8 +174,8 @@ class Task(metaclass=ABCMeta):
         """Policy without memory whose scores have no meaning, such as for one exit."""
 
     @abstractmethod
-    def default_point(self, n_samples: int) -> OperatingPoint:
-        """Operating point if none is requested, for a number of calibration samples."""
+    def default_point(self, data: CalibrationData) -> OperatingPoint:
+        """Operating point if none is requested, which depends on the number of samples only."""
 
     @abstractmethod
     def check_metric(self, point: OperatingPoint, y: np.ndarray, weight: np.ndarray) -> None:

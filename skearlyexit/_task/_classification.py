@@ -14,7 +14,12 @@ from skearlyexit._determinism._estimator import Calls
 from skearlyexit._onnx._graph import ExportError, Graph, GraphOutput
 from skearlyexit._output_kind import PROBABILITIES, OutputKind
 from skearlyexit._task._base import Task
-from skearlyexit.calibration import CalibrationData, OperatingPoint, RiskControl
+from skearlyexit.calibration import (
+    CalibrationData,
+    NotCertifiedError,
+    OperatingPoint,
+    RiskControl,
+)
 from skearlyexit.combination import TemperatureScaling
 from skearlyexit.heads import FittedHead, Head
 from skearlyexit.policies import ConfidencePolicy, Policy
@@ -26,6 +31,8 @@ from skearlyexit.training._criterion import CLASSIFICATION_LOSSES, Criterion
 #: more samples there are, the more of the level is used, and the less of it is needed to let many
 #: samples exit early.
 MANY_SAMPLES, LEVEL_OF_MANY = 2500, 0.005
+#: Level if there are too few of them to certify the usual one.
+LEVEL_OF_FEW = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +145,15 @@ class Classification(Task):
     def plain_policy(self) -> Policy:
         return ConfidencePolicy()
 
-    def default_point(self, n_samples: int) -> OperatingPoint:
-        return RiskControl() if n_samples < MANY_SAMPLES else RiskControl(LEVEL_OF_MANY)
+    def default_point(self, data: CalibrationData) -> OperatingPoint:
+        if data.n_draws >= MANY_SAMPLES:
+            return RiskControl(LEVEL_OF_MANY)
+        usual = RiskControl()
+        try:
+            usual.check_samples(len(data.weight), groups=data.groups)
+        except NotCertifiedError:
+            return RiskControl(LEVEL_OF_FEW)
+        return usual
 
     def check_metric(self, point: OperatingPoint, y: np.ndarray, weight: np.ndarray) -> None:
         point.check_labels(y, self.classes, weight)

@@ -182,7 +182,7 @@ class Regression(Task):
     def plain_policy(self) -> Policy:
         return ConstantPolicy()
 
-    def default_point(self, n_samples: int) -> OperatingPoint:
+    def default_point(self, data: CalibrationData) -> OperatingPoint:
         return ErrorRise()
 
     def check_metric(self, point: OperatingPoint, y: np.ndarray, weight: np.ndarray) -> None:

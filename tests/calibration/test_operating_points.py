@@ -33,8 +33,10 @@ def timed():
     return quick(cost=MACsCost(rate=1e7)).fit(X, y)
 
 
-@pytest.mark.parametrize(("n_samples", "level"), [(2499, 0.01), (2500, 0.005)])
-def test_the_default_loses_less_where_many_samples_can_show_it(clf, n_samples, level):
+@pytest.mark.parametrize(
+    ("n_samples", "level"), [(229, 0.02), (230, 0.01), (2499, 0.01), (2500, 0.005)]
+)
+def test_the_default_loses_less_where_more_samples_can_show_it(clf, n_samples, level):
     rows = np.arange(n_samples) % len(X_TEST)
     found = copy.deepcopy(clf).calibrate(X_TEST[rows], Y_TEST[rows]).operating_point_
     assert found.certified

@@ -1,6 +1,8 @@
 """Everything that can be wrong with what a user passes, and what is said about it."""
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import scipy.sparse
 import skorch
@@ -80,12 +82,29 @@ WITH_NAN = np.where(X.max() - 1e-9 < X, np.nan, X)
         (X, np.zeros(len(X)), ValueError, "at least two classes; got 1 class"),
         (X, np.linspace(0, 1, len(X)), ValueError, "Unknown label type"),
         (X, np.where(y == 0, np.nan, y), ValueError, "Input y contains NaN"),
-        (np.full(X.shape, "a"), y, ValueError, "could not convert string to float"),
+        (np.full(X.shape, "a"), y, ValueError, "could not convert string to float.*OneHotEncoder"),
     ],
 )
 def test_data(rows, labels, error, words):
     with pytest.raises(error, match=words):
         quick(optimizer=never).fit(rows, labels)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_columns_of_text_are_named(frame):
+    columns = {"size": [1.0, 2.0] * 20, "kind": ["a", "b"] * 20, "place": ["c", "d"] * 20}
+    rows = frame(columns)
+    words = r"could not convert.*in column 'kind', column 'place'\. Encode.*OneHotEncoder"
+    with pytest.raises(ValueError, match=words):
+        quick().fit(rows, y[:40])
+    if frame is pd.DataFrame:
+        rows = rows.drop(columns="place").astype({"kind": "category"})
+        with pytest.raises(ValueError, match=r"categories in column 'kind'\. Encode"):
+            quick().fit(rows, y[:40])
+    numbers = frame({"size": columns["size"], "kind": [0.0, 1.0] * 20})
+    clf = quick().fit(numbers, y[:40])
+    with pytest.raises(ValueError, match=r"categories in column 'kind'\. Encode"):
+        clf.predict(frame({"size": columns["size"], "kind": columns["kind"]}))
 
 
 @pytest.mark.parametrize(

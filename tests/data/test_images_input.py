@@ -35,6 +35,7 @@ def quick(**params):
         "training": "joint",
         "max_epochs": 2,
         "calibration": 0.3,
+        "threshold": 0.9,
         "random_state": 0,
     }
     return EarlyExitClassifier(**{**defaults, **params})

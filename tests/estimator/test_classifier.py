@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import warnings
 from dataclasses import replace
 from typing import ClassVar
 
@@ -29,6 +30,7 @@ from skearlyexit import (
     Threshold,
 )
 from skearlyexit._cascade._cascade import FittedNetwork
+from skearlyexit.calibration import NotCertifiedError
 from tests._data import blobs, digits, quick, same
 
 X, y, X_TEST, Y_TEST = blobs()
@@ -76,16 +78,27 @@ def test_the_operating_point_tells_what_it_is(clf):
     point = clf.operating_point_
     assert isinstance(point.request, RiskControl)
     assert point.n_samples == 150
-    assert point.certified is False  # 150 rows cannot certify one in a hundred
-    assert (
-        "the least target_level that 150 calibration samples can certify is 0.016" in point.reason
-    )
-    assert np.isinf(clf.thresholds_).all()
+    assert point.request.target_level == 0.02  # 150 rows cannot certify one in a hundred
+    assert point.certified
+    wanted = quick(operating_point=RiskControl(0.01))
+    with pytest.raises(NotCertifiedError, match=r"150 calibration samples can certify is 0\.016"):
+        wanted.fit(X, y)
     certain = quick(operating_point=RiskControl(0.3)).fit(X, y).operating_point_
     assert certain.certified
     assert certain.n_samples == 150
     assert "90% confidence" in certain.reason
     assert certain.cost < point.cost
+
+
+def test_too_few_samples_for_the_default_are_told():
+    said = "No sample exits early: .* 90 calibration samples can certify is 0.026"
+    with pytest.warns(UserWarning, match=said):
+        few = quick().fit(X[:300], y[:300])
+    assert few.operating_point_.certified is False
+    assert np.isinf(few.thresholds_).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick(budget=0.9).fit(X[:300], y[:300])
 
 
 def test_calibrate(clf):

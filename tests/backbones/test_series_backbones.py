@@ -289,6 +289,19 @@ class TestConv1D:
         assert build("conv", False).names == ["stem", "group1.block1", "group2.block1"]
 
     @pytest.mark.parametrize(
+        ("length", "stride", "kernel_size"),
+        [(1, 1, 5), (127, 1, 5), (128, 2, 5), (1023, 2, 5), (1024, 4, 9), (9000, 32, 65)],
+    )
+    def test_of_long_series_256_points_are_left(self, length, stride, kernel_size):
+        X = np.random.RandomState(0).randn(4, 1, length).astype(np.float32)
+        network = make(lambda: Conv1DBackbone((16,), n_blocks=1).build(X, 2))
+        convolution = network.blocks[0].map.convolution
+        assert convolution.stride == (stride,)
+        assert convolution.kernel_size == (kernel_size,)
+        _, embedding = network.blocks[0](torch.tensor(X))
+        assert embedding.shape == (4, 16, -(-length // stride))
+
+    @pytest.mark.parametrize(
         ("params", "message"),
         [
             ({"widths": ()}, "'widths' .* at least one positive integer. Got \\(\\) instead"),

@@ -81,7 +81,7 @@ class CascadeClassifier(BaseExitClassifier, BaseCascade):
         three parameters is given, it is ``RiskControl(0.01, confidence_level=0.9)``: it is
         guaranteed, with a confidence of 90 %, that at most 1 % of new samples are misclassified at
         their exit and would have been classified correctly by the last estimator. With at least
-        2,500 calibration samples the level is 0.005, with less than 230 it is 0.02. If no guarantee
+        2,500 calibration samples the level is 0.005, with less than 287 it is 0.02. If no guarantee
         can be given, no sample exits early, which a warning and ``operating_point_.reason`` say.
     cost : {"seconds", "macs", "bytes"}, Cost or array-like of shape (n_estimators,), \
 default="seconds"

@@ -141,7 +141,7 @@ class EarlyExitClassifier(BaseNetworkClassifier):
         estimated risk at each exit, for which it is guaranteed, with a confidence of 90 %, that at
         most 1 % of new samples are misclassified at their exit and would have been classified
         correctly at the last exit. With at least 2,500 calibration samples the level is 0.005, with
-        less than 230 it is 0.02. If no guarantee can be given, for example from less than 114
+        less than 287 it is 0.02. If no guarantee can be given, for example from less than 114
         samples or from samples with different weights, no sample exits early, which a warning and
         ``operating_point_.reason`` say.
     cost : {"macs", "seconds", "bytes"} or Cost, default="macs"

@@ -329,20 +329,21 @@ def further_rows(estimator: Any, X: Any, row_shape: tuple[int, ...], name: str =
         check_row_shape(estimator, X, row_shape, name)
     dtype = np.dtype(given_dtype(X, estimator.dtype))
     validate = partial(validate_data, estimator, X, reset=False, dtype=dtype, allow_nd=True)
-    X = _numbers(validate, X)
+    X = _numbers(validate, X, name)
     check_range(X, estimator.dtype, name)
     check_row_shape(estimator, X, row_shape, name)
     return X
 
 
-def _numbers(validate: Callable[[], Any], X: Any) -> Any:
-    """Result of a validation, whose error for text says what to do."""
+def _numbers(validate: Callable[[], Any], X: Any, name: str = "X") -> Any:
+    """Result of a validation, whose error for text in X says what to do."""
     try:
         return quietly(validate, "over", "invalid")
     except ValueError as error:
-        if "could not convert string" not in str(error):
+        advice = advice_for_text(X, name) if "could not convert string" in str(error) else ""
+        if not advice:
             raise
-        raise ValueError(f"{error}. {advice_for_text(X)}") from error
+        raise ValueError(f"{error}. {advice}") from error
 
 
 def check_row_shape(estimator: Any, X: Any, row_shape: tuple[int, ...], name: str = "X") -> None:

@@ -123,20 +123,33 @@ def check_range(X: np.ndarray, dtype: str, name: str = "X") -> None:
 
 
 def advice_for_text(X: Any, name: str = "X") -> str:
-    """Sentences about the columns of a data frame, or the array, that are not of numbers."""
-    found = [where for where, dtype in _dtypes(X) if not _is_numeric(dtype)]
+    """Sentences about the columns of text of a data frame or array, or an empty string."""
+    columns = list(_dtypes(X)) if hasattr(X, "columns") else []
+    found = [where for i, (where, dtype) in enumerate(columns) if not _holds_numbers(X, i, dtype)]
+    if isinstance(X, np.ndarray) and not _are_numbers(X):
+        found = [f"an array of dtype {X.dtype}"]
+    if not found:
+        return ""
     where = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     return (
-        (f"{name} holds text or categories in {where}. " if found else "")
-        + "Encode them as numbers, for example by a OneHotEncoder for these columns, with "
-        "make_column_transformer, in a pipeline before the estimator."
+        f"{name} holds text in {where}. Encode it as numbers, for example by a OneHotEncoder for "
+        "these columns, with make_column_transformer, in a pipeline before the estimator."
     )
 
 
-def _is_numeric(dtype: Any) -> bool:
-    """Whether a dtype of NumPy, pandas or polars is one of numbers."""
-    of_polars = getattr(dtype, "is_numeric", None)
-    return of_polars() if callable(of_polars) else getattr(dtype, "kind", "") in "biufc"
+def _holds_numbers(X: Any, index: int, dtype: Any) -> bool:
+    """Whether a column of a data frame of pandas or polars can be converted to numbers."""
+    if getattr(dtype, "kind", "") in ("b", "i", "u", "f"):
+        return True
+    return _are_numbers(X.iloc[:, index] if hasattr(X, "iloc") else X[:, index])
+
+
+def _are_numbers(values: Any) -> bool:
+    try:
+        np.asarray(values).astype(np.float64)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _refuse_slice(X: tuple[torch.Tensor, ...], name: str) -> None:

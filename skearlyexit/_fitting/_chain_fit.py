@@ -148,7 +148,9 @@ def fit_chain(
     )
     cascade = costs.cascade(final, exit_rule, samples.X)
     data = None if judged is None else calibration_data(judged, cascade, weights, task)
-    point, frontier = choose_point(request, cascade, data, task)
+    point, frontier = choose_point(
+        request, cascade, data, task, holds_out=params.calibration is not None
+    )
     if refit or exit_rule.n_learned:
         point = of_folds(point)
     scores = np.empty((0, n_exits)) if data is None else data.scores

@@ -208,7 +208,9 @@ def _fit_spec(
     cascade = fitter.costs.cascade(network, exit_rule, samples.X)
     data = None if judged is None else calibration_data(judged, cascade, weights, task)
     with naming_candidates(spec.plan.candidates, lambda: cascade.cost_table):
-        point, frontier = choose_point(request, cascade, data, task)
+        point, frontier = choose_point(
+            request, cascade, data, task, holds_out=params.calibration is not None
+        )
     if placed.refit and point.certified:
         assert judged is not None
         assert data is not None

@@ -171,9 +171,18 @@ def check_routing(request: OperatingPoint, exit_rule: ExitRule) -> None:
 
 
 def choose_point(
-    request: OperatingPoint | None, cascade: Cascade, data: CalibrationData | None, task: Task
+    request: OperatingPoint | None,
+    cascade: Cascade,
+    data: CalibrationData | None,
+    task: Task,
+    *,
+    holds_out: bool = True,
 ) -> tuple[CalibratedPoint, Frontier | None]:
-    """Calibrated operating point, by default that of the task, and frontier."""
+    """Calibrated operating point, by default that of the task, and frontier.
+
+    A warning is issued if there is no request, and no sample exits early although the parameters
+    request calibration samples (`holds_out`).
+    """
     table = cascade.cost_table
     asked = request and request.resolved(table.unit, table.plain, float(cascade.costs[0]))
     if cascade.n_exits == 1:
@@ -183,7 +192,9 @@ def choose_point(
         return CalibratedPoint(request, np.empty(0), reason="There is a single exit."), frontier
     if data is None:
         if request is None:
-            reason = "There are no calibration samples: no sample exits early."
+            reason = "No sample exits early: there are no calibration samples."
+            if holds_out:
+                warn(f"{reason} Give more samples, or a threshold.")
             return CalibratedPoint(None, no_early_exits(cascade.n_exits), reason=reason), None
         return CalibratedPoint(request, request.fixed_thresholds(cascade.n_exits)), None
     frontier = compute_frontier(data)
@@ -193,7 +204,7 @@ def choose_point(
     try:
         return default.calibrate(data, frontier), frontier
     except NotCertifiedError as error:
-        point = _without_guarantee(default, str(error), data, frontier)
+        point = _without_guarantee(default, f"the default, {error}", data, frontier)
         warn(f"{point.reason} A budget or a threshold needs no guarantee.")
         return point, frontier
 

@@ -175,7 +175,7 @@ class Task(metaclass=ABCMeta):
 
     @abstractmethod
     def default_point(self, data: CalibrationData) -> OperatingPoint:
-        """Operating point if none is requested, which depends on the number of samples only."""
+        """Operating point if none is requested, by the number of samples or groups."""
 
     @abstractmethod
     def check_metric(self, point: OperatingPoint, y: np.ndarray, weight: np.ndarray) -> None:

@@ -31,7 +31,7 @@ from skearlyexit.training._criterion import CLASSIFICATION_LOSSES, Criterion
 #: more samples there are, the more of the level is used, and the less of it is needed to let many
 #: samples exit early.
 MANY_SAMPLES, LEVEL_OF_MANY = 2500, 0.005
-#: Level if there are too few of them to certify the usual one.
+#: Level if there are too few of them to certify the usual one with learned thresholds.
 LEVEL_OF_FEW = 0.02
 
 
@@ -149,8 +149,11 @@ class Classification(Task):
         if data.n_draws >= MANY_SAMPLES:
             return RiskControl(LEVEL_OF_MANY)
         usual = RiskControl()
+        # Without weights: if they differ, no level can be certified.
+        draws = np.arange(len(data.weight)) if data.group_of is None else data.group_of
+        tested = draws[draws < usual.n_tested(data.n_draws)]
         try:
-            usual.check_samples(len(data.weight), groups=data.groups)
+            usual.check_samples(len(tested), groups=tested)
         except NotCertifiedError:
             return RiskControl(LEVEL_OF_FEW)
         return usual

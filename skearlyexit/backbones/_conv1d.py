@@ -149,7 +149,8 @@ class Conv1DBackbone(Backbone):
     n_blocks : int, default=2
         Number of residual blocks in each group.
     kernel_size : int, default=5
-        Size of the convolution kernels, an odd number of time points.
+        Size of the convolution kernels, an odd number of time points. That of the first
+        convolution may be larger, see `stem_stride`.
     stem_stride : int or "auto", default="auto"
         Stride of the first convolution, whose kernel has at least ``2 * stem_stride + 1`` points. A
         stride of 2 reduces the cost of the network to about one half. ``"auto"`` is 1 for less than
@@ -230,7 +231,7 @@ class Conv1DBackbone(Backbone):
         n_channels = widths[0]
         entry = SeriesInput(X, self.masked)
         stem_stride = self._stem_stride(X.shape[2])
-        # No time point is left out.
+        # Kernels at neighboring positions overlap.
         kernel_size = max(self.kernel_size, 2 * stem_stride + 1)
         blocks: list[torch.nn.Module] = [_Stem(entry, n_channels, kernel_size, stem_stride)]
         names = ["stem"]

@@ -120,7 +120,7 @@ class OverFamily(OperatingPoint):
         """
         draws = self._draws(data)
         losses = exit_losses(data, self.risk)
-        n_learning = int(LEARNING_SHARE * len(draws)) if self._learns() else 0
+        n_learning = len(draws) - self.n_tested(len(draws))
         if not n_learning:
             tested = Tested.of(self._common_family(), data, losses)
             return self._certified(tested, draws, lambda: self._least_level(tested))
@@ -147,6 +147,10 @@ class OverFamily(OperatingPoint):
             return None if level is None or enough is None else max(level, enough)
 
         return self._certified(common, draws, least)
+
+    def n_tested(self, n_draws: int) -> int:
+        """Number of draws that are tested if the family is learned from the others."""
+        return n_draws - int(LEARNING_SHARE * n_draws) if self._learns() else n_draws
 
     def _learns(self) -> bool:
         """Whether the family is learned on a part of the samples."""

@@ -34,7 +34,7 @@ def timed():
 
 
 @pytest.mark.parametrize(
-    ("n_samples", "level"), [(229, 0.02), (230, 0.01), (2499, 0.01), (2500, 0.005)]
+    ("n_samples", "level"), [(286, 0.02), (287, 0.01), (2499, 0.01), (2500, 0.005)]
 )
 def test_the_default_loses_less_where_more_samples_can_show_it(clf, n_samples, level):
     rows = np.arange(n_samples) % len(X_TEST)

@@ -20,6 +20,7 @@ from skearlyexit import (
     CNNBackbone,
     CostShare,
     EarlyExitClassifier,
+    EarlyExitRegressor,
     EstimatorHead,
     ExactPlacement,
     FixedExits,
@@ -90,20 +91,36 @@ def test_data(rows, labels, error, words):
         quick(optimizer=never).fit(rows, labels)
 
 
+def test_text_as_targets_says_nothing_of_the_samples():
+    with pytest.raises(ValueError, match="could not convert string") as raised:
+        EarlyExitRegressor().fit(X, np.array(["a", "b"], dtype=object)[y % 2])
+    assert "X holds" not in str(raised.value)
+
+
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
 def test_columns_of_text_are_named(frame):
     columns = {"size": [1.0, 2.0] * 20, "kind": ["a", "b"] * 20, "place": ["c", "d"] * 20}
     rows = frame(columns)
-    words = r"could not convert.*in column 'kind', column 'place'\. Encode.*OneHotEncoder"
+    words = r"could not convert.*X holds text in column 'kind', column 'place'\. .*OneHotEncoder"
     with pytest.raises(ValueError, match=words):
         quick().fit(rows, y[:40])
     if frame is pd.DataFrame:
         rows = rows.drop(columns="place").astype({"kind": "category"})
-        with pytest.raises(ValueError, match=r"categories in column 'kind'\. Encode"):
+        with pytest.raises(ValueError, match=r"X holds text in column 'kind'\. Encode"):
             quick().fit(rows, y[:40])
+    # These are numbers, although not by their dtype.
+    mixed = frame({"flag": [True, False] * 20, "kind": ["a", "b"] * 20})
+    if frame is pd.DataFrame:
+        mixed["code"] = np.array([1, 2] * 20, dtype=object)
+        mixed["category"] = pd.Categorical([1, 2] * 20)
+    with pytest.raises(ValueError, match=r"X holds text in column 'kind'\. Encode"):
+        quick().fit(mixed, y[:40])
     numbers = frame({"size": columns["size"], "kind": [0.0, 1.0] * 20})
-    clf = quick().fit(numbers, y[:40])
-    with pytest.raises(ValueError, match=r"categories in column 'kind'\. Encode"):
+    clf = quick(early_stopping=True)
+    with pytest.raises(ValueError, match=r"X_val holds text in column 'kind'\. Encode"):
+        clf.fit(numbers, y[:40], X_val=frame({"size": [1.0], "kind": ["a"]}), y_val=y[:1])
+    clf.fit(numbers, y[:40])
+    with pytest.raises(ValueError, match=r"X holds text in column 'kind'\. Encode"):
         clf.predict(frame({"size": columns["size"], "kind": columns["kind"]}))
 
 

@@ -96,6 +96,12 @@ def test_too_few_samples_for_the_default_are_told():
         few = quick().fit(X[:300], y[:300])
     assert few.operating_point_.certified is False
     assert np.isinf(few.thresholds_).all()
+    with pytest.warns(UserWarning, match="exits early: the default, RiskControl.* 50 calibration"):
+        few.calibrate(X[:50], y[:50])
+    with pytest.warns(UserWarning, match="No sample exits early: .* different weights"):
+        few.calibrate(X, y, sample_weight=1.0 + y)
+    with pytest.warns(UserWarning, match="No sample exits early: there are no calibration samples"):
+        quick(calibration="auto").fit(X[[0, -1]], [0, 1])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick(budget=0.9).fit(X[:300], y[:300])

@@ -93,7 +93,7 @@ def test_what_could_not_be_certified_is_said():
 def test_without_calibration_rows():
     report = quick(calibration=None).fit(X, y).exit_report(X_TEST, Y_TEST)
     assert report.request == ""
-    assert "There are no calibration samples" in str(report)
+    assert "there are no calibration samples" in str(report)
 
 
 def test_one_exit():

@@ -14,9 +14,9 @@ X, y, X_NEW, _ = blobs()
 @pytest.mark.parametrize("training", ["joint", "separate", "local_error"])
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_fit_and_partial_fit_where_gradients_are_off(mode, training):
-    expected = quick(training=training, max_epochs=2).fit(X, y)
+    expected = quick(training=training, max_epochs=2, threshold=0.9).fit(X, y)
     with mode():
-        clf = quick(training=training, max_epochs=2).fit(X, y)
+        clf = quick(training=training, max_epochs=2, threshold=0.9).fit(X, y)
         assert not torch.is_grad_enabled()
         assert torch.is_inference_mode_enabled() is (mode is torch.inference_mode)
         assert same(clf.predict_proba(X_NEW), expected.predict_proba(X_NEW))

@@ -194,7 +194,8 @@ def run(name: str, seed: int) -> dict[str, Any]:
 def report(entries: list[dict[str, Any]]) -> None:
     """Print means over the seeds, paired differences and how many sets are better or worse."""
     lines = []
-    better, worse, ratios, counts = 0, 0, [], []
+    better, worse = 0, 0
+    ratios, counts, costs = [], [], []
     for name in dict.fromkeys(entry["set"] for entry in entries):
         chosen = [entry for entry in entries if entry["set"] == name]
         values = {
@@ -209,6 +210,7 @@ def report(entries: list[dict[str, Any]]) -> None:
         better += difference.mean() > 0
         worse += difference.mean() < 0 and p_value < 0.05
         ratios.append(values["cpu smaller"].mean() / values["cpu"].mean())
+        costs.append(values["smaller cost"].mean() / values["cost"].mean())
         counts.append(np.mean([entry["candidates"] for entry in chosen]))
         lines.append(
             [
@@ -229,7 +231,8 @@ def report(entries: list[dict[str, Any]]) -> None:
         f"{n_seeds} seeds. Early exits are better on {better} of {len(lines)} sets, and worse "
         f"with p < 0.05 (paired t-test) on {worse}. Search and training of the smaller network "
         f"take {min(ratios):.2f} to {max(ratios):.2f} times as long, for "
-        f"{min(counts):.1f} to {max(counts):.1f} candidates."
+        f"{min(counts):.1f} to {max(counts):.1f} candidates. It has {min(costs):.2f} to "
+        f"{max(costs):.2f} of the mean cost."
     )
 
 

@@ -105,6 +105,8 @@ def test_too_few_samples_for_the_default_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick(budget=0.9).fit(X[:300], y[:300])
+        quick(calibration=None).fit(X[:300], y[:300])
+        quick().fit(X, y)  # certified
 
 
 def test_calibrate(clf):
